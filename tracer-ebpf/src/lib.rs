@@ -1,0 +1,287 @@
+//! The ABI between the kernel side and the user side of gmpscope: keys and values of the BPF maps, and
+//! the events of the ring buffer. No code but what both sides must compute alike.
+//!
+//! What differs between two traced processes (struct offsets, thresholds) lies in a [`TargetConfig`],
+//! and what differs between two probed instructions in a [`Site`]; both are map values, so one loaded
+//! object serves many targets.
+#![no_std]
+
+pub mod histogram;
+
+pub use histogram::Histogram;
+
+/// How many processes one loaded object can serve.
+pub const MAX_TARGETS: u32 = 256;
+/// How many probe sites all targets of one loaded object may have together.
+pub const MAX_SITES: u32 = 16_384;
+/// How many creation sites (functions that hold a `go` statement) are told apart, over all targets. What
+/// does not fit is added to [`OTHER_CREATION_SITES`] and counted in [`Counters::creation_sites_full`].
+pub const MAX_CREATION_SITES: u32 = 1_024;
+/// `gopc` under which waits are aggregated when the table of creation sites is full.
+pub const OTHER_CREATION_SITES: u64 = 0;
+/// Default number of goroutines whose →Runnable stamps the kernel can hold; the user side sizes the map
+/// for its target. What does not fit is counted in [`Counters::stamps_full`].
+pub const DEFAULT_STAMPS: u32 = 65_536;
+/// Bytes of the ring buffer that carries slow waits.
+pub const RING_BYTES: u32 = 1 << 20;
+
+/// How a goroutine became runnable. The numbers are indexes into `EXACT_HISTOGRAMS`.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// `newproc1`: a `go` statement.
+    Created = 0,
+    /// `ready` and the few places that do the same: the thing it waited for happened.
+    Unblocked = 1,
+    /// `goschedImpl`, `goyield_m`: it gave up its P by itself.
+    Yielded = 2,
+    /// `goschedImpl` with `g.preempt` set: the scheduler took its P away.
+    Preempted = 3,
+    /// `exitsyscall0`, `exitsyscallNoP`: it came back from a system call and found no P.
+    Syscall = 4,
+    /// `injectglist`, and `findRunnable` after `netpoll`: the network poller found it ready.
+    Netpoll = 5,
+}
+
+impl Origin {
+    /// Every origin, in the order of its number.
+    pub const ALL: [Origin; 6] = [
+        Origin::Created,
+        Origin::Unblocked,
+        Origin::Yielded,
+        Origin::Preempted,
+        Origin::Syscall,
+        Origin::Netpoll,
+    ];
+    /// How many there are.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// The name as JSON and text show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Origin::Created => "created",
+            Origin::Unblocked => "unblocked",
+            Origin::Yielded => "yielded",
+            Origin::Preempted => "preempted",
+            Origin::Syscall => "syscall",
+            Origin::Netpoll => "netpoll",
+        }
+    }
+
+    /// The origin with this number.
+    pub fn from_u8(n: u8) -> Option<Self> {
+        Self::ALL.get(n as usize).copied()
+    }
+}
+
+/// What a probe site is, which decides how the program reads it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SiteKind {
+    /// `call runtime.casgstatus`: old and new status are the call's second and third argument
+    /// (amd64 EBX, ECX; arm64 W1, W2), and the goroutine is the first (RAX; R0).
+    StatusCall = 0,
+    /// The conditional branch after an inlined `casgstatus`'s compare-and-swap to Runnable; it was done if
+    /// ZF is set.
+    SwappedToRunnable = 1,
+    /// The same for a compare-and-swap from Runnable to Running.
+    SwappedToRunning = 2,
+    /// `call runtime.nanotime1` in casgstatus's branch "tracked, and was Runnable": the end of a sampled
+    /// wait whose begin is in `g.trackingStamp`.
+    TrackedWaitEnds = 3,
+    /// In `(*timeHistogram).record`: the latency is its second argument, and the receiver must be
+    /// `&sched.timeToRun` (it has other callers).
+    HistogramRecord = 4,
+    /// An instruction of a calibration loop in gmpscope itself: nothing but a hit.
+    Calibration = 5,
+}
+
+impl SiteKind {
+    /// The kind with this number.
+    pub fn from_u8(n: u8) -> Option<Self> {
+        Some(match n {
+            0 => Self::StatusCall,
+            1 => Self::SwappedToRunnable,
+            2 => Self::SwappedToRunning,
+            3 => Self::TrackedWaitEnds,
+            4 => Self::HistogramRecord,
+            5 => Self::Calibration,
+            _ => return None,
+        })
+    }
+}
+
+/// Where the goroutine's pointer is when the probed instruction is reached.
+///
+/// 0..=15 name an amd64 register by its encoding (0 RAX, 1 RCX, 2 RDX, 3 RBX, 4 RSP, 5 RBP, 6 RSI, 7 RDI,
+/// 8..15 R8..R15), 0..=30 an arm64 X register.
+pub mod gp_in {
+    /// Not in a register: follow the current g (R14, X28) to its m, and that to `m.curg`.
+    pub const CURG: u8 = 0xff;
+    /// In the stack slot at stack pointer + [`super::Site::slot`].
+    pub const STACK_SLOT: u8 = 0xfe;
+}
+
+/// One probed instruction: what the program must know when it is hit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Index of the target's [`TargetConfig`] and [`Counters`].
+    pub target: u32,
+    /// A [`SiteKind`].
+    pub kind: u8,
+    /// An [`Origin`], for sites into Runnable. `Yielded` is turned into `Preempted` by the program when
+    /// `g.preempt` is set.
+    pub origin: u8,
+    /// A register's number, or one of [`gp_in`].
+    pub gp_in: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Byte offset from the stack pointer, for [`gp_in::STACK_SLOT`].
+    pub slot: u32,
+    /// Zero.
+    pub reserved2: u32,
+}
+
+/// Key of `SITES_BY_IP`, which stands in for attach cookies where the kernel has none (before 5.15).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteKey {
+    /// Run-time address of the instruction.
+    pub ip: u64,
+    /// Process id, in the initial PID namespace.
+    pub tgid: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What the programs must know of one target. All offsets are in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetConfig {
+    /// Waits of at least this many nanoseconds go through the ring one by one; `u64::MAX` for none.
+    pub slower_ns: u64,
+    /// Run-time address of `runtime.sched.timeToRun`, for [`SiteKind::HistogramRecord`].
+    pub time_to_run: u64,
+    /// 0: the programs return at once. The way to stop a target's cost before its probes are gone.
+    pub enabled: u32,
+    /// `g.m`.
+    pub g_m: u32,
+    /// `g.trackingStamp` (Go 1.19: `g.runnableStamp`).
+    pub g_tracking_stamp: u32,
+    /// `g.gopc`; at most [`G_BLOCK`] - 8 past `g_tracking_stamp`.
+    pub g_gopc: u32,
+    /// `g.goid`.
+    pub g_goid: u32,
+    /// `g.preempt`, or 0 where unknown: then nothing is told to be preempted.
+    pub g_preempt: u32,
+    /// `m.curg`.
+    pub m_curg: u32,
+    /// `m.p`.
+    pub m_p: u32,
+    /// `p.id`.
+    pub p_id: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The sampled program reads `g.trackingStamp` to `g.gopc` as one block of this many bytes: one helper
+/// call in place of two.
+pub const G_BLOCK: usize = 128;
+
+/// Key of `STAMPS`: the address of a g in the low 48 bits, the target's index above. Addresses of user
+/// space have 47 bits (amd64, 4-level) or 48 (arm64); Go's heap lies in the lower part on 5-level too.
+pub const fn stamp_key(target: u32, g: u64) -> u64 {
+    ((target as u64) << 48) | (g & 0xffff_ffff_ffff)
+}
+
+/// Value of `STAMPS`: since when a goroutine is runnable.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// CLOCK_MONOTONIC; 0 when it is not runnable.
+    pub at_ns: u64,
+    /// An [`Origin`].
+    pub origin: u64,
+}
+
+/// Key of `SAMPLED_HISTOGRAMS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CreationSiteKey {
+    /// `g.gopc`, a return address in the function with the `go` statement, at run time.
+    pub gopc: u64,
+    /// Index of the target.
+    pub target: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What happened in the kernel for one target, per CPU. Identity: `hits` = `unrelated` + `failed_swaps` +
+/// `into_runnable` + `into_running` + `sampled` + `unreadable` + `calibration`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Times a probe fired while the target was enabled.
+    pub hits: u64,
+    /// Hits whose status change neither enters nor leaves Runnable, or `record` on another histogram.
+    pub unrelated: u64,
+    /// Hits of inlined compare-and-swaps that had not swapped.
+    pub failed_swaps: u64,
+    /// →Runnable transitions seen.
+    pub into_runnable: u64,
+    /// Runnable→ transitions seen.
+    pub into_running: u64,
+    /// →Running whose →Runnable was not stamped: it lay before the attaching, or did not fit.
+    pub unpaired: u64,
+    /// Waits measured by the `sampled` programs.
+    pub sampled: u64,
+    /// →Runnable that found no room in `STAMPS`.
+    pub stamps_full: u64,
+    /// Waits that went to [`OTHER_CREATION_SITES`].
+    pub creation_sites_full: u64,
+    /// Waits that could be added to no histogram at all.
+    pub histograms_full: u64,
+    /// Slow waits that found no room in the ring buffer.
+    pub ring_full: u64,
+    /// Slow waits put into the ring buffer.
+    pub ring_sent: u64,
+    /// Hits whose goroutine could not be read from the target's memory.
+    pub unreadable: u64,
+    /// Waits whose end lay before their begin (clock or stamp trouble); not in any histogram.
+    pub negative: u64,
+    /// Hits of the calibration loop.
+    pub calibration: u64,
+}
+
+/// The one event of the ring buffer so far: a wait of at least [`TargetConfig::slower_ns`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlowWait {
+    /// When it began to run, CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// How long it had been runnable.
+    pub latency_ns: u64,
+    /// Address of its g.
+    pub g: u64,
+    /// Its goid, or 0 where it could not be read.
+    pub goid: u64,
+    /// Its `g.gopc`, or 0.
+    pub gopc: u64,
+    /// Thread that began to run it (an M), in the initial PID namespace.
+    pub tid: u32,
+    /// Id of the P that it ran on, or -1.
+    pub p: i32,
+    /// Index of the target.
+    pub target: u32,
+    /// An [`Origin`], or 0xff where the mode does not know it.
+    pub origin: u32,
+}
+
+const _: () = {
+    assert!(core::mem::size_of::<Site>() == 16);
+    assert!(core::mem::size_of::<SiteKey>() == 16);
+    assert!(core::mem::size_of::<TargetConfig>() == 56);
+    assert!(core::mem::size_of::<CreationSiteKey>() == 16);
+    assert!(core::mem::size_of::<SlowWait>() == 56);
+};

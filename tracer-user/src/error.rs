@@ -1,0 +1,60 @@
+//! What can go wrong, as exit codes that scripts can tell apart.
+
+use std::process::ExitCode;
+
+/// Why a command did not succeed. The numbers are the process's exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Failure {
+    /// Something failed that is none of the below.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// The target cannot be traced: not Go, gone before we started, unsupported.
+    NotTraceable = 3,
+    /// Not enough privilege, or the kernel lacks a feature.
+    NotPermitted = 4,
+    /// Captured, but incomplete: events lost, or the target died early.
+    Incomplete = 5,
+}
+
+impl From<Failure> for ExitCode {
+    fn from(f: Failure) -> Self {
+        ExitCode::from(f as u8)
+    }
+}
+
+/// An error of any room of the library, told in full: what failed, on what, why, and what to do next.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// Which exit status it leads to.
+    pub failure: Failure,
+    /// The whole message.
+    pub message: String,
+}
+
+impl Error {
+    /// An error that ends with exit status 3.
+    pub fn not_traceable(message: impl Into<String>) -> Self {
+        Self { failure: Failure::NotTraceable, message: message.into() }
+    }
+
+    /// An error that ends with exit status 4.
+    pub fn not_permitted(message: impl Into<String>) -> Self {
+        Self { failure: Failure::NotPermitted, message: message.into() }
+    }
+
+    /// An error that ends with exit status 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { failure: Failure::Usage, message: message.into() }
+    }
+
+    /// An error that ends with exit status 1.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { failure: Failure::Failed, message: message.into() }
+    }
+}
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,15 @@
+//! gmpscope's library. One folder per step of the data's way, in the order in which it flows:
+//! [`target`] → [`plan`] → [`sources`] → [`stream`] → [`model`] → [`latency`] → [`findings`] → [`output`].
+//! Only [`session`] acts backwards. See docs/architecture.md.
+
+pub mod error;
+pub mod findings;
+pub mod latency;
+pub mod memory;
+pub mod model;
+pub mod output;
+pub mod plan;
+pub mod session;
+pub mod sources;
+pub mod stream;
+pub mod target;

@@ -1,0 +1,3 @@
+//! What people and programs read: text and JSON.
+
+pub mod capture;

@@ -1,0 +1,56 @@
+//! What to do to a target: which sites, which instructions, at what expected cost. Computed from the
+//! target alone; nothing is attached here.
+
+pub mod sites;
+
+use serde::Serialize;
+pub use tracer_ebpf::{Origin, SiteKind};
+
+/// What the kernel does with an instruction under a uprobe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Emulation {
+    /// Emulated: one trap.
+    Emulated,
+    /// Executed out of line and single-stepped: a second trap, 10 to 14 times the cost measured on a
+    /// virtual machine.
+    SingleStepped,
+    /// The kernel refuses it (lock prefix, exclusives).
+    Refused,
+}
+
+/// One instruction to be probed. Proven: decoding from the function's entry lands on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Function that holds it.
+    pub function: String,
+    /// Bytes from the function's entry.
+    pub offset: u64,
+    /// Link-time address.
+    pub address: u64,
+    /// Where it is in the file: what a uprobe is attached to.
+    pub file_offset: u64,
+    /// Disassembly, for people.
+    pub instruction: String,
+    /// What the kernel does with it.
+    pub emulation: Emulation,
+    /// What it means.
+    pub kind: SiteKind,
+    /// For sites into Runnable: how the goroutine became runnable. Of `goschedImpl` always
+    /// [`Origin::Yielded`]: the program tells preemption apart.
+    pub origin: Option<Origin>,
+    /// Where the goroutine's pointer is at this instruction: a register's number or one of
+    /// [`tracer_ebpf::gp_in`].
+    pub gp_in: u8,
+    /// Byte offset from the stack pointer for [`tracer_ebpf::gp_in::STACK_SLOT`].
+    pub slot: u32,
+}
+
+/// What was looked for and what came of it, for messages: `sampled: no …; passive: …`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// What was tried.
+    pub what: String,
+    /// Why it did not do, or what was found.
+    pub outcome: String,
+}

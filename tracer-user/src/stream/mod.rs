@@ -1,0 +1,179 @@
+//! The one type that every source yields, and every later room reads: [`Observation`].
+
+use serde::{Deserialize, Serialize};
+pub use tracer_ebpf::Origin;
+
+/// Something that a source saw, at one moment of CLOCK_MONOTONIC.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// When, in nanoseconds of CLOCK_MONOTONIC (the clock of Go's `nanotime` and `bpf_ktime_get_ns`).
+    pub at_ns: u64,
+    /// What.
+    pub kind: Kind,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// One thing that happened.
+    Event(Event),
+    /// Waits since the last delta of the same key, already counted into buckets.
+    HistogramDelta(HistogramDelta),
+    /// A reading of the runtime's state from memory.
+    Snapshot(Snapshot),
+    /// Something was not seen, or not kept; counted where it happened.
+    Loss(Loss),
+    /// Probe hits since the last such observation; what the target paid for.
+    Hits(u64),
+}
+
+/// One thing that happened in the target.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A goroutine began to run after at least the asked-for time in Runnable.
+    SlowWait(SlowWait),
+}
+
+/// A wait Runnable→Running that was at least as long as `--slower`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlowWait {
+    /// How long it could run and did not.
+    pub latency_ns: u64,
+    /// The goroutine's id, where it was readable.
+    pub goid: Option<u64>,
+    /// `g.gopc` as an address of the running process; see [`HistogramKey::CreationSite`].
+    pub gopc: Option<u64>,
+    /// How it became runnable, where the mode knows.
+    pub origin: Option<Origin>,
+    /// Thread id of the M that began to run it.
+    pub tid: u32,
+    /// Id of the P.
+    pub p: Option<u32>,
+}
+
+/// Which waits a histogram holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HistogramKey {
+    /// All that the source sees (`passive`).
+    All,
+    /// By how the goroutine became runnable (`exact`).
+    Origin(Origin),
+    /// By the `go` statement (`sampled`): `g.gopc`, the address after its call, in the running process; 0
+    /// for what did not fit the kernel's table.
+    CreationSite(u64),
+}
+
+/// How bucket indexes map to nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BucketScheme {
+    /// `runtime.timeHistogram` of Go 1.19 (and older): 45 × 16 buckets.
+    Go119,
+    /// `runtime.timeHistogram` of Go 1.21 and newer: 40 × 4 buckets, the first of them 0..64 ns.
+    Go121,
+    /// [`tracer_ebpf::histogram`].
+    Kernel,
+}
+
+/// Waits that were added to one histogram since the last delta.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramDelta {
+    /// Whose waits.
+    pub key: HistogramKey,
+    /// What an index means.
+    pub scheme: BucketScheme,
+    /// (bucket index, count), ascending, no zero counts. In the schemes of Go the runtime's own overflow
+    /// bucket has the index one past the last.
+    pub counts: Vec<(u16, u64)>,
+    /// Sum of the waits in this delta, where the source knows it.
+    pub sum_ns: Option<u64>,
+    /// Smallest and largest wait since the capture began, where the source knows them.
+    pub extremes_ns: Option<(u64, u64)>,
+    /// Entries of the runtime's histogram that were no waits (Go ≤ 1.25: zeros of system calls, stack
+    /// growth and GC), left out of `counts`.
+    pub excluded_zero: u64,
+}
+
+/// Something that is missing from the picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Why.
+    pub cause: LossCause,
+    /// How many events or waits.
+    pub count: u64,
+}
+
+/// Where something was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LossCause {
+    /// A →Running without a stamped →Runnable (`exact`): the wait began before the capture.
+    Unpaired,
+    /// More live goroutines than the kernel's map of stamps holds.
+    StampsFull,
+    /// More creation sites than told apart; the waits are counted under "other".
+    CreationSitesFull,
+    /// A wait that no histogram had room for.
+    HistogramsFull,
+    /// A slow wait that the ring buffer had no room for.
+    RingFull,
+    /// The target's memory could not be read at a hit.
+    Unreadable,
+    /// A wait that came out negative.
+    Negative,
+}
+
+impl LossCause {
+    /// A name for output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unpaired => "began_before_capture",
+            Self::StampsFull => "stamps_full",
+            Self::CreationSitesFull => "creation_sites_full",
+            Self::HistogramsFull => "histograms_full",
+            Self::RingFull => "ring_full",
+            Self::Unreadable => "unreadable",
+            Self::Negative => "negative",
+        }
+    }
+
+    /// Whether a wait is missing from the histograms because of it. A wait that began before the capture
+    /// was never part of it, and one under "other" is still counted.
+    pub const fn makes_incomplete(self) -> bool {
+        !matches!(self, Self::Unpaired | Self::CreationSitesFull)
+    }
+}
+
+/// Gauges of the Go runtime, read from the target's memory at one moment, not atomically. Each is absent
+/// where the layout does not give it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Goroutines by state, in the runtime's words (`runnable`, `running`, `syscall`, `waiting`, …), dead
+    /// ones left out.
+    pub goroutines_by_state: Vec<(String, u64)>,
+    /// Whether `goroutines_by_state` is a share of all, scaled up: allgs was longer than the cap.
+    pub goroutines_sampled: bool,
+    /// `allglen`: g structs ever made, dead ones included.
+    pub allgs: Option<u64>,
+    /// Length of the global run queue.
+    pub global_runq: Option<u64>,
+    /// Lengths of the local run queues, by P id (`runnext` included).
+    pub local_runqs: Vec<u32>,
+    /// `gomaxprocs`.
+    pub gomaxprocs: Option<u32>,
+    /// Ps by state, in the runtime's words (`idle`, `running`, `syscall`, `gcstop`, `dead`).
+    pub ps_by_state: Vec<(String, u64)>,
+    /// `sched.npidle`.
+    pub idle_ps: Option<u32>,
+    /// `sched.nmspinning`.
+    pub spinning_ms: Option<u32>,
+    /// `sched.nmidle`.
+    pub idle_ms: Option<u32>,
+    /// `sched.gcwaiting`: the world is stopping or stopped.
+    pub gc_waiting: Option<bool>,
+    /// Time since sysmon or a scheduler last polled the network (`sched.lastpoll`), in nanoseconds; absent
+    /// while a thread is blocked in the poll.
+    pub since_last_poll_ns: Option<u64>,
+    /// `sched.sysmonwait`: sysmon sleeps because nothing runs.
+    pub sysmon_waiting: Option<bool>,
+    /// Totals since the process began of stop-the-world pauses, in nanoseconds: (GC, other). Go 1.22+.
+    pub stw_total_ns: Option<(u64, u64)>,
+}

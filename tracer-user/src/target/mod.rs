@@ -1,0 +1,96 @@
+//! From a PID or a file to everything that the tracer must know: which Go, how it was built, where its
+//! functions, structs and variables are.
+//!
+//! All parsing here is sans-I/O over `&[u8]`, bounded, and treats every byte as hostile; opening and
+//! mapping files is done in [`file`] and [`process`] alone.
+
+pub mod binary;
+pub mod code;
+pub mod file;
+pub mod globals;
+pub mod layout;
+pub mod pclntab;
+pub mod process;
+
+use serde::Serialize;
+
+/// The processor that a Go binary is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Arch {
+    /// x86_64.
+    #[serde(rename = "amd64")]
+    Amd64,
+    /// aarch64.
+    #[serde(rename = "arm64")]
+    Arm64,
+}
+
+impl Arch {
+    /// Go's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "amd64",
+            Arch::Arm64 => "arm64",
+        }
+    }
+}
+
+/// `go1.25.5 X:greenteagc`, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GoVersion {
+    /// As the binary says it, for display.
+    pub raw: String,
+    /// 25 of 1.25.5.
+    pub minor: u32,
+    /// 5 of 1.25.5; 0 where there is none. Release candidates and betas have `vendor_or_prerelease` set.
+    pub patch: u32,
+    /// Whatever follows the numbers that is not an experiment: `rc1`, `-custom`, `devel …`. Such a version
+    /// is in no layout table.
+    pub vendor_or_prerelease: Option<String>,
+    /// `GOEXPERIMENT`s, as in `X:a,b`; sorted.
+    pub experiments: Vec<String>,
+}
+
+/// A contiguous function of the binary, in link-time addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name in pclntab.
+    pub name: String,
+    /// First address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+}
+
+/// Where code is and what it says: what instruction decoding needs of a binary. Addresses are link-time.
+pub trait Code {
+    /// The processor.
+    fn arch(&self) -> Arch;
+    /// All functions of this exact name (pclntab may hold an ABI0 wrapper and the body under one name).
+    fn functions(&self, name: &str) -> Vec<Function>;
+    /// All functions that were compiled as part of package runtime, in address order.
+    fn runtime_functions(&self) -> &[Function];
+    /// The machine code of a function, from the file.
+    fn code_of(&self, function: &Function) -> Option<&[u8]>;
+    /// Names of the functions that are inlined into `function` (from its inline tree), each with how often.
+    fn inlined_into(&self, function: &Function) -> Vec<(String, usize)>;
+    /// Offset in the file of a link-time address that lies in a file-backed segment.
+    fn file_offset(&self, address: u64) -> Option<u64>;
+}
+
+/// Link-time addresses of the runtime's variables; absent where they could not be found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Globals {
+    /// `runtime.sched`.
+    pub sched: Option<u64>,
+    /// `runtime.sched.timeToRun`.
+    pub time_to_run: Option<u64>,
+    /// `runtime.allp`.
+    pub allp: Option<u64>,
+    /// `runtime.allgs`.
+    pub allgs: Option<u64>,
+    /// `runtime.allm`.
+    pub allm: Option<u64>,
+    /// `runtime.gomaxprocs`.
+    pub gomaxprocs: Option<u64>,
+}
