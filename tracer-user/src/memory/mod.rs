@@ -1,1 +1,141 @@
-//! TBD
+//! All reading of another process's memory.
+//!
+//! One trait, [`Memory`], so that whoever decodes the runtime's structs does not care where the bytes come
+//! from, and one implementation for live processes, [`ProcessMemory`]. Reading stops no thread of the
+//! target: what is read is what happens to be there, so a struct that is being changed may be seen half
+//! changed. Single aligned words are never torn.
+
+mod process;
+
+pub use process::ProcessMemory;
+
+use crate::error::Error;
+
+/// Memory of one process, by run-time address.
+pub trait Memory {
+    /// Fills `into` with the bytes at `address`. All or nothing.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; `into` then holds anything.
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError>;
+
+    /// Reads `each` bytes at each of `addresses`, back to back into `into`, in as few system calls as the
+    /// implementation can. For walks over many structs.
+    ///
+    /// # Errors
+    /// The first address that cannot be read fails the whole; [`ReadError::Length`] if `into` is not
+    /// `addresses.len() * each` bytes long.
+    fn read_each(&self, addresses: &[u64], each: usize, into: &mut [u8]) -> Result<(), ReadError> {
+        check_length(addresses, each, into)?;
+        if each == 0 {
+            return Ok(());
+        }
+        for (address, chunk) in addresses.iter().zip(into.chunks_exact_mut(each)) {
+            self.read(*address, chunk)?;
+        }
+        Ok(())
+    }
+
+    /// The 4-byte word at `address`, in the byte order of this machine (which is the target's).
+    fn read_u32(&self, address: u64) -> Result<u32, ReadError> {
+        let mut bytes = [0; 4];
+        self.read(address, &mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    /// The 8-byte word at `address`, in the byte order of this machine.
+    fn read_u64(&self, address: u64) -> Result<u64, ReadError> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    /// Fills `into` with the consecutive 8-byte words at `address`.
+    fn read_u64s(&self, address: u64, into: &mut [u64]) -> Result<(), ReadError> {
+        let mut bytes = vec![0; size_of_val(into)];
+        self.read(address, &mut bytes)?;
+        for (word, chunk) in into.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_ne_bytes(*chunk);
+        }
+        Ok(())
+    }
+}
+
+impl<M: Memory + ?Sized> Memory for &M {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read(address, into)
+    }
+
+    fn read_each(&self, addresses: &[u64], each: usize, into: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read_each(addresses, each, into)
+    }
+}
+
+/// Why memory could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such process, or none with memory of its own: it has exited, is a zombie, or is a
+    /// thread of the kernel (`ESRCH`).
+    #[error("process {pid} has no memory to read: it has exited, or is a kernel thread")]
+    Gone {
+        /// The process.
+        pid: u32,
+    },
+    /// We may not look into it (`EPERM`).
+    #[error(
+        "no permission to read the memory of process {pid}: run as root, or as its user with CAP_SYS_PTRACE \
+         (a container's seccomp profile or kernel.yama.ptrace_scope may also forbid it)"
+    )]
+    NotPermitted {
+        /// The process.
+        pid: u32,
+    },
+    /// Not all of the range is mapped and readable (`EFAULT`, or fewer bytes than asked for).
+    #[error("{length} bytes at {address:#x} of process {pid} are not readable")]
+    Unmapped {
+        /// The process.
+        pid: u32,
+        /// First address of the range.
+        address: u64,
+        /// Its length.
+        length: usize,
+    },
+    /// The caller's buffer does not fit what it asked for.
+    #[error("a buffer of {length} bytes was given where {needed} are needed")]
+    Length {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes given.
+        length: usize,
+    },
+    /// Something else (no memory, no such system call).
+    #[error("reading the memory of process {pid} failed: {reason}")]
+    Other {
+        /// The process.
+        pid: u32,
+        /// The system's words.
+        reason: String,
+    },
+}
+
+impl From<ReadError> for Error {
+    fn from(e: ReadError) -> Self {
+        let message = e.to_string();
+        match e {
+            ReadError::Gone { .. } => Error::not_traceable(message),
+            ReadError::NotPermitted { .. } => Error::not_permitted(message),
+            _ => Error::failed(message),
+        }
+    }
+}
+
+/// That `into` is as long as [`Memory::read_each`] needs it.
+fn check_length(addresses: &[u64], each: usize, into: &[u8]) -> Result<(), ReadError> {
+    match addresses.len().checked_mul(each) {
+        Some(needed) if needed == into.len() => Ok(()),
+        needed => Err(ReadError::Length {
+            needed: needed.unwrap_or(usize::MAX),
+            length: into.len(),
+        }),
+    }
+}
