@@ -82,7 +82,7 @@ pub enum SiteKind {
     /// (amd64 EBX, ECX; arm64 W1, W2), and the goroutine is the first (RAX; R0).
     StatusCall = 0,
     /// The conditional branch after an inlined `casgstatus`'s compare-and-swap to Runnable; it was done if
-    /// ZF is set.
+    /// the zero flag is [`Site::zf_when_swapped`].
     SwappedToRunnable = 1,
     /// The same for a compare-and-swap from Runnable to Running.
     SwappedToRunning = 2,
@@ -92,8 +92,8 @@ pub enum SiteKind {
     /// In `(*timeHistogram).record`: the latency is its second argument, and the receiver must be
     /// `&sched.timeToRun` (it has other callers).
     HistogramRecord = 4,
-    /// An instruction of a calibration loop in gmpscope itself: nothing but a hit.
-    Calibration = 5,
+    /// Nothing but a hit: what an empty program costs, to compare with.
+    Empty = 5,
 }
 
 impl SiteKind {
@@ -105,7 +105,7 @@ impl SiteKind {
             2 => Self::SwappedToRunning,
             3 => Self::TrackedWaitEnds,
             4 => Self::HistogramRecord,
-            5 => Self::Calibration,
+            5 => Self::Empty,
             _ => return None,
         })
     }
@@ -135,8 +135,9 @@ pub struct Site {
     pub origin: u8,
     /// A register's number, or one of [`gp_in`].
     pub gp_in: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// Value of the zero flag (0 or 1) that says the compare-and-swap was done, for the `Swapped…` kinds:
+    /// 1 at a branch right behind it, 0 behind the `sete; test` that Go emits in between.
+    pub zf_when_swapped: u8,
     /// Byte offset from the stack pointer, for [`gp_in::STACK_SLOT`].
     pub slot: u32,
     /// Zero.
@@ -217,24 +218,26 @@ pub struct CreationSiteKey {
     pub reserved: u32,
 }
 
-/// What happened in the kernel for one target, per CPU. Identity: `hits` = `unrelated` + `failed_swaps` +
-/// `into_runnable` + `into_running` + `sampled` + `unreadable` + `calibration`.
+/// What happened in the kernel for one target, per CPU. Every hit of a probe adds to exactly one of the
+/// fields that [`Counters::hits`] sums up; the others say what came of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Times a probe fired while the target was enabled.
-    pub hits: u64,
+    /// Hits while the target was switched off.
+    pub disabled: u64,
     /// Hits whose status change neither enters nor leaves Runnable, or `record` on another histogram.
     pub unrelated: u64,
     /// Hits of inlined compare-and-swaps that had not swapped.
     pub failed_swaps: u64,
     /// →Runnable transitions seen.
     pub into_runnable: u64,
-    /// Runnable→ transitions seen.
+    /// Runnable→Running transitions seen.
     pub into_running: u64,
-    /// →Running whose →Runnable was not stamped: it lay before the attaching, or did not fit.
+    /// Runnable→Running whose →Runnable was not stamped: it lay before the attaching, or did not fit.
     pub unpaired: u64,
-    /// Waits measured by the `sampled` programs.
+    /// Runnable→ transitions to another status than Running (Go 1.22's `newcoro`): the wait is dropped.
+    pub out_of_runnable: u64,
+    /// Ends of tracked waits seen by the `sampled` programs.
     pub sampled: u64,
     /// →Runnable that found no room in `STAMPS`.
     pub stamps_full: u64,
@@ -246,12 +249,26 @@ pub struct Counters {
     pub ring_full: u64,
     /// Slow waits put into the ring buffer.
     pub ring_sent: u64,
-    /// Hits whose goroutine could not be read from the target's memory.
+    /// Ends of tracked waits whose goroutine could not be read from the target's memory.
     pub unreadable: u64,
     /// Waits whose end lay before their begin (clock or stamp trouble); not in any histogram.
     pub negative: u64,
-    /// Hits of the calibration loop.
-    pub calibration: u64,
+    /// Hits of empty programs, while calibrating.
+    pub empty: u64,
+}
+
+impl Counters {
+    /// Times that a probe stopped a thread of the target.
+    pub const fn hits(&self) -> u64 {
+        self.disabled
+            + self.unrelated
+            + self.failed_swaps
+            + self.into_runnable
+            + self.into_running
+            + self.out_of_runnable
+            + self.sampled
+            + self.empty
+    }
 }
 
 /// The one event of the ring buffer so far: a wait of at least [`TargetConfig::slower_ns`].

@@ -1,0 +1,141 @@
+//! `exact`: two hits per scheduling cycle, one where a goroutine becomes runnable and one where it begins
+//! to run; the latency between them goes into a histogram per CPU and origin, in the kernel.
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::ProbeContext};
+use tracer_ebpf::{Counters, Histogram, Origin, Site, SiteKind, Stamp, TargetConfig, histogram, stamp_key};
+
+use crate::{
+    atomic::{self, count},
+    maps, memory, registers, site, slow,
+};
+
+/// Status of a g, as in runtime2.go; unchanged from Go 1.19 to 1.27.
+const RUNNABLE: u32 = 1;
+const RUNNING: u32 = 2;
+
+/// A site of an `exact` plan was hit.
+#[inline(always)]
+pub fn hit(ctx: &ProbeContext, site: &Site) {
+    let Some((config, counters)) = site::target_of(site) else { return };
+    if site.kind == SiteKind::StatusCall as u8 {
+        let (g, old, new) = registers::args(ctx);
+        if new as u32 == RUNNABLE {
+            into_runnable(config, counters, site, g);
+        } else if old as u32 == RUNNABLE {
+            out_of_runnable(ctx, config, counters, site, g, new as u32);
+        } else {
+            count!(counters, unrelated);
+        }
+        return;
+    }
+    if u8::from(registers::zero_flag(ctx)) != site.zf_when_swapped {
+        count!(counters, failed_swaps);
+        return;
+    }
+    let g = registers::general(ctx, site.gp_in);
+    if site.kind == SiteKind::SwappedToRunnable as u8 {
+        into_runnable(config, counters, site, g);
+    } else {
+        out_of_runnable(ctx, config, counters, site, g, RUNNING);
+    }
+}
+
+#[inline(always)]
+fn into_runnable(config: &TargetConfig, counters: *mut Counters, site: &Site, g: u64) {
+    count!(counters, into_runnable);
+    let mut origin = u64::from(site.origin);
+    // goschedImpl is the way both of runtime.Gosched and of preemption; only g.preempt tells them apart.
+    if origin == Origin::Yielded as u64
+        && config.g_preempt != 0
+        && memory::read::<u8>(g, config.g_preempt) == Some(1)
+    {
+        origin = Origin::Preempted as u64;
+    }
+    let key = stamp_key(site.target, g);
+    if let Some(stamp) = maps::STAMPS.get_ptr_mut(&key) {
+        // SAFETY: a checked pointer into the map. A goroutine's transitions follow one another, so no
+        // other CPU writes this entry now.
+        unsafe {
+            (*stamp).origin = origin;
+            (*stamp).at_ns = bpf_ktime_get_ns();
+        }
+        return;
+    }
+    // SAFETY: no arguments.
+    let stamp = Stamp { at_ns: unsafe { bpf_ktime_get_ns() }, origin };
+    if maps::STAMPS.insert(&key, &stamp, 0).is_err() {
+        count!(counters, stamps_full);
+    }
+}
+
+#[inline(always)]
+fn out_of_runnable(
+    ctx: &ProbeContext,
+    config: &TargetConfig,
+    counters: *mut Counters,
+    site: &Site,
+    g: u64,
+    new: u32,
+) {
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let stamp = maps::STAMPS.get_ptr_mut(&stamp_key(site.target, g));
+    let (since, origin) = match stamp {
+        // SAFETY: as in `into_runnable`.
+        Some(stamp) => unsafe {
+            let seen = ((*stamp).at_ns, (*stamp).origin);
+            (*stamp).at_ns = 0;
+            seen
+        },
+        None => (0, 0),
+    };
+    if new != RUNNING {
+        count!(counters, out_of_runnable);
+        return;
+    }
+    count!(counters, into_running);
+    if since == 0 {
+        count!(counters, unpaired);
+        return;
+    }
+    if now < since {
+        count!(counters, negative);
+        return;
+    }
+    let latency = now - since;
+    let index = site.target * Origin::COUNT + origin as u32;
+    match maps::EXACT_HISTOGRAMS.get_ptr_mut(index) {
+        Some(histogram) => record(histogram, latency),
+        None => count!(counters, histograms_full),
+    }
+    if latency >= config.slower_ns {
+        slow::send(ctx, config, counters, site.target, g, latency, now, origin as u32);
+    }
+}
+
+/// Adds one wait, with its extremes: the histogram is this CPU's own.
+#[inline(always)]
+fn record(to: *mut Histogram, latency: u64) {
+    add(to, latency);
+    // SAFETY: a checked pointer into the map. A program that preempts this one between read and write
+    // could lose an extreme, never a count.
+    unsafe {
+        if latency > (*to).max_ns {
+            (*to).max_ns = latency;
+        }
+        if !latency > (*to).min_ns_inverted {
+            (*to).min_ns_inverted = !latency;
+        }
+    }
+}
+
+/// Adds one wait to bucket and sum.
+#[inline(always)]
+pub fn add(to: *mut Histogram, latency: u64) {
+    let bucket = histogram::bucket_of(latency);
+    // SAFETY: the pointer was checked; `bucket` is below the number of buckets.
+    unsafe {
+        atomic::add((&raw mut (*to).counts).cast::<u64>().add(bucket), 1);
+        atomic::add(&raw mut (*to).sum_ns, latency);
+    }
+}

@@ -1,0 +1,50 @@
+//! The maps. Their sizes here are for one object that serves every process of a host; the user side makes
+//! them smaller for fewer targets.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use tracer_ebpf::{
+    Counters, CreationSiteKey, DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_SITES, MAX_TARGETS, Origin,
+    RING_BYTES, Site, SiteKey, Stamp, TargetConfig,
+};
+
+/// By target index.
+#[map]
+pub static TARGETS: Array<TargetConfig> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// By attach cookie.
+#[map]
+pub static SITES: Array<Site> = Array::with_max_entries(MAX_SITES, 0);
+
+/// The same by process and address, on kernels without cookies.
+#[map]
+pub static SITES_BY_IP: HashMap<SiteKey, Site> = HashMap::with_max_entries(MAX_SITES, 0);
+
+/// By target index.
+#[map]
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
+
+/// Since when each goroutine is runnable, by `stamp_key`. Preallocated: an entry is made once for each g
+/// and changed in place from then on, which costs a fifth of an update.
+#[map]
+pub static STAMPS: HashMap<u64, Stamp> = HashMap::with_max_entries(DEFAULT_STAMPS, 0);
+
+/// By target index × origins + origin.
+#[map]
+pub static EXACT_HISTOGRAMS: PerCpuArray<Histogram> =
+    PerCpuArray::with_max_entries(MAX_TARGETS * Origin::COUNT, 0);
+
+/// By creation site. Shared by all CPUs: per CPU it would be hundreds of megabytes on a large machine.
+#[map]
+pub static SAMPLED_HISTOGRAMS: HashMap<CreationSiteKey, Histogram> =
+    HashMap::with_max_entries(MAX_CREATION_SITES, 0);
+
+/// One empty histogram, to insert from: it is too large for the stack.
+#[map]
+pub static EMPTY_HISTOGRAM: Array<Histogram> = Array::with_max_entries(1, 0);
+
+/// Slow waits.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);

@@ -1,0 +1,39 @@
+//! Which instruction was hit.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_attach_cookie},
+    programs::ProbeContext,
+};
+use tracer_ebpf::{Counters, Site, SiteKey, TargetConfig};
+
+use crate::{maps, registers};
+
+/// The site whose index the probe was attached with as its cookie.
+#[inline(always)]
+pub fn by_cookie(ctx: &ProbeContext) -> Option<&'static Site> {
+    // SAFETY: the helper takes the program's context.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    maps::SITES.get(cookie as u32)
+}
+
+/// The site at this address of this process.
+#[inline(always)]
+pub fn by_ip(ctx: &ProbeContext) -> Option<&'static Site> {
+    let key =
+        SiteKey { ip: registers::ip(ctx), tgid: (bpf_get_current_pid_tgid() >> 32) as u32, reserved: 0 };
+    // SAFETY: entries are only removed after their probes are gone.
+    unsafe { maps::SITES_BY_IP.get(&key) }
+}
+
+/// Configuration and counters of the site's target; `None` (and counted) while it is switched off.
+#[inline(always)]
+pub fn target_of(site: &Site) -> Option<(&'static TargetConfig, *mut Counters)> {
+    let counters = maps::COUNTERS.get_ptr_mut(site.target)?;
+    let config = maps::TARGETS.get(site.target)?;
+    if config.enabled == 0 {
+        crate::atomic::count!(counters, disabled);
+        return None;
+    }
+    Some((config, counters))
+}

@@ -1,0 +1,47 @@
+//! Slow waits: the few that go to the user side one by one.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::ProbeContext};
+use aya_log_ebpf::debug;
+use tracer_ebpf::{Counters, SlowWait, TargetConfig};
+
+use crate::{atomic::count, maps, memory, registers};
+
+/// Do not wake the reader: it looks by itself some times a second, and a wake-up costs more than the trap.
+const NO_WAKEUP: u64 = 1;
+
+/// Puts one slow wait into the ring, with what can be read of its goroutine, M and P.
+#[allow(clippy::too_many_arguments, reason = "BPF has no heap, and a struct of them would be copied")]
+#[inline(always)]
+pub fn send(
+    ctx: &ProbeContext,
+    config: &TargetConfig,
+    counters: *mut Counters,
+    target: u32,
+    g: u64,
+    latency_ns: u64,
+    at_ns: u64,
+    origin: u32,
+) {
+    let Some(mut entry) = maps::EVENTS.reserve::<SlowWait>(0) else {
+        count!(counters, ring_full);
+        return;
+    };
+    let p = memory::word(registers::g(ctx), config.g_m)
+        .and_then(|m| memory::word(m, config.m_p))
+        .filter(|&p| p != 0)
+        .and_then(|p| memory::read::<i32>(p, config.p_id));
+    entry.write(SlowWait {
+        at_ns,
+        latency_ns,
+        g,
+        goid: memory::word(g, config.g_goid).unwrap_or(0),
+        gopc: memory::word(g, config.g_gopc).unwrap_or(0),
+        tid: bpf_get_current_pid_tgid() as u32,
+        p: p.unwrap_or(-1),
+        target,
+        origin,
+    });
+    entry.submit(NO_WAKEUP);
+    count!(counters, ring_sent);
+    debug!(ctx, "slow wait: g {:x} {} ns", g, latency_ns);
+}
