@@ -40,7 +40,11 @@ pub fn bucket_of(ns: u64) -> usize {
 /// Lowest value of bucket `index`, in nanoseconds.
 pub const fn lower_bound(index: usize) -> u64 {
     let (octave, sub) = ((index as u64) >> SUB_BITS, (index as u64) & (SUB - 1));
-    if octave == 0 { sub } else { (SUB + sub) << (octave - 1) }
+    if octave == 0 {
+        sub
+    } else {
+        (SUB + sub) << (octave - 1)
+    }
 }
 
 /// Floor of log2 by bisection: BPF before version 4 has no instruction that counts leading zeros, and
@@ -81,7 +85,11 @@ mod tests {
             let low = lower_bound(index);
             assert_eq!(bucket_of(low), index, "lower bound {low}");
             if index + 1 < BUCKETS {
-                assert_eq!(bucket_of(lower_bound(index + 1) - 1), index, "last value of bucket {index}");
+                assert_eq!(
+                    bucket_of(lower_bound(index + 1) - 1),
+                    index,
+                    "last value of bucket {index}"
+                );
             }
         }
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);

@@ -37,22 +37,34 @@ pub struct Error {
 impl Error {
     /// An error that ends with exit status 3.
     pub fn not_traceable(message: impl Into<String>) -> Self {
-        Self { failure: Failure::NotTraceable, message: message.into() }
+        Self {
+            failure: Failure::NotTraceable,
+            message: message.into(),
+        }
     }
 
     /// An error that ends with exit status 4.
     pub fn not_permitted(message: impl Into<String>) -> Self {
-        Self { failure: Failure::NotPermitted, message: message.into() }
+        Self {
+            failure: Failure::NotPermitted,
+            message: message.into(),
+        }
     }
 
     /// An error that ends with exit status 2.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { failure: Failure::Usage, message: message.into() }
+        Self {
+            failure: Failure::Usage,
+            message: message.into(),
+        }
     }
 
     /// An error that ends with exit status 1.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { failure: Failure::Failed, message: message.into() }
+        Self {
+            failure: Failure::Failed,
+            message: message.into(),
+        }
     }
 }
 
