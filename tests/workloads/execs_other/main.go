@@ -1,0 +1,30 @@
+// Execs_other: plays ping-pong for a while, then becomes another program, which is no Go program and sleeps.
+package main
+
+import (
+	"flag"
+	"os"
+	"syscall"
+	"time"
+
+	"gmpscope.test/workloads/internal/control"
+)
+
+func main() {
+	after := flag.Duration("after", 300*time.Millisecond, "how long after `go`")
+	control.Main(control.Workload{Name: "execs_other", Run: func(p *control.Phase) {
+		there, back := make(chan struct{}), make(chan struct{})
+		go func() {
+			for range there {
+				back <- struct{}{}
+			}
+		}()
+		c := control.NewCounter()
+		for end := time.Now().Add(*after); time.Now().Before(end); {
+			there <- struct{}{}
+			<-back
+			c.Add(1)
+		}
+		control.Check(syscall.Exec("/bin/sleep", []string{"sleep", "600"}, os.Environ()))
+	}})
+}

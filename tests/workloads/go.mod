@@ -1,0 +1,3 @@
+module gmpscope.test/workloads
+
+go 1.19
