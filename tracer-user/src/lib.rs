@@ -2,6 +2,8 @@
 //! [`target`] → [`plan`] → [`sources`] → [`stream`] → [`model`] → [`latency`] → [`findings`] → [`output`].
 //! Only [`session`] acts backwards. See docs/architecture.md.
 
+pub mod cli;
+pub mod commands;
 pub mod error;
 pub mod findings;
 pub mod latency;

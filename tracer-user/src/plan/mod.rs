@@ -1,8 +1,10 @@
 //! What to do to a target: which sites, which instructions, at what expected cost. Computed from the
 //! target alone; nothing is attached here.
 
+pub mod mode;
 pub mod sites;
 
+pub use mode::Mode;
 use serde::Serialize;
 pub use tracer_ebpf::{Origin, SiteKind};
 

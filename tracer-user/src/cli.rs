@@ -1,0 +1,182 @@
+//! The command line: arguments only. What they mean is turned into plain types once, here; no other room
+//! sees clap.
+
+mod attach;
+mod duration;
+mod help;
+
+use std::path::PathBuf;
+
+pub use attach::AttachArgs;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::session::options::{Chatter, Format};
+
+/// Command line of `gmpscope`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gmpscope",
+    version,
+    about = "How long the goroutines of a running Go program waited to run",
+    long_about = help::ABOUT,
+    after_help = help::MAIN_EXAMPLES,
+    after_long_help = help::main_sections(),
+    max_term_width = 80,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How much to say on stderr.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace a running process and print its scheduling latencies
+    Attach(Box<AttachArgs>),
+    /// Show what a binary or process is, what can be traced, and at what cost
+    Inspect(InspectArgs),
+    /// Check kernel features and privileges, and say what to do
+    Doctor(DoctorArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print a manual page
+    Man(ManArgs),
+}
+
+/// `-v`, `-q`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Verbosity {
+    /// Say more on stderr: -v what is done, -vv also the kernel side's own
+    /// diagnostics
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+impl Verbosity {
+    /// The logger's filter.
+    pub fn level(self) -> log::LevelFilter {
+        match (self.quiet, self.verbose) {
+            (true, _) => log::LevelFilter::Error,
+            (false, 0) => log::LevelFilter::Warn,
+            (false, 1) => log::LevelFilter::Info,
+            (false, _) => log::LevelFilter::Debug,
+        }
+    }
+
+    /// Whether the kernel side's diagnostics are wanted, too.
+    pub fn kernel_logs(self) -> bool {
+        self.verbose >= 2
+    }
+
+    /// The same as the rest of the program knows it.
+    pub fn chatter(self) -> Chatter {
+        if self.quiet {
+            Chatter::Quiet
+        } else {
+            Chatter::Normal
+        }
+    }
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+impl From<FormatArg> for Format {
+    fn from(f: FormatArg) -> Self {
+        match f {
+            FormatArg::Text => Format::Text,
+            FormatArg::Json => Format::Json,
+        }
+    }
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = help::INSPECT_EXAMPLES, after_long_help = help::inspect_sections())]
+pub struct InspectArgs {
+    /// A process id, or the path of a binary (a file named like a number: ./123)
+    #[arg(value_name = "PID|FILE")]
+    pub target: String,
+    /// Form of the answer
+    #[arg(
+        long,
+        value_enum,
+        env = "GMPSCOPE_FORMAT",
+        default_value = "text",
+        hide_env_values = true
+    )]
+    pub format: FormatArg,
+    /// Write to this file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = help::DOCTOR_EXAMPLES, after_long_help = help::doctor_sections())]
+pub struct DoctorArgs {
+    /// Form of the answer
+    #[arg(
+        long,
+        value_enum,
+        env = "GMPSCOPE_FORMAT",
+        default_value = "text",
+        hide_env_values = true
+    )]
+    pub format: FormatArg,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = help::COMPLETIONS_EXAMPLES)]
+pub struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+#[command(after_help = help::MAN_EXAMPLES)]
+pub struct ManArgs {
+    /// Of which command; without it, of gmpscope as a whole
+    pub command: Option<String>,
+}
+
+/// What `inspect` is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A running process.
+    Pid(u32),
+    /// A binary on disk.
+    File(PathBuf),
+}
+
+impl InspectArgs {
+    /// Digits alone are a process id, all else is a path.
+    pub fn subject(&self) -> Subject {
+        match self.target.parse::<u32>() {
+            Ok(pid) if self.target.bytes().all(|b| b.is_ascii_digit()) => Subject::Pid(pid),
+            _ => Subject::File(PathBuf::from(&self.target)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Arguments of `attach`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+
+use super::{FormatArg, Verbosity, duration, help};
+use crate::{
+    error::{Error, Result},
+    plan::Mode,
+    session::options::{AttachOptions, SplitBy, TargetSelector},
+};
+
+/// `gmpscope attach`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = help::ATTACH_ABOUT,
+    after_help = help::ATTACH_EXAMPLES,
+    after_long_help = help::attach_sections()
+)]
+pub struct AttachArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// How long to trace; without it until Ctrl-C, or until the process ends
+    #[arg(
+        short, long, value_name = "TIME", value_parser = duration::positive,
+        env = "GMPSCOPE_DURATION", hide_env_values = true
+    )]
+    duration: Option<Duration>,
+    /// How to trace: what it costs the process, and what it tells
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "auto",
+        env = "GMPSCOPE_MODE",
+        hide_env_values = true
+    )]
+    mode: ModeArg,
+    /// Form of the result
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        env = "GMPSCOPE_FORMAT",
+        hide_env_values = true
+    )]
+    format: FormatArg,
+    /// Write the result to this file; `-` is stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print also what each period of this length added
+    #[arg(
+        short, long, value_name = "TIME", value_parser = duration::period,
+        env = "GMPSCOPE_INTERVAL", hide_env_values = true
+    )]
+    interval: Option<Duration>,
+    /// Print each wait of at least this length as it ends (sampled: each such
+    /// wait of the sample)
+    #[arg(
+        short, long, value_name = "TIME", value_parser = duration::positive,
+        env = "GMPSCOPE_SLOWER", hide_env_values = true
+    )]
+    slower: Option<Duration>,
+    /// Print one histogram per origin (how the goroutine became runnable; exact)
+    /// or creation site (the function of its go statement; sampled)
+    #[arg(long, value_enum, env = "GMPSCOPE_BY", hide_env_values = true)]
+    by: Option<ByArg>,
+    /// Attach also where the kernel must single-step the probed instruction: each
+    /// hit costs the process 10 to 14 times as much
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct TargetArgs {
+    /// The process with this id
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(PID_MAX)))]
+    pid: Option<u32>,
+    /// The process that runs this executable; if several do, they are listed
+    #[arg(long, value_name = "PATH")]
+    exe: Option<PathBuf>,
+    /// The process of this name (as in ps -o comm); if several have it, they are
+    /// listed
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    comm: Option<String>,
+}
+
+/// `PID_MAX_LIMIT` of Linux on 64-bit machines (include/linux/threads.h).
+const PID_MAX: u32 = 4 * 1024 * 1024;
+
+/// `--mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeArg {
+    /// sampled where it can be had, else passive; says which and why
+    Auto,
+    /// No probe at all: reads the Go runtime's own histogram
+    Passive,
+    /// About one probe hit in 8 scheduling cycles
+    Sampled,
+    /// Two probe hits per scheduling cycle: every wait
+    Exact,
+}
+
+impl From<ModeArg> for Option<Mode> {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Auto => None,
+            ModeArg::Passive => Some(Mode::Passive),
+            ModeArg::Sampled => Some(Mode::Sampled),
+            ModeArg::Exact => Some(Mode::Exact),
+        }
+    }
+}
+
+/// `--by`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ByArg {
+    /// How the goroutine became runnable (needs --mode exact)
+    Origin,
+    /// The function of the goroutine's go statement (needs sampled)
+    CreationSite,
+}
+
+impl From<ByArg> for SplitBy {
+    fn from(by: ByArg) -> Self {
+        match by {
+            ByArg::Origin => SplitBy::Origin,
+            ByArg::CreationSite => SplitBy::CreationSite,
+        }
+    }
+}
+
+impl AttachArgs {
+    /// The same in plain types, contradictions refused.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::Usage`] when two arguments exclude each other.
+    pub fn into_options(self, verbosity: Verbosity) -> Result<AttachOptions> {
+        let target = match (self.target.pid, self.target.exe, self.target.comm) {
+            (Some(pid), None, None) => TargetSelector::Pid(pid),
+            (None, Some(exe), None) => TargetSelector::Exe(exe),
+            (None, None, Some(comm)) => TargetSelector::Comm(comm),
+            _ => return Err(Error::usage("name the process by one of --pid, --exe and --comm")),
+        };
+        let mode: Option<Mode> = self.mode.into();
+        if self.slower.is_some() && mode == Some(Mode::Passive) {
+            return Err(Error::usage(
+                "--slower cannot be had in --mode passive, which reads counters and sees no single wait: use \
+                 --mode sampled or --mode exact",
+            ));
+        }
+        let by = self.by.map(SplitBy::from);
+        match (by, mode) {
+            (Some(SplitBy::Origin), Some(Mode::Exact))
+            | (Some(SplitBy::CreationSite), Some(Mode::Sampled)) => {}
+            (Some(SplitBy::CreationSite), None) | (None, _) => {}
+            (Some(SplitBy::Origin), _) => {
+                return Err(Error::usage(
+                    "--by origin needs --mode exact: no other mode sees how a goroutine became runnable",
+                ));
+            }
+            (Some(SplitBy::CreationSite), Some(_)) => {
+                return Err(Error::usage("--by creation-site needs --mode sampled (or auto)"));
+            }
+        }
+        Ok(AttachOptions {
+            target,
+            duration: self.duration,
+            mode,
+            format: self.format.into(),
+            output: self.output.filter(|path| path.as_os_str() != "-"),
+            interval: self.interval,
+            slower: self.slower,
+            by,
+            force: self.force,
+            chatter: verbosity.chatter(),
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! The sections of `--help` and of the manual that clap does not make. At most 80 columns.
+
+/// `gmpscope --help`, first words.
+pub const ABOUT: &str = "\
+How long the goroutines of a running Go program waited to run.
+
+Attaches to a Go process that nobody prepared for it, from Go 1.19 on, stripped
+or not, and prints the histogram of its scheduling latencies: the time from the
+moment at which a goroutine could run to the moment at which it ran.";
+
+/// `gmpscope -h`.
+pub const MAIN_EXAMPLES: &str = "\
+EXAMPLES
+  gmpscope attach -p 4711 --duration 10s
+  gmpscope inspect /usr/bin/caddy
+  gmpscope doctor
+
+`gmpscope COMMAND --help` tells all about a command.";
+
+/// `gmpscope attach --help`, first words.
+pub const ATTACH_ABOUT: &str = "\
+Trace a running process and print its scheduling latencies.
+
+The process is neither stopped nor changed, and needs no preparation. Ctrl-C
+ends the capture early and still prints it.";
+
+/// `gmpscope attach -h`.
+pub const ATTACH_EXAMPLES: &str = "\
+EXAMPLES
+  gmpscope attach -p 4711 --duration 10s
+      Trace process 4711 for ten seconds, at the cost of `sampled` if that can
+      be had, and print one histogram.
+  gmpscope attach --comm caddy --mode passive --interval 1s
+      A line per second until Ctrl-C, without a single probe.
+  gmpscope attach -p 4711 -d 1m --slower 10ms --format json -o waits.json
+      Also tell each wait of 10 ms or more, with its goroutine; all as JSON.
+  gmpscope attach -p 4711 -d 5s --mode exact --by origin
+      Every wait, told apart by how the goroutine became runnable.";
+
+/// `gmpscope inspect -h`.
+pub const INSPECT_EXAMPLES: &str = "\
+EXAMPLES
+  gmpscope inspect 4711
+      What process 4711 is, which modes can be had, and how many probe hits a
+      second each would cost it.
+  gmpscope inspect --format json ./server
+      The same of a file, which says what a cycle would cost.";
+
+/// `gmpscope doctor -h`.
+pub const DOCTOR_EXAMPLES: &str = "\
+EXAMPLES
+  gmpscope doctor
+      What this kernel and these privileges allow, and what to do about the rest.
+  gmpscope doctor --format json
+      The same for programs, and to go with a report of a bug.";
+
+/// `gmpscope completions -h`.
+pub const COMPLETIONS_EXAMPLES: &str = "\
+EXAMPLES
+  gmpscope completions bash > /usr/share/bash-completion/completions/gmpscope
+  gmpscope completions zsh > /usr/local/share/zsh/site-functions/_gmpscope
+  gmpscope completions fish > ~/.config/fish/completions/gmpscope.fish";
+
+/// `gmpscope man -h`.
+pub const MAN_EXAMPLES: &str = "\
+EXAMPLES
+  gmpscope man | man -l -
+  gmpscope man attach > /usr/local/share/man/man1/gmpscope-attach.1";
+
+/// What each mode costs.
+pub const OVERHEAD: &str = "\
+OVERHEAD
+  A probe hit stops a thread of the traced process for 0.7 to 1.3 microseconds,
+  and a switch of goroutines takes 0.1 to 0.2; so the number of hits is the cost.
+  passive  no hit. The process is only read from outside.
+  sampled  about one hit in 8 switches: some 1 to 2 % of the CPU time of a
+           server, up to twice the CPU time of a program that does nothing but
+           switch.
+  exact    two hits per switch: half as much CPU time again in a busy server,
+           and some 15 times as much in a program that does nothing but switch.
+           The latencies themselves grow with it.
+  Each result says how many hits there were and what they cost on this machine.
+  Try it where it does not matter first.";
+
+/// What the exit status says.
+pub const EXIT_STATUS: &str = "\
+EXIT STATUS
+  0  done
+  1  failed
+  2  wrong usage, or several processes match
+  3  the target cannot be traced: not Go, gone before we started, unsupported
+  4  not enough privilege, or the kernel lacks a feature
+  5  captured, but incomplete: events lost, or the target ended early";
+
+/// Variables of the environment.
+pub const ENVIRONMENT: &str = "\
+ENVIRONMENT
+  GMPSCOPE_DURATION, GMPSCOPE_MODE, GMPSCOPE_FORMAT, GMPSCOPE_INTERVAL,
+  GMPSCOPE_SLOWER, GMPSCOPE_BY
+      Values of the options of the same names; the command line wins.
+  NO_COLOR
+      If set and not empty, no colours.";
+
+/// What it needs.
+pub const PRIVILEGES: &str = "\
+PRIVILEGES
+  Root has all that is needed. Else passive needs CAP_SYS_PTRACE (or to be the
+  same user as the process, where yama allows it); sampled and exact need
+  CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. `gmpscope doctor` checks them.";
+
+/// `gmpscope --help`, last words.
+pub fn main_sections() -> String {
+    [MAIN_EXAMPLES, OVERHEAD, PRIVILEGES, EXIT_STATUS, ENVIRONMENT].join("\n\n")
+}
+
+/// `gmpscope attach --help`, last words.
+pub fn attach_sections() -> String {
+    [ATTACH_EXAMPLES, OVERHEAD, PRIVILEGES, EXIT_STATUS, ENVIRONMENT].join("\n\n")
+}
+
+/// `gmpscope inspect --help`, last words.
+pub fn inspect_sections() -> String {
+    [
+        INSPECT_EXAMPLES,
+        "\
+OVERHEAD
+  None: nothing is attached. Of a process two readings of its counters are taken,
+  one second apart.",
+        EXIT_STATUS,
+    ]
+    .join("\n\n")
+}
+
+/// `gmpscope doctor --help`, last words.
+pub fn doctor_sections() -> String {
+    [
+        DOCTOR_EXAMPLES,
+        "\
+EXIT STATUS
+  0  all modes are possible here
+  4  sampled and exact are not possible here",
+    ]
+    .join("\n\n")
+}

@@ -1,0 +1,161 @@
+//! What the command line takes and refuses.
+
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use super::*;
+use crate::{
+    error::Failure,
+    plan::Mode,
+    session::options::{AttachOptions, SplitBy, TargetSelector},
+};
+
+fn options(args: &str) -> Result<AttachOptions, crate::error::Error> {
+    let cli = Cli::try_parse_from(args.split(' ')).unwrap_or_else(|e| panic!("{args}: {e}"));
+    match cli.command {
+        Command::Attach(attach) => attach.into_options(cli.verbosity),
+        other => panic!("{args}: {other:?}"),
+    }
+}
+
+fn refused(args: &str) -> ErrorKind {
+    Cli::try_parse_from(args.split(' '))
+        .map(|cli| panic!("{args}: {cli:?}"))
+        .unwrap_err()
+        .kind()
+}
+
+#[test]
+fn clap_finds_no_fault_with_the_definitions() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_first_example_means_what_it_says() {
+    let options = options("gmpscope attach -p 4711 --duration 10s").unwrap();
+    assert_eq!(options.target, TargetSelector::Pid(4711));
+    assert_eq!(options.duration, Some(Duration::from_secs(10)));
+    assert_eq!(options.mode, None);
+    assert_eq!(options.format, Format::Text);
+}
+
+#[test]
+fn durations_are_written_as_in_go() {
+    for (text, ns) in [
+        ("500ms", 500_000_000),
+        ("10s", 10_000_000_000),
+        ("2m", 120_000_000_000),
+        ("1h30m", 5_400_000_000_000),
+        ("1.5s", 1_500_000_000),
+        ("100us", 100_000),
+        ("100µs", 100_000),
+        ("250ns", 250),
+        ("2h", 7_200_000_000_000),
+    ] {
+        assert_eq!(duration::positive(text), Ok(Duration::from_nanos(ns)), "{text}");
+    }
+    for text in [
+        "",
+        "10",
+        "s",
+        "-1s",
+        "0s",
+        "0ms",
+        "ten seconds",
+        "1mo",
+        "1x",
+        "1s1",
+        "99999999999h",
+        "10000h",
+    ] {
+        assert!(duration::positive(text).is_err(), "{text}");
+    }
+    assert!(duration::period("9ms").is_err());
+}
+
+#[test]
+fn one_way_to_name_the_target_and_no_more() {
+    assert_eq!(refused("gmpscope attach"), ErrorKind::MissingRequiredArgument);
+    assert_eq!(
+        refused("gmpscope attach -p 1 --comm x"),
+        ErrorKind::ArgumentConflict
+    );
+    assert_eq!(refused("gmpscope attach -p 0"), ErrorKind::ValueValidation);
+    assert_eq!(refused("gmpscope attach -p 4194305"), ErrorKind::ValueValidation);
+    assert_eq!(refused("gmpscope attach -p x"), ErrorKind::ValueValidation);
+    assert_eq!(refused("gmpscope attach --comm="), ErrorKind::InvalidValue);
+    let target = |args| options(args).unwrap().target;
+    assert_eq!(
+        target("gmpscope attach --comm caddy"),
+        TargetSelector::Comm("caddy".into())
+    );
+    assert_eq!(
+        target("gmpscope attach --exe /usr/bin/x"),
+        TargetSelector::Exe("/usr/bin/x".into())
+    );
+}
+
+#[test]
+fn what_a_mode_cannot_give_is_wrong_usage() {
+    for args in [
+        "gmpscope attach -p 1 --mode passive --slower 1ms",
+        "gmpscope attach -p 1 --by origin",
+        "gmpscope attach -p 1 --mode sampled --by origin",
+        "gmpscope attach -p 1 --mode exact --by creation-site",
+        "gmpscope attach -p 1 --mode passive --by creation-site",
+    ] {
+        assert_eq!(options(args).unwrap_err().failure, Failure::Usage, "{args}");
+    }
+    assert_eq!(
+        options("gmpscope attach -p 1 -m exact --by origin").unwrap().by,
+        Some(SplitBy::Origin)
+    );
+    assert_eq!(
+        options("gmpscope attach -p 1 -m exact --by origin").unwrap().mode,
+        Some(Mode::Exact)
+    );
+    assert_eq!(
+        options("gmpscope attach -p 1 --by creation-site").unwrap().by,
+        Some(SplitBy::CreationSite)
+    );
+}
+
+#[test]
+fn a_dash_is_stdout() {
+    assert_eq!(options("gmpscope attach -p 1 -o -").unwrap().output, None);
+    assert_eq!(
+        options("gmpscope attach -p 1 -o x").unwrap().output,
+        Some("x".into())
+    );
+}
+
+#[test]
+fn digits_alone_are_a_pid() {
+    let subject = |target: &str| {
+        let cli = Cli::try_parse_from(["gmpscope", "inspect", target]).unwrap();
+        match cli.command {
+            Command::Inspect(inspect) => inspect.subject(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(subject("4711"), Subject::Pid(4711));
+    assert_eq!(subject("./4711"), Subject::File("./4711".into()));
+    assert_eq!(subject("+1"), Subject::File("+1".into()));
+    assert_eq!(subject("99999999999"), Subject::File("99999999999".into()));
+}
+
+#[test]
+fn help_fits_80_columns_and_teaches() {
+    let mut command = Cli::command();
+    command.build();
+    for sub in std::iter::once(&mut command.clone()).chain(command.get_subcommands_mut()) {
+        for help in [sub.render_help(), sub.render_long_help()] {
+            let help = help.to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", sub.get_name());
+            }
+            assert!(help.contains("EXAMPLES"), "{}", sub.get_name());
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What the user asked of one capture, in plain types: the command line, the environment and later the
+//! configuration file all end here.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::plan::Mode;
+
+/// One capture, as asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Which process.
+    pub target: TargetSelector,
+    /// Length of the capture; `None`: until a signal, or until the target ends.
+    pub duration: Option<Duration>,
+    /// Which mode; `None`: `auto`, that is `sampled` where it can be had and `passive` where not.
+    pub mode: Option<Mode>,
+    /// In what form the result is written.
+    pub format: Format,
+    /// Where the result is written; `None`: stdout.
+    pub output: Option<PathBuf>,
+    /// Write what was added in each period of this length as well.
+    pub interval: Option<Duration>,
+    /// Write each wait of at least this length as it ends.
+    pub slower: Option<Duration>,
+    /// Split the histogram.
+    pub by: Option<SplitBy>,
+    /// Attach also where the kernel must single-step the probed instruction.
+    pub force: bool,
+    /// What goes to stderr besides the logs.
+    pub chatter: Chatter,
+}
+
+/// How the user named the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetSelector {
+    /// By its id, in gmpscope's own PID namespace.
+    Pid(u32),
+    /// The one process that runs this executable.
+    Exe(PathBuf),
+    /// The one process whose main thread has this name (`/proc/PID/comm`, at most 15 bytes).
+    Comm(String),
+}
+
+/// The form of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one object, or with an interval one object a line.
+    Json,
+}
+
+/// What tells histograms apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitBy {
+    /// How the goroutine became runnable: `exact`.
+    Origin,
+    /// The function with the `go` statement: `sampled`.
+    CreationSite,
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Chatter {
+    /// Errors only.
+    Quiet,
+    /// Notes, and a progress line on a terminal.
+    #[default]
+    Normal,
+}
