@@ -1,12 +1,19 @@
 //! What to do to a target: which sites, which instructions, at what expected cost. Computed from the
 //! target alone; nothing is attached here.
 
+pub mod emulation;
+pub mod exact;
 pub mod mode;
+pub mod sampled;
 pub mod sites;
 
 pub use mode::Mode;
 use serde::Serialize;
 pub use tracer_ebpf::{Origin, SiteKind};
+
+/// How many times as much as an emulated instruction a single-stepped one costs the target; measured on
+/// virtual machines, where the debug exception is dear.
+pub const SINGLE_STEP_FACTOR: &str = "10 to 14";
 
 /// What the kernel does with an instruction under a uprobe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -46,6 +53,9 @@ pub struct Site {
     pub gp_in: u8,
     /// Byte offset from the stack pointer for [`tracer_ebpf::gp_in::STACK_SLOT`].
     pub slot: u32,
+    /// For branches behind an inlined compare-and-swap: the zero flag (0, 1) that says it was done, see
+    /// [`tracer_ebpf::Site::zf_when_swapped`].
+    pub zf_when_swapped: u8,
 }
 
 /// What was looked for and what came of it, for messages: `sampled: no …; passive: …`.

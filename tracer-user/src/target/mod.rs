@@ -74,6 +74,11 @@ pub trait Code {
     fn code_of(&self, function: &Function) -> Option<&[u8]>;
     /// Names of the functions that are inlined into `function` (from its inline tree), each with how often.
     fn inlined_into(&self, function: &Function) -> Vec<(String, usize)>;
+    /// Names of the functions whose inlined bodies the instruction at `pc` of `function` belongs to,
+    /// innermost first, without `function` itself.
+    fn inlined_at(&self, _function: &Function, _pc: u64) -> Vec<String> {
+        Vec::new()
+    }
     /// Offset in the file of a link-time address that lies in a file-backed segment.
     fn file_offset(&self, address: u64) -> Option<u64>;
 }

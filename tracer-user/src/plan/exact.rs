@@ -1,0 +1,164 @@
+//! The sites of `exact`: every place where a goroutine becomes Runnable, or Running from Runnable.
+
+use super::sites::{Decoded, site};
+use super::{Attempt, Origin, Site, SiteKind};
+use crate::target::code::flow::{Analysis, Value};
+use crate::target::code::{self, Insn};
+use crate::target::layout::Layout;
+use crate::target::{Code, Function};
+use std::collections::HashSet;
+
+/// `_Grunnable`. Source: runtime2.go, all versions.
+const RUNNABLE: u64 = 1;
+
+/// All sites that `exact` needs.
+///
+/// # Errors
+/// What was tried and why it did not do: there is never a result that misses a transition.
+pub fn exact(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Vec<Site>, Vec<Attempt>> {
+    let _ = layout;
+    let casgstatus = code.functions("runtime.casgstatus");
+    if casgstatus.is_empty() {
+        return Err(vec![Attempt {
+            what: "runtime.casgstatus".into(),
+            outcome: "the binary has no such function".into(),
+        }]);
+    }
+    let mut sites = Vec::new();
+    let mut failures = Vec::new();
+    for function in code.runtime_functions() {
+        let inlined = code.inlined_into(function);
+        if inlined.iter().any(|(name, _)| name == "runtime.casgstatus") {
+            failures.push(Attempt {
+                what: function.name.clone(),
+                outcome: "runtime.casgstatus is inlined there".into(),
+            });
+            continue;
+        }
+        let bytes = code.code_of(function).unwrap_or_default();
+        if !casgstatus
+            .iter()
+            .any(|c| code::may_reach(code.arch(), bytes, function.start, c.start))
+        {
+            continue;
+        }
+        match calls(code, function, &casgstatus, force) {
+            Ok(found) => sites.extend(found),
+            Err(attempt) => failures.push(attempt),
+        }
+    }
+    if !failures.is_empty() {
+        return Err(failures);
+    }
+    if sites.is_empty() {
+        return Err(vec![Attempt {
+            what: "calls of runtime.casgstatus".into(),
+            outcome: "there is none into or out of Runnable".into(),
+        }]);
+    }
+    Ok(sites)
+}
+
+/// The calls of casgstatus in `function` that may enter or leave Runnable.
+fn calls(
+    code: &dyn Code,
+    function: &Function,
+    casgstatus: &[Function],
+    force: bool,
+) -> Result<Vec<Site>, Attempt> {
+    let decoded = Decoded::new(code, function)?;
+    let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
+    let mut sites = Vec::new();
+    for (index, insn) in decoded.insns.iter().enumerate() {
+        if !insn
+            .target()
+            .is_some_and(|t| casgstatus.iter().any(|c| c.start == t))
+        {
+            continue;
+        }
+        let registers = analysis.before(index);
+        let argument = |n| {
+            let value = registers.get(usize::from(code::argument(code.arch(), n)));
+            // The statuses are uint32; what the upper half of the register holds does not matter.
+            value.copied().and_then(Value::constant).map(|v| v & 0xffff_ffff)
+        };
+        let may_be_runnable = |status: Option<u64>| status.is_none_or(|s| s == RUNNABLE);
+        let (old, new) = (argument(1), argument(2));
+        if !may_be_runnable(old) && !may_be_runnable(new) {
+            continue;
+        }
+        let mut site = site(code, function, insn, SiteKind::StatusCall, force)?;
+        site.gp_in = code::argument(code.arch(), 0);
+        if may_be_runnable(new) {
+            site.origin = Some(origin(code, &decoded, &analysis, index));
+        }
+        sites.push(site);
+    }
+    Ok(sites)
+}
+
+/// How a goroutine became runnable whose status is set by instruction `index`. With profile-guided
+/// optimisation one of these functions may be inlined into another: the innermost known one decides.
+pub(super) fn origin(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, index: usize) -> Origin {
+    let address = decoded.insns.get(index).map_or(0, |i| i.address);
+    let inlined = code.inlined_at(&decoded.function, address);
+    for name in inlined
+        .iter()
+        .map(String::as_str)
+        .chain([decoded.function.name.as_str()])
+    {
+        return match name {
+            "runtime.newproc1" => Origin::Created,
+            "runtime.injectglist" => Origin::Netpoll,
+            "runtime.goschedImpl" | "runtime.goyield_m" => Origin::Yielded,
+            "runtime.exitsyscall0" | "runtime.exitsyscallNoP" => Origin::Syscall,
+            "runtime.ready" | "runtime.park_m" => Origin::Unblocked,
+            "runtime.findRunnable" if after_netpoll(code, &decoded.insns, analysis, index) => Origin::Netpoll,
+            "runtime.findRunnable" => Origin::Unblocked,
+            _ => continue,
+        };
+    }
+    Origin::Unblocked
+}
+
+/// True if on every path to `index` the call before it is one that findRunnable makes with a list of
+/// goroutines from the network poller.
+fn after_netpoll(code: &dyn Code, insns: &[Insn], analysis: &Analysis, index: usize) -> bool {
+    let starts = |names: &[&str]| -> HashSet<u64> {
+        names
+            .iter()
+            .flat_map(|n| code.functions(n))
+            .map(|f| f.start)
+            .collect()
+    };
+    let poll = starts(&[
+        "runtime.netpoll",
+        "runtime.injectglist",
+        "runtime.netpollAdjustWaiters",
+    ]);
+    // Stands between the two, and says nothing about where the goroutine came from.
+    let pass = starts(&["runtime.traceAcquire", "runtime.traceAcquireEnabled"]);
+    let mut work = analysis.previous(index);
+    let mut seen: HashSet<usize> = work.iter().copied().collect();
+    let mut found = false;
+    while let Some(at) = work.pop() {
+        let target = insns
+            .get(at)
+            .filter(|i| matches!(i.flow, code::Flow::Call(_)))
+            .map(|i| i.target());
+        match target {
+            Some(Some(target)) if poll.contains(&target) => found = true,
+            Some(Some(target)) if pass.contains(&target) => {}
+            Some(_) => return false,
+            None => {}
+        }
+        if !matches!(target, Some(Some(t)) if poll.contains(&t)) {
+            let before = analysis.previous(at);
+            if before.is_empty() {
+                return false;
+            }
+            work.extend(before.into_iter().filter(|b| seen.insert(*b)));
+        }
+    }
+    found
+}

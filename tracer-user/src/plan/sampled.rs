@@ -1,0 +1,242 @@
+//! The site of `sampled`: where casgstatus takes the end time of a wait that the runtime tracks.
+//!
+//! ```go
+//! case _Grunnable:            // oldval, if gp.tracking
+//!     now := nanotime()       // <- the call of runtime.nanotime1 is the site
+//!     gp.runnableTime += now - gp.trackingStamp
+//!     gp.trackingStamp = 0
+//! ```
+//! Source: proc.go, casgstatus, Go 1.21 to 1.27; Go 1.19 has `runnableStamp` in the place of
+//! `trackingStamp`. Fields are told by their use, so that no layout is needed: what is subtracted from the
+//! time is the stamp, and what the difference is added to is the `int64` behind it.
+
+use super::sites::{Decoded, site};
+use super::{Attempt, Site, SiteKind};
+use crate::target::code::flow::{Analysis, Value};
+use crate::target::code::{self, Flow, Insn, Mem, Op};
+use crate::target::layout::Layout;
+use crate::target::{Arch, Code, Function};
+use tracer_ebpf::gp_in;
+
+/// How many instructions behind the call are looked at.
+const WINDOW: usize = 24;
+/// `tracking` and `trackingSeq` lie less than this many bytes before the stamp.
+const TRACKING_BEFORE_STAMP: i64 = 8;
+
+/// What was found for `sampled`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sampled {
+    /// The sites: one for casgstatus and one for each place that it was inlined into.
+    pub sites: Vec<Site>,
+    /// What was tried before, and did not do.
+    pub attempts: Vec<Attempt>,
+    /// Offset of `g.trackingStamp` (Go 1.19: `runnableStamp`) as the code uses it.
+    pub stamp: Option<u32>,
+}
+
+/// The sites that `sampled` needs.
+///
+/// # Errors
+/// What was tried and why it did not do.
+pub fn sampled(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Sampled, Vec<Attempt>> {
+    let (sites, stamp) = tracked(code, layout, force).map_err(|attempt| vec![attempt])?;
+    Ok(Sampled {
+        sites,
+        attempts: Vec::new(),
+        stamp: Some(stamp),
+    })
+}
+
+/// The calls of nanotime1 that end a tracked wait, and the offset of the stamp.
+fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<(Vec<Site>, u32), Attempt> {
+    let fail = |outcome: String| Attempt {
+        what: "the end of a tracked wait in runtime.casgstatus".into(),
+        outcome,
+    };
+    let clock = code.functions("runtime.nanotime1");
+    if clock.is_empty() {
+        return Err(fail("the binary has no function runtime.nanotime1".into()));
+    }
+    let casgstatus = code.functions("runtime.casgstatus");
+    let mut sites = Vec::new();
+    let mut stamps = Vec::new();
+    for function in &casgstatus {
+        for (site, stamp) in ends(code, function, &clock, layout, force)? {
+            sites.push(site);
+            stamps.push(stamp);
+        }
+    }
+    if sites.is_empty() {
+        return Err(fail(
+            "no call of nanotime1 there is followed by what ends a tracked wait".into(),
+        ));
+    }
+    stamps.dedup();
+    match stamps.as_slice() {
+        [stamp] => Ok((sites, *stamp)),
+        _ => Err(fail(format!(
+            "the code disagrees with itself on where the stamp is: {stamps:?}"
+        ))),
+    }
+}
+
+/// The sites in one function, each with the offset of the stamp that it uses.
+fn ends(
+    code: &dyn Code,
+    function: &Function,
+    clock: &[Function],
+    layout: Option<&Layout>,
+    force: bool,
+) -> Result<Vec<(Site, u32)>, Attempt> {
+    let decoded = Decoded::new(code, function)?;
+    let insns = &decoded.insns;
+    let mut found = Vec::new();
+    for (index, insn) in insns.iter().enumerate() {
+        let called = matches!(insn.flow, Flow::Call(Some(t)) if clock.iter().any(|c| c.start == t));
+        let Some((stamp, slot)) = called.then(|| tracked_wait(code.arch(), insns, index)).flatten() else {
+            continue;
+        };
+        if let Some(layout) = layout
+            && (layout.g.tracking_stamp != stamp || layout.g.runnable_time != stamp + 8)
+        {
+            return Err(Attempt {
+                what: format!("{}+{:#x}", function.name, insn.address - function.start),
+                outcome: format!(
+                    "the code has g.trackingStamp at {stamp}, the layout of this Go version at {}",
+                    layout.g.tracking_stamp
+                ),
+            });
+        }
+        let mut site = site(code, function, insn, SiteKind::TrackedWaitEnds, force)?;
+        (site.gp_in, site.slot) = match goroutine(code.arch(), insns, index, stamp, layout) {
+            Some(register) => (register, 0),
+            None => (gp_in::STACK_SLOT, slot),
+        };
+        found.push((site, stamp));
+    }
+    Ok(found)
+}
+
+/// A value behind the call of nanotime1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    Nothing,
+    /// What nanotime1 returned.
+    Now,
+    /// What this stack slot held.
+    Slot(u32),
+    /// The field of the g in slot .0 at offset .1.
+    Field(u32, u32),
+    /// Now - the field.
+    Elapsed(u32, u32),
+    /// Elapsed since the field .1, plus the field at .2.
+    Total(u32, u32, u32),
+}
+
+/// If the call at `index` ends a tracked wait: offset of the stamp, and the slot that holds the g.
+fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> {
+    // ABI0: the result lies above the (empty) arguments, on arm64 above the saved link register too.
+    let result = match arch {
+        Arch::Amd64 => 0,
+        Arch::Arm64 => 8,
+    };
+    let mut held = [After::Nothing; 32];
+    for insn in insns.get(index + 1..)?.iter().take(WINDOW) {
+        if insn.flow != Flow::Next {
+            return None;
+        }
+        let get = |r: u8| held.get(usize::from(r)).copied().unwrap_or(After::Nothing);
+        let memory = |mem: Option<Mem>| -> After {
+            let Some(Mem {
+                base: Some(base),
+                disp,
+                indexed: false,
+            }) = mem
+            else {
+                return After::Nothing;
+            };
+            let Ok(disp) = u32::try_from(disp) else {
+                return After::Nothing;
+            };
+            if base == code::stack_pointer(arch) {
+                return if disp == result {
+                    After::Now
+                } else {
+                    After::Slot(disp)
+                };
+            }
+            match get(base) {
+                After::Slot(slot) => After::Field(slot, disp),
+                _ => After::Nothing,
+            }
+        };
+        let minus = |a, b| match (a, b) {
+            (After::Now, After::Field(slot, stamp)) => After::Elapsed(slot, stamp),
+            _ => After::Nothing,
+        };
+        let plus = |a, b| match (a, b) {
+            (After::Elapsed(slot, stamp), After::Field(other, total)) if slot == other => {
+                After::Total(slot, stamp, total)
+            }
+            _ => After::Nothing,
+        };
+        let mem = memory(insn.mem);
+        let stored = match insn.op {
+            Op::Store { src } => get(src),
+            Op::AddToMem { src } => plus(get(src), mem),
+            _ => After::Nothing,
+        };
+        if let (After::Total(slot, stamp, total), After::Field(other, at)) = (stored, mem) {
+            let right = slot == other && at == total && total == stamp.checked_add(8)?;
+            return right.then_some((stamp, slot));
+        }
+        let result = match insn.op {
+            Op::Load { dst } if insn.bytes == 8 => Some((dst, mem)),
+            Op::Move { dst, src } if insn.bytes == 8 => Some((dst, get(src))),
+            Op::SubMem { dst } => Some((dst, minus(get(dst), mem))),
+            Op::AddMem { dst } => Some((dst, plus(get(dst), mem))),
+            Op::Sub { dst, a, b } => Some((dst, minus(get(a), get(b)))),
+            Op::Add { dst, a, b } => Some((
+                dst,
+                match plus(get(a), get(b)) {
+                    After::Nothing => plus(get(b), get(a)),
+                    total => total,
+                },
+            )),
+            _ => None,
+        };
+        for (n, value) in held.iter_mut().enumerate() {
+            if insn.writes & (1 << n) != 0 {
+                *value = After::Nothing;
+            }
+        }
+        if let Some((dst, value)) = result
+            && let Some(held) = held.get_mut(usize::from(dst))
+        {
+            *held = value;
+        }
+    }
+    None
+}
+
+/// The register that holds the g at the call, if one provably does: the one whose `tracking` was tested on
+/// the way there.
+fn goroutine(arch: Arch, insns: &[Insn], index: usize, stamp: u32, layout: Option<&Layout>) -> Option<u8> {
+    let fields = match layout {
+        Some(layout) => i64::from(layout.g.tracking)..=i64::from(layout.g.tracking),
+        None => i64::from(stamp) - TRACKING_BEFORE_STAMP..=i64::from(stamp) - 1,
+    };
+    let analysis = Analysis::new(arch, insns, |insn| {
+        let mem = insn
+            .mem
+            .filter(|m| !m.indexed && fields.contains(&m.disp) && insn.bytes == 1)?;
+        let reads = matches!(insn.op, Op::CompareMem { .. } | Op::Load { .. });
+        mem.base
+            .filter(|base| reads && *base != code::stack_pointer(arch))
+    });
+    let registers = analysis.before(index);
+    registers
+        .iter()
+        .position(|v| matches!(v, Value::Marked(_)))
+        .and_then(|n| u8::try_from(n).ok())
+}
