@@ -25,7 +25,7 @@ impl From<Failure> for ExitCode {
 }
 
 /// An error of any room of the library, told in full: what failed, on what, why, and what to do next.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// Which exit status it leads to.

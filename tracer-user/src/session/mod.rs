@@ -1,3 +1,25 @@
 //! The life of one target: the only room that acts backwards on the others.
+//!
+//! [`Session`] is a pure state machine: what happened goes in, what is to be done comes out. It knows no
+//! clock, no kernel and no process, so that it can be tested with scenarios; a runner carries out its
+//! effects and tells it what came of them.
+//!
+//! ```text
+//! New ──▶ Attaching ──▶ Live ──▶ Draining ──▶ Done
+//!           ▲   │        │
+//!           └───┴────────┘ a cheaper mode, where `auto` may choose
+//! ```
 
+pub mod effect;
+pub mod happening;
+mod machine;
 pub mod options;
+
+pub use effect::{Effect, EndedBy};
+pub use happening::{Happening, Offer};
+pub use machine::{Policy, Session};
+
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod scenarios;

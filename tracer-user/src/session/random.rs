@@ -1,0 +1,252 @@
+//! What holds in every life, over random ones.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::{error::Error, plan::Mode};
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Passive), Just(Mode::Sampled), Just(Mode::Exact)]
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (proptest::option::of(mode()), any::<bool>()).prop_map(|(mode, bounded)| Policy { mode, bounded })
+}
+
+/// Things that come from outside, at any moment.
+fn from_outside() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => Just(Happening::Tick),
+        2 => Just(Happening::IntervalElapsed),
+        1 => Just(Happening::DurationElapsed),
+        1 => Just(Happening::Signal),
+        1 => Just(Happening::TargetExited),
+        1 => Just(Happening::TargetExeced),
+        1 => Just(Happening::ReaderGone),
+        1 => Just(Happening::SourceFailed { why: "source".into() }),
+        2 => Just(Happening::BudgetExceeded { why: "budget".into() }),
+    ]
+}
+
+/// What the world does next.
+#[derive(Clone, Debug)]
+enum Step {
+    Outside(Happening),
+    /// What is under way comes to its end: well or badly.
+    Answer(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    vec(
+        prop_oneof![
+            from_outside().prop_map(Step::Outside),
+            any::<bool>().prop_map(Step::Answer)
+        ],
+        0..60,
+    )
+}
+
+/// A runner without a kernel, which checks the order of what it is told to do.
+struct World {
+    session: Session,
+    offers: Vec<Offer>,
+    planned: bool,
+    attaching: Option<Mode>,
+    attached: Option<Mode>,
+    detaching: bool,
+    window: Option<bool>,
+    target_is_there: bool,
+    verdicts: usize,
+    printed: usize,
+    quit: bool,
+    history: Vec<Effect>,
+}
+
+impl World {
+    fn new(policy: Policy, offers: Vec<Offer>) -> Self {
+        Self {
+            session: Session::new(policy),
+            offers,
+            planned: false,
+            attaching: None,
+            attached: None,
+            detaching: false,
+            window: None,
+            target_is_there: true,
+            verdicts: 0,
+            printed: 0,
+            quit: false,
+            history: vec![],
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Outside(happening) => {
+                if matches!(happening, Happening::TargetExited | Happening::TargetExeced) {
+                    self.target_is_there = false;
+                }
+                self.tell(happening);
+            }
+            Step::Answer(well) => {
+                if let Some(mode) = self.attaching.take() {
+                    if well {
+                        self.attached = Some(mode);
+                        self.tell(Happening::Attached { mode, sites: 1 });
+                    } else {
+                        self.tell(Happening::AttachFailed {
+                            mode,
+                            error: Error::failed("attach"),
+                        });
+                    }
+                } else if self.detaching {
+                    self.detaching = false;
+                    self.attached = None;
+                    self.tell(Happening::Detached);
+                } else if !self.planned {
+                    self.planned = true;
+                    self.tell(Happening::Planned {
+                        offers: self.offers.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, happening: Happening) {
+        for effect in self.session.handle(happening) {
+            self.carry_out(&effect);
+            self.history.push(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: &Effect) {
+        assert!(!self.quit, "{effect:?} after Quit");
+        match effect {
+            Effect::Attach { mode } => {
+                assert_eq!((self.attaching, self.attached), (None, None), "two attaches");
+                assert!(
+                    self.offers
+                        .iter()
+                        .any(|o| o.mode == *mode && o.obstacle.is_none()),
+                    "{mode} impossible"
+                );
+                assert_eq!(self.verdicts, 0, "attach after the end");
+                self.attaching = Some(*mode);
+            }
+            Effect::Detach => {
+                assert!(self.attached.is_some() && !self.detaching, "detach of nothing");
+                self.detaching = true;
+            }
+            Effect::OpenWindow { mode, .. } => {
+                assert_eq!(self.window, None, "window opened twice");
+                assert_eq!(self.attached, Some(*mode));
+                self.window = Some(true);
+            }
+            Effect::CloseWindow => assert_eq!(self.window.replace(false), Some(true), "no open window"),
+            Effect::Snapshot | Effect::PrintInterval => {
+                assert!(self.attached.is_some() && !self.detaching && self.verdicts == 0);
+            }
+            Effect::Collect => {
+                let mode = self.attached.expect("collecting from nothing");
+                assert!(!self.detaching && self.verdicts == 0);
+                assert!(self.window.is_some());
+                // An end by the target is told at once, so a later one cannot have been missed.
+                assert!(
+                    mode.has_probes() || self.target_is_there,
+                    "reads a process that is gone"
+                );
+            }
+            Effect::Finish { .. } => {
+                assert_eq!(self.window, Some(false));
+                self.verdicts += 1;
+            }
+            Effect::Fail { .. } => {
+                assert_eq!(self.window, None, "a capture was thrown away");
+                self.verdicts += 1;
+            }
+            Effect::PrintResult => {
+                assert!(!self.detaching && self.verdicts == 1, "printed after detaching");
+                self.printed += 1;
+            }
+            Effect::FallBack { from, to, .. } => assert!(to < from, "{from} to {to} is no step down"),
+            Effect::Quit => self.quit = true,
+        }
+        assert!(self.verdicts <= 1, "two ends");
+        assert!(self.printed <= 1, "printed twice");
+    }
+
+    /// Lets everything come to its end.
+    fn rest(&mut self) {
+        self.step(Step::Outside(Happening::DurationElapsed));
+        for _ in 0..8 {
+            self.step(Step::Answer(true));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_life_ends_once_and_leaves_nothing_attached(
+        policy in policy(), possible in any::<[bool; 3]>(), steps in steps()
+    ) {
+        let offers: Vec<Offer> = Mode::ALL
+            .iter()
+            .zip(possible)
+            .map(|(&mode, possible)| Offer { mode, obstacle: (!possible).then(|| Error::failed("obstacle")) })
+            .collect();
+        let mut world = World::new(policy, offers.clone());
+        let mut again = World::new(policy, offers);
+        for step in steps {
+            world.step(step.clone());
+            again.step(step);
+        }
+        world.rest();
+        again.rest();
+        assert!(world.session.is_done());
+        assert!(world.quit || world.verdicts == 1);
+        assert!(world.quit || (world.attaching, world.attached) == (None, None), "left attached");
+        assert_eq!(world.history, again.history, "not deterministic");
+    }
+
+    #[test]
+    fn nonsense_neither_panics_nor_attaches_twice(policy in policy(), happenings in vec(nonsense(), 0..60)) {
+        let mut session = Session::new(policy);
+        let mut under_way = 0i32;
+        for happening in happenings {
+            let ends_one =
+                matches!(happening, Happening::AttachFailed { .. } | Happening::Detached) as i32;
+            let before = session.clone();
+            let effects = session.handle(happening);
+            if session != before {
+                under_way -= ends_one;
+            }
+            for effect in effects {
+                under_way += i32::from(matches!(effect, Effect::Attach { .. }));
+            }
+            prop_assert!(under_way <= 1, "two attaches");
+        }
+    }
+}
+
+/// Anything at all, answers to questions never asked included.
+fn nonsense() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        from_outside(),
+        Just(Happening::Detached),
+        mode().prop_map(|mode| Happening::Attached { mode, sites: 3 }),
+        mode().prop_map(|mode| Happening::AttachFailed {
+            mode,
+            error: Error::failed("why")
+        }),
+        vec((mode(), any::<bool>()), 0..4).prop_map(|offers| Happening::Planned {
+            offers: offers
+                .into_iter()
+                .map(|(mode, possible)| Offer {
+                    mode,
+                    obstacle: (!possible).then(|| Error::failed("obstacle"))
+                })
+                .collect()
+        }),
+    ]
+}
