@@ -1,1 +1,3 @@
-//! TBD
+//! Where observations come from: each source yields [`crate::stream::Observation`]s and nothing else.
+
+pub mod passive;

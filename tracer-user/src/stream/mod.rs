@@ -1,5 +1,7 @@
 //! The one type that every source yields, and every later room reads: [`Observation`].
 
+pub mod buckets;
+
 use serde::{Deserialize, Serialize};
 pub use tracer_ebpf::Origin;
 
@@ -147,7 +149,7 @@ impl LossCause {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     /// Goroutines by state, in the runtime's words (`runnable`, `running`, `syscall`, `waiting`, …), dead
-    /// ones left out.
+    /// ones left out; those that the runtime runs for itself are counted too.
     pub goroutines_by_state: Vec<(String, u64)>,
     /// Whether `goroutines_by_state` is a share of all, scaled up: allgs was longer than the cap.
     pub goroutines_sampled: bool,
@@ -174,6 +176,9 @@ pub struct Snapshot {
     pub since_last_poll_ns: Option<u64>,
     /// `sched.sysmonwait`: sysmon sleeps because nothing runs.
     pub sysmon_waiting: Option<bool>,
-    /// Totals since the process began of stop-the-world pauses, in nanoseconds: (GC, other). Go 1.22+.
+    /// Stop-the-world pauses since the process began: (GC, other). Go 1.22+.
+    pub stw_pauses: Option<(u64, u64)>,
+    /// Their time in nanoseconds: (GC, other). The runtime keeps a histogram (`sched.stwTotalTimeGC`,
+    /// `…Other`), so each pause is counted with the middle of its bucket: within 12.5 %. Go 1.22+.
     pub stw_total_ns: Option<(u64, u64)>,
 }

@@ -1,0 +1,119 @@
+//! Gauges of the scheduler: `runtime.sched` and the Ps.
+
+use std::collections::BTreeMap;
+
+use crate::memory::{Memory, ReadError};
+use crate::stream::Snapshot;
+use crate::target::Globals;
+use crate::target::layout::{Layout, P};
+
+use super::time_to_run::total_of;
+
+/// Most bytes of `runtime.schedt` that are read; Go 1.27's has 6872.
+const MAX_SCHED: u32 = 64 << 10;
+/// Most Ps that are read. GOMAXPROCS has no limit, but no machine has as many CPUs.
+const MAX_PS: u64 = 1 << 13;
+/// Slots of a P's local run queue (`runtime/runtime2.go`, `p.runq`): no length can be larger.
+const RUNQ_SLOTS: u32 = 256;
+
+/// Names of a P's states by number: `_Pidle` … `_Pdead` (`runtime/runtime2.go`, the same in Go 1.19 to
+/// 1.27; from 1.26 on no P is in `syscall`).
+const P_STATES: [&str; 5] = ["idle", "running", "syscall", "gcstop", "dead"];
+
+/// `gomaxprocs`.
+pub(super) fn read_gomaxprocs(
+    memory: &impl Memory,
+    globals: &Globals,
+    into: &mut Snapshot,
+) -> Result<(), ReadError> {
+    let Some(address) = globals.gomaxprocs else { return Ok(()) };
+    into.gomaxprocs = Some(memory.read_u32(address)?);
+    Ok(())
+}
+
+/// The fields of `runtime.sched`, in one read.
+pub(super) fn read_sched(
+    memory: &impl Memory,
+    globals: &Globals,
+    layout: &Layout,
+    now_ns: u64,
+    into: &mut Snapshot,
+) -> Result<(), ReadError> {
+    let Some(address) = globals.sched else { return Ok(()) };
+    let sched = &layout.sched;
+    let mut bytes = vec![0; sched.size.min(MAX_SCHED) as usize];
+    memory.read(address, &mut bytes)?;
+    let u32_at = |offset: u32| Some(u32::from_ne_bytes(*bytes.get(offset as usize..)?.first_chunk()?));
+    // An int32 that is never negative; the runtime may be in the middle of a decrement.
+    let count_at = |offset: u32| Some(u32_at(offset)?.cast_signed().max(0).cast_unsigned());
+    // `atomic.Bool` (a byte), in Go 1.19 a uint32 that is 0 or 1: both little-endian.
+    let bool_at = |offset: u32| Some(*bytes.get(offset as usize)? != 0);
+    into.global_runq = count_at(sched.runqsize).map(u64::from);
+    into.idle_ps = count_at(sched.npidle);
+    into.spinning_ms = count_at(sched.nmspinning);
+    into.idle_ms = count_at(sched.nmidle);
+    into.gc_waiting = bool_at(sched.gcwaiting);
+    into.sysmon_waiting = bool_at(sched.sysmonwait);
+    let last_poll = bytes.get(sched.lastpoll as usize..).and_then(|rest| rest.first_chunk());
+    into.since_last_poll_ns = match last_poll.map(|b| u64::from_ne_bytes(*b)) {
+        // Zero while a thread is blocked in the poll.
+        None | Some(0) => None,
+        Some(at) => Some(now_ns.saturating_sub(at)),
+    };
+    let total = |offset: Option<u32>| total_of(&bytes, offset?, &layout.time_histogram);
+    if let (Some(gc), Some(other)) = (total(sched.stw_total_time_gc), total(sched.stw_total_time_other)) {
+        into.stw_pauses = Some((gc.0, other.0));
+        into.stw_total_ns = Some((gc.1, other.1));
+    }
+    Ok(())
+}
+
+/// State and run queue of every P.
+pub(super) fn read_ps(
+    memory: &impl Memory,
+    globals: &Globals,
+    layout: &P,
+    into: &mut Snapshot,
+) -> Result<(), ReadError> {
+    let Some(address) = globals.allp else { return Ok(()) };
+    let mut slice = [0; 2];
+    memory.read_u64s(address, &mut slice)?;
+    let [pointer, length] = slice;
+    if length == 0 || length > MAX_PS {
+        return Ok(());
+    }
+    let mut ps = vec![0; length as usize];
+    memory.read_u64s(pointer, &mut ps)?;
+    let field = |offset: u32| -> Result<Vec<u32>, ReadError> {
+        let addresses: Vec<u64> = ps.iter().map(|p| p.wrapping_add(u64::from(offset))).collect();
+        let mut bytes = vec![0; addresses.len() * 4];
+        memory.read_each(&addresses, 4, &mut bytes)?;
+        Ok(bytes.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect())
+    };
+    let mut by_state: BTreeMap<u32, u64> = BTreeMap::new();
+    for state in field(layout.status)? {
+        *by_state.entry(state).or_default() += 1;
+    }
+    into.ps_by_state = by_state
+        .into_iter()
+        .map(|(state, count)| {
+            let name = P_STATES.get(state as usize).map_or_else(|| format!("status {state}"), |s| s.to_string());
+            (name, count)
+        })
+        .collect();
+    // Read one after the other: a P that runs meanwhile moves both, so a length is right to within what it
+    // did in these microseconds.
+    let (heads, tails) = (field(layout.runqhead)?, field(layout.runqtail)?);
+    let (next_low, next_high) = (field(layout.runnext)?, field(layout.runnext.saturating_add(4))?);
+    into.local_runqs = heads
+        .iter()
+        .zip(&tails)
+        .zip(next_low.iter().zip(&next_high))
+        .map(|((head, tail), (low, high))| {
+            // The queue's indexes wrap; a tail that was passed by its head is an empty queue.
+            let length = tail.wrapping_sub(*head).cast_signed().clamp(0, RUNQ_SLOTS.cast_signed());
+            length.cast_unsigned() + u32::from(*low != 0 || *high != 0)
+        })
+        .collect();
+    Ok(())
+}

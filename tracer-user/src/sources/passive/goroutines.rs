@@ -1,0 +1,179 @@
+//! Goroutines by state: a walk over `runtime.allgs` that knows when to stop.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::memory::{Memory, ReadError};
+use crate::stream::Snapshot;
+use crate::target::Globals;
+use crate::target::layout::G;
+
+/// Our own CPU time that walking may take per second of the target's life.
+const BUDGET_PER_SECOND: Duration = Duration::from_millis(5);
+/// The most that one walk may take, however long ago the last one was.
+const LONGEST: Duration = Duration::from_millis(50);
+/// Goroutines per look at the clock: one `process_vm_readv`.
+const BATCH: usize = 1024;
+/// Longest `allgs` that is believed: 2^32 g structs would be 1.9 TB.
+const MAX_GS: u64 = 1 << 32;
+
+/// `_Gscan`: the GC is looking at its stack; the state is what is left without it.
+const G_SCAN: u32 = 0x1000;
+const G_DEAD: u32 = 6;
+const G_DEADEXTRA: u32 = 11;
+
+/// Names of a goroutine's states by number (`runtime/runtime2.go` and `gStatusStrings` in
+/// `runtime/traceback.go`; 10 and 11 from Go 1.26 on).
+const G_STATES: [&str; 12] = [
+    "idle", "runnable", "running", "syscall", "waiting", "moribund", "dead", "enqueue", "copystack",
+    "preempted", "leaked", "deadextra",
+];
+
+/// When the last walk was.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    last_ns: Option<u64>,
+}
+
+impl Walk {
+    /// Counts the goroutines by state into the snapshot, all or, where there are more than there is time
+    /// for, a sample of them scaled up.
+    pub(super) fn read(
+        &mut self,
+        memory: &impl Memory,
+        globals: &Globals,
+        layout: &G,
+        now_ns: u64,
+        into: &mut Snapshot,
+    ) -> Result<(), ReadError> {
+        let Some(address) = globals.allgs else { return Ok(()) };
+        let mut slice = [0; 2];
+        memory.read_u64s(address, &mut slice)?;
+        let [pointer, length] = slice;
+        if length == 0 || length > MAX_GS {
+            return Ok(());
+        }
+        let budget = self.budget(now_ns);
+        let started = own_cpu_time();
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut visited = 0u64;
+        let mut order = Scattered::new(length);
+        let mut addresses = Vec::with_capacity(BATCH);
+        let mut bytes = vec![0; BATCH * 8];
+        while visited < length && (visited == 0 || own_cpu_time().saturating_sub(started) < budget) {
+            addresses.clear();
+            addresses.extend(order.by_ref().take(BATCH).map(|i| pointer.wrapping_add(i.wrapping_mul(8))));
+            let batch = addresses.len();
+            let Some(gs) = bytes.get_mut(..batch * 8) else { break };
+            memory.read_each(&addresses, 8, gs)?;
+            addresses.clear();
+            let status = u64::from(layout.atomicstatus);
+            addresses.extend(gs.as_chunks().0.iter().map(|g| u64::from_ne_bytes(*g).wrapping_add(status)));
+            let Some(statuses) = bytes.get_mut(..batch * 4) else { break };
+            memory.read_each(&addresses, 4, statuses)?;
+            for status in statuses.as_chunks().0 {
+                *counts.entry(u32::from_ne_bytes(*status) & !G_SCAN).or_default() += 1;
+            }
+            visited += batch as u64;
+        }
+        into.allgs = Some(length);
+        into.goroutines_sampled = visited < length;
+        into.goroutines_by_state = counts
+            .into_iter()
+            // `deadextra` is what a dead g is called from Go 1.26 on that waits for a callback from C.
+            .filter(|(status, _)| ![G_DEAD, G_DEADEXTRA].contains(status))
+            .map(|(status, count)| (state_name(status), scaled(count, length, visited)))
+            .collect();
+        Ok(())
+    }
+
+    /// What this walk may take, and begins the time to the next.
+    fn budget(&mut self, now_ns: u64) -> Duration {
+        let Some(last_ns) = self.last_ns.replace(now_ns) else { return BUDGET_PER_SECOND };
+        let since = Duration::from_nanos(now_ns.saturating_sub(last_ns));
+        BUDGET_PER_SECOND.mul_f64(since.as_secs_f64()).min(LONGEST)
+    }
+}
+
+/// `count` of `visited`, as so many of `length`; rounded.
+fn scaled(count: u64, length: u64, visited: u64) -> u64 {
+    let scaled = (u128::from(count) * u128::from(length) + u128::from(visited) / 2) / u128::from(visited.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+fn state_name(status: u32) -> String {
+    G_STATES.get(status as usize).map_or_else(|| format!("status {status}"), |name| name.to_string())
+}
+
+/// CPU time of this thread.
+fn own_cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Every number below a length once, in an order whose every beginning is spread evenly over the whole:
+/// wherever the walk is cut short, old goroutines (which lie at the front of `allgs`) and young ones have
+/// been seen alike.
+struct Scattered {
+    length: u64,
+    step: u64,
+    next: u64,
+    left: u64,
+}
+
+impl Scattered {
+    fn new(length: u64) -> Self {
+        // A step near the golden section of the length scatters best; coprime to it, it meets every number.
+        let mut step = (length as f64 * 0.618_033_988_749_895) as u64;
+        while gcd(step, length) != 1 {
+            step += 1;
+        }
+        Self { length, step, next: 0, left: length }
+    }
+}
+
+impl Iterator for Scattered {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.left = self.left.checked_sub(1)?;
+        let current = self.next;
+        self.next = (current + self.step) % self.length;
+        Some(current)
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scattered_order_meets_every_number_once_and_begins_evenly() {
+        for length in [1, 2, 3, 4, 6, 97, 1000, 1024, 100_000] {
+            let order: Vec<u64> = Scattered::new(length).collect();
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert!(sorted.into_iter().eq(0..length), "{length}");
+            if length >= 1000 {
+                let front = order[..500].iter().filter(|i| **i < length / 10).count();
+                assert!((45..=55).contains(&front), "{front} of the first 500 lie in the first tenth of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_budget_is_five_milliseconds_a_second() {
+        let mut walk = Walk::default();
+        let second = 1_000_000_000;
+        assert_eq!(walk.budget(7 * second), Duration::from_millis(5));
+        assert_eq!(walk.budget(8 * second), Duration::from_millis(5));
+        assert_eq!(walk.budget(8 * second + second / 5), Duration::from_millis(1));
+        assert_eq!(walk.budget(100 * second), Duration::from_millis(50));
+    }
+}
