@@ -16,16 +16,12 @@ const RUNNING: u32 = 2;
 /// A site of an `exact` plan was hit.
 #[inline(always)]
 pub fn hit(ctx: &ProbeContext, site: &Site) {
-    let Some((config, counters)) = site::target_of(site) else { return };
+    let Some((config, counters)) = site::target_of(site) else {
+        return;
+    };
     if site.kind == SiteKind::StatusCall as u8 {
         let (g, old, new) = registers::args(ctx);
-        if new as u32 == RUNNABLE {
-            into_runnable(config, counters, site, g);
-        } else if old as u32 == RUNNABLE {
-            out_of_runnable(ctx, config, counters, site, g, new as u32);
-        } else {
-            count!(counters, unrelated);
-        }
+        changed(ctx, config, counters, site, g, old as u32, new as u32);
         return;
     }
     if u8::from(registers::zero_flag(ctx)) != site.zf_when_swapped {
@@ -33,10 +29,34 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
         return;
     }
     let g = registers::general(ctx, site.gp_in);
-    if site.kind == SiteKind::SwappedToRunnable as u8 {
+    if site.kind == SiteKind::Swapped as u8 {
+        let old = registers::general(ctx, site.old_in);
+        let new = registers::general(ctx, site.new_in);
+        changed(ctx, config, counters, site, g, old as u32, new as u32);
+    } else if site.kind == SiteKind::SwappedToRunnable as u8 {
         into_runnable(config, counters, site, g);
     } else {
         out_of_runnable(ctx, config, counters, site, g, RUNNING);
+    }
+}
+
+/// A change of status that only its values say what it is.
+#[inline(always)]
+fn changed(
+    ctx: &ProbeContext,
+    config: &TargetConfig,
+    counters: *mut Counters,
+    site: &Site,
+    g: u64,
+    old: u32,
+    new: u32,
+) {
+    if new == RUNNABLE {
+        into_runnable(config, counters, site, g);
+    } else if old == RUNNABLE {
+        out_of_runnable(ctx, config, counters, site, g, new);
+    } else {
+        count!(counters, unrelated);
     }
 }
 
@@ -62,7 +82,10 @@ fn into_runnable(config: &TargetConfig, counters: *mut Counters, site: &Site, g:
         return;
     }
     // SAFETY: no arguments.
-    let stamp = Stamp { at_ns: unsafe { bpf_ktime_get_ns() }, origin };
+    let stamp = Stamp {
+        at_ns: unsafe { bpf_ktime_get_ns() },
+        origin,
+    };
     if maps::STAMPS.insert(&key, &stamp, 0).is_err() {
         count!(counters, stamps_full);
     }

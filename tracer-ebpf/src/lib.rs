@@ -94,6 +94,9 @@ pub enum SiteKind {
     HistogramRecord = 4,
     /// Nothing but a hit: what an empty program costs, to compare with.
     Empty = 5,
+    /// The branch after an inlined compare-and-swap whose statuses the code does not name: they are in the
+    /// registers [`Site::old_in`] and [`Site::new_in`].
+    Swapped = 6,
 }
 
 impl SiteKind {
@@ -106,6 +109,7 @@ impl SiteKind {
             3 => Self::TrackedWaitEnds,
             4 => Self::HistogramRecord,
             5 => Self::Empty,
+            6 => Self::Swapped,
             _ => return None,
         })
     }
@@ -140,8 +144,12 @@ pub struct Site {
     pub zf_when_swapped: u8,
     /// Byte offset from the stack pointer, for [`gp_in::STACK_SLOT`].
     pub slot: u32,
+    /// Register with the old status, for [`SiteKind::Swapped`].
+    pub old_in: u8,
+    /// Register with the new status, for [`SiteKind::Swapped`].
+    pub new_in: u8,
     /// Zero.
-    pub reserved2: u32,
+    pub reserved2: u16,
 }
 
 /// Key of `SITES_BY_IP`, which stands in for attach cookies where the kernel has none (before 5.15).

@@ -6,7 +6,10 @@
 #![no_main]
 // Debian's compiler builds this with RUSTC_BOOTSTRAP: inline assembly for BPF is not stable yet.
 #![feature(asm_experimental_arch)]
-#![allow(missing_docs, reason = "the uprobe macro drops the entry points' doc comments")]
+#![allow(
+    missing_docs,
+    reason = "the uprobe macro drops the entry points' doc comments"
+)]
 
 mod atomic;
 mod exact;

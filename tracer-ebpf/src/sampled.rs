@@ -11,7 +11,9 @@ use crate::{atomic::count, exact, maps, memory, registers, site, slow};
 /// A site of a `sampled` plan was hit.
 #[inline(always)]
 pub fn hit(ctx: &ProbeContext, site: &Site) {
-    let Some((config, counters)) = site::target_of(site) else { return };
+    let Some((config, counters)) = site::target_of(site) else {
+        return;
+    };
     if site.kind == SiteKind::HistogramRecord as u8 {
         record_called(ctx, config, counters, site);
         return;
@@ -73,11 +75,18 @@ fn tracked_wait(g: u64, config: &TargetConfig) -> Option<(u64, u64)> {
     let block: [u64; G_BLOCK / 8] = memory::read(g, config.g_tracking_stamp)?;
     let index = (config.g_gopc.wrapping_sub(config.g_tracking_stamp) / 8) as usize;
     // The index is checked against the array for the verifier too, which sees it as any number.
-    let gopc = if index < G_BLOCK / 8 { block[index] } else { OTHER_CREATION_SITES };
+    let gopc = if index < G_BLOCK / 8 {
+        block[index]
+    } else {
+        OTHER_CREATION_SITES
+    };
     Some((block[0], gopc))
 }
 
-#[allow(clippy::too_many_arguments, reason = "BPF has no heap, and a struct of them would be copied")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "BPF has no heap, and a struct of them would be copied"
+)]
 #[inline(always)]
 fn finish(
     ctx: &ProbeContext,
@@ -91,7 +100,16 @@ fn finish(
 ) {
     aggregate(counters, site.target, gopc, latency);
     if latency >= config.slower_ns {
-        slow::send(ctx, config, counters, site.target, g, latency, now, u32::from(u8::MAX));
+        slow::send(
+            ctx,
+            config,
+            counters,
+            site.target,
+            g,
+            latency,
+            now,
+            u32::from(u8::MAX),
+        );
     }
 }
 
@@ -99,7 +117,11 @@ fn finish(
 /// all others if there is no more room.
 #[inline(always)]
 fn aggregate(counters: *mut Counters, target: u32, gopc: u64, latency: u64) {
-    let mut key = CreationSiteKey { gopc, target, reserved: 0 };
+    let mut key = CreationSiteKey {
+        gopc,
+        target,
+        reserved: 0,
+    };
     if let Some(histogram) = maps::SAMPLED_HISTOGRAMS.get_ptr_mut(&key) {
         return exact::add(histogram, latency);
     }

@@ -20,8 +20,11 @@ pub fn by_cookie(ctx: &ProbeContext) -> Option<&'static Site> {
 /// The site at this address of this process.
 #[inline(always)]
 pub fn by_ip(ctx: &ProbeContext) -> Option<&'static Site> {
-    let key =
-        SiteKey { ip: registers::ip(ctx), tgid: (bpf_get_current_pid_tgid() >> 32) as u32, reserved: 0 };
+    let key = SiteKey {
+        ip: registers::ip(ctx),
+        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        reserved: 0,
+    };
     // SAFETY: entries are only removed after their probes are gone.
     unsafe { maps::SITES_BY_IP.get(&key) }
 }

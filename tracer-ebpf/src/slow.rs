@@ -10,7 +10,10 @@ use crate::{atomic::count, maps, memory, registers};
 const NO_WAKEUP: u64 = 1;
 
 /// Puts one slow wait into the ring, with what can be read of its goroutine, M and P.
-#[allow(clippy::too_many_arguments, reason = "BPF has no heap, and a struct of them would be copied")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "BPF has no heap, and a struct of them would be copied"
+)]
 #[inline(always)]
 pub fn send(
     ctx: &ProbeContext,

@@ -56,6 +56,8 @@ pub struct Site {
     /// For branches behind an inlined compare-and-swap: the zero flag (0, 1) that says it was done, see
     /// [`tracer_ebpf::Site::zf_when_swapped`].
     pub zf_when_swapped: u8,
+    /// For [`SiteKind::Swapped`]: registers that hold the old and the new status.
+    pub statuses_in: (u8, u8),
 }
 
 /// What was looked for and what came of it, for messages: `sampled: no …; passive: …`.

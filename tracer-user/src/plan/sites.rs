@@ -76,6 +76,7 @@ pub(super) fn site(
         gp_in: gp_in::CURG,
         slot: 0,
         zf_when_swapped: 0,
+        statuses_in: (0, 0),
     })
 }
 

@@ -49,7 +49,11 @@ impl BucketScheme {
             Self::Go119 | Self::Kernel => self.buckets() - 1,
             Self::Go121 => self.buckets(),
         };
-        if index >= last { UNBOUNDED_NS } else { self.lower_ns(index + 1) - 1 }
+        if index >= last {
+            UNBOUNDED_NS
+        } else {
+            self.lower_ns(index + 1) - 1
+        }
     }
 
     /// Index of the bucket that holds `ns`.
@@ -139,7 +143,15 @@ mod tests {
     #[test]
     fn bounds_are_those_of_runtime_metrics() {
         // Lower bounds that `/sched/latencies:seconds` of Go 1.27 and 1.19 gives, as whole nanoseconds.
-        for (index, ns) in [(0, 0), (1, 64), (4, 256), (9, 640), (12, 1024), (13, 1280), (160, 1 << 47)] {
+        for (index, ns) in [
+            (0, 0),
+            (1, 64),
+            (4, 256),
+            (9, 640),
+            (12, 1024),
+            (13, 1280),
+            (160, 1 << 47),
+        ] {
             assert_eq!(BucketScheme::Go121.lower_ns(index), ns, "bucket {index}");
         }
         assert_eq!(BucketScheme::Go121.lower_ns(159), 123_145_302_310_912);
@@ -155,15 +167,25 @@ mod tests {
             for index in 0..scheme.buckets() {
                 let (low, high) = (scheme.lower_ns(index), scheme.upper_ns(index));
                 assert_eq!(scheme.index_of(low), index, "{scheme:?} {index}");
-                assert_eq!(scheme.index_of(high), index.max(scheme.index_of(high)), "{scheme:?} {index}");
+                assert_eq!(
+                    scheme.index_of(high),
+                    index.max(scheme.index_of(high)),
+                    "{scheme:?} {index}"
+                );
                 if high == UNBOUNDED_NS || high <= scheme.linear_floor_ns() {
                     continue;
                 }
                 assert_eq!(scheme.index_of(high), index, "{scheme:?} {index}");
-                assert!(low == high || low.ilog2() == high.ilog2(), "{scheme:?} {index}: {low}..={high}");
+                assert!(
+                    low == high || low.ilog2() == high.ilog2(),
+                    "{scheme:?} {index}: {low}..={high}"
+                );
                 let width = (high - low + 1) as f64 / low.max(1) as f64;
                 let linear = low < 256;
-                assert!(linear || width <= scheme.resolution(), "{scheme:?} {index}: {low}..={high}");
+                assert!(
+                    linear || width <= scheme.resolution(),
+                    "{scheme:?} {index}: {low}..={high}"
+                );
             }
         }
     }

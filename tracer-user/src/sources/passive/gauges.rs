@@ -26,7 +26,9 @@ pub(super) fn read_gomaxprocs(
     globals: &Globals,
     into: &mut Snapshot,
 ) -> Result<(), ReadError> {
-    let Some(address) = globals.gomaxprocs else { return Ok(()) };
+    let Some(address) = globals.gomaxprocs else {
+        return Ok(());
+    };
     into.gomaxprocs = Some(memory.read_u32(address)?);
     Ok(())
 }
@@ -39,7 +41,9 @@ pub(super) fn read_sched(
     now_ns: u64,
     into: &mut Snapshot,
 ) -> Result<(), ReadError> {
-    let Some(address) = globals.sched else { return Ok(()) };
+    let Some(address) = globals.sched else {
+        return Ok(());
+    };
     let sched = &layout.sched;
     let mut bytes = vec![0; sched.size.min(MAX_SCHED) as usize];
     memory.read(address, &mut bytes)?;
@@ -54,7 +58,9 @@ pub(super) fn read_sched(
     into.idle_ms = count_at(sched.nmidle);
     into.gc_waiting = bool_at(sched.gcwaiting);
     into.sysmon_waiting = bool_at(sched.sysmonwait);
-    let last_poll = bytes.get(sched.lastpoll as usize..).and_then(|rest| rest.first_chunk());
+    let last_poll = bytes
+        .get(sched.lastpoll as usize..)
+        .and_then(|rest| rest.first_chunk());
     into.since_last_poll_ns = match last_poll.map(|b| u64::from_ne_bytes(*b)) {
         // Zero while a thread is blocked in the poll.
         None | Some(0) => None,
@@ -75,7 +81,9 @@ pub(super) fn read_ps(
     layout: &P,
     into: &mut Snapshot,
 ) -> Result<(), ReadError> {
-    let Some(address) = globals.allp else { return Ok(()) };
+    let Some(address) = globals.allp else {
+        return Ok(());
+    };
     let mut slice = [0; 2];
     memory.read_u64s(address, &mut slice)?;
     let [pointer, length] = slice;
@@ -88,7 +96,12 @@ pub(super) fn read_ps(
         let addresses: Vec<u64> = ps.iter().map(|p| p.wrapping_add(u64::from(offset))).collect();
         let mut bytes = vec![0; addresses.len() * 4];
         memory.read_each(&addresses, 4, &mut bytes)?;
-        Ok(bytes.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect())
+        Ok(bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| u32::from_ne_bytes(*b))
+            .collect())
     };
     let mut by_state: BTreeMap<u32, u64> = BTreeMap::new();
     for state in field(layout.status)? {
@@ -97,7 +110,9 @@ pub(super) fn read_ps(
     into.ps_by_state = by_state
         .into_iter()
         .map(|(state, count)| {
-            let name = P_STATES.get(state as usize).map_or_else(|| format!("status {state}"), |s| s.to_string());
+            let name = P_STATES
+                .get(state as usize)
+                .map_or_else(|| format!("status {state}"), |s| s.to_string());
             (name, count)
         })
         .collect();
@@ -111,7 +126,10 @@ pub(super) fn read_ps(
         .zip(next_low.iter().zip(&next_high))
         .map(|((head, tail), (low, high))| {
             // The queue's indexes wrap; a tail that was passed by its head is an empty queue.
-            let length = tail.wrapping_sub(*head).cast_signed().clamp(0, RUNQ_SLOTS.cast_signed());
+            let length = tail
+                .wrapping_sub(*head)
+                .cast_signed()
+                .clamp(0, RUNQ_SLOTS.cast_signed());
             length.cast_unsigned() + u32::from(*low != 0 || *high != 0)
         })
         .collect();

@@ -27,8 +27,18 @@ const G_DEADEXTRA: u32 = 11;
 /// Names of a goroutine's states by number (`runtime/runtime2.go` and `gStatusStrings` in
 /// `runtime/traceback.go`; 10 and 11 from Go 1.26 on).
 const G_STATES: [&str; 12] = [
-    "idle", "runnable", "running", "syscall", "waiting", "moribund", "dead", "enqueue", "copystack",
-    "preempted", "leaked", "deadextra",
+    "idle",
+    "runnable",
+    "running",
+    "syscall",
+    "waiting",
+    "moribund",
+    "dead",
+    "enqueue",
+    "copystack",
+    "preempted",
+    "leaked",
+    "deadextra",
 ];
 
 /// When the last walk was.
@@ -48,7 +58,9 @@ impl Walk {
         now_ns: u64,
         into: &mut Snapshot,
     ) -> Result<(), ReadError> {
-        let Some(address) = globals.allgs else { return Ok(()) };
+        let Some(address) = globals.allgs else {
+            return Ok(());
+        };
         let mut slice = [0; 2];
         memory.read_u64s(address, &mut slice)?;
         let [pointer, length] = slice;
@@ -64,14 +76,28 @@ impl Walk {
         let mut bytes = vec![0; BATCH * 8];
         while visited < length && (visited == 0 || own_cpu_time().saturating_sub(started) < budget) {
             addresses.clear();
-            addresses.extend(order.by_ref().take(BATCH).map(|i| pointer.wrapping_add(i.wrapping_mul(8))));
+            addresses.extend(
+                order
+                    .by_ref()
+                    .take(BATCH)
+                    .map(|i| pointer.wrapping_add(i.wrapping_mul(8))),
+            );
             let batch = addresses.len();
-            let Some(gs) = bytes.get_mut(..batch * 8) else { break };
+            let Some(gs) = bytes.get_mut(..batch * 8) else {
+                break;
+            };
             memory.read_each(&addresses, 8, gs)?;
             addresses.clear();
             let status = u64::from(layout.atomicstatus);
-            addresses.extend(gs.as_chunks().0.iter().map(|g| u64::from_ne_bytes(*g).wrapping_add(status)));
-            let Some(statuses) = bytes.get_mut(..batch * 4) else { break };
+            addresses.extend(
+                gs.as_chunks()
+                    .0
+                    .iter()
+                    .map(|g| u64::from_ne_bytes(*g).wrapping_add(status)),
+            );
+            let Some(statuses) = bytes.get_mut(..batch * 4) else {
+                break;
+            };
             memory.read_each(&addresses, 4, statuses)?;
             for status in statuses.as_chunks().0 {
                 *counts.entry(u32::from_ne_bytes(*status) & !G_SCAN).or_default() += 1;
@@ -91,7 +117,9 @@ impl Walk {
 
     /// What this walk may take, and begins the time to the next.
     fn budget(&mut self, now_ns: u64) -> Duration {
-        let Some(last_ns) = self.last_ns.replace(now_ns) else { return BUDGET_PER_SECOND };
+        let Some(last_ns) = self.last_ns.replace(now_ns) else {
+            return BUDGET_PER_SECOND;
+        };
         let since = Duration::from_nanos(now_ns.saturating_sub(last_ns));
         BUDGET_PER_SECOND.mul_f64(since.as_secs_f64()).min(LONGEST)
     }
@@ -99,12 +127,15 @@ impl Walk {
 
 /// `count` of `visited`, as so many of `length`; rounded.
 fn scaled(count: u64, length: u64, visited: u64) -> u64 {
-    let scaled = (u128::from(count) * u128::from(length) + u128::from(visited) / 2) / u128::from(visited.max(1));
+    let scaled =
+        (u128::from(count) * u128::from(length) + u128::from(visited) / 2) / u128::from(visited.max(1));
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
 fn state_name(status: u32) -> String {
-    G_STATES.get(status as usize).map_or_else(|| format!("status {status}"), |name| name.to_string())
+    G_STATES
+        .get(status as usize)
+        .map_or_else(|| format!("status {status}"), |name| name.to_string())
 }
 
 /// CPU time of this thread.
@@ -130,7 +161,12 @@ impl Scattered {
         while gcd(step, length) != 1 {
             step += 1;
         }
-        Self { length, step, next: 0, left: length }
+        Self {
+            length,
+            step,
+            next: 0,
+            left: length,
+        }
     }
 }
 
@@ -162,7 +198,10 @@ mod tests {
             assert!(sorted.into_iter().eq(0..length), "{length}");
             if length >= 1000 {
                 let front = order[..500].iter().filter(|i| **i < length / 10).count();
-                assert!((45..=55).contains(&front), "{front} of the first 500 lie in the first tenth of {length}");
+                assert!(
+                    (45..=55).contains(&front),
+                    "{front} of the first 500 lie in the first tenth of {length}"
+                );
             }
         }
     }

@@ -69,7 +69,13 @@ impl<M: Memory> PassiveSource<M> {
             gomaxprocs: biased(globals.gomaxprocs),
         };
         let time_to_run = TimeToRun::new(&globals, layout.as_ref(), go_minor);
-        Self { memory, globals, layout, time_to_run, walk: Walk::default() }
+        Self {
+            memory,
+            globals,
+            layout,
+            time_to_run,
+            walk: Walk::default(),
+        }
     }
 
     /// How its histogram counts, or `None` where there is no histogram to be read.
@@ -86,7 +92,10 @@ impl<M: Memory> PassiveSource<M> {
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>, ObserveError> {
         let mut observations = self.observe_waits(now_ns)?;
         let snapshot = self.snapshot(now_ns)?;
-        observations.push(Observation { at_ns: now_ns, kind: Kind::Snapshot(snapshot) });
+        observations.push(Observation {
+            at_ns: now_ns,
+            kind: Kind::Snapshot(snapshot),
+        });
         Ok(observations)
     }
 
@@ -95,13 +104,23 @@ impl<M: Memory> PassiveSource<M> {
     /// # Errors
     /// As [`observe`](Self::observe).
     pub fn observe_waits(&mut self, now_ns: u64) -> Result<Vec<Observation>, ObserveError> {
-        let Some(histogram) = &mut self.time_to_run else { return Ok(Vec::new()) };
-        let Some((delta, negative)) = histogram.read_delta(&self.memory)? else { return Ok(Vec::new()) };
+        let Some(histogram) = &mut self.time_to_run else {
+            return Ok(Vec::new());
+        };
+        let Some((delta, negative)) = histogram.read_delta(&self.memory)? else {
+            return Ok(Vec::new());
+        };
         let mut kinds = vec![Kind::HistogramDelta(delta)];
         if negative > 0 {
-            kinds.push(Kind::Loss(Loss { cause: LossCause::Negative, count: negative }));
+            kinds.push(Kind::Loss(Loss {
+                cause: LossCause::Negative,
+                count: negative,
+            }));
         }
-        Ok(kinds.into_iter().map(|kind| Observation { at_ns: now_ns, kind }).collect())
+        Ok(kinds
+            .into_iter()
+            .map(|kind| Observation { at_ns: now_ns, kind })
+            .collect())
     }
 
     /// The gauges alone. Walking over the goroutines is given at most 5 ms of our CPU time per second
@@ -116,7 +135,9 @@ impl<M: Memory> PassiveSource<M> {
         if let Some(layout) = &self.layout {
             gauges::read_sched(memory, globals, layout, now_ns, &mut snapshot).or_else(unless_gone)?;
             gauges::read_ps(memory, globals, &layout.p, &mut snapshot).or_else(unless_gone)?;
-            self.walk.read(memory, globals, &layout.g, now_ns, &mut snapshot).or_else(unless_gone)?;
+            self.walk
+                .read(memory, globals, &layout.g, now_ns, &mut snapshot)
+                .or_else(unless_gone)?;
         }
         Ok(snapshot)
     }

@@ -35,7 +35,10 @@ struct Reading {
 impl Reading {
     /// Whether no counter is smaller than in `before`.
     fn follows(&self, before: &Reading) -> bool {
-        self.counts.iter().zip(&before.counts).all(|(now, then)| now >= then)
+        self.counts
+            .iter()
+            .zip(&before.counts)
+            .all(|(now, then)| now >= then)
             && self.underflow >= before.underflow
             && self.overflow >= before.overflow
     }
@@ -51,7 +54,13 @@ impl TimeToRun {
             None => known_shape(go_minor)?,
         };
         let zeros_are_no_waits = go_minor <= 25;
-        Some(Self { address, shape, scheme, zeros_are_no_waits, last: None })
+        Some(Self {
+            address,
+            shape,
+            scheme,
+            zeros_are_no_waits,
+            last: None,
+        })
     }
 
     pub(super) fn scheme(&self) -> BucketScheme {
@@ -74,7 +83,9 @@ impl TimeToRun {
             // the second look.
             now = self.read(memory)?;
             if !now.follows(before) {
-                return Err(ObserveError::Replaced { address: self.address });
+                return Err(ObserveError::Replaced {
+                    address: self.address,
+                });
             }
         }
         let mut delta = HistogramDelta {
@@ -138,7 +149,16 @@ fn known_shape(go_minor: u32) -> Option<(TimeHistogram, BucketScheme)> {
     let underflow = buckets * 8;
     let overflow = has_overflow.then_some(underflow + 8);
     let size = underflow + if has_overflow { 16 } else { 8 };
-    Some((TimeHistogram { counts: 0, buckets, underflow, overflow, size }, scheme))
+    Some((
+        TimeHistogram {
+            counts: 0,
+            buckets,
+            underflow,
+            overflow,
+            size,
+        },
+        scheme,
+    ))
 }
 
 /// Number of entries of the `runtime.timeHistogram` at `offset` of `bytes`, and the sum of their times in
