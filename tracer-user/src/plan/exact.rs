@@ -1,48 +1,54 @@
 //! The sites of `exact`: every place where a goroutine becomes Runnable, or Running from Runnable.
 
 use super::sites::{Decoded, site};
-use super::{Attempt, Origin, Site, SiteKind};
+use super::{Attempt, Origin, Site, SiteKind, swap};
 use crate::target::code::flow::{Analysis, Value};
 use crate::target::code::{self, Insn};
 use crate::target::layout::Layout;
 use crate::target::{Code, Function};
 use std::collections::HashSet;
 
+/// The function through which every goroutine changes its status. Source: proc.go.
+pub(super) const CASGSTATUS: &str = "runtime.casgstatus";
 /// `_Grunnable`. Source: runtime2.go, all versions.
-const RUNNABLE: u64 = 1;
+pub(super) const RUNNABLE: u64 = 1;
+
+/// `_Grunning`.
+pub(super) const RUNNING: u64 = 2;
 
 /// All sites that `exact` needs.
 ///
 /// # Errors
 /// What was tried and why it did not do: there is never a result that misses a transition.
 pub fn exact(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Vec<Site>, Vec<Attempt>> {
-    let _ = layout;
-    let casgstatus = code.functions("runtime.casgstatus");
+    let casgstatus = code.functions(CASGSTATUS);
     if casgstatus.is_empty() {
         return Err(vec![Attempt {
-            what: "runtime.casgstatus".into(),
+            what: CASGSTATUS.into(),
             outcome: "the binary has no such function".into(),
         }]);
     }
     let mut sites = Vec::new();
     let mut failures = Vec::new();
+    let status = swap::status_offset(code, &casgstatus, layout).map_err(|attempt| vec![attempt])?;
     for function in code.runtime_functions() {
-        let inlined = code.inlined_into(function);
-        if inlined.iter().any(|(name, _)| name == "runtime.casgstatus") {
-            failures.push(Attempt {
-                what: function.name.clone(),
-                outcome: "runtime.casgstatus is inlined there".into(),
-            });
-            continue;
-        }
         let bytes = code.code_of(function).unwrap_or_default();
-        if !casgstatus
+        let calls = casgstatus
             .iter()
-            .any(|c| code::may_reach(code.arch(), bytes, function.start, c.start))
-        {
+            .any(|c| code::may_reach(code.arch(), bytes, function.start, c.start));
+        let swaps = status.is_none_or(|at| code::may_swap(code.arch(), bytes, at));
+        let inlined = inlined(code, function);
+        let itself = casgstatus.contains(function);
+        if itself || !(calls || swaps || inlined > 0) {
             continue;
         }
-        match calls(code, function, &casgstatus, force) {
+        let found = Decoded::new(code, function).and_then(|decoded| {
+            let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
+            let mut found = self::calls(code, &decoded, &analysis, &casgstatus, force)?;
+            found.extend(swap::sites(code, &decoded, &analysis, status, inlined, force)?);
+            Ok(found)
+        });
+        match found {
             Ok(found) => sites.extend(found),
             Err(attempt) => failures.push(attempt),
         }
@@ -50,24 +56,33 @@ pub fn exact(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Ve
     if !failures.is_empty() {
         return Err(failures);
     }
-    if sites.is_empty() {
+    let enters = |s: &Site| s.origin.is_some();
+    if !sites.iter().any(enters) || sites.iter().all(enters) {
         return Err(vec![Attempt {
-            what: "calls of runtime.casgstatus".into(),
-            outcome: "there is none into or out of Runnable".into(),
+            what: "changes of goroutines' status".into(),
+            outcome: "none was found into Runnable, or none out of it".into(),
         }]);
     }
     Ok(sites)
 }
 
+/// How often casgstatus is inlined into `function`, as its inline tree says.
+pub(super) fn inlined(code: &dyn Code, function: &Function) -> usize {
+    code.inlined_into(function)
+        .iter()
+        .filter(|(name, _)| name == CASGSTATUS)
+        .map(|(_, n)| n)
+        .sum()
+}
+
 /// The calls of casgstatus in `function` that may enter or leave Runnable.
 fn calls(
     code: &dyn Code,
-    function: &Function,
+    decoded: &Decoded,
+    analysis: &Analysis,
     casgstatus: &[Function],
     force: bool,
 ) -> Result<Vec<Site>, Attempt> {
-    let decoded = Decoded::new(code, function)?;
-    let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
     let mut sites = Vec::new();
     for (index, insn) in decoded.insns.iter().enumerate() {
         if !insn
@@ -82,19 +97,23 @@ fn calls(
             // The statuses are uint32; what the upper half of the register holds does not matter.
             value.copied().and_then(Value::constant).map(|v| v & 0xffff_ffff)
         };
-        let may_be_runnable = |status: Option<u64>| status.is_none_or(|s| s == RUNNABLE);
         let (old, new) = (argument(1), argument(2));
-        if !may_be_runnable(old) && !may_be_runnable(new) {
+        if !may_be(RUNNABLE, old) && !may_be(RUNNABLE, new) {
             continue;
         }
-        let mut site = site(code, function, insn, SiteKind::StatusCall, force)?;
+        let mut site = site(code, &decoded.function, insn, SiteKind::StatusCall, force)?;
         site.gp_in = code::argument(code.arch(), 0);
-        if may_be_runnable(new) {
-            site.origin = Some(origin(code, &decoded, &analysis, index));
+        if may_be(RUNNABLE, new) {
+            site.origin = Some(origin(code, decoded, analysis, index));
         }
         sites.push(site);
     }
     Ok(sites)
+}
+
+/// False if `status` is known and is another.
+pub(super) fn may_be(wanted: u64, status: Option<u64>) -> bool {
+    status.is_none_or(|s| s == wanted)
 }
 
 /// How a goroutine became runnable whose status is set by instruction `index`. With profile-guided

@@ -2,10 +2,12 @@
 //! target alone; nothing is attached here.
 
 pub mod emulation;
+pub mod entry;
 pub mod exact;
 pub mod mode;
 pub mod sampled;
 pub mod sites;
+mod swap;
 
 pub use mode::Mode;
 use serde::Serialize;

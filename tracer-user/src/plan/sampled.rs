@@ -10,14 +10,17 @@
 //! `trackingStamp`. Fields are told by their use, so that no layout is needed: what is subtracted from the
 //! time is the stamp, and what the difference is added to is the `int64` behind it.
 
+use super::exact::{self, CASGSTATUS};
 use super::sites::{Decoded, site};
-use super::{Attempt, Site, SiteKind};
+use super::{Attempt, Site, SiteKind, entry, swap};
 use crate::target::code::flow::{Analysis, Value};
 use crate::target::code::{self, Flow, Insn, Mem, Op};
 use crate::target::layout::Layout;
 use crate::target::{Arch, Code, Function};
 use tracer_ebpf::gp_in;
 
+/// The runtime's own histogram of waits is filled by this. Source: histogram.go.
+const RECORD: &str = "runtime.(*timeHistogram).record";
 /// How many instructions behind the call are looked at.
 const WINDOW: usize = 24;
 /// `tracking` and `trackingSeq` lie less than this many bytes before the stamp.
@@ -39,12 +42,24 @@ pub struct Sampled {
 /// # Errors
 /// What was tried and why it did not do.
 pub fn sampled(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Sampled, Vec<Attempt>> {
-    let (sites, stamp) = tracked(code, layout, force).map_err(|attempt| vec![attempt])?;
-    Ok(Sampled {
-        sites,
-        attempts: Vec::new(),
-        stamp: Some(stamp),
-    })
+    let tracked = match tracked(code, layout, force) {
+        Ok((sites, stamp)) => {
+            return Ok(Sampled {
+                sites,
+                attempts: Vec::new(),
+                stamp: Some(stamp),
+            });
+        }
+        Err(attempt) => attempt,
+    };
+    match recorded(code, force) {
+        Ok(site) => Ok(Sampled {
+            sites: vec![site],
+            attempts: vec![tracked],
+            stamp: None,
+        }),
+        Err(attempt) => Err(vec![tracked, attempt]),
+    }
 }
 
 /// The calls of nanotime1 that end a tracked wait, and the offset of the stamp.
@@ -57,39 +72,85 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<(Vec
     if clock.is_empty() {
         return Err(fail("the binary has no function runtime.nanotime1".into()));
     }
-    let casgstatus = code.functions("runtime.casgstatus");
+    let casgstatus = code.functions(CASGSTATUS);
+    let status = swap::status_offset(code, &casgstatus, layout)?;
     let mut sites = Vec::new();
     let mut stamps = Vec::new();
-    for function in &casgstatus {
-        for (site, stamp) in ends(code, function, &clock, layout, force)? {
+    for function in code.runtime_functions() {
+        let itself = casgstatus.contains(function);
+        let bytes = code.code_of(function).unwrap_or_default();
+        let inlined = match status {
+            Some(status) => code::may_swap(code.arch(), bytes, status),
+            None => exact::inlined(code, function) > 0,
+        };
+        if !itself && !inlined {
+            continue;
+        }
+        let decoded = Decoded::new(code, function)?;
+        if !itself && !may_leave_runnable(code, &decoded, status) {
+            continue;
+        }
+        let ends = ends(code, &decoded, &clock, layout, force)?;
+        if ends.is_empty() {
+            return Err(fail(format!(
+                "no call of nanotime1 in {} is followed by what ends a tracked wait",
+                function.name
+            )));
+        }
+        for (site, stamp) in ends {
             sites.push(site);
             stamps.push(stamp);
         }
     }
-    if sites.is_empty() {
-        return Err(fail(
-            "no call of nanotime1 there is followed by what ends a tracked wait".into(),
-        ));
-    }
     stamps.dedup();
     match stamps.as_slice() {
         [stamp] => Ok((sites, *stamp)),
+        [] => Err(fail("the binary has no such function".into())),
         _ => Err(fail(format!(
             "the code disagrees with itself on where the stamp is: {stamps:?}"
         ))),
     }
 }
 
+/// True if casgstatus may be inlined into this function to take a goroutine out of Runnable.
+fn may_leave_runnable(code: &dyn Code, decoded: &Decoded, status: Option<u32>) -> bool {
+    let Some(status) = status else { return true };
+    let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
+    let swaps = swap::swaps(code, decoded, &analysis, status);
+    swaps.iter().any(|swap| exact::may_be(exact::RUNNABLE, swap.from))
+}
+
+/// `(*timeHistogram).record` as a whole: the runtime's way to count a tracked wait.
+fn recorded(code: &dyn Code, force: bool) -> Result<Site, Attempt> {
+    let fail = |outcome: &str| Attempt {
+        what: RECORD.into(),
+        outcome: outcome.into(),
+    };
+    let functions = code.functions(RECORD);
+    let [function] = functions.as_slice() else {
+        return Err(fail("the binary has no such function: it is inlined"));
+    };
+    let callers = code
+        .runtime_functions()
+        .iter()
+        .filter(|f| f.name == CASGSTATUS || exact::inlined(code, f) > 0);
+    for caller in callers {
+        if code.inlined_into(caller).iter().any(|(name, _)| name == RECORD) {
+            return Err(fail(&format!("it is inlined into {}", caller.name)));
+        }
+    }
+    entry::site(code, function, 2, SiteKind::HistogramRecord, force)
+}
+
 /// The sites in one function, each with the offset of the stamp that it uses.
 fn ends(
     code: &dyn Code,
-    function: &Function,
+    decoded: &Decoded,
     clock: &[Function],
     layout: Option<&Layout>,
     force: bool,
 ) -> Result<Vec<(Site, u32)>, Attempt> {
-    let decoded = Decoded::new(code, function)?;
-    let insns = &decoded.insns;
+    let Decoded { function, insns } = decoded;
     let mut found = Vec::new();
     for (index, insn) in insns.iter().enumerate() {
         let called = matches!(insn.flow, Flow::Call(Some(t)) if clock.iter().any(|c| c.start == t));

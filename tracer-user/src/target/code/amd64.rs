@@ -3,7 +3,7 @@
 use super::{Flow, Insn, Mem, Op, Shape};
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, InstructionInfoFactory,
-    InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register,
+    InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
 };
 
 /// RAX, which `cmpxchg` compares with.
@@ -54,6 +54,19 @@ pub fn may_reach(bytes: &[u8], start: u64, target: u64) -> bool {
     })
 }
 
+/// See [`super::may_swap`].
+pub fn may_swap(bytes: &[u8], offset: u32) -> bool {
+    // `0f b1`, ModRM, perhaps SIB, and the displacement in 4 bytes or, up to 127, in one.
+    let offset = offset.to_le_bytes();
+    memchr::memmem::find_iter(bytes, b"\x0f\xb1").any(|at| {
+        let displaced = |from: usize, len: usize| bytes.get(at + from..at + from + len) == offset.get(..len);
+        [3, 4].into_iter().any(|from| {
+            displaced(from, 4)
+                || (i8::from_le_bytes([offset[0]]) >= 0 && offset[1..] == [0; 3] && displaced(from, 1))
+        })
+    })
+}
+
 /// Number of a general-purpose register (of any width but AH..BH), else `None`.
 fn number(register: Register) -> Option<u8> {
     if matches!(
@@ -91,6 +104,7 @@ fn lower(machine: &iced_x86::Instruction, raw: &[u8], factory: &mut InstructionI
         mem,
         bytes,
         writes,
+        writes_zf: machine.rflags_modified() & RflagsBits::ZF != 0,
         shape: shape(raw),
     }
 }

@@ -119,6 +119,12 @@ impl<'i> Analysis<'i> {
         previous.filter(|b| b.is_reached()).map(|b| b.end - 1).collect()
     }
 
+    /// True if control that comes to `later` has just gone through every instruction from `earlier` on.
+    pub fn in_one_block(&self, earlier: usize, later: usize) -> bool {
+        let block = self.block_of.get(earlier);
+        earlier <= later && block.is_some() && block == self.block_of.get(later)
+    }
+
     /// The address of an instruction's memory operand, where it is a constant.
     pub fn address(&self, index: usize) -> Option<u64> {
         let mem = self.insns.get(index)?.mem.filter(|m| !m.indexed)?;

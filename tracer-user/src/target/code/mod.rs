@@ -27,6 +27,8 @@ pub struct Insn {
     pub bytes: u8,
     /// Bit n: it writes register n (or a part of it).
     pub writes: u32,
+    /// It changes the zero flag.
+    pub writes_zf: bool,
     /// What the kernel's uprobe code makes of it.
     pub shape: Shape,
 }
@@ -169,6 +171,15 @@ pub fn disassemble(arch: Arch, bytes: &[u8], address: u64) -> String {
     match arch {
         Arch::Amd64 => amd64::disassemble(bytes, address),
         Arch::Arm64 => String::new(),
+    }
+}
+
+/// True if `bytes` may hold a compare-and-swap of 32 bits at `offset` from a register. Like [`may_reach`]
+/// it never says no wrongly.
+pub fn may_swap(arch: Arch, bytes: &[u8], offset: u32) -> bool {
+    match arch {
+        Arch::Amd64 => amd64::may_swap(bytes, offset),
+        Arch::Arm64 => false,
     }
 }
 

@@ -1,0 +1,86 @@
+//! Where to probe the call of a function: early enough that its arguments are still in their registers, late
+//! enough that a grown stack does not make it hit twice, and cheap.
+
+use super::sites::{self, Decoded};
+use super::{Attempt, Site, SiteKind};
+use crate::target::code::flow::Analysis;
+use crate::target::code::{self, Flow, Insn, Shape};
+use crate::target::{Code, Function};
+
+/// How many instructions from the entry on are looked at.
+const WINDOW: usize = 32;
+
+/// The first emulated instruction of `function` that every call reaches exactly once, with the first
+/// `arguments` (at most 3) integer arguments intact.
+///
+/// The stack check at the entry calls morestack and then starts over; so what lies before and in it is
+/// passed over.
+///
+/// # Errors
+/// There is none before the function branches, loops or overwrites an argument.
+pub fn site(
+    code: &dyn Code,
+    function: &Function,
+    arguments: u8,
+    kind: SiteKind,
+    force: bool,
+) -> Result<Site, Attempt> {
+    let decoded = Decoded::new(code, function)?;
+    let insn = find(code, &decoded, arguments).ok_or_else(|| Attempt {
+        what: format!("the entry of {}", function.name),
+        outcome: "no instruction there is emulated by the kernel with the arguments still in registers"
+            .into(),
+    })?;
+    site_of(code, &decoded, insn, kind, force)
+}
+
+fn site_of(
+    code: &dyn Code,
+    decoded: &Decoded,
+    insn: &Insn,
+    kind: SiteKind,
+    force: bool,
+) -> Result<Site, Attempt> {
+    let mut site = sites::site(code, &decoded.function, insn, kind, force)?;
+    site.gp_in = code::argument(code.arch(), 0);
+    Ok(site)
+}
+
+fn find<'d>(code: &dyn Code, decoded: &'d Decoded, arguments: u8) -> Option<&'d Insn> {
+    let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
+    let wanted = (0..arguments).fold(0, |mask, n| mask | 1 << code::argument(code.arch(), n));
+    let restarts: Vec<u64> = code
+        .functions("runtime.morestack_noctxt")
+        .iter()
+        .map(|f| f.start)
+        .collect();
+    let restarts = |target: u64| -> bool {
+        let there = decoded
+            .insns
+            .iter()
+            .skip_while(|i| i.address != target)
+            .take(WINDOW);
+        there
+            .take_while(|i| matches!(i.flow, Flow::Next | Flow::Call(_)))
+            .any(|i| matches!(i.flow, Flow::Call(Some(to)) if restarts.contains(&to)))
+    };
+    let mut first = 0;
+    for (index, insn) in decoded.insns.iter().enumerate().take(WINDOW) {
+        if index > 0 && !analysis.in_one_block(first, index) {
+            return None;
+        }
+        match insn.flow {
+            Flow::Branch(target) if restarts(target) => {
+                first = index + 1;
+                continue;
+            }
+            _ if insn.shape == Shape::Emulated => return Some(insn),
+            Flow::Next => {}
+            _ => return None,
+        }
+        if insn.writes & wanted != 0 {
+            return None;
+        }
+    }
+    None
+}
