@@ -1,1 +1,93 @@
-//! TBD
+//! What stands out, with the figures behind it. Each rule looks at one thing and says nothing when its
+//! figures do not carry it.
+
+mod rules;
+
+use serde::{Deserialize, Serialize};
+
+use crate::latency::Latency;
+use crate::model::{Model, Symbolizer};
+
+/// Something that stood out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Stable name of the rule.
+    pub id: String,
+    /// `info`, `warning`.
+    pub severity: String,
+    /// One line.
+    pub title: String,
+    /// The figures behind it.
+    pub evidence: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// All that a rule may look at.
+pub struct Evidence<'a> {
+    /// The latencies.
+    pub latency: &'a Latency,
+    /// The gauges.
+    pub model: &'a Model,
+    /// Names of creation sites.
+    pub symbolizer: &'a dyn Symbolizer,
+    /// CPUs that the target's cgroup may use, where it is limited.
+    pub cgroup_cpu_limit: Option<f64>,
+    /// GOMAXPROCS, where known.
+    pub gomaxprocs: Option<u32>,
+}
+
+/// A rule: its stable name, and what it makes of the evidence.
+struct Rule {
+    id: &'static str,
+    apply: fn(&Evidence) -> Option<Verdict>,
+}
+
+/// What a rule found.
+struct Verdict {
+    warning: bool,
+    title: String,
+    evidence: String,
+    advice: String,
+}
+
+/// Every rule, in the order in which findings are shown.
+const RULES: [Rule; 5] = [
+    Rule {
+        id: "created-waits",
+        apply: rules::created_waits,
+    },
+    Rule {
+        id: "long-waits-by-creation-site",
+        apply: rules::long_waits_by_creation_site,
+    },
+    Rule {
+        id: "preemption-dominates",
+        apply: rules::preemption_dominates,
+    },
+    Rule {
+        id: "gomaxprocs-above-cgroup-limit",
+        apply: rules::gomaxprocs_above_limit,
+    },
+    Rule {
+        id: "stop-the-world",
+        apply: rules::stop_the_world,
+    },
+];
+
+/// Applies every rule. Titles and evidence hold names from the target as they are there: escape them before
+/// they reach a terminal.
+pub fn find(evidence: &Evidence) -> Vec<Finding> {
+    let found = |rule: &Rule| {
+        let verdict = (rule.apply)(evidence)?;
+        Some(Finding {
+            id: rule.id.to_owned(),
+            severity: if verdict.warning { "warning" } else { "info" }.to_owned(),
+            title: verdict.title,
+            evidence: verdict.evidence,
+            advice: verdict.advice,
+        })
+    };
+    RULES.iter().filter_map(found).collect()
+}
+

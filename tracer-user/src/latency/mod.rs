@@ -1,1 +1,111 @@
-//! TBD
+//! From observations to histograms: who waited how long.
+//!
+//! A source's own buckets are kept as they are; nothing is redistributed, so every count is exact and every
+//! percentile is as fine as the source's buckets and no finer.
+
+mod histogram;
+mod slow;
+
+use std::collections::BTreeMap;
+
+pub use histogram::{Histogram, QUANTILES};
+pub use slow::{Slow, SlowWaits};
+
+use crate::stream::{BucketScheme, Event, HistogramKey, Kind, LossCause, Observation};
+
+/// Everything about latencies that was observed since it was made: keep one for the capture and one for
+/// each interval, and show both every observation.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    scheme: BucketScheme,
+    by_key: BTreeMap<HistogramKey, Histogram>,
+    losses: BTreeMap<LossCause, u64>,
+    hits: u64,
+    slow: SlowWaits,
+}
+
+impl Latency {
+    /// Nothing observed yet. Deltas of another scheme than `scheme` are passed over: the gauges of
+    /// `passive` come with the runtime's histogram, which is not what another mode measures.
+    pub fn new(scheme: BucketScheme) -> Self {
+        Self {
+            scheme,
+            by_key: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            hits: 0,
+            slow: SlowWaits::default(),
+        }
+    }
+
+    /// Takes in one observation.
+    pub fn observe(&mut self, observation: &Observation) {
+        match &observation.kind {
+            Kind::HistogramDelta(delta) if delta.scheme == self.scheme => {
+                let empty = Histogram::new(self.scheme);
+                self.by_key.entry(delta.key).or_insert(empty).add_delta(delta);
+            }
+            Kind::Loss(loss) => {
+                let lost = self.losses.entry(loss.cause).or_default();
+                *lost = lost.saturating_add(loss.count);
+            }
+            Kind::Hits(hits) => self.hits = self.hits.saturating_add(*hits),
+            Kind::Event(Event::SlowWait(wait)) => self.slow.add(observation.at_ns, wait),
+            Kind::HistogramDelta(_) | Kind::Snapshot(_) => {}
+        }
+    }
+
+    /// Adds what another one of the same scheme has observed in a later stretch of time.
+    pub fn merge(&mut self, later: &Latency) {
+        for (key, histogram) in &later.by_key {
+            let empty = Histogram::new(self.scheme);
+            self.by_key.entry(*key).or_insert(empty).merge(histogram);
+        }
+        for (cause, count) in &later.losses {
+            let lost = self.losses.entry(*cause).or_default();
+            *lost = lost.saturating_add(*count);
+        }
+        self.hits = self.hits.saturating_add(later.hits);
+        self.slow.merge(&later.slow);
+    }
+
+    /// How its histograms count.
+    pub fn scheme(&self) -> BucketScheme {
+        self.scheme
+    }
+
+    /// Every wait that was seen, whatever its key. A wait is counted under one key only.
+    pub fn total(&self) -> Histogram {
+        let mut total = Histogram::new(self.scheme);
+        self.by_key.values().for_each(|histogram| total.merge(histogram));
+        total
+    }
+
+    /// The waits by key.
+    pub fn by_key(&self) -> &BTreeMap<HistogramKey, Histogram> {
+        &self.by_key
+    }
+
+    /// What is missing, by cause.
+    pub fn losses(&self) -> &BTreeMap<LossCause, u64> {
+        &self.losses
+    }
+
+    /// Waits and slow waits that are missing from the picture ([`LossCause::makes_incomplete`]).
+    pub fn lost(&self) -> u64 {
+        let missing = self.losses.iter().filter(|(cause, _)| cause.makes_incomplete());
+        missing.fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// Probe hits.
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    /// The slow waits.
+    pub fn slow(&self) -> &SlowWaits {
+        &self.slow
+    }
+}
+
+#[cfg(test)]
+mod tests;

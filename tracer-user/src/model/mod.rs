@@ -1,1 +1,90 @@
-//! TBD
+//! The runtime's state as far as the observations tell it: so far the gauges of the snapshots.
+
+use crate::stream::{Kind, Observation, Snapshot};
+
+/// Names for addresses of the running process.
+pub trait Symbolizer {
+    /// The function that holds the `go` statement whose `g.gopc` this is, as the binary names it; `None`
+    /// where the address lies in no function. The name comes from the target: it may hold any character.
+    fn function_at(&self, gopc: u64) -> Option<String>;
+}
+
+/// What the snapshots say.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    first: Option<(u64, Snapshot)>,
+    last: Option<(u64, Snapshot)>,
+    snapshots: u64,
+    most_runnable: u64,
+}
+
+impl Model {
+    /// Takes in one observation.
+    pub fn observe(&mut self, observation: &Observation) {
+        let Kind::Snapshot(snapshot) = &observation.kind else {
+            return;
+        };
+        let stamped = (observation.at_ns, snapshot.clone());
+        self.first.get_or_insert_with(|| stamped.clone());
+        self.last = Some(stamped);
+        self.snapshots += 1;
+        self.most_runnable = self.most_runnable.max(queued(snapshot).unwrap_or(0));
+    }
+
+    /// The state at the last snapshot.
+    pub fn last(&self) -> Option<&Snapshot> {
+        self.last.as_ref().map(|(_, snapshot)| snapshot)
+    }
+
+    /// How many snapshots there were.
+    pub fn snapshots(&self) -> u64 {
+        self.snapshots
+    }
+
+    /// The longest that all run queues together were in any snapshot.
+    pub fn most_queued(&self) -> u64 {
+        self.most_runnable
+    }
+
+    /// Goroutines alive at the last snapshot, those of the runtime included.
+    pub fn live(&self) -> Option<u64> {
+        let states = &self.last()?.goroutines_by_state;
+        (!states.is_empty()).then(|| states.iter().map(|(_, count)| count).sum())
+    }
+
+    /// Stop-the-world pauses between the first and the last snapshot.
+    pub fn pauses(&self) -> Option<Pauses> {
+        let ((from, first), (to, last)) = (self.first.as_ref()?, self.last.as_ref()?);
+        let (count, count_before) = (last.stw_pauses?, first.stw_pauses?);
+        let (time, time_before) = (last.stw_total_ns?, first.stw_total_ns?);
+        Some(Pauses {
+            window_ns: to.checked_sub(*from).filter(|ns| *ns > 0)?,
+            gc: (
+                count.0.saturating_sub(count_before.0),
+                time.0.saturating_sub(time_before.0),
+            ),
+            other: (
+                count.1.saturating_sub(count_before.1),
+                time.1.saturating_sub(time_before.1),
+            ),
+        })
+    }
+}
+
+/// Stop-the-world pauses in a stretch of time: how many, and their time in nanoseconds, which is within
+/// 12.5 %.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// Length of the stretch.
+    pub window_ns: u64,
+    /// Of the garbage collector.
+    pub gc: (u64, u64),
+    /// For other reasons (GOMAXPROCS, profiles, traces, ReadMemStats, goroutine dumps).
+    pub other: (u64, u64),
+}
+
+/// Goroutines in all run queues of a snapshot.
+fn queued(snapshot: &Snapshot) -> Option<u64> {
+    let local: u64 = snapshot.local_runqs.iter().map(|length| u64::from(*length)).sum();
+    Some(snapshot.global_runq?.saturating_add(local))
+}

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::findings::Finding;
+
 /// Value of [`Capture::schema`].
 pub const SCHEMA: &str = "gmpscope.capture/1";
 
@@ -214,19 +216,4 @@ pub struct Goroutines {
     /// The walk over them was cut short and scaled up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
-}
-
-/// Something that stood out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Stable name of the rule.
-    pub id: String,
-    /// `info`, `warning`.
-    pub severity: String,
-    /// One line.
-    pub title: String,
-    /// The figures behind it.
-    pub evidence: String,
-    /// What to do.
-    pub advice: String,
 }

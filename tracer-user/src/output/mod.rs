@@ -1,3 +1,18 @@
 //! What people and programs read: text and JSON.
+//!
+//! A [`capture::Capture`] is built from what was observed ([`build`]) and then written as it is (JSON) or
+//! rendered ([`text`]): the text says nothing that the JSON does not hold.
 
+pub mod build;
 pub mod capture;
+pub mod escape;
+pub mod gauges;
+pub mod histogram;
+pub mod interval;
+pub mod json;
+pub mod layout;
+pub mod progress;
+pub mod sink;
+pub mod table;
+pub mod text;
+pub mod units;

@@ -1,0 +1,287 @@
+//! From what was observed to a [`Capture`].
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::findings::{self, Evidence};
+use crate::latency::{self, Histogram, Latency};
+use crate::model::{Model, Symbolizer};
+use crate::stream::{BucketScheme, HistogramKey};
+
+use super::capture::{Bucket, Capture, CaptureInfo, Goroutines, Hist, SCHEMA, Sampling, Slow, TargetInfo};
+
+/// Name of the creation site under which the kernel counts what its table has no room for.
+const OTHER: &str = "other";
+
+/// Why a capture ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// `--duration` was over.
+    Duration,
+    /// Ctrl-C or SIGTERM.
+    Signal,
+    /// The target exited.
+    TargetExit,
+    /// The target executed another program.
+    TargetExec,
+}
+
+impl EndedBy {
+    /// The word in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Duration => "duration",
+            Self::Signal => "signal",
+            Self::TargetExit => "target_exit",
+            Self::TargetExec => "target_exec",
+        }
+    }
+
+    /// Whether the window is what its owner asked for: a signal is a wish like any other.
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::Duration | Self::Signal)
+    }
+}
+
+/// Everything that a capture is made of.
+pub struct Parts<'a> {
+    /// What was traced. `gomaxprocs`, where absent, is taken from the last snapshot.
+    pub target: TargetInfo,
+    /// `passive`, `sampled`, `exact`.
+    pub mode: &'a str,
+    /// Why this mode, where `auto` chose.
+    pub mode_reason: Option<String>,
+    /// Wall-clock time of the window's begin.
+    pub started_at: jiff::Timestamp,
+    /// The window's begin, CLOCK_MONOTONIC.
+    pub begin_ns: u64,
+    /// The window's end, CLOCK_MONOTONIC.
+    pub end_ns: u64,
+    /// Why it ended there.
+    pub ended_by: EndedBy,
+    /// The latencies of the window.
+    pub latency: &'a Latency,
+    /// The gauges.
+    pub model: &'a Model,
+    /// Names of creation sites.
+    pub symbolizer: &'a dyn Symbolizer,
+    /// Cost of one hit on this machine, (low, high), where it was measured.
+    pub probe_cost_ns: Option<[u64; 2]>,
+    /// CPU time of the target in the window, where known.
+    pub target_cpu_ns: Option<u64>,
+    /// What the probes add to each latency at the least (`exact`).
+    pub latency_floor_ns: Option<u64>,
+    /// Other captures of ours on the same target meanwhile.
+    pub concurrent_captures: u64,
+    /// Things that a reader of the figures should know.
+    pub notes: Vec<String>,
+}
+
+/// The capture, with its findings.
+pub fn build(parts: Parts) -> Capture {
+    let latency = parts.latency;
+    let total = latency.total();
+    let mut target = parts.target;
+    target.gomaxprocs = target.gomaxprocs.or_else(|| parts.model.last()?.gomaxprocs);
+    let findings = findings::find(&Evidence {
+        latency,
+        model: parts.model,
+        symbolizer: parts.symbolizer,
+        cgroup_cpu_limit: target.cgroup_cpu_limit,
+        gomaxprocs: target.gomaxprocs,
+    });
+    let highest_cost = parts.probe_cost_ns.map(|[_, high]| high);
+    let capture = CaptureInfo {
+        mode: parts.mode.to_owned(),
+        mode_reason: parts.mode_reason,
+        started_at: parts.started_at.to_string(),
+        duration_ns: parts.end_ns.saturating_sub(parts.begin_ns),
+        complete: parts.ended_by.is_whole() && latency.lost() == 0,
+        ended_by: parts.ended_by.name().to_owned(),
+        events: total.count(),
+        lost_events: latency.lost(),
+        lost_by_cause: latency
+            .losses()
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(cause, count)| (cause.name().to_owned(), *count))
+            .collect(),
+        // `exact` sees every wait; the others what the runtime chose to measure.
+        sampling: (parts.mode != "exact").then(|| Sampling {
+            by: "runtime".to_owned(),
+            nominal: 8,
+            uniform: false,
+        }),
+        probe_hits: latency.hits(),
+        probe_cost_ns: parts.probe_cost_ns,
+        overhead_ratio: overhead_ratio(latency.hits(), highest_cost, parts.target_cpu_ns),
+        latency_floor_ns: parts.latency_floor_ns,
+        concurrent_captures: parts.concurrent_captures,
+        notes: parts.notes,
+    };
+    let named = Named {
+        symbolizer: parts.symbolizer,
+        begin_ns: parts.begin_ns,
+    };
+    Capture {
+        schema: SCHEMA.to_owned(),
+        target,
+        capture,
+        runnable_to_running: hist(&total),
+        by_origin: named.by_origin(latency),
+        by_creation_site: named.by_creation_site(latency),
+        slow: latency
+            .slow()
+            .longest()
+            .iter()
+            .map(|slow| named.slow(slow))
+            .collect(),
+        goroutines: goroutines(parts.model),
+        scheduler: scheduler(parts.model),
+        findings,
+    }
+}
+
+/// 1 + hits × cost ÷ CPU time; without hits there is no cost to be known.
+fn overhead_ratio(hits: u64, cost_ns: Option<u64>, cpu_ns: Option<u64>) -> Option<f64> {
+    if hits == 0 {
+        return Some(1.0);
+    }
+    let (cost_ns, cpu_ns) = (cost_ns?, cpu_ns.filter(|ns| *ns > 0)?);
+    let ratio = 1.0 + hits as f64 * cost_ns as f64 / cpu_ns as f64;
+    // Six decimals are more than is known.
+    Some((ratio * 1e6).round() / 1e6)
+}
+
+/// A histogram in the shape of the JSON.
+pub fn hist(histogram: &Histogram) -> Hist {
+    let scheme: BucketScheme = histogram.scheme();
+    let mut buckets: Vec<Bucket> = Vec::new();
+    for (index, count) in histogram.counts() {
+        buckets.push(Bucket {
+            le_ns: scheme.upper_ns(index),
+            count,
+        });
+    }
+    let excluded = histogram.excluded_zero();
+    Hist {
+        count: histogram.count(),
+        p50_ns: histogram.quantile_ns(500),
+        p90_ns: histogram.quantile_ns(900),
+        p99_ns: histogram.quantile_ns(990),
+        p999_ns: histogram.quantile_ns(999),
+        resolution: scheme.resolution(),
+        buckets,
+        sum_ns: histogram.sum_ns(),
+        min_ns: histogram.extremes_ns().map(|(min, _)| min),
+        max_ns: histogram.extremes_ns().map(|(_, max)| max),
+        excluded_zero: (excluded > 0).then_some(excluded),
+    }
+}
+
+/// Puts names to keys and moments since the capture's begin to times.
+pub struct Named<'a> {
+    /// Names of creation sites.
+    pub symbolizer: &'a dyn Symbolizer,
+    /// The capture's begin, CLOCK_MONOTONIC.
+    pub begin_ns: u64,
+}
+
+impl Named<'_> {
+    /// The name of a creation site; its address where it has none.
+    pub fn creation_site(&self, gopc: u64) -> String {
+        match gopc {
+            0 => OTHER.to_owned(),
+            _ => self
+                .symbolizer
+                .function_at(gopc)
+                .unwrap_or_else(|| format!("{gopc:#x}")),
+        }
+    }
+
+    /// Histograms by origin.
+    pub fn by_origin(&self, latency: &Latency) -> BTreeMap<String, Hist> {
+        let named = latency.by_key().iter().filter_map(|(key, histogram)| match key {
+            HistogramKey::Origin(origin) if histogram.count() > 0 => {
+                Some((origin.name().to_owned(), hist(histogram)))
+            }
+            _ => None,
+        });
+        named.collect()
+    }
+
+    /// Histograms by function of the `go` statement; a function with several has one.
+    pub fn by_creation_site(&self, latency: &Latency) -> BTreeMap<String, Hist> {
+        let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
+        for (key, histogram) in latency.by_key() {
+            let HistogramKey::CreationSite(gopc) = key else {
+                continue;
+            };
+            if histogram.count() > 0 {
+                let empty = Histogram::new(latency.scheme());
+                merged
+                    .entry(self.creation_site(*gopc))
+                    .or_insert(empty)
+                    .merge(histogram);
+            }
+        }
+        merged
+            .into_iter()
+            .map(|(name, histogram)| (name, hist(&histogram)))
+            .collect()
+    }
+
+    /// A slow wait in the shape of the JSON.
+    pub fn slow(&self, slow: &latency::Slow) -> Slow {
+        let wait = &slow.wait;
+        Slow {
+            at_ns: slow.at_ns.saturating_sub(self.begin_ns),
+            latency_ns: wait.latency_ns,
+            goid: wait.goid,
+            creation_site: wait
+                .gopc
+                .filter(|gopc| *gopc != 0)
+                .map(|gopc| self.creation_site(gopc)),
+            origin: wait.origin.map(|origin| origin.name().to_owned()),
+            tid: Some(wait.tid),
+            p: wait.p,
+        }
+    }
+}
+
+fn goroutines(model: &Model) -> Option<Goroutines> {
+    let live = model.live()?;
+    let last = model.last()?;
+    Some(Goroutines {
+        created: None,
+        exited: None,
+        live,
+        by_state: last.goroutines_by_state.iter().cloned().collect(),
+        estimated: last.goroutines_sampled,
+    })
+}
+
+/// The last snapshot without what [`goroutines`] shows, and without what is not known.
+fn scheduler(model: &Model) -> Option<Value> {
+    let mut value = serde_json::to_value(model.last()?).ok()?;
+    let fields = value.as_object_mut()?;
+    fields.remove("goroutines_by_state");
+    fields.remove("goroutines_sampled");
+    fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|array| !array.is_empty()));
+    if let Some(states) = fields.get_mut("ps_by_state") {
+        let pairs: Vec<(String, u64)> = serde_json::from_value(states.take()).ok()?;
+        *states = pairs
+            .into_iter()
+            .map(|(state, count)| (state, Value::from(count)))
+            .collect();
+    }
+    for name in ["stw_pauses", "stw_total_ns"] {
+        if let Some(pair) = fields.get_mut(name) {
+            let (gc, other): (u64, u64) = serde_json::from_value(pair.take()).ok()?;
+            *pair = serde_json::json!({ "gc": gc, "other": other });
+        }
+    }
+    (!fields.is_empty()).then_some(value)
+}
+

@@ -1,0 +1,69 @@
+//! Lines of at most so many columns.
+
+/// Columns of all text output.
+pub const WIDTH: usize = 80;
+
+/// `text` broken at blanks into lines of at most [`WIDTH`] columns, each with `indent` blanks before it. A
+/// word that is longer than a line has a line of its own.
+pub fn wrap(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > WIDTH {
+            lines.push('\n');
+            column = 0;
+        }
+        if column == 0 {
+            lines.extend(std::iter::repeat_n(' ', indent));
+            column = indent;
+        } else {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    if column > 0 {
+        lines.push('\n');
+    }
+    lines
+}
+
+/// `name` in at most `width` columns: of what is too long the end is kept, which tells Go's names apart.
+pub fn tail(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    if length <= width {
+        return name.to_owned();
+    }
+    let kept = width.saturating_sub(2);
+    std::iter::once("..".to_owned())
+        .chain([name.chars().skip(length - kept).collect()])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_at_blanks() {
+        let text = "word ".repeat(40);
+        let wrapped = wrap(&text, 4);
+        assert_eq!(wrapped.split_whitespace().count(), 40);
+        assert!(
+            wrapped
+                .lines()
+                .all(|line| line.starts_with("    word") && line.len() <= WIDTH)
+        );
+        assert_eq!(wrap("", 4), "");
+        assert_eq!(wrap(&"x".repeat(100), 2), format!("  {}\n", "x".repeat(100)));
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        assert_eq!(tail("example.com/pkg.(*T).Run.func1", 12), "...Run.func1");
+        assert_eq!(tail("short", 12), "short");
+        assert_eq!(tail("abcdefghijkl", 6), "..ijkl");
+    }
+}

@@ -1,0 +1,76 @@
+//! The line on a terminal's stderr that says that something happens.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::units::{duration, seconds};
+
+/// A line that is drawn over itself; draws nothing where stderr is no terminal.
+#[derive(Debug)]
+pub struct Progress {
+    enabled: bool,
+    drawn: bool,
+}
+
+impl Progress {
+    /// One for stderr.
+    pub fn stderr() -> Self {
+        Self {
+            enabled: io::stderr().is_terminal(),
+            drawn: false,
+        }
+    }
+
+    /// Draws the state of a capture: elapsed of total time (none: until Ctrl-C), waits and the 99th
+    /// percentile so far.
+    pub fn draw(&mut self, elapsed_ns: u64, total_ns: Option<u64>, waits: u64, p99_ns: Option<u64>) {
+        if self.enabled {
+            let line = line(elapsed_ns, total_ns, waits, p99_ns);
+            // Whoever closes stderr does not want it.
+            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+            let _ = io::stderr().flush();
+            self.drawn = true;
+        }
+    }
+
+    /// Takes the line away; call it before anything else is written to the terminal.
+    pub fn clear(&mut self) {
+        if self.drawn {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+            let _ = io::stderr().flush();
+            self.drawn = false;
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn line(elapsed_ns: u64, total_ns: Option<u64>, waits: u64, p99_ns: Option<u64>) -> String {
+    let total = total_ns.map_or_else(String::new, |ns| format!(" of {}", seconds(ns)));
+    let p99 = p99_ns.map_or_else(String::new, |ns| format!(", p99 {}", duration(ns)));
+    format!(
+        "{}{total}: {waits} waits{p99}; Ctrl-C ends it and prints",
+        seconds(elapsed_ns)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_how_far_it_is() {
+        let text = line(3_200_000_000, Some(10_000_000_000), 12_345, Some(1_279));
+        assert_eq!(
+            text,
+            "3.2 s of 10.0 s: 12345 waits, p99 1.28us; Ctrl-C ends it and prints"
+        );
+        assert_eq!(
+            line(0, None, 0, None),
+            "0.0 s: 0 waits; Ctrl-C ends it and prints"
+        );
+    }
+}

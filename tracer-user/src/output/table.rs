@@ -1,0 +1,56 @@
+//! Several histograms, a line each.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::capture::Hist;
+use super::escape::escape;
+use super::layout::tail;
+use super::units::{duration, percent};
+
+/// Columns of the name.
+const NAME: usize = 30;
+
+/// The `most` largest of `hists`, a line each, with their shares of all waits; what is left out is counted
+/// in a last line.
+pub fn table(title: &str, hists: &BTreeMap<String, Hist>, most: usize) -> String {
+    let all: u64 = hists.values().fold(0, |sum, hist| sum.saturating_add(hist.count));
+    let mut sorted: Vec<_> = hists.iter().filter(|(_, hist)| hist.count > 0).collect();
+    sorted.sort_by(|a, b| b.1.count.cmp(&a.1.count).then(a.0.cmp(b.0)));
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "{title:<NAME$} {:>10} {:>6} {:>7} {:>7} {:>7} {:>7}",
+        "waits", "share", "p50", "p90", "p99", "max"
+    );
+    for (name, hist) in sorted.iter().take(most) {
+        let name = tail(&escape(name), NAME);
+        let quantile = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), duration);
+        let _ = writeln!(
+            text,
+            "{name:<NAME$} {:>10} {:>6} {:>7} {:>7} {:>7} {:>7}",
+            hist.count,
+            percent(hist.count, all),
+            quantile(hist.p50_ns),
+            quantile(hist.p90_ns),
+            quantile(hist.p99_ns),
+            quantile(largest(hist)),
+        );
+    }
+    let rest = sorted.get(most..).unwrap_or_default();
+    if !rest.is_empty() {
+        let count = rest
+            .iter()
+            .fold(0u64, |sum, (_, hist)| sum.saturating_add(hist.count));
+        let name = format!("({} more)", rest.len());
+        let _ = writeln!(text, "{name:<NAME$} {count:>10} {:>6}", percent(count, all));
+    }
+    text
+}
+
+/// The largest wait where it is known, else the upper bound of its bucket.
+pub fn largest(hist: &Hist) -> Option<u64> {
+    hist.max_ns
+        .or_else(|| hist.buckets.last().map(|bucket| bucket.le_ns))
+}

@@ -1,0 +1,319 @@
+//! A capture as people read it: at most 80 columns, in the manner of bcc's `runqlat`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::capture::{Capture, Finding, Hist, Slow};
+use super::escape::escape;
+use super::gauges;
+use super::histogram;
+use super::layout::{WIDTH, tail, wrap};
+use super::table::{largest, table};
+use super::units::{duration, seconds};
+
+/// Most histograms that are shown one by one; more are a table.
+const MOST_HISTOGRAMS: usize = 6;
+/// Lines of the table that is shown unasked.
+const SHORT_TABLE: usize = 5;
+/// Lines of the table that was asked for.
+const LONG_TABLE: usize = 40;
+/// Slow waits that are shown.
+const SLOW_LINES: usize = 20;
+
+/// What `--by` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// By how the goroutine became runnable.
+    Origin,
+    /// By the function of its `go` statement.
+    CreationSite,
+}
+
+/// How to render.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// A histogram for each of these.
+    pub by: Option<By>,
+    /// Terminal colours; see [`wants_colour`].
+    pub colour: bool,
+}
+
+/// Whether to use colours: on a terminal, unless `NO_COLOR` is set to something or `TERM` is `dumb`.
+pub fn wants_colour(is_terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    is_terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// The whole capture.
+pub fn render(capture: &Capture, style: Style) -> String {
+    let mut text = header(capture);
+    let total = &capture.runnable_to_running;
+    if total.count == 0 {
+        text.push_str("\nno waits seen\n");
+    }
+    let (title, hists) = match style.by {
+        Some(By::Origin) => ("origin", &capture.by_origin),
+        Some(By::CreationSite) => ("creation site", &capture.by_creation_site),
+        None if !capture.by_origin.is_empty() => ("origin", &capture.by_origin),
+        None => ("creation site", &capture.by_creation_site),
+    };
+    if total.count > 0 {
+        text.push_str(&breakdown(total, title, hists, style));
+    }
+    text.push_str(&slow(capture));
+    text.push_str(&facts(capture));
+    text.push_str(&findings(&capture.findings, style));
+    text
+}
+
+/// Who, how, how long.
+fn header(capture: &Capture) -> String {
+    let (target, how) = (&capture.target, &capture.capture);
+    let mut target_line = format!(
+        "process {} {}, go{} {}",
+        target.pid,
+        tail(&escape(&target.exe), WIDTH / 2),
+        escape(target.go_version.trim_start_matches("go")),
+        escape(&target.arch)
+    );
+    // Writing to a String cannot fail.
+    if let Some(gomaxprocs) = target.gomaxprocs {
+        let _ = write!(target_line, ", GOMAXPROCS {gomaxprocs}");
+    }
+    if let Some(limit) = target.cgroup_cpu_limit {
+        let _ = write!(target_line, ", cgroup limit {limit:.2} CPUs");
+    }
+    let mut text = wrap(&target_line, 0);
+    let waits = capture.runnable_to_running.count;
+    let ended = match how.ended_by.as_str() {
+        "duration" => "",
+        "signal" => ", ended by a signal",
+        "target_exit" => ", ended because the process exited",
+        "target_exec" => ", ended because the process executed another program",
+        _ => ", ended early",
+    };
+    text.push_str(&wrap(
+        &format!(
+            "mode {}, {}{ended}: {waits} waits Runnable->Running",
+            how.mode,
+            seconds(how.duration_ns)
+        ),
+        0,
+    ));
+    if let Some(reason) = &how.mode_reason {
+        text.push_str(&wrap(&escape(reason), 2));
+    }
+    text
+}
+
+/// The histogram of all, or those asked for.
+fn breakdown(total: &Hist, title: &str, hists: &BTreeMap<String, Hist>, style: Style) -> String {
+    let mut text = String::new();
+    let shown: Vec<_> = hists.iter().filter(|(_, hist)| hist.count > 0).collect();
+    let one_by_one = style.by.is_some() && !shown.is_empty() && shown.len() <= MOST_HISTOGRAMS;
+    if one_by_one {
+        for (name, hist) in &shown {
+            let name = tail(&escape(name), WIDTH - title.len() - 3);
+            let _ = write!(
+                text,
+                "\n{} = {name}\n{}{}",
+                title,
+                histogram::rows(hist),
+                quantiles(hist)
+            );
+        }
+    } else {
+        let _ = write!(text, "\n{}{}", histogram::rows(total), quantiles(total));
+    }
+    let _ = writeln!(
+        text,
+        "(each the upper bound of its bucket, {} wide{})",
+        if total.resolution == 0.25 {
+            "at most 25 %"
+        } else {
+            "at most 6.25 %"
+        },
+        if total.max_ns.is_some() { "; max exact" } else { "" },
+    );
+    if style.by.is_some() && hists.is_empty() {
+        text.push_str(&wrap(
+            &format!("This mode does not tell waits apart by {title}."),
+            0,
+        ));
+    }
+    if !shown.is_empty() {
+        let most = if style.by.is_some() {
+            LONG_TABLE
+        } else {
+            SHORT_TABLE.max(6)
+        };
+        let _ = write!(text, "\n{}", table(title, hists, most));
+    }
+    text
+}
+
+/// `p50 1.28us  p90 …`.
+fn quantiles(hist: &Hist) -> String {
+    let all = [
+        ("p50", hist.p50_ns),
+        ("p90", hist.p90_ns),
+        ("p99", hist.p99_ns),
+        ("p99.9", hist.p999_ns),
+        ("max", largest(hist)),
+    ];
+    let known: Vec<String> = all
+        .iter()
+        .filter_map(|(name, ns)| ns.map(|ns| format!("{name} {}", duration(ns))))
+        .collect();
+    format!("{}\n", known.join("  "))
+}
+
+/// The longest waits, where they were asked for.
+fn slow(capture: &Capture) -> String {
+    if capture.slow.is_empty() {
+        return String::new();
+    }
+    let mut text = "\nlongest waits\n".to_owned();
+    for slow in capture.slow.iter().take(SLOW_LINES) {
+        let _ = writeln!(text, "{}", slow_line(slow));
+    }
+    if capture.slow.len() > SLOW_LINES {
+        let _ = writeln!(
+            text,
+            "  (and {} more in the JSON)",
+            capture.slow.len() - SLOW_LINES
+        );
+    }
+    text
+}
+
+/// One slow wait in a line, as it is also printed the moment it happens.
+pub fn slow_line(slow: &Slow) -> String {
+    let mut line = format!(
+        "  at {:>9.3}s waited {:>7}",
+        slow.at_ns as f64 / 1e9,
+        duration(slow.latency_ns)
+    );
+    if let Some(goid) = slow.goid {
+        let _ = write!(line, "  goroutine {goid}");
+    }
+    if let Some(origin) = &slow.origin {
+        let _ = write!(line, " {}", escape(origin));
+    }
+    if let Some(p) = slow.p {
+        let _ = write!(line, " P{p}");
+    }
+    if let Some(tid) = slow.tid {
+        let _ = write!(line, " thread {tid}");
+    }
+    if let Some(site) = &slow.creation_site {
+        let room = WIDTH.saturating_sub(line.chars().count() + 2);
+        if room >= 8 {
+            let _ = write!(line, "  {}", tail(&escape(site), room));
+        }
+    }
+    line
+}
+
+/// What a reader must know about the figures: sampling, cost, losses, gauges.
+fn facts(capture: &Capture) -> String {
+    let how = &capture.capture;
+    let mut text = "\n".to_owned();
+    if how.sampling.is_some() {
+        text.push_str(&wrap(
+            "sampling: the Go runtime chose which waits it measured, about one in eight of each goroutine and \
+             not uniformly: a count is not to be multiplied by 8.",
+            0,
+        ));
+    }
+    if let Some(zeros) = capture
+        .runnable_to_running
+        .excluded_zero
+        .filter(|zeros| *zeros > 0)
+    {
+        text.push_str(&wrap(
+            &format!(
+                "left out: {zeros} entries of the runtime's histogram below its first bound, which up to Go 1.25 \
+                 are mostly no waits (returns from system calls, stack growth, GC)."
+            ),
+            0,
+        ));
+    }
+    text.push_str(&cost(capture));
+    if !how.lost_by_cause.is_empty() {
+        let causes: Vec<String> = how
+            .lost_by_cause
+            .iter()
+            .map(|(cause, count)| format!("{count} {}", escape(cause)))
+            .collect();
+        text.push_str(&wrap(&format!("not counted: {}", causes.join(", ")), 0));
+    }
+    if !how.complete {
+        text.push_str(&wrap("incomplete: see above what is missing.", 0));
+    }
+    if how.concurrent_captures > 0 {
+        text.push_str(&wrap(
+            &format!(
+                "{} more captures of this process ran meanwhile: their cost is in these figures.",
+                how.concurrent_captures
+            ),
+            0,
+        ));
+    }
+    for note in &how.notes {
+        text.push_str(&wrap(&format!("note: {}", escape(note)), 0));
+    }
+    if let Some(goroutines) = &capture.goroutines {
+        text.push_str(&gauges::goroutines(goroutines));
+    }
+    if let Some(scheduler) = &capture.scheduler {
+        text.push_str(&gauges::scheduler(scheduler));
+    }
+    text
+}
+
+/// What the capture cost the target.
+fn cost(capture: &Capture) -> String {
+    let how = &capture.capture;
+    if how.mode == "passive" && how.probe_hits == 0 {
+        return wrap("cost: no probe; the process was not stopped once.", 0);
+    }
+    let mut line = format!("cost: {} probe hits", how.probe_hits);
+    if let Some([low, high]) = how.probe_cost_ns {
+        let _ = write!(line, " of {low} to {high} ns each");
+    }
+    if let Some(ratio) = how.overhead_ratio {
+        let _ = write!(
+            line,
+            ": at most {:.2} % of the process's own CPU time",
+            (ratio - 1.0) * 100.0
+        );
+    }
+    line.push('.');
+    if let Some(floor) = how.latency_floor_ns {
+        let _ = write!(
+            line,
+            " Each latency contains at least {floor} ns that the probes add."
+        );
+    }
+    wrap(&line, 0)
+}
+
+fn findings(findings: &[Finding], style: Style) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let severity = escape(&finding.severity);
+        let title = wrap(&format!("{severity}: {}", escape(&finding.title)), 0);
+        let title = match (style.colour, finding.severity.as_str()) {
+            (true, "warning") => format!("\x1b[1;33m{}\x1b[0m\n", title.trim_end()),
+            (true, _) => format!("\x1b[1m{}\x1b[0m\n", title.trim_end()),
+            (false, _) => title,
+        };
+        text.push('\n');
+        text.push_str(&title);
+        text.push_str(&wrap(&escape(&finding.evidence), 2));
+        text.push_str(&wrap(&escape(&finding.advice), 2));
+    }
+    text
+}
+
