@@ -1,1 +1,30 @@
 //! What the end-to-end tests share: Go workloads, oracles, and running `gmpscope` against them.
+//!
+//! Everything that a test needs comes from the environment that `cargo xtask test` sets up; nothing is
+//! skipped where a part of it is missing, the test fails and says so:
+//!
+//! | variable | what |
+//! |---|---|
+//! | `GMPSCOPE_GO_ROOTS` | colon-separated `GOROOT`s |
+//! | `GMPSCOPE_BIN` | the `gmpscope` binary |
+//! | `GMPSCOPE_CACHE` | where built workloads are kept; default `~/.cache/gmpscope` |
+//! | `GMPSCOPE_TESTS` | `full` for every Go version and build variant |
+
+pub mod agreement;
+pub mod environment;
+pub mod event;
+pub mod histogram;
+pub mod oracle;
+pub mod run;
+pub mod scenario;
+pub mod toolchain;
+pub mod variant;
+pub mod workload;
+
+pub use environment::machine;
+pub use event::Event;
+pub use histogram::RuntimeHistogram;
+pub use run::{Attach, Outcome, Tracer};
+pub use toolchain::Toolchain;
+pub use variant::Variant;
+pub use workload::Workload;

@@ -17,6 +17,7 @@ import (
 //	latencies  the runtime's own /sched/latencies:seconds: the non-empty buckets as [low, high, count] in
 //	           nanoseconds, values in [low, high); -1 stands for the infinite bound at either end
 //	extra      what the workload's Setup returned
+//	bounds_ns  the bounds of all buckets of that histogram, in the first event alone
 //
 // The histogram is read first and the line is made without a system call that the runtime sees.
 type reading struct {
@@ -24,6 +25,8 @@ type reading struct {
 	head   []byte
 	tail   []byte
 	line   []byte
+	// bounds is empty once it has been printed.
+	bounds []byte
 }
 
 func newReading(name string, extra map[string]interface{}) *reading {
@@ -39,6 +42,12 @@ func newReading(name string, extra map[string]interface{}) *reading {
 	r.tail, err = json.Marshal(extra)
 	fatal(err)
 	r.line = make([]byte, 0, 64<<10)
+	bounds := []int64{}
+	for _, b := range r.sample[0].Value.Float64Histogram().Buckets {
+		bounds = append(bounds, bound(b))
+	}
+	r.bounds, err = json.Marshal(bounds)
+	fatal(err)
 	return r
 }
 
@@ -92,6 +101,10 @@ func (r *reading) take(event string) []byte {
 	}
 	b = append(b, `],"extra":`...)
 	b = append(b, r.tail...)
+	if len(r.bounds) > 0 {
+		b = append(append(b, `,"bounds_ns":`...), r.bounds...)
+		r.bounds = nil
+	}
 	b = append(b, '}', '\n')
 	r.line = b
 	return b

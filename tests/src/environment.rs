@@ -1,0 +1,62 @@
+//! Where things are, and who may use the machine.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail};
+
+/// What to do when something is missing.
+pub const HINT: &str = "run `cargo xtask test`, which sets everything up";
+
+/// Whether every Go version and variant is to be tested (`GMPSCOPE_TESTS=full`), not the fast subset.
+pub fn full() -> bool {
+    std::env::var("GMPSCOPE_TESTS").is_ok_and(|v| v == "full")
+}
+
+/// The `gmpscope` binary, from `GMPSCOPE_BIN`.
+pub fn gmpscope() -> Result<PathBuf> {
+    let path = PathBuf::from(
+        std::env::var_os("GMPSCOPE_BIN")
+            .with_context(|| format!("GMPSCOPE_BIN does not name the binary: {HINT}"))?,
+    );
+    if !path.is_file() {
+        bail!(
+            "GMPSCOPE_BIN names {}, which is not there: {HINT}",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// Where built workloads and oracles are kept.
+pub fn cache() -> Result<PathBuf> {
+    let root = match std::env::var_os("GMPSCOPE_CACHE") {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(std::env::var_os("HOME").context("neither GMPSCOPE_CACHE nor HOME is set")?)
+            .join(".cache/gmpscope"),
+    };
+    Ok(root)
+}
+
+/// The folder of this package.
+pub fn package() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The machine, for one measurement at a time: tests of one binary run in threads, and a second workload
+/// beside the first would change what both measure. A test that failed does not keep it.
+pub fn machine() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: the clock of the runtime, of the kernel's programs and of all oracles.
+pub fn monotonic_ns() -> u64 {
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `ts` is a valid place for the one value that clock_gettime writes.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}

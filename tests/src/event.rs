@@ -1,0 +1,36 @@
+//! What a workload says of itself.
+
+use serde::Deserialize;
+
+use crate::histogram::RuntimeHistogram;
+
+/// One line of a workload's output (tests/workloads/internal/control/reading.go).
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    /// `parked`, `running` or `count`.
+    pub event: String,
+    /// The program.
+    pub workload: String,
+    /// Its process id.
+    pub pid: u32,
+    /// `go1.27.3`, with ` X:…` where experiments are on.
+    pub go: String,
+    /// When, on CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// CPU time of the process so far.
+    pub cpu_ns: u64,
+    /// Iterations so far.
+    pub iterations: u64,
+    /// `GOMAXPROCS`.
+    pub gomaxprocs: u32,
+    /// Goroutines alive, without those of the system.
+    pub goroutines: u64,
+    /// `/sched/latencies:seconds`.
+    pub latencies: RuntimeHistogram,
+    /// Bounds of all buckets of that histogram, ascending; -1 for an infinite one. In the first event.
+    #[serde(default)]
+    pub bounds_ns: Option<Vec<i64>>,
+    /// What this workload alone says.
+    #[serde(default)]
+    pub extra: serde_json::Value,
+}

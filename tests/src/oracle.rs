@@ -1,0 +1,79 @@
+//! What `runtime/trace` of the same run says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::environment::{cache, package};
+use crate::toolchain::{self, run};
+
+/// The waits of a trace (tests/oracles/schedwaits).
+#[derive(Clone, Debug, Deserialize)]
+pub struct Waits {
+    /// How many ended in the window.
+    pub count: u64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// How the goroutine had become runnable: `created`, `unblocked`, `yielded`, `preempted`, `syscall`.
+    pub by_cause: BTreeMap<String, u64>,
+    /// What was left out, by reason.
+    pub excluded: BTreeMap<String, u64>,
+    /// Ascending.
+    pub latencies_ns: Vec<u64>,
+    /// Each wait: goid, runnable at, running at (CLOCK_MONOTONIC), cause. Only where asked for.
+    #[serde(default)]
+    pub waits: Vec<(u64, u64, u64, String)>,
+}
+
+/// Reads a trace file: the waits that ended between two moments of CLOCK_MONOTONIC.
+pub fn waits(trace: &Path, from_ns: u64, to_ns: u64, list: bool) -> Result<Waits> {
+    let mut c = Command::new(reader()?);
+    c.args(["-from", &from_ns.to_string(), "-to", &to_ns.to_string()]);
+    if list {
+        c.arg("-list");
+    }
+    let out = run(c.arg(trace))?;
+    serde_json::from_slice(&out).context("the oracle's output")
+}
+
+/// The reader, built by the newest toolchain: it takes the files of all older ones from Go 1.22 on.
+fn reader() -> Result<PathBuf> {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one = BUILDING.lock();
+    let toolchain = toolchain::newest()?;
+    let source = package().join("oracles/schedwaits/main.go");
+    let dir = cache()?.join("oracles").join(toolchain.version());
+    std::fs::create_dir_all(&dir)?;
+    let overlay = dir.join("overlay.json");
+    let inside = toolchain.root.join("src/cmd/schedwaits/main.go");
+    let replace = BTreeMap::from([(inside.display().to_string(), source.display().to_string())]);
+    let scratch = tempfile::NamedTempFile::new_in(&dir)?;
+    std::fs::write(
+        scratch.path(),
+        serde_json::to_vec(&serde_json::json!({ "Replace": replace }))?,
+    )?;
+    scratch.persist(&overlay)?;
+    let binary = dir.join("schedwaits");
+    // Go's own cache makes this quick when nothing has changed.
+    let mut go = toolchain.go();
+    go.current_dir(toolchain.root.join("src/cmd"))
+        .env("GOFLAGS", "")
+        .env("CGO_ENABLED", "0");
+    run(go
+        .arg("build")
+        .arg("-overlay")
+        .arg(&overlay)
+        .arg("-o")
+        .arg(&binary)
+        .arg("./schedwaits"))
+    .context("building the reader of runtime/trace")?;
+    Ok(binary)
+}

@@ -1,0 +1,343 @@
+//! One measured run: a workload parked, `gmpscope` attached, the workload let go and parked again, so that
+//! both saw the same waits to the last one; and what must then agree.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tracer_user::output::capture::Capture;
+
+use crate::environment::monotonic_ns;
+use crate::histogram::{RuntimeHistogram, bucket_of, compare_passive, counts_agree, quantile, share_off};
+use crate::oracle::{self, Waits};
+use crate::run::Attach;
+use crate::toolchain::Toolchain;
+use crate::variant::Variant;
+use crate::workload::Workload;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// By which Go.
+    pub toolchain: Toolchain,
+    /// Built how.
+    pub variant: Variant,
+    /// Which workload.
+    pub program: &'static str,
+    /// Its arguments.
+    pub args: Vec<&'static str>,
+    /// Its `GOMAXPROCS`.
+    pub gomaxprocs: u32,
+    /// For how long it is let run.
+    pub time: Duration,
+}
+
+impl Case {
+    /// A workload on two Ps for 300 ms.
+    pub fn new(toolchain: &Toolchain, variant: Variant, program: &'static str) -> Self {
+        Self {
+            toolchain: toolchain.clone(),
+            variant,
+            program,
+            args: Vec::new(),
+            gomaxprocs: 2,
+            time: Duration::from_millis(300),
+        }
+    }
+
+    /// With this `GOMAXPROCS`.
+    pub fn gomaxprocs(mut self, n: u32) -> Self {
+        self.gomaxprocs = n;
+        self
+    }
+
+    /// With these arguments.
+    pub fn args(mut self, args: &[&'static str]) -> Self {
+        self.args = args.to_vec();
+        self
+    }
+
+    /// For so long.
+    pub fn during(mut self, time: Duration) -> Self {
+        self.time = time;
+        self
+    }
+
+    /// For messages.
+    pub fn name(&self) -> String {
+        format!(
+            "Go {} {} {}",
+            self.toolchain.version(),
+            self.variant.name(),
+            self.program
+        )
+    }
+
+    /// Starts the workload.
+    pub fn start(&self) -> Result<Workload> {
+        Workload::start(
+            &self.variant.build(&self.toolchain, self.program)?,
+            self.gomaxprocs,
+            &self.args,
+        )
+    }
+
+    /// Runs it under `gmpscope` in this mode.
+    pub fn measure(&self, mode: &str) -> Result<Measured> {
+        self.measured(mode, false)
+            .with_context(|| format!("{}, {mode}", self.name()))
+    }
+
+    /// The same while it records `runtime/trace`.
+    pub fn measure_traced(&self, mode: &str) -> Result<Measured> {
+        self.measured(mode, true)
+            .with_context(|| format!("{}, {mode}, with runtime/trace", self.name()))
+    }
+
+    fn measured(&self, mode: &str, traced: bool) -> Result<Measured> {
+        let mut workload = self.start()?;
+        let bounds = workload
+            .first
+            .bounds_ns
+            .clone()
+            .context("the first event has no bounds")?;
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("trace");
+        let mut before = workload.first.clone();
+        if traced {
+            before = workload.trace_start(&file)?;
+        }
+        let tracer = Attach::to(workload.pid()).mode(mode).start()?;
+        let from_ns = monotonic_ns();
+        let after = workload.go_during(self.time)?;
+        let to_ns = monotonic_ns();
+        let outcome = tracer.interrupt()?;
+        let waits = if traced {
+            workload.trace_stop()?;
+            Some(oracle::waits(&file, from_ns, to_ns, false)?)
+        } else {
+            None
+        };
+        let said = outcome.stderr.clone();
+        Ok(Measured {
+            name: format!("{}, {mode}", self.name()),
+            zeros_are_waits: self.toolchain.minor() >= 26,
+            bounds,
+            own: after.latencies.since(&before.latencies),
+            iterations: after.iterations - before.iterations,
+            cpu_ns: after.cpu_ns - before.cpu_ns,
+            from_ns,
+            to_ns,
+            capture: outcome.captured()?,
+            said,
+            waits,
+        })
+    }
+}
+
+/// A run and what both sides said of it.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// For messages.
+    pub name: String,
+    /// Go ≥ 1.26: the lowest bucket of the runtime's histogram holds waits, not artefacts.
+    pub zeros_are_waits: bool,
+    /// Bounds of the runtime's buckets.
+    pub bounds: Vec<i64>,
+    /// What the runtime recorded in the window.
+    pub own: RuntimeHistogram,
+    /// What the workload did in the window.
+    pub iterations: u64,
+    /// CPU time of the workload in the window.
+    pub cpu_ns: u64,
+    /// The window on CLOCK_MONOTONIC: both ends lie in a pause.
+    pub from_ns: u64,
+    /// Its end.
+    pub to_ns: u64,
+    /// What gmpscope saw.
+    pub capture: Capture,
+    /// What gmpscope said.
+    pub said: String,
+    /// What `runtime/trace` saw, where it ran.
+    pub waits: Option<Waits>,
+}
+
+/// Quantiles that are compared.
+pub const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+
+impl Measured {
+    /// Fails with all that disagrees, if anything does.
+    pub fn verdict(&self) -> std::result::Result<(), String> {
+        let mut wrong = match self.capture.capture.mode.as_str() {
+            "passive" => self.passive(),
+            "sampled" => self.sampled(),
+            "exact" => self.exact(),
+            other => vec![format!("unknown mode {other}")],
+        };
+        wrong.extend(self.shape());
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(format!(
+                "{}:\n  {}\n  it said: {}",
+                self.name,
+                wrong.join("\n  "),
+                self.said.trim()
+            ))
+        }
+    }
+
+    /// What holds of every capture of a whole window.
+    fn shape(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let (c, h) = (&self.capture.capture, &self.capture.runnable_to_running);
+        if self.capture.schema != "gmpscope.capture/1" {
+            wrong.push(format!("schema {}", self.capture.schema));
+        }
+        if !c.complete {
+            wrong.push(format!(
+                "not complete: {} lost ({:?})",
+                c.lost_events, c.lost_by_cause
+            ));
+        }
+        if c.ended_by != "signal" {
+            wrong.push(format!("ended by {}", c.ended_by));
+        }
+        if h.count != h.buckets.iter().map(|b| b.count).sum::<u64>() {
+            wrong.push(format!("count {} is not the sum of the buckets", h.count));
+        }
+        if c.events != h.count {
+            wrong.push(format!("events {} but count {}", c.events, h.count));
+        }
+        if !h.buckets.is_sorted_by(|a, b| a.le_ns < b.le_ns) || h.buckets.iter().any(|b| b.count == 0) {
+            wrong.push("buckets not ascending, or empty".into());
+        }
+        wrong
+    }
+
+    fn passive(&self) -> Vec<String> {
+        let mut wrong = compare_passive(&self.own, &self.capture.runnable_to_running, self.zeros_are_waits);
+        if self.capture.capture.probe_hits != 0 {
+            wrong.push(format!(
+                "{} probe hits without probes",
+                self.capture.capture.probe_hits
+            ));
+        }
+        wrong
+    }
+
+    fn sampled(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let h = &self.capture.runnable_to_running;
+        let own = self.own.without_zeros();
+        if !counts_agree(own.count(), h.count, 0.01, 5) {
+            wrong.push(format!(
+                "the runtime sampled {} waits, gmpscope saw {}",
+                own.count(),
+                h.count
+            ));
+        }
+        // A quantile of a handful of values is any of them.
+        if own.count() >= 50 {
+            for q in QUANTILES {
+                let Some((low, high)) = own.quantile(q) else {
+                    continue;
+                };
+                let Some((ours_low, ours)) = quantile(h, q) else {
+                    wrong.push(format!("no p{}", q * 100.0));
+                    continue;
+                };
+                let theirs = bucket_of(&self.bounds, low.max(0) as u64);
+                let distance = [ours_low + 1, ours]
+                    .map(|v| bucket_of(&self.bounds, v).abs_diff(theirs))
+                    .into_iter()
+                    .min()
+                    .unwrap_or(usize::MAX);
+                if distance > 1 {
+                    wrong.push(format!(
+                        "p{}: the runtime has [{low}, {high}) ns, gmpscope {ours} ns, {distance} buckets off",
+                        q * 100.0
+                    ));
+                }
+            }
+        }
+        wrong
+    }
+
+    fn exact(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let c = &self.capture.capture;
+        let all = c.events + c.lost_events;
+        if all > 0 && (c.events as f64) < 0.999 * all as f64 {
+            wrong.push(format!(
+                "only {} of {all} waits paired: {:?}",
+                c.events, c.lost_by_cause
+            ));
+        }
+        let by_origin: u64 = self.capture.by_origin.values().map(|h| h.count).sum();
+        if by_origin != self.capture.runnable_to_running.count {
+            wrong.push(format!(
+                "by origin {by_origin}, in all {}",
+                self.capture.runnable_to_running.count
+            ));
+        }
+        // Whatever the runtime sampled is among all waits.
+        let sampled = self.own.without_zeros().count();
+        if c.events + 5 < sampled {
+            wrong.push(format!(
+                "{} waits, though the runtime's sample alone has {sampled}",
+                c.events
+            ));
+        }
+        if let Some(waits) = &self.waits {
+            wrong.extend(self.against_trace(waits));
+        }
+        wrong
+    }
+
+    fn against_trace(&self, waits: &Waits) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let h = &self.capture.runnable_to_running;
+        if !counts_agree(waits.count, h.count, 0.005, 2) {
+            wrong.push(format!(
+                "runtime/trace has {} waits ({:?}, left out {:?}), gmpscope {} ({:?})",
+                waits.count,
+                waits.by_cause,
+                waits.excluded,
+                h.count,
+                self.capture
+                    .by_origin
+                    .iter()
+                    .map(|(k, v)| (k, v.count))
+                    .collect::<Vec<_>>()
+            ));
+        }
+        let cost = self.capture.capture.probe_cost_ns.map_or(0, |c| c[1]);
+        for (q, theirs) in QUANTILES
+            .into_iter()
+            .zip([waits.p50_ns, waits.p90_ns, waits.p99_ns])
+        {
+            let Some((low, ours)) = quantile(h, q) else {
+                wrong.push(format!("no p{}", q * 100.0));
+                continue;
+            };
+            let bucket = ours - low;
+            let distance = low.saturating_sub(theirs).max(theirs.saturating_sub(ours));
+            if waits.count >= 50 && distance > bucket.max(2 * cost) {
+                wrong.push(format!(
+                    "p{}: runtime/trace has {theirs} ns, gmpscope {low}..{ours} ns; a bucket is {bucket}, \
+                     twice a hit {} ns",
+                    q * 100.0,
+                    2 * cost
+                ));
+            }
+        }
+        let off = share_off(&waits.latencies_ns, h, 1_000_000);
+        if off > 0.005 {
+            wrong.push(format!(
+                "{:.2} % of the waits differ by more than 1 ms",
+                off * 100.0
+            ));
+        }
+        wrong
+    }
+}
