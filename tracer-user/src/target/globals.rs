@@ -2,10 +2,10 @@
 //! has no other word about them.
 
 use super::code::flow::{Analysis, Value};
-use super::code::{self, Flow, Insn};
+use super::code::{self, Flow, Insn, Op};
 use super::layout::Layout;
 use super::{Code, Globals};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Functions that lock `sched.lock` and little else, in all versions.
 const LOCKERS_OF_SCHED: [&str; 8] = [
@@ -19,34 +19,140 @@ const LOCKERS_OF_SCHED: [&str; 8] = [
     "runtime.stopTheWorldWithSema",
 ];
 
-/// All that can be found.
+/// All that can be found. Believe it only after a look at live memory: code says where a variable should be,
+/// not that it is one.
 pub fn find(code: &dyn Code, layout: Option<&Layout>) -> Globals {
     let sched = layout.and_then(|l| sched(code, l));
-    let by_sched = sched
+    let by_layout = sched
         .zip(layout)
         .and_then(|(s, l)| s.checked_add(u64::from(l.sched.time_to_run)));
+    let time_to_run = match (recorded(code), by_layout) {
+        // Two ways that disagree: one of them is wrong, and nobody knows which.
+        (Some(a), Some(b)) if a != b => None,
+        (a, b) => a.or(b),
+    };
+    let in_sched = |address: u64| {
+        let size = layout.map_or(0, |l| u64::from(l.sched.size));
+        sched.is_some_and(|s| address.checked_sub(s).is_some_and(|at| at < size))
+    };
+    let procresize = accesses(code, "runtime.procresize");
     Globals {
         sched,
-        time_to_run: recorded(code).or(by_sched),
-        ..Globals::default()
+        time_to_run,
+        allp: allp(code, &procresize),
+        allgs: one(slices(&accesses(code, "runtime.allgadd"))),
+        allm: only(&arguments(
+            code,
+            &["runtime.mcommoninit"],
+            &["runtime.atomicwb", "runtime.atomicstorep"],
+        )),
+        gomaxprocs: gomaxprocs(code, &procresize, in_sched),
     }
+}
+
+/// `&allp`: procresize handles all three words of that slice, and of the masks beside it; retake reads
+/// pointer and length of that slice alone.
+fn allp(code: &dyn Code, procresize: &[Access]) -> Option<u64> {
+    let retake = words(&accesses(code, "runtime.retake"));
+    one(slices(procresize)
+        .into_iter()
+        .filter(|a| retake.contains(a) && retake.contains(&(a + 8))))
+}
+
+/// `&gomaxprocs`: the int32 that procresize reads first, and schedtrace too.
+fn gomaxprocs(code: &dyn Code, procresize: &[Access], in_sched: impl Fn(u64) -> bool) -> Option<u64> {
+    let ints = |accesses: &[Access]| -> Vec<u64> {
+        let loads = accesses
+            .iter()
+            .filter(|a| a.bytes == 4 && a.loads && !in_sched(a.address));
+        loads.map(|a| a.address).collect()
+    };
+    let traced = ints(&accesses(code, "runtime.schedtrace"));
+    ints(procresize).into_iter().find(|a| traced.contains(a))
+}
+
+/// A read or write of a variable.
+#[derive(Clone, Copy, Debug)]
+struct Access {
+    address: u64,
+    bytes: u8,
+    /// It is a plain load into a register.
+    loads: bool,
+}
+
+/// What `function` reads and writes at constant addresses, in the order of its code.
+fn accesses(code: &dyn Code, function: &str) -> Vec<Access> {
+    let mut accesses = Vec::new();
+    each(code, &[function], |insns, analysis| {
+        for (index, insn) in insns.iter().enumerate().filter(|(_, i)| i.mem.is_some()) {
+            let Some(address) = analysis.address(index) else {
+                continue;
+            };
+            let loads = matches!(insn.op, Op::Load { .. });
+            match insn.bytes {
+                // A pair of registers, or a vector register: two words.
+                16 => {
+                    for address in [address, address.wrapping_add(8)] {
+                        accesses.push(Access {
+                            address,
+                            bytes: 8,
+                            loads,
+                        });
+                    }
+                }
+                bytes => accesses.push(Access {
+                    address,
+                    bytes,
+                    loads,
+                }),
+            }
+        }
+    });
+    accesses
+}
+
+/// Addresses of the 8-byte words among them.
+fn words(accesses: &[Access]) -> BTreeSet<u64> {
+    accesses
+        .iter()
+        .filter(|a| a.bytes == 8)
+        .map(|a| a.address)
+        .collect()
+}
+
+/// Addresses of what may be slices among them: three words in a row.
+fn slices(accesses: &[Access]) -> BTreeSet<u64> {
+    let words = words(accesses);
+    let all = |a: &u64| (1..3).all(|n| a.checked_add(8 * n).is_some_and(|w| words.contains(&w)));
+    words.iter().copied().filter(all).collect()
+}
+
+/// The one item, if there is just one.
+fn one(items: impl IntoIterator<Item = u64>) -> Option<u64> {
+    let mut items = items.into_iter();
+    let first = items.next()?;
+    items.next().is_none().then_some(first)
 }
 
 /// `&sched.timeToRun`: the receiver of the call of `(*timeHistogram).record` in casgstatus.
 fn recorded(code: &dyn Code) -> Option<u64> {
-    let votes = arguments(code, &["runtime.casgstatus"], "runtime.(*timeHistogram).record");
+    let votes = arguments(
+        code,
+        &["runtime.casgstatus"],
+        &["runtime.(*timeHistogram).record"],
+    );
     only(&votes)
 }
 
 /// `&sched`: what most calls of lock2 in these functions lock is `sched.lock`.
 fn sched(code: &dyn Code, layout: &Layout) -> Option<u64> {
-    let votes = arguments(code, &LOCKERS_OF_SCHED, "runtime.lock2");
+    let votes = arguments(code, &LOCKERS_OF_SCHED, &["runtime.lock2"]);
     most(&votes)?.checked_sub(u64::from(layout.sched.lock))
 }
 
-/// How often each constant is the first argument of a call of `callee` in the functions `callers`.
-fn arguments(code: &dyn Code, callers: &[&str], callee: &str) -> HashMap<u64, usize> {
-    let callees = code.functions(callee);
+/// How often each constant is the first argument of a call of one of `callees` in the functions `callers`.
+fn arguments(code: &dyn Code, callers: &[&str], callees: &[&str]) -> HashMap<u64, usize> {
+    let callees: Vec<_> = callees.iter().flat_map(|name| code.functions(name)).collect();
     let mut votes = HashMap::new();
     let first = usize::from(code::argument(code.arch(), 0));
     each(code, callers, |insns, analysis| {
