@@ -1,5 +1,7 @@
 //! What can go wrong, as exit codes that scripts can tell apart.
 
+pub mod privilege;
+
 use std::process::ExitCode;
 
 /// Why a command did not succeed. The numbers are the process's exit status.

@@ -1,14 +1,109 @@
 //! `gmpscope doctor`.
 
+use super::{columns::hanging, sink};
 use crate::{
-    cli::DoctorArgs,
-    error::{Error, Result},
+    cli::{DoctorArgs, FormatArg},
+    error::{Error, Failure, Result},
+    plan::Mode,
+    sources::kernel::{self, Check, Report},
 };
+
+/// Column at which findings start.
+const FINDINGS: usize = 37;
 
 /// Prints the checks of this machine.
 ///
 /// # Errors
-/// When `sampled` and `exact` are impossible here.
-pub fn run(_args: &DoctorArgs) -> Result<()> {
-    Err(Error::failed("`doctor` is being wired up"))
+/// [`Failure::NotPermitted`], without a message, when a mode is impossible here: the table has said it.
+pub fn run(args: &DoctorArgs) -> Result<()> {
+    let report = kernel::examine();
+    sink::print(&match args.format {
+        FormatArg::Text => text(&report),
+        FormatArg::Json => json(&report)?,
+    })?;
+    if Mode::ALL.iter().all(|&mode| report.allows(mode)) {
+        return Ok(());
+    }
+    Err(Error {
+        failure: Failure::NotPermitted,
+        message: String::new(),
+    })
+}
+
+fn json(report: &Report) -> Result<String> {
+    serde_json::to_string_pretty(report)
+        .map(|text| text + "\n")
+        .map_err(|cause| Error::failed(format!("cannot write the checks as JSON: {cause}")))
+}
+
+fn text(report: &Report) -> String {
+    let mut out = String::new();
+    for check in &report.checks {
+        out += &format!(
+            "{:<26} {:<9} {}\n",
+            check.name,
+            check.status.name(),
+            hanging(&check.detail, FINDINGS)
+        );
+        out += &remarks(check);
+    }
+    out += "\n";
+    for verdict in &report.modes {
+        let word = if verdict.possible {
+            "possible"
+        } else {
+            "impossible"
+        };
+        let why = match verdict.prevented_by.as_slice() {
+            [] => String::new(),
+            names => format!(": {}", names.join(", ")),
+        };
+        out += &format!(
+            "mode {:<8} {}\n",
+            verdict.mode,
+            hanging(&format!("{word}{why}"), 14)
+        );
+    }
+    out
+}
+
+fn remarks(check: &Check) -> String {
+    let told = |mark: &str, text: &Option<String>| {
+        text.as_deref().map_or_else(String::new, |text| {
+            format!(
+                "{:indent$}{mark} {}\n",
+                "",
+                hanging(text, FINDINGS + 3),
+                indent = FINDINGS
+            )
+        })
+    };
+    told("=>", &check.consequence) + &told("->", &check.what_to_do)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_fits_80_columns_and_names_what_prevents_a_mode() {
+        let advice = "do this, and if that does not help do that, and then the other thing as well";
+        let report = Report::new(
+            "6.1.0".into(),
+            vec![
+                Check::ok("kernel", "Linux 6.1.0"),
+                Check::degraded("perf_event_paranoid", "3", "something is slower than it could be")
+                    .advise(advice),
+                Check::missing("CAP_BPF", "not held", &[Mode::Sampled, Mode::Exact]).advise(advice),
+            ],
+        );
+        let shown = text(&report);
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+        assert!(
+            shown.contains("mode passive  possible\nmode sampled  impossible: CAP_BPF\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("=> no sampled, no exact"), "{shown}");
+        assert!(json(&report).unwrap().contains("\"prevented_by\""));
+    }
 }

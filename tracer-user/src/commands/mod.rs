@@ -1,6 +1,7 @@
 //! The commands: one short file each. They join the rooms and print.
 
 pub mod attach;
+mod columns;
 pub mod completions;
 pub mod doctor;
 pub mod inspect;

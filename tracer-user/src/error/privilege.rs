@@ -1,0 +1,328 @@
+//! What we are allowed to do, and what to tell the user when it was not enough.
+
+use std::{fmt, fs, io};
+
+use super::{Error, Failure};
+
+/// Inode of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+/// Inode of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// A capability that gmpscope has use for, by its number in include/uapi/linux/capability.h.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Reading another process's memory, maps and executable.
+    SysPtrace = 19,
+    /// Stands for `Perfmon` and `Bpf` as well.
+    SysAdmin = 21,
+    /// Raising resource limits.
+    SysResource = 24,
+    /// Opening probes, and programs that read memory.
+    Perfmon = 38,
+    /// Making maps, loading programs.
+    Bpf = 39,
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SysPtrace => "CAP_SYS_PTRACE",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::SysResource => "CAP_SYS_RESOURCE",
+            Self::Perfmon => "CAP_PERFMON",
+            Self::Bpf => "CAP_BPF",
+        })
+    }
+}
+
+/// What something needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// To look into another process: its memory, `/proc/PID/{maps,exe,root}`.
+    ReadProcess,
+    /// To make BPF maps and load programs.
+    LoadPrograms,
+    /// To probe a process.
+    OpenProbe,
+}
+
+impl Need {
+    /// Each capability that it takes.
+    pub const fn capabilities(self) -> &'static [Capability] {
+        match self {
+            Self::ReadProcess => &[Capability::SysPtrace],
+            Self::LoadPrograms => &[Capability::Bpf, Capability::Perfmon],
+            Self::OpenProbe => &[Capability::Perfmon],
+        }
+    }
+}
+
+/// What this process may do, as the kernel tells it. Unknown where /proc cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Privileges {
+    /// Effective user id.
+    pub euid: Option<u32>,
+    /// Effective capabilities, one bit each.
+    pub effective: Option<u64>,
+    /// Whether we are in the initial PID namespace.
+    pub initial_pid_namespace: Option<bool>,
+    /// Whether we are in the initial user namespace; in another, capabilities count for little.
+    pub initial_user_namespace: Option<bool>,
+    /// Whether a seccomp filter is on us, as in most containers.
+    pub seccomp_filter: Option<bool>,
+}
+
+impl Privileges {
+    /// Those of this process.
+    pub fn ours() -> Self {
+        let status = procfs::process::Process::myself().and_then(|me| me.status()).ok();
+        Self {
+            euid: status.as_ref().map(|s| s.euid),
+            effective: status.as_ref().map(|s| s.capeff),
+            initial_pid_namespace: namespace("pid").map(|inode| inode == INITIAL_PID_NAMESPACE),
+            initial_user_namespace: namespace("user").map(|inode| inode == INITIAL_USER_NAMESPACE),
+            seccomp_filter: status.as_ref().and_then(|s| s.seccomp).map(|mode| mode == 2),
+        }
+    }
+
+    /// Whether we have this capability, directly or because `CAP_SYS_ADMIN` stands for it; where it is not
+    /// known, we are taken to have it: the attempt will tell.
+    pub fn has(&self, capability: Capability) -> bool {
+        let bit = |c: Capability| self.effective.is_none_or(|all| all & (1 << c as u8) != 0);
+        match capability {
+            Capability::Perfmon | Capability::Bpf => bit(capability) || bit(Capability::SysAdmin),
+            _ => bit(capability),
+        }
+    }
+
+    /// What is missing for `need`.
+    pub fn missing_for(&self, need: Need) -> Vec<Capability> {
+        need.capabilities()
+            .iter()
+            .copied()
+            .filter(|&c| !self.has(c))
+            .collect()
+    }
+}
+
+/// Inode of one of our namespaces.
+fn namespace(kind: &str) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/self/ns/{kind}")).ok()?;
+    link.to_str()?
+        .strip_prefix(kind)?
+        .strip_prefix(":[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+/// The first line of a small file of the kernel, if it is there.
+pub fn kernel_setting(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_string())
+}
+
+/// What the kernel is locked down to: `none`, `integrity`, `confidentiality`; `None` where it does not say
+/// (no lockdown in this kernel, or securityfs is not mounted).
+pub fn lockdown() -> Option<String> {
+    let all = kernel_setting("/sys/kernel/security/lockdown")?;
+    all.split_whitespace()
+        .find_map(|word| Some(word.strip_prefix('[')?.strip_suffix(']')?.to_string()))
+}
+
+/// The error for an operation that the kernel refused with `EPERM` or `EACCES`: what was missing, and how
+/// to get it. Other causes become a plain failure. `what` continues "cannot …", as in `read the memory of
+/// process 4711`.
+pub fn privilege_hint(cause: &io::Error, need: Need, what: &str) -> Error {
+    hint(cause, need, what, &Privileges::ours(), &Obstacles::here())
+}
+
+/// Why the kernel most likely refused something that has this need, and what to do.
+pub fn advice(need: Need) -> String {
+    advise(need, &Privileges::ours(), &Obstacles::here())
+}
+
+/// Settings of this machine that refuse even the privileged.
+#[derive(Clone, Debug, Default)]
+struct Obstacles {
+    lockdown: Option<String>,
+    ptrace_scope: Option<String>,
+    perf_event_paranoid: Option<String>,
+}
+
+impl Obstacles {
+    fn here() -> Self {
+        Self {
+            lockdown: lockdown(),
+            ptrace_scope: kernel_setting("/proc/sys/kernel/yama/ptrace_scope"),
+            perf_event_paranoid: kernel_setting("/proc/sys/kernel/perf_event_paranoid"),
+        }
+    }
+}
+
+fn hint(cause: &io::Error, need: Need, what: &str, ours: &Privileges, here: &Obstacles) -> Error {
+    if cause.kind() != io::ErrorKind::PermissionDenied {
+        return Error::failed(format!("cannot {what}: {cause}"));
+    }
+    Error {
+        failure: Failure::NotPermitted,
+        message: format!(
+            "cannot {what}: {cause}. {} `gmpscope doctor` tells more.",
+            advise(need, ours, here)
+        ),
+    }
+}
+
+/// Why it was most likely refused, the surest reason first.
+fn advise(need: Need, ours: &Privileges, here: &Obstacles) -> String {
+    let missing = ours.missing_for(need);
+    let paranoid = here
+        .perf_event_paranoid
+        .as_deref()
+        .and_then(|level| level.parse::<i32>().ok());
+    if !missing.is_empty() {
+        let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let who = ours.euid.map_or_else(
+            || "gmpscope".to_string(),
+            |uid| format!("gmpscope, as user {uid},"),
+        );
+        return format!(
+            "{who} lacks {}. Run it as root, or give it the capabilities: sudo setcap \
+             cap_bpf,cap_perfmon,cap_sys_ptrace+ep \"$(command -v gmpscope)\".",
+            missing.join(" and ")
+        );
+    }
+    if ours.initial_user_namespace == Some(false) {
+        return "gmpscope runs in a user namespace (a rootless container), where capabilities do not count \
+                for this. Run it on the host, or in a container with --privileged."
+            .into();
+    }
+    if need == Need::ReadProcess && here.ptrace_scope.as_deref() == Some("3") {
+        return "kernel.yama.ptrace_scope is 3, which forbids it to everyone until the next boot.".into();
+    }
+    if need == Need::OpenProbe && paranoid.is_some_and(|level| level > 2) && !ours.has(Capability::SysAdmin) {
+        return "kernel.perf_event_paranoid is above 2, which asks for CAP_SYS_ADMIN here. Set it to 2 \
+                (sudo sysctl kernel.perf_event_paranoid=2), or run gmpscope as root."
+            .into();
+    }
+    if need != Need::ReadProcess && here.lockdown.as_deref() == Some("confidentiality") {
+        return "The kernel is locked down to confidentiality, which keeps tracers out. --mode passive may \
+                still work."
+            .into();
+    }
+    if ours.seccomp_filter == Some(true) {
+        return "gmpscope has the capabilities, so most likely its container's seccomp profile forbids it: \
+                run the container with --privileged, or with --security-opt seccomp=unconfined."
+            .into();
+    }
+    "gmpscope has the capabilities, so most likely a security module (SELinux, AppArmor) forbids it: look at \
+     the kernel's log and the audit log."
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> Privileges {
+        Privileges {
+            euid: Some(0),
+            effective: Some(u64::MAX),
+            initial_pid_namespace: Some(true),
+            initial_user_namespace: Some(true),
+            seccomp_filter: Some(false),
+        }
+    }
+
+    fn told(need: Need, ours: &Privileges, here: &Obstacles) -> String {
+        let error = hint(
+            &io::Error::from_raw_os_error(libc::EPERM),
+            need,
+            "do it",
+            ours,
+            here,
+        );
+        assert_eq!(error.failure, Failure::NotPermitted);
+        assert!(
+            error.message.starts_with("cannot do it: Operation not permitted"),
+            "{}",
+            error.message
+        );
+        error.message
+    }
+
+    #[test]
+    fn a_plain_user_is_told_which_capabilities_to_give() {
+        let user = Privileges {
+            euid: Some(1000),
+            effective: Some(0),
+            ..root()
+        };
+        let message = told(Need::LoadPrograms, &user, &Obstacles::default());
+        assert!(
+            message.contains("user 1000, lacks CAP_BPF and CAP_PERFMON"),
+            "{message}"
+        );
+        assert!(message.contains("setcap"), "{message}");
+    }
+
+    #[test]
+    fn sys_admin_stands_for_bpf_and_perfmon_but_not_for_ptrace() {
+        let admin = Privileges {
+            effective: Some(1 << 21),
+            ..root()
+        };
+        assert!(admin.missing_for(Need::LoadPrograms).is_empty());
+        assert_eq!(admin.missing_for(Need::ReadProcess), [Capability::SysPtrace]);
+    }
+
+    #[test]
+    fn root_is_told_what_stands_in_its_way() {
+        let ptrace = Obstacles {
+            ptrace_scope: Some("3".into()),
+            ..Obstacles::default()
+        };
+        assert!(told(Need::ReadProcess, &root(), &ptrace).contains("ptrace_scope is 3"));
+        let locked = Obstacles {
+            lockdown: Some("confidentiality".into()),
+            ..Obstacles::default()
+        };
+        assert!(told(Need::LoadPrograms, &root(), &locked).contains("locked down"));
+        let rootless = Privileges {
+            initial_user_namespace: Some(false),
+            ..root()
+        };
+        assert!(told(Need::LoadPrograms, &rootless, &Obstacles::default()).contains("rootless"));
+        let contained = Privileges {
+            seccomp_filter: Some(true),
+            ..root()
+        };
+        assert!(told(Need::OpenProbe, &contained, &Obstacles::default()).contains("seccomp"));
+        assert!(told(Need::OpenProbe, &root(), &Obstacles::default()).contains("SELinux"));
+        let paranoid = Obstacles {
+            perf_event_paranoid: Some("4".into()),
+            ..Obstacles::default()
+        };
+        let capable = Privileges {
+            effective: Some(1 << 38 | 1 << 39 | 1 << 19),
+            ..root()
+        };
+        assert!(told(Need::OpenProbe, &capable, &paranoid).contains("perf_event_paranoid"));
+    }
+
+    #[test]
+    fn other_causes_are_told_as_they_are() {
+        let cause = io::Error::from_raw_os_error(libc::ENOENT);
+        let error = privilege_hint(&cause, Need::ReadProcess, "open /proc/1/exe");
+        assert_eq!(error.failure, Failure::Failed);
+        assert!(error.message.contains("open /proc/1/exe"));
+    }
+
+    #[test]
+    fn our_own_privileges_are_readable() {
+        let ours = Privileges::ours();
+        assert_eq!(ours.euid, Some(nix::unistd::geteuid().as_raw()));
+        assert!(ours.effective.is_some() && ours.initial_pid_namespace.is_some());
+    }
+}

@@ -1,0 +1,80 @@
+//! All checks together, and which modes they leave.
+
+use serde::Serialize;
+
+use super::{Check, Status};
+use crate::plan::Mode;
+
+/// What was found on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Kernel release, as in `uname -r`.
+    pub kernel: String,
+    /// Processor, in Rust's words.
+    pub arch: &'static str,
+    /// Which modes are possible here, whatever the target.
+    pub modes: Vec<ModeVerdict>,
+    /// Each feature and privilege.
+    pub checks: Vec<Check>,
+}
+
+/// Whether a mode is possible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModeVerdict {
+    /// Which.
+    pub mode: Mode,
+    /// Whether nothing prevents it.
+    pub possible: bool,
+    /// Names of the checks that prevent it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prevented_by: Vec<&'static str>,
+}
+
+impl Report {
+    /// Draws the conclusion from the checks.
+    pub fn new(kernel: String, checks: Vec<Check>) -> Self {
+        let verdict = |mode: Mode| {
+            let prevented_by: Vec<&'static str> = checks
+                .iter()
+                .filter(|check| check.prevents.contains(&mode))
+                .map(|check| check.name)
+                .collect();
+            ModeVerdict {
+                mode,
+                possible: prevented_by.is_empty(),
+                prevented_by,
+            }
+        };
+        Self {
+            kernel,
+            arch: std::env::consts::ARCH,
+            modes: Mode::ALL.map(verdict).to_vec(),
+            checks,
+        }
+    }
+
+    /// Whether this machine allows the mode.
+    pub fn allows(&self, mode: Mode) -> bool {
+        self.modes
+            .iter()
+            .any(|verdict| verdict.mode == mode && verdict.possible)
+    }
+
+    /// Why it does not: each check that prevents the mode, with what to do.
+    pub fn obstacles(&self, mode: Mode) -> Vec<String> {
+        let told = |check: &Check| match &check.what_to_do {
+            Some(advice) => format!("{}: {}; {advice}", check.name, check.detail),
+            None => format!("{}: {}", check.name, check.detail),
+        };
+        self.checks
+            .iter()
+            .filter(|check| check.prevents.contains(&mode))
+            .map(told)
+            .collect()
+    }
+
+    /// Checks that are not as they should be.
+    pub fn troubles(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.status != Status::Ok)
+    }
+}
