@@ -90,4 +90,3 @@ pub fn find(evidence: &Evidence) -> Vec<Finding> {
     };
     RULES.iter().filter_map(found).collect()
 }
-

@@ -284,4 +284,3 @@ fn scheduler(model: &Model) -> Option<Value> {
     }
     (!fields.is_empty()).then_some(value)
 }
-

@@ -316,4 +316,3 @@ fn findings(findings: &[Finding], style: Style) -> String {
     }
     text
 }
-

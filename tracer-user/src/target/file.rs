@@ -1,1 +1,134 @@
-//! To be written.
+//! Opening a program's file and mapping it for as long as it is analysed.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+/// Which file it is, whatever name it has by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Device, as `stat` has it.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+}
+
+/// A program's file, kept open: it stays readable when it is replaced or deleted, or when its process ends.
+#[derive(Debug)]
+pub struct ProgramFile {
+    file: File,
+    path: PathBuf,
+    name: String,
+    id: FileId,
+    len: u64,
+}
+
+/// The bytes of a [`ProgramFile`]; unmapped, and so no longer resident, when dropped.
+#[derive(Debug)]
+pub struct Mapping(Mmap);
+
+impl Deref for Mapping {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl ProgramFile {
+    /// Opens a file by its path.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, path.display().to_string())
+    }
+
+    /// Opens a file by a path such as `/proc/PID/exe`, with another name in messages.
+    pub fn open_as(path: &Path, name: String) -> Result<Self> {
+        // A FIFO or a device would block or never end: look before opening.
+        let is_file = |m: &std::fs::Metadata| m.is_file();
+        let failed = |e: std::io::Error| match e.kind() {
+            ErrorKind::NotFound => Error::not_traceable(format!(
+                "{name}: there is no such file: name a Go program, or the PID of one"
+            )),
+            ErrorKind::PermissionDenied => Error::not_permitted(format!(
+                "{name}: may not be read ({e}): run gmpscope as root, or as the file's owner"
+            )),
+            _ => Error::failed(format!("{name}: cannot be opened: {e}")),
+        };
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        if !is_file(&metadata) {
+            return Err(Error::not_traceable(format!(
+                "{name}: is {}, not a program: name a Go program, or the PID of one",
+                if metadata.is_dir() {
+                    "a directory"
+                } else {
+                    "no regular file"
+                }
+            )));
+        }
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let id = FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        };
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            name,
+            id,
+            len: metadata.len(),
+        })
+    }
+
+    /// The path by which it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Device and inode.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Its size in bytes when it was opened.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The open file itself.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Maps it. Pages are read as they are looked at.
+    pub fn map(&self) -> Result<Mapping> {
+        map(&self.file)
+            .map(Mapping)
+            .map_err(|e| Error::failed(format!("{}: cannot be mapped into memory: {e}", self.name)))
+    }
+}
+
+fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: The mapping is private and read-only, and this crate hands it out as `&[u8]` only. What Rust
+    // cannot rule out is that somebody else writes to the file: the kernel refuses that while any process
+    // executes it (ETXTBSY), and package managers replace files instead of writing into them. Should bytes
+    // change all the same, every parser here takes each byte as hostile and reads it by value; should the file
+    // be cut short, the process gets SIGBUS, as every tool that maps executables does.
+    unsafe { Mmap::map(file) }
+}

@@ -1,1 +1,167 @@
-//! To be written.
+//! A Go program's file: is it one, which Go built it and how, where its functions are.
+
+mod buildinfo;
+mod buildversion;
+mod facts;
+pub mod image;
+pub mod moduledata;
+mod refuse;
+mod version;
+
+pub use buildinfo::BuildInfo;
+pub use facts::{BuildMode, Facts};
+
+use self::image::Image;
+use self::moduledata::ModuleData;
+use super::pclntab::{self, FuncIndex, PcLnTab};
+use super::{Arch, Code, Function};
+use crate::error::{Error, Result};
+
+/// The function whose package is the scheduler, whatever else is named after the runtime.
+const ANCHOR: &str = "runtime.casgstatus";
+
+/// A Go program, read from the bytes of its file.
+#[derive(Debug)]
+pub struct GoBinary<'d> {
+    image: Image<'d>,
+    pclntab: PcLnTab<'d>,
+    module: ModuleData,
+    facts: Facts,
+    runtime: Vec<Function>,
+}
+
+impl<'d> GoBinary<'d> {
+    /// Reads a program. `origin` is how messages name it. The error says what it is instead and what to do.
+    pub fn parse(data: &'d [u8], origin: &str) -> Result<Self> {
+        let image = Image::parse(data, origin)?;
+        let Some((address, header)) = find_pclntab(&image) else {
+            return Err(refuse::shared_object(&image, false, origin)
+                .unwrap_or_else(|| refuse::without_pclntab(&image, origin)));
+        };
+        if let Some(refusal) = refuse::shared_object(&image, true, origin) {
+            return Err(refusal);
+        }
+        let table = image.bytes_from(address).unwrap_or(&[]);
+        let module = ModuleData::find(&image, address, &header)
+            .ok_or_else(|| refuse::garbled(origin, "nothing in it describes its module"))?;
+        let gofunc = module.gofunc.and_then(|g| image.bytes_from(g)).unwrap_or(&[]);
+        let pclntab = PcLnTab::new(table, header, module.text.clone(), gofunc)
+            .map_err(|e| Error::not_traceable(format!("{origin}: {e}")))?;
+        let &[anchor, ..] = pclntab.functions(ANCHOR).as_slice() else {
+            return Err(refuse::garbled(
+                origin,
+                "the runtime's functions do not have their names",
+            ));
+        };
+        let runtime = pclntab
+            .compiled_with(anchor)
+            .into_iter()
+            .filter_map(|f| function(&pclntab, f))
+            .collect();
+        let facts = Facts::of(&image, &pclntab, &module, &runtime, origin)?;
+        Ok(Self {
+            image,
+            pclntab,
+            module,
+            facts,
+            runtime,
+        })
+    }
+
+    /// How it was built.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Its segments and sections.
+    pub fn image(&self) -> &Image<'d> {
+        &self.image
+    }
+
+    /// Its function table.
+    pub fn pclntab(&self) -> &PcLnTab<'d> {
+        &self.pclntab
+    }
+
+    /// Its moduledata.
+    pub fn module(&self) -> &ModuleData {
+        &self.module
+    }
+
+    /// The name of the function at a link-time address: the innermost inlined one.
+    pub fn function_at(&self, pc: u64) -> Option<&'d str> {
+        self.pclntab.name_at(pc)
+    }
+
+    /// The function that holds the `go` statement to which `g.gopc` (link-time) returns.
+    pub fn creation_site(&self, gopc: u64) -> Option<&'d str> {
+        self.pclntab.name_at(gopc.checked_sub(1)?)
+    }
+}
+
+impl Code for GoBinary<'_> {
+    fn arch(&self) -> Arch {
+        self.image.arch
+    }
+
+    fn functions(&self, name: &str) -> Vec<Function> {
+        self.pclntab
+            .functions(name)
+            .into_iter()
+            .filter_map(|f| function(&self.pclntab, f))
+            .collect()
+    }
+
+    fn runtime_functions(&self) -> &[Function] {
+        &self.runtime
+    }
+
+    fn code_of(&self, function: &Function) -> Option<&[u8]> {
+        self.image
+            .bytes(function.start, function.end.checked_sub(function.start)?)
+    }
+
+    fn inlined_into(&self, function: &Function) -> Vec<(String, usize)> {
+        let Some(f) = self.pclntab.function_of(function.start) else {
+            return Vec::new();
+        };
+        let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+        for name in self.pclntab.inlined_into(f) {
+            *counts.entry(name).or_default() += 1;
+        }
+        counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
+    }
+
+    fn file_offset(&self, address: u64) -> Option<u64> {
+        self.image.file_offset(address)
+    }
+}
+
+fn function(pclntab: &PcLnTab<'_>, f: FuncIndex) -> Option<Function> {
+    let (start, end) = pclntab.range(f)?;
+    Some(Function {
+        name: pclntab.name(f)?.to_owned(),
+        start,
+        end,
+    })
+}
+
+/// Link-time address and header of the pclntab: by section where it has one, else by its magic. External
+/// linkers merge its section of a PIE into another up to Go 1.25.
+fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> {
+    let by_section = [".gopclntab", ".data.rel.ro.gopclntab"]
+        .into_iter()
+        .find_map(|name| {
+            let address = image.section(name)?.address;
+            Some((address, pclntab::Header::parse(image.bytes_from(address)?)?))
+        });
+    by_section.or_else(|| {
+        image.segments().iter().filter(|s| !s.executable).find_map(|s| {
+            pclntab::find(image.segment_bytes(s), s.address).find_map(|(at, header)| {
+                let address = s.address.checked_add(at as u64)?;
+                // The magic alone may be data of a program that reads such tables.
+                ModuleData::find(image, address, &header).map(|_| (address, header))
+            })
+        })
+    })
+}

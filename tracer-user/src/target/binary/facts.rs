@@ -1,0 +1,101 @@
+//! How a Go program was built, as far as its file tells.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::buildinfo::BuildInfo;
+use super::buildversion;
+use super::image::Image;
+use super::moduledata::ModuleData;
+use crate::error::{Error, Result};
+use crate::target::pclntab::PcLnTab;
+use crate::target::{Arch, Function, GoVersion};
+
+/// `-buildmode` of a program that can be traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BuildMode {
+    /// At a fixed address.
+    Exe,
+    /// Position-independent.
+    Pie,
+}
+
+/// What a Go program's file says about itself; it borrows nothing from the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The processor.
+    pub arch: Arch,
+    /// Which Go built it.
+    pub version: GoVersion,
+    /// Import path of its main package, where it has build information.
+    pub main_path: Option<String>,
+    /// Its build settings (`-buildmode`, `CGO_ENABLED`, `-ldflags`, …), where it has build information.
+    pub settings: BTreeMap<String, String>,
+    /// Fixed address or position-independent.
+    pub build_mode: BuildMode,
+    /// Linked by a C linker: it starts in C code.
+    pub external_linking: bool,
+    /// Needs the dynamic loader.
+    pub dynamic: bool,
+    /// C can call into it: cgo is in use.
+    pub cgo: bool,
+    /// Has no symbol table.
+    pub stripped: bool,
+    /// Built with a profile (`-pgo`, `default.pgo`), by its build settings or by what is inlined.
+    pub pgo: bool,
+    /// Link-time address of the first instruction.
+    pub entry: u64,
+    /// Link-time addresses of Go's code.
+    pub text: (u64, u64),
+}
+
+impl Facts {
+    pub(super) fn of(
+        image: &Image<'_>,
+        pclntab: &PcLnTab<'_>,
+        module: &ModuleData,
+        runtime: &[Function],
+        origin: &str,
+    ) -> Result<Self> {
+        let info = BuildInfo::find(image).unwrap_or_default();
+        let version = GoVersion::parse(&info.version).or_else(|| buildversion::find(image, module)).ok_or_else(|| {
+            let why = if info.version.is_empty() {
+                "it has no build information, and no variable of it holds one".to_owned()
+            } else {
+                format!("its build information says {:?}", info.version)
+            };
+            Error::not_traceable(format!(
+                "{origin}: is a Go program, but its Go version cannot be told ({why}): build it with an unchanged \
+                 release of Go"
+            ))
+        })?;
+        let text = (module.text.text(), module.text.etext());
+        let inlines_casgstatus = || {
+            runtime.iter().any(|f| {
+                pclntab
+                    .function_of(f.start)
+                    .is_some_and(|f| pclntab.inlined_into(f).contains(&super::ANCHOR))
+            })
+        };
+        Ok(Self {
+            arch: image.arch,
+            build_mode: if image.position_independent {
+                BuildMode::Pie
+            } else {
+                BuildMode::Exe
+            },
+            external_linking: !(text.0..text.1).contains(&image.entry),
+            dynamic: image.interpreter.is_some(),
+            cgo: !pclntab.functions("runtime.cgocallback").is_empty(),
+            stripped: image.section(".symtab").is_none(),
+            pgo: info.settings.contains_key("-pgo") || inlines_casgstatus(),
+            entry: image.entry,
+            text,
+            version,
+            main_path: info.path,
+            settings: info.settings,
+        })
+    }
+}

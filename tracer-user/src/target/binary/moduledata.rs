@@ -1,0 +1,142 @@
+//! `runtime.firstmoduledata`, the linker's description of the program for the runtime: found by its pointer
+//! to the pclntab.
+//!
+//! Source: `runtime/symtab.go`, `moduledata`; the fields up to `ebss` are the same from Go 1.18 to 1.27, those
+//! behind are found by what they must say.
+
+use super::image::Image;
+use crate::target::pclntab::{Header, TextMap, TextSection};
+
+/// 64-bit words of `moduledata` that are read: up to `textsectmap` in every version.
+const WORDS: usize = 56;
+/// More text sections than a 4 GB text has.
+const MAX_TEXT_SECTIONS: u64 = 4096;
+
+/// Bytes by which the last section may end behind `etext`.
+const TEXT_SLACK: u64 = 64;
+
+/// Word indexes of fields.
+mod field {
+    pub const FUNCNAMETAB: usize = 1;
+    pub const CUTAB: usize = 4;
+    pub const FILETAB: usize = 7;
+    pub const PCTAB: usize = 10;
+    pub const PCLNTABLE: usize = 13;
+    pub const FTAB: usize = 16;
+    pub const MINPC: usize = 20;
+    pub const MAXPC: usize = 21;
+    pub const TEXT: usize = 22;
+    pub const ETEXT: usize = 23;
+    pub const NOPTRDATA: usize = 24;
+    pub const EDATA: usize = 27;
+    pub const BSS: usize = 28;
+    pub const ENOPTRBSS: usize = 31;
+    /// Where to look for `textsectmap`: word 39 in Go 1.18 and 1.19, 41 with `covctrs` (1.20), 42 with
+    /// `epclntab` (1.26), 45 with `typedesclen`, `itaboffset` and `itabsize` (1.27).
+    pub const FIRST_TEXTSECTMAP: usize = 39;
+    /// `textsectmap` in Go 1.25.
+    pub const LAST_TEXTSECTMAP_BEHIND_GOFUNC: usize = 41;
+}
+
+/// What gmpscope uses of a module's `moduledata`; addresses are link-time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleData {
+    /// Where it is.
+    pub address: u64,
+    /// The module's text.
+    pub text: TextMap,
+    /// Start of `go.func.*`; `None` if it was not found, then nothing is known of inlining.
+    pub gofunc: Option<u64>,
+    /// `noptrdata..edata`: initialised variables.
+    pub data: (u64, u64),
+    /// `bss..enoptrbss`: zeroed variables.
+    pub bss: (u64, u64),
+}
+
+impl ModuleData {
+    /// Finds the module whose pclntab lies at link-time address `pclntab`; `None` if nothing in the file has
+    /// its shape. Where several do, the first that passes every check.
+    pub fn find(image: &Image<'_>, pclntab: u64, header: &Header) -> Option<Self> {
+        // Go 1.26+ has a section for it; the pointers are found without it too.
+        let section = image.section(".go.module").map(|s| s.address);
+        section
+            .into_iter()
+            .chain(image.pointers_to(pclntab))
+            .find_map(|address| Self::at(image, address, pclntab, header))
+    }
+
+    fn at(image: &Image<'_>, address: u64, pclntab: u64, header: &Header) -> Option<Self> {
+        let words = image.words(address, WORDS)?;
+        let word = |i: usize| words.get(i).copied();
+        let part = |offset: usize| pclntab.checked_add(offset as u64);
+        let points_into_table = word(0)? == pclntab
+            && word(field::FUNCNAMETAB) == part(header.funcname_offset)
+            && word(field::CUTAB) == part(header.cu_offset)
+            && word(field::FILETAB) == part(header.filetab_offset)
+            && word(field::PCTAB) == part(header.pctab_offset)
+            && word(field::PCLNTABLE) == part(header.pcln_offset)
+            && word(field::FTAB) == part(header.pcln_offset)
+            && word(field::FTAB + 1)? == u64::from(header.nfunc) + 1;
+        let (text, etext) = (word(field::TEXT)?, word(field::ETEXT)?);
+        let (minpc, maxpc) = (word(field::MINPC)?, word(field::MAXPC)?);
+        let sane = text <= minpc
+            && minpc < maxpc
+            && maxpc <= etext
+            && image.is_executable(text)
+            && image.is_executable(etext.checked_sub(1)?);
+        if !points_into_table || !sane {
+            return None;
+        }
+        let (gofunc, sections) = behind(image, &words, text, etext);
+        let range = |from: usize, to: usize| Some((word(from)?, word(to)?)).filter(|(a, b)| a <= b);
+        Some(Self {
+            address,
+            text: TextMap::new(text, etext, sections).ok()?,
+            gofunc,
+            data: range(field::NOPTRDATA, field::EDATA)?,
+            bss: range(field::BSS, field::ENOPTRBSS)?,
+        })
+    }
+}
+
+/// `gofunc` and `textsectmap`. The latter is a slice whose first element describes the text's first section,
+/// which nothing else in moduledata can be taken for; `gofunc` is the word before it, or, with `epclntab`
+/// between them (1.26+), the one before that.
+fn behind(image: &Image<'_>, words: &[u64], text: u64, etext: u64) -> (Option<u64>, Vec<TextSection>) {
+    for i in field::FIRST_TEXTSECTMAP..words.len().saturating_sub(2) {
+        let (Some(&table), Some(&len), Some(&cap)) = (words.get(i), words.get(i + 1), words.get(i + 2))
+        else {
+            break;
+        };
+        if len != cap || len == 0 || len > MAX_TEXT_SECTIONS {
+            continue;
+        }
+        let Some(table) = usize::try_from(len).ok().and_then(|n| image.words(table, n * 3)) else {
+            continue;
+        };
+        let sections: Vec<TextSection> = table
+            .chunks_exact(3)
+            .filter_map(|s| {
+                let &[start, end, address] = s else { return None };
+                Some(TextSection { start, end, address })
+            })
+            .collect();
+        let Some(first) = sections.first() else { continue };
+        // The linker counts one more than `etext` does, padding included.
+        if first.start != 0
+            || first.address != text
+            || first.end == 0
+            || first.end > etext - text + TEXT_SLACK
+        {
+            continue;
+        }
+        let gofunc = if i <= field::LAST_TEXTSECTMAP_BEHIND_GOFUNC {
+            i - 1
+        } else {
+            i - 2
+        };
+        let gofunc = words.get(gofunc).copied();
+        return (gofunc.filter(|&g| image.is_mapped(g)), sections);
+    }
+    (None, Vec::new())
+}
