@@ -53,7 +53,7 @@ impl<'d> GoBinary<'d> {
                 "the runtime's functions do not have their names",
             ));
         };
-        let runtime = pclntab
+        let runtime: Vec<Function> = pclntab
             .compiled_with(anchor)
             .into_iter()
             .filter_map(|f| function(&pclntab, f))
