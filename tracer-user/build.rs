@@ -90,14 +90,14 @@ fn compile(root: &Path, target_dir: &Path, arch: &str, embedded: &Path) -> Resul
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker)
         .env("AYA_BPF_TARGET_ARCH", arch)
         .stdin(Stdio::null());
-    let shown = format!("{cargo:?}");
+    
     let output = cargo
         .output()
         .map_err(|e| format!("starting {toolchain}'s cargo: {e}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         return Err(format!(
-            "{toolchain} with {} failed ({}).\nThe command: {shown}\nWhat it said:\n{said}\n\
+            "{toolchain} with {} failed ({}). What it said:\n{said}\n\
              If a tool or a library is missing, run `{SETUP}`.",
             linker.display(),
             output.status

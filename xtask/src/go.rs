@@ -35,8 +35,17 @@ pub fn installed_roots() -> Result<Vec<PathBuf>> {
     Ok(roots)
 }
 
-/// Builds a workload as people ship Go programs: static and stripped.
-pub fn build_stripped(version: &str, workload: &str) -> Result<PathBuf> {
+/// Whether a binary keeps its symbol table and DWARF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Symbols {
+    /// As `go build` leaves it.
+    Kept,
+    /// As people ship Go programs.
+    Stripped,
+}
+
+/// Builds a workload, static.
+pub fn build(version: &str, workload: &str, symbols: Symbols) -> Result<PathBuf> {
     let root = root(version)?;
     let place = paths::target().join("workloads").join(version);
     fs::create_dir_all(&place).with_context(|| format!("creating {}", place.display()))?;
@@ -47,7 +56,10 @@ pub fn build_stripped(version: &str, workload: &str) -> Result<PathBuf> {
         &modfile,
         format!("module gmpscope.test/workloads\n\ngo {}\n", minor.join(".")),
     )?;
-    let binary = place.join(workload);
+    let (binary, ldflags) = match symbols {
+        Symbols::Kept => (place.join(format!("{workload}-with-symbols")), "-ldflags="),
+        Symbols::Stripped => (place.join(workload), "-ldflags=-s -w"),
+    };
     let mut go = Command::new(root.join("bin/go"));
     go.current_dir(paths::root().join("tests/workloads"))
         .env("GOROOT", &root)
@@ -57,7 +69,7 @@ pub fn build_stripped(version: &str, workload: &str) -> Result<PathBuf> {
         .env("GOWORK", "off")
         .env("CGO_ENABLED", "0")
         .env_remove("GOEXPERIMENT")
-        .args(["build", "-trimpath", "-ldflags=-s -w", "-modfile"])
+        .args(["build", "-trimpath", ldflags, "-modfile"])
         .arg(&modfile)
         .arg("-o")
         .arg(&binary)

@@ -1,8 +1,9 @@
-//! Every developer command of the project: `cargo xtask setup | build | demo | test`.
+//! Every developer command of the project: `cargo xtask setup | build | demo | test | bench`.
 //!
 //! One file (or folder) per command. Each command does its own set-up, so that any of them works in a
 //! fresh clone on a fresh machine.
 
+mod bench;
 mod build;
 mod demo;
 mod go;
@@ -11,6 +12,7 @@ mod privilege;
 mod setup;
 mod step;
 mod test;
+mod workload;
 
 /// Which compiler and linker the BPF programs are built with; the same file that tracer-user's build
 /// script uses, so that what is installed here is what is looked for there.
@@ -43,6 +45,8 @@ enum Command {
     Demo(demo::Args),
     /// Run every check and every test; ends with a line `N passed, N failed`
     Test(test::Args),
+    /// Measure what tracing costs, and write the tables of the documentation
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -99,6 +99,23 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A command as it would be typed: with the variables that are set for it, without those that are taken away.
+pub fn words(command: &Command) -> String {
+    let set = command.get_envs().filter_map(|(name, value)| {
+        Some(format!(
+            "{}='{}'",
+            name.to_string_lossy(),
+            value?.to_string_lossy()
+        ))
+    });
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words = words.map(|word| match word.to_string_lossy() {
+        plain if !plain.contains([' ', '*', '$', '"']) => plain.into_owned(),
+        special => format!("'{special}'"),
+    });
+    set.chain(words).collect::<Vec<_>>().join(" ")
+}
+
 /// A duration as people say it.
 pub fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -117,7 +134,7 @@ fn start(command: &mut Command) -> Result<std::process::Child> {
 
 fn check(what: &str, command: &Command, status: ExitStatus) -> Result<()> {
     if !status.success() {
-        bail!("{what} failed ({status}). The command was:\n  {command:?}");
+        bail!("{what} failed ({status}). The command was:\n  {}", words(command));
     }
     Ok(())
 }

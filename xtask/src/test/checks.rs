@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::paths;
 use crate::setup::deny;
 use crate::toolchain::{self, BPF_RUSTFLAGS, BPF_TARGET, SETUP, Toolchain};
+use crate::{paths, step};
 
 /// `cargo fmt --check`.
 pub fn formatting() -> Result<()> {
@@ -68,7 +68,7 @@ fn succeed(command: &mut Command) -> Result<()> {
         .status()
         .with_context(|| format!("starting {:?}", command.get_program()))?;
     if !status.success() {
-        bail!("{status} of {command:?}");
+        bail!("{status} of {}", step::words(command));
     }
     Ok(())
 }

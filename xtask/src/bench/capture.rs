@@ -1,0 +1,53 @@
+//! What the benchmarks read of a capture (`gmpscope.capture/1`).
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// One capture.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Capture {
+    /// How it was captured.
+    pub capture: Info,
+    /// Every wait.
+    pub runnable_to_running: Hist,
+}
+
+/// How it was captured.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Info {
+    /// `passive`, `sampled` or `exact`.
+    pub mode: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// Length of the window in nanoseconds.
+    pub duration_ns: u64,
+    /// Hits of probes.
+    pub probe_hits: u64,
+    /// 1 + hits × cost ÷ the target's CPU time.
+    #[serde(default)]
+    pub overhead_ratio: Option<f64>,
+}
+
+/// A histogram, of which only the count is read.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Hist {
+    /// How many waits.
+    pub count: u64,
+}
+
+impl Capture {
+    /// Reads a capture as `-o FILE` wrote it.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is no capture", file.display()))
+    }
+
+    /// Length of the window.
+    pub fn duration(&self) -> Duration {
+        Duration::from_nanos(self.capture.duration_ns)
+    }
+}

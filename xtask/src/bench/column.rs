@@ -1,0 +1,239 @@
+//! The columns of the overhead table: ways to look at one running process, each begun and ended around a
+//! measurement.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::capture::Capture;
+use crate::workload::Workload;
+
+/// One way to trace a process, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Column {
+    /// Nobody looks.
+    Untraced,
+    /// The same again: what two equal measurements differ by.
+    UntracedAgain,
+    /// `--mode passive`.
+    Passive,
+    /// `--mode sampled`.
+    Sampled,
+    /// `--mode exact`.
+    Exact,
+    /// bpftrace with the histogram that anyone would write first: stamps at `casgstatus`.
+    Bpftrace,
+    /// The program's own execution trace, written to a file.
+    RuntimeTrace,
+}
+
+impl Column {
+    /// In the order of the table.
+    pub const ALL: [Self; 7] = [
+        Self::Untraced,
+        Self::Passive,
+        Self::Sampled,
+        Self::Exact,
+        Self::Bpftrace,
+        Self::RuntimeTrace,
+        Self::UntracedAgain,
+    ];
+
+    /// As the table's head says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Untraced => "untraced",
+            Self::UntracedAgain => "untraced again",
+            Self::Passive => "passive",
+            Self::Sampled => "sampled",
+            Self::Exact => "exact",
+            Self::Bpftrace => "bpftrace",
+            Self::RuntimeTrace => "runtime/trace",
+        }
+    }
+}
+
+/// How long a tracer is given to settle once it says that it traces.
+const SETTLE: Duration = Duration::from_millis(300);
+/// How long gmpscope is given from its start: its window must begin before the measurement does.
+const GMPSCOPE_START: Duration = Duration::from_millis(1200);
+/// How long a tracer may take to begin, and to end once it is told to.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits by stamping the goroutine (RAX) when `casgstatus` is entered with new status (RCX) Runnable, 1, and
+/// taking the difference when it is entered with old status (RBX) Runnable and new status Running, 2.
+const BPFTRACE: &str = r#"uprobe:BINARY:"runtime.casgstatus" {
+  if (reg("cx") == 1) { @since[reg("ax")] = nsecs; }
+  else if (reg("bx") == 1 && reg("cx") == 2) {
+    $since = @since[reg("ax")];
+    if ($since) { @waits = hist(nsecs - $since); delete(@since[reg("ax")]); }
+  }
+}"#;
+
+/// A tracer that traces.
+pub enum Tracer {
+    /// Nothing, or nothing outside the process.
+    Inside,
+    /// gmpscope, which will write a capture to this file.
+    Gmpscope { child: Child, file: PathBuf },
+    /// bpftrace, with the thread that reads what it prints.
+    Bpftrace {
+        child: Child,
+        output: thread::JoinHandle<String>,
+    },
+}
+
+/// Where things are that a tracer needs.
+pub struct Tools<'a> {
+    /// The release binary.
+    pub gmpscope: &'a Path,
+    /// The workload's binary, with symbols: bpftrace knows no other way to find a function.
+    pub workload: &'a Path,
+    /// For files that are thrown away.
+    pub scratch: &'a Path,
+}
+
+/// Begins to trace, and returns once it does.
+pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<Tracer> {
+    let pid = workload.pid();
+    match column {
+        Column::Untraced | Column::UntracedAgain => {
+            thread::sleep(SETTLE);
+            Ok(Tracer::Inside)
+        }
+        Column::RuntimeTrace => {
+            workload.command(&format!("trace start {}", tools.scratch.join("trace").display()))?;
+            thread::sleep(SETTLE);
+            Ok(Tracer::Inside)
+        }
+        Column::Passive | Column::Sampled | Column::Exact => {
+            let file = tools.scratch.join("capture.json");
+            let child = Command::new(tools.gmpscope)
+                .args([
+                    "attach",
+                    "-p",
+                    &pid.to_string(),
+                    "--mode",
+                    column.name(),
+                    "--format",
+                    "json",
+                    "-o",
+                ])
+                .arg(&file)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .context("starting gmpscope")?;
+            thread::sleep(GMPSCOPE_START);
+            Ok(Tracer::Gmpscope { child, file })
+        }
+        Column::Bpftrace => {
+            let program = BPFTRACE.replace("BINARY", &tools.workload.display().to_string());
+            let mut child = Command::new("bpftrace")
+                .args(["-p", &pid.to_string(), "-e", &program])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .context("starting bpftrace")?;
+            let mut stdout = BufReader::new(child.stdout.take().context("bpftrace without a pipe")?);
+            let mut line = String::new();
+            stdout.read_line(&mut line)?;
+            if !line.contains("Attaching") {
+                let _ = child.wait();
+                bail!("bpftrace does not attach; it said {line:?}");
+            }
+            let output = thread::spawn(move || {
+                let mut text = String::new();
+                let _ = std::io::Read::read_to_string(&mut stdout, &mut text);
+                text
+            });
+            // It says so before it does so.
+            thread::sleep(Duration::from_secs(1));
+            Ok(Tracer::Bpftrace { child, output })
+        }
+    }
+}
+
+/// Ends it; a measurement that began at `began` is only good if the tracer traced by then. Returns the
+/// capture if it made one.
+pub fn end(
+    column: Column,
+    tracer: Tracer,
+    began: Instant,
+    workload: &mut Workload,
+    tools: &Tools,
+) -> Result<Option<Capture>> {
+    match tracer {
+        Tracer::Inside => {
+            if column == Column::RuntimeTrace {
+                workload.command("trace stop")?;
+                fs::remove_file(tools.scratch.join("trace")).context("removing a trace")?;
+            }
+            Ok(None)
+        }
+        Tracer::Gmpscope { child, file } => {
+            let told = Instant::now();
+            interrupt(child, "gmpscope")?;
+            let capture = Capture::read(&file)?;
+            if capture.capture.mode != column.name() {
+                bail!(
+                    "gmpscope fell back from {} to {}",
+                    column.name(),
+                    capture.capture.mode
+                );
+            }
+            if capture.duration() < told - began {
+                bail!(
+                    "gmpscope's window is only {:?} long, the measurement was longer",
+                    capture.duration()
+                );
+            }
+            if capture.runnable_to_running.count == 0 {
+                bail!("gmpscope saw no wait");
+            }
+            Ok(Some(capture))
+        }
+        Tracer::Bpftrace { child, output } => {
+            let said = interrupt(child, "bpftrace");
+            let text = output.join().unwrap_or_default();
+            said?;
+            if !text.contains("@waits") {
+                bail!("bpftrace saw no wait; it said {text:?}");
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// SIGINT, and SIGKILL to one that does not listen.
+fn interrupt(mut child: Child, name: &str) -> Result<()> {
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .context("no process id")?;
+    kill_process(pid, Signal::INT).with_context(|| format!("interrupting {name}"))?;
+    let told = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            // bpftrace ends with a failure when it cannot detach cleanly, its figures printed.
+            if !status.success() && name == "gmpscope" {
+                bail!("gmpscope ended with {status}");
+            }
+            return Ok(());
+        }
+        if told.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            bail!("{name} did not end within {PATIENCE:?} of SIGINT");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}

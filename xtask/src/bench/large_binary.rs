@@ -1,0 +1,95 @@
+//! A stripped Go binary of some 100 MB, as large servers are: tens of thousands of functions, and data.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{go, paths, step};
+
+/// Packages and functions in each: as many functions as a Kubernetes server has.
+const PACKAGES: usize = 80;
+const FUNCTIONS: usize = 800;
+/// Embedded data, which fills the rest.
+const DATA_BYTES: usize = 40 << 20;
+
+/// Builds it, unless it is there: minutes, nearly all of them the Go compiler's.
+pub fn build(release: &str) -> Result<PathBuf> {
+    let folder = paths::target().join("bench/large");
+    let binary = folder.join("large");
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    write_source(&folder)?;
+    let root = go::root(release)?;
+    let partial = folder.join("large.partial");
+    let mut go = Command::new(root.join("bin/go"));
+    go.current_dir(&folder)
+        .env("GOROOT", &root)
+        .env("GOTOOLCHAIN", "local")
+        .env("GOPROXY", "off")
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", "0")
+        .args(["build", "-ldflags=-s -w", "-o"])
+        .arg(&partial)
+        .arg(".");
+    step::quiet("building a Go program of 100 MB", &mut go)?;
+    fs::rename(&partial, &binary)?;
+    Ok(binary)
+}
+
+fn write_source(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    fs::write(folder.join("go.mod"), "module large\n\ngo 1.21\n")?;
+    // Not compressible and not zero, or a file system may keep it small.
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let data: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    })
+    .take(DATA_BYTES)
+    .collect();
+    fs::write(folder.join("data.bin"), data)?;
+    let mut imports = String::new();
+    let mut calls = String::new();
+    for package in 0..PACKAGES {
+        let place = folder.join(format!("p{package}"));
+        fs::create_dir_all(&place)?;
+        fs::write(place.join("p.go"), package_source(package)?)?;
+        writeln!(imports, "\t\"large/p{package}\"")?;
+        writeln!(calls, "\t\tp{package}.All,")?;
+    }
+    let main = format!(
+        "package main\n\nimport (\n\t_ \"embed\"\n\t\"fmt\"\n{imports})\n\n//go:embed data.bin\nvar data string\n\n\
+         func main() {{\n\tall := [][]func(int, string) string{{\n{calls}\t}}\n\
+         \tfmt.Println(len(data), len(all))\n\
+         \tthere, back := make(chan int), make(chan int)\n\
+         \tgo func() {{\n\t\tfor n := range there {{\n\t\t\tback <- n\n\t\t}}\n\t}}()\n\
+         \tfor n := 0; ; n++ {{\n\t\tthere <- n\n\t\t<-back\n\t\tif n < 0 {{\n\t\t\tfmt.Println(all[n%80][n%800](n, data))\n\t\t}}\n\t}}\n}}\n"
+    );
+    fs::write(folder.join("main.go"), main)?;
+    Ok(())
+}
+
+fn package_source(package: usize) -> Result<String> {
+    let mut source = format!("package p{package}\n\nimport \"fmt\"\n\n");
+    let mut all = String::from("var All = []func(int, string) string{\n");
+    for function in 0..FUNCTIONS {
+        writeln!(
+            source,
+            "func f{function}(n int, s string) string {{\n\
+             \tm := map[string]int{{s: n, \"{package}-{function}\": {function}}}\n\
+             \tfor i := 0; i < n; i++ {{\n\t\tm[fmt.Sprint(s, i)] += i*{function} + len(s)\n\t}}\n\
+             \tswitch n % 4 {{\n\tcase 0:\n\t\treturn fmt.Sprintf(\"%s of %d and %v\", s, n, m)\n\
+             \tcase 1:\n\t\tpanic(fmt.Errorf(\"{package}.{function}: %q\", s))\n\t}}\n\
+             \tdefer func() {{ delete(m, s) }}()\n\treturn fmt.Sprint(m[s] / (n + 1))\n}}\n"
+        )?;
+        writeln!(all, "\tf{function},")?;
+    }
+    Ok(format!("{source}{all}}}\n"))
+}

@@ -1,0 +1,64 @@
+//! Generated parts of documents, and what a table must say of the machine it was measured on.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// Replaces what stands in a document between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+pub fn replace(document: &Path, name: &str, text: &str) -> Result<()> {
+    let old = fs::read_to_string(document).with_context(|| format!("reading {}", document.display()))?;
+    let new = replaced(&old, name, text).with_context(|| document.display().to_string())?;
+    fs::write(document, new).with_context(|| format!("writing {}", document.display()))
+}
+
+fn replaced(old: &str, name: &str, text: &str) -> Result<String> {
+    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
+    let Some((before, rest)) = old.split_once(&begin) else {
+        bail!("there is no line {begin}");
+    };
+    let Some((_, after)) = rest.split_once(&end) else {
+        bail!("there is no line {end} after {begin}");
+    };
+    Ok(format!("{before}{begin}\n{}\n{end}{after}", text.trim()))
+}
+
+/// Kernel, processor and number of CPUs.
+pub fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let cpuinfo = read("/proc/cpuinfo");
+    let field = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let model = field("model name")
+        .or_else(|| field("CPU part"))
+        .unwrap_or_else(|| "unknown processor".into());
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let virtual_machine = if cpuinfo.contains(" hypervisor") {
+        ", virtual machine"
+    } else {
+        ""
+    };
+    format!(
+        "Linux {} {}, {model}, {cpus} CPUs{virtual_machine}",
+        kernel.trim(),
+        std::env::consts::ARCH
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replaced;
+
+    #[test]
+    fn replaces_between_the_marks_only() {
+        let old = "a\n<!-- t: begin -->\nold\n<!-- t: end -->\nb\n";
+        assert_eq!(
+            replaced(old, "t", "new\n").unwrap(),
+            "a\n<!-- t: begin -->\nnew\n<!-- t: end -->\nb\n"
+        );
+        assert!(replaced(old, "other", "new").is_err());
+    }
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask bench`: what tracing costs, and whether what it says is true; the tables of docs/.
+
+mod accuracy;
+mod attach;
+mod capture;
+mod column;
+mod large_binary;
+mod markdown;
+mod overhead;
+mod statistics;
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+
+use crate::{build, privilege};
+
+/// Measure.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// What each mode costs the traced program, beside bpftrace and runtime/trace: docs/overhead.md
+    Overhead(overhead::Args),
+    /// How quickly a 100 MB binary is attached to and left again, and how much memory that takes
+    Attach(attach::Args),
+    /// Agreement with the Go runtime's own figures: docs/accuracy.md
+    Accuracy,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    if !privilege::is_root() {
+        bail!("measuring attaches to processes, which needs root: run it as root");
+    }
+    match &args.what {
+        What::Overhead(args) => overhead::run(args),
+        What::Attach(args) => attach::run(args),
+        What::Accuracy => accuracy::run(),
+    }
+}
+
+/// The release binary, built anew if need be.
+fn gmpscope() -> Result<std::path::PathBuf> {
+    build::release()?;
+    Ok(crate::paths::release_binary())
+}
