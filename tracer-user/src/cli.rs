@@ -3,7 +3,7 @@
 
 mod attach;
 mod duration;
-mod help;
+pub mod help;
 
 use std::path::PathBuf;
 
@@ -39,6 +39,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Trace a running process and print its scheduling latencies
+    #[command(long_about = help::ATTACH_ABOUT)]
     Attach(Box<AttachArgs>),
     /// Show what a binary or process is, what can be traced, and at what cost
     Inspect(InspectArgs),
@@ -55,10 +56,10 @@ pub enum Command {
 pub struct Verbosity {
     /// Say more on stderr: -v what is done, -vv also the kernel side's own
     /// diagnostics
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, display_order = 100, action = ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     /// Say nothing on stderr but errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 101)]
     pub quiet: bool,
 }
 

@@ -14,7 +14,6 @@ use crate::{
 /// `gmpscope attach`.
 #[derive(Debug, Args)]
 #[command(
-    long_about = help::ATTACH_ABOUT,
     after_help = help::ATTACH_EXAMPLES,
     after_long_help = help::attach_sections()
 )]

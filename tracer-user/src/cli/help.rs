@@ -108,6 +108,23 @@ PRIVILEGES
   same user as the process, where yama allows it); sampled and exact need
   CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. `gmpscope doctor` checks them.";
 
+/// Files that are read; for the manual.
+pub const FILES: &str = "\
+FILES
+  /proc/PID/exe, /proc/PID/maps, /proc/PID/root
+      What the process runs, and where it lies in memory. A binary that was
+      replaced on disk, or is in a container, is found all the same.
+  /sys/bus/event_source/devices/uprobe/type
+      Whether the kernel has uprobes.
+  Nothing is written but the file named by -o.";
+
+/// Other pages and tools; for the manual.
+pub const SEE_ALSO: &str = "\
+SEE ALSO
+  bpftrace(8), runqlat(8) (of bcc, for operating-system threads), perf-sched(1),
+  and in a Go program itself runtime/metrics (/sched/latencies:seconds) and
+  runtime/trace.";
+
 /// `gmpscope --help`, last words.
 pub fn main_sections() -> String {
     [MAIN_EXAMPLES, OVERHEAD, PRIVILEGES, EXIT_STATUS, ENVIRONMENT].join("\n\n")

@@ -159,3 +159,34 @@ fn help_fits_80_columns_and_teaches() {
         }
     }
 }
+
+/// The command reference is what `--help` says: docs/commands.md is made by this test when
+/// GMPSCOPE_UPDATE_DOCS is set, and compared with otherwise.
+#[test]
+fn the_command_reference_is_up_to_date() {
+    let mut reference = String::from(
+        "# Command reference\n\nWhat `gmpscope --help` and `gmpscope COMMAND --help` say. Made by `GMPSCOPE_UPDATE_DOCS=1 \
+         cargo test -p tracer-user command_reference`.\n",
+    );
+    let mut command = Cli::command().term_width(80);
+    command.build();
+    let mut add = |name: &str, help: String| {
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        reference += &format!("\n## {name}\n\n```text\n{}\n```\n", lines.join("\n"));
+    };
+    add("gmpscope", command.render_long_help().to_string());
+    for sub in command.get_subcommands_mut() {
+        let name = format!("gmpscope {}", sub.get_name());
+        add(&name, sub.render_long_help().to_string());
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/commands.md");
+    if std::env::var_os("GMPSCOPE_UPDATE_DOCS").is_some() {
+        std::fs::write(path, reference).unwrap();
+        return;
+    }
+    let there = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        there == reference,
+        "{path} is not what --help says: GMPSCOPE_UPDATE_DOCS=1 cargo test -p tracer-user command_reference"
+    );
+}

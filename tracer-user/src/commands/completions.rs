@@ -2,7 +2,7 @@
 
 use clap::CommandFactory;
 
-use super::sink;
+use super::print;
 use crate::{
     cli::{Cli, CompletionsArgs},
     error::{Error, Result},
@@ -21,5 +21,5 @@ pub fn run(args: &CompletionsArgs) -> Result<()> {
             args.shell
         ))
     })?;
-    sink::print(&text)
+    print(&text)
 }

@@ -1,6 +1,6 @@
 //! `gmpscope doctor`.
 
-use super::{columns::hanging, sink};
+use super::{columns::hanging, print};
 use crate::{
     cli::{DoctorArgs, FormatArg},
     error::{Error, Failure, Result},
@@ -17,7 +17,7 @@ const FINDINGS: usize = 37;
 /// [`Failure::NotPermitted`], without a message, when a mode is impossible here: the table has said it.
 pub fn run(args: &DoctorArgs) -> Result<()> {
     let report = kernel::examine();
-    sink::print(&match args.format {
+    print(&match args.format {
         FormatArg::Text => text(&report),
         FormatArg::Json => json(&report)?,
     })?;

@@ -6,11 +6,11 @@ pub mod completions;
 pub mod doctor;
 pub mod inspect;
 pub mod man;
-pub mod sink;
 
 use crate::{
     cli::{Cli, Command},
     error::Result,
+    output::sink::Sink,
 };
 
 /// Runs one command line to its end.
@@ -26,4 +26,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }
+}
+
+/// Writes one text to stdout; a reader that is gone is no error.
+fn print(text: &str) -> Result<()> {
+    Sink::open(None)?.write(text).map(|_| ())
 }
