@@ -266,6 +266,50 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Field by field.
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            disabled: self.disabled + other.disabled,
+            unrelated: self.unrelated + other.unrelated,
+            failed_swaps: self.failed_swaps + other.failed_swaps,
+            into_runnable: self.into_runnable + other.into_runnable,
+            into_running: self.into_running + other.into_running,
+            unpaired: self.unpaired + other.unpaired,
+            out_of_runnable: self.out_of_runnable + other.out_of_runnable,
+            sampled: self.sampled + other.sampled,
+            stamps_full: self.stamps_full + other.stamps_full,
+            creation_sites_full: self.creation_sites_full + other.creation_sites_full,
+            histograms_full: self.histograms_full + other.histograms_full,
+            ring_full: self.ring_full + other.ring_full,
+            ring_sent: self.ring_sent + other.ring_sent,
+            unreadable: self.unreadable + other.unreadable,
+            negative: self.negative + other.negative,
+            empty: self.empty + other.empty,
+        }
+    }
+
+    /// What has come since `other`, an earlier reading.
+    pub const fn since(&self, other: &Self) -> Self {
+        Self {
+            disabled: self.disabled.wrapping_sub(other.disabled),
+            unrelated: self.unrelated.wrapping_sub(other.unrelated),
+            failed_swaps: self.failed_swaps.wrapping_sub(other.failed_swaps),
+            into_runnable: self.into_runnable.wrapping_sub(other.into_runnable),
+            into_running: self.into_running.wrapping_sub(other.into_running),
+            unpaired: self.unpaired.wrapping_sub(other.unpaired),
+            out_of_runnable: self.out_of_runnable.wrapping_sub(other.out_of_runnable),
+            sampled: self.sampled.wrapping_sub(other.sampled),
+            stamps_full: self.stamps_full.wrapping_sub(other.stamps_full),
+            creation_sites_full: self.creation_sites_full.wrapping_sub(other.creation_sites_full),
+            histograms_full: self.histograms_full.wrapping_sub(other.histograms_full),
+            ring_full: self.ring_full.wrapping_sub(other.ring_full),
+            ring_sent: self.ring_sent.wrapping_sub(other.ring_sent),
+            unreadable: self.unreadable.wrapping_sub(other.unreadable),
+            negative: self.negative.wrapping_sub(other.negative),
+            empty: self.empty.wrapping_sub(other.empty),
+        }
+    }
+
     /// Times that a probe stopped a thread of the target.
     pub const fn hits(&self) -> u64 {
         self.disabled

@@ -1,0 +1,210 @@
+//! Attaching to the sites of one process, and letting go again.
+
+use std::{
+    fs::File,
+    num::NonZeroU32,
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    path::{Path, PathBuf},
+};
+
+use aya::programs::{
+    UProbe,
+    uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+};
+use tracer_ebpf::{Site, SiteKey};
+
+use super::{kernel::Kernel, maps, multi};
+use crate::error::{Error, Result};
+
+/// Which programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgramKind {
+    /// Two hits per scheduling cycle.
+    Exact,
+    /// One hit per wait that the runtime tracks.
+    Sampled,
+    /// Nothing but the trap.
+    Empty,
+}
+
+impl ProgramKind {
+    fn with_cookies(self) -> &'static str {
+        match self {
+            Self::Exact => "exact_cookie",
+            Self::Sampled => "sampled_cookie",
+            Self::Empty => "empty",
+        }
+    }
+
+    fn with_addresses(self) -> &'static str {
+        match self {
+            Self::Exact => "exact_ip",
+            Self::Sampled => "sampled_ip",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// How probes are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// One uprobe_multi link.
+    Multi,
+    /// A perf event for each site.
+    PerfEvents,
+}
+
+/// One instruction to attach to.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// Where in the file.
+    pub file_offset: u64,
+    /// Where in the running process.
+    pub address: u64,
+    /// What the program is to know.
+    pub site: Site,
+}
+
+/// Probes that are live. Dropped, they are gone: with one multi link in some 35 ms, with perf events the
+/// kernel takes some 80 ms for each, so print first.
+pub struct Probes {
+    /// How they are held.
+    pub kind: LinkKind,
+    _links: Links,
+}
+
+#[allow(dead_code, reason = "held for what their drop does")]
+enum Links {
+    Multi(OwnedFd, multi::Program),
+    PerfEvents(Vec<UProbeLink>),
+}
+
+/// Attaches `program` to `points` of process `pid`, whose mapped executable is at `file`
+/// (`/proc/PID/exe`). `first_cookie` is the first free index of the table of sites.
+///
+/// # Errors
+/// [`crate::error::Failure::NotPermitted`] where the kernel refuses; both ways are in the message.
+pub fn attach(
+    kernel: &mut Kernel,
+    program: ProgramKind,
+    points: &[Point],
+    first_cookie: u32,
+    pid: u32,
+    file: &Path,
+) -> Result<Probes> {
+    read_pages(file, points)?;
+    match multi::support() {
+        multi::Support::Works => match attach_multi(kernel, program, points, first_cookie, pid, file) {
+            Ok(probes) => Ok(probes),
+            Err(multi_error) => attach_perf(kernel, program, points, pid, file).map_err(|perf_error| {
+                Error {
+                    failure: perf_error.failure,
+                    message: format!(
+                        "could not attach to process {pid}: by uprobe_multi: {multi_error}; by perf events: \
+                         {perf_error}"
+                    ),
+                }
+            }),
+        },
+        multi::Support::Missing(why) => {
+            log::info!("no uprobe_multi links here ({why}); attaching by perf events, which are slow to detach");
+            attach_perf(kernel, program, points, pid, file)
+        }
+        multi::Support::PidFilterBroken => {
+            log::info!(
+                "this kernel's uprobe_multi links filter by thread in place of process (fixed in 6.6.35, \
+                 6.9.5, 6.10); attaching by perf events, which are slow to detach"
+            );
+            attach_perf(kernel, program, points, pid, file)
+        }
+    }
+}
+
+/// Reads the page of each site: attaching to a page that is not in the page cache makes some kernels
+/// (seen on 6.18) print a warning from ext4, which is fatal under `panic_on_warn`.
+fn read_pages(file: &Path, points: &[Point]) -> Result<()> {
+    let opened = File::open(file)
+        .map_err(|e| Error::not_traceable(format!("could not open {}: {e}", file.display())))?;
+    for point in points {
+        opened.read_exact_at(&mut [0], point.file_offset).map_err(|e| {
+            Error::not_traceable(format!(
+                "could not read offset {:#x} of {}, where a probe was to be: {e}",
+                point.file_offset,
+                file.display()
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+fn attach_multi(
+    kernel: &mut Kernel,
+    program: ProgramKind,
+    points: &[Point],
+    first_cookie: u32,
+    pid: u32,
+    file: &Path,
+) -> Result<Probes> {
+    let mut table = maps::sites(&mut kernel.ebpf)?;
+    let mut cookies = Vec::with_capacity(points.len());
+    for (cookie, point) in (first_cookie..).zip(points) {
+        table.set(cookie, maps::Abi(point.site), 0).map_err(maps::context("write", "SITES"))?;
+        cookies.push(u64::from(cookie));
+    }
+    let offsets: Vec<u64> = points.iter().map(|point| point.file_offset).collect();
+    let loaded = kernel.program_for_multi(program.with_cookies())?;
+    let link = loaded
+        .link(file, &offsets, &cookies, pid)
+        .map_err(|e| Error::not_permitted(format!("the kernel refused {} probes: {e}", points.len())))?;
+    Ok(Probes { kind: LinkKind::Multi, _links: Links::Multi(link, loaded) })
+}
+
+fn attach_perf(
+    kernel: &mut Kernel,
+    program: ProgramKind,
+    points: &[Point],
+    pid: u32,
+    file: &Path,
+) -> Result<Probes> {
+    let mut table = maps::sites_by_ip(&mut kernel.ebpf)?;
+    for point in points {
+        let key = SiteKey { ip: point.address, tgid: pid, reserved: 0 };
+        table
+            .insert(maps::Abi(key), maps::Abi(point.site), 0)
+            .map_err(maps::context("write", "SITES_BY_IP"))?;
+    }
+    let name = program.with_addresses();
+    let refused = |e: &dyn std::fmt::Display| {
+        Error::not_permitted(format!("the kernel refused program `{name}`: {e}"))
+    };
+    let pid = NonZeroU32::new(pid).ok_or_else(|| Error::usage("0 is not the id of a process"))?;
+    let uprobe: &mut UProbe = kernel
+        .ebpf
+        .program_mut(name)
+        .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
+        .try_into()
+        .map_err(|e: aya::programs::ProgramError| refused(&e))?;
+    if uprobe.fd().is_err() {
+        uprobe.load().map_err(|e| refused(&e))?;
+    }
+    let mut links = Vec::with_capacity(points.len());
+    for point in points {
+        let location = UProbeAttachLocation::AbsoluteOffset(point.file_offset);
+        let link = uprobe
+            .attach(location, file, UProbeScope::OneProcess(pid))
+            .and_then(|id| uprobe.take_link(id))
+            .map_err(|e| {
+                Error::not_permitted(format!(
+                    "the kernel refused a probe at offset {:#x}: {e}",
+                    point.file_offset
+                ))
+            })?;
+        links.push(link);
+    }
+    Ok(Probes { kind: LinkKind::PerfEvents, _links: Links::PerfEvents(links) })
+}
+
+/// Path under which the executable of a process can always be opened, replaced or deleted though it be.
+pub fn exe_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/exe"))
+}

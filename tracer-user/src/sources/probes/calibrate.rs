@@ -1,0 +1,192 @@
+//! What one hit costs on this machine, found out on gmpscope's own process: the real program, in a
+//! function of ours that does what the runtime does at the probed instruction.
+
+use std::{fs, path::Path, thread, time::Instant};
+
+use tracer_ebpf::{Origin, Site, SiteKind, TargetConfig};
+
+use super::{
+    attach::{self, Point, ProgramKind},
+    kernel::Kernel,
+    maps,
+};
+use crate::error::{Error, Result};
+
+/// Cycles (two hits each) in one batch, some 2 ms.
+const CYCLES: u64 = 1_000;
+/// Batches; the fastest counts.
+const BATCHES: usize = 3;
+/// A hit in a busy program costs more than one in a tight loop: caches and TLB are cold, other CPUs hold
+/// the locks. Measured 1.3 to 1.7 times on HTTP servers (`cargo xtask bench hit`).
+const BUSY_FACTOR: f64 = 1.75;
+
+/// Cost of a hit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// In a tight loop, and in a busy program: nanoseconds of the target's CPU time.
+    pub hit_ns: [u64; 2],
+    /// Smallest latency that `exact` can show: from one probe's clock to the next with nothing between.
+    pub latency_floor_ns: Option<u64>,
+}
+
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(
+    ".pushsection .text.gmpscope_calibration, \"ax\", @progbits",
+    ".globl gmpscope_calibration_cycles, gmpscope_calibration_site",
+    ".hidden gmpscope_calibration_cycles, gmpscope_calibration_site",
+    // (rdi: fake g, rsi: cycles)
+    "gmpscope_calibration_cycles:",
+    "push rbx",
+    "push r14",
+    "mov r14, rdi",
+    "2: mov rax, rdi",
+    "mov ebx, 4",
+    "mov ecx, 1",
+    "call gmpscope_calibration_probed",
+    "mov rax, rdi",
+    "mov ebx, 1",
+    "mov ecx, 2",
+    "call gmpscope_calibration_probed",
+    "dec rsi",
+    "jnz 2b",
+    "pop r14",
+    "pop rbx",
+    "ret",
+    "gmpscope_calibration_probed:",
+    // A call rel32, as at the runtime's call sites: the kernel emulates it.
+    "gmpscope_calibration_site: call gmpscope_calibration_leaf",
+    "ret",
+    "gmpscope_calibration_leaf:",
+    "ret",
+    ".popsection",
+);
+
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(
+    ".pushsection .text.gmpscope_calibration, \"ax\", @progbits",
+    ".globl gmpscope_calibration_cycles, gmpscope_calibration_site",
+    ".hidden gmpscope_calibration_cycles, gmpscope_calibration_site",
+    // (x0: fake g, x1: cycles)
+    "gmpscope_calibration_cycles:",
+    "stp x29, x30, [sp, #-32]!",
+    "stp x28, x19, [sp, #16]",
+    "mov x28, x0",
+    "mov x19, x1",
+    "2: mov x0, x28",
+    "mov w1, #4",
+    "mov w2, #1",
+    "bl gmpscope_calibration_probed",
+    "mov x0, x28",
+    "mov w1, #1",
+    "mov w2, #2",
+    "bl gmpscope_calibration_probed",
+    "subs x19, x19, #1",
+    "b.ne 2b",
+    "ldp x28, x19, [sp, #16]",
+    "ldp x29, x30, [sp], #32",
+    "ret",
+    "gmpscope_calibration_probed:",
+    "stp x29, x30, [sp, #-16]!",
+    "gmpscope_calibration_site: bl gmpscope_calibration_leaf",
+    "ldp x29, x30, [sp], #16",
+    "ret",
+    "gmpscope_calibration_leaf:",
+    "ret",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    /// Per cycle: →Runnable, then →Running, of the g at `g`, at one instruction.
+    fn gmpscope_calibration_cycles(g: *const FakeG, cycles: u64);
+    /// That instruction.
+    static gmpscope_calibration_site: u8;
+}
+
+/// As much of a g as the programs read.
+#[repr(C)]
+struct FakeG {
+    words: [u64; 64],
+}
+
+/// Word of [`FakeG`] that stands for `g.trackingStamp`; `g.gopc` is ten words on, as in the runtime.
+const STAMP_WORD: u32 = 8;
+
+/// Measures `program`. Takes some 10 ms; letting go of the probe is left to another thread.
+///
+/// # Errors
+/// Whatever attaching to our own process meets.
+pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result<Cost> {
+    let slot = kernel.calibration_slot;
+    let kind = match program {
+        ProgramKind::Exact => SiteKind::StatusCall,
+        ProgramKind::Sampled => SiteKind::TrackedWaitEnds,
+        ProgramKind::Empty => SiteKind::Empty,
+    };
+    let config = TargetConfig {
+        slower_ns: u64::MAX,
+        enabled: 1,
+        g_tracking_stamp: STAMP_WORD * 8,
+        g_gopc: (STAMP_WORD + 10) * 8,
+        ..TargetConfig::default()
+    };
+    maps::targets(&mut kernel.ebpf)?
+        .set(slot, maps::Abi(config), 0)
+        .map_err(maps::context("write", "TARGETS"))?;
+    // Register 0 holds the g on both architectures (RAX, X0).
+    let site = Site {
+        target: slot,
+        kind: kind as u8,
+        origin: Origin::Unblocked as u8,
+        gp_in: 0,
+        ..Site::default()
+    };
+    // SAFETY: only the address is taken.
+    let address = unsafe { &raw const gmpscope_calibration_site } as u64;
+    let file_offset = file_offset_of(address)?;
+    let points = [Point { file_offset, address, site }];
+    let probes =
+        attach::attach(kernel, program, &points, cookie, std::process::id(), Path::new("/proc/self/exe"))?;
+
+    let mut g = FakeG { words: [0; 64] };
+    g.words[STAMP_WORD as usize] = 1;
+    let batch = |cycles| {
+        let begin = Instant::now();
+        // SAFETY: the function touches its callee-saved registers only to restore them, and `g` lives on.
+        unsafe { gmpscope_calibration_cycles(&raw const g, cycles) };
+        begin.elapsed().as_nanos() as f64 / (cycles * 2) as f64
+    };
+    batch(CYCLES / 10);
+    let fastest = (0..BATCHES).map(|_| batch(CYCLES)).fold(f64::INFINITY, f64::min);
+    let latency_floor_ns = match program {
+        ProgramKind::Exact => floor(kernel, slot)?,
+        _ => None,
+    };
+    // Nobody waits for these probes to be gone.
+    thread::spawn(move || drop(probes));
+    Ok(Cost { hit_ns: [fastest as u64, (fastest * BUSY_FACTOR) as u64], latency_floor_ns })
+}
+
+/// The smallest latency that the calibration's own waits showed.
+fn floor(kernel: &mut Kernel, slot: u32) -> Result<Option<u64>> {
+    let index = slot * Origin::COUNT + Origin::Unblocked as u32;
+    let per_cpu = maps::exact_histograms(&mut kernel.ebpf)?
+        .get(&index, 0)
+        .map_err(maps::context("read", "EXACT_HISTOGRAMS"))?;
+    let inverted = per_cpu.iter().map(|cpu| cpu.0.min_ns_inverted).max().unwrap_or(0);
+    Ok((inverted != 0).then_some(!inverted))
+}
+
+/// Offset in our own executable of one of our own addresses.
+fn file_offset_of(address: u64) -> Result<u64> {
+    let maps = fs::read_to_string("/proc/self/maps")
+        .map_err(|e| Error::failed(format!("could not read /proc/self/maps: {e}")))?;
+    maps.lines()
+        .find_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (start, end) = fields.next()?.split_once('-')?;
+            let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+            let offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
+            (start..end).contains(&address).then(|| address - start + offset)
+        })
+        .ok_or_else(|| Error::failed("gmpscope's own code is not in /proc/self/maps; calibration is not possible"))
+}

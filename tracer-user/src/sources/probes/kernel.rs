@@ -1,0 +1,112 @@
+//! The kernel side, loaded: one object that serves all targets of this process.
+
+use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use tracer_ebpf::{DEFAULT_STAMPS, MAX_TARGETS, Origin};
+
+use super::{maps, multi};
+use crate::error::{Error, Failure, Result};
+
+/// The eBPF object that build.rs compiled, for this architecture.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GMPSCOPE_EBPF_OBJECT"));
+
+/// How large the kernel's tables are to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Processes to be traced at once.
+    pub targets: u32,
+    /// Goroutines of all targets that can be stamped at once (`exact`).
+    pub stamps: u32,
+}
+
+impl Capacity {
+    /// For one target whose `allgs` has `goroutines` entries now: as many again for those to come.
+    pub fn for_one(goroutines: u64) -> Self {
+        let wanted = u32::try_from(goroutines.saturating_mul(2)).unwrap_or(u32::MAX);
+        Self { targets: 1, stamps: wanted.clamp(DEFAULT_STAMPS, 1 << 22) }
+    }
+}
+
+/// The loaded object: maps, and programs not yet in the kernel. Everything of it is gone from the kernel
+/// when it is dropped, or when this process dies in whatever way.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    /// Index of the slot that calibration uses: one past the targets.
+    pub(super) calibration_slot: u32,
+}
+
+impl Kernel {
+    /// Creates the maps.
+    ///
+    /// # Errors
+    /// [`Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    pub fn load(capacity: Capacity) -> Result<Self> {
+        let targets = capacity.targets.min(MAX_TARGETS - 1);
+        let slots = targets + 1;
+        let level = log_level();
+        let mut ebpf = EbpfLoader::new()
+            // No program of ours is relocated against the kernel's types, and the parsed BTF is 30 MB.
+            .btf(None)
+            .override_global("AYA_LOG_LEVEL", &level, false)
+            .map_max_entries("TARGETS", slots)
+            .map_max_entries("COUNTERS", slots)
+            .map_max_entries("EXACT_HISTOGRAMS", slots * Origin::COUNT)
+            .map_max_entries("STAMPS", capacity.stamps)
+            .load(OBJECT)
+            .map_err(|e| load_error(&e))?;
+        if level > 0
+            && let Err(e) = start_log_reader(&mut ebpf)
+        {
+            log::warn!("the kernel side's own log cannot be read: {e}");
+        }
+        Ok(Self { ebpf, calibration_slot: targets })
+    }
+
+    /// Loads a program for uprobe_multi links.
+    pub(super) fn program_for_multi(&self, name: &str) -> Result<multi::Program> {
+        multi::Program::load(OBJECT, name, |map| maps::fd_of(&self.ebpf, map))
+            .map_err(|e| Error::not_permitted(e.to_string()))
+    }
+}
+
+/// aya-log's number of the most detailed level that is asked for; 0 compiles the kernel's logging away.
+fn log_level() -> u8 {
+    if log::log_enabled!(target: "gmpscope_ebpf", log::Level::Debug) { log::Level::Debug as u8 } else { 0 }
+}
+
+/// Passes the kernel side's log lines on, until the runtime ends.
+fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let logger = EbpfLogger::init(ebpf)?;
+    let mut logger = tokio::io::unix::AsyncFd::with_interest(logger, tokio::io::Interest::READABLE)?;
+    tokio::task::spawn(async move {
+        while let Ok(mut guard) = logger.readable_mut().await {
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+        }
+    });
+    Ok(())
+}
+
+fn load_error(e: &aya::EbpfError) -> Error {
+    use std::error::Error as _;
+
+    // aya's messages name the call; the reason is at the end of the chain of sources.
+    let mut text = e.to_string();
+    let mut source = e.source();
+    let mut errno = None;
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        errno = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error).or(errno);
+        source = cause.source();
+    }
+    let advice = match errno {
+        Some(libc::EPERM | libc::EACCES) => {
+            "; run as root or with CAP_BPF and CAP_PERFMON (`gmpscope doctor` says what is missing)"
+        }
+        Some(libc::EINVAL) => {
+            "; the kernel may lack a map type that is needed: BPF ring buffers came with 5.8 (see `gmpscope doctor`)"
+        }
+        _ => "; `gmpscope doctor` says what this kernel can do",
+    };
+    Error { failure: Failure::NotPermitted, message: format!("could not create the BPF maps: {text}{advice}") }
+}

@@ -1,0 +1,84 @@
+//! Typed access to the maps that the programs use.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+};
+use tracer_ebpf::{Counters, CreationSiteKey, Histogram, Site, SiteKey, TargetConfig};
+
+use crate::error::{Error, Result};
+
+/// A type of the ABI, as aya wants it for keys and values.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Abi<T>(pub T);
+
+macro_rules! pod {
+    ($($t:ty),+) => {
+        // SAFETY: `repr(C)` structs of integers without padding, for which every bit pattern is valid.
+        $(unsafe impl Pod for Abi<$t> {})+
+    };
+}
+pod!(Counters, CreationSiteKey, Histogram, Site, SiteKey, TargetConfig);
+
+/// The descriptor of a map, for programs that are not loaded by aya.
+pub fn fd_of<'a>(ebpf: &'a Ebpf, name: &str) -> Option<BorrowedFd<'a>> {
+    data_of(ebpf.map(name)?).map(|data| data.fd().as_fd())
+}
+
+fn data_of(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
+        _ => None,
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::failed(format!("the eBPF object of this build has no map `{name}`: it is not the one it was built with"))
+}
+
+fn failed(what: &str, name: &str, e: &MapError) -> Error {
+    Error::failed(format!("could not {what} the BPF map `{name}`: {e}"))
+}
+
+macro_rules! typed {
+    ($(#[$doc:meta])* $fn:ident, $kind:ident<$($t:ty),+>, $name:literal) => {
+        $(#[$doc])*
+        pub fn $fn(ebpf: &mut Ebpf) -> Result<$kind<&mut MapData, $($t),+>> {
+            let map = ebpf.map_mut($name).ok_or_else(|| missing($name))?;
+            $kind::try_from(map).map_err(|e| failed("open", $name, &e))
+        }
+    };
+}
+
+typed!(
+    /// Configuration, by target index.
+    targets, Array<Abi<TargetConfig>>, "TARGETS");
+typed!(
+    /// Sites, by cookie.
+    sites, Array<Abi<Site>>, "SITES");
+typed!(
+    /// Sites, by process and address.
+    sites_by_ip, HashMap<Abi<SiteKey>, Abi<Site>>, "SITES_BY_IP");
+typed!(
+    /// Counters, by target index.
+    counters, PerCpuArray<Abi<Counters>>, "COUNTERS");
+typed!(
+    /// Histograms of `exact`, by target index and origin.
+    exact_histograms, PerCpuArray<Abi<Histogram>>, "EXACT_HISTOGRAMS");
+typed!(
+    /// Histograms of `sampled`, by creation site.
+    sampled_histograms, HashMap<Abi<CreationSiteKey>, Abi<Histogram>>, "SAMPLED_HISTOGRAMS");
+
+/// Says which map an operation failed on.
+pub fn context(what: &'static str, name: &'static str) -> impl Fn(MapError) -> Error {
+    move |e| failed(what, name, &e)
+}
+
+/// Sum of the counters of one target over all CPUs.
+pub fn read_counters(ebpf: &mut Ebpf, target: u32) -> Result<Counters> {
+    let per_cpu = counters(ebpf)?.get(&target, 0).map_err(context("read", "COUNTERS"))?;
+    Ok(per_cpu.iter().fold(Counters::default(), |sum, cpu| sum.plus(&cpu.0)))
+}

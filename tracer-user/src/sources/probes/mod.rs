@@ -1,0 +1,213 @@
+//! The modes that attach: `exact` and `sampled`. The kernel aggregates; this reads its tables and yields
+//! what has come since the last reading.
+
+pub mod attach;
+pub mod calibrate;
+pub mod kernel;
+mod maps;
+pub mod multi;
+mod tables;
+
+use aya::maps::{MapData, RingBuf};
+use tracer_ebpf::{Counters, TargetConfig};
+
+pub use self::{
+    attach::{LinkKind, ProgramKind},
+    calibrate::Cost,
+    kernel::{Capacity, Kernel},
+};
+use self::{
+    attach::{Point, Probes},
+    tables::Tables,
+};
+use crate::{
+    error::{Error, Result},
+    plan::Site,
+    stream::{Event, Kind, Loss, LossCause, Observation, Origin, SlowWait},
+};
+
+/// The only target of a capture from the command line has the first slot of each table.
+const SLOT: u32 = 0;
+
+/// What to attach where.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Process.
+    pub pid: u32,
+    /// Which programs.
+    pub program: ProgramKind,
+    /// Where.
+    pub sites: &'a [Site],
+    /// Run-time minus link-time address of the executable.
+    pub bias: u64,
+    /// Struct offsets and thresholds; `enabled` is set by [`ProbeSource::attach`].
+    pub config: TargetConfig,
+    /// Sizes of the kernel's tables.
+    pub capacity: Capacity,
+}
+
+/// Live probes on one process, and what they have counted.
+pub struct ProbeSource {
+    kernel: Kernel,
+    probes: Option<Probes>,
+    program: ProgramKind,
+    config: TargetConfig,
+    ring: RingBuf<MapData>,
+    tables: Tables,
+    counted: Counters,
+    next_cookie: u32,
+}
+
+impl ProbeSource {
+    /// Loads the kernel side and attaches. The probes are live when this returns.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    pub fn attach(request: &Request<'_>) -> Result<Self> {
+        let mut kernel = Kernel::load(request.capacity)?;
+        let config = TargetConfig { enabled: 1, ..request.config };
+        maps::targets(&mut kernel.ebpf)?
+            .set(SLOT, maps::Abi(config), 0)
+            .map_err(maps::context("write", "TARGETS"))?;
+        let points: Vec<Point> = request
+            .sites
+            .iter()
+            .map(|site| Point {
+                file_offset: site.file_offset,
+                address: site.address.wrapping_add(request.bias),
+                site: for_kernel(site),
+            })
+            .collect();
+        let ring = kernel
+            .ebpf
+            .take_map("EVENTS")
+            .ok_or_else(|| Error::failed("the eBPF object of this build has no map `EVENTS`"))?;
+        let ring = RingBuf::try_from(ring).map_err(maps::context("open", "EVENTS"))?;
+        let exe = attach::exe_of(request.pid);
+        let probes = attach::attach(&mut kernel, request.program, &points, 0, request.pid, &exe)?;
+        trim_heap();
+        Ok(Self {
+            kernel,
+            probes: Some(probes),
+            program: request.program,
+            config,
+            ring,
+            tables: Tables::default(),
+            counted: Counters::default(),
+            next_cookie: points.len() as u32,
+        })
+    }
+
+    /// How the probes are held.
+    pub fn link_kind(&self) -> Option<LinkKind> {
+        self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// Measures what a hit of this source costs on this machine, on our own process.
+    pub fn calibrate(&mut self) -> Result<Cost> {
+        let cookie = self.next_cookie;
+        calibrate::measure(&mut self.kernel, self.program, cookie)
+    }
+
+    /// Switches the programs off for the target: from here on a hit counts nothing. What was counted stays
+    /// to be read.
+    pub fn stop(&mut self) -> Result<()> {
+        self.config.enabled = 0;
+        maps::targets(&mut self.kernel.ebpf)?
+            .set(SLOT, maps::Abi(self.config), 0)
+            .map_err(maps::context("write", "TARGETS"))
+    }
+
+    /// Takes the probes away; see [`Probes`] for how long that takes.
+    pub fn detach(&mut self) {
+        drop(self.probes.take());
+    }
+
+    /// What has come since the last call.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
+        let mut seen = self.slow_waits();
+        let deltas = match self.program {
+            ProgramKind::Exact => self.tables.exact(&mut self.kernel.ebpf, SLOT)?,
+            ProgramKind::Sampled => self.tables.sampled(&mut self.kernel.ebpf, SLOT)?,
+            ProgramKind::Empty => Vec::new(),
+        };
+        let at = |kind| Observation { at_ns: now_ns, kind };
+        seen.extend(deltas.into_iter().map(|delta| at(Kind::HistogramDelta(delta))));
+        let counters = maps::read_counters(&mut self.kernel.ebpf, SLOT)?;
+        let new = counters.since(&self.counted);
+        self.counted = counters;
+        if new.hits() > 0 {
+            seen.push(at(Kind::Hits(new.hits())));
+        }
+        seen.extend(losses(&new).into_iter().map(|loss| at(Kind::Loss(loss))));
+        Ok(seen)
+    }
+
+    /// The kernel's counters since the probes went live, as of the last [`Self::observe`].
+    pub fn counters(&self) -> Counters {
+        self.counted
+    }
+
+    /// Slow waits that lie in the ring, as events; cheap, so that they can be shown as they happen.
+    pub fn slow_waits(&mut self) -> Vec<Observation> {
+        let mut seen = Vec::new();
+        while let Some(item) = self.ring.next() {
+            let Some(event) = tables::slow_wait(&item) else {
+                log::warn!("an event of {} bytes from the kernel is not a slow wait", item.len());
+                continue;
+            };
+            seen.push(Observation {
+                at_ns: event.at_ns,
+                kind: Kind::Event(Event::SlowWait(SlowWait {
+                    latency_ns: event.latency_ns,
+                    goid: (event.goid != 0).then_some(event.goid),
+                    gopc: (event.gopc != 0).then_some(event.gopc),
+                    origin: u8::try_from(event.origin).ok().and_then(Origin::from_u8),
+                    tid: event.tid,
+                    p: u32::try_from(event.p).ok(),
+                })),
+            });
+        }
+        seen
+    }
+}
+
+fn for_kernel(site: &Site) -> tracer_ebpf::Site {
+    tracer_ebpf::Site {
+        target: SLOT,
+        kind: site.kind as u8,
+        origin: site.origin.unwrap_or(Origin::Unblocked) as u8,
+        gp_in: site.gp_in,
+        zf_when_swapped: site.zf_when_swapped,
+        slot: site.slot,
+        reserved2: 0,
+    }
+}
+
+fn losses(new: &Counters) -> Vec<Loss> {
+    [
+        (LossCause::Unpaired, new.unpaired),
+        (LossCause::StampsFull, new.stamps_full),
+        (LossCause::CreationSitesFull, new.creation_sites_full),
+        (LossCause::HistogramsFull, new.histograms_full),
+        (LossCause::RingFull, new.ring_full),
+        (LossCause::Unreadable, new.unreadable),
+        (LossCause::Negative, new.negative),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(cause, count)| Loss { cause, count })
+    .collect()
+}
+
+/// Gives back what parsing took: the heap otherwise stays at its largest.
+fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer, and is safe to call at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,110 @@
+//! The kernel's histograms, read and turned into what is new in them.
+
+use std::collections::HashMap;
+
+use aya::Ebpf;
+use tracer_ebpf::{CreationSiteKey, Histogram, Origin, histogram::BUCKETS};
+
+use super::maps;
+use crate::{
+    error::Result,
+    stream::{BucketScheme, HistogramDelta, HistogramKey},
+};
+
+/// What was in each histogram at the last reading.
+#[derive(Default)]
+pub struct Tables {
+    last: HashMap<HistogramKey, Box<Reading>>,
+}
+
+/// One histogram, summed over CPUs.
+#[derive(Clone)]
+struct Reading {
+    counts: [u64; BUCKETS],
+    sum_ns: u64,
+    max_ns: u64,
+    min_ns_inverted: u64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { counts: [0; BUCKETS], sum_ns: 0, max_ns: 0, min_ns_inverted: 0 }
+    }
+}
+
+impl Reading {
+    fn add(&mut self, histogram: &Histogram) {
+        for (sum, count) in self.counts.iter_mut().zip(&histogram.counts) {
+            *sum += count;
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(histogram.sum_ns);
+        self.max_ns = self.max_ns.max(histogram.max_ns);
+        self.min_ns_inverted = self.min_ns_inverted.max(histogram.min_ns_inverted);
+    }
+}
+
+impl Tables {
+    /// New waits of `exact`, one delta per origin that has any.
+    pub fn exact(&mut self, ebpf: &mut Ebpf, target: u32) -> Result<Vec<HistogramDelta>> {
+        let table = maps::exact_histograms(ebpf)?;
+        let mut deltas = Vec::new();
+        for origin in Origin::ALL {
+            let index = target * Origin::COUNT + origin as u32;
+            let per_cpu = table.get(&index, 0).map_err(maps::context("read", "EXACT_HISTOGRAMS"))?;
+            let mut reading = Box::<Reading>::default();
+            for cpu in per_cpu.iter() {
+                reading.add(&cpu.0);
+            }
+            deltas.extend(self.since_last(HistogramKey::Origin(origin), reading));
+        }
+        Ok(deltas)
+    }
+
+    /// New waits of `sampled`, one delta per creation site that has any.
+    pub fn sampled(&mut self, ebpf: &mut Ebpf, target: u32) -> Result<Vec<HistogramDelta>> {
+        let table = maps::sampled_histograms(ebpf)?;
+        let mut deltas = Vec::new();
+        for key in table.keys() {
+            let CreationSiteKey { gopc, target: of, .. } =
+                key.map_err(maps::context("walk", "SAMPLED_HISTOGRAMS"))?.0;
+            if of != target {
+                continue;
+            }
+            let key = maps::Abi(CreationSiteKey { gopc, target, reserved: 0 });
+            let histogram = table.get(&key, 0).map_err(maps::context("read", "SAMPLED_HISTOGRAMS"))?;
+            let mut reading = Box::<Reading>::default();
+            reading.add(&histogram.0);
+            deltas.extend(self.since_last(HistogramKey::CreationSite(gopc), reading));
+        }
+        Ok(deltas)
+    }
+
+    /// The difference to the last reading under this key, which the new one replaces.
+    fn since_last(&mut self, key: HistogramKey, reading: Box<Reading>) -> Option<HistogramDelta> {
+        let last = self.last.entry(key).or_default();
+        let counts: Vec<(u16, u64)> = (0u16..)
+            .zip(reading.counts.iter().zip(&last.counts))
+            .map(|(bucket, (now, before))| (bucket, now.wrapping_sub(*before)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let delta = (!counts.is_empty()).then(|| HistogramDelta {
+            key,
+            scheme: BucketScheme::Kernel,
+            counts,
+            sum_ns: Some(reading.sum_ns.wrapping_sub(last.sum_ns)),
+            extremes_ns: (reading.max_ns > 0).then_some((!reading.min_ns_inverted, reading.max_ns)),
+            excluded_zero: 0,
+        });
+        *last = reading;
+        delta
+    }
+}
+
+/// A slow wait as it lies in the ring; `None` if it is not one.
+pub fn slow_wait(bytes: &[u8]) -> Option<tracer_ebpf::SlowWait> {
+    if bytes.len() != size_of::<tracer_ebpf::SlowWait>() {
+        return None;
+    }
+    // SAFETY: of the right length, and every bit pattern of that struct of integers is valid.
+    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
