@@ -1,4 +1,6 @@
-//! Where observations come from: each source yields [`crate::stream::Observation`]s and nothing else.
+//! Where observations come from: one folder per way to get them. What passes on is always
+//! [`Observation`](crate::stream::Observation), whatever the source.
 
 pub mod kernel;
 pub mod passive;
+pub mod probes;

@@ -140,8 +140,7 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result
         gp_in: 0,
         ..Site::default()
     };
-    // SAFETY: only the address is taken.
-    let address = unsafe { &raw const gmpscope_calibration_site } as u64;
+    let address = (&raw const gmpscope_calibration_site) as u64;
     let file_offset = file_offset_of(address)?;
     let points = [Point { file_offset, address, site }];
     let probes =

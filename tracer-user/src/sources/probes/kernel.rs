@@ -77,7 +77,7 @@ fn log_level() -> u8 {
 /// Passes the kernel side's log lines on, until the runtime ends.
 fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let logger = EbpfLogger::init(ebpf)?;
-    let mut logger = tokio::io::unix::AsyncFd::with_interest(logger, tokio::io::Interest::READABLE)?;
+    let mut logger = tokio::io::unix::AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE)?;
     tokio::task::spawn(async move {
         while let Ok(mut guard) = logger.readable_mut().await {
             guard.get_inner_mut().flush();
