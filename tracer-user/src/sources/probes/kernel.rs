@@ -7,6 +7,9 @@ use tracer_ebpf::{DEFAULT_STAMPS, MAX_TARGETS, Origin};
 use super::{maps, multi};
 use crate::error::{Error, Failure, Result};
 
+/// How often the kernel side's log is read.
+const LOG_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// The eBPF object that build.rs compiled, for this architecture.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GMPSCOPE_EBPF_OBJECT"));
 
@@ -74,14 +77,15 @@ fn log_level() -> u8 {
     if log::log_enabled!(target: "gmpscope_ebpf", log::Level::Debug) { log::Level::Debug as u8 } else { 0 }
 }
 
-/// Passes the kernel side's log lines on, until the runtime ends.
-fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let logger = EbpfLogger::init(ebpf)?;
-    let mut logger = tokio::io::unix::AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE)?;
+/// Passes the kernel side's log lines on, until the runtime ends. By the clock, since a wake-up for each
+/// would cost the target more than the line.
+fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), aya_log::Error> {
+    let mut logger = EbpfLogger::init(ebpf)?;
     tokio::task::spawn(async move {
-        while let Ok(mut guard) = logger.readable_mut().await {
-            guard.get_inner_mut().flush();
-            guard.clear_ready();
+        let mut every = tokio::time::interval(LOG_PERIOD);
+        loop {
+            every.tick().await;
+            logger.flush();
         }
     });
     Ok(())

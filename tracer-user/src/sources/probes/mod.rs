@@ -182,6 +182,8 @@ fn for_kernel(site: &Site) -> tracer_ebpf::Site {
         origin: site.origin.unwrap_or(Origin::Unblocked) as u8,
         gp_in: site.gp_in,
         zf_when_swapped: site.zf_when_swapped,
+        old_in: site.statuses_in.0,
+        new_in: site.statuses_in.1,
         slot: site.slot,
         reserved2: 0,
     }
