@@ -3,12 +3,43 @@
 
 use aya_ebpf::programs::ProbeContext;
 
-/// Reads one field of the saved registers. Volatile, so that the compiler cannot merge two reads into one
-/// at a computed offset, which the verifier refuses in a context.
-macro_rules! field {
-    ($ctx:expr, $($field:tt)+) => {
+/// Reads the saved register at a constant offset.
+///
+/// As inline assembly: the compiler merges the arms of a `match` into one read at a computed offset, even
+/// volatile ones, and the verifier refuses that in a context.
+macro_rules! load {
+    ($ctx:expr, $offset:expr) => {{
+        let value: u64;
         // SAFETY: the context of a uprobe program is the saved registers; the verifier checks the offset.
-        unsafe { core::ptr::read_volatile(&raw const (*$ctx.regs).$($field)+) }
+        unsafe {
+            core::arch::asm!(
+                "{value} = *(u64 *)({ctx} + {offset})",
+                value = out(reg) value,
+                ctx = in(reg) $ctx.regs,
+                offset = const $offset,
+                options(pure, readonly, nostack, preserves_flags),
+            )
+        };
+        value
+    }};
+}
+
+/// The register of this name in `pt_regs`.
+#[cfg(bpf_target_arch = "x86_64")]
+macro_rules! field {
+    ($ctx:expr, $field:ident) => {
+        load!($ctx, core::mem::offset_of!(aya_ebpf::bindings::pt_regs, $field))
+    };
+}
+
+/// The register of this name, or the general register of this number, in `user_pt_regs`.
+#[cfg(bpf_target_arch = "aarch64")]
+macro_rules! field {
+    ($ctx:expr, regs[$n:literal]) => {
+        load!($ctx, core::mem::offset_of!(aya_ebpf::bindings::pt_regs, regs) + 8 * $n)
+    };
+    ($ctx:expr, $field:ident) => {
+        load!($ctx, core::mem::offset_of!(aya_ebpf::bindings::pt_regs, $field))
     };
 }
 
