@@ -164,7 +164,7 @@ mod tests {
                     .take_while(char::is_ascii_alphabetic)
                     .collect();
                 let known = [
-                    "TH", "SH", "TP", "RS", "RE", "PP", "nf", "fi", "ie", "el", "br", "sp", "ad",
+                    "TH", "SH", "TP", "RS", "RE", "PP", "IP", "nf", "fi", "ie", "el", "br", "sp", "ad",
                 ];
                 assert!(known.contains(&request.as_str()), "{name:?}: {line}");
             }
