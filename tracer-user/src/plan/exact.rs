@@ -5,7 +5,7 @@ use super::{Attempt, Origin, Site, SiteKind, swap};
 use crate::target::code::flow::{Analysis, Value};
 use crate::target::code::{self, Insn};
 use crate::target::layout::Layout;
-use crate::target::{Code, Function};
+use crate::target::{Arch, Code, Function};
 use std::collections::HashSet;
 
 /// The function through which every goroutine changes its status. Source: proc.go.
@@ -36,7 +36,7 @@ pub fn exact(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Ve
         let calls = casgstatus
             .iter()
             .any(|c| code::may_reach(code.arch(), bytes, function.start, c.start));
-        let swaps = status.is_none_or(|at| code::may_swap(code.arch(), bytes, at));
+        let swaps = status.is_some_and(|at| code::may_swap(code.arch(), bytes, at));
         let inlined = inlined(code, function);
         let itself = casgstatus.contains(function);
         if itself || !(calls || swaps || inlined > 0) {
@@ -89,6 +89,10 @@ fn calls(
             .target()
             .is_some_and(|t| casgstatus.iter().any(|c| c.start == t))
         {
+            continue;
+        }
+        // Constants behind the code of an arm64 function may look like instructions.
+        if code.arch() == Arch::Arm64 && !analysis.is_reached(index) {
             continue;
         }
         let registers = analysis.before(index);

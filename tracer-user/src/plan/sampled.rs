@@ -207,16 +207,16 @@ fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> 
             return None;
         }
         let get = |r: u8| held.get(usize::from(r)).copied().unwrap_or(After::Nothing);
-        let memory = |mem: Option<Mem>| -> After {
+        let memory = |further: i64| -> After {
             let Some(Mem {
                 base: Some(base),
                 disp,
                 indexed: false,
-            }) = mem
+            }) = insn.mem
             else {
                 return After::Nothing;
             };
-            let Ok(disp) = u32::try_from(disp) else {
+            let Ok(disp) = u32::try_from(disp.wrapping_add(further)) else {
                 return After::Nothing;
             };
             if base == code::stack_pointer(arch) {
@@ -241,18 +241,26 @@ fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> 
             }
             _ => After::Nothing,
         };
-        let mem = memory(insn.mem);
+        let mem = memory(0);
         let stored = match insn.op {
-            Op::Store { src } => get(src),
-            Op::AddToMem { src } => plus(get(src), mem),
-            _ => After::Nothing,
+            Op::Store { src } => [(get(src), mem), (After::Nothing, mem)],
+            Op::StorePair { first, second } => [(get(first), mem), (get(second), memory(8))],
+            Op::AddToMem { src } => [(plus(get(src), mem), mem), (After::Nothing, mem)],
+            _ => [(After::Nothing, mem); 2],
         };
-        if let (After::Total(slot, stamp, total), After::Field(other, at)) = (stored, mem) {
-            let right = slot == other && at == total && total == stamp.checked_add(8)?;
-            return right.then_some((stamp, slot));
+        for (value, at) in stored {
+            if let (After::Total(slot, stamp, total), After::Field(other, at)) = (value, at) {
+                let right = slot == other && at == total && total == stamp.checked_add(8)?;
+                return right.then_some((stamp, slot));
+            }
         }
+        let mut second = None;
         let result = match insn.op {
             Op::Load { dst } if insn.bytes == 8 => Some((dst, mem)),
+            Op::LoadPair { first, second: dst } if insn.bytes == 16 => {
+                second = Some((dst, memory(8)));
+                Some((first, mem))
+            }
             Op::Move { dst, src } if insn.bytes == 8 => Some((dst, get(src))),
             Op::SubMem { dst } => Some((dst, minus(get(dst), mem))),
             Op::AddMem { dst } => Some((dst, plus(get(dst), mem))),
@@ -271,10 +279,10 @@ fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> 
                 *value = After::Nothing;
             }
         }
-        if let Some((dst, value)) = result
-            && let Some(held) = held.get_mut(usize::from(dst))
-        {
-            *held = value;
+        for (dst, value) in result.into_iter().chain(second) {
+            if let Some(held) = held.get_mut(usize::from(dst)) {
+                *held = value;
+            }
         }
     }
     None

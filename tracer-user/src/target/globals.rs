@@ -89,22 +89,18 @@ fn accesses(code: &dyn Code, function: &str) -> Vec<Access> {
                 continue;
             };
             let loads = matches!(insn.op, Op::Load { .. });
-            match insn.bytes {
-                // A pair of registers, or a vector register: two words.
-                16 => {
-                    for address in [address, address.wrapping_add(8)] {
-                        accesses.push(Access {
-                            address,
-                            bytes: 8,
-                            loads,
-                        });
-                    }
-                }
-                bytes => accesses.push(Access {
+            // What is longer is a pair of registers or a vector register.
+            let bytes = match insn.op {
+                Op::LoadPair { .. } | Op::StorePair { .. } => insn.bytes / 2,
+                _ => insn.bytes.min(8),
+            };
+            for n in 0..insn.bytes.checked_div(bytes).unwrap_or(0) {
+                let address = address.wrapping_add(u64::from(n * bytes));
+                accesses.push(Access {
                     address,
                     bytes,
                     loads,
-                }),
+                });
             }
         }
     });

@@ -119,6 +119,15 @@ impl<'i> Analysis<'i> {
         previous.filter(|b| b.is_reached()).map(|b| b.end - 1).collect()
     }
 
+    /// False if control can never come to `index`, as far as one can see: padding, or constants behind the
+    /// code of the function.
+    pub fn is_reached(&self, index: usize) -> bool {
+        self.block_of
+            .get(index)
+            .and_then(|&b| self.blocks.get(b))
+            .is_some_and(Block::is_reached)
+    }
+
     /// True if control that comes to `later` has just gone through every instruction from `earlier` on.
     pub fn in_one_block(&self, earlier: usize, later: usize) -> bool {
         let block = self.block_of.get(earlier);

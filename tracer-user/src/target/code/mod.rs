@@ -6,6 +6,7 @@
 //! [`tracer_ebpf::gp_in`] says.
 
 pub mod amd64;
+pub mod arm64;
 pub mod flow;
 
 use super::{Arch, Code, Function};
@@ -86,12 +87,16 @@ pub enum Op {
     Sub { dst: u8, a: u8, b: u8 },
     /// `dst` = memory (zero- or sign-extended).
     Load { dst: u8 },
+    /// `first` and `second` = two values in a row in memory.
+    LoadPair { first: u8, second: u8 },
     /// `dst` += memory.
     AddMem { dst: u8 },
     /// `dst` -= memory.
     SubMem { dst: u8 },
     /// Memory = `src`.
     Store { src: u8 },
+    /// Two values in a row in memory = `first`, `second` (either may be 31: zero).
+    StorePair { first: u8, second: u8 },
     /// Memory = `value`.
     StoreConst { value: u64 },
     /// Memory += `src`.
@@ -161,7 +166,7 @@ pub fn decode(code: &dyn Code, function: &Function) -> Result<Vec<Insn>, String>
         .ok_or_else(|| format!("the code of {} is not in the file", function.name))?;
     match code.arch() {
         Arch::Amd64 => amd64::decode(bytes, function.start),
-        Arch::Arm64 => Err("arm64 is not decoded yet".into()),
+        Arch::Arm64 => arm64::decode(bytes, function.start),
     }
     .map_err(|e| format!("{}: {e}", function.name))
 }
@@ -170,7 +175,7 @@ pub fn decode(code: &dyn Code, function: &Function) -> Result<Vec<Insn>, String>
 pub fn disassemble(arch: Arch, bytes: &[u8], address: u64) -> String {
     match arch {
         Arch::Amd64 => amd64::disassemble(bytes, address),
-        Arch::Arm64 => String::new(),
+        Arch::Arm64 => arm64::disassemble(bytes),
     }
 }
 
@@ -188,6 +193,6 @@ pub fn may_swap(arch: Arch, bytes: &[u8], offset: u32) -> bool {
 pub fn may_reach(arch: Arch, bytes: &[u8], start: u64, target: u64) -> bool {
     match arch {
         Arch::Amd64 => amd64::may_reach(bytes, start, target),
-        Arch::Arm64 => false,
+        Arch::Arm64 => arm64::may_reach(bytes, start, target),
     }
 }
