@@ -90,3 +90,6 @@ pub fn find(evidence: &Evidence) -> Vec<Finding> {
     };
     RULES.iter().filter_map(found).collect()
 }
+
+#[cfg(test)]
+mod tests;

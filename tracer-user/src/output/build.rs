@@ -9,7 +9,9 @@ use crate::latency::{self, Histogram, Latency};
 use crate::model::{Model, Symbolizer};
 use crate::stream::{BucketScheme, HistogramKey};
 
-use super::capture::{Bucket, Capture, CaptureInfo, Goroutines, Hist, SCHEMA, Sampling, Slow, TargetInfo};
+use super::capture::{
+    Bucket, Capture, CaptureInfo, Goroutines, Hist, SCHEMA, Sampling, Slow, SlowSummary, TargetInfo,
+};
 
 /// Name of the creation site under which the kernel counts what its table has no room for.
 const OTHER: &str = "other";
@@ -131,6 +133,7 @@ pub fn build(parts: Parts) -> Capture {
         runnable_to_running: hist(&total),
         by_origin: named.by_origin(latency),
         by_creation_site: named.by_creation_site(latency),
+        slow_summary: slow_summary(latency.slow()),
         slow: latency
             .slow()
             .longest()
@@ -250,6 +253,16 @@ impl Named<'_> {
     }
 }
 
+fn slow_summary(slow: &latency::SlowWaits) -> Option<SlowSummary> {
+    Some(SlowSummary {
+        count: slow.count(),
+        p50_ns: slow.quantile_ns(500)?,
+        p90_ns: slow.quantile_ns(900)?,
+        p99_ns: slow.quantile_ns(990)?,
+        max_ns: slow.longest().first()?.wait.latency_ns,
+    })
+}
+
 fn goroutines(model: &Model) -> Option<Goroutines> {
     let live = model.live()?;
     let last = model.last()?;
@@ -284,3 +297,6 @@ fn scheduler(model: &Model) -> Option<Value> {
     }
     (!fields.is_empty()).then_some(value)
 }
+
+#[cfg(test)]
+mod tests;

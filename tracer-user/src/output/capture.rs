@@ -32,6 +32,9 @@ pub struct Capture {
     /// Waits of at least `--slower`, the longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<Slow>,
+    /// All waits of at least `--slower`, those that `slow` has no room for included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_summary: Option<SlowSummary>,
     /// Gauges of the runtime at the capture's end, from its memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goroutines: Option<Goroutines>,
@@ -174,6 +177,21 @@ pub struct Bucket {
     pub le_ns: u64,
     /// How many values.
     pub count: u64,
+}
+
+/// How many slow waits there were, and how long; to three significant digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowSummary {
+    /// How many.
+    pub count: u64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
 }
 
 /// A slow wait.

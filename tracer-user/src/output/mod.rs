@@ -16,3 +16,6 @@ pub mod sink;
 pub mod table;
 pub mod text;
 pub mod units;
+
+#[cfg(test)]
+mod fixtures;

@@ -26,7 +26,9 @@ pub fn table(title: &str, hists: &BTreeMap<String, Hist>, most: usize) -> String
     );
     for (name, hist) in sorted.iter().take(most) {
         let name = tail(&escape(name), NAME);
-        let quantile = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), duration);
+        // The upper bound of the last bucket may lie above the largest wait, where that is known.
+        let most = hist.max_ns.unwrap_or(u64::MAX);
+        let quantile = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), |ns| duration(ns.min(most)));
         let _ = writeln!(
             text,
             "{name:<NAME$} {:>10} {:>6} {:>7} {:>7} {:>7} {:>7}",

@@ -14,7 +14,7 @@ use super::units::{duration, seconds};
 /// Most histograms that are shown one by one; more are a table.
 const MOST_HISTOGRAMS: usize = 6;
 /// Lines of the table that is shown unasked.
-const SHORT_TABLE: usize = 5;
+const SHORT_TABLE: usize = 6;
 /// Lines of the table that was asked for.
 const LONG_TABLE: usize = 40;
 /// Slow waits that are shown.
@@ -145,7 +145,7 @@ fn breakdown(total: &Hist, title: &str, hists: &BTreeMap<String, Hist>, style: S
         let most = if style.by.is_some() {
             LONG_TABLE
         } else {
-            SHORT_TABLE.max(6)
+            SHORT_TABLE
         };
         let _ = write!(text, "\n{}", table(title, hists, most));
     }
@@ -170,56 +170,62 @@ fn quantiles(hist: &Hist) -> String {
 
 /// The longest waits, where they were asked for.
 fn slow(capture: &Capture) -> String {
-    if capture.slow.is_empty() {
+    let Some(summary) = &capture.slow_summary else {
         return String::new();
-    }
-    let mut text = "\nlongest waits\n".to_owned();
+    };
+    let mut text = format!(
+        "\n{} slow waits: p50 {}  p99 {}  max {}; the longest:\n{}",
+        summary.count,
+        duration(summary.p50_ns),
+        duration(summary.p99_ns),
+        duration(summary.max_ns),
+        slow_header(),
+    );
     for slow in capture.slow.iter().take(SLOW_LINES) {
-        let _ = writeln!(text, "{}", slow_line(slow));
+        text.push_str(&slow_line(slow));
     }
     if capture.slow.len() > SLOW_LINES {
-        let _ = writeln!(
-            text,
-            "  (and {} more in the JSON)",
-            capture.slow.len() - SLOW_LINES
-        );
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "(the JSON has the longest {})", capture.slow.len());
     }
     text
 }
 
-/// One slow wait in a line, as it is also printed the moment it happens.
+/// The line above [`slow_line`]s.
+pub fn slow_header() -> String {
+    format!(
+        "{:>11} {:>7} {:>10} {:<9} {:>3} {:>7} {}\n",
+        "at", "waited", "goroutine", "origin", "P", "thread", "made in"
+    )
+}
+
+/// One slow wait in a line, as it is also printed the moment it happens. What the mode does not know is `-`.
 pub fn slow_line(slow: &Slow) -> String {
-    let mut line = format!(
-        "  at {:>9.3}s waited {:>7}",
+    fn shown(value: Option<impl ToString>) -> String {
+        value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+    }
+    let line = format!(
+        "{:>10.3}s {:>7} {:>10} {:<9} {:>3} {:>7} ",
         slow.at_ns as f64 / 1e9,
-        duration(slow.latency_ns)
+        duration(slow.latency_ns),
+        shown(slow.goid),
+        shown(slow.origin.as_deref().map(escape)),
+        shown(slow.p),
+        shown(slow.tid),
     );
-    if let Some(goid) = slow.goid {
-        let _ = write!(line, "  goroutine {goid}");
-    }
-    if let Some(origin) = &slow.origin {
-        let _ = write!(line, " {}", escape(origin));
-    }
-    if let Some(p) = slow.p {
-        let _ = write!(line, " P{p}");
-    }
-    if let Some(tid) = slow.tid {
-        let _ = write!(line, " thread {tid}");
-    }
-    if let Some(site) = &slow.creation_site {
-        let room = WIDTH.saturating_sub(line.chars().count() + 2);
-        if room >= 8 {
-            let _ = write!(line, "  {}", tail(&escape(site), room));
-        }
-    }
-    line
+    let room = WIDTH.saturating_sub(line.chars().count()).max(8);
+    let site = slow
+        .creation_site
+        .as_deref()
+        .map_or_else(|| "-".to_owned(), |site| tail(&escape(site), room));
+    format!("{line}{site}\n")
 }
 
 /// What a reader must know about the figures: sampling, cost, losses, gauges.
 fn facts(capture: &Capture) -> String {
     let how = &capture.capture;
     let mut text = "\n".to_owned();
-    if how.sampling.is_some() {
+    if how.sampling.is_some() && how.events > 0 {
         text.push_str(&wrap(
             "sampling: the Go runtime chose which waits it measured, about one in eight of each goroutine and \
              not uniformly: a count is not to be multiplied by 8.",
@@ -248,8 +254,16 @@ fn facts(capture: &Capture) -> String {
             .collect();
         text.push_str(&wrap(&format!("not counted: {}", causes.join(", ")), 0));
     }
-    if !how.complete {
-        text.push_str(&wrap("incomplete: see above what is missing.", 0));
+    if how.lost_events > 0 {
+        text.push_str(&wrap(
+            &format!(
+                "incomplete: {} waits are missing from these figures.",
+                how.lost_events
+            ),
+            0,
+        ));
+    } else if !how.complete {
+        text.push_str(&wrap("incomplete: the process ended before the window did.", 0));
     }
     if how.concurrent_captures > 0 {
         text.push_str(&wrap(
@@ -277,6 +291,9 @@ fn cost(capture: &Capture) -> String {
     let how = &capture.capture;
     if how.mode == "passive" && how.probe_hits == 0 {
         return wrap("cost: no probe; the process was not stopped once.", 0);
+    }
+    if how.probe_hits == 0 {
+        return wrap("cost: no probe was hit.", 0);
     }
     let mut line = format!("cost: {} probe hits", how.probe_hits);
     if let Some([low, high]) = how.probe_cost_ns {
@@ -316,3 +333,6 @@ fn findings(findings: &[Finding], style: Style) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use super::*;
+use crate::stream::{BucketScheme, HistogramDelta, HistogramKey, Kind, Observation, Origin, Snapshot};
+
+struct Named;
+
+impl Symbolizer for Named {
+    fn function_at(&self, gopc: u64) -> Option<String> {
+        (gopc == 0x1000).then(|| "main.fan".to_owned())
+    }
+}
+
+fn observation(key: HistogramKey, waits: &[(u64, u64)]) -> Observation {
+    let scheme = BucketScheme::Kernel;
+    let counts = waits
+        .iter()
+        .map(|(ns, count)| (scheme.index_of(*ns), *count))
+        .collect();
+    let sum_ns = Some(waits.iter().map(|(ns, count)| ns * count).sum());
+    let delta = HistogramDelta {
+        key,
+        scheme,
+        counts,
+        sum_ns,
+        extremes_ns: None,
+        excluded_zero: 0,
+    };
+    Observation {
+        at_ns: 0,
+        kind: Kind::HistogramDelta(delta),
+    }
+}
+
+fn found(observations: &[Observation], gomaxprocs: Option<u32>, limit: Option<f64>) -> Vec<Finding> {
+    let (mut latency, mut model) = (Latency::new(BucketScheme::Kernel), Model::default());
+    for observation in observations {
+        latency.observe(observation);
+        model.observe(observation);
+    }
+    let evidence = Evidence {
+        latency: &latency,
+        model: &model,
+        symbolizer: &Named,
+        cgroup_cpu_limit: limit,
+        gomaxprocs,
+    };
+    find(&evidence)
+}
+
+fn ids(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().map(|finding| finding.id.as_str()).collect()
+}
+
+#[test]
+fn a_healthy_program_has_no_findings() {
+    let waits = [(300, 10_000), (50_000, 100)];
+    let observations: Vec<_> = Origin::ALL
+        .iter()
+        .map(|origin| observation(HistogramKey::Origin(*origin), &waits))
+        .collect();
+    assert_eq!(found(&observations, Some(4), Some(4.0)), []);
+    assert_eq!(found(&[], None, None), []);
+}
+
+#[test]
+fn new_goroutines_that_wait_are_pointed_out_with_count_and_share() {
+    let created = HistogramKey::Origin(Origin::Created);
+    let findings = found(&[observation(created, &[(300, 950), (200_000, 50)])], None, None);
+    assert_eq!(ids(&findings), ["created-waits"]);
+    assert_eq!(findings[0].severity, "warning");
+    assert_eq!(findings[0].evidence, "50 of 1000 waits created->running (5.0 %)");
+    let findings = found(
+        &[observation(created, &[(300, 99_999), (200_000, 1)])],
+        None,
+        None,
+    );
+    assert_eq!(findings[0].severity, "info");
+    assert_eq!(
+        findings[0].evidence,
+        "1 of 100000 waits created->running (under 0.01 %)"
+    );
+    // Of other origins a long wait is not a first run.
+    let unblocked = HistogramKey::Origin(Origin::Unblocked);
+    assert_eq!(found(&[observation(unblocked, &[(200_000, 50)])], None, None), []);
+}
+
+#[test]
+fn sampled_waits_are_told_apart_by_creation_site() {
+    let observations = [
+        observation(HistogramKey::CreationSite(0x1000), &[(300, 90), (200_000, 10)]),
+        observation(HistogramKey::CreationSite(0x2000), &[(300, 99), (200_000, 1)]),
+        observation(HistogramKey::CreationSite(0x3000), &[(300, 100)]),
+    ];
+    let findings = found(&observations, None, None);
+    assert_eq!(ids(&findings), ["long-waits-by-creation-site"]);
+    assert_eq!(
+        findings[0].evidence,
+        "11 of 300 sampled waits (3.7 %); most by goroutines made in main.fan 10 of 100 (10.0 %), \
+         0x2000 1 of 100 (1.0 %)"
+    );
+}
+
+#[test]
+fn preemption_dominates_where_it_makes_most_of_the_waiting() {
+    let observations = [
+        observation(HistogramKey::Origin(Origin::Preempted), &[(16_000_000, 40)]),
+        observation(HistogramKey::Origin(Origin::Unblocked), &[(300, 100_000)]),
+    ];
+    assert_eq!(ids(&found(&observations, None, None)), ["preemption-dominates"]);
+    let few = [observation(
+        HistogramKey::Origin(Origin::Preempted),
+        &[(500_000, 1)],
+    )];
+    assert_eq!(found(&few, None, None), []);
+}
+
+#[test]
+fn more_ps_than_the_cgroup_may_use_are_pointed_out() {
+    assert_eq!(
+        ids(&found(&[], Some(8), Some(1.5))),
+        ["gomaxprocs-above-cgroup-limit"]
+    );
+    assert_eq!(found(&[], Some(2), Some(1.5)), []);
+    assert_eq!(found(&[], Some(1), Some(0.25)), []);
+    assert_eq!(found(&[], Some(8), None), []);
+}
+
+#[test]
+fn a_world_that_stands_still_is_pointed_out() {
+    let snapshot = |at_ns, pauses, time| {
+        let snapshot = Snapshot {
+            stw_pauses: Some((pauses, 0)),
+            stw_total_ns: Some((time, 0)),
+            ..Snapshot::default()
+        };
+        Observation {
+            at_ns,
+            kind: Kind::Snapshot(snapshot),
+        }
+    };
+    let second = 1_000_000_000;
+    let findings = found(
+        &[
+            snapshot(0, 10, second),
+            snapshot(second, 30, second + second / 20),
+        ],
+        None,
+        None,
+    );
+    assert_eq!(ids(&findings), ["stop-the-world"]);
+    assert!(
+        findings[0]
+            .evidence
+            .starts_with("20 pauses of the GC took about 50.0 ms"),
+        "{:?}",
+        findings[0]
+    );
+    assert_eq!(
+        found(
+            &[snapshot(0, 10, second), snapshot(second, 11, second + 1000)],
+            None,
+            None
+        ),
+        []
+    );
+    assert_eq!(found(&[snapshot(second, 10, second)], None, None), []);
+}

@@ -1,0 +1,145 @@
+use super::super::{fixtures, json};
+use super::*;
+use crate::stream::Origin;
+use proptest::prelude::*;
+
+fn round_trip(capture: &Capture) -> Value {
+    let line = json::line(capture).unwrap();
+    assert_eq!(line.lines().count(), 1);
+    assert_eq!(&serde_json::from_str::<Capture>(&line).unwrap(), capture);
+    serde_json::from_str(&line).unwrap()
+}
+
+#[test]
+fn every_capture_survives_json() {
+    for capture in [
+        fixtures::exact(),
+        fixtures::sampled(),
+        fixtures::passive(),
+        fixtures::idle(),
+    ] {
+        let value = round_trip(&capture);
+        assert_eq!(value["schema"], "gmpscope.capture/1");
+    }
+}
+
+#[test]
+fn exact_tells_origins_apart_and_what_was_lost() {
+    let value = round_trip(&fixtures::exact());
+    let origins: Vec<_> = value["by_origin"].as_object().unwrap().keys().collect();
+    assert_eq!(origins, ["created", "preempted", "unblocked"]);
+    assert_eq!(value["runnable_to_running"]["count"], 31_042);
+    assert_eq!(value["capture"]["events"], 31_042);
+    assert_eq!(value["runnable_to_running"]["min_ns"], 250);
+    assert_eq!(value["runnable_to_running"]["max_ns"], 21_000_000);
+    assert_eq!(value["runnable_to_running"]["resolution"], 0.0625);
+    assert_eq!(value["capture"]["complete"], false);
+    assert_eq!(value["capture"]["lost_events"], 3);
+    assert_eq!(value["capture"]["lost_by_cause"]["began_before_capture"], 7);
+    // 62,094 hits of 1,210 ns in 8 s.
+    assert_eq!(value["capture"]["overhead_ratio"], 1.009392);
+    assert!(value["capture"].get("sampling").is_none());
+    assert_eq!(value["slow"].as_array().unwrap().len(), 25);
+    assert_eq!(value["slow"][0]["latency_ns"], 20_800_000);
+    let buckets = value["runnable_to_running"]["buckets"].as_array().unwrap();
+    let sum: u64 = buckets
+        .iter()
+        .map(|bucket| bucket["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(sum, 31_042);
+}
+
+#[test]
+fn goroutines_made_in_one_function_are_one_creation_site() {
+    let capture = fixtures::sampled();
+    assert_eq!(capture.by_creation_site["main.serve"].count, 5_551);
+    assert_eq!(capture.by_creation_site["0x500000"].count, 3);
+    assert_eq!(capture.by_creation_site["other"].count, 2);
+    assert!(capture.by_origin.is_empty());
+    let sampling = capture.capture.sampling.unwrap();
+    assert_eq!(
+        (sampling.by.as_str(), sampling.nominal, sampling.uniform),
+        ("runtime", 8, false)
+    );
+    assert!(capture.capture.complete, "a window that its owner ended is whole");
+}
+
+#[test]
+fn passive_leaves_out_what_it_does_not_know() {
+    let value = round_trip(&fixtures::passive());
+    let hist = value["runnable_to_running"].as_object().unwrap();
+    for absent in ["sum_ns", "min_ns", "max_ns"] {
+        assert!(!hist.contains_key(absent), "{absent}");
+    }
+    assert_eq!(hist["excluded_zero"], 2_491);
+    assert_eq!(hist["resolution"], 0.25);
+    assert_eq!(
+        hist["buckets"].as_array().unwrap().last().unwrap()["le_ns"],
+        i64::MAX
+    );
+    assert_eq!(value["capture"]["ended_by"], "target_exit");
+    assert_eq!(value["capture"]["complete"], false);
+    assert_eq!(value["capture"]["overhead_ratio"], 1.0);
+    assert_eq!(value["goroutines"]["live"], 120);
+    assert_eq!(value["scheduler"]["ps_by_state"]["running"], 2);
+    assert_eq!(value["scheduler"]["stw_total_ns"]["gc"], 410_000_000);
+    assert_eq!(value["target"]["gomaxprocs"], 2, "from the snapshot");
+}
+
+#[test]
+fn an_idle_target_has_an_empty_histogram_and_no_percentiles() {
+    let value = round_trip(&fixtures::idle());
+    assert_eq!(value["runnable_to_running"]["count"], 0);
+    assert!(value["runnable_to_running"].get("p50_ns").is_none());
+    assert!(value.get("goroutines").is_none() && value.get("by_creation_site").is_none());
+}
+
+#[test]
+fn no_control_character_of_the_target_reaches_the_output() {
+    let line = json::line(&fixtures::sampled()).unwrap();
+    assert!(
+        line.trim_end()
+            .chars()
+            .all(|c| !super::super::escape::is_dangerous(c))
+    );
+    assert!(line.contains("\\u001b[2J") && line.contains("\\u202e"), "{line}");
+}
+
+#[test]
+fn the_overhead_is_unknown_without_its_parts() {
+    assert_eq!(overhead_ratio(0, None, None), Some(1.0));
+    assert_eq!(overhead_ratio(5, None, Some(1)), None);
+    assert_eq!(overhead_ratio(5, Some(1_000), Some(0)), None);
+    assert_eq!(
+        overhead_ratio(1_000, Some(1_000), Some(1_000_000_000)),
+        Some(1.001)
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_capture_survives_json_and_its_percentiles_are_bounds_of_its_buckets(
+        waits in prop::collection::vec((0u64..1 << 46, 1u64..1_000), 1..60),
+        go in any::<bool>(),
+    ) {
+        let scheme = if go { BucketScheme::Go121 } else { BucketScheme::Kernel };
+        let mut observed = fixtures::Observed::new(scheme);
+        for (n, wait) in waits.iter().enumerate() {
+            let key = HistogramKey::Origin(Origin::ALL[n % 6]);
+            observed.waits(if go { HistogramKey::All } else { key }, &[*wait]);
+        }
+        let capture = observed.capture(if go { "passive" } else { "exact" }, |_| {});
+        round_trip(&capture);
+        let hist = &capture.runnable_to_running;
+        prop_assert_eq!(hist.count, waits.iter().map(|wait| wait.1).sum::<u64>());
+        prop_assert_eq!(hist.count, hist.buckets.iter().map(|bucket| bucket.count).sum::<u64>());
+        prop_assert!(hist.buckets.is_sorted_by(|a, b| a.le_ns < b.le_ns));
+        let percentiles = [hist.p50_ns, hist.p90_ns, hist.p99_ns, hist.p999_ns];
+        prop_assert!(percentiles.is_sorted());
+        for ns in percentiles {
+            prop_assert!(hist.buckets.iter().any(|bucket| Some(bucket.le_ns) == ns));
+        }
+        let by_origin: u64 = capture.by_origin.values().map(|hist| hist.count).sum();
+        prop_assert_eq!(by_origin, if go { 0 } else { hist.count });
+    }
+}

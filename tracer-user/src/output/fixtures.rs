@@ -1,0 +1,265 @@
+//! Captures for the tests of this room, made from observations by the code under test.
+
+use crate::latency::Latency;
+use crate::model::{Model, Symbolizer};
+use crate::stream::{
+    BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
+    Snapshot,
+};
+
+use super::build::{EndedBy, Parts, build};
+use super::capture::{Capture, TargetInfo};
+
+/// Begin of every capture, CLOCK_MONOTONIC.
+pub const BEGIN_NS: u64 = 1_000_000_000_000;
+/// Its end.
+pub const END_NS: u64 = BEGIN_NS + 10_000_000_000;
+
+/// Names as Go's linker makes them, a hostile one among them.
+pub struct Names;
+
+impl Symbolizer for Names {
+    fn function_at(&self, gopc: u64) -> Option<String> {
+        let name = match gopc {
+            0x40_1000 | 0x40_1010 => "main.serve",
+            0x40_2000 => "net/http.(*Server).Serve",
+            0x40_3000 => "example.com/very/long/path/to/a/package/v2.(*Dispatcher[...]).startWorkers.func1",
+            0x40_4000 => "main.\u{1b}[2J\u{1b}]0;owned\u{7}evil\u{202e}",
+            _ => return None,
+        };
+        Some(name.to_owned())
+    }
+}
+
+/// A target.
+pub fn target() -> TargetInfo {
+    TargetInfo {
+        pid: 4242,
+        exe: "/srv/app/bin/server".to_owned(),
+        go_version: "1.27.3".to_owned(),
+        arch: "amd64".to_owned(),
+        build_mode: "exe".to_owned(),
+        stripped: true,
+        cgo: Some(false),
+        pgo: None,
+        gomaxprocs: None,
+        cgroup_cpu_limit: None,
+    }
+}
+
+/// Everything that was observed, and what becomes of it.
+pub struct Observed {
+    /// Latencies.
+    pub latency: Latency,
+    /// Gauges.
+    pub model: Model,
+}
+
+impl Observed {
+    /// Nothing yet.
+    pub fn new(scheme: BucketScheme) -> Self {
+        Self {
+            latency: Latency::new(scheme),
+            model: Model::default(),
+        }
+    }
+
+    /// One thing more.
+    pub fn see(&mut self, at_ns: u64, kind: Kind) {
+        let observation = Observation { at_ns, kind };
+        self.latency.observe(&observation);
+        self.model.observe(&observation);
+    }
+
+    /// So many waits of each length.
+    pub fn waits(&mut self, key: HistogramKey, waits: &[(u64, u64)]) {
+        let scheme = self.latency.scheme();
+        let mut counts: std::collections::BTreeMap<u16, u64> = Default::default();
+        for (ns, count) in waits {
+            *counts.entry(scheme.index_of(*ns)).or_default() += count;
+        }
+        let known = scheme == BucketScheme::Kernel;
+        let (min, max) = (waits.iter().map(|w| w.0).min(), waits.iter().map(|w| w.0).max());
+        let delta = HistogramDelta {
+            key,
+            scheme,
+            counts: counts.into_iter().collect(),
+            sum_ns: known.then(|| waits.iter().map(|(ns, count)| ns * count).sum()),
+            extremes_ns: min.zip(max).filter(|_| known),
+            excluded_zero: 0,
+        };
+        self.see(END_NS, Kind::HistogramDelta(delta));
+    }
+
+    /// The capture.
+    pub fn capture(&self, mode: &str, change: impl FnOnce(&mut Parts)) -> Capture {
+        let mut parts = Parts {
+            target: target(),
+            mode,
+            mode_reason: None,
+            started_at: jiff::Timestamp::from_second(1_780_000_000).unwrap(),
+            begin_ns: BEGIN_NS,
+            end_ns: END_NS,
+            ended_by: EndedBy::Duration,
+            latency: &self.latency,
+            model: &self.model,
+            symbolizer: &Names,
+            probe_cost_ns: Some([730, 1210]),
+            target_cpu_ns: Some(8_000_000_000),
+            latency_floor_ns: None,
+            concurrent_captures: 0,
+            notes: Vec::new(),
+        };
+        change(&mut parts);
+        build(parts)
+    }
+}
+
+/// A snapshot of a busy program.
+pub fn snapshot() -> Snapshot {
+    Snapshot {
+        goroutines_by_state: [("runnable", 12), ("running", 2), ("syscall", 1), ("waiting", 105)]
+            .map(|(state, count)| (state.to_owned(), count))
+            .to_vec(),
+        goroutines_sampled: false,
+        allgs: Some(133),
+        global_runq: Some(3),
+        local_runqs: vec![4, 5],
+        gomaxprocs: Some(2),
+        ps_by_state: vec![("running".to_owned(), 2)],
+        idle_ps: Some(0),
+        spinning_ms: Some(0),
+        idle_ms: Some(3),
+        gc_waiting: Some(false),
+        since_last_poll_ns: Some(1_340_000),
+        sysmon_waiting: Some(false),
+        stw_pauses: Some((4, 1)),
+        stw_total_ns: Some((400_000, 30_000)),
+    }
+}
+
+/// `exact` on a program whose goroutines compute too long, with slow waits and losses.
+pub fn exact() -> Capture {
+    let mut observed = Observed::new(BucketScheme::Kernel);
+    observed.see(BEGIN_NS, Kind::Snapshot(snapshot()));
+    observed.waits(
+        HistogramKey::Origin(Origin::Created),
+        &[(300, 900), (5_000, 80), (150_000, 15), (2_000_000, 5)],
+    );
+    observed.waits(
+        HistogramKey::Origin(Origin::Unblocked),
+        &[(250, 20_000), (900, 9_000), (40_000, 1_000)],
+    );
+    observed.waits(
+        HistogramKey::Origin(Origin::Preempted),
+        &[(16_800_000, 30), (21_000_000, 12)],
+    );
+    observed.waits(HistogramKey::Origin(Origin::Netpoll), &[]);
+    for n in 0..25u64 {
+        let wait = SlowWait {
+            latency_ns: 16_000_000 + n * 200_000,
+            goid: Some(100 + n),
+            gopc: [
+                Some(0x40_1000),
+                Some(0x40_3000),
+                Some(0x40_4000),
+                Some(0x99),
+                None,
+            ][n as usize % 5],
+            origin: Some(Origin::Preempted),
+            tid: 4243 + (n % 2) as u32,
+            p: Some((n % 2) as u32),
+        };
+        observed.see(BEGIN_NS + n * 333_000_000, Kind::Event(Event::SlowWait(wait)));
+    }
+    for (cause, count) in [(LossCause::Unpaired, 7), (LossCause::StampsFull, 3)] {
+        observed.see(END_NS, Kind::Loss(Loss { cause, count }));
+    }
+    observed.see(END_NS, Kind::Hits(62_094));
+    observed.see(END_NS, Kind::Snapshot(snapshot()));
+    observed.capture("exact", |parts| {
+        parts.latency_floor_ns = Some(810);
+        parts.target.cgroup_cpu_limit = Some(1.5);
+        parts.target.gomaxprocs = Some(4);
+    })
+}
+
+/// `sampled` on a server, with many creation sites.
+pub fn sampled() -> Capture {
+    let mut observed = Observed::new(BucketScheme::Kernel);
+    observed.waits(
+        HistogramKey::CreationSite(0x40_1000),
+        &[(700, 5_000), (12_000, 50)],
+    );
+    observed.waits(HistogramKey::CreationSite(0x40_1010), &[(800, 500), (130_000, 1)]);
+    observed.waits(
+        HistogramKey::CreationSite(0x40_2000),
+        &[(1_500, 3_000), (300_000, 40)],
+    );
+    observed.waits(HistogramKey::CreationSite(0x40_3000), &[(90, 100), (2_600, 400)]);
+    observed.waits(HistogramKey::CreationSite(0x40_4000), &[(4_000, 10)]);
+    for n in 0..4 {
+        observed.waits(HistogramKey::CreationSite(0x50_0000 + n * 16), &[(1_000 << n, 3)]);
+    }
+    observed.waits(HistogramKey::CreationSite(0), &[(600, 2)]);
+    observed.see(END_NS, Kind::Hits(9_115));
+    observed.see(
+        END_NS,
+        Kind::Snapshot(Snapshot {
+            goroutines_sampled: true,
+            ..snapshot()
+        }),
+    );
+    observed.capture("sampled", |parts| {
+        parts.ended_by = EndedBy::Signal;
+        parts.end_ns = BEGIN_NS + 3_210_000_000;
+        parts.concurrent_captures = 1;
+    })
+}
+
+/// `passive`, chosen by `auto`, on a program of Go 1.25.
+pub fn passive() -> Capture {
+    let mut observed = Observed::new(BucketScheme::Go121);
+    let scheme = BucketScheme::Go121;
+    observed.see(
+        BEGIN_NS,
+        Kind::Snapshot(Snapshot {
+            stw_pauses: Some((0, 0)),
+            stw_total_ns: Some((0, 0)),
+            ..snapshot()
+        }),
+    );
+    let delta = HistogramDelta {
+        key: HistogramKey::All,
+        scheme,
+        counts: [(100, 40), (400, 700), (5_000, 90), (1_000_000, 12)]
+            .map(|(ns, count)| (scheme.index_of(ns), count))
+            .into_iter()
+            .chain([(scheme.buckets(), 1)])
+            .collect(),
+        sum_ns: None,
+        extremes_ns: None,
+        excluded_zero: 2_491,
+    };
+    observed.see(END_NS, Kind::HistogramDelta(delta));
+    observed.see(
+        END_NS,
+        Kind::Snapshot(Snapshot {
+            stw_total_ns: Some((410_000_000, 30_000)),
+            stw_pauses: Some((230, 1)),
+            ..snapshot()
+        }),
+    );
+    observed.capture("passive", |parts| {
+        parts.target.go_version = "1.25.5 X:greenteagc".to_owned();
+        parts.mode_reason =
+            Some("auto chose passive: no call of nanotime1 was found in casgstatus".to_owned());
+        parts.ended_by = EndedBy::TargetExit;
+        parts.notes = vec!["the target executes \u{1b}[31mred\u{1b}[0m".to_owned()];
+    })
+}
+
+/// `sampled` on a target that does nothing.
+pub fn idle() -> Capture {
+    Observed::new(BucketScheme::Kernel).capture("sampled", |_| {})
+}

@@ -1,0 +1,130 @@
+use super::super::escape::is_dangerous;
+use super::super::fixtures;
+use super::super::interval;
+use super::*;
+use crate::latency::Latency;
+use crate::stream::BucketScheme;
+use std::path::PathBuf;
+
+/// Compares with `golden/NAME.txt`; with `UPDATE_GOLDEN=1` writes it instead.
+fn golden(name: &str, text: &str) {
+    for line in text.lines() {
+        assert!(
+            line.chars().count() <= WIDTH,
+            "{name}: wider than {WIDTH}: {line}"
+        );
+        assert_eq!(line.trim_end(), line, "{name}: blanks at the end");
+        assert!(!line.chars().any(is_dangerous), "{name}: {line:?}");
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("src/output/text/golden")
+        .join(format!("{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        text == expected,
+        "{}:\n--- expected\n{expected}\n--- got\n{text}",
+        path.display()
+    );
+}
+
+fn by(by: By) -> Style {
+    Style {
+        by: Some(by),
+        colour: false,
+    }
+}
+
+#[test]
+fn exact() {
+    golden("exact", &render(&fixtures::exact(), Style::default()));
+}
+
+#[test]
+fn exact_by_origin() {
+    golden("exact-by-origin", &render(&fixtures::exact(), by(By::Origin)));
+}
+
+#[test]
+fn sampled() {
+    golden("sampled", &render(&fixtures::sampled(), Style::default()));
+}
+
+#[test]
+fn sampled_by_creation_site() {
+    golden(
+        "sampled-by-creation-site",
+        &render(&fixtures::sampled(), by(By::CreationSite)),
+    );
+}
+
+#[test]
+fn passive() {
+    golden("passive", &render(&fixtures::passive(), Style::default()));
+}
+
+#[test]
+fn passive_cannot_tell_origins_apart() {
+    golden("passive-by-origin", &render(&fixtures::passive(), by(By::Origin)));
+}
+
+#[test]
+fn an_idle_target_has_no_waits() {
+    let text = render(&fixtures::idle(), Style::default());
+    assert!(text.contains("\nno waits seen\n"), "{text}");
+    golden("idle", &text);
+}
+
+#[test]
+fn colours_are_only_put_around_findings() {
+    let plain = render(&fixtures::exact(), Style::default());
+    let coloured = render(
+        &fixtures::exact(),
+        Style {
+            by: None,
+            colour: true,
+        },
+    );
+    assert_ne!(plain, coloured);
+    let without = ["\x1b[1;33m", "\x1b[1m", "\x1b[0m"]
+        .iter()
+        .fold(coloured, |text, code| text.replace(code, ""));
+    assert_eq!(plain, without);
+}
+
+#[test]
+fn intervals_have_a_line_each() {
+    let observed = {
+        let mut observed = fixtures::Observed::new(BucketScheme::Kernel);
+        let key = crate::stream::HistogramKey::Origin(crate::stream::Origin::Unblocked);
+        observed.waits(
+            key,
+            &[(250, 20_000), (900, 9_000), (40_000, 1_000), (33_000_000, 2)],
+        );
+        observed.see(fixtures::END_NS, crate::stream::Kind::Hits(60_004));
+        observed
+    };
+    let begin = fixtures::BEGIN_NS;
+    let second = 1_000_000_000;
+    let busy = interval::build(&observed.latency, &fixtures::Names, begin, begin, begin + second);
+    let empty = Latency::new(BucketScheme::Kernel);
+    let idle = interval::build(
+        &empty,
+        &fixtures::Names,
+        begin,
+        begin + second,
+        begin + 2 * second,
+    );
+    golden(
+        "intervals",
+        &[interval::header(), busy.line(), idle.line()].concat(),
+    );
+    assert_eq!(
+        busy.runnable_to_running.max_ns, None,
+        "the largest of the capture is not the interval's"
+    );
+    let json = super::super::json::line(&busy).unwrap();
+    assert_eq!(serde_json::from_str::<interval::Interval>(&json).unwrap(), busy);
+}
