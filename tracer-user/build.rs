@@ -90,7 +90,7 @@ fn compile(root: &Path, target_dir: &Path, arch: &str, embedded: &Path) -> Resul
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker)
         .env("AYA_BPF_TARGET_ARCH", arch)
         .stdin(Stdio::null());
-    
+
     let output = cargo
         .output()
         .map_err(|e| format!("starting {toolchain}'s cargo: {e}"))?;

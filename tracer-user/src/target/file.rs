@@ -1,6 +1,6 @@
 //! Opening a program's file and mapping it for as long as it is analysed.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +17,16 @@ pub struct FileId {
     pub device: u64,
     /// Inode.
     pub inode: u64,
+}
+
+impl FileId {
+    /// The identity in the result of a `stat`.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
 }
 
 /// A program's file, kept open: it stays readable when it is replaced or deleted, or when its process ends.
@@ -50,7 +60,6 @@ impl ProgramFile {
     /// Opens a file by a path such as `/proc/PID/exe`, with another name in messages.
     pub fn open_as(path: &Path, name: String) -> Result<Self> {
         // A FIFO or a device would block or never end: look before opening.
-        let is_file = |m: &std::fs::Metadata| m.is_file();
         let failed = |e: std::io::Error| match e.kind() {
             ErrorKind::NotFound => Error::not_traceable(format!(
                 "{name}: there is no such file: name a Go program, or the PID of one"
@@ -61,7 +70,7 @@ impl ProgramFile {
             _ => Error::failed(format!("{name}: cannot be opened: {e}")),
         };
         let metadata = std::fs::metadata(path).map_err(failed)?;
-        if !is_file(&metadata) {
+        if !metadata.is_file() {
             return Err(Error::not_traceable(format!(
                 "{name}: is {}, not a program: name a Go program, or the PID of one",
                 if metadata.is_dir() {
@@ -72,16 +81,19 @@ impl ProgramFile {
             )));
         }
         let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let id = FileId {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        };
+        Self::from_file(file, path.to_owned(), name)
+    }
+
+    /// Takes a file that is open already; `path` is a path by which it can be opened again.
+    pub fn from_file(file: File, path: PathBuf, name: String) -> Result<Self> {
+        let metadata = file
+            .metadata()
+            .map_err(|e| Error::failed(format!("{name}: cannot be examined (fstat): {e}")))?;
         Ok(Self {
             file,
-            path: path.to_owned(),
+            path,
             name,
-            id,
+            id: FileId::of(&metadata),
             len: metadata.len(),
         })
     }

@@ -96,18 +96,18 @@ pub fn attach(
     match multi::support() {
         multi::Support::Works => match attach_multi(kernel, program, points, first_cookie, pid, file) {
             Ok(probes) => Ok(probes),
-            Err(multi_error) => attach_perf(kernel, program, points, pid, file).map_err(|perf_error| {
-                Error {
-                    failure: perf_error.failure,
-                    message: format!(
-                        "could not attach to process {pid}: by uprobe_multi: {multi_error}; by perf events: \
+            Err(multi_error) => attach_perf(kernel, program, points, pid, file).map_err(|perf_error| Error {
+                failure: perf_error.failure,
+                message: format!(
+                    "could not attach to process {pid}: by uprobe_multi: {multi_error}; by perf events: \
                          {perf_error}"
-                    ),
-                }
+                ),
             }),
         },
         multi::Support::Missing(why) => {
-            log::info!("no uprobe_multi links here ({why}); attaching by perf events, which are slow to detach");
+            log::info!(
+                "no uprobe_multi links here ({why}); attaching by perf events, which are slow to detach"
+            );
             attach_perf(kernel, program, points, pid, file)
         }
         multi::Support::PidFilterBroken => {
@@ -148,7 +148,9 @@ fn attach_multi(
     let mut table = maps::sites(&mut kernel.ebpf)?;
     let mut cookies = Vec::with_capacity(points.len());
     for (cookie, point) in (first_cookie..).zip(points) {
-        table.set(cookie, maps::Abi(point.site), 0).map_err(maps::context("write", "SITES"))?;
+        table
+            .set(cookie, maps::Abi(point.site), 0)
+            .map_err(maps::context("write", "SITES"))?;
         cookies.push(u64::from(cookie));
     }
     let offsets: Vec<u64> = points.iter().map(|point| point.file_offset).collect();
@@ -156,7 +158,10 @@ fn attach_multi(
     let link = loaded
         .link(file, &offsets, &cookies, pid)
         .map_err(|e| Error::not_permitted(format!("the kernel refused {} probes: {e}", points.len())))?;
-    Ok(Probes { kind: LinkKind::Multi, _links: Links::Multi(link, loaded) })
+    Ok(Probes {
+        kind: LinkKind::Multi,
+        _links: Links::Multi(link, loaded),
+    })
 }
 
 fn attach_perf(
@@ -168,15 +173,18 @@ fn attach_perf(
 ) -> Result<Probes> {
     let mut table = maps::sites_by_ip(&mut kernel.ebpf)?;
     for point in points {
-        let key = SiteKey { ip: point.address, tgid: pid, reserved: 0 };
+        let key = SiteKey {
+            ip: point.address,
+            tgid: pid,
+            reserved: 0,
+        };
         table
             .insert(maps::Abi(key), maps::Abi(point.site), 0)
             .map_err(maps::context("write", "SITES_BY_IP"))?;
     }
     let name = program.with_addresses();
-    let refused = |e: &dyn std::fmt::Display| {
-        Error::not_permitted(format!("the kernel refused program `{name}`: {e}"))
-    };
+    let refused =
+        |e: &dyn std::fmt::Display| Error::not_permitted(format!("the kernel refused program `{name}`: {e}"));
     let pid = NonZeroU32::new(pid).ok_or_else(|| Error::usage("0 is not the id of a process"))?;
     let uprobe: &mut UProbe = kernel
         .ebpf
@@ -201,7 +209,10 @@ fn attach_perf(
             })?;
         links.push(link);
     }
-    Ok(Probes { kind: LinkKind::PerfEvents, _links: Links::PerfEvents(links) })
+    Ok(Probes {
+        kind: LinkKind::PerfEvents,
+        _links: Links::PerfEvents(links),
+    })
 }
 
 /// Path under which the executable of a process can always be opened, replaced or deleted though it be.

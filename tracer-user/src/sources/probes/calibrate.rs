@@ -142,9 +142,19 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result
     };
     let address = (&raw const gmpscope_calibration_site) as u64;
     let file_offset = file_offset_of(address)?;
-    let points = [Point { file_offset, address, site }];
-    let probes =
-        attach::attach(kernel, program, &points, cookie, std::process::id(), Path::new("/proc/self/exe"))?;
+    let points = [Point {
+        file_offset,
+        address,
+        site,
+    }];
+    let probes = attach::attach(
+        kernel,
+        program,
+        &points,
+        cookie,
+        std::process::id(),
+        Path::new("/proc/self/exe"),
+    )?;
 
     let mut g = FakeG { words: [0; 64] };
     g.words[STAMP_WORD as usize] = 1;
@@ -162,7 +172,10 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result
     };
     // Nobody waits for these probes to be gone.
     thread::spawn(move || drop(probes));
-    Ok(Cost { hit_ns: [fastest as u64, (fastest * BUSY_FACTOR) as u64], latency_floor_ns })
+    Ok(Cost {
+        hit_ns: [fastest as u64, (fastest * BUSY_FACTOR) as u64],
+        latency_floor_ns,
+    })
 }
 
 /// The smallest latency that the calibration's own waits showed.
@@ -183,9 +196,14 @@ fn file_offset_of(address: u64) -> Result<u64> {
         .find_map(|line| {
             let mut fields = line.split_ascii_whitespace();
             let (start, end) = fields.next()?.split_once('-')?;
-            let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+            let (start, end) = (
+                u64::from_str_radix(start, 16).ok()?,
+                u64::from_str_radix(end, 16).ok()?,
+            );
             let offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
             (start..end).contains(&address).then(|| address - start + offset)
         })
-        .ok_or_else(|| Error::failed("gmpscope's own code is not in /proc/self/maps; calibration is not possible"))
+        .ok_or_else(|| {
+            Error::failed("gmpscope's own code is not in /proc/self/maps; calibration is not possible")
+        })
 }

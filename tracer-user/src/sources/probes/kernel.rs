@@ -26,7 +26,10 @@ impl Capacity {
     /// For one target whose `allgs` has `goroutines` entries now: as many again for those to come.
     pub fn for_one(goroutines: u64) -> Self {
         let wanted = u32::try_from(goroutines.saturating_mul(2)).unwrap_or(u32::MAX);
-        Self { targets: 1, stamps: wanted.clamp(DEFAULT_STAMPS, 1 << 22) }
+        Self {
+            targets: 1,
+            stamps: wanted.clamp(DEFAULT_STAMPS, 1 << 22),
+        }
     }
 }
 
@@ -62,7 +65,10 @@ impl Kernel {
         {
             log::warn!("the kernel side's own log cannot be read: {e}");
         }
-        Ok(Self { ebpf, calibration_slot: targets })
+        Ok(Self {
+            ebpf,
+            calibration_slot: targets,
+        })
     }
 
     /// Loads a program for uprobe_multi links.
@@ -74,7 +80,11 @@ impl Kernel {
 
 /// aya-log's number of the most detailed level that is asked for; 0 compiles the kernel's logging away.
 fn log_level() -> u8 {
-    if log::log_enabled!(target: "gmpscope_ebpf", log::Level::Debug) { log::Level::Debug as u8 } else { 0 }
+    if log::log_enabled!(target: "gmpscope_ebpf", log::Level::Debug) {
+        log::Level::Debug as u8
+    } else {
+        0
+    }
 }
 
 /// Passes the kernel side's log lines on, until the runtime ends. By the clock, since a wake-up for each
@@ -100,7 +110,10 @@ fn load_error(e: &aya::EbpfError) -> Error {
     let mut errno = None;
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
-        errno = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error).or(errno);
+        errno = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error)
+            .or(errno);
         source = cause.source();
     }
     let advice = match errno {
@@ -112,5 +125,8 @@ fn load_error(e: &aya::EbpfError) -> Error {
         }
         _ => "; `gmpscope doctor` says what this kernel can do",
     };
-    Error { failure: Failure::NotPermitted, message: format!("could not create the BPF maps: {text}{advice}") }
+    Error {
+        failure: Failure::NotPermitted,
+        message: format!("could not create the BPF maps: {text}{advice}"),
+    }
 }

@@ -36,7 +36,9 @@ fn data_of(map: &Map) -> Option<&MapData> {
 }
 
 fn missing(name: &str) -> Error {
-    Error::failed(format!("the eBPF object of this build has no map `{name}`: it is not the one it was built with"))
+    Error::failed(format!(
+        "the eBPF object of this build has no map `{name}`: it is not the one it was built with"
+    ))
 }
 
 fn failed(what: &str, name: &str, e: &MapError) -> Error {
@@ -79,6 +81,10 @@ pub fn context(what: &'static str, name: &'static str) -> impl Fn(MapError) -> E
 
 /// Sum of the counters of one target over all CPUs.
 pub fn read_counters(ebpf: &mut Ebpf, target: u32) -> Result<Counters> {
-    let per_cpu = counters(ebpf)?.get(&target, 0).map_err(context("read", "COUNTERS"))?;
-    Ok(per_cpu.iter().fold(Counters::default(), |sum, cpu| sum.plus(&cpu.0)))
+    let per_cpu = counters(ebpf)?
+        .get(&target, 0)
+        .map_err(context("read", "COUNTERS"))?;
+    Ok(per_cpu
+        .iter()
+        .fold(Counters::default(), |sum, cpu| sum.plus(&cpu.0)))
 }

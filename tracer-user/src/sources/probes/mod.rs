@@ -65,7 +65,10 @@ impl ProbeSource {
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
     pub fn attach(request: &Request<'_>) -> Result<Self> {
         let mut kernel = Kernel::load(request.capacity)?;
-        let config = TargetConfig { enabled: 1, ..request.config };
+        let config = TargetConfig {
+            enabled: 1,
+            ..request.config
+        };
         maps::targets(&mut kernel.ebpf)?
             .set(SLOT, maps::Abi(config), 0)
             .map_err(maps::context("write", "TARGETS"))?;
@@ -156,7 +159,10 @@ impl ProbeSource {
         let mut seen = Vec::new();
         while let Some(item) = self.ring.next() {
             let Some(event) = tables::slow_wait(&item) else {
-                log::warn!("an event of {} bytes from the kernel is not a slow wait", item.len());
+                log::warn!(
+                    "an event of {} bytes from the kernel is not a slow wait",
+                    item.len()
+                );
                 continue;
             };
             seen.push(Observation {

@@ -70,8 +70,12 @@ impl Program {
             .iter()
             .filter_map(|(name, map)| map_fd(name).map(|fd| (name.as_str(), fd.as_raw_fd(), map)));
         let text_sections: HashSet<usize> = parsed.functions.keys().map(|(section, _)| *section).collect();
-        parsed.relocate_maps(with_fds, &text_sections).map_err(|e| object_error(&e))?;
-        parsed.relocate_calls(&text_sections).map_err(|e| object_error(&e))?;
+        parsed
+            .relocate_maps(with_fds, &text_sections)
+            .map_err(|e| object_error(&e))?;
+        parsed
+            .relocate_calls(&text_sections)
+            .map_err(|e| object_error(&e))?;
         let program = parsed
             .programs
             .get(name)
@@ -82,7 +86,11 @@ impl Program {
             .ok_or_else(|| LoadError::Object(format!("program `{name}` has no code")))?;
         load_instructions(&function.instructions, &parsed.license)
             .map(Self)
-            .map_err(|(source, log)| LoadError::Refused { name: name.to_owned(), source, log })
+            .map_err(|(source, log)| LoadError::Refused {
+                name: name.to_owned(),
+                source,
+                log,
+            })
     }
 
     /// Attaches to all `offsets` (in the file at `path`) of process `pid`; site `i` gets `cookies[i]`. The
@@ -195,8 +203,14 @@ fn link_create(
 /// Every pointer in `attr` must be valid for what `cmd` does with it.
 unsafe fn bpf(cmd: bpf_cmd, attr: &bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: passed on to the caller; the kernel takes the size of the whole union.
-    let fd: c_long =
-        unsafe { libc::syscall(libc::SYS_bpf, cmd as c_long, attr as *const bpf_attr, size_of::<bpf_attr>()) };
+    let fd: c_long = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            cmd as c_long,
+            attr as *const bpf_attr,
+            size_of::<bpf_attr>(),
+        )
+    };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

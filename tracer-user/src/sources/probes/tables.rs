@@ -28,7 +28,12 @@ struct Reading {
 
 impl Default for Reading {
     fn default() -> Self {
-        Self { counts: [0; BUCKETS], sum_ns: 0, max_ns: 0, min_ns_inverted: 0 }
+        Self {
+            counts: [0; BUCKETS],
+            sum_ns: 0,
+            max_ns: 0,
+            min_ns_inverted: 0,
+        }
     }
 }
 
@@ -50,7 +55,9 @@ impl Tables {
         let mut deltas = Vec::new();
         for origin in Origin::ALL {
             let index = target * Origin::COUNT + origin as u32;
-            let per_cpu = table.get(&index, 0).map_err(maps::context("read", "EXACT_HISTOGRAMS"))?;
+            let per_cpu = table
+                .get(&index, 0)
+                .map_err(maps::context("read", "EXACT_HISTOGRAMS"))?;
             let mut reading = Box::<Reading>::default();
             for cpu in per_cpu.iter() {
                 reading.add(&cpu.0);
@@ -70,8 +77,14 @@ impl Tables {
             if of != target {
                 continue;
             }
-            let key = maps::Abi(CreationSiteKey { gopc, target, reserved: 0 });
-            let histogram = table.get(&key, 0).map_err(maps::context("read", "SAMPLED_HISTOGRAMS"))?;
+            let key = maps::Abi(CreationSiteKey {
+                gopc,
+                target,
+                reserved: 0,
+            });
+            let histogram = table
+                .get(&key, 0)
+                .map_err(maps::context("read", "SAMPLED_HISTOGRAMS"))?;
             let mut reading = Box::<Reading>::default();
             reading.add(&histogram.0);
             deltas.extend(self.since_last(HistogramKey::CreationSite(gopc), reading));

@@ -1,0 +1,147 @@
+//! Where a program's file lies in a process: the load bias, and the proof that it is that file.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+use procfs::process::{MMPermissions, MemoryMap};
+
+use super::Process;
+use crate::error::{Error, Result};
+use crate::target::binary::image::Segment;
+use crate::target::file::{FileId, ProgramFile};
+
+/// Bytes that are compared where identities cannot be: the first page has the ELF header, the program
+/// headers and Go's build ID.
+const COMPARED: usize = 4096;
+
+/// A part of a file that a process has mapped executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// Addresses in the process.
+    pub address: (u64, u64),
+    /// Offset in the file of the first.
+    pub offset: u64,
+    /// Inode, as /proc/PID/maps has it.
+    pub inode: u64,
+    /// Path, as /proc/PID/maps has it.
+    pub path: String,
+}
+
+impl Process {
+    /// What it runs minus what the file says: the distance from a link-time address to where it is in the
+    /// process. `segments` are those of `file`. The error tells if the process does not map that file: then
+    /// no address computed from it may be used, since a probe inside an instruction kills the process.
+    pub fn load_bias(&self, file: &ProgramFile, segments: &[Segment]) -> Result<u64> {
+        let maps = self.maps()?;
+        let code = segments
+            .iter()
+            .find(|s| s.executable)
+            .ok_or_else(|| Error::not_traceable(format!("{}: has no code", file.name())))?;
+        let mut other = None;
+        for map in maps
+            .iter()
+            .filter(|m| m.perms.contains(MMPermissions::EXECUTE) && m.inode != 0)
+        {
+            let size = map.address.1.saturating_sub(map.address.0);
+            let holds = map.offset <= code.offset.saturating_add(code.file_size.saturating_sub(1))
+                && code.offset < map.offset.saturating_add(size);
+            if !holds {
+                continue;
+            }
+            if !self.is_mapping_of(map, &maps, file) {
+                other.get_or_insert(map);
+                continue;
+            }
+            // The bias is a difference of addresses, and as such may wrap.
+            let at = map.address.0.wrapping_add(code.offset).wrapping_sub(map.offset);
+            return Ok(at.wrapping_sub(code.address));
+        }
+        Err(Error::not_traceable(match other {
+            Some(_) => format!(
+                "process {} ({}) does not execute {}: what it has mapped is another file; try again, it may just \
+                 have started another program",
+                self.pid(),
+                self.comm(),
+                file.name()
+            ),
+            None => format!(
+                "process {} ({}): the code of {} is not mapped from its file (the process moved it into anonymous \
+                 memory, as some huge-page loaders do): no probe can be placed there",
+                self.pid(),
+                self.comm(),
+                file.name()
+            ),
+        }))
+    }
+
+    /// Executable mappings of files other than `exe`: its shared libraries.
+    pub fn libraries(&self, exe: FileId) -> Result<Vec<Mapped>> {
+        let mut found: Vec<Mapped> = Vec::new();
+        for map in self.maps()? {
+            let executable = map.perms.contains(MMPermissions::EXECUTE);
+            if !executable
+                || map.inode == 0
+                || map.inode == exe.inode
+                || found.iter().any(|f| f.inode == map.inode)
+            {
+                continue;
+            }
+            let procfs::process::MMapPath::Path(path) = map.pathname else {
+                continue;
+            };
+            found.push(Mapped {
+                address: map.address,
+                offset: map.offset,
+                inode: map.inode,
+                path: path.display().to_string(),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Opens the file behind a mapping, in whichever mount namespace it is.
+    pub fn open_mapped(&self, mapped: &Mapped) -> Result<ProgramFile> {
+        let root = self.path("root");
+        let path = root.join(mapped.path.trim_start_matches('/'));
+        ProgramFile::open_as(&path, mapped.path.clone())
+    }
+
+    fn maps(&self) -> Result<Vec<MemoryMap>> {
+        Ok(self
+            .proc
+            .maps()
+            .map_err(|e| self.looked("its memory map (/proc/PID/maps)", e))?
+            .0)
+    }
+
+    /// Whether a mapping is of this very file. /proc/PID/maps shows the inode of the file system that backs
+    /// it: on overlayfs and btrfs its device is another one than `stat` reports, on some overlays its inode
+    /// too. Then the identity behind /proc/PID/map_files decides, and where that may not be read, the bytes.
+    fn is_mapping_of(&self, map: &MemoryMap, maps: &[MemoryMap], file: &ProgramFile) -> bool {
+        let id = file.id();
+        let (major, minor) = (i64::from(map.dev.0), i64::from(map.dev.1));
+        let device = u32::try_from(major).ok().zip(u32::try_from(minor).ok());
+        let same_device = device.is_some_and(|(a, b)| rustix::fs::makedev(a, b) == id.device);
+        if same_device {
+            return map.inode == id.inode;
+        }
+        let (start, end) = map.address;
+        let behind = fs::metadata(self.path(&format!("map_files/{start:x}-{end:x}")));
+        if behind.is_ok_and(|m| FileId::of(&m) == id) {
+            return true;
+        }
+        // The mapping of the file's first page: same inode, offset 0.
+        let first = maps
+            .iter()
+            .find(|m| m.offset == 0 && m.inode == map.inode && m.dev == map.dev);
+        first.is_some_and(|m| self.has_same_bytes(m.address.0, file))
+    }
+
+    fn has_same_bytes(&self, address: u64, file: &ProgramFile) -> bool {
+        let (mut mapped, mut original) = (vec![0; COMPARED], vec![0; COMPARED]);
+        let memory = self.proc.mem();
+        memory.is_ok_and(|m| m.read_exact_at(&mut mapped, address).is_ok())
+            && file.file().read_exact_at(&mut original, 0).is_ok()
+            && mapped == original
+    }
+}
