@@ -9,9 +9,11 @@ pub mod code;
 pub mod file;
 pub mod globals;
 pub mod layout;
+mod open;
 pub mod pclntab;
 pub mod process;
 
+pub use open::Target;
 use serde::Serialize;
 
 /// The processor that a Go binary is for.

@@ -8,9 +8,13 @@ use super::buildinfo::BuildInfo;
 use super::buildversion;
 use super::image::Image;
 use super::moduledata::ModuleData;
+use super::refuse;
 use crate::error::{Error, Result};
 use crate::target::pclntab::PcLnTab;
 use crate::target::{Arch, Function, GoVersion};
+
+/// Minor version of the oldest Go whose runtime gmpscope knows.
+const OLDEST: u32 = 19;
 
 /// `-buildmode` of a program that can be traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -71,6 +75,9 @@ impl Facts {
                  release of Go"
             ))
         })?;
+        if version.minor < OLDEST {
+            return Err(refuse::too_old(origin, &version.raw));
+        }
         let text = (module.text.text(), module.text.etext());
         let inlines_casgstatus = || {
             runtime.iter().any(|f| {

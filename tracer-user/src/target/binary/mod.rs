@@ -132,6 +132,17 @@ impl Code for GoBinary<'_> {
         counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
     }
 
+    fn inlined_at(&self, function: &Function, pc: u64) -> Vec<String> {
+        let Some(f) = self.pclntab.function_of(function.start) else {
+            return Vec::new();
+        };
+        self.pclntab
+            .inlined_at(f, pc)
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    }
+
     fn file_offset(&self, address: u64) -> Option<u64> {
         self.image.file_offset(address)
     }
@@ -164,4 +175,9 @@ fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> {
             })
         })
     })
+}
+
+/// Whether a program or shared library has Go in it: cheaper than [`GoBinary::parse`].
+pub fn has_go(data: &[u8]) -> bool {
+    Image::parse(data, "").is_ok_and(|image| find_pclntab(&image).is_some())
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 /// The error for a program in which no function table of Go 1.18 or later was found.
 pub(super) fn without_pclntab(image: &Image<'_>, origin: &str) -> Error {
     let info = BuildInfo::find(image);
-    let version = info.as_ref().map_or("an unknown version", |i| i.version.as_str());
+    let version = info.as_ref().map_or("version unknown", |i| i.version.as_str());
     if is_upx(image) {
         return Error::not_traceable(format!(
             "{origin}: is packed with UPX: its code is unpacked into anonymous memory, where no probe can be placed; \
@@ -29,16 +29,21 @@ pub(super) fn without_pclntab(image: &Image<'_>, origin: &str) -> Error {
         ));
     }
     if has_old_pclntab(image) {
-        return Error::not_traceable(format!(
-            "{origin}: was built by {version} of Go, before 1.18: gmpscope traces Go 1.19 and later; build it with \
-             a newer Go"
-        ));
+        return too_old(origin, version);
     }
     if info.is_some() || has_go_note(image) || image.section(".gopclntab").is_some() {
         return garbled(origin, "its function table is in no known format");
     }
     Error::not_traceable(format!(
         "{origin}: is not a Go program: no Go function table in it; name a program built by Go, or the PID of one"
+    ))
+}
+
+/// The error for a program of a Go that is older than gmpscope knows.
+pub(super) fn too_old(origin: &str, version: &str) -> Error {
+    Error::not_traceable(format!(
+        "{origin}: was built by a Go that is too old ({version}): gmpscope traces Go 1.19 and later; build it with a \
+         newer Go"
     ))
 }
 

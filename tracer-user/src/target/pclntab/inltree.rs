@@ -14,9 +14,12 @@ const PCDATA_INL_TREE_INDEX: usize = 2;
 const FUNCDATA_INL_TREE: usize = 3;
 /// More nodes than any function has; stops a corrupted table.
 const MAX_NODES: usize = 1 << 16;
+/// Deeper than the compiler inlines; stops a corrupted tree that runs in a circle.
+const MAX_DEPTH: usize = 256;
 
 impl<'d> PcLnTab<'d> {
-    /// Names of all functions inlined into `f`, one entry per node of its inline tree that left instructions.
+    /// Names of all functions inlined into `f`: one entry per node of its inline tree that left instructions,
+    /// and per node around those.
     pub fn inlined_into(&self, f: FuncIndex) -> Vec<&'d str> {
         let Some(tree) = self.tree(f) else {
             return Vec::new();
@@ -31,7 +34,7 @@ impl<'d> PcLnTab<'d> {
                 && nodes.len() < MAX_NODES
                 && nodes.insert(node)
             {
-                next = self.parent(tree, node);
+                next = self.parent(f, tree, node);
             }
         }
         nodes
@@ -40,11 +43,26 @@ impl<'d> PcLnTab<'d> {
             .collect()
     }
 
-    /// Name of the innermost function inlined at a link-time address of `f`; `None` where nothing is.
-    pub(super) fn inlined_at(&self, f: FuncIndex, pc: u64) -> Option<&'d str> {
-        let offset = u32::try_from(pc.checked_sub(self.range(f)?.0)?).ok()?;
-        let node = u32::try_from(self.tree_indexes(f)?.at(offset)?).ok()?;
-        self.node_name(self.tree(f)?, node)
+    /// Names of the functions whose inlined bodies a link-time address of `f` belongs to, innermost first;
+    /// `f` itself is not among them.
+    pub fn inlined_at(&self, f: FuncIndex, pc: u64) -> Vec<&'d str> {
+        let mut names = Vec::new();
+        let node = || {
+            let offset = u32::try_from(pc.checked_sub(self.range(f)?.0)?).ok()?;
+            u32::try_from(self.tree_indexes(f)?.at(offset)?).ok()
+        };
+        let Some(tree) = self.tree(f) else { return names };
+        let mut next = node();
+        while let Some(node) = next
+            && names.len() < MAX_DEPTH
+        {
+            let Some(name) = self.node_name(tree, node) else {
+                break;
+            };
+            names.push(name);
+            next = self.parent(f, tree, node);
+        }
+        names
     }
 
     /// Number of bytes that the function's table of stack depths covers: its code without padding.
@@ -94,16 +112,19 @@ impl<'d> PcLnTab<'d> {
             .flatten()
     }
 
-    /// In Go 1.18 and 1.19 a node without instructions of its own is reached only so; later formats have no
-    /// such nodes.
-    fn parent(&self, tree: &[u8], node: u32) -> Option<u32> {
+    /// The node into which a node is inlined; `None` for the function itself.
+    fn parent(&self, f: FuncIndex, tree: &[u8], node: u32) -> Option<u32> {
         match self.header.format {
             Format::Go118 => {
                 let first = u32_at(tree, (node as usize).checked_mul(20)?)?;
                 let [low, high, ..] = first.to_le_bytes();
                 u32::try_from(i16::from_le_bytes([low, high])).ok()
             }
-            Format::Go120 => None,
+            // The node at an instruction that has the call's source position.
+            Format::Go120 => {
+                let parent_pc = u32_at(tree, (node as usize).checked_mul(16)?.checked_add(8)?)?;
+                u32::try_from(self.tree_indexes(f)?.at(parent_pc)?).ok()
+            }
         }
     }
 }

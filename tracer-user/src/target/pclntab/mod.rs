@@ -166,10 +166,7 @@ impl<'d> PcLnTab<'d> {
     /// does.
     pub fn name_at(&self, pc: u64) -> Option<&'d str> {
         let f = self.function_of(pc)?;
-        match self.inlined_at(f, pc) {
-            Some(name) => Some(name),
-            None => self.name(f),
-        }
+        self.inlined_at(f, pc).first().copied().or_else(|| self.name(f))
     }
 
     /// The function's name, as the linker knows it.

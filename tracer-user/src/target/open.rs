@@ -1,0 +1,126 @@
+//! From a PID or a path to a [`Target`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::binary::{self, Facts, GoBinary};
+use super::file::ProgramFile;
+use super::process::Process;
+use crate::error::{Error, Result};
+
+/// More shared libraries than are looked at for Go in them.
+const MAX_LIBRARIES: usize = 256;
+
+/// A Go program, running or not. It borrows nothing from the program's file, whose mapping is gone once it
+/// was analysed; the file itself stays open.
+#[derive(Debug)]
+pub struct Target {
+    /// How it was built.
+    pub facts: Facts,
+    /// Its file.
+    pub file: ProgramFile,
+    /// The process that runs it; `None` for a file.
+    pub process: Option<Process>,
+    /// What to add to a link-time address to have it in the process (wrapping); 0 for a file.
+    pub load_bias: u64,
+}
+
+impl Target {
+    /// Opens a running program and shows it to `look` while its file is mapped: sites, layouts and variables
+    /// are found there. It is proven that the process has mapped this very file.
+    pub fn of_process<T>(
+        pid: i32,
+        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let process = Process::open(pid)?;
+        let file = process.exe()?;
+        let mapping = file.map()?;
+        let origin = format!("process {pid} ({}), {}", process.comm(), file.name());
+        let binary =
+            GoBinary::parse(&mapping, &origin).map_err(|e| go_library(&process, &file).unwrap_or(e))?;
+        let load_bias = process.load_bias(&file, binary.image().segments())?;
+        let facts = binary.facts().clone();
+        let target = Self {
+            facts,
+            file,
+            process: Some(process),
+            load_bias,
+        };
+        let seen = look(&target, &binary)?;
+        Ok((target, seen))
+    }
+
+    /// Opens a program by its path, and shows it to `look` as [`Self::of_process`] does.
+    pub fn of_file<T>(
+        path: &Path,
+        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let file = ProgramFile::open(path)?;
+        let mapping = file.map()?;
+        let binary = GoBinary::parse(&mapping, file.name())?;
+        let facts = binary.facts().clone();
+        let target = Self {
+            facts,
+            file,
+            process: None,
+            load_bias: 0,
+        };
+        let seen = look(&target, &binary)?;
+        Ok((target, seen))
+    }
+
+    /// Maps the file again and shows it, for instance to name addresses when the capture has ended.
+    pub fn with_binary<T>(&self, look: impl FnOnce(&GoBinary<'_>) -> T) -> Result<T> {
+        let mapping = self.file.map()?;
+        let binary = GoBinary::parse(&mapping, self.file.name())?;
+        Ok(look(&binary))
+    }
+
+    /// Names of the functions that hold the `go` statements to which these values of `g.gopc` return, by
+    /// value. What lies in none of the program's functions is left out.
+    pub fn creation_sites(&self, gopcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, String>> {
+        self.with_binary(|binary| {
+            gopcs
+                .into_iter()
+                .filter_map(|pc| Some((pc, binary.creation_site(self.link_time(pc))?.to_owned())))
+                .collect()
+        })
+    }
+
+    /// Address in the process of a link-time address.
+    pub fn in_process(&self, address: u64) -> u64 {
+        address.wrapping_add(self.load_bias)
+    }
+
+    /// Link-time address of an address in the process.
+    pub fn link_time(&self, address: u64) -> u64 {
+        address.wrapping_sub(self.load_bias)
+    }
+
+    /// Whether the process still runs the program that was analysed: it has not ended, nor started another
+    /// program (execve) in its place. True for a file.
+    pub fn still_runs(&self) -> Result<bool> {
+        match &self.process {
+            Some(p) if p.has_ended() => Ok(false),
+            Some(p) => Ok(p.exe_id()? == self.file.id()),
+            None => Ok(true),
+        }
+    }
+}
+
+/// The better error for a process whose program is not Go, but which has loaded a library that is.
+fn go_library(process: &Process, exe: &ProgramFile) -> Option<Error> {
+    let libraries = process.libraries(exe.id()).ok()?;
+    let library = libraries.iter().take(MAX_LIBRARIES).find(|mapped| {
+        let opened = process.open_mapped(mapped).and_then(|f| f.map());
+        opened.is_ok_and(|bytes| binary::has_go(&bytes))
+    })?;
+    Some(Error::not_traceable(format!(
+        "process {} ({}): its program {} is not Go, but it has loaded a shared library that is ({}): Go in a library \
+         (-buildmode=c-shared or plugin) cannot be traced yet",
+        process.pid(),
+        process.comm(),
+        exe.name(),
+        library.path
+    )))
+}
