@@ -36,7 +36,10 @@ macro_rules! field {
 #[cfg(bpf_target_arch = "aarch64")]
 macro_rules! field {
     ($ctx:expr, regs[$n:literal]) => {
-        load!($ctx, core::mem::offset_of!(aya_ebpf::bindings::pt_regs, regs) + 8 * $n)
+        load!(
+            $ctx,
+            core::mem::offset_of!(aya_ebpf::bindings::pt_regs, regs) + 8 * $n
+        )
     };
     ($ctx:expr, $field:ident) => {
         load!($ctx, core::mem::offset_of!(aya_ebpf::bindings::pt_regs, $field))

@@ -10,6 +10,8 @@ use std::collections::HashSet;
 
 /// The function through which every goroutine changes its status. Source: proc.go.
 pub(super) const CASGSTATUS: &str = "runtime.casgstatus";
+/// More sites than any function of the runtime has (findRunnable has 5): stops what only looks like one.
+const MAX_SITES: usize = 64;
 /// `_Grunnable`. Source: runtime2.go, all versions.
 pub(super) const RUNNABLE: u64 = 1;
 
@@ -83,29 +85,37 @@ fn calls(
     casgstatus: &[Function],
     force: bool,
 ) -> Result<Vec<Site>, Attempt> {
-    let mut sites = Vec::new();
-    for (index, insn) in decoded.insns.iter().enumerate() {
+    let mut found = Vec::new();
+    analysis.visit(|index, insn, registers| {
         if !insn
             .target()
             .is_some_and(|t| casgstatus.iter().any(|c| c.start == t))
         {
-            continue;
+            return;
         }
         // Constants behind the code of an arm64 function may look like instructions.
         if code.arch() == Arch::Arm64 && !analysis.is_reached(index) {
-            continue;
+            return;
         }
-        let registers = analysis.before(index);
         let argument = |n| {
             let value = registers.get(usize::from(code::argument(code.arch(), n)));
             // The statuses are uint32; what the upper half of the register holds does not matter.
             value.copied().and_then(Value::constant).map(|v| v & 0xffff_ffff)
         };
         let (old, new) = (argument(1), argument(2));
-        if !may_be(RUNNABLE, old) && !may_be(RUNNABLE, new) {
-            continue;
+        if may_be(RUNNABLE, old) || may_be(RUNNABLE, new) {
+            found.push((index, *insn, new));
         }
-        let mut site = site(code, &decoded.function, insn, SiteKind::StatusCall, force)?;
+    });
+    if found.len() > MAX_SITES {
+        return Err(Attempt {
+            what: decoded.function.name.clone(),
+            outcome: format!("it calls casgstatus {} times, which no runtime does", found.len()),
+        });
+    }
+    let mut sites = Vec::new();
+    for (index, insn, new) in found {
+        let mut site = site(code, &decoded.function, &insn, SiteKind::StatusCall, force)?;
         site.gp_in = code::argument(code.arch(), 0);
         if may_be(RUNNABLE, new) {
             site.origin = Some(origin(code, decoded, analysis, index));

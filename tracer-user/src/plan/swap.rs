@@ -81,18 +81,14 @@ pub(super) struct Swap {
 /// left out: casgstatus never does.
 pub(super) fn swaps(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, status: u32) -> Vec<Swap> {
     let mut swaps = Vec::new();
-    for (index, insn) in decoded.insns.iter().enumerate() {
-        let Op::CompareExchange { new } = insn.op else {
-            continue;
+    analysis.visit(|index, insn, registers| {
+        let (Op::CompareExchange { new }, Some(offset)) = (insn.op, swapped_at(insn)) else {
+            return;
         };
-        let (Some(offset), Some(g)) = (swapped_at(insn), insn.mem.and_then(|m| m.base)) else {
-            continue;
+        let Some(g) = insn.mem.and_then(|m| m.base).filter(|_| offset == status) else {
+            return;
         };
-        if offset != status {
-            continue;
-        }
         let inlined = code.inlined_at(&decoded.function, insn.address);
-        let registers = analysis.before(index);
         let constant = |r: u8| {
             let value = registers.get(usize::from(r)).copied().and_then(Value::constant);
             value.map(|v| v & 0xffff_ffff)
@@ -110,7 +106,7 @@ pub(super) fn swaps(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, sta
                 of_casgstatus,
             });
         }
-    }
+    });
     swaps
 }
 

@@ -1,7 +1,7 @@
 //! Addresses of the runtime's variables, from the operands of the code that uses them: a stripped binary
 //! has no other word about them.
 
-use super::code::flow::{Analysis, Value};
+use super::code::flow::{self, Analysis, Registers, Value};
 use super::code::{self, Flow, Insn, Op};
 use super::layout::Layout;
 use super::{Code, Globals};
@@ -83,25 +83,23 @@ struct Access {
 /// What `function` reads and writes at constant addresses, in the order of its code.
 fn accesses(code: &dyn Code, function: &str) -> Vec<Access> {
     let mut accesses = Vec::new();
-    each(code, &[function], |insns, analysis| {
-        for (index, insn) in insns.iter().enumerate().filter(|(_, i)| i.mem.is_some()) {
-            let Some(address) = analysis.address(index) else {
-                continue;
-            };
-            let loads = matches!(insn.op, Op::Load { .. });
-            // What is longer is a pair of registers or a vector register.
-            let bytes = match insn.op {
-                Op::LoadPair { .. } | Op::StorePair { .. } => insn.bytes / 2,
-                _ => insn.bytes.min(8),
-            };
-            for n in 0..insn.bytes.checked_div(bytes).unwrap_or(0) {
-                let address = address.wrapping_add(u64::from(n * bytes));
-                accesses.push(Access {
-                    address,
-                    bytes,
-                    loads,
-                });
-            }
+    each(code, &[function], |_, insn, registers| {
+        let Some(address) = flow::address(insn, registers) else {
+            return;
+        };
+        let loads = matches!(insn.op, Op::Load { .. });
+        // What is longer is a pair of registers or a vector register.
+        let bytes = match insn.op {
+            Op::LoadPair { .. } | Op::StorePair { .. } => insn.bytes / 2,
+            _ => insn.bytes.min(8),
+        };
+        for n in 0..insn.bytes.checked_div(bytes).unwrap_or(0) {
+            let address = address.wrapping_add(u64::from(n) * u64::from(bytes));
+            accesses.push(Access {
+                address,
+                bytes,
+                loads,
+            });
         }
     });
     accesses
@@ -151,28 +149,21 @@ fn arguments(code: &dyn Code, callers: &[&str], callees: &[&str]) -> HashMap<u64
     let callees: Vec<_> = callees.iter().flat_map(|name| code.functions(name)).collect();
     let mut votes = HashMap::new();
     let first = usize::from(code::argument(code.arch(), 0));
-    each(code, callers, |insns, analysis| {
-        for (index, insn) in insns.iter().enumerate() {
-            if matches!(insn.flow, Flow::Call(Some(t)) if callees.iter().any(|c| c.start == t))
-                && let Some(value) = analysis
-                    .before(index)
-                    .get(first)
-                    .copied()
-                    .and_then(Value::constant)
-            {
-                *votes.entry(value).or_default() += 1;
-            }
+    each(code, callers, |_, insn, registers| {
+        if matches!(insn.flow, Flow::Call(Some(t)) if callees.iter().any(|c| c.start == t))
+            && let Some(value) = registers.get(first).copied().and_then(Value::constant)
+        {
+            *votes.entry(value).or_default() += 1;
         }
     });
     votes
 }
 
-/// Decodes and analyses each of the functions that there are.
-fn each(code: &dyn Code, names: &[&str], mut with: impl FnMut(&[Insn], &Analysis)) {
+/// Shows every instruction of each of the functions that there are, with what the registers hold before it.
+fn each(code: &dyn Code, names: &[&str], mut with: impl FnMut(usize, &Insn, &Registers)) {
     for function in names.iter().flat_map(|n| code.functions(n)) {
         if let Ok(insns) = code::decode(code, &function) {
-            let analysis = Analysis::new(code.arch(), &insns, |_| None);
-            with(&insns, &analysis);
+            Analysis::new(code.arch(), &insns, |_| None).visit(&mut with);
         }
     }
 }

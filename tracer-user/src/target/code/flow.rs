@@ -55,6 +55,11 @@ struct Block {
 }
 
 impl Block {
+    /// What is known at its beginning: where no path leads as far as we see, nothing.
+    fn known(&self) -> Registers {
+        if self.is_reached() { self.entry } else { NOTHING }
+    }
+
     fn is_reached(&self) -> bool {
         self.entry.iter().any(|v| *v != Value::Unreached)
     }
@@ -98,8 +103,7 @@ impl<'i> Analysis<'i> {
         let Some(block) = self.block_of.get(index).and_then(|&b| self.blocks.get(b)) else {
             return NOTHING;
         };
-        // Where no path leads as far as we see, do not claim to know anything.
-        let mut registers = if block.is_reached() { block.entry } else { NOTHING };
+        let mut registers = block.known();
         for at in block.first..index {
             self.step(at, &mut registers);
         }
@@ -134,25 +138,28 @@ impl<'i> Analysis<'i> {
         earlier <= later && block.is_some() && block == self.block_of.get(later)
     }
 
-    /// The address of an instruction's memory operand, where it is a constant.
-    pub fn address(&self, index: usize) -> Option<u64> {
-        let mem = self.insns.get(index)?.mem.filter(|m| !m.indexed)?;
-        match mem.base {
-            None => Some(mem.disp as u64),
-            Some(base) => {
-                let base = self.before(index).get(usize::from(base))?.constant()?;
-                Some(base.wrapping_add_signed(mem.disp))
+    /// Shows every instruction with what the registers hold before it.
+    pub fn visit(&self, mut with: impl FnMut(usize, &Insn, &Registers)) {
+        for block in &self.blocks {
+            let mut registers = block.known();
+            for (at, insn) in self.insns.iter().enumerate().take(block.end).skip(block.first) {
+                with(at, insn, &registers);
+                self.step(at, &mut registers);
             }
         }
     }
 
     fn settle(&mut self) {
-        let mut work: Vec<usize> = vec![0];
         if let Some(first) = self.blocks.first_mut() {
             first.entry = NOTHING;
         }
+        let mut work = vec![0];
+        let mut queued = vec![false; self.blocks.len()];
         while let Some(b) = work.pop() {
             let Some(block) = self.blocks.get(b) else { continue };
+            if let Some(queued) = queued.get_mut(b) {
+                *queued = false;
+            }
             let mut registers = block.entry;
             for at in block.first..block.end {
                 self.step(at, &mut registers);
@@ -167,8 +174,9 @@ impl<'i> Analysis<'i> {
                     changed |= joined != *held;
                     *held = joined;
                 }
-                if changed && !work.contains(&next) {
+                if changed && queued.get(next) == Some(&false) {
                     work.push(next);
+                    queued[next] = true;
                 }
             }
         }
@@ -217,6 +225,18 @@ impl<'i> Analysis<'i> {
             {
                 *held = Value::Marked(at as u32);
             }
+        }
+    }
+}
+
+/// The address of an instruction's memory operand, where it is a constant.
+pub fn address(insn: &Insn, registers: &Registers) -> Option<u64> {
+    let mem = insn.mem.filter(|m| !m.indexed)?;
+    match mem.base {
+        None => Some(mem.disp as u64),
+        Some(base) => {
+            let base = registers.get(usize::from(base))?.constant()?;
+            Some(base.wrapping_add_signed(mem.disp))
         }
     }
 }

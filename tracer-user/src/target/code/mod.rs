@@ -137,6 +137,9 @@ pub enum Shape {
     Refused,
 }
 
+/// No larger functions are decoded, in bytes; those of the runtime have at most some 10,000.
+const MAX_FUNCTION: usize = 1 << 18;
+
 /// Number of the stack pointer.
 pub const fn stack_pointer(arch: Arch) -> u8 {
     match arch {
@@ -159,11 +162,18 @@ pub const fn argument(arch: Arch, n: u8) -> u8 {
 /// The instructions of a whole function, decoded one after the other from its entry.
 ///
 /// # Errors
-/// What the decoder met and where: bytes that are no instruction, or no bytes at all.
+/// What the decoder met and where: bytes that are no instruction, no bytes at all, or too many.
 pub fn decode(code: &dyn Code, function: &Function) -> Result<Vec<Insn>, String> {
     let bytes = code
         .code_of(function)
         .ok_or_else(|| format!("the code of {} is not in the file", function.name))?;
+    if bytes.len() > MAX_FUNCTION {
+        return Err(format!(
+            "{} has {} bytes, more than any function of the runtime",
+            function.name,
+            bytes.len()
+        ));
+    }
     match code.arch() {
         Arch::Amd64 => amd64::decode(bytes, function.start),
         Arch::Arm64 => arm64::decode(bytes, function.start),
@@ -196,3 +206,6 @@ pub fn may_reach(arch: Arch, bytes: &[u8], start: u64, target: u64) -> bool {
         Arch::Arm64 => arm64::may_reach(bytes, start, target),
     }
 }
+
+#[cfg(test)]
+mod tests;
