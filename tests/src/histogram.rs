@@ -90,7 +90,11 @@ pub fn compare_passive(own: &RuntimeHistogram, hist: &Hist, zeros_are_waits: boo
     };
     let mut expected: BTreeMap<u64, u64> = BTreeMap::new();
     for ((_, high), n) in &kept.buckets {
-        let le = if *high < 0 { u64::MAX } else { *high as u64 - 1 };
+        let le = if *high < 0 {
+            i64::MAX as u64
+        } else {
+            *high as u64 - 1
+        };
         *expected.entry(le).or_default() += n;
     }
     let seen: BTreeMap<u64, u64> = hist.buckets.iter().map(|b| (b.le_ns, b.count)).collect();
@@ -114,7 +118,7 @@ pub fn compare_passive(own: &RuntimeHistogram, hist: &Hist, zeros_are_waits: boo
             hist.count
         ));
     }
-    if !zeros_are_waits && hist.excluded_zero != Some(own.zeros()) {
+    if !zeros_are_waits && hist.excluded_zero.unwrap_or(0) != own.zeros() {
         differences.push(format!(
             "zeros that were no waits: the runtime has {}, gmpscope {:?}",
             own.zeros(),

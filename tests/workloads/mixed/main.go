@@ -95,12 +95,12 @@ func sockets() (func(), func()) {
 	go func() {
 		c, err := l.Accept()
 		control.Check(err)
+		_ = l.Close()
 		_, _ = io.Copy(c, c)
 		_ = c.Close()
 	}()
 	c, err := net.Dial("tcp", l.Addr().String())
 	control.Check(err)
-	_ = l.Close()
 	buf := make([]byte, 16)
 	return func() {
 		_, err := c.Write(buf)

@@ -1,0 +1,145 @@
+//! Against known answers.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gmpscope_tests::histogram::quantile;
+use gmpscope_tests::scenario::Case;
+use gmpscope_tests::{Variant, environment, machine, toolchain};
+use tracer_user::output::capture::Hist;
+
+const MS: u64 = 1_000_000;
+
+/// Waits whose bucket lies wholly in [low, high].
+fn between(h: &Hist, low: u64, high: u64) -> u64 {
+    let mut below = 0;
+    let mut n = 0;
+    for b in &h.buckets {
+        let width = (b.le_ns as f64 * h.resolution) as u64;
+        if below.max(b.le_ns.saturating_sub(width)) >= low.saturating_sub(width) && b.le_ns <= high + width {
+            n += b.count;
+        }
+        below = b.le_ns;
+    }
+    n
+}
+
+fn newest(program: &'static str) -> Result<Case> {
+    Ok(Case::new(&toolchain::newest()?, Variant::Stripped, program))
+}
+
+#[test]
+fn a_spinner_makes_others_wait_one_preemption_step() -> Result<()> {
+    let _one = machine();
+    let time = if environment::full() { 2000 } else { 1000 };
+    let case = newest("spinner")?
+        .gomaxprocs(1)
+        .during(Duration::from_millis(time));
+    let m = case.measure("exact")?;
+    m.verdict().map_err(anyhow::Error::msg)?;
+    let h = &m.capture.runnable_to_running;
+    // 10 ms is when sysmon may, 20 ms when it has at the latest looked again; what else runs on the
+    // machine can only make it later.
+    let preempted = m
+        .capture
+        .by_origin
+        .get("preempted")
+        .context("none was preempted")?;
+    let steps = between(preempted, 10 * MS, 25 * MS);
+    assert!(
+        steps * 10 >= preempted.count * 8 && steps >= 10,
+        "{steps} of {} in 10 to 25 ms: {:?}",
+        preempted.count,
+        preempted.buckets
+    );
+    assert!(h.max_ns.is_none_or(|m| m < 200 * MS), "{:?}", h.max_ns);
+    Ok(())
+}
+
+#[test]
+fn the_kth_of_those_released_at_once_waits_k_times_the_loop() -> Result<()> {
+    let _one = machine();
+    let (n, looped) = (16_u64, 500_000_u64);
+    let case = newest("release")?
+        .gomaxprocs(1)
+        .args(&["-goroutines", "16", "-loop", "500us"])
+        .during(Duration::from_millis(1500));
+    let m = case.measure("exact")?;
+    m.verdict().map_err(anyhow::Error::msg)?;
+    let unblocked = m
+        .capture
+        .by_origin
+        .get("unblocked")
+        .context("none was unblocked")?;
+    let rounds = m.iterations;
+    assert!(rounds >= 30, "only {rounds} rounds");
+    // One of each round waits k loops. A preemption shifts those behind it, so not quite all.
+    for k in 1..n {
+        let seen = between(unblocked, k * looped - looped / 4, k * looped + looped / 2);
+        assert!(
+            seen * 10 >= rounds * 7,
+            "{seen} waits of {k} loops in {rounds} rounds: {:?}",
+            unblocked.buckets
+        );
+    }
+    // Together: 0 + 1 + … + 15 loops a round.
+    if let Some(sum) = unblocked.sum_ns {
+        let expected = rounds * looped * (n * (n - 1) / 2);
+        let ratio = sum as f64 / expected as f64;
+        assert!(
+            (0.95..1.35).contains(&ratio),
+            "all waits together are {ratio} of what they must be"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn sixty_four_on_two_ps_wait_sixty_two_times_the_window() -> Result<()> {
+    let _one = machine();
+    let m = newest("oversubscribed")?
+        .during(Duration::from_millis(1000))
+        .measure("exact")?;
+    m.verdict().map_err(anyhow::Error::msg)?;
+    let h = &m.capture.runnable_to_running;
+    // Little: the mean number of runnable goroutines is the sum of their waits over the time.
+    let sum: f64 = match h.sum_ns {
+        Some(s) => s as f64,
+        None => h
+            .buckets
+            .iter()
+            .map(|b| b.count as f64 * b.le_ns as f64 * (1.0 - h.resolution / 2.0))
+            .sum(),
+    };
+    // The workload was let run for a second, and parking took a moment more.
+    let runnable = sum / 1e9;
+    assert!((58.0..68.0).contains(&runnable), "{runnable} runnable at a time");
+    // Each waits for 31 turns of 100 µs on each P, at the least.
+    let (_, p50) = quantile(h, 0.5).context("no median")?;
+    assert!(p50 > 31 * 90_000, "median {p50} ns");
+    Ok(())
+}
+
+#[test]
+fn exact_counts_what_was_done() -> Result<()> {
+    let _one = machine();
+    for t in toolchain::selection()? {
+        let m = Case::new(&t, Variant::Stripped, "gosched_storm").measure("exact")?;
+        let yielded = m.capture.by_origin.get("yielded").map_or(0, |h| h.count);
+        assert!(
+            yielded.abs_diff(m.iterations) <= m.iterations / 500 + 70,
+            "Go {}: {} Gosched, {yielded} yielded",
+            t.version(),
+            m.iterations
+        );
+        let m = Case::new(&t, Variant::Stripped, "spawn").measure("exact")?;
+        let created = m.capture.by_origin.get("created").map_or(0, |h| h.count);
+        assert!(
+            created.abs_diff(m.iterations) <= m.iterations / 500 + 20,
+            "Go {}: {} go statements, {created} created",
+            t.version(),
+            m.iterations
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Against the runtime itself: the program parks at both edges of the window and prints its own
+//! `/sched/latencies:seconds`. `passive` agrees bucket by bucket, to the count; `sampled` has its count and
+//! quantiles; `exact` pairs every wait.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use gmpscope_tests::scenario::Case;
+use gmpscope_tests::{Variant, environment, machine, toolchain};
+
+const MODES: [&str; 3] = ["passive", "sampled", "exact"];
+
+/// Goes through cases × modes, and fails at the end with all that disagreed.
+fn all_agree(cases: &[Case], modes: &[&str]) -> Result<()> {
+    let _one = machine();
+    let mut wrong = Vec::new();
+    for case in cases {
+        for mode in modes {
+            match case.measure(mode) {
+                Ok(m) => wrong.extend(m.verdict().err()),
+                Err(e) => wrong.push(format!("{e:#}")),
+            }
+        }
+    }
+    anyhow::ensure!(
+        wrong.is_empty(),
+        "{} of {} disagree:\n{}",
+        wrong.len(),
+        cases.len() * modes.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn every_version_and_build_in_every_mode() -> Result<()> {
+    let variants = [
+        Variant::Plain,
+        Variant::Stripped,
+        Variant::Pie,
+        Variant::PieStripped,
+    ];
+    let mut cases = Vec::new();
+    for (i, t) in toolchain::selection()?.iter().enumerate() {
+        for (j, v) in variants.into_iter().enumerate() {
+            // The fast subset takes one build of each version, another one each time.
+            if environment::full() || j == 3 - i % 4 {
+                cases.push(Case::new(t, v, "mixed"));
+            }
+        }
+    }
+    all_agree(&cases, &MODES)
+}
+
+#[test]
+fn cgo() -> Result<()> {
+    let selection = toolchain::selection()?;
+    let mut cases = Vec::new();
+    for t in &selection {
+        cases.push(Case::new(t, Variant::CgoPie, "cgo"));
+        if environment::full() {
+            cases.push(Case::new(t, Variant::Cgo, "cgo"));
+        }
+    }
+    all_agree(
+        if environment::full() {
+            &cases
+        } else {
+            &cases[cases.len() - 1..]
+        },
+        &MODES,
+    )
+}
+
+#[test]
+fn profile_guided() -> Result<()> {
+    let mut cases = Vec::new();
+    for t in toolchain::selection()?.iter().filter(|t| t.minor() >= 21) {
+        cases.push(Case::new(t, Variant::PgoStripped, "mixed"));
+        if environment::full() {
+            cases.push(Case::new(t, Variant::Pgo, "spawn"));
+        }
+    }
+    all_agree(&cases, &MODES)
+}
+
+#[test]
+fn experiments() -> Result<()> {
+    let mut cases = Vec::new();
+    for t in toolchain::all()? {
+        match t.minor() {
+            25 => cases.push(Case::new(&t, Variant::Experiment("greenteagc"), "mixed")),
+            27 if environment::full() => {
+                cases.push(Case::new(&t, Variant::Experiment("nogreenteagc"), "mixed"));
+            }
+            _ => {}
+        }
+    }
+    anyhow::ensure!(
+        !cases.is_empty(),
+        "no toolchain of Go 1.25: {}",
+        environment::HINT
+    );
+    all_agree(&cases, &MODES)
+}
+
+#[test]
+fn every_kind_of_load() -> Result<()> {
+    let mut cases = Vec::new();
+    for t in toolchain::selection()? {
+        for (program, procs) in [
+            ("pingpong", 1),
+            ("gosched_storm", 2),
+            ("spawn", 2),
+            ("pool", 2),
+            ("oversubscribed", 2),
+            ("forks", 2),
+            ("churn", 2),
+        ] {
+            cases.push(
+                Case::new(&t, Variant::Stripped, program)
+                    .gomaxprocs(procs)
+                    .during(Duration::from_millis(200)),
+            );
+        }
+    }
+    let cases = if environment::full() {
+        cases
+    } else {
+        cases.split_off(cases.len() - 7)
+    };
+    all_agree(&cases, &MODES)
+}
+
+#[test]
+fn an_idle_program_has_no_waits() -> Result<()> {
+    let _one = machine();
+    let case = Case::new(&toolchain::newest()?, Variant::Stripped, "idle");
+    for mode in MODES {
+        let m = case.measure(mode)?;
+        m.verdict().map_err(anyhow::Error::msg)?;
+        assert!(
+            m.capture.runnable_to_running.count < 60,
+            "{mode}: {:?}",
+            m.capture.runnable_to_running
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn without_parking_passive_lies_between_two_readings() -> Result<()> {
+    let _one = machine();
+    for t in toolchain::selection()? {
+        let mut w = Case::new(&t, Variant::Stripped, "mixed").start()?;
+        w.go()?;
+        std::thread::sleep(Duration::from_millis(100));
+        let outer_from = w.count()?;
+        let tracer = gmpscope_tests::Attach::to(w.pid()).mode("passive").start()?;
+        let inner_from = w.count()?;
+        std::thread::sleep(Duration::from_millis(300));
+        let inner_to = w.count()?;
+        let capture = tracer.interrupt()?.captured()?;
+        let outer_to = w.count()?;
+        let seen = capture.runnable_to_running.count + capture.runnable_to_running.excluded_zero.unwrap_or(0);
+        let least = inner_to.latencies.since(&inner_from.latencies).count();
+        let most = outer_to.latencies.since(&outer_from.latencies).count();
+        assert!(
+            (least..=most).contains(&seen),
+            "Go {}: {seen} not in {least}..={most}",
+            t.version()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn auto_samples_and_says_why_not_otherwise() -> Result<()> {
+    let _one = machine();
+    let m = Case::new(&toolchain::newest()?, Variant::Stripped, "mixed").measure("auto")?;
+    m.verdict().map_err(anyhow::Error::msg)?;
+    assert_eq!(
+        m.capture.capture.mode, "sampled",
+        "{:?}",
+        m.capture.capture.mode_reason
+    );
+    assert!(m.capture.capture.mode_reason.is_some());
+    assert!(!m.capture.by_creation_site.is_empty());
+    Ok(())
+}
+
+#[test]
+fn creation_sites_are_the_functions_of_the_go_statements() -> Result<()> {
+    let _one = machine();
+    for t in toolchain::selection()? {
+        let m = Case::new(&t, Variant::Stripped, "spawn").measure("sampled")?;
+        let sites = &m.capture.by_creation_site;
+        let spawner = sites
+            .iter()
+            .find(|(name, _)| name.starts_with("main.main.func"))
+            .map(|(_, h)| h.count);
+        let all = m.capture.runnable_to_running.count;
+        // Nearly all waits are those of the goroutines that `spawn` makes in its Run.
+        assert!(
+            spawner.unwrap_or(0) * 10 >= all * 9,
+            "Go {}: {spawner:?} of {all}: {:?}",
+            t.version(),
+            sites.keys()
+        );
+        assert_eq!(sites.values().map(|h| h.count).sum::<u64>(), all);
+    }
+    Ok(())
+}

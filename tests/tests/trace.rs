@@ -1,0 +1,91 @@
+//! Against `runtime/trace` of the same run (Go ≥ 1.22): the number of waits, their quantiles, and how many
+//! differ by more than 1 ms.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use gmpscope_tests::run::Attach;
+use gmpscope_tests::scenario::Case;
+use gmpscope_tests::{Variant, environment, machine, oracle, toolchain};
+
+#[test]
+fn exact_has_the_waits_of_the_trace() -> Result<()> {
+    let _one = machine();
+    let mut cases = Vec::new();
+    for t in toolchain::all()?.iter().filter(|t| t.minor() >= 22) {
+        cases.push(Case::new(t, Variant::Stripped, "mixed"));
+        if environment::full() {
+            for (program, procs) in [("gosched_storm", 2), ("spawn", 2), ("pool", 2), ("pingpong", 1)] {
+                cases.push(Case::new(t, Variant::Stripped, program).gomaxprocs(procs));
+            }
+            cases.push(Case::new(t, Variant::Cgo, "cgo"));
+            cases.push(Case::new(t, Variant::PgoStripped, "mixed"));
+        }
+    }
+    if !environment::full() {
+        cases.drain(..cases.len().saturating_sub(2));
+    }
+    let mut wrong = Vec::new();
+    for case in &cases {
+        match case
+            .clone()
+            .during(Duration::from_millis(300))
+            .measure_traced("exact")
+        {
+            Ok(m) => wrong.extend(m.verdict().err()),
+            Err(e) => wrong.push(format!("{e:#}")),
+        }
+    }
+    anyhow::ensure!(
+        wrong.is_empty(),
+        "{} of {} disagree:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn slow_waits_are_those_of_the_trace() -> Result<()> {
+    let _one = machine();
+    for mode in ["sampled", "exact"] {
+        let case = Case::new(&toolchain::newest()?, Variant::Stripped, "oversubscribed");
+        let mut w = case.start()?;
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("trace");
+        w.trace_start(&file)?;
+        let tracer = Attach::to(w.pid())
+            .mode(mode)
+            .arg("--slower")
+            .arg("1ms")
+            .start()?;
+        let from = environment::monotonic_ns();
+        w.go_during(Duration::from_millis(300))?;
+        let to = environment::monotonic_ns();
+        let capture = tracer.interrupt()?.captured()?;
+        w.trace_stop()?;
+        let waits = oracle::waits(&file, from, to, true)?;
+        assert!(!capture.slow.is_empty(), "{mode}: none is slow");
+        // The moment that a capture began is not in it: let the first pair say, and check all by it.
+        let mut unmatched = Vec::new();
+        for s in &capture.slow {
+            let goid = s.goid.unwrap_or(0);
+            let found = waits.waits.iter().any(|(g, runnable, running, _)| {
+                *g == goid && s.latency_ns.abs_diff(running - runnable) < 1_000_000
+            });
+            if !found {
+                unmatched.push(s.clone());
+            }
+            assert!(s.latency_ns >= 1_000_000, "{mode}: {s:?}");
+        }
+        assert!(
+            unmatched.len() * 200 <= capture.slow.len(),
+            "{mode}: {} of {} slow waits are not in the trace: {:?}",
+            unmatched.len(),
+            capture.slow.len(),
+            unmatched.first()
+        );
+    }
+    Ok(())
+}
