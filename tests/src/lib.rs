@@ -11,9 +11,11 @@
 //! | `GMPSCOPE_TESTS` | `full` for every Go version and build variant |
 
 pub mod agreement;
+pub mod binary;
 pub mod environment;
 pub mod event;
 pub mod histogram;
+pub mod kernel;
 pub mod oracle;
 pub mod run;
 pub mod scenario;

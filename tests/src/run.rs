@@ -277,3 +277,17 @@ impl Outcome {
         Ok(())
     }
 }
+
+/// Runs `gmpscope` with these arguments to its end.
+pub fn gmpscope_with<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Result<Outcome> {
+    let out = Command::new(gmpscope()?)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(Outcome {
+        status: out.status,
+        capture: None,
+        json: Some(String::from_utf8_lossy(&out.stdout).into_owned()),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    })
+}

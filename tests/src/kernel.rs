@@ -1,0 +1,90 @@
+//! What is in the kernel, and in the text of a process: so that a test can say that nothing of ours is left.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Seek, SeekFrom};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Commands of bpf(2) that walk over all objects of a kind (linux/bpf.h, enum bpf_cmd).
+const KINDS: [(&str, i32); 3] = [("program", 11), ("map", 12), ("link", 31)];
+
+/// Ids of all BPF programs, maps and links.
+pub fn bpf_objects() -> Result<BTreeSet<(&'static str, u32)>> {
+    let mut all = BTreeSet::new();
+    for (kind, command) in KINDS {
+        let mut id = 0_u32;
+        loop {
+            // start_id, next_id, open_flags of union bpf_attr.
+            let mut attr = [id, 0, 0];
+            // SAFETY: `attr` is valid for the 12 bytes that the kernel reads and writes.
+            let r = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), 12) };
+            if r != 0 {
+                let e = std::io::Error::last_os_error();
+                match e.raw_os_error() {
+                    Some(libc::ENOENT) => break,
+                    _ => {
+                        return Err(e).context("walking over the kernel's BPF objects: run the tests as root");
+                    }
+                }
+            }
+            id = attr[1];
+            all.insert((kind, id));
+        }
+    }
+    Ok(all)
+}
+
+/// Waits until none of these objects is there any more: the kernel frees them some time after the last
+/// file descriptor is closed.
+pub fn wait_until_gone(ours: &BTreeSet<(&'static str, u32)>, at_most: Duration) -> Result<()> {
+    let end = Instant::now() + at_most;
+    loop {
+        let left: Vec<_> = bpf_objects()?.intersection(ours).copied().collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!("still in the kernel after {at_most:?}: {left:?}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Addresses at which the executable memory of a process differs from the file that it maps: breakpoints.
+pub fn patched_text(pid: u32) -> Result<Vec<u64>> {
+    let exe = std::fs::read(format!("/proc/{pid}/exe"))?;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let path = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+    let mut memory = std::fs::File::open(format!("/proc/{pid}/mem"))?;
+    let mut patched = Vec::new();
+    let mut compared = 0;
+    for line in maps.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [range, permissions, offset, _, _, name, ..] = fields.as_slice() else {
+            continue;
+        };
+        if !permissions.contains('x') || *name != path.display().to_string() {
+            continue;
+        }
+        let (from, to) = range.split_once('-').context("a line of maps without a range")?;
+        let (from, to) = (u64::from_str_radix(from, 16)?, u64::from_str_radix(to, 16)?);
+        let offset = usize::from_str_radix(offset, 16)?;
+        let mut text = vec![0; (to - from) as usize];
+        memory.seek(SeekFrom::Start(from))?;
+        memory.read_exact(&mut text)?;
+        let file = exe.get(offset..).unwrap_or_default();
+        compared += text.len().min(file.len());
+        patched.extend(
+            text.iter()
+                .zip(file)
+                .enumerate()
+                .filter(|(_, (a, b))| a != b)
+                .map(|(i, _)| from + i as u64),
+        );
+    }
+    if compared == 0 {
+        bail!("process {pid} maps no text of {}", path.display());
+    }
+    Ok(patched)
+}

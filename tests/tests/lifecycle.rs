@@ -1,0 +1,255 @@
+//! What may happen while a capture runs: the target ends, becomes another program, forks; another capture
+//! runs beside it; gmpscope is stopped or killed. The target must live on, and nothing of ours be left.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use gmpscope_tests::histogram::counts_agree;
+use gmpscope_tests::kernel::{bpf_objects, patched_text, wait_until_gone};
+use gmpscope_tests::scenario::Case;
+use gmpscope_tests::{Attach, Variant, Workload, machine, toolchain};
+
+const MODES: [&str; 3] = ["passive", "sampled", "exact"];
+
+fn start(program: &'static str) -> Result<Workload> {
+    Case::new(&toolchain::newest()?, Variant::Stripped, program).start()
+}
+
+#[test]
+fn a_target_that_ends_meanwhile() -> Result<()> {
+    let _one = machine();
+    for mode in MODES {
+        let mut w = start("exits_early")?;
+        let tracer = Attach::to(w.pid()).mode(mode).start()?;
+        w.go()?;
+        assert!(
+            w.wait(Duration::from_secs(10))?.success(),
+            "{mode}: it did not end as it would have alone"
+        );
+        let o = tracer.finish()?;
+        assert_eq!(o.code(), 5, "{mode}: {}", o.stderr);
+        let c = o.capture.expect("it is printed all the same");
+        assert_eq!(c.capture.ended_by, "target_exit", "{mode}");
+        assert!(!c.capture.complete, "{mode}");
+        if mode != "passive" {
+            assert!(
+                c.runnable_to_running.count > 100,
+                "{mode}: {:?}",
+                c.runnable_to_running.count
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_target_that_is_killed_meanwhile() -> Result<()> {
+    let _one = machine();
+    for mode in MODES {
+        let mut w = start("mixed")?;
+        let tracer = Attach::to(w.pid()).mode(mode).start()?;
+        w.go()?;
+        std::thread::sleep(Duration::from_millis(100));
+        w.signal(libc::SIGKILL);
+        w.wait(Duration::from_secs(10))?;
+        let o = tracer.finish()?;
+        assert_eq!(o.code(), 5, "{mode}: {}", o.stderr);
+        assert_eq!(
+            o.capture.expect("a capture").capture.ended_by,
+            "target_exit",
+            "{mode}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_target_that_becomes_another_program() -> Result<()> {
+    let _one = machine();
+    for mode in MODES {
+        let mut w = start("execs_other")?;
+        let tracer = Attach::to(w.pid()).mode(mode).start()?;
+        w.go()?;
+        let o = tracer.finish()?;
+        assert_eq!(o.code(), 5, "{mode}: {}", o.stderr);
+        assert_eq!(
+            o.capture.expect("a capture").capture.ended_by,
+            "target_exec",
+            "{mode}"
+        );
+        assert!(w.alive(), "{mode}: the other program runs on");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_target_that_forks() -> Result<()> {
+    let _one = machine();
+    for mode in MODES {
+        let m = Case::new(&toolchain::newest()?, Variant::Stripped, "forks").measure(mode)?;
+        m.verdict().map_err(anyhow::Error::msg)?;
+        assert!(m.iterations > 10, "{mode}: only {} children", m.iterations);
+    }
+    Ok(())
+}
+
+#[test]
+fn two_captures_at_once() -> Result<()> {
+    let _one = machine();
+    for modes in [
+        ["exact", "exact"],
+        ["sampled", "exact"],
+        ["sampled", "sampled"],
+        ["passive", "exact"],
+    ] {
+        let mut w = start("mixed")?;
+        let first = Attach::to(w.pid()).mode(modes[0]).start()?;
+        let second = Attach::to(w.pid()).mode(modes[1]).start()?;
+        let after = w.go_during(Duration::from_millis(200))?;
+        let own = after.latencies.since(&w.first.latencies);
+        let captures = [second.interrupt()?.captured()?, first.interrupt()?.captured()?];
+        for c in &captures {
+            let mode = c.capture.mode.as_str();
+            assert!(c.capture.complete, "{mode} of {modes:?}");
+            assert!(
+                c.capture.concurrent_captures >= 1,
+                "{mode} of {modes:?} does not know of the other"
+            );
+            let count = c.runnable_to_running.count;
+            match mode {
+                "passive" => assert_eq!(count, own.count(), "{modes:?}"),
+                "sampled" => assert!(
+                    counts_agree(own.without_zeros().count(), count, 0.01, 5),
+                    "{modes:?}: {count}"
+                ),
+                _ => assert!(count >= own.without_zeros().count(), "{modes:?}: {count}"),
+            }
+        }
+        if modes[0] == modes[1] {
+            let [a, b] = captures.map(|c| c.runnable_to_running.count);
+            assert!(counts_agree(a, b, 0.001, 2), "{modes:?}: {a} and {b}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_left_however_it_ends() -> Result<()> {
+    let _one = machine();
+    for mode in ["sampled", "exact"] {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
+            let mut w = start("mixed")?;
+            assert_eq!(patched_text(w.pid())?, Vec::<u64>::new(), "before");
+            let before = bpf_objects()?;
+            let tracer = Attach::to(w.pid()).mode(mode).start()?;
+            let ours = bpf_objects()?.difference(&before).copied().collect();
+            w.go()?;
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!patched_text(w.pid())?.is_empty(), "{mode}: no probe in the text");
+            tracer.signal(signal);
+            if signal == libc::SIGKILL {
+                drop(tracer);
+            } else {
+                let o = tracer.finish()?;
+                assert_eq!(o.code(), 0, "{mode}, signal {signal}: {}", o.stderr);
+                assert_eq!(o.capture.expect("it is printed").capture.ended_by, "signal");
+            }
+            wait_until_gone(&ours, Duration::from_secs(20))?;
+            assert_eq!(
+                patched_text(w.pid())?,
+                Vec::<u64>::new(),
+                "{mode}, signal {signal}: after"
+            );
+            // It runs on as if nothing had been.
+            let a = w.count()?;
+            std::thread::sleep(Duration::from_millis(100));
+            let b = w.count()?;
+            assert!(
+                b.iterations > a.iterations,
+                "{mode}, signal {signal}: it does nothing any more"
+            );
+            w.park()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn passive_puts_nothing_into_the_target() -> Result<()> {
+    let _one = machine();
+    let mut w = start("mixed")?;
+    let before = bpf_objects()?;
+    let tracer = Attach::to(w.pid()).mode("passive").start()?;
+    w.go()?;
+    std::thread::sleep(Duration::from_millis(100));
+    let links: Vec<_> = bpf_objects()?
+        .difference(&before)
+        .filter(|(kind, _)| *kind == "link")
+        .copied()
+        .collect();
+    assert_eq!(links, vec![]);
+    assert_eq!(patched_text(w.pid())?, Vec::<u64>::new());
+    let c = tracer.interrupt()?.captured()?;
+    assert_eq!(c.capture.probe_hits, 0);
+    Ok(())
+}
+
+#[test]
+fn a_binary_that_was_replaced_or_removed() -> Result<()> {
+    let _one = machine();
+    let t = toolchain::newest()?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("program");
+    for mode in MODES {
+        std::fs::copy(Variant::Stripped.build(&t, "mixed")?, &path)?;
+        let mut w = Workload::start(&path, 2, &[])?;
+        std::fs::remove_file(&path)?;
+        // Another program under the same name: its sites would be inside instructions of the first.
+        std::fs::copy(Variant::Stripped.build(&t, "spawn")?, &path)?;
+        let tracer = Attach::to(w.pid()).mode(mode).start()?;
+        w.go_during(Duration::from_millis(100))?;
+        let c = tracer.interrupt()?.captured()?;
+        assert!(
+            c.runnable_to_running.count > 100,
+            "{mode}: {}",
+            c.runnable_to_running.count
+        );
+        drop(w);
+        std::fs::remove_file(&path)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_duration_is_kept() -> Result<()> {
+    let _one = machine();
+    for mode in MODES {
+        let mut w = start("mixed")?;
+        w.go()?;
+        let c = Attach::to(w.pid())
+            .mode(mode)
+            .duration(Duration::from_millis(400))
+            .run()?
+            .captured()?;
+        assert_eq!(c.capture.ended_by, "duration", "{mode}");
+        let off = c.capture.duration_ns.abs_diff(400_000_000);
+        assert!(off < 100_000_000, "{mode}: {} ns", c.capture.duration_ns);
+        assert!(c.runnable_to_running.count > 100, "{mode}");
+    }
+    Ok(())
+}
+
+#[test]
+fn very_many_goroutines() -> Result<()> {
+    let _one = machine();
+    for mode in MODES {
+        let m = Case::new(&toolchain::newest()?, Variant::Stripped, "many_goroutines").measure(mode)?;
+        m.verdict().map_err(anyhow::Error::msg)?;
+        let g = m.capture.goroutines.as_ref();
+        // The walk over them may be cut short and scaled up, but the runtime's own count of them is exact.
+        if let Some(g) = g {
+            assert!((90_000..110_000).contains(&g.live), "{mode}: {g:?}");
+        }
+    }
+    Ok(())
+}
