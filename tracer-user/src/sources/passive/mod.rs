@@ -153,3 +153,6 @@ fn unless_gone(e: ReadError) -> Result<(), ReadError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

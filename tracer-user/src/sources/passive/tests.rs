@@ -1,0 +1,177 @@
+//! The source on memory of this very process, laid out as the runtime's histogram is. Against real Go
+//! programs it is tested in the package of end-to-end tests.
+
+use super::*;
+use crate::memory::ProcessMemory;
+use crate::stream::{HistogramDelta, HistogramKey};
+
+/// `runtime.timeHistogram` of Go 1.21+: 160 buckets, `underflow`, `overflow`.
+struct Counters(Box<[u64; 162]>);
+
+impl Counters {
+    fn new() -> Self {
+        Self(Box::new([7; 162]))
+    }
+
+    fn source(&self, go_minor: u32) -> PassiveSource<ProcessMemory> {
+        let bias = 0x1000;
+        let time_to_run = Some((self.0.as_ptr() as u64).wrapping_sub(bias));
+        let globals = Globals {
+            time_to_run,
+            ..Globals::default()
+        };
+        PassiveSource::new(
+            ProcessMemory::new(std::process::id()),
+            &globals,
+            bias,
+            None,
+            go_minor,
+        )
+    }
+
+    /// Adds to one counter. Through a pointer that the compiler must believe to be read: the reader is the
+    /// kernel.
+    fn add(&mut self, index: usize, n: u64) {
+        std::hint::black_box(&mut self.0)[index] += n;
+    }
+}
+
+/// The delta and the losses of an observation.
+fn waits(source: &mut PassiveSource<ProcessMemory>) -> Result<(HistogramDelta, Vec<Loss>), ObserveError> {
+    let mut delta = None;
+    let mut losses = Vec::new();
+    for observation in source.observe_waits(5)? {
+        assert_eq!(observation.at_ns, 5);
+        match observation.kind {
+            Kind::HistogramDelta(d) => delta = Some(d),
+            Kind::Loss(loss) => losses.push(loss),
+            other => panic!("{other:?}"),
+        }
+    }
+    Ok((delta.expect("a delta"), losses))
+}
+
+#[test]
+fn only_what_was_added_since_the_last_reading_is_yielded() {
+    let mut counters = Counters::new();
+    let mut source = counters.source(27);
+    assert_eq!(source.scheme(), Some(BucketScheme::Go121));
+    assert_eq!(
+        source.observe_waits(1).unwrap(),
+        [],
+        "the first reading is what the next counts from"
+    );
+    for (index, n) in [(0, 3), (5, 1), (159, 2)] {
+        counters.add(index, n);
+    }
+    let (delta, losses) = waits(&mut source).unwrap();
+    assert_eq!(delta.key, HistogramKey::All);
+    assert_eq!(delta.counts, [(0, 3), (5, 1), (159, 2)]);
+    assert_eq!(
+        (delta.sum_ns, delta.extremes_ns, delta.excluded_zero),
+        (None, None, 0)
+    );
+    assert_eq!(losses, []);
+    counters.add(5, 10);
+    assert_eq!(waits(&mut source).unwrap().0.counts, [(5, 10)]);
+    assert_eq!(waits(&mut source).unwrap().0.counts, []);
+}
+
+#[test]
+fn overflow_is_a_bucket_and_underflow_is_a_loss() {
+    let mut counters = Counters::new();
+    let mut source = counters.source(27);
+    source.observe_waits(1).unwrap();
+    counters.add(160, 4);
+    counters.add(161, 6);
+    let (delta, losses) = waits(&mut source).unwrap();
+    assert_eq!(delta.counts, [(160, 6)]);
+    assert_eq!(
+        losses,
+        [Loss {
+            cause: LossCause::Negative,
+            count: 4
+        }]
+    );
+}
+
+#[test]
+fn up_to_go_1_25_the_lowest_bucket_is_left_out_and_counted() {
+    for (minor, counts, excluded) in [(25, vec![(1, 1)], 9), (26, vec![(0, 9), (1, 1)], 0)] {
+        let mut counters = Counters::new();
+        let mut source = counters.source(minor);
+        source.observe_waits(1).unwrap();
+        counters.add(0, 9);
+        counters.add(1, 1);
+        let (delta, _) = waits(&mut source).unwrap();
+        assert_eq!(
+            (delta.counts, delta.excluded_zero),
+            (counts, excluded),
+            "Go 1.{minor}"
+        );
+    }
+}
+
+#[test]
+fn counters_that_go_back_are_another_program() {
+    let mut counters = Counters::new();
+    let mut source = counters.source(27);
+    source.observe_waits(1).unwrap();
+    std::hint::black_box(&mut counters.0)[17] = 6;
+    let error = source.observe(2).unwrap_err();
+    assert_eq!(
+        error,
+        ObserveError::Replaced {
+            address: counters.0.as_ptr() as u64
+        }
+    );
+    assert!(error.to_string().contains("exec"), "{error}");
+    assert_eq!(Error::from(error).failure, crate::error::Failure::NotTraceable);
+}
+
+#[test]
+fn without_a_layout_only_seen_versions_have_a_shape() {
+    let counters = Counters::new();
+    for minor in [18, 20, 28] {
+        let mut source = counters.source(minor);
+        assert_eq!(source.scheme(), None, "Go 1.{minor}");
+        assert!(source.observe_waits(1).unwrap().is_empty());
+    }
+    assert_eq!(counters.source(19).scheme(), Some(BucketScheme::Go119));
+}
+
+#[test]
+fn gauges_where_nothing_is_mapped_are_left_out() {
+    let gomaxprocs = std::hint::black_box(Box::new(12u32));
+    let address = std::ptr::from_ref(&*gomaxprocs) as u64;
+    let globals = Globals {
+        gomaxprocs: Some(address),
+        sched: Some(16),
+        ..Globals::default()
+    };
+    let mut source = PassiveSource::new(ProcessMemory::new(std::process::id()), &globals, 0, None, 27);
+    assert_eq!(source.snapshot(1).unwrap().gomaxprocs, Some(12));
+    let globals = Globals {
+        gomaxprocs: Some(16),
+        allgs: Some(u64::MAX),
+        ..Globals::default()
+    };
+    let mut source = PassiveSource::new(ProcessMemory::new(std::process::id()), &globals, 0, None, 27);
+    assert_eq!(source.snapshot(1).unwrap(), Snapshot::default());
+}
+
+#[test]
+fn a_process_that_is_gone_is_an_error() {
+    let globals = Globals {
+        gomaxprocs: Some(16),
+        time_to_run: Some(16),
+        ..Globals::default()
+    };
+    let pid = i32::MAX as u32;
+    let mut source = PassiveSource::new(ProcessMemory::new(pid), &globals, 0, None, 27);
+    assert_eq!(
+        source.observe(1),
+        Err(ObserveError::Read(ReadError::Gone { pid }))
+    );
+    assert_eq!(source.snapshot(1), Err(ReadError::Gone { pid }));
+}
