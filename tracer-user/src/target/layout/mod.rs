@@ -1,130 +1,148 @@
 //! Offsets of the runtime's struct fields, by Go version, experiments and architecture.
+//!
+//! First the table in the repository, by exact release: it is there in microseconds and for stripped
+//! binaries too. What is not in it is read from the binary's own DWARF ([`from_dwarf`]); where there is
+//! none, that is said, with what still works. Nothing is extrapolated.
 
-/// Byte offsets of the fields that gmpscope reads. `None`: this version has no such field.
+mod dwarf;
+mod fields;
+mod structs;
+mod table;
+
+use std::fmt;
+
+use serde::Serialize;
+
+pub use dwarf::{NoDwarf, from_dwarf};
+pub use structs::{G, Layout, M, Moduledata, P, Sched, TimeHist, TimeHistogram};
+
+use self::table::{Known, Table};
+use super::{Arch, GoVersion};
+
+/// Where a layout comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayoutSource {
+    /// The table has this release.
+    Table,
+    /// The table has the patch releases `below` and `above` it, and both have this layout.
+    Bracketed {
+        /// Patch number of the nearest older release in the table.
+        below: u32,
+        /// Of the nearest newer one.
+        above: u32,
+    },
+    /// The binary's own debug information.
+    Dwarf,
+}
+
+impl fmt::Display for LayoutSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LayoutSource::Table => f.write_str("table"),
+            LayoutSource::Bracketed { below, above } => {
+                write!(f, "table (patch releases .{below} and .{above} agree)")
+            }
+            LayoutSource::Dwarf => f.write_str("DWARF of the binary"),
+        }
+    }
+}
+
+/// Why the table has no layout for a binary. Displays as half a sentence: "go1.28.0 is newer than …".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotInTable(String);
+
+/// No layout is known for a binary: neither in the table nor in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the layout of the runtime's structs is not known: {table}; {dwarf}. Without it the programs cannot read \
+     goroutines (no `sampled`, no gauges). What needs no layout still works: `exact`, and `passive` where \
+     the address of sched.timeToRun can be decoded and the runtime's buckets are known. To get the rest: run a \
+     binary with debug information (built without -ldflags=-s or -w, not stripped)"
+)]
+pub struct Unknown {
+    /// Why the table has none.
+    pub table: NotInTable,
+    /// Why DWARF has none.
+    pub dwarf: NoDwarf,
+}
+
+/// Looks up the layout of a release, in the table alone.
 ///
-/// Source: the `runtime` package of each Go version (`runtime2.go`, `histogram.go`, `proc.go`), by `cargo
-/// xtask layouts`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// `runtime.g`.
-    pub g: G,
-    /// `runtime.m`.
-    pub m: M,
-    /// `runtime.p`.
-    pub p: P,
-    /// `runtime.schedt`.
-    pub sched: Sched,
-    /// `runtime.timeHistogram`.
-    pub time_histogram: TimeHistogram,
+/// `build_tags` are the `-tags` of the build, where the build info tells them: `debuglog` moves fields.
+pub fn find(
+    version: &GoVersion,
+    arch: Arch,
+    build_tags: &[&str],
+) -> Result<(Layout, LayoutSource), NotInTable> {
+    let (raw, minor) = (&version.raw, version.minor);
+    if let Some(suffix) = &version.vendor_or_prerelease {
+        return Err(NotInTable(format!("{raw} is no release of the Go project ({suffix})")));
+    }
+    let table = Table::embedded().map_err(|e| NotInTable(format!("the embedded table cannot be read: {e}")))?;
+    let why = match table.find(minor, version.patch, arch, &version.experiments, build_tags) {
+        Known::Exactly(layout) => return Ok((*layout, LayoutSource::Table)),
+        Known::Between(layout, below, above) => return Ok((*layout, LayoutSource::Bracketed { below, above })),
+        Known::UnknownExperiment(which) => format!("{raw}: experiment {which} has not been examined in it"),
+        Known::MovingTag(tag) => format!("{raw}: the build tag {tag} moves fields"),
+        Known::NotThere(patches) => match (patches.as_slice(), table.newest_minor()) {
+            ([], Some(newest)) if minor > newest => format!("{raw} is newer than the table, which ends with go1.{newest}"),
+            ([], _) => format!("the table has no release of go1.{minor}"),
+            (known, _) => {
+                let known: Vec<_> = known.iter().map(|patch| format!("1.{minor}.{patch}")).collect();
+                format!("{raw} is not in the table, which of go1.{minor} has {}", known.join(", "))
+            }
+        },
+    };
+    Err(NotInTable(why))
 }
 
-/// `runtime.g`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct G {
-    /// `m`.
-    pub m: u32,
-    /// `atomicstatus`.
-    pub atomicstatus: u32,
-    /// `goid`.
-    pub goid: u32,
-    /// `waitreason`.
-    pub waitreason: u32,
-    /// `preempt`.
-    pub preempt: u32,
-    /// `gopc`.
-    pub gopc: u32,
-    /// `startpc`.
-    pub startpc: u32,
-    /// `tracking`.
-    pub tracking: u32,
-    /// `trackingStamp`; Go 1.19: `runnableStamp`.
-    pub tracking_stamp: u32,
-    /// `runnableTime`.
-    pub runnable_time: u32,
-    /// sizeof.
-    pub size: u32,
+/// The layout for a binary: from the table, else from the DWARF in `elf`, the whole file.
+pub fn find_or_dwarf(
+    version: &GoVersion,
+    arch: Arch,
+    build_tags: &[&str],
+    elf: &[u8],
+) -> Result<(Layout, LayoutSource), Unknown> {
+    find(version, arch, build_tags).or_else(|table| match from_dwarf(elf) {
+        Ok(layout) => Ok((layout, LayoutSource::Dwarf)),
+        Err(dwarf) => Err(Unknown { table, dwarf }),
+    })
 }
 
-/// `runtime.m`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct M {
-    /// `g0`.
-    pub g0: u32,
-    /// `procid`.
-    pub procid: u32,
-    /// `curg`.
-    pub curg: u32,
-    /// `p`.
-    pub p: u32,
-    /// `id`.
-    pub id: u32,
-    /// `spinning`.
-    pub spinning: u32,
-    /// `alllink`.
-    pub alllink: u32,
+/// How the buckets of a `runtime.timeHistogram` map to nanoseconds; the formulas are in `histogram.go`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum TimeHistogramScheme {
+    /// Go 1.19: 45 × 16 buckets.
+    Go119,
+    /// Go 1.21 and newer: 40 × 4 buckets, the first of them 0..64 ns.
+    Go121,
 }
 
-/// `runtime.p`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct P {
-    /// `id`.
-    pub id: u32,
-    /// `status`.
-    pub status: u32,
-    /// `schedtick`.
-    pub schedtick: u32,
-    /// `m`.
-    pub m: u32,
-    /// `runqhead`.
-    pub runqhead: u32,
-    /// `runqtail`.
-    pub runqtail: u32,
-    /// `runnext`.
-    pub runnext: u32,
+impl Layout {
+    /// The scheme that the runtime's own constants spell out; `None` for one that gmpscope does not know.
+    pub fn time_histogram_scheme(&self) -> Option<TimeHistogramScheme> {
+        let hist = &self.time_hist;
+        let bits = (hist.min_bucket_bits, hist.max_bucket_bits, hist.super_buckets, hist.sub_bucket_bits);
+        match (bits, self.time_histogram.buckets, self.time_histogram.overflow) {
+            ((Some(9), Some(48), None, 2), 160, Some(_)) => Some(TimeHistogramScheme::Go121),
+            ((None, None, Some(45), 4), 720, None) => Some(TimeHistogramScheme::Go119),
+            _ => None,
+        }
+    }
 }
 
-/// `runtime.schedt`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sched {
-    /// `lastpoll`.
-    pub lastpoll: u32,
-    /// `lock`.
-    pub lock: u32,
-    /// `nmidle`.
-    pub nmidle: u32,
-    /// `npidle`.
-    pub npidle: u32,
-    /// `nmspinning`.
-    pub nmspinning: u32,
-    /// `ngsys`.
-    pub ngsys: u32,
-    /// `runqsize`; from Go 1.25 `runq.size`.
-    pub runqsize: u32,
-    /// `gcwaiting`.
-    pub gcwaiting: u32,
-    /// `sysmonwait`.
-    pub sysmonwait: u32,
-    /// `timeToRun`.
-    pub time_to_run: u32,
-    /// `stwTotalTimeGC` (Go 1.22+).
-    pub stw_total_time_gc: Option<u32>,
-    /// `stwTotalTimeOther` (Go 1.22+).
-    pub stw_total_time_other: Option<u32>,
-    /// sizeof.
-    pub size: u32,
+/// The scheme of a minor version, for a binary whose layout is not known. `None` where it has not been
+/// seen: Go 1.20, older than 1.19, newer than the table.
+pub fn time_histogram_scheme(version: &GoVersion) -> Option<TimeHistogramScheme> {
+    let newest = Table::embedded().ok()?.newest_minor()?;
+    match version.minor {
+        19 => Some(TimeHistogramScheme::Go119),
+        minor if (21..=newest).contains(&minor) => Some(TimeHistogramScheme::Go121),
+        _ => None,
+    }
 }
 
-/// `runtime.timeHistogram`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimeHistogram {
-    /// `counts`.
-    pub counts: u32,
-    /// Number of buckets in `counts`.
-    pub buckets: u32,
-    /// `underflow`.
-    pub underflow: u32,
-    /// `overflow` (Go 1.21+).
-    pub overflow: Option<u32>,
-    /// sizeof.
-    pub size: u32,
-}
+#[cfg(test)]
+mod tests;

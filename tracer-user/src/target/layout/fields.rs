@@ -1,0 +1,73 @@
+//! The list of fields, shared with the generator: what gmpscope calls them and what Go's versions do.
+
+/// Finds a field by its name in `fields.txt`.
+pub(super) type Get<'a> = dyn Fn(&str) -> Option<u32> + 'a;
+
+/// A field that every supported version has is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MissingField(pub &'static str);
+
+/// What a struct's member is made from.
+pub(super) trait Field: Sized {
+    /// Whether a layout without it is no layout.
+    #[cfg(test)]
+    const REQUIRED: bool;
+    fn take(name: &'static str, get: &Get<'_>) -> Result<Self, MissingField>;
+}
+
+impl Field for u32 {
+    #[cfg(test)]
+    const REQUIRED: bool = true;
+    fn take(name: &'static str, get: &Get<'_>) -> Result<Self, MissingField> {
+        get(name).ok_or(MissingField(name))
+    }
+}
+
+impl Field for Option<u32> {
+    #[cfg(test)]
+    const REQUIRED: bool = false;
+    fn take(name: &'static str, get: &Get<'_>) -> Result<Self, MissingField> {
+        Ok(get(name))
+    }
+}
+
+/// One line of `fields.txt`.
+pub(super) struct Line {
+    /// The name in gmpscope, such as `sched.runqsize`.
+    pub name: &'static str,
+    /// The runtime's paths for it, newest first, such as `schedt.runq.size`.
+    pub paths: Vec<&'static str>,
+    /// Marked as one that every version has.
+    #[cfg(test)]
+    pub required: bool,
+}
+
+/// The list that the generator reads too.
+pub(super) fn lines() -> impl Iterator<Item = Line> {
+    include_str!("fields.txt").lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let first = words.next()?;
+        Some(Line {
+            name: first.trim_start_matches('!'),
+            paths: words.collect(),
+            #[cfg(test)]
+            required: first.starts_with('!'),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Layout;
+    use super::*;
+
+    #[test]
+    fn the_list_and_the_structs_name_the_same_fields() {
+        let mut listed: Vec<_> = lines().map(|l| (l.name, l.required)).collect();
+        let mut declared = Layout::names();
+        listed.sort();
+        declared.sort();
+        assert_eq!(listed, declared);
+        assert!(lines().all(|l| !l.paths.is_empty()));
+    }
+}
