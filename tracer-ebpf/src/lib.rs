@@ -164,7 +164,8 @@ pub struct SiteKey {
     pub reserved: u32,
 }
 
-/// What the programs must know of one target. All offsets are in bytes.
+/// What the programs must know of one target. All offsets are in bytes; 0 where the layout of this Go
+/// version is not known, except for `p_id`, which is 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetConfig {

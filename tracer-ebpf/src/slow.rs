@@ -29,22 +29,38 @@ pub fn send(
         count!(counters, ring_full);
         return;
     };
-    let p = memory::word(registers::g(ctx), config.g_m)
-        .and_then(|m| memory::word(m, config.m_p))
-        .filter(|&p| p != 0)
-        .and_then(|p| memory::read::<i32>(p, config.p_id));
     entry.write(SlowWait {
         at_ns,
         latency_ns,
         g,
-        goid: memory::word(g, config.g_goid).unwrap_or(0),
-        gopc: memory::word(g, config.g_gopc).unwrap_or(0),
+        goid: field(g, config.g_goid),
+        gopc: field(g, config.g_gopc),
         tid: bpf_get_current_pid_tgid() as u32,
-        p: p.unwrap_or(-1),
+        p: current_p(ctx, config).unwrap_or(-1),
         target,
         origin,
     });
     entry.submit(NO_WAKEUP);
     count!(counters, ring_sent);
     debug!(ctx, "slow wait: g {:x} {} ns", g, latency_ns);
+}
+
+/// A word of the g, or 0 where its offset is not known or it cannot be read.
+#[inline(always)]
+fn field(g: u64, offset: u32) -> u64 {
+    if offset == 0 {
+        return 0;
+    }
+    memory::word(g, offset).unwrap_or(0)
+}
+
+/// Id of the P of the thread that was hit.
+#[inline(always)]
+fn current_p(ctx: &ProbeContext, config: &TargetConfig) -> Option<i32> {
+    if config.m_p == 0 {
+        return None;
+    }
+    let m = memory::word(registers::g(ctx), config.g_m)?;
+    let p = memory::word(m, config.m_p).filter(|&p| p != 0)?;
+    memory::read::<i32>(p, config.p_id)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    session::options::AttachOptions,
+    session::{options::AttachOptions, runner},
 };
 
 /// Traces one process and prints the result.
@@ -10,6 +10,9 @@ use crate::{
 /// # Errors
 /// Whatever went wrong, told in full.
 pub fn run(options: AttachOptions) -> Result<()> {
-    log::debug!("asked for: {options:?}");
-    Err(Error::failed("`attach` is being wired up"))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failed(format!("could not start the event loop: {e}")))?;
+    runtime.block_on(runner::run(options))
 }

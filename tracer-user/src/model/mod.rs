@@ -7,6 +7,9 @@ pub trait Symbolizer {
     /// The function that holds the `go` statement whose `g.gopc` this is, as the binary names it; `None`
     /// where the address lies in no function. The name comes from the target: it may hold any character.
     fn function_at(&self, gopc: u64) -> Option<String>;
+
+    /// Says which addresses will be asked for, so that they can be looked up together.
+    fn prepare(&self, _gopcs: &[u64]) {}
 }
 
 /// What the snapshots say.

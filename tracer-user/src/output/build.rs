@@ -16,36 +16,6 @@ use super::capture::{
 /// Name of the creation site under which the kernel counts what its table has no room for.
 const OTHER: &str = "other";
 
-/// Why a capture ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    /// `--duration` was over.
-    Duration,
-    /// Ctrl-C or SIGTERM.
-    Signal,
-    /// The target exited.
-    TargetExit,
-    /// The target executed another program.
-    TargetExec,
-}
-
-impl EndedBy {
-    /// The word in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Duration => "duration",
-            Self::Signal => "signal",
-            Self::TargetExit => "target_exit",
-            Self::TargetExec => "target_exec",
-        }
-    }
-
-    /// Whether the window is what its owner asked for: a signal is a wish like any other.
-    pub const fn is_whole(self) -> bool {
-        matches!(self, Self::Duration | Self::Signal)
-    }
-}
-
 /// Everything that a capture is made of.
 pub struct Parts<'a> {
     /// What was traced. `gomaxprocs`, where absent, is taken from the last snapshot.
@@ -60,8 +30,10 @@ pub struct Parts<'a> {
     pub begin_ns: u64,
     /// The window's end, CLOCK_MONOTONIC.
     pub end_ns: u64,
-    /// Why it ended there.
-    pub ended_by: EndedBy,
+    /// Why it ended there: `duration`, `signal`, `target_exit`, …
+    pub ended_by: &'a str,
+    /// Whether the window was all that was asked for.
+    pub whole: bool,
     /// The latencies of the window.
     pub latency: &'a Latency,
     /// The gauges.
@@ -99,8 +71,8 @@ pub fn build(parts: Parts) -> Capture {
         mode_reason: parts.mode_reason,
         started_at: parts.started_at.to_string(),
         duration_ns: parts.end_ns.saturating_sub(parts.begin_ns),
-        complete: parts.ended_by.is_whole() && latency.lost() == 0,
-        ended_by: parts.ended_by.name().to_owned(),
+        complete: parts.whole && latency.lost() == 0,
+        ended_by: parts.ended_by.to_owned(),
         events: total.count(),
         lost_events: latency.lost(),
         lost_by_cause: latency
@@ -216,6 +188,11 @@ impl Named<'_> {
 
     /// Histograms by function of the `go` statement; a function with several has one.
     pub fn by_creation_site(&self, latency: &Latency) -> BTreeMap<String, Hist> {
+        let sites = latency.by_key().keys().filter_map(|key| match key {
+            HistogramKey::CreationSite(gopc) => Some(*gopc),
+            _ => None,
+        });
+        self.symbolizer.prepare(&sites.collect::<Vec<_>>());
         let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
         for (key, histogram) in latency.by_key() {
             let HistogramKey::CreationSite(gopc) = key else {

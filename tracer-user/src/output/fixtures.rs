@@ -7,7 +7,7 @@ use crate::stream::{
     Snapshot,
 };
 
-use super::build::{EndedBy, Parts, build};
+use super::build::{Parts, build};
 use super::capture::{Capture, TargetInfo};
 
 /// Begin of every capture, CLOCK_MONOTONIC.
@@ -100,7 +100,8 @@ impl Observed {
             started_at: jiff::Timestamp::from_second(1_780_000_000).unwrap(),
             begin_ns: BEGIN_NS,
             end_ns: END_NS,
-            ended_by: EndedBy::Duration,
+            ended_by: "duration",
+            whole: true,
             latency: &self.latency,
             model: &self.model,
             symbolizer: &Names,
@@ -211,7 +212,7 @@ pub fn sampled() -> Capture {
         }),
     );
     observed.capture("sampled", |parts| {
-        parts.ended_by = EndedBy::Signal;
+        parts.ended_by = "signal";
         parts.end_ns = BEGIN_NS + 3_210_000_000;
         parts.concurrent_captures = 1;
     })
@@ -254,7 +255,8 @@ pub fn passive() -> Capture {
         parts.target.go_version = "1.25.5 X:greenteagc".to_owned();
         parts.mode_reason =
             Some("auto chose passive: no call of nanotime1 was found in casgstatus".to_owned());
-        parts.ended_by = EndedBy::TargetExit;
+        parts.ended_by = "target_exit";
+        parts.whole = false;
         parts.notes = vec!["the target executes \u{1b}[31mred\u{1b}[0m".to_owned()];
     })
 }

@@ -13,6 +13,8 @@ pub use mode::Mode;
 use serde::Serialize;
 pub use tracer_ebpf::{Origin, SiteKind};
 
+use crate::target::{Code, layout::Layout};
+
 /// How many times as much as an emulated instruction a single-stepped one costs the target; measured on
 /// virtual machines, where the debug exception is dear.
 pub const SINGLE_STEP_FACTOR: &str = "10 to 14";
@@ -69,4 +71,29 @@ pub struct Attempt {
     pub what: String,
     /// Why it did not do, or what was found.
     pub outcome: String,
+}
+
+/// What can be attached to a binary, mode by mode.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Sites of `exact`, or what stands in the way.
+    pub exact: Result<Vec<Site>, Vec<Attempt>>,
+    /// Sites of `sampled`, or what stands in the way.
+    pub sampled: Result<sampled::Sampled, Vec<Attempt>>,
+}
+
+impl Plan {
+    /// Decodes the runtime's code and chooses the sites. `force` admits instructions that the kernel must
+    /// single-step.
+    pub fn of(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Self {
+        Self {
+            exact: exact::exact(code, layout, force),
+            sampled: sampled::sampled(code, layout, force),
+        }
+    }
+}
+
+/// Attempts in one line, for messages: `what: outcome; what: outcome`.
+pub fn told(attempts: &[Attempt]) -> String {
+    attempts.iter().map(|a| format!("{}: {}", a.what, a.outcome)).collect::<Vec<_>>().join("; ")
 }

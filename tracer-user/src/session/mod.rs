@@ -10,10 +10,15 @@
 //!           └───┴────────┘ a cheaper mode, where `auto` may choose
 //! ```
 
+mod capturing;
 pub mod effect;
 pub mod happening;
+mod live;
 mod machine;
+mod neighbours;
 pub mod options;
+mod prepare;
+pub mod runner;
 
 pub use effect::{Effect, EndedBy};
 pub use happening::{Happening, Offer};

@@ -1,5 +1,10 @@
 //! The kernel side, loaded: one object that serves all targets of this process.
 
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_ebpf::{DEFAULT_STAMPS, MAX_TARGETS, Origin};
@@ -37,6 +42,8 @@ impl Capacity {
 /// when it is dropped, or when this process dies in whatever way.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
+    /// Descriptors of all maps, also of those that were taken out of `ebpf`.
+    map_fds: HashMap<String, OwnedFd>,
     /// Index of the slot that calibration uses: one past the targets.
     pub(super) calibration_slot: u32,
 }
@@ -60,20 +67,19 @@ impl Kernel {
             .map_max_entries("STAMPS", capacity.stamps)
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
+        let map_fds = maps::descriptors(&ebpf)
+            .map_err(|e| Error::failed(format!("could not keep the BPF maps open: {e}")))?;
         if level > 0
             && let Err(e) = start_log_reader(&mut ebpf)
         {
             log::warn!("the kernel side's own log cannot be read: {e}");
         }
-        Ok(Self {
-            ebpf,
-            calibration_slot: targets,
-        })
+        Ok(Self { ebpf, map_fds, calibration_slot: targets })
     }
 
     /// Loads a program for uprobe_multi links.
     pub(super) fn program_for_multi(&self, name: &str) -> Result<multi::Program> {
-        multi::Program::load(OBJECT, name, |map| maps::fd_of(&self.ebpf, map))
+        multi::Program::load(OBJECT, name, |map| self.map_fds.get(map).map(OwnedFd::as_fd))
             .map_err(|e| Error::not_permitted(e.to_string()))
     }
 }

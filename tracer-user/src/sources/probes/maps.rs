@@ -1,6 +1,10 @@
 //! Typed access to the maps that the programs use.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    collections::HashMap as HashMapOf,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use aya::{
     Ebpf, Pod,
@@ -23,9 +27,12 @@ macro_rules! pod {
 }
 pod!(Counters, CreationSiteKey, Histogram, Site, SiteKey, TargetConfig);
 
-/// The descriptor of a map, for programs that are not loaded by aya.
-pub fn fd_of<'a>(ebpf: &'a Ebpf, name: &str) -> Option<BorrowedFd<'a>> {
-    data_of(ebpf.map(name)?).map(|data| data.fd().as_fd())
+/// Descriptors of all maps by name, for programs that are not loaded by aya.
+pub fn descriptors(ebpf: &Ebpf) -> io::Result<HashMapOf<String, OwnedFd>> {
+    ebpf.maps()
+        .filter_map(|(name, map)| data_of(map).map(|data| (name, data.fd().as_fd())))
+        .map(|(name, fd)| Ok((name.to_owned(), fd.try_clone_to_owned()?)))
+        .collect()
 }
 
 fn data_of(map: &Map) -> Option<&MapData> {

@@ -68,10 +68,15 @@ impl Program {
         let maps = std::mem::take(&mut parsed.maps);
         let with_fds = maps
             .iter()
-            .filter_map(|(name, map)| map_fd(name).map(|fd| (name.as_str(), fd.as_raw_fd(), map)));
+            .map(|(name, map)| match map_fd(name) {
+                Some(fd) => Ok((name.as_str(), fd.as_raw_fd(), map)),
+                // Relocating without it would panic inside aya-obj.
+                None => Err(LoadError::Object(format!("its map `{name}` was not created"))),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         let text_sections: HashSet<usize> = parsed.functions.keys().map(|(section, _)| *section).collect();
         parsed
-            .relocate_maps(with_fds, &text_sections)
+            .relocate_maps(with_fds.into_iter(), &text_sections)
             .map_err(|e| object_error(&e))?;
         parsed
             .relocate_calls(&text_sections)

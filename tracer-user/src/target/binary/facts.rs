@@ -56,6 +56,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The `-tags` of the build, where its build settings tell.
+    pub fn build_tags(&self) -> Vec<&str> {
+        let tags = self.settings.get("-tags").map_or("", String::as_str);
+        tags.split(',').filter(|tag| !tag.is_empty()).collect()
+    }
+
     pub(super) fn of(
         image: &Image<'_>,
         pclntab: &PcLnTab<'_>,

@@ -1,0 +1,130 @@
+//! What is attached to a target right now, whatever the mode: one door for observations.
+
+use tracer_ebpf::TargetConfig;
+
+use super::prepare::Prepared;
+use crate::{
+    error::Result,
+    memory::ProcessMemory,
+    plan::{Mode, told},
+    sources::{
+        passive::PassiveSource,
+        probes::{Capacity, Cost, ProbeSource, ProgramKind, Request},
+    },
+    stream::{BucketScheme, Kind, Observation},
+};
+
+/// The sources of one mode.
+pub struct Live {
+    mode: Mode,
+    passive: PassiveSource<ProcessMemory>,
+    probes: Option<ProbeSource>,
+    /// What a hit costs here.
+    pub cost: Option<Cost>,
+    sites: usize,
+}
+
+impl Live {
+    /// Attaches. On return the probes are live, or the first reading is taken.
+    ///
+    /// # Errors
+    /// The mode cannot be had, with the reason.
+    pub fn attach(target: &Prepared, mode: Mode, slower_ns: Option<u64>, now_ns: u64) -> Result<Self> {
+        let mut passive = target.passive_source();
+        let probes = match mode {
+            Mode::Passive => {
+                passive.observe_waits(now_ns)?;
+                None
+            }
+            Mode::Sampled | Mode::Exact => Some(attach_probes(target, mode, slower_ns)?),
+        };
+        let sites = target.sites(mode).map_or(0, <[_]>::len);
+        Ok(Self { mode, passive, probes, cost: None, sites })
+    }
+
+    /// How many instructions are probed.
+    pub fn sites(&self) -> usize {
+        self.sites
+    }
+
+    /// How the histograms of this mode count.
+    pub fn scheme(&self) -> BucketScheme {
+        match self.mode {
+            Mode::Passive => self.passive.scheme().unwrap_or(BucketScheme::Go121),
+            Mode::Sampled | Mode::Exact => BucketScheme::Kernel,
+        }
+    }
+
+    /// Finds out what a hit costs on this machine.
+    pub fn calibrate(&mut self) {
+        if let Some(probes) = &mut self.probes {
+            match probes.calibrate() {
+                Ok(cost) => self.cost = Some(cost),
+                Err(e) => log::warn!("the cost of a hit could not be measured, and is left out: {e}"),
+            }
+        }
+    }
+
+    /// What has come since the last call.
+    ///
+    /// # Errors
+    /// The source yields nothing any more.
+    pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
+        match &mut self.probes {
+            Some(probes) => probes.observe(now_ns),
+            None => Ok(self.passive.observe_waits(now_ns)?),
+        }
+    }
+
+
+    /// The runtime's gauges.
+    pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
+        self.passive
+            .snapshot(now_ns)
+            .inspect_err(|e| log::debug!("no gauges: {e}"))
+            .ok()
+            .map(|snapshot| Observation { at_ns: now_ns, kind: Kind::Snapshot(snapshot) })
+    }
+
+    /// Stops counting; what was counted can still be observed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.probes.as_mut().map_or(Ok(()), ProbeSource::stop)
+    }
+
+    /// Takes everything away.
+    pub fn detach(&mut self) {
+        if let Some(probes) = &mut self.probes {
+            probes.detach();
+        }
+    }
+}
+
+fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Result<ProbeSource> {
+    let sites = target.sites(mode).map_err(|attempts| {
+        crate::error::Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts)))
+    })?;
+    let layout = target.layout.as_ref().ok().map(|(layout, _)| layout);
+    let field = |of: fn(&crate::target::layout::Layout) -> u32| layout.map_or(0, of);
+    let config = TargetConfig {
+        slower_ns: slower_ns.unwrap_or(u64::MAX),
+        time_to_run: target.globals.time_to_run.map_or(0, |address| address.wrapping_add(target.bias())),
+        enabled: 1,
+        g_m: field(|l| l.g.m),
+        g_tracking_stamp: target.tracking_stamp().unwrap_or(0),
+        g_gopc: field(|l| l.g.gopc),
+        g_goid: field(|l| l.g.goid),
+        g_preempt: field(|l| l.g.preempt),
+        m_curg: field(|l| l.m.curg),
+        m_p: field(|l| l.m.p),
+        p_id: field(|l| l.p.id),
+        reserved: 0,
+    };
+    ProbeSource::attach(&Request {
+        pid: target.pid(),
+        program: if mode == Mode::Exact { ProgramKind::Exact } else { ProgramKind::Sampled },
+        sites,
+        bias: target.bias(),
+        config,
+        capacity: Capacity::for_one(target.goroutines().unwrap_or(0)),
+    })
+}

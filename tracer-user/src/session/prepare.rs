@@ -1,0 +1,263 @@
+//! From what the user asked for to a target that can be attached to: which process, what is known of it,
+//! which modes it allows.
+
+use std::{cell::RefCell, collections::BTreeMap, io, os::fd::OwnedFd};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    Offer,
+    options::{AttachOptions, TargetSelector},
+};
+use crate::{
+    error::{Error, Failure, Result},
+    memory::{Memory as _, ProcessMemory},
+    model::Symbolizer,
+    output::capture::TargetInfo,
+    plan::{Attempt, Mode, Plan, Site, told},
+    sources::passive::PassiveSource,
+    target::{
+        Globals, Target,
+        binary::BuildMode,
+        globals,
+        layout::{self, Layout, LayoutSource},
+        process::{self, Process},
+    },
+};
+
+/// A target, analysed. Nothing is attached.
+pub struct Prepared {
+    target: Target,
+    pid: u32,
+    ended: AsyncFd<OwnedFd>,
+    /// Offsets of the runtime's structs, or why they are not known.
+    pub layout: std::result::Result<(Layout, LayoutSource), layout::Unknown>,
+    /// Link-time addresses of the runtime's variables.
+    pub globals: Globals,
+    /// Where probes can go.
+    pub plan: Plan,
+    /// Names of creation sites that were asked for, by address.
+    names: RefCell<BTreeMap<u64, Option<String>>>,
+}
+
+impl Prepared {
+    /// Finds the process and analyses its program.
+    ///
+    /// # Errors
+    /// No such process, several of them, or one that cannot be traced.
+    pub fn new(options: &AttachOptions) -> Result<Self> {
+        let pid = select(&options.target)?;
+        let force = options.force;
+        let (target, (layout, globals, plan)) = Target::of_process(pid, |target, binary| {
+            let facts = &target.facts;
+            let tags = facts.build_tags();
+            let layout = layout::find_or_dwarf(&facts.version, facts.arch, &tags, binary.image().data);
+            let known = layout.as_ref().ok().map(|(layout, _)| layout);
+            let globals = globals::find(binary, known);
+            let plan = Plan::of(binary, known, force);
+            Ok((layout, globals, plan))
+        })?;
+        let process = process_of(&target)?;
+        let pidfd = process
+            .pidfd()
+            .try_clone_to_owned()
+            .and_then(watch)
+            .map_err(|e| Error::failed(format!("could not watch process {pid} for its end: {e}")))?;
+        let pid = u32::try_from(pid).map_err(|_| Error::usage(format!("{pid} is not the id of a process")))?;
+        let names = RefCell::default();
+        Ok(Self { target, pid, ended: pidfd, layout, globals, plan, names })
+    }
+
+    /// Which modes can be had, and what stands in the way of the others.
+    pub fn offers(&self) -> Vec<Offer> {
+        let refuse = |message: String| Error { failure: Failure::NotTraceable, message };
+        let passive = self.passive_source().scheme().is_none().then(|| {
+            refuse(format!(
+                "the runtime's own latency histogram (sched.timeToRun) of {} was not found or has an unknown \
+                 shape",
+                self.version()
+            ))
+        });
+        let probes = |mode: Mode| {
+            let sites = self.sites(mode);
+            sites.err().map(|attempts| refuse(format!("no place to attach to was proven: {}", told(attempts))))
+        };
+        vec![
+            Offer { mode: Mode::Passive, obstacle: passive },
+            Offer { mode: Mode::Sampled, obstacle: probes(Mode::Sampled) },
+            Offer { mode: Mode::Exact, obstacle: probes(Mode::Exact) },
+        ]
+    }
+
+    /// The instructions to be probed in a mode; none in `passive`.
+    ///
+    /// # Errors
+    /// What was tried.
+    pub fn sites(&self, mode: Mode) -> std::result::Result<&[Site], &[Attempt]> {
+        match mode {
+            Mode::Passive => Ok(&[]),
+            Mode::Sampled => match &self.plan.sampled {
+                Ok(sampled) => Ok(&sampled.sites),
+                Err(attempts) => Err(attempts),
+            },
+            Mode::Exact => self.plan.exact.as_deref().map_err(Vec::as_slice),
+        }
+    }
+
+    /// Offset of `g.trackingStamp`: as the code uses it, else as the layout has it.
+    pub fn tracking_stamp(&self) -> Option<u32> {
+        let decoded = self.plan.sampled.as_ref().ok().and_then(|sampled| sampled.stamp);
+        decoded.or_else(|| self.layout.as_ref().ok().map(|(layout, _)| layout.g.tracking_stamp))
+    }
+
+    /// A reader of the runtime's memory.
+    pub fn passive_source(&self) -> PassiveSource<ProcessMemory> {
+        let layout = self.layout.as_ref().ok().map(|(layout, _)| layout.clone());
+        let memory = ProcessMemory::new(self.pid);
+        PassiveSource::new(memory, &self.globals, self.bias(), layout, self.target.facts.version.minor)
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// When it started, as /proc/PID/stat counts.
+    pub fn start_time(&self) -> u64 {
+        self.target.process.as_ref().map_or(0, Process::start_time)
+    }
+
+    /// Run-time minus link-time address.
+    pub fn bias(&self) -> u64 {
+        self.target.load_bias
+    }
+
+    /// The Go that built it.
+    pub fn version(&self) -> &str {
+        &self.target.facts.version.raw
+    }
+
+    /// CPU time of the whole process so far, in nanoseconds; `None` once it has ended.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        self.target.process.as_ref()?.cpu_time_ns().ok()
+    }
+
+    /// Length of `allgs` now: how many g structs there are.
+    pub fn goroutines(&self) -> Option<u64> {
+        let allgs = self.globals.allgs?.wrapping_add(self.bias());
+        ProcessMemory::new(self.pid).read_u64(allgs.wrapping_add(8)).ok()
+    }
+
+    /// Resolves when the process has ended.
+    pub async fn ended(&self) {
+        // An error of the watch itself is found at the next reading.
+        let _ = self.ended.readable().await;
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.target.process.as_ref().is_none_or(Process::has_ended)
+    }
+
+    /// Whether it lives on as another program.
+    pub fn has_execed(&self) -> bool {
+        !self.has_ended() && matches!(self.target.still_runs(), Ok(false))
+    }
+
+    /// What the capture says of it.
+    pub fn info(&self) -> TargetInfo {
+        let facts = &self.target.facts;
+        TargetInfo {
+            pid: self.pid,
+            exe: self.target.file.name().to_owned(),
+            go_version: facts.version.raw.trim_start_matches("go").to_owned(),
+            arch: facts.arch.name().to_owned(),
+            build_mode: match facts.build_mode {
+                BuildMode::Exe => "exe".to_owned(),
+                BuildMode::Pie => "pie".to_owned(),
+            },
+            stripped: facts.stripped,
+            cgo: Some(facts.cgo),
+            pgo: Some(facts.pgo),
+            gomaxprocs: None,
+            cgroup_cpu_limit: self.target.process.as_ref().and_then(Process::cgroup_cpu_limit),
+        }
+    }
+
+    /// Things about it that a reader of the figures should know.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        match &self.layout {
+            Ok((_, LayoutSource::Table)) => {}
+            Ok((_, source)) => notes.push(format!("struct layouts of the runtime: {source}")),
+            Err(e) => notes.push(e.to_string()),
+        }
+        notes
+    }
+}
+
+impl Symbolizer for Prepared {
+    fn function_at(&self, gopc: u64) -> Option<String> {
+        if let Some(known) = self.names.borrow().get(&gopc) {
+            return known.clone();
+        }
+        // The file is mapped anew each time that unknown addresses come: it is too large to be kept.
+        let found = self
+            .target
+            .creation_sites([gopc])
+            .inspect_err(|e| log::debug!("no names for creation sites: {e}"))
+            .ok()
+            .and_then(|mut names| names.remove(&gopc));
+        self.names.borrow_mut().insert(gopc, found.clone());
+        found
+    }
+
+    fn prepare(&self, gopcs: &[u64]) {
+        let unknown: Vec<u64> = {
+            let names = self.names.borrow();
+            gopcs.iter().copied().filter(|pc| *pc != 0 && !names.contains_key(pc)).collect()
+        };
+        if unknown.is_empty() {
+            return;
+        }
+        let mut found = self.target.creation_sites(unknown.iter().copied()).unwrap_or_default();
+        let mut names = self.names.borrow_mut();
+        for pc in unknown {
+            names.insert(pc, found.remove(&pc));
+        }
+    }
+}
+
+fn process_of(target: &Target) -> Result<&Process> {
+    target.process.as_ref().ok_or_else(|| Error::failed("a process was asked for, and a file was opened"))
+}
+
+/// Lets the event loop wait for a pidfd.
+#[allow(deprecated, reason = "the successor is unsafe to call; an OwnedFd stays open as long as it is owned")]
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
+}
+
+/// The one process that is meant.
+fn select(selector: &TargetSelector) -> Result<i32> {
+    let (found, what) = match selector {
+        TargetSelector::Pid(pid) => {
+            return i32::try_from(*pid)
+                .map_err(|_| Error::usage(format!("{pid} is not the id of a process")));
+        }
+        TargetSelector::Exe(path) => (process::by_exe(path)?, format!("runs {}", path.display())),
+        TargetSelector::Comm(name) => (process::by_comm(name)?, format!("is named {name}")),
+    };
+    match found.as_slice() {
+        [] => Err(Error::not_traceable(format!("no process {what}"))),
+        [one] => Ok(one.pid),
+        several => {
+            let list: String =
+                several.iter().map(|found| format!("\n  {:>7}  {}", found.pid, found.comm)).collect();
+            Err(Error::usage(format!(
+                "{} processes {what}; choose one with -p PID:{list}",
+                several.len()
+            )))
+        }
+    }
+}

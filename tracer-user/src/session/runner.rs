@@ -1,0 +1,258 @@
+//! Carries out what a [`Session`] wants, and tells it what came of it: the only place where clocks, signals
+//! and a target's end are waited for.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
+};
+
+use super::{
+    Effect, Happening, Policy, Session,
+    capturing::{Capturing, Ending},
+    live::Live,
+    neighbours::Presence,
+    options::AttachOptions,
+    prepare::Prepared,
+};
+use crate::{
+    error::{Error, Failure, Result},
+    output::sink::{Flow, Sink},
+};
+
+/// How often the kernel's tables are emptied.
+const TICK: Duration = Duration::from_millis(500);
+/// The same while slow waits are to be shown as they happen.
+const TICK_FOR_SLOW: Duration = Duration::from_millis(100);
+
+/// Traces one process from its plan to the printed result.
+///
+/// # Errors
+/// Whatever ended it; [`Failure::Incomplete`] without a message where the result was printed but is not
+/// whole.
+pub async fn run(options: AttachOptions) -> Result<()> {
+    // Before anything is attached: a file that cannot be written fails here.
+    let sink = Sink::open(options.output.as_deref())?;
+    let mut clocks = Clocks::new(&options)?;
+    let target = Prepared::new(&options)?;
+    let policy = Policy { mode: options.mode, bounded: options.duration.is_some() };
+    let mut session = Session::new(policy);
+    let mut runner = Runner {
+        presence: Presence::announce(target.pid(), target.start_time()),
+        slower_ns: options.slower.map(|d| d.as_nanos() as u64),
+        capturing: Capturing::new(options, sink),
+        target,
+        live: None,
+        ending: None,
+        outcome: Ok(()),
+    };
+    let mut happenings = VecDeque::from([Happening::Planned { offers: runner.target.offers() }]);
+    while !session.is_done() {
+        let happening = match happenings.pop_front() {
+            Some(happening) => happening,
+            None => clocks.next(&runner.target).await,
+        };
+        for effect in session.handle(happening) {
+            if let Some(answer) = runner.carry_out(effect, &mut clocks) {
+                happenings.push_back(answer);
+            }
+        }
+    }
+    runner.finish()
+}
+
+struct Runner {
+    target: Prepared,
+    capturing: Capturing,
+    live: Option<Live>,
+    ending: Option<Ending>,
+    presence: Presence,
+    slower_ns: Option<u64>,
+    outcome: Result<()>,
+}
+
+impl Runner {
+    fn carry_out(&mut self, effect: Effect, clocks: &mut Clocks) -> Option<Happening> {
+        let now = now_ns();
+        match effect {
+            Effect::Attach { mode } => {
+                return Some(match Live::attach(&self.target, mode, self.slower_ns, now) {
+                    Ok(live) => {
+                        let sites = live.sites();
+                        self.live = Some(live);
+                        Happening::Attached { mode, sites }
+                    }
+                    Err(error) => Happening::AttachFailed { mode, error },
+                });
+            }
+            Effect::FallBack { from, to, why } => self.capturing.fell_back(from, to, &why),
+            Effect::OpenWindow { mode, sites } => {
+                let live = self.live.as_mut()?;
+                self.capturing.open(&self.target, mode, live.scheme(), sites, now);
+                clocks.open_window();
+                live.calibrate();
+            }
+            Effect::Collect => return self.collect(now),
+            Effect::Snapshot => {
+                let seen = self.live.as_mut()?.snapshot(now)?;
+                return self.take(&[seen]);
+            }
+            Effect::PrintInterval => {
+                let written = self.capturing.print_interval(&self.target, now);
+                return self.written(written);
+            }
+            Effect::CloseWindow => {
+                if let Some(live) = &mut self.live
+                    && let Err(e) = live.stop()
+                {
+                    log::warn!("{e}");
+                }
+                self.capturing.close(&self.target, now, self.presence.others());
+            }
+            Effect::Finish { ended_by, whole } => {
+                let cost = self.live.as_ref().and_then(|live| live.cost);
+                self.ending = Some(Ending { ended_by, whole, cost });
+            }
+            Effect::PrintResult => {
+                let ending = self.ending.as_ref()?;
+                self.outcome = match self.capturing.print(&self.target, ending) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(Error { failure: Failure::Incomplete, message: String::new() }),
+                    Err(e) => Err(e),
+                };
+            }
+            Effect::Detach => {
+                if let Some(mut live) = self.live.take() {
+                    live.detach();
+                }
+                return Some(Happening::Detached);
+            }
+            Effect::Fail { error } => self.outcome = Err(error),
+            Effect::Quit => {}
+        }
+        None
+    }
+
+    fn collect(&mut self, now: u64) -> Option<Happening> {
+        let seen = match self.live.as_mut()?.observe(now) {
+            Ok(seen) => seen,
+            Err(_) if self.target.has_ended() => return Some(Happening::TargetExited),
+            Err(e) => {
+                self.capturing.note(e.to_string());
+                return Some(Happening::SourceFailed { why: e.to_string() });
+            }
+        };
+        let answer = self.take(&seen);
+        self.capturing.show_progress(now, self.presence.others());
+        answer
+    }
+
+    fn take(&mut self, seen: &[crate::stream::Observation]) -> Option<Happening> {
+        let written = self.capturing.observe(&self.target, seen);
+        self.written(written)
+    }
+
+    /// What a write means for the session.
+    fn written(&mut self, written: Result<Flow>) -> Option<Happening> {
+        match written {
+            Ok(Flow::Written) => None,
+            Ok(Flow::ReaderGone) => Some(Happening::ReaderGone),
+            Err(e) => {
+                // Without output there is no point in going on, but what is attached must go in order.
+                let why = e.to_string();
+                self.outcome = Err(e);
+                Some(Happening::SourceFailed { why })
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        if self.ending.is_some() {
+            self.capturing.finish()?;
+        }
+        self.outcome
+    }
+}
+
+/// Everything that a capture waits for.
+struct Clocks {
+    tick: Interval,
+    period: Option<Duration>,
+    interval: Option<Interval>,
+    duration: Option<Duration>,
+    end: Option<Instant>,
+    signals: [Signal; 3],
+}
+
+impl Clocks {
+    fn new(options: &AttachOptions) -> Result<Self> {
+        let tick = if options.slower.is_some() { TICK_FOR_SLOW } else { TICK };
+        let on = |kind| {
+            signal(kind).map_err(|e| Error::failed(format!("could not install a handler for signals: {e}")))
+        };
+        Ok(Self {
+            tick: every(tick),
+            period: options.interval,
+            interval: None,
+            duration: options.duration,
+            end: None,
+            signals: [
+                on(SignalKind::interrupt())?,
+                on(SignalKind::terminate())?,
+                on(SignalKind::hangup())?,
+            ],
+        })
+    }
+
+    /// The window has begun: its length and its intervals count from here.
+    fn open_window(&mut self) {
+        self.end = self.duration.map(|d| Instant::now() + d);
+        self.interval = self.period.map(every);
+    }
+
+    async fn next(&mut self, target: &Prepared) -> Happening {
+        let [int, term, hup] = &mut self.signals;
+        let end = self.end;
+        tokio::select! {
+            biased;
+            _ = int.recv() => Happening::Signal,
+            _ = term.recv() => Happening::Signal,
+            _ = hup.recv() => Happening::Signal,
+            () = target.ended() => Happening::TargetExited,
+            () = until(end) => { self.end = None; Happening::DurationElapsed }
+            () = tick_of(&mut self.interval) => Happening::IntervalElapsed,
+            _ = self.tick.tick() => {
+                if target.has_execed() { Happening::TargetExeced } else { Happening::Tick }
+            }
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval
+}
+
+async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick_of(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// CLOCK_MONOTONIC, in nanoseconds.
+fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
