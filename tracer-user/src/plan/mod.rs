@@ -1,10 +1,12 @@
 //! What to do to a target: which sites, which instructions, at what expected cost. Computed from the
 //! target alone; nothing is attached here.
 
+pub mod cost;
 pub mod emulation;
 pub mod entry;
 pub mod exact;
 pub mod mode;
+pub mod passive;
 pub mod sampled;
 pub mod sites;
 mod swap;

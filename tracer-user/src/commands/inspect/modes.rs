@@ -1,0 +1,118 @@
+//! What each mode would do to the target.
+
+use super::{Found, our_arch};
+use crate::{
+    output::inspection::{Activity, ModePlan, Prediction, SiteInfo},
+    plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive},
+    sources::kernel,
+    target::{Arch, Globals, binary::GoBinary, layout::Layout},
+};
+
+/// What was found for each mode, or looked for in vain.
+pub(super) struct Plans {
+    passive: Result<(), Vec<Attempt>>,
+    probes: Plan,
+    arch: Arch,
+}
+
+impl Plans {
+    pub(super) fn of(binary: &GoBinary<'_>, layout: Option<&Layout>, globals: &Globals) -> Self {
+        let facts = binary.facts();
+        Self {
+            passive: passive::passive(globals, layout, facts.version.minor),
+            probes: Plan::of(binary, layout, false),
+            arch: facts.arch,
+        }
+    }
+
+    /// Sites, attempts and whether the binary allows the mode.
+    fn of_mode(&self, mode: Mode) -> (&[Site], &[Attempt], bool) {
+        match mode {
+            Mode::Passive => match &self.passive {
+                Ok(()) => (&[], &[], true),
+                Err(attempts) => (&[], attempts, false),
+            },
+            Mode::Sampled => match &self.probes.sampled {
+                Ok(found) => (&found.sites, &found.attempts, true),
+                Err(attempts) => (&[], attempts, false),
+            },
+            Mode::Exact => match &self.probes.exact {
+                Ok(sites) => (sites, &[], true),
+                Err(attempts) => (&[], attempts, false),
+            },
+        }
+    }
+}
+
+/// Every mode, the cheapest first.
+pub(super) fn all(found: &Found, activity: Option<&Activity>) -> Vec<ModePlan> {
+    let machine = kernel::examine();
+    Mode::ALL
+        .into_iter()
+        .map(|mode| {
+            let (sites, attempts, in_binary) = found.plans.of_mode(mode);
+            let mut obstacles = Vec::new();
+            if !in_binary {
+                obstacles.push("the binary does not allow it, see below".to_owned());
+            }
+            if Some(found.plans.arch) != our_arch() {
+                obstacles.push(format!(
+                    "it is for {}, and this machine is not",
+                    found.plans.arch.name()
+                ));
+            }
+            obstacles.extend(machine.obstacles(mode));
+            let hits_per_cycle = cost::hits_per_cycle(mode);
+            let hit_ns = cost::hit_ns(sites);
+            ModePlan {
+                mode,
+                possible: obstacles.is_empty(),
+                obstacles,
+                tried: attempts.to_vec(),
+                hits_per_cycle,
+                cost_per_cycle_ns: hit_ns.map(|ns| (ns as f64 * hits_per_cycle).round() as u64),
+                prediction: activity.map(|activity| predict(mode, hit_ns, activity)),
+                sites: sites.iter().map(told).collect(),
+            }
+        })
+        .collect()
+}
+
+/// What a mode would do to a process that goes on as it was watched.
+fn predict(mode: Mode, hit_ns: [u64; 2], activity: &Activity) -> Prediction {
+    let seconds = activity.window_ns as f64 / 1e9;
+    let rate = if seconds > 0.0 {
+        activity.tracked_waits as f64 / seconds
+    } else {
+        0.0
+    };
+    let hits_per_second = cost::hits_per_second(mode, rate);
+    let [low, high] = hits_per_second;
+    let cpu = [low * hit_ns[0] as f64 / 1e9, high * hit_ns[1] as f64 / 1e9];
+    let used = activity.cpu_ns as f64 / activity.window_ns.max(1) as f64;
+    let cpu_ratio = (used > 0.0).then(|| cpu.map(|seconds| seconds / used));
+    Prediction {
+        hits_per_second,
+        cpu,
+        cpu_ratio,
+    }
+}
+
+fn told(site: &Site) -> SiteInfo {
+    SiteInfo {
+        function: site.function.clone(),
+        offset: site.offset,
+        instruction: site.instruction.clone(),
+        emulation: site.emulation,
+        meaning: meaning(site),
+    }
+}
+
+fn meaning(site: &Site) -> String {
+    match (site.origin, site.kind) {
+        (Some(origin), _) => format!("runnable: {}", origin.name()),
+        (None, SiteKind::TrackedWaitEnds) => "tracked wait ends".into(),
+        (None, SiteKind::HistogramRecord) => "wait is recorded".into(),
+        (None, _) => "runnable ends".into(),
+    }
+}

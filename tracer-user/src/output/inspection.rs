@@ -1,0 +1,157 @@
+//! What a binary or process is and what can be traced of it, in the shape in which it is written as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::plan::{Attempt, Emulation, Mode};
+
+/// Value of [`Inspection::schema`].
+pub const SCHEMA: &str = "gmpscope.inspection/1";
+
+/// The answer of `inspect`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The program's file.
+    pub binary: Binary,
+    /// The process, where one was asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// Where the offsets of the runtime's fields come from.
+    pub layouts: Layouts,
+    /// Variables of the runtime: link-time address in hexadecimal, or null where it could not be found.
+    pub globals: BTreeMap<&'static str, Option<String>>,
+    /// What can be had, the cheapest first.
+    pub modes: Vec<ModePlan>,
+}
+
+/// A program's file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Binary {
+    /// Its path.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// As the binary says it, without the leading `go`.
+    pub go_version: String,
+    /// `amd64` or `arm64`.
+    pub arch: &'static str,
+    /// `exe` or `pie`.
+    pub build_mode: &'static str,
+    /// Whether it has no symbol table.
+    pub stripped: bool,
+    /// Whether it was linked with cgo.
+    pub cgo: bool,
+    /// Whether it was built with a profile.
+    pub pgo: bool,
+    /// Whether a C linker made it.
+    pub external_linking: bool,
+    /// Whether it needs the dynamic loader.
+    pub dynamic: bool,
+    /// Import path of its main package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main_path: Option<String>,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Process {
+    /// Process id in our PID namespace.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+    /// The user that it runs as.
+    pub uid: u32,
+    /// Whether it is in another mount namespace, as in a container.
+    pub in_container: bool,
+    /// `GOMAXPROCS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gomaxprocs: Option<u32>,
+    /// CPUs that its cgroup may use; absent where unlimited or unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_cpu_limit: Option<f64>,
+    /// `allglen`: goroutines that it ever had at one time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goroutines: Option<u64>,
+    /// What it did in the time that it was watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+}
+
+/// What a process did while it was watched, without a probe.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Activity {
+    /// How long it was watched.
+    pub window_ns: u64,
+    /// CPU time that it used.
+    pub cpu_ns: u64,
+    /// Waits that the runtime itself counted: about one in eight.
+    pub tracked_waits: u64,
+    /// Entries of the runtime's histogram that were no waits.
+    pub excluded_zero: u64,
+}
+
+/// Source of the layouts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Layouts {
+    /// The table's or the binary's own; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Why there is none, and what follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What one mode would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModePlan {
+    /// Which.
+    pub mode: Mode,
+    /// Whether it can be had of this target on this machine.
+    pub possible: bool,
+    /// What stands in its way; empty where it is possible.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub obstacles: Vec<String>,
+    /// What was tried before what is used, or in vain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Attempt>,
+    /// Probe hits per scheduling cycle (a goroutine becoming runnable, running and stopping).
+    pub hits_per_cycle: f64,
+    /// What that costs the target per cycle: [low, high].
+    pub cost_per_cycle_ns: [u64; 2],
+    /// What is to be expected of the process as it runs now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+    /// Instructions that would be probed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<SiteInfo>,
+}
+
+/// A forecast from the passive counters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Probe hits per second: [low, high].
+    pub hits_per_second: [f64; 2],
+    /// What they would cost, in CPU seconds per second: [low, high].
+    pub cpu: [f64; 2],
+    /// The same relative to the CPU time that the process uses: [low, high]; absent where it uses none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_ratio: Option<[f64; 2]>,
+}
+
+/// An instruction that would be probed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SiteInfo {
+    /// Function that holds it.
+    pub function: String,
+    /// Bytes from the function's entry.
+    pub offset: u64,
+    /// Disassembly.
+    pub instruction: String,
+    /// What the kernel does with it.
+    pub emulation: Emulation,
+    /// What passes there: `runnable: ORIGIN` where a goroutine becomes runnable, else what ends.
+    pub meaning: String,
+}

@@ -1,0 +1,61 @@
+//! What a mode is expected to cost the target.
+
+use super::{Emulation, Mode, Site};
+
+/// Nanoseconds that a hit of an emulated instruction costs the thread that meets it: from a tight loop to a
+/// busy server. Measured on a virtual machine (x86_64, Linux 6.18); a capture measures its own machine.
+pub const HIT_NS: [u64; 2] = [700, 1_300];
+/// How many times as much a single-stepped instruction costs, on the same machine.
+pub const SINGLE_STEPPED: [u64; 2] = [10, 14];
+/// The runtime tracks nominally one in so many transitions of a goroutine (`gTrackingPeriod`, runtime2.go).
+pub const TRACKING_PERIOD: f64 = 8.0;
+/// Cycles per tracked wait, as measured: the choice is not uniform, and programs that start many goroutines
+/// have more of their waits tracked.
+pub const CYCLES_PER_TRACKED_WAIT: [f64; 2] = [4.0, 8.0];
+
+/// Probe hits per scheduling cycle of a goroutine (runnable, running, off).
+pub fn hits_per_cycle(mode: Mode) -> f64 {
+    match mode {
+        Mode::Passive => 0.0,
+        Mode::Sampled => 1.0 / TRACKING_PERIOD,
+        Mode::Exact => 2.0,
+    }
+}
+
+/// What one hit of these sites costs, in nanoseconds: [low, high]. With `--force` some of them may be
+/// single-stepped; which of them are the hot ones is not known, so that the dearest counts.
+pub fn hit_ns(sites: &[Site]) -> [u64; 2] {
+    let [low, high] = HIT_NS;
+    if sites.iter().any(|site| site.emulation != Emulation::Emulated) {
+        [
+            low.saturating_mul(SINGLE_STEPPED[0]),
+            high.saturating_mul(SINGLE_STEPPED[1]),
+        ]
+    } else {
+        [low, high]
+    }
+}
+
+/// Hits per second that a mode would have in a process whose runtime tracks so many waits per second:
+/// [low, high].
+pub fn hits_per_second(mode: Mode, tracked_waits_per_second: f64) -> [f64; 2] {
+    match mode {
+        Mode::Passive => [0.0, 0.0],
+        Mode::Sampled => [tracked_waits_per_second; 2],
+        Mode::Exact => CYCLES_PER_TRACKED_WAIT.map(|cycles| 2.0 * cycles * tracked_waits_per_second),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dearer_mode_is_forecast_dearer() {
+        assert_eq!(hits_per_second(Mode::Passive, 1e6), [0.0, 0.0]);
+        assert_eq!(hits_per_second(Mode::Sampled, 1000.0), [1000.0, 1000.0]);
+        assert_eq!(hits_per_second(Mode::Exact, 1000.0), [8_000.0, 16_000.0]);
+        assert!(hits_per_cycle(Mode::Sampled) < hits_per_cycle(Mode::Exact));
+        assert_eq!(hit_ns(&[]), HIT_NS);
+    }
+}
