@@ -27,10 +27,10 @@ mod field {
     pub const MAXPC: usize = 21;
     pub const TEXT: usize = 22;
     pub const ETEXT: usize = 23;
+    /// Then `enoptrdata`, `data`, `edata`.
     pub const NOPTRDATA: usize = 24;
-    pub const EDATA: usize = 27;
+    /// Then `ebss`, `noptrbss`, `enoptrbss`.
     pub const BSS: usize = 28;
-    pub const ENOPTRBSS: usize = 31;
     /// Where to look for `textsectmap`: word 39 in Go 1.18 and 1.19, 41 with `covctrs` (1.20), 42 with
     /// `epclntab` (1.26), 45 with `typedesclen`, `itaboffset` and `itabsize` (1.27).
     pub const FIRST_TEXTSECTMAP: usize = 39;
@@ -47,9 +47,9 @@ pub struct ModuleData {
     pub text: TextMap,
     /// Start of `go.func.*`; `None` if it was not found, then nothing is known of inlining.
     pub gofunc: Option<u64>,
-    /// `noptrdata..edata`: initialised variables.
+    /// Initialised variables: from the first of `noptrdata` and `data` to the end of the last.
     pub data: (u64, u64),
-    /// `bss..enoptrbss`: zeroed variables.
+    /// Zeroed variables: likewise of `bss` and `noptrbss`.
     pub bss: (u64, u64),
 }
 
@@ -88,13 +88,19 @@ impl ModuleData {
             return None;
         }
         let (gofunc, sections) = behind(image, &words, text, etext);
-        let range = |from: usize, to: usize| Some((word(from)?, word(to)?)).filter(|(a, b)| a <= b);
+        // A C linker may put the parts in any order.
+        let span = |field: usize| {
+            let &[a, b, c, d] = words.get(field..field + 4)? else {
+                return None;
+            };
+            Some((a.min(c), b.max(d))).filter(|(from, to)| from <= to)
+        };
         Some(Self {
             address,
             text: TextMap::new(text, etext, sections).ok()?,
             gofunc,
-            data: range(field::NOPTRDATA, field::EDATA)?,
-            bss: range(field::BSS, field::ENOPTRBSS)?,
+            data: span(field::NOPTRDATA)?,
+            bss: span(field::BSS)?,
         })
     }
 }
