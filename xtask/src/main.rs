@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod demo;
 mod go;
+mod layouts;
 mod paths;
 mod privilege;
 mod setup;
@@ -43,6 +44,8 @@ enum Command {
     Build(build::Args),
     /// Build gmpscope, start a Go program and show how long its goroutines waited
     Demo(demo::Args),
+    /// Regenerate the table of the Go runtime's struct layouts from Go's own sources
+    Layouts(layouts::Args),
     /// Run every check and every test; ends with a line `N passed, N failed`
     Test(test::Args),
     /// Measure what tracing costs, and write the tables of the documentation
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Layouts(args) => layouts::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

@@ -7,7 +7,7 @@ mod apt;
 mod bpf;
 pub mod deny;
 mod pip;
-mod releases;
+pub mod releases;
 
 use std::time::Instant;
 

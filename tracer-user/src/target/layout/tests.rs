@@ -1,7 +1,13 @@
 use super::*;
 
 fn version(raw: &str, minor: u32, patch: u32) -> GoVersion {
-    GoVersion { raw: raw.into(), minor, patch, vendor_or_prerelease: None, experiments: vec![] }
+    GoVersion {
+        raw: raw.into(),
+        minor,
+        patch,
+        vendor_or_prerelease: None,
+        experiments: vec![],
+    }
 }
 
 fn with(experiments: &[&str], mut version: GoVersion) -> GoVersion {
@@ -11,11 +17,23 @@ fn with(experiments: &[&str], mut version: GoVersion) -> GoVersion {
 
 #[test]
 fn exact_releases_are_in_the_table() {
-    for (minor, patch) in [(19, 8), (21, 13), (22, 10), (23, 9), (24, 11), (25, 5), (26, 6), (27, 3)] {
+    for (minor, patch) in [
+        (19, 8),
+        (21, 13),
+        (22, 10),
+        (23, 9),
+        (24, 11),
+        (25, 5),
+        (26, 6),
+        (27, 3),
+    ] {
         for arch in [Arch::Amd64, Arch::Arm64] {
             let (layout, source) = find(&version("x", minor, patch), arch, &[]).unwrap();
             assert_eq!(source, LayoutSource::Table);
-            assert_eq!(layout.time_histogram_scheme(), time_histogram_scheme(&version("x", minor, patch)));
+            assert_eq!(
+                layout.time_histogram_scheme(),
+                time_histogram_scheme(&version("x", minor, patch))
+            );
             assert!(layout.time_histogram_scheme().is_some());
         }
     }
@@ -29,23 +47,37 @@ fn exact_releases_are_in_the_table() {
 fn a_release_between_two_equal_ones_is_as_good_as_in_the_table() {
     let (layout, source) = find(&version("go1.23.5", 23, 5), Arch::Amd64, &[]).unwrap();
     assert_eq!(source, LayoutSource::Bracketed { below: 4, above: 9 });
-    assert_eq!(layout, find(&version("go1.23.9", 23, 9), Arch::Amd64, &[]).unwrap().0);
+    assert_eq!(
+        layout,
+        find(&version("go1.23.9", 23, 9), Arch::Amd64, &[]).unwrap().0
+    );
 }
 
 #[test]
 fn a_patch_release_may_move_fields_so_between_unequal_ones_nothing_is_said() {
     let m = |patch| find(&version("x", 24, patch), Arch::Amd64, &[]).unwrap().0.m;
     assert_eq!(m(11).alllink, m(3).alllink + 24);
-    let why = find(&version("go1.24.5", 24, 5), Arch::Amd64, &[]).unwrap_err().to_string();
-    assert_eq!(why, "go1.24.5 is not in the table, which of go1.24 has 1.24.3, 1.24.11");
+    let why = find(&version("go1.24.5", 24, 5), Arch::Amd64, &[])
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        why,
+        "go1.24.5 is not in the table, which of go1.24 has 1.24.3, 1.24.11"
+    );
 }
 
 #[test]
 fn what_is_no_known_release_is_not_in_the_table() {
     let cases = [
-        (version("go1.28.0", 28, 0), "go1.28.0 is newer than the table, which ends with go1.27"),
+        (
+            version("go1.28.0", 28, 0),
+            "go1.28.0 is newer than the table, which ends with go1.27",
+        ),
         (version("go1.20.14", 20, 14), "the table has no release of go1.20"),
-        (with(&["rangefuncs"], version("go1.25.5 X:rangefuncs", 25, 5)), "experiment rangefuncs has not been examined"),
+        (
+            with(&["rangefuncs"], version("go1.25.5 X:rangefuncs", 25, 5)),
+            "experiment rangefuncs has not been examined",
+        ),
     ];
     for (version, expected) in cases {
         let why = find(&version, Arch::Amd64, &[]).unwrap_err().to_string();
@@ -54,15 +86,28 @@ fn what_is_no_known_release_is_not_in_the_table() {
     for suffix in ["rc1", "-custom", "+fips", "devel"] {
         let mut v = version("go1.25.5", 25, 5);
         v.vendor_or_prerelease = Some(suffix.into());
-        assert!(find(&v, Arch::Amd64, &[]).unwrap_err().to_string().contains(suffix));
+        assert!(
+            find(&v, Arch::Amd64, &[])
+                .unwrap_err()
+                .to_string()
+                .contains(suffix)
+        );
     }
     let newer_patch = find(&version("go1.27.4", 27, 4), Arch::Arm64, &[]).unwrap_err();
-    assert!(newer_patch.to_string().contains("is not in the table"), "{newer_patch}");
+    assert!(
+        newer_patch.to_string().contains("is not in the table"),
+        "{newer_patch}"
+    );
 }
 
 #[test]
 fn experiments_that_move_something_have_their_own_layout_and_others_none() {
-    let p = |e: &[&str], minor, patch| find(&with(e, version("x", minor, patch)), Arch::Amd64, &[]).unwrap().0.p;
+    let p = |e: &[&str], minor, patch| {
+        find(&with(e, version("x", minor, patch)), Arch::Amd64, &[])
+            .unwrap()
+            .0
+            .p
+    };
     assert_ne!(p(&["greenteagc"], 25, 5).preempt, p(&[], 25, 5).preempt);
     assert_ne!(p(&["nogreenteagc"], 27, 3).preempt, p(&[], 27, 3).preempt);
     assert_eq!(p(&["jsonv2", "greenteagc"], 25, 5), p(&["greenteagc"], 25, 5));

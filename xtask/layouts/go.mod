@@ -1,0 +1,3 @@
+module gmpscope/layouts
+
+go 1.25
