@@ -31,6 +31,10 @@ pub enum Variant {
     Experiment(&'static str),
     /// For 32-bit x86.
     I386,
+    /// For arm64: to look at, not to run.
+    Arm64,
+    /// The same, `-buildmode=pie` and stripped.
+    Arm64PieStripped,
 }
 
 impl Variant {
@@ -47,6 +51,8 @@ impl Variant {
             Variant::PgoStripped => "pgo-stripped".into(),
             Variant::Experiment(x) => format!("X:{x}"),
             Variant::I386 => "386".into(),
+            Variant::Arm64 => "arm64".into(),
+            Variant::Arm64PieStripped => "arm64-pie-stripped".into(),
         }
     }
 
@@ -119,6 +125,13 @@ impl Variant {
             }
             Variant::I386 => {
                 go.env("GOARCH", "386");
+            }
+            Variant::Arm64 => {
+                go.env("GOARCH", "arm64");
+            }
+            Variant::Arm64PieStripped => {
+                go.env("GOARCH", "arm64");
+                flags.extend(["-buildmode=pie".into(), "-ldflags=-s -w".into()]);
             }
         }
         if matches!(self, Variant::Pgo | Variant::PgoStripped) && toolchain.minor() < 21 {

@@ -1,0 +1,284 @@
+//! Probe sites and variables, found in real binaries by decoding: every Go version, every way to build.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use gmpscope_tests::{Variant, environment, toolchain};
+use object::{Object, ObjectSymbol};
+use tracer_user::plan::{Emulation, Origin, Site, SiteKind, sites};
+use tracer_user::target::binary::GoBinary;
+use tracer_user::target::layout::{self, Layout};
+use tracer_user::target::{Globals, globals};
+
+/// The ways to build that only a look is needed at, not a run.
+fn variants(minor: u32) -> Vec<Variant> {
+    let mut variants = vec![Variant::Plain, Variant::Stripped, Variant::Pie, Variant::Arm64];
+    if environment::full() {
+        variants.extend([
+            Variant::PieStripped,
+            Variant::Cgo,
+            Variant::CgoPie,
+            Variant::Arm64PieStripped,
+        ]);
+    }
+    if minor >= 21 && environment::full() {
+        variants.extend([Variant::Pgo, Variant::PgoStripped]);
+    }
+    variants
+}
+
+/// A binary to look into.
+struct Subject<'b> {
+    variant: Variant,
+    /// What to say about it where a check fails.
+    what: &'b str,
+    binary: &'b GoBinary<'b>,
+    /// Its layout, from the table.
+    layout: &'b Layout,
+    bytes: &'b [u8],
+}
+
+/// Calls `check` with every binary.
+fn each(mut check: impl FnMut(Subject<'_>) -> Result<()>) -> Result<()> {
+    for toolchain in toolchain::selection()? {
+        for variant in variants(toolchain.minor()) {
+            let path = variant.build(&toolchain, "mixed")?;
+            let what = format!("Go {}, {}", toolchain.version(), variant.name());
+            let bytes = std::fs::read(&path)?;
+            let binary = GoBinary::parse(&bytes, &what)?;
+            let facts = binary.facts();
+            let (layout, _) = layout::find(&facts.version, facts.arch, &facts.build_tags())?;
+            let subject = Subject {
+                variant,
+                what: &what,
+                binary: &binary,
+                layout: &layout,
+                bytes: &bytes,
+            };
+            check(subject).with_context(|| what.clone())?;
+        }
+    }
+    Ok(())
+}
+
+fn pgo(variant: Variant) -> bool {
+    matches!(variant, Variant::Pgo | Variant::PgoStripped)
+}
+
+fn of<'s>(sites: &'s [Site], function: &str) -> Vec<&'s Site> {
+    sites.iter().filter(|s| s.function == function).collect()
+}
+
+#[test]
+fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
+    each(
+        |Subject {
+             variant,
+             what,
+             binary,
+             layout,
+             ..
+         }| {
+            let found =
+                sites::exact(binary, Some(layout), false).map_err(|tried| anyhow::anyhow!("{tried:#?}"))?;
+            for site in &found {
+                sites::verify(binary, site).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+                assert_eq!(site.emulation, Emulation::Emulated, "{what}: {site:?}");
+            }
+            let places: BTreeSet<u64> = found.iter().map(|s| s.file_offset).collect();
+            assert_eq!(places.len(), found.len(), "{what}: a place is there twice");
+            let origins: BTreeSet<&str> = found.iter().filter_map(|s| s.origin).map(Origin::name).collect();
+            let all = ["created", "netpoll", "syscall", "unblocked", "yielded"];
+            assert_eq!(origins.into_iter().collect::<Vec<_>>(), all, "{what}");
+            let execute = of(&found, "runtime.execute");
+            assert_eq!(execute.len(), 1, "{what}: {execute:?}");
+            assert_eq!(execute[0].origin, None);
+            if pgo(variant) {
+                assert_eq!(
+                    execute[0].kind,
+                    SiteKind::SwappedToRunning,
+                    "{what}: PGO inlined nothing"
+                );
+                assert!((14..=26).contains(&found.len()), "{what}: {} sites", found.len());
+            } else {
+                assert!(found.iter().all(|s| s.kind == SiteKind::StatusCall), "{what}");
+                assert!((16..=19).contains(&found.len()), "{what}: {} sites", found.len());
+                // The trace reader, an idle GC worker twice, the poller twice.
+                assert_eq!(of(&found, "runtime.findRunnable").len(), 5, "{what}");
+                let polled = of(&found, "runtime.findRunnable");
+                let polled = polled.iter().filter(|s| s.origin == Some(Origin::Netpoll));
+                assert_eq!(polled.count(), 2, "{what}");
+                for name in [
+                    "runtime.ready",
+                    "runtime.newproc1",
+                    "runtime.goschedImpl",
+                    "runtime.goyield_m",
+                ] {
+                    assert_eq!(of(&found, name).len(), 1, "{what}: {name}");
+                }
+            }
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn sampled_finds_the_end_of_a_tracked_wait() -> Result<()> {
+    each(
+        |Subject {
+             variant,
+             what,
+             binary,
+             layout,
+             ..
+         }| {
+            let found =
+                sites::sampled(binary, Some(layout), false).map_err(|tried| anyhow::anyhow!("{tried:#?}"))?;
+            assert!(found.attempts.is_empty(), "{what}: {:?}", found.attempts);
+            assert_eq!(found.stamp, Some(layout.g.tracking_stamp), "{what}");
+            for site in &found.sites {
+                sites::verify(binary, site).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+                assert_eq!(site.emulation, Emulation::Emulated, "{what}: {site:?}");
+                assert_eq!(site.kind, SiteKind::TrackedWaitEnds, "{what}");
+                assert!(
+                    site.gp_in < 31,
+                    "{what}: the goroutine is in no register: {site:?}"
+                );
+            }
+            assert_eq!(of(&found.sites, "runtime.casgstatus").len(), 1, "{what}");
+            let execute = of(&found.sites, "runtime.execute").len();
+            assert_eq!(execute, usize::from(pgo(variant)), "{what}");
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn stripping_moves_no_site() -> Result<()> {
+    for toolchain in toolchain::selection()? {
+        let places = |variant: Variant| -> Result<Vec<(String, u64, u8)>> {
+            let bytes = std::fs::read(variant.build(&toolchain, "mixed")?)?;
+            let binary = GoBinary::parse(&bytes, &variant.name())?;
+            let mut found = sites::exact(&binary, None, false).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+            found.extend(
+                sites::sampled(&binary, None, false)
+                    .map_err(|e| anyhow::anyhow!("{e:?}"))?
+                    .sites,
+            );
+            Ok(found
+                .into_iter()
+                .map(|s| (s.function, s.offset, s.gp_in))
+                .collect())
+        };
+        let plain = places(Variant::Plain)?;
+        for variant in [Variant::Stripped] {
+            assert_eq!(
+                plain,
+                places(variant)?,
+                "Go {}, {}",
+                toolchain.version(),
+                variant.name()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_layout_is_needed_to_find_sites() -> Result<()> {
+    each(
+        |Subject {
+             what, binary, layout, ..
+         }| {
+            let with = (
+                sites::exact(binary, Some(layout), false),
+                sites::sampled(binary, Some(layout), false),
+            );
+            let without = (
+                sites::exact(binary, None, false),
+                sites::sampled(binary, None, false),
+            );
+            assert_eq!(with, without, "{what}");
+            Ok(())
+        },
+    )
+}
+
+/// A layout that is not that of the binary is noticed, not believed.
+#[test]
+fn a_wrong_layout_is_refused() -> Result<()> {
+    each(
+        |Subject {
+             what, binary, layout, ..
+         }| {
+            let mut wrong = layout.clone();
+            wrong.g.tracking_stamp += 8;
+            wrong.g.runnable_time += 8;
+            // What remains is to probe (*timeHistogram).record, which reads no field.
+            match sites::sampled(binary, Some(&wrong), false) {
+                Ok(found) => {
+                    assert!(
+                        found.sites.iter().all(|s| s.kind == SiteKind::HistogramRecord),
+                        "{what}"
+                    );
+                    assert!(
+                        found.attempts.iter().any(|a| a.outcome.contains("trackingStamp")),
+                        "{what}"
+                    );
+                }
+                Err(tried) => assert!(
+                    tried.iter().any(|a| a.outcome.contains("trackingStamp")),
+                    "{what}"
+                ),
+            }
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn variables_are_where_the_symbol_table_says() -> Result<()> {
+    let mut compared = 0;
+    each(
+        |Subject {
+             what,
+             binary,
+             layout,
+             bytes,
+             ..
+         }| {
+            let found = globals::find(binary, Some(layout));
+            let Globals {
+                sched,
+                time_to_run,
+                allp,
+                allgs,
+                allm,
+                gomaxprocs,
+            } = found;
+            let elf = object::File::parse(bytes)?;
+            let symbol = |name: &str| {
+                elf.symbol_by_name(&format!("runtime.{name}"))
+                    .map(|s| s.address())
+            };
+            for (name, found) in [
+                ("sched", sched),
+                ("allp", allp),
+                ("allgs", allgs),
+                ("allm", allm),
+                ("gomaxprocs", gomaxprocs),
+            ] {
+                assert!(found.is_some(), "{what}: {name} was not found");
+                if let Some(right) = symbol(name) {
+                    assert_eq!(found, Some(right), "{what}: {name}");
+                    compared += 1;
+                }
+            }
+            let at = |sched| sched + u64::from(layout.sched.time_to_run);
+            assert_eq!(time_to_run, sched.map(at), "{what}: timeToRun");
+            Ok(())
+        },
+    )?;
+    assert!(compared > 0, "no binary has a symbol table");
+    Ok(())
+}
