@@ -66,7 +66,7 @@ pub(super) fn read_sched(
         None | Some(0) => None,
         Some(at) => Some(now_ns.saturating_sub(at)),
     };
-    let total = |offset: Option<u32>| total_of(&bytes, offset?, &layout.time_histogram);
+    let total = |offset: Option<u32>| total_of(&bytes, offset?, layout);
     if let (Some(gc), Some(other)) = (total(sched.stw_total_time_gc), total(sched.stw_total_time_other)) {
         into.stw_pauses = Some((gc.0, other.0));
         into.stw_total_ns = Some((gc.1, other.1));

@@ -14,6 +14,9 @@ use crate::target::layout::G;
 const BUDGET_PER_SECOND: Duration = Duration::from_millis(5);
 /// The most that one walk may take, however long ago the last one was.
 const LONGEST: Duration = Duration::from_millis(50);
+/// The least time from one walk to the next: one batch takes about the millisecond that this earns. What is
+/// asked for in between is answered with the last walk's result.
+const SHORTEST_PAUSE_NS: u64 = 200_000_000;
 /// Goroutines per look at the clock: one `process_vm_readv`.
 const BATCH: usize = 1024;
 /// Longest `allgs` that is believed: 2^32 g structs would be 1.9 TB.
@@ -41,10 +44,20 @@ const G_STATES: [&str; 12] = [
     "deadextra",
 ];
 
-/// When the last walk was.
+/// The last walk, and when it was.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     last_ns: Option<u64>,
+    last: Option<Found>,
+}
+
+/// What a walk found.
+#[derive(Clone, Debug)]
+struct Found {
+    length: u64,
+    visited: u64,
+    /// By state, without the scan bit.
+    counts: BTreeMap<u32, u64>,
 }
 
 impl Walk {
@@ -61,56 +74,24 @@ impl Walk {
         let Some(address) = globals.allgs else {
             return Ok(());
         };
-        let mut slice = [0; 2];
-        memory.read_u64s(address, &mut slice)?;
-        let [pointer, length] = slice;
-        if length == 0 || length > MAX_GS {
+        let is_due = self
+            .last_ns
+            .is_none_or(|at| now_ns.saturating_sub(at) >= SHORTEST_PAUSE_NS);
+        if is_due {
+            let budget = self.budget(now_ns);
+            self.last = walk(memory, address, layout, budget)?;
+        }
+        let Some(found) = &self.last else {
             return Ok(());
-        }
-        let budget = self.budget(now_ns);
-        let started = own_cpu_time();
-        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut visited = 0u64;
-        let mut order = Scattered::new(length);
-        let mut addresses = Vec::with_capacity(BATCH);
-        let mut bytes = vec![0; BATCH * 8];
-        while visited < length && (visited == 0 || own_cpu_time().saturating_sub(started) < budget) {
-            addresses.clear();
-            addresses.extend(
-                order
-                    .by_ref()
-                    .take(BATCH)
-                    .map(|i| pointer.wrapping_add(i.wrapping_mul(8))),
-            );
-            let batch = addresses.len();
-            let Some(gs) = bytes.get_mut(..batch * 8) else {
-                break;
-            };
-            memory.read_each(&addresses, 8, gs)?;
-            addresses.clear();
-            let status = u64::from(layout.atomicstatus);
-            addresses.extend(
-                gs.as_chunks()
-                    .0
-                    .iter()
-                    .map(|g| u64::from_ne_bytes(*g).wrapping_add(status)),
-            );
-            let Some(statuses) = bytes.get_mut(..batch * 4) else {
-                break;
-            };
-            memory.read_each(&addresses, 4, statuses)?;
-            for status in statuses.as_chunks().0 {
-                *counts.entry(u32::from_ne_bytes(*status) & !G_SCAN).or_default() += 1;
-            }
-            visited += batch as u64;
-        }
-        into.allgs = Some(length);
-        into.goroutines_sampled = visited < length;
-        into.goroutines_by_state = counts
-            .into_iter()
+        };
+        into.allgs = Some(found.length);
+        into.goroutines_sampled = found.visited < found.length;
+        into.goroutines_by_state = found
+            .counts
+            .iter()
             // `deadextra` is what a dead g is called from Go 1.26 on that waits for a callback from C.
             .filter(|(status, _)| ![G_DEAD, G_DEADEXTRA].contains(status))
-            .map(|(status, count)| (state_name(status), scaled(count, length, visited)))
+            .map(|(status, count)| (state_name(*status), scaled(*count, found.length, found.visited)))
             .collect();
         Ok(())
     }
@@ -123,6 +104,51 @@ impl Walk {
         let since = Duration::from_nanos(now_ns.saturating_sub(last_ns));
         BUDGET_PER_SECOND.mul_f64(since.as_secs_f64()).min(LONGEST)
     }
+}
+
+/// Reads the states of the goroutines of the slice at `allgs`, of all of them or of as many as the budget is
+/// enough for. `None` for a slice that cannot be one.
+fn walk(memory: &impl Memory, allgs: u64, layout: &G, budget: Duration) -> Result<Option<Found>, ReadError> {
+    let mut slice = [0; 2];
+    memory.read_u64s(allgs, &mut slice)?;
+    let [pointer, length] = slice;
+    if length == 0 || length > MAX_GS {
+        return Ok(None);
+    }
+    let started = own_cpu_time();
+    let mut found = Found {
+        length,
+        visited: 0,
+        counts: BTreeMap::new(),
+    };
+    let mut order = Scattered::new(length);
+    let mut addresses = Vec::with_capacity(BATCH);
+    let mut bytes = vec![0; BATCH * 8];
+    while found.visited < length && (found.visited == 0 || own_cpu_time().saturating_sub(started) < budget) {
+        addresses.clear();
+        let batch = order.by_ref().take(BATCH);
+        addresses.extend(batch.map(|i| pointer.wrapping_add(i.wrapping_mul(8))));
+        let batch = addresses.len();
+        let Some(gs) = bytes.get_mut(..batch * 8) else {
+            break;
+        };
+        memory.read_each(&addresses, 8, gs)?;
+        addresses.clear();
+        for g in gs.as_chunks().0 {
+            let status = u64::from(layout.atomicstatus);
+            addresses.push(u64::from_ne_bytes(*g).wrapping_add(status));
+        }
+        let Some(statuses) = bytes.get_mut(..batch * 4) else {
+            break;
+        };
+        memory.read_each(&addresses, 4, statuses)?;
+        for status in statuses.as_chunks().0 {
+            let state = u32::from_ne_bytes(*status) & !G_SCAN;
+            *found.counts.entry(state).or_default() += 1;
+        }
+        found.visited += batch as u64;
+    }
+    Ok(Some(found))
 }
 
 /// `count` of `visited`, as so many of `length`; rounded.
@@ -212,7 +238,10 @@ mod tests {
         let second = 1_000_000_000;
         assert_eq!(walk.budget(7 * second), Duration::from_millis(5));
         assert_eq!(walk.budget(8 * second), Duration::from_millis(5));
-        assert_eq!(walk.budget(8 * second + second / 5), Duration::from_millis(1));
+        assert_eq!(
+            walk.budget(8 * second + SHORTEST_PAUSE_NS),
+            Duration::from_millis(1)
+        );
         assert_eq!(walk.budget(100 * second), Duration::from_millis(50));
     }
 }

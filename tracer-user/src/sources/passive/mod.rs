@@ -124,7 +124,8 @@ impl<M: Memory> PassiveSource<M> {
     }
 
     /// The gauges alone. Walking over the goroutines is given at most 5 ms of our CPU time per second
-    /// since the last walk; where that is too little for all, it takes a sample and says so.
+    /// since the last walk; where that is too little for all, it takes a sample and says so, and what is
+    /// asked for within 200 ms is answered with the last result.
     ///
     /// # Errors
     /// The process is gone or may not be read.

@@ -175,3 +175,55 @@ fn a_process_that_is_gone_is_an_error() {
     );
     assert_eq!(source.snapshot(1), Err(ReadError::Gone { pid }));
 }
+
+/// The layout of a release that is in the table.
+fn layout() -> Layout {
+    let version = crate::target::GoVersion {
+        raw: "go1.27.3".to_owned(),
+        minor: 27,
+        patch: 3,
+        vendor_or_prerelease: None,
+        experiments: Vec::new(),
+    };
+    let found = crate::target::layout::find(&version, crate::target::Arch::Amd64, &[]);
+    found.expect("Go 1.27.3 is in the table").0
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever lies where the runtime's variables should be, reading it ends, and invents no more Ps and
+    /// goroutines than there could be.
+    #[test]
+    fn any_bytes_may_lie_where_the_variables_should_be(
+        words in proptest::collection::vec(proptest::prelude::any::<u64>(), 1024),
+        lengths in (0u64..200, 0u64..10_000),
+        points_to_itself: bool,
+    ) {
+        let mut words = words;
+        let here = words.as_ptr() as u64;
+        // Slices of plausible length, whose elements are whatever lies here.
+        words[..6].copy_from_slice(&[here, lengths.0, lengths.0, here, lengths.1, lengths.1]);
+        if points_to_itself {
+            words[6..].fill(here);
+        }
+        let words = std::hint::black_box(words);
+        let globals = Globals {
+            sched: Some(here),
+            time_to_run: None,
+            allp: Some(here),
+            allgs: Some(here + 24),
+            allm: Some(here),
+            gomaxprocs: Some(here + 8),
+        };
+        let memory = ProcessMemory::new(std::process::id());
+        let mut source = PassiveSource::new(memory, &globals, 0, Some(layout()), 27);
+        let snapshot = source.snapshot(1).unwrap();
+        proptest::prop_assert!(snapshot.local_runqs.len() as u64 <= lengths.0);
+        proptest::prop_assert!(snapshot.local_runqs.iter().all(|n| *n <= 257));
+        let live: u64 = snapshot.goroutines_by_state.iter().map(|(_, n)| n).sum();
+        proptest::prop_assert!(live <= lengths.1 + 64, "{} of {}", live, lengths.1);
+        let _ = source.observe(2);
+        drop(words);
+    }
+}

@@ -3,7 +3,7 @@
 use crate::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, HistogramDelta, HistogramKey};
 use crate::target::Globals;
-use crate::target::layout::{Layout, TimeHistogram};
+use crate::target::layout::{Layout, TimeHistogram, TimeHistogramScheme};
 
 use super::ObserveError;
 
@@ -50,7 +50,7 @@ impl TimeToRun {
         let within_sched = || Some(globals.sched?.wrapping_add(u64::from(layout?.sched.time_to_run)));
         let address = globals.time_to_run.or_else(within_sched)?;
         let (shape, scheme) = match layout {
-            Some(layout) => (layout.time_histogram.clone(), scheme_of(&layout.time_histogram)?),
+            Some(layout) => (layout.time_histogram.clone(), scheme_of(layout)?),
             None => known_shape(go_minor)?,
         };
         let zeros_are_no_waits = go_minor <= 25;
@@ -128,13 +128,17 @@ impl TimeToRun {
     }
 }
 
-/// How a histogram of this layout counts; `None` for one that no known version has.
-fn scheme_of(shape: &TimeHistogram) -> Option<BucketScheme> {
-    let scheme = [BucketScheme::Go119, BucketScheme::Go121]
-        .into_iter()
-        .find(|scheme| u32::from(scheme.buckets()) == shape.buckets)?;
+/// How the histograms of this layout count; `None` for one that no known version has.
+fn scheme_of(layout: &Layout) -> Option<BucketScheme> {
+    let scheme = match layout.time_histogram_scheme()? {
+        TimeHistogramScheme::Go119 => BucketScheme::Go119,
+        TimeHistogramScheme::Go121 => BucketScheme::Go121,
+    };
+    let shape = &layout.time_histogram;
     let end = shape.counts.checked_add(shape.buckets.checked_mul(8)?)?;
-    (end <= shape.size && shape.size <= MAX_SIZE).then_some(scheme)
+    let is_sound =
+        u32::from(scheme.buckets()) == shape.buckets && end <= shape.size && shape.size <= MAX_SIZE;
+    is_sound.then_some(scheme)
 }
 
 /// The shape in versions where it is known without a layout table: `counts` first, then `underflow`, then
@@ -163,8 +167,8 @@ fn known_shape(go_minor: u32) -> Option<(TimeHistogram, BucketScheme)> {
 
 /// Number of entries of the `runtime.timeHistogram` at `offset` of `bytes`, and the sum of their times in
 /// nanoseconds, each taken as the middle of its bucket.
-pub(super) fn total_of(bytes: &[u8], offset: u32, shape: &TimeHistogram) -> Option<(u64, u64)> {
-    let scheme = scheme_of(shape)?;
+pub(super) fn total_of(bytes: &[u8], offset: u32, layout: &Layout) -> Option<(u64, u64)> {
+    let (scheme, shape) = (scheme_of(layout)?, &layout.time_histogram);
     let counts = bytes.get(offset.checked_add(shape.counts)? as usize..)?;
     let counts = counts.get(..shape.buckets as usize * 8)?;
     let mut total = (0u64, 0u64);
