@@ -29,9 +29,9 @@ fn share(part: u64, whole: u64) -> f64 {
 
 fn percent(share: f64) -> String {
     match share * 100.0 {
-        p if p > 0.0 && p < 0.01 => "under 0.01 %".to_owned(),
-        p if p < 1.0 => format!("{p:.2} %"),
-        p => format!("{p:.1} %"),
+        p if p > 0.0 && p < 0.01 => "under 0.01%".to_owned(),
+        p if p < 1.0 => format!("{p:.2}%"),
+        p => format!("{p:.1}%"),
     }
 }
 

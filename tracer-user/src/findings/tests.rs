@@ -67,7 +67,7 @@ fn new_goroutines_that_wait_are_pointed_out_with_count_and_share() {
     let findings = found(&[observation(created, &[(300, 950), (200_000, 50)])], None, None);
     assert_eq!(ids(&findings), ["created-waits"]);
     assert_eq!(findings[0].severity, "warning");
-    assert_eq!(findings[0].evidence, "50 of 1000 waits created->running (5.0 %)");
+    assert_eq!(findings[0].evidence, "50 of 1000 waits created->running (5.0%)");
     let findings = found(
         &[observation(created, &[(300, 99_999), (200_000, 1)])],
         None,
@@ -76,7 +76,7 @@ fn new_goroutines_that_wait_are_pointed_out_with_count_and_share() {
     assert_eq!(findings[0].severity, "info");
     assert_eq!(
         findings[0].evidence,
-        "1 of 100000 waits created->running (under 0.01 %)"
+        "1 of 100000 waits created->running (under 0.01%)"
     );
     // Of other origins a long wait is not a first run.
     let unblocked = HistogramKey::Origin(Origin::Unblocked);
@@ -94,8 +94,8 @@ fn sampled_waits_are_told_apart_by_creation_site() {
     assert_eq!(ids(&findings), ["long-waits-by-creation-site"]);
     assert_eq!(
         findings[0].evidence,
-        "11 of 300 sampled waits (3.7 %); most by goroutines made in main.fan 10 of 100 (10.0 %), \
-         0x2000 1 of 100 (1.0 %)"
+        "11 of 300 sampled waits (3.7%); most by goroutines made in main.fan 10 of 100 (10.0%), \
+         0x2000 1 of 100 (1.0%)"
     );
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::capture::Goroutines;
-use super::layout::wrap;
+use super::layout::{NO_BREAK, wrap};
 use super::units::duration;
 
 /// `goroutines: 120 live: 100 waiting, 15 runnable, 5 running`.
@@ -14,7 +14,7 @@ pub fn goroutines(goroutines: &Goroutines) -> String {
     by_state.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let states: Vec<String> = by_state
         .iter()
-        .map(|(state, count)| format!("{count} {state}"))
+        .map(|(state, count)| format!("{count}{NO_BREAK}{state}"))
         .collect();
     let about = if goroutines.estimated { "about " } else { "" };
     wrap(
@@ -42,12 +42,12 @@ pub fn scheduler(gauges: &Value) -> String {
         parts.push(part);
     }
     for (name, text) in [
-        ("idle_ps", "idle Ps"),
-        ("idle_ms", "idle Ms"),
-        ("spinning_ms", "spinning Ms"),
+        ("idle_ps", "idle\u{a0}Ps"),
+        ("idle_ms", "idle\u{a0}Ms"),
+        ("spinning_ms", "spinning\u{a0}Ms"),
     ] {
         if let Some(count) = number(name) {
-            parts.push(format!("{text}: {count}"));
+            parts.push(format!("{text}:{NO_BREAK}{count}"));
         }
     }
     if let Some(ns) = number("since_last_poll_ns") {

@@ -3,12 +3,16 @@
 /// Columns of all text output.
 pub const WIDTH: usize = 80;
 
+/// A blank that holds its neighbours together.
+pub const NO_BREAK: char = '\u{a0}';
+
 /// `text` broken at blanks into lines of at most [`WIDTH`] columns, each with `indent` blanks before it. A
-/// word that is longer than a line has a line of its own.
+/// word that is longer than a line has a line of its own. A [`NO_BREAK`] becomes a blank where no line is
+/// broken.
 pub fn wrap(text: &str, indent: usize) -> String {
     let mut lines = String::new();
     let mut column = 0;
-    for word in text.split_whitespace() {
+    for word in text.split([' ', '\n']).filter(|word| !word.is_empty()) {
         let length = word.chars().count();
         if column > 0 && column + 1 + length > WIDTH {
             lines.push('\n');
@@ -21,7 +25,7 @@ pub fn wrap(text: &str, indent: usize) -> String {
             lines.push(' ');
             column += 1;
         }
-        lines.push_str(word);
+        lines.extend(word.chars().map(|c| if c == NO_BREAK { ' ' } else { c }));
         column += length;
     }
     if column > 0 {
@@ -55,6 +59,10 @@ mod tests {
             wrapped
                 .lines()
                 .all(|line| line.starts_with("    word") && line.len() <= WIDTH)
+        );
+        assert_eq!(
+            wrap(&format!("{} of{NO_BREAK}one", "x".repeat(77)), 0),
+            format!("{}\nof one\n", "x".repeat(77))
         );
         assert_eq!(wrap("", 4), "");
         assert_eq!(wrap(&"x".repeat(100), 2), format!("  {}\n", "x".repeat(100)));

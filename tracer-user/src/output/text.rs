@@ -72,7 +72,7 @@ fn header(capture: &Capture) -> String {
     let mut target_line = format!(
         "process {} {}, go{} {}",
         target.pid,
-        tail(&escape(&target.exe), WIDTH / 2),
+        tail(&escape(&target.exe), WIDTH * 3 / 4),
         escape(target.go_version.trim_start_matches("go")),
         escape(&target.arch)
     );
