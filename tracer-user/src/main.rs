@@ -10,7 +10,8 @@ fn main() -> ExitCode {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Warn)
         .filter_module("tracer_user", cli.verbosity.level())
-        .filter_module("tracer_ebpf", cli.verbosity.level())
+        // What the kernel side says of itself.
+        .filter_module("gmpscope_ebpf", cli.verbosity.level())
         .format_timestamp(None)
         .format_target(false)
         .init();

@@ -106,7 +106,8 @@ pub const PRIVILEGES: &str = "\
 PRIVILEGES
   Root has all that is needed. Else passive needs CAP_SYS_PTRACE (or to be the
   same user as the process, where yama allows it); sampled and exact need
-  CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. `gmpscope doctor` checks them.";
+  CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and where the kernel has no working
+  uprobe_multi (before 6.6) CAP_SYS_ADMIN. `gmpscope doctor` checks them.";
 
 /// Files that are read; for the manual.
 pub const FILES: &str = "\

@@ -201,10 +201,16 @@ fn advise(need: Need, ours: &Privileges, here: &Obstacles) -> String {
     if need == Need::ReadProcess && here.ptrace_scope.as_deref() == Some("3") {
         return "kernel.yama.ptrace_scope is 3, which forbids it to everyone until the next boot.".into();
     }
-    if need == Need::OpenProbe && paranoid.is_some_and(|level| level > 2) && !ours.has(Capability::SysAdmin) {
-        return "kernel.perf_event_paranoid is above 2, which asks for CAP_SYS_ADMIN here. Set it to 2 \
-                (sudo sysctl kernel.perf_event_paranoid=2), or run gmpscope as root."
-            .into();
+    if need == Need::OpenProbe && !ours.has(Capability::SysAdmin) {
+        return format!(
+            "A uprobe by perf event takes CAP_SYS_ADMIN on some kernels (seen on 6.18){}. Run gmpscope as root; \
+             on Linux 6.10 and newer it attaches by uprobe_multi, which does not.",
+            match paranoid {
+                Some(level) if level > 2 =>
+                    format!(", and kernel.perf_event_paranoid={level} asks for it, too"),
+                _ => String::new(),
+            }
+        );
     }
     if need != Need::ReadProcess && here.lockdown.as_deref() == Some("confidentiality") {
         return "The kernel is locked down to confidentiality, which keeps tracers out. --mode passive may \
@@ -308,7 +314,8 @@ mod tests {
             effective: Some(1 << 38 | 1 << 39 | 1 << 19),
             ..root()
         };
-        assert!(told(Need::OpenProbe, &capable, &paranoid).contains("perf_event_paranoid"));
+        assert!(told(Need::OpenProbe, &capable, &paranoid).contains("perf_event_paranoid=4"));
+        assert!(told(Need::OpenProbe, &capable, &Obstacles::default()).contains("CAP_SYS_ADMIN"));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) fn all(found: &Found, activity: Option<&Activity>) -> Vec<ModePlan> {
             }
             obstacles.extend(machine.obstacles(mode));
             let hits_per_cycle = cost::hits_per_cycle(mode);
-            let hit_ns = cost::hit_ns(sites);
+            let hit_ns = cost::hit_ns(sites, machine.hit_cost.get(&mode).copied());
             ModePlan {
                 mode,
                 possible: obstacles.is_empty(),

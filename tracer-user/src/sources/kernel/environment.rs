@@ -124,7 +124,7 @@ fn paranoid(level: Option<&str>, ours: &Privileges) -> Check {
         Some(Ok(level)) if level > 2 && !ours.has(Capability::SysAdmin) => Check::degraded(
             name,
             level.to_string(),
-            "perf events ask for CAP_SYS_ADMIN, so probes need uprobe_multi (Linux 6.6 and newer)",
+            "perf events ask for CAP_SYS_ADMIN, so that probes need uprobe_multi (see below)",
         )
         .advise("sudo sysctl kernel.perf_event_paranoid=2, or run as root"),
         Some(Ok(level)) => Check::ok(name, level.to_string()),

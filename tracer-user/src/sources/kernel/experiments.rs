@@ -68,7 +68,7 @@ fn uprobes() -> Check {
             Check::degraded(
                 name,
                 cause.to_string(),
-                "probes need uprobe_multi (Linux 6.6 and newer)",
+                "probes can be attached by uprobe_multi only (see below)",
             ),
             Need::OpenProbe,
         ),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Check, Status};
+use super::{Check, HitCost, Status};
 use crate::plan::Mode;
 
 /// What was found on this machine.
@@ -14,6 +14,10 @@ pub struct Report {
     pub arch: &'static str,
     /// Which modes are possible here, whatever the target.
     pub modes: Vec<ModeVerdict>,
+    /// Nanoseconds that a probe hit costs here: in a tight loop, and in a busy program. Empty where probes
+    /// are impossible.
+    #[serde(rename = "hit_cost_ns", skip_serializing_if = "HitCost::is_empty")]
+    pub hit_cost: HitCost,
     /// Each feature and privilege.
     pub checks: Vec<Check>,
 }
@@ -32,7 +36,7 @@ pub struct ModeVerdict {
 
 impl Report {
     /// Draws the conclusion from the checks.
-    pub fn new(kernel: String, checks: Vec<Check>) -> Self {
+    pub fn new(kernel: String, checks: Vec<Check>, hit_cost: HitCost) -> Self {
         let verdict = |mode: Mode| {
             let prevented_by: Vec<&'static str> = checks
                 .iter()
@@ -49,6 +53,7 @@ impl Report {
             kernel,
             arch: std::env::consts::ARCH,
             modes: Mode::ALL.map(verdict).to_vec(),
+            hit_cost,
             checks,
         }
     }
