@@ -1,6 +1,7 @@
 //! What can go wrong, as exit codes that scripts can tell apart.
 
 pub mod privilege;
+pub mod refusal;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
 //! The binary: see [`tracer_user`] for the library behind it.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
-use tracer_user::{cli::Cli, commands};
+use tracer_user::{cli::Cli, commands, output::escape::escape};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -12,17 +12,24 @@ fn main() -> ExitCode {
         .filter_module("tracer_user", cli.verbosity.level())
         // What the kernel side says of itself.
         .filter_module("gmpscope_ebpf", cli.verbosity.level())
-        .format_timestamp(None)
-        .format_target(false)
+        .format(|out, record| {
+            let level = record.level().as_str().to_lowercase();
+            writeln!(out, "gmpscope: {level}: {}", harmless(&record.args().to_string()))
+        })
         .init();
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // What `error.failure` alone tells (an incomplete capture) has no message.
             if !error.message.is_empty() {
-                eprintln!("gmpscope: {}", error.message);
+                eprintln!("gmpscope: {}", harmless(&error.message));
             }
             error.failure.into()
         }
     }
+}
+
+/// Names of processes and functions are the target's, and may hold anything: all but line ends is escaped.
+fn harmless(text: &str) -> String {
+    text.lines().map(escape).collect::<Vec<_>>().join("\n")
 }

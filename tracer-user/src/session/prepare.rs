@@ -249,7 +249,9 @@ fn select(selector: &TargetSelector) -> Result<i32> {
         TargetSelector::Comm(name) => (process::by_comm(name)?, format!("is named {name}")),
     };
     match found.as_slice() {
-        [] => Err(Error::not_traceable(format!("no process {what}"))),
+        [] => Err(Error::not_traceable(format!(
+            "no process {what}: `ps -eo pid,comm,args` lists those that there are, and -p PID takes one of them"
+        ))),
         [one] => Ok(one.pid),
         several => {
             let list: String =

@@ -16,7 +16,7 @@ pub struct Report {
     pub modes: Vec<ModeVerdict>,
     /// Nanoseconds that a probe hit costs here: in a tight loop, and in a busy program. Empty where probes
     /// are impossible.
-    #[serde(rename = "hit_cost_ns", skip_serializing_if = "HitCost::is_empty")]
+    #[serde(rename = "hit_cost_range_ns", skip_serializing_if = "HitCost::is_empty")]
     pub hit_cost: HitCost,
     /// Each feature and privilege.
     pub checks: Vec<Check>,

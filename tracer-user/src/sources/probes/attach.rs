@@ -8,13 +8,13 @@ use std::{
 };
 
 use aya::programs::{
-    UProbe,
+    ProgramError, UProbe,
     uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
 };
 use tracer_ebpf::{Site, SiteKey};
 
 use super::{kernel::Kernel, maps, multi};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, privilege::Need, refusal::refused};
 
 /// Which programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +157,7 @@ fn attach_multi(
     let loaded = kernel.program_for_multi(program.with_cookies())?;
     let link = loaded
         .link(file, &offsets, &cookies, pid)
-        .map_err(|e| Error::not_permitted(format!("the kernel refused {} probes: {e}", points.len())))?;
+        .map_err(|e| refused(&format!("open {} probes in one link", points.len()), Need::LoadPrograms, &e))?;
     Ok(Probes {
         kind: LinkKind::Multi,
         _links: Links::Multi(link, loaded),
@@ -183,17 +183,16 @@ fn attach_perf(
             .map_err(maps::context("write", "SITES_BY_IP"))?;
     }
     let name = program.with_addresses();
-    let refused =
-        |e: &dyn std::fmt::Display| Error::not_permitted(format!("the kernel refused program `{name}`: {e}"));
+    let not_loaded = |e: ProgramError| refused(&format!("load program `{name}`"), Need::LoadPrograms, &e);
     let pid = NonZeroU32::new(pid).ok_or_else(|| Error::usage("0 is not the id of a process"))?;
     let uprobe: &mut UProbe = kernel
         .ebpf
         .program_mut(name)
         .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
         .try_into()
-        .map_err(|e: aya::programs::ProgramError| refused(&e))?;
+        .map_err(not_loaded)?;
     if uprobe.fd().is_err() {
-        uprobe.load().map_err(|e| refused(&e))?;
+        uprobe.load().map_err(not_loaded)?;
     }
     let mut links = Vec::with_capacity(points.len());
     for point in points {
@@ -202,10 +201,7 @@ fn attach_perf(
             .attach(location, file, UProbeScope::OneProcess(pid))
             .and_then(|id| uprobe.take_link(id))
             .map_err(|e| {
-                Error::not_permitted(format!(
-                    "the kernel refused a probe at offset {:#x}: {e}",
-                    point.file_offset
-                ))
+                refused(&format!("open a probe at offset {:#x}", point.file_offset), Need::OpenProbe, &e)
             })?;
         links.push(link);
     }

@@ -10,7 +10,11 @@ use aya_log::EbpfLogger;
 use tracer_ebpf::{DEFAULT_STAMPS, MAX_TARGETS, Origin};
 
 use super::{maps, multi};
-use crate::error::{Error, Failure, Result};
+use crate::error::{
+    Error, Result,
+    privilege::Need,
+    refusal::{chain, refused},
+};
 
 /// How often the kernel side's log is read.
 const LOG_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
@@ -80,7 +84,7 @@ impl Kernel {
     /// Loads a program for uprobe_multi links.
     pub(super) fn program_for_multi(&self, name: &str) -> Result<multi::Program> {
         multi::Program::load(OBJECT, name, |map| self.map_fds.get(map).map(OwnedFd::as_fd))
-            .map_err(|e| Error::not_permitted(e.to_string()))
+            .map_err(|e| refused("attach by uprobe_multi", Need::LoadPrograms, &e))
     }
 }
 
@@ -108,31 +112,9 @@ fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), aya_log::Error> 
 }
 
 fn load_error(e: &aya::EbpfError) -> Error {
-    use std::error::Error as _;
-
-    // aya's messages name the call; the reason is at the end of the chain of sources.
-    let mut text = e.to_string();
-    let mut source = e.source();
-    let mut errno = None;
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        errno = cause
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::raw_os_error)
-            .or(errno);
-        source = cause.source();
+    let mut error = refused("create the BPF maps", Need::LoadPrograms, e);
+    if chain(e).1 == Some(libc::EINVAL) {
+        error.message += "; a map type may be missing: BPF ring buffers came with Linux 5.8";
     }
-    let advice = match errno {
-        Some(libc::EPERM | libc::EACCES) => {
-            "; run as root or with CAP_BPF and CAP_PERFMON (`gmpscope doctor` says what is missing)"
-        }
-        Some(libc::EINVAL) => {
-            "; the kernel may lack a map type that is needed: BPF ring buffers came with 5.8 (see `gmpscope doctor`)"
-        }
-        _ => "; `gmpscope doctor` says what this kernel can do",
-    };
-    Error {
-        failure: Failure::NotPermitted,
-        message: format!("could not create the BPF maps: {text}{advice}"),
-    }
+    error
 }

@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags};
 pub use find::{Found, by_comm, by_exe};
 
 use super::file::{FileId, ProgramFile};
+use crate::error::privilege::{Need, advice};
 use crate::error::{Error, Result};
 
 /// `PF_KTHREAD`, include/linux/sched.h.
@@ -224,7 +225,7 @@ fn hidden(pid: i32, what: &str) -> Error {
         .map(|m| std::os::unix::fs::MetadataExt::uid(&m))
         .map_or_else(|_| String::new(), |uid| format!(" (of user {uid})"));
     Error::not_permitted(format!(
-        "process {pid}{owner}: {what} may not be read: it takes CAP_SYS_PTRACE; run gmpscope as root (sudo), and in a \
-         container with that capability"
+        "process {pid}{owner}: {what} may not be read. {} `gmpscope doctor` tells more.",
+        advice(Need::ReadProcess)
     ))
 }

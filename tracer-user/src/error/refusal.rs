@@ -1,0 +1,80 @@
+//! An error of the kernel at the end of a chain of causes, as libraries hand it over.
+
+use std::{error::Error as StdError, io};
+
+use super::{
+    Error, Failure,
+    privilege::{self, Need},
+};
+
+/// All messages of the chain, outermost first; and the kernel's errno, where there is one in it. Libraries
+/// name the call that failed and leave the reason to the end of the chain.
+pub fn chain(error: &(dyn StdError + 'static)) -> (String, Option<i32>) {
+    let (mut text, mut errno) = (error.to_string(), None);
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            errno = io.raw_os_error().or(errno);
+        }
+        cause = error.source();
+        if let Some(next) = cause.map(ToString::to_string)
+            && !text.contains(&next)
+        {
+            text = format!("{text}: {next}");
+        }
+    }
+    (text, errno)
+}
+
+/// The error for something that the kernel refused us, with the exit status and the advice that its errno
+/// deserves. `what` continues "cannot …".
+pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Error {
+    let (text, errno) = chain(error);
+    let message = format!("cannot {what}: {text}");
+    match errno {
+        Some(libc::EPERM | libc::EACCES) => Error {
+            failure: Failure::NotPermitted,
+            message: format!(
+                "{message}. {} `gmpscope doctor` tells more.",
+                privilege::advice(need)
+            ),
+        },
+        Some(libc::ESRCH) => Error::not_traceable(format!("{message}: the process has ended meanwhile")),
+        _ => Error::not_permitted(format!(
+            "{message}; `gmpscope doctor` says what this kernel can do"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("`the_call` failed")]
+    struct Call(#[source] io::Error);
+
+    #[test]
+    fn the_errno_at_the_end_decides() {
+        let of = |errno| {
+            refused(
+                "do it",
+                Need::OpenProbe,
+                &Call(io::Error::from_raw_os_error(errno)),
+            )
+        };
+        let gone = of(libc::ESRCH);
+        assert_eq!(gone.failure, Failure::NotTraceable);
+        assert!(
+            gone.message
+                .starts_with("cannot do it: `the_call` failed: No such process"),
+            "{gone}"
+        );
+        assert_eq!(of(libc::EPERM).failure, Failure::NotPermitted);
+        assert!(of(libc::EINVAL).message.contains("Invalid argument"));
+        assert_eq!(
+            chain(&io::Error::from_raw_os_error(libc::EBUSY)).1,
+            Some(libc::EBUSY)
+        );
+    }
+}
