@@ -24,7 +24,8 @@ pub fn bpf_objects() -> Result<BTreeSet<(&'static str, u32)>> {
                 match e.raw_os_error() {
                     Some(libc::ENOENT) => break,
                     _ => {
-                        return Err(e).context("walking over the kernel's BPF objects: run the tests as root");
+                        return Err(e)
+                            .context("walking over the kernel's BPF objects: run the tests as root");
                     }
                 }
             }

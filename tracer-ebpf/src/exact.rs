@@ -16,7 +16,7 @@ const RUNNING: u32 = 2;
 /// A site of an `exact` plan was hit.
 #[inline(always)]
 pub fn hit(ctx: &ProbeContext, site: &Site) {
-    let Some((config, counters)) = site::target_of(site) else {
+    let (Some(config), Some(counters)) = (site::target_of(site), site::counters_of(site)) else {
         return;
     };
     if site.kind == SiteKind::StatusCall as u8 {
@@ -136,11 +136,13 @@ fn out_of_runnable(
     }
 }
 
-/// Adds one wait, with its extremes: the histogram is this CPU's own.
+/// Adds one wait, with sum and extremes: the histogram is this CPU's own.
 #[inline(always)]
 fn record(to: *mut Histogram, latency: u64) {
     add(to, latency);
-    // SAFETY: a checked pointer into the map. A program that preempts this one between read and write
+    // SAFETY: a checked pointer into the map.
+    atomic::add(unsafe { &raw mut (*to).sum_ns }, latency);
+    // SAFETY: as above. A program that preempts this one between read and write
     // could lose an extreme, never a count.
     unsafe {
         if latency > (*to).max_ns {
@@ -152,7 +154,7 @@ fn record(to: *mut Histogram, latency: u64) {
     }
 }
 
-/// Adds one wait to bucket and sum.
+/// Adds one wait to its bucket.
 #[inline(always)]
 pub fn add(to: *mut Histogram, latency: u64) {
     // The compiler knows that a bucket is in bounds and drops the check that the verifier needs to see:
@@ -162,8 +164,5 @@ pub fn add(to: *mut Histogram, latency: u64) {
         return;
     }
     // SAFETY: the pointer was checked; `bucket` is below the number of buckets.
-    unsafe {
-        atomic::add((&raw mut (*to).counts).cast::<u64>().add(bucket), 1);
-        atomic::add(&raw mut (*to).sum_ns, latency);
-    }
+    unsafe { atomic::add((&raw mut (*to).counts).cast::<u64>().add(bucket), 1) }
 }

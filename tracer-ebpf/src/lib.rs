@@ -197,7 +197,7 @@ pub struct TargetConfig {
 
 /// The sampled program reads `g.trackingStamp` to `g.gopc` as one block of this many bytes: one helper
 /// call in place of two.
-pub const G_BLOCK: usize = 128;
+pub const G_BLOCK: usize = 112;
 
 /// Key of `STAMPS`: the address of a g in the low 48 bits, the target's index above. Addresses of user
 /// space have 47 bits (amd64, 4-level) or 48 (arm64); Go's heap lies in the lower part on 5-level too.
@@ -215,20 +215,19 @@ pub struct Stamp {
     pub origin: u64,
 }
 
-/// Key of `SAMPLED_HISTOGRAMS`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CreationSiteKey {
-    /// `g.gopc`, a return address in the function with the `go` statement, at run time.
-    pub gopc: u64,
-    /// Index of the target.
-    pub target: u32,
-    /// Zero.
-    pub reserved: u32,
+/// Key of `SAMPLED_HISTOGRAMS`: `g.gopc`, a return address in the function with the `go` statement at run
+/// time, in the low 48 bits, the target's index above. One word, since hashing it is part of a hit's cost.
+pub const fn creation_site_key(target: u32, gopc: u64) -> u64 {
+    stamp_key(target, gopc)
+}
+
+/// (target, gopc) of a [`creation_site_key`].
+pub const fn creation_site_of(key: u64) -> (u32, u64) {
+    ((key >> 48) as u32, key & 0xffff_ffff_ffff)
 }
 
 /// What happened in the kernel for one target, per CPU. Every hit of a probe adds to exactly one of the
-/// fields that [`Counters::hits`] sums up; the others say what came of it.
+/// fields that [`Counters::hits`] sums up, or to a histogram of `sampled`; the others say what came of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -246,22 +245,24 @@ pub struct Counters {
     pub unpaired: u64,
     /// Runnable→ transitions to another status than Running (Go 1.22's `newcoro`): the wait is dropped.
     pub out_of_runnable: u64,
-    /// Ends of tracked waits seen by the `sampled` programs.
-    pub sampled: u64,
     /// →Runnable that found no room in `STAMPS`.
     pub stamps_full: u64,
     /// Waits that went to [`OTHER_CREATION_SITES`].
     pub creation_sites_full: u64,
-    /// Waits that could be added to no histogram at all.
+    /// Waits of `exact` that could be added to no histogram at all.
     pub histograms_full: u64,
+    /// The same of `sampled`.
+    pub samples_full: u64,
     /// Slow waits that found no room in the ring buffer.
     pub ring_full: u64,
     /// Slow waits put into the ring buffer.
     pub ring_sent: u64,
     /// Ends of tracked waits whose goroutine could not be read from the target's memory.
     pub unreadable: u64,
-    /// Waits whose end lay before their begin (clock or stamp trouble); not in any histogram.
+    /// Waits of `exact` whose end lay before their begin (clock or stamp trouble); not in any histogram.
     pub negative: u64,
+    /// The same of `sampled`.
+    pub negative_samples: u64,
     /// Hits of empty programs, while calibrating.
     pub empty: u64,
 }
@@ -277,14 +278,15 @@ impl Counters {
             into_running: self.into_running + other.into_running,
             unpaired: self.unpaired + other.unpaired,
             out_of_runnable: self.out_of_runnable + other.out_of_runnable,
-            sampled: self.sampled + other.sampled,
             stamps_full: self.stamps_full + other.stamps_full,
             creation_sites_full: self.creation_sites_full + other.creation_sites_full,
             histograms_full: self.histograms_full + other.histograms_full,
+            samples_full: self.samples_full + other.samples_full,
             ring_full: self.ring_full + other.ring_full,
             ring_sent: self.ring_sent + other.ring_sent,
             unreadable: self.unreadable + other.unreadable,
             negative: self.negative + other.negative,
+            negative_samples: self.negative_samples + other.negative_samples,
             empty: self.empty + other.empty,
         }
     }
@@ -299,19 +301,21 @@ impl Counters {
             into_running: self.into_running.wrapping_sub(other.into_running),
             unpaired: self.unpaired.wrapping_sub(other.unpaired),
             out_of_runnable: self.out_of_runnable.wrapping_sub(other.out_of_runnable),
-            sampled: self.sampled.wrapping_sub(other.sampled),
             stamps_full: self.stamps_full.wrapping_sub(other.stamps_full),
             creation_sites_full: self.creation_sites_full.wrapping_sub(other.creation_sites_full),
             histograms_full: self.histograms_full.wrapping_sub(other.histograms_full),
+            samples_full: self.samples_full.wrapping_sub(other.samples_full),
             ring_full: self.ring_full.wrapping_sub(other.ring_full),
             ring_sent: self.ring_sent.wrapping_sub(other.ring_sent),
             unreadable: self.unreadable.wrapping_sub(other.unreadable),
             negative: self.negative.wrapping_sub(other.negative),
+            negative_samples: self.negative_samples.wrapping_sub(other.negative_samples),
             empty: self.empty.wrapping_sub(other.empty),
         }
     }
 
-    /// Times that a probe stopped a thread of the target.
+    /// Times that a probe stopped a thread of the target; those of `sampled` that reached a histogram are
+    /// counted there alone, and come on top.
     pub const fn hits(&self) -> u64 {
         self.disabled
             + self.unrelated
@@ -319,7 +323,9 @@ impl Counters {
             + self.into_runnable
             + self.into_running
             + self.out_of_runnable
-            + self.sampled
+            + self.unreadable
+            + self.negative_samples
+            + self.samples_full
             + self.empty
     }
 }
@@ -352,6 +358,5 @@ const _: () = {
     assert!(core::mem::size_of::<Site>() == 16);
     assert!(core::mem::size_of::<SiteKey>() == 16);
     assert!(core::mem::size_of::<TargetConfig>() == 56);
-    assert!(core::mem::size_of::<CreationSiteKey>() == 16);
     assert!(core::mem::size_of::<SlowWait>() == 56);
 };

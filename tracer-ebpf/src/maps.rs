@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::{
-    Counters, CreationSiteKey, DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_SITES, MAX_TARGETS, Origin,
-    RING_BYTES, Site, SiteKey, Stamp, TargetConfig,
+    Counters, DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_SITES, MAX_TARGETS, Origin, RING_BYTES,
+    Site, SiteKey, Stamp, TargetConfig,
 };
 
 /// By target index.
@@ -36,10 +36,9 @@ pub static STAMPS: HashMap<u64, Stamp> = HashMap::with_max_entries(DEFAULT_STAMP
 pub static EXACT_HISTOGRAMS: PerCpuArray<Histogram> =
     PerCpuArray::with_max_entries(MAX_TARGETS * Origin::COUNT, 0);
 
-/// By creation site. Shared by all CPUs: per CPU it would be hundreds of megabytes on a large machine.
+/// By `creation_site_key`. Shared by all CPUs: per CPU it would be hundreds of megabytes on a large machine.
 #[map]
-pub static SAMPLED_HISTOGRAMS: HashMap<CreationSiteKey, Histogram> =
-    HashMap::with_max_entries(MAX_CREATION_SITES, 0);
+pub static SAMPLED_HISTOGRAMS: HashMap<u64, Histogram> = HashMap::with_max_entries(MAX_CREATION_SITES, 0);
 
 /// One empty histogram, to insert from: it is too large for the stack.
 #[map]

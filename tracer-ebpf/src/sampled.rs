@@ -1,59 +1,103 @@
 //! `sampled`: one hit per wait that the Go runtime itself tracks (nominally one in eight), at the end of
 //! it; aggregated by the `go` statement that made the goroutine.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::ProbeContext};
-use tracer_ebpf::{
-    Counters, CreationSiteKey, G_BLOCK, OTHER_CREATION_SITES, Site, SiteKind, TargetConfig, gp_in,
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::{
+    helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_user},
+    programs::ProbeContext,
 };
+use tracer_ebpf::{G_BLOCK, OTHER_CREATION_SITES, Site, SiteKind, TargetConfig, creation_site_key, gp_in};
 
 use crate::{atomic::count, exact, maps, memory, registers, site, slow};
 
-/// A site of a `sampled` plan was hit.
+/// A site of a `sampled` plan was hit. A wait that reaches its histogram is counted there and nowhere else:
+/// what is added to a hit, the target pays.
 #[inline(always)]
 pub fn hit(ctx: &ProbeContext, site: &Site) {
-    let Some((config, counters)) = site::target_of(site) else {
+    let Some(config) = site::target_of(site) else {
         return;
     };
-    if site.kind == SiteKind::HistogramRecord as u8 {
-        record_called(ctx, config, counters, site);
-        return;
+    let measured = if site.kind == SiteKind::HistogramRecord as u8 {
+        record_called(ctx, config, site)
+    } else {
+        tracked_wait_ends(ctx, config, site)
+    };
+    match measured {
+        Ok(wait) => finish(ctx, config, site, &wait),
+        Err(why) => failed(site, why),
     }
+}
+
+/// A wait that has ended.
+struct Wait {
+    g: u64,
+    gopc: u64,
+    latency: u64,
+    now: u64,
+}
+
+/// Why a hit gave no wait.
+enum Failure {
+    /// `record` of another histogram.
+    Unrelated,
+    /// The goroutine could not be read.
+    Unreadable,
+    /// Its end lies before its begin.
+    Negative,
+}
+
+/// The call of nanotime1 at the end of a wait that the runtime tracks.
+#[inline(always)]
+fn tracked_wait_ends(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
     // SAFETY: no arguments. Taken first: what follows is not part of the wait.
     let now = unsafe { bpf_ktime_get_ns() };
-    count!(counters, sampled);
-    let Some(g) = goroutine(ctx, config, site) else {
-        count!(counters, unreadable);
-        return;
-    };
-    let Some((since, gopc)) = tracked_wait(g, config) else {
-        count!(counters, unreadable);
-        return;
-    };
+    let g = goroutine(ctx, config, site).ok_or(Failure::Unreadable)?;
+    let (since, gopc) = tracked_wait(g, config).ok_or(Failure::Unreadable)?;
     if since == 0 || now < since {
-        count!(counters, negative);
-        return;
+        return Err(Failure::Negative);
     }
-    finish(ctx, config, counters, site, g, gopc, now - since, now);
+    Ok(Wait {
+        g,
+        gopc,
+        latency: now - since,
+        now,
+    })
 }
 
 /// `(*timeHistogram).record(h, duration)`: the runtime has measured the wait itself.
 #[inline(always)]
-fn record_called(ctx: &ProbeContext, config: &TargetConfig, counters: *mut Counters, site: &Site) {
+fn record_called(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
     let (histogram, latency, _) = registers::args(ctx);
     if histogram != config.time_to_run {
-        count!(counters, unrelated);
-        return;
+        return Err(Failure::Unrelated);
     }
-    count!(counters, sampled);
     if (latency as i64) < 0 {
-        count!(counters, negative);
-        return;
+        return Err(Failure::Negative);
     }
     let g = goroutine(ctx, config, site).unwrap_or(0);
     let gopc = memory::word(g, config.g_gopc).unwrap_or(OTHER_CREATION_SITES);
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    finish(ctx, config, counters, site, g, gopc, latency, now);
+    Ok(Wait {
+        g,
+        gopc,
+        latency,
+        now,
+    })
+}
+
+/// Counts a hit that gave no wait.
+#[inline(always)]
+fn failed(site: &Site, why: Failure) {
+    let Some(counters) = site::counters_of(site) else {
+        return;
+    };
+    match why {
+        Failure::Unrelated => count!(counters, unrelated),
+        Failure::Unreadable => count!(counters, unreadable),
+        Failure::Negative => count!(counters, negative_samples),
+    }
 }
 
 /// The g whose wait ends.
@@ -72,7 +116,16 @@ fn goroutine(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Option<u
 /// `g.trackingStamp` and `g.gopc`, in one read.
 #[inline(always)]
 fn tracked_wait(g: u64, config: &TargetConfig) -> Option<(u64, u64)> {
-    let block: [u64; G_BLOCK / 8] = memory::read(g, config.g_tracking_stamp)?;
+    let mut block = MaybeUninit::<[u64; G_BLOCK / 8]>::uninit();
+    let from = g.wrapping_add(u64::from(config.g_tracking_stamp)) as *const c_void;
+    // Straight into place: aya's reading function would have the compiler copy the whole block once more.
+    // SAFETY: the helper writes as many bytes as the block has, or fails.
+    let block = unsafe {
+        if bpf_probe_read_user(block.as_mut_ptr().cast(), G_BLOCK as u32, from) != 0 {
+            return None;
+        }
+        block.assume_init_ref()
+    };
     // Hidden from the compiler, so that the check stands where the verifier looks for it.
     let index = core::hint::black_box((config.g_gopc.wrapping_sub(config.g_tracking_stamp) / 8) as usize);
     let gopc = if index < G_BLOCK / 8 {
@@ -83,32 +136,22 @@ fn tracked_wait(g: u64, config: &TargetConfig) -> Option<(u64, u64)> {
     Some((block[0], gopc))
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "BPF has no heap, and a struct of them would be copied"
-)]
 #[inline(always)]
-fn finish(
-    ctx: &ProbeContext,
-    config: &TargetConfig,
-    counters: *mut Counters,
-    site: &Site,
-    g: u64,
-    gopc: u64,
-    latency: u64,
-    now: u64,
-) {
-    aggregate(counters, site.target, gopc, latency);
-    if latency >= config.slower_ns {
+fn finish(ctx: &ProbeContext, config: &TargetConfig, site: &Site, wait: &Wait) {
+    aggregate(site, wait);
+    if wait.latency >= config.slower_ns
+        && let Some(counters) = site::counters_of(site)
+    {
+        let origin = u32::from(u8::MAX);
         slow::send(
             ctx,
             config,
             counters,
             site.target,
-            g,
-            latency,
-            now,
-            u32::from(u8::MAX),
+            wait.g,
+            wait.latency,
+            wait.now,
+            origin,
         );
     }
 }
@@ -116,26 +159,25 @@ fn finish(
 /// Adds the wait to its creation site's histogram, made now if it is the site's first, or to the one for
 /// all others if there is no more room.
 #[inline(always)]
-fn aggregate(counters: *mut Counters, target: u32, gopc: u64, latency: u64) {
-    let mut key = CreationSiteKey {
-        gopc,
-        target,
-        reserved: 0,
-    };
+fn aggregate(site: &Site, wait: &Wait) {
+    let key = creation_site_key(site.target, wait.gopc);
     if let Some(histogram) = maps::SAMPLED_HISTOGRAMS.get_ptr_mut(&key) {
-        return exact::add(histogram, latency);
+        return exact::add(histogram, wait.latency);
     }
     if let Some(empty) = maps::EMPTY_HISTOGRAM.get(0) {
         // BPF_NOEXIST: another CPU may just have made it, and must not lose its first wait.
         let _ = maps::SAMPLED_HISTOGRAMS.insert(&key, empty, 1);
     }
     if let Some(histogram) = maps::SAMPLED_HISTOGRAMS.get_ptr_mut(&key) {
-        return exact::add(histogram, latency);
+        return exact::add(histogram, wait.latency);
     }
+    let Some(counters) = site::counters_of(site) else {
+        return;
+    };
     count!(counters, creation_sites_full);
-    key.gopc = OTHER_CREATION_SITES;
-    match maps::SAMPLED_HISTOGRAMS.get_ptr_mut(&key) {
-        Some(histogram) => exact::add(histogram, latency),
-        None => count!(counters, histograms_full),
+    let other = creation_site_key(site.target, OTHER_CREATION_SITES);
+    match maps::SAMPLED_HISTOGRAMS.get_ptr_mut(&other) {
+        Some(histogram) => exact::add(histogram, wait.latency),
+        None => count!(counters, samples_full),
     }
 }

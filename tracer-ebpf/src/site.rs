@@ -29,14 +29,19 @@ pub fn by_ip(ctx: &ProbeContext) -> Option<&'static Site> {
     unsafe { maps::SITES_BY_IP.get(&key) }
 }
 
-/// Configuration and counters of the site's target; `None` (and counted) while it is switched off.
+/// Configuration of the site's target; `None` (and counted) while it is switched off.
 #[inline(always)]
-pub fn target_of(site: &Site) -> Option<(&'static TargetConfig, *mut Counters)> {
-    let counters = maps::COUNTERS.get_ptr_mut(site.target)?;
+pub fn target_of(site: &Site) -> Option<&'static TargetConfig> {
     let config = maps::TARGETS.get(site.target)?;
     if config.enabled == 0 {
-        crate::atomic::count!(counters, disabled);
+        crate::atomic::count!(counters_of(site)?, disabled);
         return None;
     }
-    Some((config, counters))
+    Some(config)
+}
+
+/// This CPU's counters of the site's target.
+#[inline(always)]
+pub fn counters_of(site: &Site) -> Option<*mut Counters> {
+    maps::COUNTERS.get_ptr_mut(site.target)
 }

@@ -1,11 +1,16 @@
 //! `gmpscope doctor`.
 
+use std::collections::BTreeMap;
+
 use super::{columns::hanging, print};
 use crate::{
     cli::{DoctorArgs, FormatArg},
     error::{Error, Failure, Result},
     plan::Mode,
-    sources::kernel::{self, Check, Report},
+    sources::{
+        kernel::{self, Check, Report},
+        probes::{self, ProgramKind},
+    },
 };
 
 /// Column at which findings start.
@@ -16,7 +21,10 @@ const FINDINGS: usize = 37;
 /// # Errors
 /// [`Failure::NotPermitted`], without a message, when a mode is impossible here: the table has said it.
 pub fn run(args: &DoctorArgs) -> Result<()> {
-    let report = kernel::examine();
+    let mut report = kernel::examine();
+    if report.allows(Mode::Exact) {
+        report.hit_cost_ns = hit_costs();
+    }
     print(&match args.format {
         FormatArg::Text => text(&report),
         FormatArg::Json => json(&report)?,
@@ -28,6 +36,22 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         failure: Failure::NotPermitted,
         message: String::new(),
     })
+}
+
+/// What a hit costs here, by program: found out on gmpscope itself, in some 100 ms.
+fn hit_costs() -> BTreeMap<&'static str, u64> {
+    let programs = [
+        ("empty", ProgramKind::Empty),
+        ("sampled", ProgramKind::Sampled),
+        ("exact", ProgramKind::Exact),
+    ];
+    match probes::calibrate::compare(&programs.map(|(_, program)| program)) {
+        Ok(costs) => programs.iter().map(|(name, _)| *name).zip(costs).collect(),
+        Err(e) => {
+            log::warn!("the cost of a hit could not be measured: {e}");
+            BTreeMap::new()
+        }
+    }
 }
 
 fn json(report: &Report) -> Result<String> {
@@ -62,6 +86,17 @@ fn text(report: &Report) -> String {
             "mode {:<8} {}\n",
             verdict.mode,
             hanging(&format!("{word}{why}"), 14)
+        );
+    }
+    if !report.hit_cost_ns.is_empty() {
+        let costs: Vec<String> = report
+            .hit_cost_ns
+            .iter()
+            .map(|(program, ns)| format!("{program} {ns}"))
+            .collect();
+        out += &format!(
+            "\na probe hit in a tight loop costs, in ns: {}\n",
+            costs.join(", ")
         );
     }
     out

@@ -97,5 +97,9 @@ impl Plan {
 
 /// Attempts in one line, for messages: `what: outcome; what: outcome`.
 pub fn told(attempts: &[Attempt]) -> String {
-    attempts.iter().map(|a| format!("{}: {}", a.what, a.outcome)).collect::<Vec<_>>().join("; ")
+    attempts
+        .iter()
+        .map(|a| format!("{}: {}", a.what, a.outcome))
+        .collect::<Vec<_>>()
+        .join("; ")
 }

@@ -32,6 +32,7 @@ pub struct Capturing {
     end_ns: u64,
     interval_from_ns: u64,
     intervals: u64,
+    slow_shown: bool,
     latency: Latency,
     interval: Latency,
     model: Model,
@@ -54,10 +55,9 @@ pub struct Ending {
 impl Capturing {
     /// A window that is not open yet.
     pub fn new(options: AttachOptions, sink: Sink) -> Self {
-        let progress = (options.chatter == Chatter::Normal
-            && options.interval.is_none()
-            && options.slower.is_none())
-        .then(Progress::stderr);
+        let progress =
+            (options.chatter == Chatter::Normal && options.interval.is_none() && options.slower.is_none())
+                .then(Progress::stderr);
         Self {
             options,
             sink,
@@ -69,6 +69,7 @@ impl Capturing {
             end_ns: 0,
             interval_from_ns: 0,
             intervals: 0,
+            slow_shown: false,
             latency: Latency::new(BucketScheme::Kernel),
             interval: Latency::new(BucketScheme::Kernel),
             model: Model::default(),
@@ -102,7 +103,11 @@ impl Capturing {
                 0 => "no probes".to_owned(),
                 n => format!("{n} probed instructions"),
             };
-            eprintln!("attached: process {} ({}), {mode}, {how}", target.pid(), target.version());
+            eprintln!(
+                "attached: process {} ({}), {mode}, {how}",
+                target.pid(),
+                target.version()
+            );
         }
     }
 
@@ -119,9 +124,21 @@ impl Capturing {
             if let Kind::Event(Event::SlowWait(wait)) = &observation.kind
                 && self.options.format == Format::Text
             {
-                let named = Named { symbolizer: target, begin_ns: self.begin_ns };
-                let slow = named.slow(&crate::latency::Slow { at_ns: observation.at_ns, wait: wait.clone() });
-                if self.sink.write(&text::slow_line(&slow))? == Flow::ReaderGone {
+                let named = Named {
+                    symbolizer: target,
+                    begin_ns: self.begin_ns,
+                };
+                let slow = named.slow(&crate::latency::Slow {
+                    at_ns: observation.at_ns,
+                    wait: wait.clone(),
+                });
+                let header = if self.slow_shown {
+                    String::new()
+                } else {
+                    text::slow_header()
+                };
+                self.slow_shown = true;
+                if self.sink.write(&(header + &text::slow_line(&slow)))? == Flow::ReaderGone {
                     flow = Flow::ReaderGone;
                 }
             }
@@ -155,8 +172,13 @@ impl Capturing {
     /// # Errors
     /// The output cannot be written.
     pub fn print_interval(&mut self, target: &Prepared, now_ns: u64) -> Result<Flow> {
-        let interval =
-            interval::build(&self.interval, target, self.begin_ns, self.interval_from_ns, now_ns);
+        let interval = interval::build(
+            &self.interval,
+            target,
+            self.begin_ns,
+            self.interval_from_ns,
+            now_ns,
+        );
         self.interval = Latency::new(self.interval.scheme());
         self.interval_from_ns = now_ns;
         self.intervals += 1;
@@ -189,6 +211,10 @@ impl Capturing {
     /// # Errors
     /// The output cannot be written.
     pub fn print(&mut self, target: &Prepared, ending: &Ending) -> Result<bool> {
+        if self.options.interval.is_some() && self.end_ns > self.interval_from_ns {
+            // The piece that is left: all lines together are the whole.
+            let _ = self.print_interval(target, self.end_ns)?;
+        }
         let mut capture = build::build(Parts {
             target: target.info(),
             mode: self.mode.name(),

@@ -39,7 +39,13 @@ impl Live {
             Mode::Sampled | Mode::Exact => Some(attach_probes(target, mode, slower_ns)?),
         };
         let sites = target.sites(mode).map_or(0, <[_]>::len);
-        Ok(Self { mode, passive, probes, cost: None, sites })
+        Ok(Self {
+            mode,
+            passive,
+            probes,
+            cost: None,
+            sites,
+        })
     }
 
     /// How many instructions are probed.
@@ -76,14 +82,16 @@ impl Live {
         }
     }
 
-
     /// The runtime's gauges.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
         self.passive
             .snapshot(now_ns)
             .inspect_err(|e| log::debug!("no gauges: {e}"))
             .ok()
-            .map(|snapshot| Observation { at_ns: now_ns, kind: Kind::Snapshot(snapshot) })
+            .map(|snapshot| Observation {
+                at_ns: now_ns,
+                kind: Kind::Snapshot(snapshot),
+            })
     }
 
     /// Stops counting; what was counted can still be observed.
@@ -107,7 +115,10 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     let field = |of: fn(&crate::target::layout::Layout) -> u32| layout.map_or(0, of);
     let config = TargetConfig {
         slower_ns: slower_ns.unwrap_or(u64::MAX),
-        time_to_run: target.globals.time_to_run.map_or(0, |address| address.wrapping_add(target.bias())),
+        time_to_run: target
+            .globals
+            .time_to_run
+            .map_or(0, |address| address.wrapping_add(target.bias())),
         enabled: 1,
         g_m: field(|l| l.g.m),
         g_tracking_stamp: target.tracking_stamp().unwrap_or(0),
@@ -121,7 +132,11 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     };
     ProbeSource::attach(&Request {
         pid: target.pid(),
-        program: if mode == Mode::Exact { ProgramKind::Exact } else { ProgramKind::Sampled },
+        program: if mode == Mode::Exact {
+            ProgramKind::Exact
+        } else {
+            ProgramKind::Sampled
+        },
         sites,
         bias: target.bias(),
         config,

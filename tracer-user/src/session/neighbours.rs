@@ -36,12 +36,17 @@ impl Presence {
 
     /// How many other captures of the same process run now.
     pub fn others(&self) -> u64 {
-        let Ok(listed) = fs::read_to_string("/proc/net/unix") else { return 0 };
+        let Ok(listed) = fs::read_to_string("/proc/net/unix") else {
+            return 0;
+        };
         let is_other = |name: &str| {
             name.starts_with(&self.prefix) && self.own.as_ref().is_none_or(|(_, own)| own != name)
         };
         // The kernel prints an abstract name's leading zero byte as `@`.
-        let names = listed.lines().filter_map(|line| line.rsplit_once('@')).map(|(_, name)| name);
+        let names = listed
+            .lines()
+            .filter_map(|line| line.rsplit_once('@'))
+            .map(|(_, name)| name);
         names.filter(|name| is_other(name)).count() as u64
     }
 }
@@ -58,7 +63,11 @@ mod tests {
         let name = format!("{}other", first.prefix);
         let other = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         assert_eq!(first.others(), 1);
-        assert_eq!(Presence::announce(u32::MAX, 8).others(), 0, "another incarnation of the same PID");
+        assert_eq!(
+            Presence::announce(u32::MAX, 8).others(),
+            0,
+            "another incarnation of the same PID"
+        );
         drop(other);
         assert_eq!(first.others(), 0);
     }

@@ -63,14 +63,26 @@ impl Prepared {
             .try_clone_to_owned()
             .and_then(watch)
             .map_err(|e| Error::failed(format!("could not watch process {pid} for its end: {e}")))?;
-        let pid = u32::try_from(pid).map_err(|_| Error::usage(format!("{pid} is not the id of a process")))?;
+        let pid =
+            u32::try_from(pid).map_err(|_| Error::usage(format!("{pid} is not the id of a process")))?;
         let names = RefCell::default();
-        Ok(Self { target, pid, ended: pidfd, layout, globals, plan, names })
+        Ok(Self {
+            target,
+            pid,
+            ended: pidfd,
+            layout,
+            globals,
+            plan,
+            names,
+        })
     }
 
     /// Which modes can be had, and what stands in the way of the others.
     pub fn offers(&self) -> Vec<Offer> {
-        let refuse = |message: String| Error { failure: Failure::NotTraceable, message };
+        let refuse = |message: String| Error {
+            failure: Failure::NotTraceable,
+            message,
+        };
         let passive = self.passive_source().scheme().is_none().then(|| {
             refuse(format!(
                 "the runtime's own latency histogram (sched.timeToRun) of {} was not found or has an unknown \
@@ -80,12 +92,23 @@ impl Prepared {
         });
         let probes = |mode: Mode| {
             let sites = self.sites(mode);
-            sites.err().map(|attempts| refuse(format!("no place to attach to was proven: {}", told(attempts))))
+            sites
+                .err()
+                .map(|attempts| refuse(format!("no place to attach to was proven: {}", told(attempts))))
         };
         vec![
-            Offer { mode: Mode::Passive, obstacle: passive },
-            Offer { mode: Mode::Sampled, obstacle: probes(Mode::Sampled) },
-            Offer { mode: Mode::Exact, obstacle: probes(Mode::Exact) },
+            Offer {
+                mode: Mode::Passive,
+                obstacle: passive,
+            },
+            Offer {
+                mode: Mode::Sampled,
+                obstacle: probes(Mode::Sampled),
+            },
+            Offer {
+                mode: Mode::Exact,
+                obstacle: probes(Mode::Exact),
+            },
         ]
     }
 
@@ -107,14 +130,25 @@ impl Prepared {
     /// Offset of `g.trackingStamp`: as the code uses it, else as the layout has it.
     pub fn tracking_stamp(&self) -> Option<u32> {
         let decoded = self.plan.sampled.as_ref().ok().and_then(|sampled| sampled.stamp);
-        decoded.or_else(|| self.layout.as_ref().ok().map(|(layout, _)| layout.g.tracking_stamp))
+        decoded.or_else(|| {
+            self.layout
+                .as_ref()
+                .ok()
+                .map(|(layout, _)| layout.g.tracking_stamp)
+        })
     }
 
     /// A reader of the runtime's memory.
     pub fn passive_source(&self) -> PassiveSource<ProcessMemory> {
         let layout = self.layout.as_ref().ok().map(|(layout, _)| layout.clone());
         let memory = ProcessMemory::new(self.pid);
-        PassiveSource::new(memory, &self.globals, self.bias(), layout, self.target.facts.version.minor)
+        PassiveSource::new(
+            memory,
+            &self.globals,
+            self.bias(),
+            layout,
+            self.target.facts.version.minor,
+        )
     }
 
     /// Process id.
@@ -215,12 +249,19 @@ impl Symbolizer for Prepared {
     fn prepare(&self, gopcs: &[u64]) {
         let unknown: Vec<u64> = {
             let names = self.names.borrow();
-            gopcs.iter().copied().filter(|pc| *pc != 0 && !names.contains_key(pc)).collect()
+            gopcs
+                .iter()
+                .copied()
+                .filter(|pc| *pc != 0 && !names.contains_key(pc))
+                .collect()
         };
         if unknown.is_empty() {
             return;
         }
-        let mut found = self.target.creation_sites(unknown.iter().copied()).unwrap_or_default();
+        let mut found = self
+            .target
+            .creation_sites(unknown.iter().copied())
+            .unwrap_or_default();
         let mut names = self.names.borrow_mut();
         for pc in unknown {
             names.insert(pc, found.remove(&pc));
@@ -229,11 +270,17 @@ impl Symbolizer for Prepared {
 }
 
 fn process_of(target: &Target) -> Result<&Process> {
-    target.process.as_ref().ok_or_else(|| Error::failed("a process was asked for, and a file was opened"))
+    target
+        .process
+        .as_ref()
+        .ok_or_else(|| Error::failed("a process was asked for, and a file was opened"))
 }
 
 /// Lets the event loop wait for a pidfd.
-#[allow(deprecated, reason = "the successor is unsafe to call; an OwnedFd stays open as long as it is owned")]
+#[allow(
+    deprecated,
+    reason = "the successor is unsafe to call; an OwnedFd stays open as long as it is owned"
+)]
 fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
@@ -254,8 +301,10 @@ fn select(selector: &TargetSelector) -> Result<i32> {
         ))),
         [one] => Ok(one.pid),
         several => {
-            let list: String =
-                several.iter().map(|found| format!("\n  {:>7}  {}", found.pid, found.comm)).collect();
+            let list: String = several
+                .iter()
+                .map(|found| format!("\n  {:>7}  {}", found.pid, found.comm))
+                .collect();
             Err(Error::usage(format!(
                 "{} processes {what}; choose one with -p PID:{list}",
                 several.len()

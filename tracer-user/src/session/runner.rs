@@ -36,7 +36,10 @@ pub async fn run(options: AttachOptions) -> Result<()> {
     let sink = Sink::open(options.output.as_deref())?;
     let mut clocks = Clocks::new(&options)?;
     let target = Prepared::new(&options)?;
-    let policy = Policy { mode: options.mode, bounded: options.duration.is_some() };
+    let policy = Policy {
+        mode: options.mode,
+        bounded: options.duration.is_some(),
+    };
     let mut session = Session::new(policy);
     let mut runner = Runner {
         presence: Presence::announce(target.pid(), target.start_time()),
@@ -47,7 +50,9 @@ pub async fn run(options: AttachOptions) -> Result<()> {
         ending: None,
         outcome: Ok(()),
     };
-    let mut happenings = VecDeque::from([Happening::Planned { offers: runner.target.offers() }]);
+    let mut happenings = VecDeque::from([Happening::Planned {
+        offers: runner.target.offers(),
+    }]);
     while !session.is_done() {
         let happening = match happenings.pop_front() {
             Some(happening) => happening,
@@ -112,13 +117,20 @@ impl Runner {
             }
             Effect::Finish { ended_by, whole } => {
                 let cost = self.live.as_ref().and_then(|live| live.cost);
-                self.ending = Some(Ending { ended_by, whole, cost });
+                self.ending = Some(Ending {
+                    ended_by,
+                    whole,
+                    cost,
+                });
             }
             Effect::PrintResult => {
                 let ending = self.ending.as_ref()?;
                 self.outcome = match self.capturing.print(&self.target, ending) {
                     Ok(true) => Ok(()),
-                    Ok(false) => Err(Error { failure: Failure::Incomplete, message: String::new() }),
+                    Ok(false) => Err(Error {
+                        failure: Failure::Incomplete,
+                        message: String::new(),
+                    }),
                     Err(e) => Err(e),
                 };
             }
@@ -187,7 +199,11 @@ struct Clocks {
 
 impl Clocks {
     fn new(options: &AttachOptions) -> Result<Self> {
-        let tick = if options.slower.is_some() { TICK_FOR_SLOW } else { TICK };
+        let tick = if options.slower.is_some() {
+            TICK_FOR_SLOW
+        } else {
+            TICK
+        };
         let on = |kind| {
             signal(kind).map_err(|e| Error::failed(format!("could not install a handler for signals: {e}")))
         };

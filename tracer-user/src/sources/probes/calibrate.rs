@@ -6,8 +6,8 @@ use std::{fs, path::Path, thread, time::Instant};
 use tracer_ebpf::{Origin, Site, SiteKind, TargetConfig};
 
 use super::{
-    attach::{self, Point, ProgramKind},
-    kernel::Kernel,
+    attach::{self, Point, Probes, ProgramKind},
+    kernel::{Capacity, Kernel},
     maps,
 };
 use crate::error::{Error, Result};
@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 const CYCLES: u64 = 1_000;
 /// Batches; the fastest counts.
 const BATCHES: usize = 3;
+/// Rounds of a comparison.
+const ROUNDS: usize = 5;
 /// A hit in a busy program costs more than one in a tight loop: caches and TLB are cold, other CPUs hold
 /// the locks. Measured 1.3 to 1.7 times on HTTP servers (`cargo xtask bench hit`).
 const BUSY_FACTOR: f64 = 1.75;
@@ -116,6 +118,44 @@ const STAMP_WORD: u32 = 8;
 /// # Errors
 /// Whatever attaching to our own process meets.
 pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result<Cost> {
+    let probes = probe_ourselves(kernel, program, cookie)?;
+    batch(CYCLES / 10);
+    let fastest = (0..BATCHES).map(|_| batch(CYCLES)).fold(f64::INFINITY, f64::min);
+    let latency_floor_ns = match program {
+        ProgramKind::Exact => floor(kernel, kernel.calibration_slot)?,
+        _ => None,
+    };
+    // Nobody waits for these probes to be gone.
+    thread::spawn(move || drop(probes));
+    Ok(Cost {
+        hit_ns: [fastest as u64, (fastest * BUSY_FACTOR) as u64],
+        latency_floor_ns,
+    })
+}
+
+/// Cost of a hit in a tight loop, in nanoseconds, of each program, at the same instruction and in turns, so
+/// that they can be compared; the fastest batch of each counts, since everything else is disturbance.
+///
+/// # Errors
+/// Whatever attaching to our own process meets.
+pub fn compare(programs: &[ProgramKind]) -> Result<Vec<u64>> {
+    let mut kernel = Kernel::load(Capacity::for_one(0))?;
+    let mut fastest = vec![f64::INFINITY; programs.len()];
+    for _ in 0..ROUNDS {
+        for (program, fastest) in programs.iter().zip(&mut fastest) {
+            let probes = probe_ourselves(&mut kernel, *program, 0)?;
+            batch(CYCLES / 10);
+            for _ in 0..BATCHES {
+                *fastest = fastest.min(batch(CYCLES));
+            }
+            drop(probes);
+        }
+    }
+    Ok(fastest.into_iter().map(|ns| ns as u64).collect())
+}
+
+/// Attaches `program` to the calibration function.
+fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result<Probes> {
     let slot = kernel.calibration_slot;
     let kind = match program {
         ProgramKind::Exact => SiteKind::StatusCall,
@@ -141,41 +181,29 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result
         ..Site::default()
     };
     let address = (&raw const gmpscope_calibration_site) as u64;
-    let file_offset = file_offset_of(address)?;
     let points = [Point {
-        file_offset,
+        file_offset: file_offset_of(address)?,
         address,
         site,
     }];
-    let probes = attach::attach(
+    attach::attach(
         kernel,
         program,
         &points,
         cookie,
         std::process::id(),
         Path::new("/proc/self/exe"),
-    )?;
+    )
+}
 
+/// Nanoseconds per hit over so many cycles.
+fn batch(cycles: u64) -> f64 {
     let mut g = FakeG { words: [0; 64] };
     g.words[STAMP_WORD as usize] = 1;
-    let batch = |cycles| {
-        let begin = Instant::now();
-        // SAFETY: the function touches its callee-saved registers only to restore them, and `g` lives on.
-        unsafe { gmpscope_calibration_cycles(&raw const g, cycles) };
-        begin.elapsed().as_nanos() as f64 / (cycles * 2) as f64
-    };
-    batch(CYCLES / 10);
-    let fastest = (0..BATCHES).map(|_| batch(CYCLES)).fold(f64::INFINITY, f64::min);
-    let latency_floor_ns = match program {
-        ProgramKind::Exact => floor(kernel, slot)?,
-        _ => None,
-    };
-    // Nobody waits for these probes to be gone.
-    thread::spawn(move || drop(probes));
-    Ok(Cost {
-        hit_ns: [fastest as u64, (fastest * BUSY_FACTOR) as u64],
-        latency_floor_ns,
-    })
+    let begin = Instant::now();
+    // SAFETY: the function touches its callee-saved registers only to restore them, and `g` outlives it.
+    unsafe { gmpscope_calibration_cycles(&raw const g, cycles) };
+    begin.elapsed().as_nanos() as f64 / (cycles * 2) as f64
 }
 
 /// The smallest latency that the calibration's own waits showed.

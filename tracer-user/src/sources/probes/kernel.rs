@@ -78,7 +78,11 @@ impl Kernel {
         {
             log::warn!("the kernel side's own log cannot be read: {e}");
         }
-        Ok(Self { ebpf, map_fds, calibration_slot: targets })
+        Ok(Self {
+            ebpf,
+            map_fds,
+            calibration_slot: targets,
+        })
     }
 
     /// Loads a program for uprobe_multi links.

@@ -10,7 +10,7 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
-use tracer_ebpf::{Counters, CreationSiteKey, Histogram, Site, SiteKey, TargetConfig};
+use tracer_ebpf::{Counters, Histogram, Site, SiteKey, TargetConfig};
 
 use crate::error::{Error, Result};
 
@@ -25,7 +25,7 @@ macro_rules! pod {
         $(unsafe impl Pod for Abi<$t> {})+
     };
 }
-pod!(Counters, CreationSiteKey, Histogram, Site, SiteKey, TargetConfig);
+pod!(Counters, Histogram, Site, SiteKey, TargetConfig);
 
 /// Descriptors of all maps by name, for programs that are not loaded by aya.
 pub fn descriptors(ebpf: &Ebpf) -> io::Result<HashMapOf<String, OwnedFd>> {
@@ -79,7 +79,7 @@ typed!(
     exact_histograms, PerCpuArray<Abi<Histogram>>, "EXACT_HISTOGRAMS");
 typed!(
     /// Histograms of `sampled`, by creation site.
-    sampled_histograms, HashMap<Abi<CreationSiteKey>, Abi<Histogram>>, "SAMPLED_HISTOGRAMS");
+    sampled_histograms, HashMap<u64, Abi<Histogram>>, "SAMPLED_HISTOGRAMS");
 
 /// Says which map an operation failed on.
 pub fn context(what: &'static str, name: &'static str) -> impl Fn(MapError) -> Error {

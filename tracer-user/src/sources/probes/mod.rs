@@ -66,7 +66,7 @@ impl ProbeSource {
     pub fn attach(request: &Request<'_>) -> Result<Self> {
         let mut kernel = Kernel::load(request.capacity)?;
         let config = TargetConfig {
-            enabled: 1,
+            enabled: 0,
             ..request.config
         };
         maps::targets(&mut kernel.ebpf)?
@@ -88,6 +88,12 @@ impl ProbeSource {
         let ring = RingBuf::try_from(ring).map_err(maps::context("open", "EVENTS"))?;
         let exe = attach::exe_of(request.pid);
         let probes = attach::attach(&mut kernel, request.program, &points, 0, request.pid, &exe)?;
+        // Counting begins when all sites are live: else a goroutine is seen to run of which it was not seen
+        // that it could.
+        let config = TargetConfig { enabled: 1, ..config };
+        maps::targets(&mut kernel.ebpf)?
+            .set(SLOT, maps::Abi(config), 0)
+            .map_err(maps::context("write", "TARGETS"))?;
         trim_heap();
         Ok(Self {
             kernel,
@@ -137,13 +143,23 @@ impl ProbeSource {
             ProgramKind::Sampled => self.tables.sampled(&mut self.kernel.ebpf, SLOT)?,
             ProgramKind::Empty => Vec::new(),
         };
+        // A sampled wait is a hit that is counted in its histogram alone.
+        let sampled_hits: u64 = match self.program {
+            ProgramKind::Sampled => deltas
+                .iter()
+                .flat_map(|delta| &delta.counts)
+                .map(|(_, n)| n)
+                .sum(),
+            _ => 0,
+        };
         let at = |kind| Observation { at_ns: now_ns, kind };
         seen.extend(deltas.into_iter().map(|delta| at(Kind::HistogramDelta(delta))));
         let counters = maps::read_counters(&mut self.kernel.ebpf, SLOT)?;
         let new = counters.since(&self.counted);
         self.counted = counters;
-        if new.hits() > 0 {
-            seen.push(at(Kind::Hits(new.hits())));
+        let hits = new.hits() + sampled_hits;
+        if hits > 0 {
+            seen.push(at(Kind::Hits(hits)));
         }
         seen.extend(losses(&new).into_iter().map(|loss| at(Kind::Loss(loss))));
         Ok(seen)
@@ -200,10 +216,10 @@ fn losses(new: &Counters) -> Vec<Loss> {
         (LossCause::Unpaired, new.unpaired),
         (LossCause::StampsFull, new.stamps_full),
         (LossCause::CreationSitesFull, new.creation_sites_full),
-        (LossCause::HistogramsFull, new.histograms_full),
+        (LossCause::HistogramsFull, new.histograms_full + new.samples_full),
         (LossCause::RingFull, new.ring_full),
         (LossCause::Unreadable, new.unreadable),
-        (LossCause::Negative, new.negative),
+        (LossCause::Negative, new.negative + new.negative_samples),
     ]
     .into_iter()
     .filter(|(_, count)| *count > 0)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aya::Ebpf;
-use tracer_ebpf::{CreationSiteKey, Histogram, Origin, histogram::BUCKETS};
+use tracer_ebpf::{Histogram, Origin, creation_site_of, histogram::BUCKETS};
 
 use super::maps;
 use crate::{
@@ -72,16 +72,11 @@ impl Tables {
         let table = maps::sampled_histograms(ebpf)?;
         let mut deltas = Vec::new();
         for key in table.keys() {
-            let CreationSiteKey { gopc, target: of, .. } =
-                key.map_err(maps::context("walk", "SAMPLED_HISTOGRAMS"))?.0;
+            let key = key.map_err(maps::context("walk", "SAMPLED_HISTOGRAMS"))?;
+            let (of, gopc) = creation_site_of(key);
             if of != target {
                 continue;
             }
-            let key = maps::Abi(CreationSiteKey {
-                gopc,
-                target,
-                reserved: 0,
-            });
             let histogram = table
                 .get(&key, 0)
                 .map_err(maps::context("read", "SAMPLED_HISTOGRAMS"))?;
@@ -104,7 +99,8 @@ impl Tables {
             key,
             scheme: BucketScheme::Kernel,
             counts,
-            sum_ns: Some(reading.sum_ns.wrapping_sub(last.sum_ns)),
+            // `sampled` keeps no sums: they would cost the target another addition per hit.
+            sum_ns: matches!(key, HistogramKey::Origin(_)).then(|| reading.sum_ns.wrapping_sub(last.sum_ns)),
             extremes_ns: (reading.max_ns > 0).then_some((!reading.min_ns_inverted, reading.max_ns)),
             excluded_zero: 0,
         });
