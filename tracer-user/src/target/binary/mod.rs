@@ -93,9 +93,13 @@ impl<'d> GoBinary<'d> {
         self.pclntab.name_at(pc)
     }
 
-    /// The function that holds the `go` statement to which `g.gopc` (link-time) returns.
+    /// The function that holds the `go` statement to which `g.gopc` (link-time) returns. The main goroutine
+    /// is made by `rt0_go`, in assembly, through newproc's ABI0 wrapper, to which its `gopc` returns.
     pub fn creation_site(&self, gopc: u64) -> Option<&'d str> {
-        self.pclntab.name_at(gopc.checked_sub(1)?)
+        match self.pclntab.name_at(gopc.checked_sub(1)?)? {
+            "runtime.newproc" => Some("runtime.rt0_go"),
+            name => Some(name),
+        }
     }
 }
 
