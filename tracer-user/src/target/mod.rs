@@ -12,6 +12,8 @@ pub mod layout;
 mod open;
 pub mod pclntab;
 pub mod process;
+#[cfg(test)]
+mod testing;
 
 pub use open::Target;
 use serde::Serialize;

@@ -6,6 +6,10 @@ mod facts;
 pub mod image;
 pub mod moduledata;
 mod refuse;
+#[cfg(test)]
+mod refused;
+#[cfg(test)]
+mod tests;
 mod version;
 
 pub use buildinfo::BuildInfo;

@@ -22,7 +22,7 @@ pub(super) fn without_pclntab(image: &Image<'_>, origin: &str) -> Error {
              toolchain"
         ));
     }
-    if memmem::find(image.data, b"tinygo").is_some() {
+    if names_symbol(image, b"tinygo_") {
         return Error::not_traceable(format!(
             "{origin}: was built by TinyGo, whose runtime is another one: build it with the Go project's own \
              toolchain"
@@ -85,10 +85,15 @@ fn is_upx(image: &Image<'_>) -> bool {
     memmem::find(head, b"UPX!").is_some() || memmem::find(tail, b"UPX!").is_some()
 }
 
-/// libgo is linked dynamically, or its sources' paths are in the file.
+/// libgo is linked dynamically, or the symbols that gccgo's main calls are there.
 fn is_gccgo(image: &Image<'_>) -> bool {
-    image.needed.iter().any(|n| n.starts_with(b"libgo.so"))
-        || memmem::find(image.data, b"libgo/go/runtime").is_some()
+    image.needed.iter().any(|n| n.starts_with(b"libgo.so")) || names_symbol(image, b"__go_init_main")
+}
+
+/// Whether a symbol's name contains this; never in a stripped program.
+fn names_symbol(image: &Image<'_>, what: &[u8]) -> bool {
+    let tables = [".strtab", ".dynstr"].into_iter().filter_map(|name| image.section(name));
+    tables.into_iter().any(|t| memmem::find(t.data, what).is_some())
 }
 
 /// 0xfffffffa: Go 1.16 and 1.17; 0xfffffffb: 1.2 to 1.15.

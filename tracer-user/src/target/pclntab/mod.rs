@@ -108,6 +108,11 @@ impl<'d> PcLnTab<'d> {
         &self.header
     }
 
+    /// The function at a place in address order.
+    pub fn nth(&self, i: u32) -> Option<FuncIndex> {
+        (i < self.header.nfunc).then_some(FuncIndex(i))
+    }
+
     /// All functions of exactly this name, in address order. Assembly functions and their wrappers for the
     /// other calling convention have one name.
     pub fn functions(&self, name: &str) -> Vec<FuncIndex> {
