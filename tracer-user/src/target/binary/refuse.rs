@@ -92,7 +92,9 @@ fn is_gccgo(image: &Image<'_>) -> bool {
 
 /// Whether a symbol's name contains this; never in a stripped program.
 fn names_symbol(image: &Image<'_>, what: &[u8]) -> bool {
-    let tables = [".strtab", ".dynstr"].into_iter().filter_map(|name| image.section(name));
+    let tables = [".strtab", ".dynstr"]
+        .into_iter()
+        .filter_map(|name| image.section(name));
     tables.into_iter().any(|t| memmem::find(t.data, what).is_some())
 }
 

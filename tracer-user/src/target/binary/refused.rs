@@ -11,7 +11,11 @@ fn refused(data: &[u8], words: &[&str]) {
     let error = GoBinary::parse(data, "/opt/program").unwrap_err();
     assert_eq!(error.failure, Failure::NotTraceable);
     for word in words.iter().chain(&["/opt/program"]) {
-        assert!(error.message.contains(word), "{word:?} is not in: {}", error.message);
+        assert!(
+            error.message.contains(word),
+            "{word:?} is not in: {}",
+            error.message
+        );
     }
 }
 
@@ -92,19 +96,37 @@ fn what_is_no_file() {
 fn truncated_files() {
     let data = program();
     let image = Image::parse(&data, "").unwrap();
-    let end = image.segments().iter().map(|s| s.offset + s.file_size).max().unwrap();
+    let end = image
+        .segments()
+        .iter()
+        .map(|s| s.offset + s.file_size)
+        .max()
+        .unwrap();
     let end = usize::try_from(end).unwrap();
     for percent in 0..100 {
-        refused(&data[..end * percent / 100], if percent > 0 { &["truncated or corrupted"] } else { &["empty"] });
+        refused(
+            &data[..end * percent / 100],
+            if percent > 0 {
+                &["truncated or corrupted"]
+            } else {
+                &["empty"]
+            },
+        );
     }
     assert!(GoBinary::parse(&data[..end], "").is_ok());
 }
 
 /// Asks everything of a program that may be damaged.
 fn exercise(data: &[u8]) {
-    let Ok(binary) = GoBinary::parse(data, "damaged") else { return };
+    let Ok(binary) = GoBinary::parse(data, "damaged") else {
+        return;
+    };
     for f in binary.runtime_functions().iter().take(200) {
-        let _ = (binary.code_of(f), binary.inlined_into(f), binary.file_offset(f.start));
+        let _ = (
+            binary.code_of(f),
+            binary.inlined_into(f),
+            binary.file_offset(f.start),
+        );
         let _ = binary.inlined_at(f, f.start.wrapping_add(9));
     }
     for name in ["main.main", "runtime.main", "runtime.schedule", ""] {

@@ -62,14 +62,14 @@ fn place(mount: &MountInfo, cgroup: &str) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// cgroup v2: "max 100000" or "50000 100000", in microseconds per period.
-fn unified_limit(dir: &Path) -> Option<f64> {
+pub(super) fn unified_limit(dir: &Path) -> Option<f64> {
     let text = fs::read_to_string(dir.join("cpu.max")).ok()?;
     let (quota, period) = text.trim().split_once(' ')?;
     ratio(quota.parse().ok()?, period.parse().ok()?)
 }
 
 /// cgroup v1: a quota of -1 is none.
-fn legacy_limit(dir: &Path) -> Option<f64> {
+pub(super) fn legacy_limit(dir: &Path) -> Option<f64> {
     let read = |name| {
         fs::read_to_string(dir.join(name))
             .ok()?

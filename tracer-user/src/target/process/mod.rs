@@ -5,6 +5,8 @@
 mod cgroup;
 mod find;
 mod maps;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -47,8 +49,9 @@ impl Process {
                  ps shows here); gmpscope attach --comm NAME finds processes by name"
             ))
         };
-        let raw = Pid::from_raw(pid)
-            .filter(|_| pid > 0)
+        let raw = Some(pid)
+            .filter(|&pid| pid > 0)
+            .and_then(Pid::from_raw)
             .ok_or_else(|| Error::usage(format!("{pid} is not a PID: PIDs are positive numbers")))?;
         let looked = |what: &str, e: ProcError| match e {
             ProcError::NotFound(_) => gone(),

@@ -33,9 +33,15 @@ impl Build {
     }
 
     fn cgo(self) -> bool {
-        matches!(self, Build::Cgo | Build::CgoPie | Build::CgoPieStripped | Build::CShared)
+        matches!(
+            self,
+            Build::Cgo | Build::CgoPie | Build::CgoPieStripped | Build::CShared
+        )
     }
 }
+
+/// Where each program is.
+type Built = HashMap<(Go, Build), PathBuf>;
 
 /// A Go distribution.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,10 +56,14 @@ pub(crate) struct Go {
 impl Go {
     /// All of them, oldest first. Fails if there is none: a test that finds nothing to test is no test.
     pub(crate) fn all() -> Vec<Self> {
-        let roots = std::env::var_os("GMPSCOPE_GO_ROOTS")
-            .expect("GMPSCOPE_GO_ROOTS does not name Go toolchains: run `cargo xtask test`, which sets all up");
+        let roots = std::env::var_os("GMPSCOPE_GO_ROOTS").expect(
+            "GMPSCOPE_GO_ROOTS does not name Go toolchains: run `cargo xtask test`, which sets all up",
+        );
         let mut all: Vec<Go> = std::env::split_paths(&roots).map(|root| Go::at(&root)).collect();
-        assert!(!all.is_empty(), "GMPSCOPE_GO_ROOTS is empty: run `cargo xtask test`");
+        assert!(
+            !all.is_empty(),
+            "GMPSCOPE_GO_ROOTS is empty: run `cargo xtask test`"
+        );
         all.sort_by_key(|go| go.minor);
         all
     }
@@ -68,12 +78,16 @@ impl Go {
             .unwrap_or_else(|e| panic!("{} is no GOROOT ({e}): run `cargo xtask test`", root.display()));
         let version = text.split_whitespace().next().unwrap().to_owned();
         let minor = version.split('.').nth(1).unwrap().parse().unwrap();
-        Self { version, minor, root: root.to_owned() }
+        Self {
+            version,
+            minor,
+            root: root.to_owned(),
+        }
     }
 
     /// Builds the test program, once per run of the tests.
     pub(crate) fn build(&self, build: Build) -> PathBuf {
-        static BUILT: OnceLock<(TempDir, Mutex<HashMap<(Go, Build), PathBuf>>)> = OnceLock::new();
+        static BUILT: OnceLock<(TempDir, Mutex<Built>)> = OnceLock::new();
         let (dir, built) = BUILT.get_or_init(|| (TempDir::new().unwrap(), Mutex::default()));
         let mut built = built.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (self.clone(), build);
