@@ -88,17 +88,6 @@ fn text(report: &Report) -> String {
             hanging(&format!("{word}{why}"), 14)
         );
     }
-    if !report.hit_cost_ns.is_empty() {
-        let costs: Vec<String> = report
-            .hit_cost_ns
-            .iter()
-            .map(|(program, ns)| format!("{program} {ns}"))
-            .collect();
-        out += &format!(
-            "\na probe hit in a tight loop costs, in ns: {}\n",
-            costs.join(", ")
-        );
-    }
     out
 }
 
