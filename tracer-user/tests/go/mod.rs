@@ -118,6 +118,12 @@ pub struct Binary {
 }
 
 impl Binary {
+    #[allow(dead_code, reason = "not every test that shares this file runs its binaries")]
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    #[allow(dead_code, reason = "not every test that shares this file reads its binaries")]
     pub fn bytes(&self) -> Vec<u8> {
         fs::read(&self.path).unwrap()
     }

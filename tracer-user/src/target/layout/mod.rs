@@ -6,6 +6,7 @@
 
 mod dwarf;
 mod fields;
+mod live;
 mod structs;
 mod table;
 
@@ -14,10 +15,12 @@ use std::fmt;
 use serde::Serialize;
 
 pub use dwarf::{NoDwarf, from_dwarf};
+pub use live::{LiveCheck, Verdict, check_live};
 pub use structs::{G, Layout, M, Moduledata, P, Sched, TimeHist, TimeHistogram};
 
 use self::table::{Known, Table};
-use super::{Arch, GoVersion};
+use super::{Arch, Globals, GoVersion};
+use crate::memory::Memory;
 
 /// Where a layout comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +37,12 @@ pub enum LayoutSource {
     },
     /// The binary's own debug information.
     Dwarf,
+    /// The table has another patch release, whose layout was confirmed in every struct by the memory of the
+    /// live process (see [`confirm`]).
+    Confirmed {
+        /// Patch number of that release.
+        like: u32,
+    },
 }
 
 impl fmt::Display for LayoutSource {
@@ -44,6 +53,9 @@ impl fmt::Display for LayoutSource {
                 write!(f, "table (patch releases .{below} and .{above} agree)")
             }
             LayoutSource::Dwarf => f.write_str("DWARF of the binary"),
+            LayoutSource::Confirmed { like } => {
+                write!(f, "table (patch release .{like}), confirmed against live memory")
+            }
         }
     }
 }
@@ -119,6 +131,39 @@ pub fn find_or_dwarf(
         Ok(layout) => Ok((layout, LayoutSource::Dwarf)),
         Err(dwarf) => Err(Unknown { table, dwarf }),
     })
+}
+
+/// For a patch release that the table lacks and a stripped binary: takes the layouts of its neighbours of
+/// the same minor version, and believes one if the memory of the live process confirms it in every struct
+/// and none of the others. `globals` finds the variables by a layout (their link-time addresses), `bias`
+/// is added to them. Yields the layout, and the variables with it.
+pub fn confirm(
+    version: &GoVersion,
+    arch: Arch,
+    build_tags: &[&str],
+    memory: &impl Memory,
+    bias: u64,
+    globals: impl Fn(&Layout) -> Globals,
+) -> Option<(Layout, LayoutSource, Globals)> {
+    if version.vendor_or_prerelease.is_some() {
+        return None;
+    }
+    let neighbours = Table::embedded().ok()?.neighbours(
+        version.minor,
+        version.patch,
+        arch,
+        &version.experiments,
+        build_tags,
+    );
+    let mut fitting = neighbours.into_iter().filter_map(|(like, layout)| {
+        let globals = globals(&layout);
+        let fits = check_live(memory, &globals, bias, Some(&layout)).confirms_layout();
+        fits.then_some((layout, LayoutSource::Confirmed { like }, globals))
+    });
+    match (fitting.next(), fitting.next()) {
+        (Some(one), None) => Some(one),
+        _ => None,
+    }
 }
 
 /// How the buckets of a `runtime.timeHistogram` map to nanoseconds; the formulas are in `histogram.go`.

@@ -58,12 +58,17 @@ impl Table<'static> {
     pub(super) fn embedded() -> Result<&'static Self, &'static serde_json::Error> {
         static TABLE: OnceLock<Result<Table<'static>, serde_json::Error>> = OnceLock::new();
         TABLE
-            .get_or_init(|| serde_json::from_str(include_str!("layouts.json")))
+            .get_or_init(|| Table::parse(include_str!("layouts.json")))
             .as_ref()
     }
 }
 
-impl Table<'_> {
+impl<'a> Table<'a> {
+    /// Reads the file.
+    pub(super) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
     /// What is known of release 1.`minor`.`patch`, built with these experiments and build tags.
     pub(super) fn find(
         &self,
@@ -73,17 +78,7 @@ impl Table<'_> {
         experiments: &[String],
         tags: &[&str],
     ) -> Known {
-        let mut patches: Vec<(u32, &Row)> = self
-            .releases
-            .iter()
-            .filter(|row| row.arch == arch.name())
-            .flat_map(|row| {
-                row.go
-                    .iter()
-                    .filter_map(move |version| Some((patch_of(version, minor)?, row)))
-            })
-            .collect();
-        patches.sort_by_key(|(patch, _)| *patch);
+        let patches = self.patches(minor, arch);
         let at = patches.partition_point(|(p, _)| *p < patch);
         if let Some((_, row)) = patches.get(at).filter(|(p, _)| *p == patch) {
             return match self.of_row(row, experiments, tags) {
@@ -106,6 +101,44 @@ impl Table<'_> {
             }
         }
         Known::NotThere(patches.into_iter().map(|(patch, _)| patch).collect())
+    }
+
+    /// The patch releases of a minor version, oldest first.
+    fn patches(&self, minor: u32, arch: Arch) -> Vec<(u32, &Row<'_>)> {
+        let mut patches: Vec<_> = self
+            .releases
+            .iter()
+            .filter(|row| row.arch == arch.name())
+            .flat_map(|row| {
+                let of_minor = move |version: &&str| Some((patch_of(version, minor)?, row));
+                row.go.iter().filter_map(of_minor)
+            })
+            .collect();
+        patches.sort_by_key(|(patch, _)| *patch);
+        patches
+    }
+
+    /// The distinct layouts of the other patch releases of a minor version, each with the release nearest to
+    /// this one.
+    pub(super) fn neighbours(
+        &self,
+        minor: u32,
+        patch: u32,
+        arch: Arch,
+        experiments: &[String],
+        tags: &[&str],
+    ) -> Vec<(u32, Layout)> {
+        let mut patches = self.patches(minor, arch);
+        patches.sort_by_key(|(other, _)| other.abs_diff(patch));
+        let mut distinct: Vec<(u32, Layout)> = Vec::new();
+        for (other, row) in patches {
+            if let Ok(layout) = self.of_row(row, experiments, tags)
+                && distinct.iter().all(|(_, known)| *known != layout)
+            {
+                distinct.push((other, layout));
+            }
+        }
+        distinct
     }
 
     /// Whether the table has any release of 1.`minor`, and the newest minor version in it.

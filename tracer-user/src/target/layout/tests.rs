@@ -112,12 +112,40 @@ fn experiments_that_move_something_have_their_own_layout_and_others_none() {
     assert_ne!(p(&["nogreenteagc"], 27, 3).preempt, p(&[], 27, 3).preempt);
     assert_eq!(p(&["jsonv2", "greenteagc"], 25, 5), p(&["greenteagc"], 25, 5));
     assert_eq!(p(&["jsonv2"], 25, 5), p(&[], 25, 5));
-    assert!(find(&version("x", 25, 5), Arch::Amd64, &["netgo", "debuglog"]).is_err());
-    assert!(find(&version("x", 25, 5), Arch::Amd64, &["netgo", "race"]).is_ok());
 }
 
 #[test]
 fn the_scheme_of_go_1_20_is_unseen() {
     assert_eq!(time_histogram_scheme(&version("x", 20, 1)), None);
     assert_eq!(time_histogram_scheme(&version("x", 28, 0)), None);
+}
+
+#[test]
+fn build_tags_that_move_fields_and_experiments_that_nobody_examined_leave_a_release_unknown() {
+    let fields: Vec<_> = fields::lines().map(|line| line.name.split_once('.').unwrap()).collect();
+    let structs = ["g", "m", "p", "sched", "time_histogram", "time_hist", "moduledata"];
+    let all = structs.map(|name| {
+        let fields = fields.iter().filter(|(of, _)| *of == name).map(|(_, field)| format!("\"{field}\": 8"));
+        format!("\"{name}\": {{\"one\": {{{}}}}}", fields.collect::<Vec<_>>().join(", "))
+    });
+    let names = structs.map(|name| format!("\"{name}\": \"one\"")).join(", ");
+    let text = format!(
+        "{{\"structs\": {{{}}}, \"releases\": [{{\"go\": [\"1.30.1\", \"1.30.4\"], \"arch\": \"arm64\", \"neutral\": \
+         [\"calm\"], \"moving_tags\": [\"debuglog\"], \"layouts\": {{\"\": {{{names}}}, \"mover\": {{{names}}}}}}}]}}",
+        all.join(", ")
+    );
+    let table = Table::parse(&text).unwrap();
+    let find = |patch, experiments: &[&str], tags: &[&str]| {
+        let experiments: Vec<_> = experiments.iter().map(ToString::to_string).collect();
+        table.find(30, patch, Arch::Arm64, &experiments, tags)
+    };
+    assert!(matches!(find(1, &[], &["netgo"]), Known::Exactly(_)));
+    assert!(matches!(find(1, &["calm", "mover"], &[]), Known::Exactly(_)));
+    assert!(matches!(find(3, &["calm"], &[]), Known::Between(_, 1, 4)));
+    assert_eq!(find(1, &[], &["netgo", "debuglog"]), Known::MovingTag("debuglog".into()));
+    assert_eq!(find(2, &[], &["debuglog"]), Known::MovingTag("debuglog".into()));
+    assert_eq!(find(4, &["calm", "novel"], &[]), Known::UnknownExperiment("novel".into()));
+    assert_eq!(find(0, &[], &[]), Known::NotThere(vec![1, 4]));
+    assert_eq!(find(5, &[], &[]), Known::NotThere(vec![1, 4]));
+    assert_eq!(table.find(30, 1, Arch::Amd64, &[], &[]), Known::NotThere(vec![]));
 }

@@ -1,0 +1,159 @@
+//! Layouts and addresses of variables against the memory of real, stripped, running Go programs.
+
+mod go;
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+
+use go::{Binary, Build, toolchain, toolchains};
+use tracer_user::memory::ProcessMemory;
+use tracer_user::target::layout::{Layout, LayoutSource, Verdict, check_live, confirm, find};
+use tracer_user::target::{Arch, Globals, GoVersion, Target, globals};
+
+/// Goroutines that wait, sleep and run, on several Ms; says when all are there.
+const BUSY: &str = "
+import (\"os\"; \"runtime\"; \"time\")
+func main() {
+	for i := 0; i < 40; i++ { go func() { for { time.Sleep(time.Millisecond) } }() }
+	for i := 0; i < 3; i++ { go func() { runtime.LockOSThread(); for { time.Sleep(100 * time.Microsecond) } }() }
+	time.Sleep(20 * time.Millisecond)
+	os.Stdout.WriteString(\"ready\")
+	select {}
+}";
+
+/// A running program, ended with the test.
+struct Running {
+    child: Child,
+    _binary: Binary,
+}
+
+impl Running {
+    fn start(binary: Binary) -> Self {
+        let mut child = Command::new(binary.path()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 5];
+        child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        Running { child, _binary: binary }
+    }
+
+    /// Its memory, load bias, and what `look` finds in its code.
+    fn look<T>(&self, look: impl FnOnce(&dyn Fn(Option<&Layout>) -> Globals) -> T) -> (ProcessMemory, u64, T) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let (target, found) =
+            Target::of_process(pid, |_, binary| Ok(look(&|layout| globals::find(binary, layout)))).unwrap();
+        (ProcessMemory::new(self.child.id()), target.load_bias, found)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn stripped(pie: bool) -> Build<'static> {
+    let flags: &[&str] = if pie { &["-ldflags=-s -w", "-buildmode=pie"] } else { &["-ldflags=-s -w"] };
+    Build { flags, ..Build::default() }
+}
+
+#[test]
+fn the_memory_of_every_toolchains_programs_confirms_what_was_decoded() {
+    for toolchain in toolchains() {
+        let name = &toolchain.version.raw;
+        let running = Running::start(toolchain.build(BUSY, stripped(toolchain.version.minor % 2 == 1)));
+        let layout = find(&toolchain.version, Arch::Amd64, &[]).unwrap().0;
+        let (memory, bias, globals) = running.look(|find| find(Some(&layout)));
+        let check = check_live(&memory, &globals, bias, Some(&layout));
+        for (variable, verdict) in check.verdicts() {
+            assert_eq!(*verdict, Verdict::Confirmed, "{name}: {variable}");
+        }
+        assert_eq!(check.believed(&globals), globals);
+        // Without a layout only what needs none is said.
+        let bare = check_live(&memory, &globals, bias, None);
+        assert_eq!(bare.gomaxprocs, Verdict::Confirmed, "{name}");
+        assert!(matches!(bare.sched, Verdict::Unchecked(_)), "{name}");
+    }
+}
+
+#[test]
+fn wrong_addresses_and_wrong_layouts_are_refuted() {
+    let toolchain = toolchain(27);
+    let running = Running::start(toolchain.build(BUSY, stripped(false)));
+    let right = find(&toolchain.version, Arch::Amd64, &[]).unwrap().0;
+    let (memory, bias, globals) = running.look(|find| find(Some(&right)));
+    let refuted = |verdict: &Verdict| matches!(verdict, Verdict::Refuted(_));
+
+    // Each variable at another one's place.
+    let shuffled = Globals {
+        sched: globals.allgs,
+        time_to_run: globals.allp,
+        allp: globals.allm,
+        allgs: globals.sched,
+        allm: globals.allp,
+        gomaxprocs: globals.allm,
+    };
+    let check = check_live(&memory, &shuffled, bias, Some(&right));
+    for (variable, verdict) in check.verdicts() {
+        assert!(refuted(verdict), "{variable}: {verdict:?}");
+    }
+    assert_eq!(check.believed(&shuffled), Globals::default());
+
+    // Nothing is mapped there.
+    let nowhere = check_live(&memory, &globals, bias.wrapping_add(1 << 45), Some(&right));
+    assert!(nowhere.verdicts().iter().all(|(_, v)| refuted(v)), "{nowhere:?}");
+
+    // Another version's layout, and single fields that are off by a word.
+    let old = find(&of(24, 11), Arch::Amd64, &[]).unwrap().0;
+    assert!(!check_live(&memory, &globals, bias, Some(&old)).confirms_layout());
+    let mut layouts = [right.clone(), right.clone(), right.clone(), right.clone(), right.clone()];
+    layouts[0].m.alllink -= 24;
+    layouts[1].g.goid += 8;
+    layouts[2].p.runqhead += 8;
+    layouts[3].sched.mnext += 8;
+    layouts[4].g.m -= 8;
+    for (nth, layout) in layouts.iter().enumerate() {
+        let check = check_live(&memory, &globals, bias, Some(layout));
+        assert!(check.verdicts().iter().any(|(_, v)| refuted(v)), "layout {nth}: {check:?}");
+    }
+}
+
+#[test]
+fn a_process_that_is_gone_confirms_and_refutes_nothing() {
+    let toolchain = toolchain(27);
+    let mut running = Running::start(toolchain.build(BUSY, stripped(false)));
+    let layout = find(&toolchain.version, Arch::Amd64, &[]).unwrap().0;
+    let (memory, bias, globals) = running.look(|find| find(Some(&layout)));
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    let check = check_live(&memory, &globals, bias, Some(&layout));
+    for (variable, verdict) in check.verdicts() {
+        assert!(matches!(verdict, Verdict::Unchecked(_)), "{variable}: {verdict:?}");
+    }
+}
+
+#[test]
+fn a_patch_release_that_the_table_lacks_takes_the_neighbours_layout_that_memory_confirms() {
+    // The program is 1.24.11's and says it is 1.24.5's, which lies between two releases with different m.
+    let toolchain = toolchain(24);
+    let claimed = of(24, 5);
+    assert!(find(&claimed, Arch::Amd64, &[]).is_err());
+    let running = Running::start(toolchain.build(BUSY, stripped(true)));
+    let memory = ProcessMemory::new(running.child.id());
+    let bias = running.look(|_| ()).1;
+    let found = running.look(|globals| confirm(&claimed, Arch::Amd64, &[], &memory, bias, |l| globals(Some(l)))).2;
+    let (layout, source, globals) = found.expect("one of the two fits");
+    assert_eq!(source, LayoutSource::Confirmed { like: 11 });
+    assert_eq!(layout, find(&toolchain.version, Arch::Amd64, &[]).unwrap().0);
+    assert!(globals.sched.is_some());
+
+    // Another minor version's program confirms none of them.
+    let other = of(26, 99);
+    let none = running.look(|globals| confirm(&other, Arch::Amd64, &[], &memory, bias, |l| globals(Some(l)))).2;
+    assert!(none.is_none(), "{:?}", none.map(|n| n.1));
+}
+
+fn of(minor: u32, patch: u32) -> GoVersion {
+    let raw = format!("go1.{minor}.{patch}");
+    GoVersion { raw, minor, patch, vendor_or_prerelease: None, experiments: vec![] }
+}
