@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use go::{Binary, Build, toolchain, toolchains};
 use tracer_user::memory::ProcessMemory;
-use tracer_user::target::layout::{Layout, LayoutSource, Verdict, check_live, confirm, find};
+use tracer_user::target::layout::{self, Layout, LayoutSource, Verdict, check_live, confirm, find};
 use tracer_user::target::{Arch, Globals, GoVersion, Target, globals};
 
 /// Goroutines that wait, sleep and run, on several Ms; says when all are there.
@@ -24,19 +24,29 @@ func main() {
 /// A running program, ended with the test.
 struct Running {
     child: Child,
-    _binary: Binary,
+    binary: Binary,
 }
 
 impl Running {
     fn start(binary: Binary) -> Self {
-        let mut child = Command::new(binary.path()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(binary.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut ready = [0; 5];
         child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
-        Running { child, _binary: binary }
+        Running { child, binary }
+    }
+
+    fn elf(&self) -> Vec<u8> {
+        self.binary.bytes()
     }
 
     /// Its memory, load bias, and what `look` finds in its code.
-    fn look<T>(&self, look: impl FnOnce(&dyn Fn(Option<&Layout>) -> Globals) -> T) -> (ProcessMemory, u64, T) {
+    fn look<T>(
+        &self,
+        look: impl FnOnce(&dyn Fn(Option<&Layout>) -> Globals) -> T,
+    ) -> (ProcessMemory, u64, T) {
         let pid = i32::try_from(self.child.id()).unwrap();
         let (target, found) =
             Target::of_process(pid, |_, binary| Ok(look(&|layout| globals::find(binary, layout)))).unwrap();
@@ -53,8 +63,15 @@ impl Drop for Running {
 }
 
 fn stripped(pie: bool) -> Build<'static> {
-    let flags: &[&str] = if pie { &["-ldflags=-s -w", "-buildmode=pie"] } else { &["-ldflags=-s -w"] };
-    Build { flags, ..Build::default() }
+    let flags: &[&str] = if pie {
+        &["-ldflags=-s -w", "-buildmode=pie"]
+    } else {
+        &["-ldflags=-s -w"]
+    };
+    Build {
+        flags,
+        ..Build::default()
+    }
 }
 
 #[test]
@@ -62,13 +79,21 @@ fn the_memory_of_every_toolchains_programs_confirms_what_was_decoded() {
     for toolchain in toolchains() {
         let name = &toolchain.version.raw;
         let running = Running::start(toolchain.build(BUSY, stripped(toolchain.version.minor % 2 == 1)));
-        let layout = find(&toolchain.version, Arch::Amd64, &[]).unwrap().0;
+        let layout = layout::find(&toolchain.version, Arch::Amd64, &[]).unwrap().0;
         let (memory, bias, globals) = running.look(|find| find(Some(&layout)));
         let check = check_live(&memory, &globals, bias, Some(&layout));
         for (variable, verdict) in check.verdicts() {
             assert_eq!(*verdict, Verdict::Confirmed, "{name}: {variable}");
         }
         assert_eq!(check.believed(&globals), globals);
+        // One call does it all.
+        let elf = running.elf();
+        let (_, _, live) = running
+            .look(|find| layout::of_live(&toolchain.version, Arch::Amd64, &[], &elf, &memory, bias, find));
+        assert_eq!(
+            (live.layout.unwrap(), live.globals),
+            ((layout, LayoutSource::Table), globals.clone())
+        );
         // Without a layout only what needs none is said.
         let bare = check_live(&memory, &globals, bias, None);
         assert_eq!(bare.gomaxprocs, Verdict::Confirmed, "{name}");
@@ -106,7 +131,13 @@ fn wrong_addresses_and_wrong_layouts_are_refuted() {
     // Another version's layout, and single fields that are off by a word.
     let old = find(&of(24, 11), Arch::Amd64, &[]).unwrap().0;
     assert!(!check_live(&memory, &globals, bias, Some(&old)).confirms_layout());
-    let mut layouts = [right.clone(), right.clone(), right.clone(), right.clone(), right.clone()];
+    let mut layouts = [
+        right.clone(),
+        right.clone(),
+        right.clone(),
+        right.clone(),
+        right.clone(),
+    ];
     layouts[0].m.alllink -= 24;
     layouts[1].g.goid += 8;
     layouts[2].p.runqhead += 8;
@@ -114,7 +145,10 @@ fn wrong_addresses_and_wrong_layouts_are_refuted() {
     layouts[4].g.m -= 8;
     for (nth, layout) in layouts.iter().enumerate() {
         let check = check_live(&memory, &globals, bias, Some(layout));
-        assert!(check.verdicts().iter().any(|(_, v)| refuted(v)), "layout {nth}: {check:?}");
+        assert!(
+            check.verdicts().iter().any(|(_, v)| refuted(v)),
+            "layout {nth}: {check:?}"
+        );
     }
 }
 
@@ -128,7 +162,10 @@ fn a_process_that_is_gone_confirms_and_refutes_nothing() {
     running.child.wait().unwrap();
     let check = check_live(&memory, &globals, bias, Some(&layout));
     for (variable, verdict) in check.verdicts() {
-        assert!(matches!(verdict, Verdict::Unchecked(_)), "{variable}: {verdict:?}");
+        assert!(
+            matches!(verdict, Verdict::Unchecked(_)),
+            "{variable}: {verdict:?}"
+        );
     }
 }
 
@@ -141,7 +178,9 @@ fn a_patch_release_that_the_table_lacks_takes_the_neighbours_layout_that_memory_
     let running = Running::start(toolchain.build(BUSY, stripped(true)));
     let memory = ProcessMemory::new(running.child.id());
     let bias = running.look(|_| ()).1;
-    let found = running.look(|globals| confirm(&claimed, Arch::Amd64, &[], &memory, bias, |l| globals(Some(l)))).2;
+    let found = running
+        .look(|globals| confirm(&claimed, Arch::Amd64, &[], &memory, bias, |l| globals(Some(l))))
+        .2;
     let (layout, source, globals) = found.expect("one of the two fits");
     assert_eq!(source, LayoutSource::Confirmed { like: 11 });
     assert_eq!(layout, find(&toolchain.version, Arch::Amd64, &[]).unwrap().0);
@@ -149,11 +188,19 @@ fn a_patch_release_that_the_table_lacks_takes_the_neighbours_layout_that_memory_
 
     // Another minor version's program confirms none of them.
     let other = of(26, 99);
-    let none = running.look(|globals| confirm(&other, Arch::Amd64, &[], &memory, bias, |l| globals(Some(l)))).2;
+    let none = running
+        .look(|globals| confirm(&other, Arch::Amd64, &[], &memory, bias, |l| globals(Some(l))))
+        .2;
     assert!(none.is_none(), "{:?}", none.map(|n| n.1));
 }
 
 fn of(minor: u32, patch: u32) -> GoVersion {
     let raw = format!("go1.{minor}.{patch}");
-    GoVersion { raw, minor, patch, vendor_or_prerelease: None, experiments: vec![] }
+    GoVersion {
+        raw,
+        minor,
+        patch,
+        vendor_or_prerelease: None,
+        experiments: vec![],
+    }
 }

@@ -87,7 +87,9 @@ impl LiveCheck {
     /// That every struct of the layout was seen in memory and fits: enough to believe a layout that is not
     /// known to be that of the release.
     pub fn confirms_layout(&self) -> bool {
-        self.verdicts().iter().all(|(_, verdict)| **verdict == Verdict::Confirmed)
+        self.verdicts()
+            .iter()
+            .all(|(_, verdict)| **verdict == Verdict::Confirmed)
     }
 }
 
@@ -106,7 +108,9 @@ pub fn check_live(memory: &impl Memory, globals: &Globals, bias: u64, layout: Op
         allm: judge(at(globals.allm), |a| process.allm(a, sched)),
         time_to_run: Verdict::Unset,
     };
-    let time_to_run = judge(at(globals.time_to_run), |a| process.time_to_run(a, sched, before.as_ref()));
+    let time_to_run = judge(at(globals.time_to_run), |a| {
+        process.time_to_run(a, sched, before.as_ref())
+    });
     LiveCheck { time_to_run, ..check }
 }
 
@@ -124,9 +128,9 @@ impl From<ReadError> for Doubt {
     fn from(e: ReadError) -> Self {
         match e {
             // A wrong address leads to a hole, or a wrong offset to a pointer into one.
-            ReadError::Unmapped { address, length, .. } => {
-                Doubt::Wrong(format!("it leads to {address:#x}, where no {length} bytes can be read"))
-            }
+            ReadError::Unmapped { address, length, .. } => Doubt::Wrong(format!(
+                "it leads to {address:#x}, where no {length} bytes can be read"
+            )),
             other => Doubt::Blind(other.to_string()),
         }
     }
@@ -137,7 +141,9 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, Doubt> {
 }
 
 fn judge(address: Option<u64>, look: impl Fn(u64) -> Result<(), Doubt>) -> Verdict {
-    let Some(address) = address else { return Verdict::Unchecked("its address is not known".into()) };
+    let Some(address) = address else {
+        return Verdict::Unchecked("its address is not known".into());
+    };
     let mut found = String::new();
     for _ in 0..ATTEMPTS {
         match look(address) {
@@ -163,7 +169,8 @@ struct Slice {
 
 impl<M: Memory> Process<'_, M> {
     fn layout(&self) -> Result<&Layout, Doubt> {
-        self.layout.ok_or_else(|| Doubt::Blind("the layout of the runtime's structs is not known".into()))
+        self.layout
+            .ok_or_else(|| Doubt::Blind("the layout of the runtime's structs is not known".into()))
     }
 
     fn word(&self, base: u64, offset: u32) -> Result<u64, Doubt> {
@@ -179,15 +186,21 @@ impl<M: Memory> Process<'_, M> {
         self.memory.read_u64s(address, &mut header)?;
         match header {
             [0, 0, 0] => Err(Doubt::Unset),
-            [first, len, cap] if pointer(first) && (1..=most).contains(&len) && len <= cap && cap <= 2 * most => {
+            [first, len, cap]
+                if pointer(first) && (1..=most).contains(&len) && len <= cap && cap <= 2 * most =>
+            {
                 Ok(Slice { first, len })
             }
-            [first, len, cap] => wrong(format!("no slice: pointer {first:#x}, length {len}, capacity {cap}")),
+            [first, len, cap] => wrong(format!(
+                "no slice: pointer {first:#x}, length {len}, capacity {cap}"
+            )),
         }
     }
 
     fn element(&self, slice: &Slice, index: u64) -> Result<u64, Doubt> {
-        Ok(self.memory.read_u64(slice.first.wrapping_add(index.wrapping_mul(8)))?)
+        Ok(self
+            .memory
+            .read_u64(slice.first.wrapping_add(index.wrapping_mul(8)))?)
     }
 
     fn gomaxprocs(&self, address: u64, allp: Option<u64>) -> Result<(), Doubt> {
@@ -217,7 +230,9 @@ impl<M: Memory> Process<'_, M> {
             if u64::from(id) != index || status > 4 {
                 return wrong(format!("allp[{index}] has id {id} and status {status}"));
             }
-            let queued = self.half(p, layout.runqtail)?.wrapping_sub(self.half(p, layout.runqhead)?);
+            let queued = self
+                .half(p, layout.runqtail)?
+                .wrapping_sub(self.half(p, layout.runqhead)?);
             if queued > layout.runq_len {
                 return wrong(format!("allp[{index}] has {queued} goroutines queued"));
             }
@@ -235,8 +250,14 @@ impl<M: Memory> Process<'_, M> {
             Some(Ok(allp)) => allp.len,
             _ => MAX_PROCS,
         };
-        let (maxmcount, mnext) = (self.half(address, layout.maxmcount)?, self.word(address, layout.mnext)?);
-        let (resized, goidgen) = (self.word(address, layout.procresizetime)?, self.word(address, layout.goidgen)?);
+        let (maxmcount, mnext) = (
+            self.half(address, layout.maxmcount)?,
+            self.word(address, layout.mnext)?,
+        );
+        let (resized, goidgen) = (
+            self.word(address, layout.procresizetime)?,
+            self.word(address, layout.goidgen)?,
+        );
         if [u64::from(maxmcount), mnext, resized, goidgen] == [0; 4] {
             return Err(Doubt::Unset);
         }
@@ -275,7 +296,11 @@ impl<M: Memory> Process<'_, M> {
         let mut goids = BTreeSet::new();
         for step in 0..allgs.len.min(GOROUTINES) {
             // The first ones are the runtime's own, the others are spread.
-            let index = if step < GOROUTINES / 2 || allgs.len <= GOROUTINES { step } else { allgs.len * step / GOROUTINES };
+            let index = if step < GOROUTINES / 2 || allgs.len <= GOROUTINES {
+                step
+            } else {
+                allgs.len * step / GOROUTINES
+            };
             let g = self.element(&allgs, index)?;
             if !pointer(g) {
                 return wrong(format!("allgs[{index}] is {g:#x}"));
@@ -331,7 +356,10 @@ impl<M: Memory> Process<'_, M> {
         }
         let Some(sched) = sched else { return Ok(()) };
         // As mcount does.
-        let (ever, freed) = (self.word(sched, layout.sched.mnext)?, self.word(sched, layout.sched.nmfreed)?);
+        let (ever, freed) = (
+            self.word(sched, layout.sched.mnext)?,
+            self.word(sched, layout.sched.nmfreed)?,
+        );
         match (ever.checked_sub(freed), ids.len()) {
             (Some(live), seen) if m == 0 && live != seen as u64 => {
                 wrong(format!("it has {seen} Ms, but sched counts {live}"))
@@ -343,7 +371,8 @@ impl<M: Memory> Process<'_, M> {
     fn counts(&self, address: u64) -> Result<Vec<u64>, Doubt> {
         let layout = &self.layout()?.time_histogram;
         let mut counts = vec![0; layout.buckets.min(4096) as usize];
-        self.memory.read_u64s(address.wrapping_add(u64::from(layout.counts)), &mut counts)?;
+        self.memory
+            .read_u64s(address.wrapping_add(u64::from(layout.counts)), &mut counts)?;
         Ok(counts)
     }
 
@@ -355,7 +384,9 @@ impl<M: Memory> Process<'_, M> {
     ) -> Result<(), Doubt> {
         let offset = u64::from(self.layout()?.sched.time_to_run);
         if let Some(sched) = sched.filter(|s| s.wrapping_add(offset) != address) {
-            return wrong(format!("it is at {address:#x}, but sched is at {sched:#x}, {offset} bytes before it"));
+            return wrong(format!(
+                "it is at {address:#x}, but sched is at {sched:#x}, {offset} bytes before it"
+            ));
         }
         let counts = self.counts(address)?;
         if let Some(absurd) = counts.iter().find(|count| **count > ABSURD_COUNT) {

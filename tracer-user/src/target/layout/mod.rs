@@ -166,6 +166,46 @@ pub fn confirm(
     }
 }
 
+/// What is known of a live process's structs and variables, and may be believed.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The layout and where it comes from.
+    pub layout: Result<(Layout, LayoutSource), Unknown>,
+    /// Link-time addresses of the variables, without those that live memory refutes.
+    pub globals: Globals,
+    /// What live memory says of each.
+    pub check: LiveCheck,
+}
+
+/// Everything above for one process: table, else DWARF of `elf`, else a neighbour's layout that memory
+/// confirms; then the variables, checked against memory. `globals` finds them in the code.
+pub fn of_live(
+    version: &GoVersion,
+    arch: Arch,
+    build_tags: &[&str],
+    elf: &[u8],
+    memory: &impl Memory,
+    bias: u64,
+    globals: impl Fn(Option<&Layout>) -> Globals,
+) -> Live {
+    let layout = find_or_dwarf(version, arch, build_tags, elf).or_else(|unknown| {
+        confirm(version, arch, build_tags, memory, bias, |layout| {
+            globals(Some(layout))
+        })
+        .map(|(layout, source, _)| (layout, source))
+        .ok_or(unknown)
+    });
+    let known = layout.as_ref().ok().map(|(layout, _)| layout);
+    let decoded = globals(known);
+    let check = check_live(memory, &decoded, bias, known);
+    let globals = check.believed(&decoded);
+    Live {
+        layout,
+        globals,
+        check,
+    }
+}
+
 /// How the buckets of a `runtime.timeHistogram` map to nanoseconds; the formulas are in `histogram.go`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum TimeHistogramScheme {

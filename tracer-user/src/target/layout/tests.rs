@@ -122,11 +122,27 @@ fn the_scheme_of_go_1_20_is_unseen() {
 
 #[test]
 fn build_tags_that_move_fields_and_experiments_that_nobody_examined_leave_a_release_unknown() {
-    let fields: Vec<_> = fields::lines().map(|line| line.name.split_once('.').unwrap()).collect();
-    let structs = ["g", "m", "p", "sched", "time_histogram", "time_hist", "moduledata"];
+    let fields: Vec<_> = fields::lines()
+        .map(|line| line.name.split_once('.').unwrap())
+        .collect();
+    let structs = [
+        "g",
+        "m",
+        "p",
+        "sched",
+        "time_histogram",
+        "time_hist",
+        "moduledata",
+    ];
     let all = structs.map(|name| {
-        let fields = fields.iter().filter(|(of, _)| *of == name).map(|(_, field)| format!("\"{field}\": 8"));
-        format!("\"{name}\": {{\"one\": {{{}}}}}", fields.collect::<Vec<_>>().join(", "))
+        let fields = fields
+            .iter()
+            .filter(|(of, _)| *of == name)
+            .map(|(_, field)| format!("\"{field}\": 8"));
+        format!(
+            "\"{name}\": {{\"one\": {{{}}}}}",
+            fields.collect::<Vec<_>>().join(", ")
+        )
     });
     let names = structs.map(|name| format!("\"{name}\": \"one\"")).join(", ");
     let text = format!(
@@ -142,9 +158,15 @@ fn build_tags_that_move_fields_and_experiments_that_nobody_examined_leave_a_rele
     assert!(matches!(find(1, &[], &["netgo"]), Known::Exactly(_)));
     assert!(matches!(find(1, &["calm", "mover"], &[]), Known::Exactly(_)));
     assert!(matches!(find(3, &["calm"], &[]), Known::Between(_, 1, 4)));
-    assert_eq!(find(1, &[], &["netgo", "debuglog"]), Known::MovingTag("debuglog".into()));
+    assert_eq!(
+        find(1, &[], &["netgo", "debuglog"]),
+        Known::MovingTag("debuglog".into())
+    );
     assert_eq!(find(2, &[], &["debuglog"]), Known::MovingTag("debuglog".into()));
-    assert_eq!(find(4, &["calm", "novel"], &[]), Known::UnknownExperiment("novel".into()));
+    assert_eq!(
+        find(4, &["calm", "novel"], &[]),
+        Known::UnknownExperiment("novel".into())
+    );
     assert_eq!(find(0, &[], &[]), Known::NotThere(vec![1, 4]));
     assert_eq!(find(5, &[], &[]), Known::NotThere(vec![1, 4]));
     assert_eq!(table.find(30, 1, Arch::Amd64, &[], &[]), Known::NotThere(vec![]));
