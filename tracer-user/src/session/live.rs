@@ -143,3 +143,14 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
         capacity: Capacity::for_one(target.goroutines().unwrap_or(0)),
     })
 }
+
+/// Programs that do nothing in place of the mode's, for `cargo xtask bench hit`: what the traps alone cost.
+const EMPTY_PROGRAMS: &str = "GMPSCOPE_EMPTY_PROGRAMS";
+
+fn program_of(mode: Mode) -> ProgramKind {
+    if std::env::var_os(EMPTY_PROGRAMS).is_some() {
+        log::warn!("{EMPTY_PROGRAMS} is set: the probes do nothing, so no wait is seen");
+        return ProgramKind::Empty;
+    }
+    if mode == Mode::Exact { ProgramKind::Exact } else { ProgramKind::Sampled }
+}

@@ -31,10 +31,14 @@ pub enum Column {
     Bpftrace,
     /// The program's own execution trace, written to a file.
     RuntimeTrace,
+    /// The probes of `sampled` with programs that do nothing: what the traps alone cost.
+    SampledEmpty,
+    /// The same of `exact`.
+    ExactEmpty,
 }
 
 impl Column {
-    /// In the order of the table.
+    /// Those of the overhead table, in its order.
     pub const ALL: [Self; 7] = [
         Self::Untraced,
         Self::Passive,
@@ -55,7 +59,24 @@ impl Column {
             Self::Exact => "exact",
             Self::Bpftrace => "bpftrace",
             Self::RuntimeTrace => "runtime/trace",
+            Self::SampledEmpty => "sampled, empty programs",
+            Self::ExactEmpty => "exact, empty programs",
         }
+    }
+
+    /// gmpscope's mode, if it is gmpscope that traces.
+    fn mode(self) -> Option<&'static str> {
+        match self {
+            Self::Passive => Some("passive"),
+            Self::Sampled | Self::SampledEmpty => Some("sampled"),
+            Self::Exact | Self::ExactEmpty => Some("exact"),
+            _ => None,
+        }
+    }
+
+    /// Whether its programs do nothing, so that it sees nothing.
+    fn is_empty(self) -> bool {
+        matches!(self, Self::SampledEmpty | Self::ExactEmpty)
     }
 }
 
@@ -112,15 +133,20 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
             thread::sleep(SETTLE);
             Ok(Tracer::Inside)
         }
-        Column::Passive | Column::Sampled | Column::Exact => {
+        Column::Passive | Column::Sampled | Column::Exact | Column::SampledEmpty | Column::ExactEmpty => {
             let file = tools.scratch.join("capture.json");
-            let child = Command::new(tools.gmpscope)
+            let mode = column.mode().unwrap_or_default();
+            let mut gmpscope = Command::new(tools.gmpscope);
+            if column.is_empty() {
+                gmpscope.env("GMPSCOPE_EMPTY_PROGRAMS", "1");
+            }
+            let child = gmpscope
                 .args([
                     "attach",
                     "-p",
                     &pid.to_string(),
                     "--mode",
-                    column.name(),
+                    mode,
                     "--format",
                     "json",
                     "-o",
@@ -196,8 +222,12 @@ pub fn end(
                     capture.duration()
                 );
             }
-            if capture.runnable_to_running.count == 0 {
-                bail!("gmpscope saw no wait");
+            if column.is_empty() != (capture.runnable_to_running.count == 0) {
+                bail!(
+                    "{}: gmpscope saw {} waits",
+                    column.name(),
+                    capture.runnable_to_running.count
+                );
             }
             Ok(Some(capture))
         }

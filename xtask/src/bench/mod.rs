@@ -4,9 +4,11 @@ mod accuracy;
 mod attach;
 mod capture;
 mod column;
+mod hit;
 mod large_binary;
 mod markdown;
 mod overhead;
+mod rounds;
 mod statistics;
 
 use anyhow::{Result, bail};
@@ -25,6 +27,8 @@ pub struct Args {
 enum What {
     /// What each mode costs the traced program, beside bpftrace and runtime/trace: docs/overhead.md
     Overhead(overhead::Args),
+    /// What one hit costs, beside a hit of a program that does nothing at the same instruction
+    Hit(hit::Args),
     /// How quickly a 100 MB binary is attached to and left again, and how much memory that takes
     Attach(attach::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
@@ -38,6 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     match &args.what {
         What::Overhead(args) => overhead::run(args),
+        What::Hit(args) => hit::run(args),
         What::Attach(args) => attach::run(args),
         What::Accuracy => accuracy::run(),
     }

@@ -1,0 +1,113 @@
+//! `cargo xtask bench hit`: what one hit costs, beside a hit of a program that does nothing at the same
+//! instruction of the same process.
+
+use std::fmt::Write;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::column::{Column, Tools};
+use super::rounds::{PROGRAMS, Rounds, measure};
+use super::statistics::{Spread, spread};
+use super::{gmpscope, markdown};
+use crate::go::{self, Symbols};
+use crate::paths;
+use crate::setup::{self, Component};
+
+/// What one hit costs.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How often each is measured
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Length of one measurement, in milliseconds
+    #[arg(long, default_value_t = 1000)]
+    window_ms: u64,
+    /// Write the table into docs/overhead.md
+    #[arg(long)]
+    write: bool,
+    /// Only these programs
+    programs: Vec<String>,
+}
+
+/// Ours and the empty one, side by side.
+const PAIRS: [(Column, Column); 2] = [
+    (Column::Exact, Column::ExactEmpty),
+    (Column::Sampled, Column::SampledEmpty),
+];
+const COLUMNS: [Column; 5] = [
+    Column::Untraced,
+    Column::Exact,
+    Column::ExactEmpty,
+    Column::Sampled,
+    Column::SampledEmpty,
+];
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST), Component::Bench])?;
+    let gmpscope = gmpscope()?;
+    let scratch = paths::target().join("bench");
+    fs::create_dir_all(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
+    let mut text = format!(
+        "Measured on {}; Go {}; medians of {} rounds of {} ms [least..greatest]. Added CPU time of the target per \
+         hit, in ns.\n\n\
+         | program | mode | hits per iteration | empty program | ours | ours ÷ empty |\n|---|---|--:|--:|--:|--:|\n",
+        markdown::machine(),
+        go::NEWEST,
+        args.rounds,
+        args.window_ms
+    );
+    for program in PROGRAMS {
+        if !args.programs.is_empty() && !args.programs.iter().any(|wanted| wanted == program.name) {
+            continue;
+        }
+        let binary = go::build(go::NEWEST, program.name, Symbols::Kept)?;
+        let tools = Tools {
+            gmpscope: &gmpscope,
+            workload: &binary,
+            scratch: &scratch,
+        };
+        let window = Duration::from_millis(args.window_ms);
+        let rounds = measure(&program, &COLUMNS, args.rounds, window, &tools)
+            .with_context(|| format!("measuring {}", program.name))?;
+        for (ours, empty) in PAIRS {
+            let row = row(&rounds, ours, empty).context("no round was measured")?;
+            writeln!(text, "| {} | {} |{row}", program.name, ours.name())?;
+        }
+    }
+    println!("\n{text}");
+    if args.write {
+        let document = paths::root().join("docs/overhead.md");
+        markdown::replace(&document, "cargo xtask bench hit", &text)?;
+        println!("written into {}", document.display());
+    }
+    Ok(())
+}
+
+fn row(rounds: &Rounds, ours: Column, empty: Column) -> Option<String> {
+    // The empty programs count nothing; they are hit as often as ours.
+    let hits = spread(rounds.iter().filter_map(|round| {
+        let sample = round.get(&ours)?;
+        Some(sample.own?.hits / sample.rate)
+    }))?;
+    let added = |column| {
+        spread(rounds.iter().filter_map(|round| {
+            Some((round.get(&column)?.cpu_ns - round.get(&Column::Untraced)?.cpu_ns) / hits.median)
+        }))
+    };
+    let ratio = spread(rounds.iter().filter_map(|round| {
+        let untraced = round.get(&Column::Untraced)?.cpu_ns;
+        Some((round.get(&ours)?.cpu_ns - untraced) / (round.get(&empty)?.cpu_ns - untraced))
+    }))?;
+    let show =
+        |s: Spread, digits: usize| format!("{:.digits$} [{:.digits$}..{:.digits$}]", s.median, s.low, s.high);
+    Some(format!(
+        " {:.3} | {} | {} | {} |",
+        hits.median,
+        show(added(empty)?, 0),
+        show(added(ours)?, 0),
+        show(ratio, 2)
+    ))
+}

@@ -1,0 +1,194 @@
+//! Measuring one live process in several ways, round by round.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::capture::Capture;
+use super::column::{self, Column, Tools};
+use crate::workload::Workload;
+
+/// A program of the table.
+pub struct Program {
+    /// Its folder in tests/workloads.
+    pub name: &'static str,
+    /// Its number of Ps.
+    pub gomaxprocs: u32,
+    /// What one iteration is.
+    pub iteration: &'static str,
+    /// Whether its load comes from `wrk`.
+    pub http: bool,
+}
+
+/// Worst cases first: the first three do nothing but switch goroutines.
+pub const PROGRAMS: [Program; 5] = [
+    Program {
+        name: "pingpong",
+        gomaxprocs: 1,
+        iteration: "round trip over two channels",
+        http: false,
+    },
+    Program {
+        name: "gosched_storm",
+        gomaxprocs: 2,
+        iteration: "`runtime.Gosched` of 64 goroutines",
+        http: false,
+    },
+    Program {
+        name: "spawn",
+        gomaxprocs: 2,
+        iteration: "goroutine made and ended",
+        http: false,
+    },
+    Program {
+        name: "pool",
+        gomaxprocs: 2,
+        iteration: "10 µs job taken by one of 64 workers",
+        http: false,
+    },
+    Program {
+        name: "http_hello",
+        gomaxprocs: 2,
+        iteration: "request to net/http under `wrk`",
+        http: true,
+    },
+];
+
+/// One measurement.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// CPU time of the process per iteration.
+    pub cpu_ns: f64,
+    /// Iterations per second.
+    pub rate: f64,
+    /// What gmpscope says of itself, where it traced.
+    pub own: Option<Own>,
+}
+
+/// What gmpscope says of its own cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// 1 + hits × cost ÷ CPU time.
+    pub overhead_ratio: Option<f64>,
+    /// Hits per second.
+    pub hits: f64,
+}
+
+/// The samples of one program, a map per round.
+pub type Rounds = Vec<BTreeMap<Column, Sample>>;
+
+/// Measures a program in each of these ways, in every round.
+pub fn measure(
+    program: &Program,
+    columns: &[Column],
+    rounds: usize,
+    window: Duration,
+    tools: &Tools,
+) -> Result<Rounds> {
+    let mut workload = Workload::start(tools.workload, &[], program.gomaxprocs)?;
+    workload.run()?;
+    let _load = program.http.then(|| Load::start(&workload)).transpose()?;
+    // The first second is spent on growing heaps and starting threads.
+    thread::sleep(Duration::from_secs(1));
+    let mut all = Rounds::new();
+    for round in 0..rounds {
+        let mut samples = BTreeMap::new();
+        // Every way of tracing comes at every place of the order, in case the machine drifts.
+        let first = round % columns.len();
+        for column in Column::ALL
+            .into_iter()
+            .cycle()
+            .skip(first)
+            .take(Column::ALL.len())
+        {
+            let sample = one(column, &mut workload, tools, window)
+                .with_context(|| format!("{} in round {round}", column.name()))?;
+            samples.insert(column, sample);
+        }
+        let shown = Column::ALL.map(|c| {
+            samples
+                .get(&c)
+                .map_or(0.0, |sample| sample.cpu_ns)
+                .round()
+                .to_string()
+        });
+        println!("   {} round {}: {} ns", program.name, round + 1, shown.join(", "));
+        all.push(samples);
+    }
+    workload.stop()?;
+    Ok(all)
+}
+
+fn one(column: Column, workload: &mut Workload, tools: &Tools, window: Duration) -> Result<Sample> {
+    let tracer = column::begin(column, workload, tools)?;
+    let began = Instant::now();
+    let before = workload.command("count")?;
+    thread::sleep(window);
+    let after = workload.command("count")?;
+    let took = began.elapsed();
+    let capture = column::end(column, tracer, began, workload, tools)?;
+    let iterations = after.iterations.saturating_sub(before.iterations);
+    if iterations == 0 {
+        bail!("the program did nothing for {window:?}");
+    }
+    let cpu_ns = after.cpu_ns.saturating_sub(before.cpu_ns) as f64;
+    Ok(Sample {
+        cpu_ns: cpu_ns / iterations as f64,
+        rate: iterations as f64 / took.as_secs_f64(),
+        own: capture.map(|capture| Own {
+            overhead_ratio: capture.capture.overhead_ratio,
+            hits: hits_per_second(&capture),
+        }),
+    })
+}
+
+fn hits_per_second(capture: &Capture) -> f64 {
+    capture.capture.probe_hits as f64 / capture.duration().as_secs_f64().max(1e-9)
+}
+
+/// `wrk`, for as long as this lives.
+struct Load {
+    child: Child,
+}
+
+impl Load {
+    fn start(workload: &Workload) -> Result<Self> {
+        let address = workload.first.extra.get("addr").and_then(|addr| addr.as_str());
+        let address = address.context("http_hello does not say its address")?;
+        let child = Command::new("wrk")
+            .args(["-t1", "-c64", "-d3600s", &format!("http://{address}/")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("starting wrk")?;
+        Ok(Self { child })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // It may have ended by itself with the server.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Both untraced measurements of a round.
+pub fn baseline(round: &BTreeMap<Column, Sample>) -> Option<f64> {
+    let first = round.get(&Column::Untraced)?.cpu_ns;
+    let again = round.get(&Column::UntracedAgain)?.cpu_ns;
+    Some((first + again) / 2.0)
+}
+
+/// A column against the untraced measurements of its round; the second of these against the first.
+pub fn ratio(round: &BTreeMap<Column, Sample>, column: Column) -> Option<f64> {
+    let traced = round.get(&column)?.cpu_ns;
+    let untraced = match column {
+        Column::UntracedAgain => round.get(&Column::Untraced)?.cpu_ns,
+        _ => baseline(round)?,
+    };
+    (untraced > 0.0).then(|| traced / untraced)
+}
