@@ -7,6 +7,10 @@
 // Debian's compiler builds this with RUSTC_BOOTSTRAP: inline assembly for BPF is not stable yet.
 #![feature(asm_experimental_arch)]
 #![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "the helper takes a pointer to the key: a copy for it would cost stack"
+)]
+#![allow(
     missing_docs,
     reason = "the uprobe macro drops the entry points' doc comments"
 )]

@@ -59,7 +59,6 @@ pub fn arm64(cargo_command: &str, release: bool) -> Result<()> {
     let Some(toolchain) = Toolchain::find() else {
         bail!("no Rust toolchain here carries the standard library's source. Run `cargo xtask setup`");
     };
-    let target = paths::target().join("arm64");
     let mut cargo = toolchain.cargo();
     cargo
         .current_dir(paths::root())

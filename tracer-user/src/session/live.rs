@@ -152,5 +152,9 @@ fn program_of(mode: Mode) -> ProgramKind {
         log::warn!("{EMPTY_PROGRAMS} is set: the probes do nothing, so no wait is seen");
         return ProgramKind::Empty;
     }
-    if mode == Mode::Exact { ProgramKind::Exact } else { ProgramKind::Sampled }
+    if mode == Mode::Exact {
+        ProgramKind::Exact
+    } else {
+        ProgramKind::Sampled
+    }
 }
