@@ -70,14 +70,7 @@ pub fn arm64(cargo_command: &str, release: bool) -> Result<()> {
             "gmpscope",
             "--lib",
         ])
-        .args([
-            "-Z",
-            "build-std=std,panic_abort",
-            "--target",
-            TRIPLE,
-            "--target-dir",
-        ])
-        .arg(&target)
+        .args(["-Z", "build-std=std,panic_abort", "--target", TRIPLE])
         .env(
             "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
             "aarch64-linux-gnu-gcc",
@@ -91,7 +84,11 @@ pub fn arm64(cargo_command: &str, release: bool) -> Result<()> {
         let profile = if release { "release" } else { "debug" };
         println!(
             "\n{}",
-            target.join(TRIPLE).join(profile).join("gmpscope").display()
+            paths::target()
+                .join(TRIPLE)
+                .join(profile)
+                .join("gmpscope")
+                .display()
         );
     }
     Ok(())

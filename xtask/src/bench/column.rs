@@ -2,7 +2,7 @@
 //! measurement.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -82,8 +82,6 @@ impl Column {
 
 /// How long a tracer is given to settle once it says that it traces.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How long gmpscope is given from its start: its window must begin before the measurement does.
-const GMPSCOPE_START: Duration = Duration::from_millis(1200);
 /// How long a tracer may take to begin, and to end once it is told to.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -101,8 +99,12 @@ const BPFTRACE: &str = r#"uprobe:BINARY:"runtime.casgstatus" {
 pub enum Tracer {
     /// Nothing, or nothing outside the process.
     Inside,
-    /// gmpscope, which will write a capture to this file.
-    Gmpscope { child: Child, file: PathBuf },
+    /// gmpscope, which will write a capture to this file, with the thread that reads its messages.
+    Gmpscope {
+        child: Child,
+        file: PathBuf,
+        output: thread::JoinHandle<String>,
+    },
     /// bpftrace, with the thread that reads what it prints.
     Bpftrace {
         child: Child,
@@ -140,9 +142,10 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
             if column.is_empty() {
                 gmpscope.env("GMPSCOPE_EMPTY_PROGRAMS", "1");
             }
-            let child = gmpscope
+            let mut child = gmpscope
                 .args([
                     "attach",
+                    "-v",
                     "-p",
                     &pid.to_string(),
                     "--mode",
@@ -154,11 +157,15 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
                 .arg(&file)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
+                .stderr(Stdio::piped())
                 .spawn()
                 .context("starting gmpscope")?;
-            thread::sleep(GMPSCOPE_START);
-            Ok(Tracer::Gmpscope { child, file })
+            let output = wait_for("attached", child.stderr.take())
+                .inspect_err(|_| drop(child.kill()))
+                .context("waiting for gmpscope to attach")?;
+            // It measures the cost of a hit first, on the CPUs that the target needs too.
+            thread::sleep(Duration::from_millis(500));
+            Ok(Tracer::Gmpscope { child, file, output })
         }
         Column::Bpftrace => {
             let program = BPFTRACE.replace("BINARY", &tools.workload.display().to_string());
@@ -169,23 +176,36 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
                 .stderr(Stdio::null())
                 .spawn()
                 .context("starting bpftrace")?;
-            let mut stdout = BufReader::new(child.stdout.take().context("bpftrace without a pipe")?);
-            let mut line = String::new();
-            stdout.read_line(&mut line)?;
-            if !line.contains("Attaching") {
-                let _ = child.wait();
-                bail!("bpftrace does not attach; it said {line:?}");
-            }
-            let output = thread::spawn(move || {
-                let mut text = String::new();
-                let _ = std::io::Read::read_to_string(&mut stdout, &mut text);
-                text
-            });
+            let output = wait_for("Attaching", child.stdout.take())
+                .inspect_err(|_| drop(child.kill()))
+                .context("waiting for bpftrace to attach")?;
             // It says so before it does so.
             thread::sleep(Duration::from_secs(1));
             Ok(Tracer::Bpftrace { child, output })
         }
     }
+}
+
+/// Reads what a tracer prints until it says that it attaches; the rest is read by a thread, so that the
+/// tracer never waits for us.
+fn wait_for(word: &str, output: Option<impl Read + Send + 'static>) -> Result<thread::JoinHandle<String>> {
+    let mut lines = BufReader::new(output.context("a tracer without a pipe")?);
+    let mut said = String::new();
+    loop {
+        let before = said.len();
+        if lines.read_line(&mut said)? == 0 {
+            bail!("it ended, and said {said:?}");
+        }
+        if said.get(before..).is_some_and(|line| line.contains(word)) {
+            break;
+        }
+    }
+    Ok(thread::spawn(move || {
+        let mut rest = String::new();
+        // What cannot be read is not missed: a tracer's figures are checked on their own.
+        let _ = lines.read_to_string(&mut rest);
+        rest
+    }))
 }
 
 /// Ends it; a measurement that began at `began` is only good if the tracer traced by then. Returns the
@@ -205,9 +225,11 @@ pub fn end(
             }
             Ok(None)
         }
-        Tracer::Gmpscope { child, file } => {
+        Tracer::Gmpscope { child, file, output } => {
             let told = Instant::now();
-            interrupt(child, "gmpscope")?;
+            let ended = interrupt(child, "gmpscope");
+            let said = output.join().unwrap_or_default();
+            ended.with_context(|| format!("it said {said:?}"))?;
             let capture = Capture::read(&file)?;
             if capture.capture.mode != column.name() {
                 bail!(
