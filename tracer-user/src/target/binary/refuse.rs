@@ -85,17 +85,16 @@ fn is_upx(image: &Image<'_>) -> bool {
     memmem::find(head, b"UPX!").is_some() || memmem::find(tail, b"UPX!").is_some()
 }
 
-/// libgo is linked dynamically, or the symbols that gccgo's main calls are there.
+/// It keeps what other packages may import in a section, and links libgo dynamically unless told otherwise.
 fn is_gccgo(image: &Image<'_>) -> bool {
-    image.needed.iter().any(|n| n.starts_with(b"libgo.so")) || names_symbol(image, b"__go_init_main")
+    image.section(".go_export").is_some() || image.needed.iter().any(|n| n.starts_with(b"libgo.so"))
 }
 
 /// Whether a symbol's name contains this; never in a stripped program.
 fn names_symbol(image: &Image<'_>, what: &[u8]) -> bool {
-    let tables = [".strtab", ".dynstr"]
-        .into_iter()
-        .filter_map(|name| image.section(name));
-    tables.into_iter().any(|t| memmem::find(t.data, what).is_some())
+    image
+        .section(".strtab")
+        .is_some_and(|s| memmem::find(s.data, what).is_some())
 }
 
 /// 0xfffffffa: Go 1.16 and 1.17; 0xfffffffb: 1.2 to 1.15.

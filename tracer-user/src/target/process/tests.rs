@@ -88,6 +88,47 @@ fn a_process_that_is_not_go() {
     assert!(error.message.contains("not a Go program"), "{error}");
 }
 
+/// A program in C that has loaded a Go library: the message names the library.
+#[test]
+fn a_process_with_go_in_a_library() {
+    let library = Go::newest().build(Build::CShared);
+    let dir = tempfile::tempdir_in(library.parent().unwrap()).unwrap();
+    let (source, host) = (dir.path().join("host.c"), dir.path().join("host"));
+    let text = "#include <dlfcn.h>\n#include <unistd.h>\n\
+        int main(int c, char **v) { if (c < 2 || !dlopen(v[1], RTLD_NOW)) return 1; puts(\"loaded\"); \
+        fflush(stdout); pause(); return 0; }\n";
+    fs::write(&source, format!("#include <stdio.h>\n{text}")).unwrap();
+    let status = Command::new("cc")
+        .arg("-o")
+        .args([&host, &source])
+        .arg("-ldl")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mut child = Command::new(&host)
+        .arg(&library)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(child.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    assert_eq!(line, "loaded\n");
+    let running = Running(child);
+    let error = Target::of_process(running.pid(), |_, _| Ok(())).unwrap_err();
+    assert_eq!(error.failure, Failure::NotTraceable);
+    for word in [
+        "shared library",
+        library.to_str().unwrap(),
+        host.to_str().unwrap(),
+    ] {
+        assert!(error.message.contains(word), "{word:?} is not in: {error}");
+    }
+}
+
 /// The load bias leads to the very bytes of the file, in all kinds of programs.
 #[test]
 fn code_is_where_the_load_bias_says() {
