@@ -132,11 +132,7 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     };
     ProbeSource::attach(&Request {
         pid: target.pid(),
-        program: if mode == Mode::Exact {
-            ProgramKind::Exact
-        } else {
-            ProgramKind::Sampled
-        },
+        program: program_of(mode),
         sites,
         bias: target.bias(),
         config,
