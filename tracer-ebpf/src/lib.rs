@@ -314,11 +314,10 @@ impl Counters {
         }
     }
 
-    /// Times that a probe stopped a thread of the target; those of `sampled` that reached a histogram are
+    /// Times that a probe stopped a thread of the target while it was switched on; those of `sampled` that reached a histogram are
     /// counted there alone, and come on top.
     pub const fn hits(&self) -> u64 {
-        self.disabled
-            + self.unrelated
+        self.unrelated
             + self.failed_swaps
             + self.into_runnable
             + self.into_running

@@ -75,8 +75,12 @@ fn record_called(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Resu
     if (latency as i64) < 0 {
         return Err(Failure::Negative);
     }
-    let g = goroutine(ctx, config, site).unwrap_or(0);
-    let gopc = memory::word(g, config.g_gopc).unwrap_or(OTHER_CREATION_SITES);
+    let (mut g, mut gopc) = (0, OTHER_CREATION_SITES);
+    // Without a layout the goroutine cannot be found, and the wait counts under "other".
+    if config.g_gopc != 0 && config.m_curg != 0 {
+        g = goroutine(ctx, config, site).unwrap_or(0);
+        gopc = memory::word(g, config.g_gopc).unwrap_or(OTHER_CREATION_SITES);
+    }
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     Ok(Wait {

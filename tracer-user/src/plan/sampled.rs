@@ -139,7 +139,10 @@ fn recorded(code: &dyn Code, force: bool) -> Result<Site, Attempt> {
             return Err(fail(&format!("it is inlined into {}", caller.name)));
         }
     }
-    entry::site(code, function, 2, SiteKind::HistogramRecord, force)
+    let mut site = entry::site(code, function, 2, SiteKind::HistogramRecord, force)?;
+    // Its first argument is the histogram; the goroutine is the one that its M has just begun to run.
+    site.gp_in = tracer_ebpf::gp_in::CURG;
+    Ok(site)
 }
 
 /// The sites in one function, each with the offset of the stamp that it uses.

@@ -4,7 +4,7 @@ use tracer_ebpf::TargetConfig;
 
 use super::prepare::Prepared;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     memory::ProcessMemory,
     plan::{Mode, told},
     sources::{
@@ -38,6 +38,12 @@ impl Live {
             }
             Mode::Sampled | Mode::Exact => Some(attach_probes(target, mode, slower_ns)?),
         };
+        if target.has_execed() {
+            return Err(Error::not_traceable(format!(
+                "process {} became another program while gmpscope attached to it; attach again",
+                target.pid()
+            )));
+        }
         let sites = target.sites(mode).map_or(0, <[_]>::len);
         Ok(Self {
             mode,
@@ -108,9 +114,9 @@ impl Live {
 }
 
 fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Result<ProbeSource> {
-    let sites = target.sites(mode).map_err(|attempts| {
-        crate::error::Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts)))
-    })?;
+    let sites = target
+        .sites(mode)
+        .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
     let layout = target.layout.as_ref().ok().map(|(layout, _)| layout);
     let field = |of: fn(&crate::target::layout::Layout) -> u32| layout.map_or(0, of);
     let config = TargetConfig {
@@ -130,13 +136,23 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
         p_id: field(|l| l.p.id),
         reserved: 0,
     };
+    let goroutines = target.goroutines();
     ProbeSource::attach(&Request {
         pid: target.pid(),
+        file: target.file(),
         program: program_of(mode),
         sites,
         bias: target.bias(),
         config,
-        capacity: Capacity::for_one(target.goroutines().unwrap_or(0)),
+        capacity: match mode {
+            Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
+            // Nothing is stamped.
+            _ => Capacity {
+                targets: 1,
+                stamps: 1,
+            },
+        },
+        goroutines: goroutines.unwrap_or(u64::MAX),
     })
 }
 

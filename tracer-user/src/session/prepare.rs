@@ -1,7 +1,7 @@
 //! From what the user asked for to a target that can be attached to: which process, what is known of it,
 //! which modes it allows.
 
-use std::{cell::RefCell, collections::BTreeMap, io, os::fd::OwnedFd};
+use std::{cell::RefCell, collections::BTreeMap, fs::File, io, os::fd::OwnedFd};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -51,9 +51,18 @@ impl Prepared {
         let (target, (layout, globals, plan)) = Target::of_process(pid, |target, binary| {
             let facts = &target.facts;
             let tags = facts.build_tags();
-            let layout = layout::find_or_dwarf(&facts.version, facts.arch, &tags, binary.image().data);
+            // What decoding found is believed only if the live process agrees.
+            let live = layout::of_live(
+                &facts.version,
+                facts.arch,
+                &tags,
+                binary.image().data,
+                &ProcessMemory::new(pid.unsigned_abs()),
+                target.load_bias,
+                |layout| globals::find(binary, layout),
+            );
+            let (layout, globals) = (live.layout, live.globals);
             let known = layout.as_ref().ok().map(|(layout, _)| layout);
-            let globals = globals::find(binary, known);
             let plan = Plan::of(binary, known, force);
             Ok((layout, globals, plan))
         })?;
@@ -149,6 +158,11 @@ impl Prepared {
             layout,
             self.target.facts.version.minor,
         )
+    }
+
+    /// The file that was analysed.
+    pub fn file(&self) -> &File {
+        self.target.file.file()
     }
 
     /// Process id.

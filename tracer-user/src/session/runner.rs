@@ -1,8 +1,16 @@
 //! Carries out what a [`Session`] wants, and tells it what came of it: the only place where clocks, signals
 //! and a target's end are waited for.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
@@ -34,8 +42,9 @@ const TICK_FOR_SLOW: Duration = Duration::from_millis(100);
 pub async fn run(options: AttachOptions) -> Result<()> {
     // Before anything is attached: a file that cannot be written fails here.
     let sink = Sink::open(options.output.as_deref())?;
-    let mut clocks = Clocks::new(&options)?;
+    // Handlers come after the analysis, which a signal may just end.
     let target = Prepared::new(&options)?;
+    let mut clocks = Clocks::new(&options)?;
     let policy = Policy {
         mode: options.mode,
         bounded: options.duration.is_some(),
@@ -48,6 +57,7 @@ pub async fn run(options: AttachOptions) -> Result<()> {
         target,
         live: None,
         ending: None,
+        source_failed: false,
         outcome: Ok(()),
     };
     let mut happenings = VecDeque::from([Happening::Planned {
@@ -74,6 +84,8 @@ struct Runner {
     ending: Option<Ending>,
     presence: Presence,
     slower_ns: Option<u64>,
+    /// A source failed, at whatever moment: the capture is not whole.
+    source_failed: bool,
     outcome: Result<()>,
 }
 
@@ -119,12 +131,12 @@ impl Runner {
                 let cost = self.live.as_ref().and_then(|live| live.cost);
                 self.ending = Some(Ending {
                     ended_by,
-                    whole,
+                    whole: whole && !self.source_failed,
                     cost,
                 });
             }
             Effect::PrintResult => {
-                let ending = self.ending.as_ref()?;
+                let ending = self.ending.as_ref().filter(|_| self.outcome.is_ok())?;
                 self.outcome = match self.capturing.print(&self.target, ending) {
                     Ok(true) => Ok(()),
                     Ok(false) => Err(Error {
@@ -149,8 +161,12 @@ impl Runner {
     fn collect(&mut self, now: u64) -> Option<Happening> {
         let seen = match self.live.as_mut()?.observe(now) {
             Ok(seen) => seen,
-            Err(_) if self.target.has_ended() => return Some(Happening::TargetExited),
+            Err(_) if self.target.has_ended() => {
+                self.source_failed = true;
+                return Some(Happening::TargetExited);
+            }
             Err(e) => {
+                self.source_failed = true;
                 self.capturing.note(e.to_string());
                 return Some(Happening::SourceFailed { why: e.to_string() });
             }
@@ -180,7 +196,16 @@ impl Runner {
     }
 
     fn finish(self) -> Result<()> {
-        if self.ending.is_some() {
+        // A file of which a part could not be written is not put in place.
+        let printed = matches!(
+            &self.outcome,
+            Ok(())
+                | Err(Error {
+                    failure: Failure::Incomplete,
+                    ..
+                })
+        );
+        if self.ending.is_some() && printed {
             self.capturing.finish()?;
         }
         self.outcome
@@ -204,6 +229,7 @@ impl Clocks {
         } else {
             TICK
         };
+        quit_on_second_signal()?;
         let on = |kind| {
             signal(kind).map_err(|e| Error::failed(format!("could not install a handler for signals: {e}")))
         };
@@ -243,6 +269,19 @@ impl Clocks {
             }
         }
     }
+}
+
+/// The second Ctrl-C or SIGTERM ends the process at once, even while it waits for a reader of its output or
+/// for the kernel to detach; the kernel then removes what is attached.
+fn quit_on_second_signal() -> Result<()> {
+    let seen = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The order matters: the first signal finds the flag unset, and sets it.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&seen))
+            .and_then(|_| flag::register(signal, Arc::clone(&seen)))
+            .map_err(|e| Error::failed(format!("could not install a handler for signals: {e}")))?;
+    }
+    Ok(())
 }
 
 fn every(period: Duration) -> Interval {

@@ -109,6 +109,9 @@ pub struct Loss {
 pub enum LossCause {
     /// A →Running without a stamped →Runnable (`exact`): the wait began before the capture.
     Unpaired,
+    /// The same, but of more goroutines than there were when the capture began: they became runnable at a
+    /// place that is not probed.
+    Unseen,
     /// More live goroutines than the kernel's map of stamps holds.
     StampsFull,
     /// More creation sites than told apart; the waits are counted under "other".
@@ -128,6 +131,7 @@ impl LossCause {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unpaired => "began_before_capture",
+            Self::Unseen => "unseen_runnable",
             Self::StampsFull => "stamps_full",
             Self::CreationSitesFull => "creation_sites_full",
             Self::HistogramsFull => "histograms_full",

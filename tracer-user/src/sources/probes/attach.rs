@@ -3,18 +3,28 @@
 use std::{
     fs::File,
     num::NonZeroU32,
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     path::{Path, PathBuf},
 };
 
 use aya::programs::{
     ProgramError, UProbe,
-    uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
 use tracer_ebpf::{Site, SiteKey};
 
 use super::{kernel::Kernel, maps, multi};
 use crate::error::{Error, Result, privilege::Need, refusal::refused};
+
+/// Set to anything, this variable has probes opened as perf events though uprobe_multi works: for tests, and
+/// for a kernel whose links misbehave.
+const FORCE_PERF_EVENTS: &str = "GMPSCOPE_PERF_EVENTS";
+
+/// Inode of the initial PID namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: u64 = 0xeffffffc;
 
 /// Which programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,29 +103,35 @@ pub fn attach(
     file: &Path,
 ) -> Result<Probes> {
     read_pages(file, points)?;
+    if std::env::var_os(FORCE_PERF_EVENTS).is_some() {
+        log::info!("{FORCE_PERF_EVENTS} is set: attaching by perf events");
+        return attach_perf(kernel, program, points, first_cookie, pid, file);
+    }
     match multi::support() {
         multi::Support::Works => match attach_multi(kernel, program, points, first_cookie, pid, file) {
             Ok(probes) => Ok(probes),
-            Err(multi_error) => attach_perf(kernel, program, points, pid, file).map_err(|perf_error| Error {
-                failure: perf_error.failure,
-                message: format!(
-                    "could not attach to process {pid}: by uprobe_multi: {multi_error}; by perf events: \
+            Err(multi_error) => {
+                attach_perf(kernel, program, points, first_cookie, pid, file).map_err(|perf_error| Error {
+                    failure: perf_error.failure,
+                    message: format!(
+                        "could not attach to process {pid}: by uprobe_multi: {multi_error}; by perf events: \
                          {perf_error}"
-                ),
-            }),
+                    ),
+                })
+            }
         },
         multi::Support::Missing(why) => {
             log::info!(
                 "no uprobe_multi links here ({why}); attaching by perf events, which are slow to detach"
             );
-            attach_perf(kernel, program, points, pid, file)
+            attach_perf(kernel, program, points, first_cookie, pid, file)
         }
         multi::Support::PidFilterBroken => {
             log::info!(
                 "this kernel's uprobe_multi links filter by thread in place of process (fixed in 6.6.35, \
                  6.9.5, 6.10); attaching by perf events, which are slow to detach"
             );
-            attach_perf(kernel, program, points, pid, file)
+            attach_perf(kernel, program, points, first_cookie, pid, file)
         }
     }
 }
@@ -145,19 +161,17 @@ fn attach_multi(
     pid: u32,
     file: &Path,
 ) -> Result<Probes> {
-    let mut table = maps::sites(&mut kernel.ebpf)?;
-    let mut cookies = Vec::with_capacity(points.len());
-    for (cookie, point) in (first_cookie..).zip(points) {
-        table
-            .set(cookie, maps::Abi(point.site), 0)
-            .map_err(maps::context("write", "SITES"))?;
-        cookies.push(u64::from(cookie));
-    }
+    write_sites(kernel, points, first_cookie)?;
+    let cookies: Vec<u64> = (first_cookie..).map(u64::from).take(points.len()).collect();
     let offsets: Vec<u64> = points.iter().map(|point| point.file_offset).collect();
     let loaded = kernel.program_for_multi(program.with_cookies())?;
-    let link = loaded
-        .link(file, &offsets, &cookies, pid)
-        .map_err(|e| refused(&format!("open {} probes in one link", points.len()), Need::LoadPrograms, &e))?;
+    let link = loaded.link(file, &offsets, &cookies, pid).map_err(|e| {
+        refused(
+            &format!("open {} probes in one link", points.len()),
+            Need::LoadPrograms,
+            &e,
+        )
+    })?;
     Ok(Probes {
         kind: LinkKind::Multi,
         _links: Links::Multi(link, loaded),
@@ -168,9 +182,78 @@ fn attach_perf(
     kernel: &mut Kernel,
     program: ProgramKind,
     points: &[Point],
+    first_cookie: u32,
     pid: u32,
     file: &Path,
 ) -> Result<Probes> {
+    let cookies = aya::features().bpf_cookie();
+    if cookies {
+        write_sites(kernel, points, first_cookie)?;
+    } else {
+        write_sites_by_ip(kernel, points, pid)?;
+    }
+    let name = if cookies {
+        program.with_cookies()
+    } else {
+        program.with_addresses()
+    };
+    let not_loaded = |e: ProgramError| refused(&format!("load program `{name}`"), Need::LoadPrograms, &e);
+    let scope = NonZeroU32::new(pid).ok_or_else(|| Error::usage("0 is not the id of a process"))?;
+    let uprobe: &mut UProbe = kernel
+        .ebpf
+        .program_mut(name)
+        .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
+        .try_into()
+        .map_err(not_loaded)?;
+    if uprobe.fd().is_err() {
+        uprobe.load().map_err(not_loaded)?;
+    }
+    let mut links = Vec::with_capacity(points.len());
+    for (cookie, point) in (first_cookie..).zip(points) {
+        let at = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(point.file_offset),
+            cookie: cookies.then_some(u64::from(cookie)),
+        };
+        let link = uprobe
+            .attach(at, file, UProbeScope::OneProcess(scope))
+            .and_then(|id| uprobe.take_link(id))
+            .map_err(|e| {
+                refused(
+                    &format!("open a probe at offset {:#x}", point.file_offset),
+                    Need::OpenProbe,
+                    &e,
+                )
+            })?;
+        links.push(link);
+    }
+    Ok(Probes {
+        kind: LinkKind::PerfEvents,
+        _links: Links::PerfEvents(links),
+    })
+}
+
+/// Makes sites known by their cookies.
+fn write_sites(kernel: &mut Kernel, points: &[Point], first_cookie: u32) -> Result<()> {
+    let mut table = maps::sites(&mut kernel.ebpf)?;
+    for (cookie, point) in (first_cookie..).zip(points) {
+        table
+            .set(cookie, maps::Abi(point.site), 0)
+            .map_err(maps::context("write", "SITES"))?;
+    }
+    Ok(())
+}
+
+/// Makes sites known by process and address, for kernels without cookies (before 5.15).
+fn write_sites_by_ip(kernel: &mut Kernel, points: &[Point], pid: u32) -> Result<()> {
+    // The programs see PIDs of the initial namespace: with any other every hit would be lost in silence.
+    let initial = rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE);
+    if !initial {
+        return Err(Error::not_permitted(
+            "this kernel has no attach cookies (they came with 5.15), and without them probes can only be told \
+             apart from the initial PID namespace; run gmpscope there (on the host, or in a container with \
+             hostPID), or use --mode passive",
+        ));
+    }
     let mut table = maps::sites_by_ip(&mut kernel.ebpf)?;
     for point in points {
         let key = SiteKey {
@@ -182,36 +265,10 @@ fn attach_perf(
             .insert(maps::Abi(key), maps::Abi(point.site), 0)
             .map_err(maps::context("write", "SITES_BY_IP"))?;
     }
-    let name = program.with_addresses();
-    let not_loaded = |e: ProgramError| refused(&format!("load program `{name}`"), Need::LoadPrograms, &e);
-    let pid = NonZeroU32::new(pid).ok_or_else(|| Error::usage("0 is not the id of a process"))?;
-    let uprobe: &mut UProbe = kernel
-        .ebpf
-        .program_mut(name)
-        .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
-        .try_into()
-        .map_err(not_loaded)?;
-    if uprobe.fd().is_err() {
-        uprobe.load().map_err(not_loaded)?;
-    }
-    let mut links = Vec::with_capacity(points.len());
-    for point in points {
-        let location = UProbeAttachLocation::AbsoluteOffset(point.file_offset);
-        let link = uprobe
-            .attach(location, file, UProbeScope::OneProcess(pid))
-            .and_then(|id| uprobe.take_link(id))
-            .map_err(|e| {
-                refused(&format!("open a probe at offset {:#x}", point.file_offset), Need::OpenProbe, &e)
-            })?;
-        links.push(link);
-    }
-    Ok(Probes {
-        kind: LinkKind::PerfEvents,
-        _links: Links::PerfEvents(links),
-    })
+    Ok(())
 }
 
-/// Path under which the executable of a process can always be opened, replaced or deleted though it be.
-pub fn exe_of(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/exe"))
+/// A path to the very file that is open, replaced or deleted though it be.
+pub fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

@@ -8,6 +8,8 @@ mod maps;
 pub mod multi;
 mod tables;
 
+use std::fs::File;
+
 use aya::maps::{MapData, RingBuf};
 use tracer_ebpf::{Counters, TargetConfig};
 
@@ -34,6 +36,9 @@ const SLOT: u32 = 0;
 pub struct Request<'a> {
     /// Process.
     pub pid: u32,
+    /// The file that the sites were found in. Probes go to this very inode, whatever the process has become
+    /// meanwhile: in another program the same offsets could lie inside instructions.
+    pub file: &'a File,
     /// Which programs.
     pub program: ProgramKind,
     /// Where.
@@ -44,6 +49,8 @@ pub struct Request<'a> {
     pub config: TargetConfig,
     /// Sizes of the kernel's tables.
     pub capacity: Capacity,
+    /// Goroutines that may have been runnable when the probes went live; `u64::MAX` if unknown.
+    pub goroutines: u64,
 }
 
 /// Live probes on one process, and what they have counted.
@@ -56,6 +63,9 @@ pub struct ProbeSource {
     tables: Tables,
     counted: Counters,
     next_cookie: u32,
+    /// How many goroutines more may be seen to run of which it was not seen that they could, before that is
+    /// a loss: those that were runnable when the probes went live.
+    early: u64,
 }
 
 impl ProbeSource {
@@ -86,7 +96,7 @@ impl ProbeSource {
             .take_map("EVENTS")
             .ok_or_else(|| Error::failed("the eBPF object of this build has no map `EVENTS`"))?;
         let ring = RingBuf::try_from(ring).map_err(maps::context("open", "EVENTS"))?;
-        let exe = attach::exe_of(request.pid);
+        let exe = attach::path_of(request.file);
         let probes = attach::attach(&mut kernel, request.program, &points, 0, request.pid, &exe)?;
         // Counting begins when all sites are live: else a goroutine is seen to run of which it was not seen
         // that it could.
@@ -104,6 +114,7 @@ impl ProbeSource {
             tables: Tables::default(),
             counted: Counters::default(),
             next_cookie: points.len() as u32,
+            early: request.goroutines,
         })
     }
 
@@ -161,7 +172,9 @@ impl ProbeSource {
         if hits > 0 {
             seen.push(at(Kind::Hits(hits)));
         }
-        seen.extend(losses(&new).into_iter().map(|loss| at(Kind::Loss(loss))));
+        let early = new.unpaired.min(self.early);
+        self.early -= early;
+        seen.extend(losses(&new, early).into_iter().map(|loss| at(Kind::Loss(loss))));
         Ok(seen)
     }
 
@@ -211,9 +224,11 @@ fn for_kernel(site: &Site) -> tracer_ebpf::Site {
     }
 }
 
-fn losses(new: &Counters) -> Vec<Loss> {
+/// `early` of the unpaired ones began before the capture.
+fn losses(new: &Counters, early: u64) -> Vec<Loss> {
     [
-        (LossCause::Unpaired, new.unpaired),
+        (LossCause::Unpaired, early),
+        (LossCause::Unseen, new.unpaired - early),
         (LossCause::StampsFull, new.stamps_full),
         (LossCause::CreationSitesFull, new.creation_sites_full),
         (LossCause::HistogramsFull, new.histograms_full + new.samples_full),

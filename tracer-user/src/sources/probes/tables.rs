@@ -95,7 +95,11 @@ impl Tables {
             .map(|(bucket, (now, before))| (bucket, now.wrapping_sub(*before)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        let delta = (!counts.is_empty()).then(|| HistogramDelta {
+        if counts.is_empty() {
+            // A reading may fall between a count and its sum: what came late belongs to the next delta.
+            return None;
+        }
+        let delta = HistogramDelta {
             key,
             scheme: BucketScheme::Kernel,
             counts,
@@ -103,9 +107,9 @@ impl Tables {
             sum_ns: matches!(key, HistogramKey::Origin(_)).then(|| reading.sum_ns.wrapping_sub(last.sum_ns)),
             extremes_ns: (reading.max_ns > 0).then_some((!reading.min_ns_inverted, reading.max_ns)),
             excluded_zero: 0,
-        });
+        };
         *last = reading;
-        delta
+        Some(delta)
     }
 }
 

@@ -69,7 +69,7 @@ pub struct NotInTable(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the layout of the runtime's structs is not known: {table}; {dwarf}. Without it the programs cannot read \
-     goroutines (no `sampled`, no gauges). What needs no layout still works: `exact`, and `passive` where \
+     goroutines (no creation sites, no gauges). What needs no layout still works: `exact`, and `passive` where \
      the address of sched.timeToRun can be decoded and the runtime's buckets are known. To get the rest: run a \
      binary with debug information (built without -ldflags=-s or -w, not stripped)"
 )]
