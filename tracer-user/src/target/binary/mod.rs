@@ -24,6 +24,9 @@ use crate::error::{Error, Result};
 /// The function whose package is the scheduler, whatever else is named after the runtime.
 const ANCHOR: &str = "runtime.casgstatus";
 
+/// Most places in a segment that look like a pclntab and are looked into: each costs a search of the file.
+const MAX_CANDIDATES: usize = 16;
+
 /// A Go program, read from the bytes of its file.
 #[derive(Debug)]
 pub struct GoBinary<'d> {
@@ -176,7 +179,8 @@ fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> {
         });
     by_section.or_else(|| {
         image.segments().iter().filter(|s| !s.executable).find_map(|s| {
-            pclntab::find(image.segment_bytes(s), s.address).find_map(|(at, header)| {
+            let mut candidates = pclntab::find(image.segment_bytes(s), s.address).take(MAX_CANDIDATES);
+            candidates.find_map(|(at, header)| {
                 let address = s.address.checked_add(at as u64)?;
                 // The magic alone may be data of a program that reads such tables.
                 ModuleData::find(image, address, &header).map(|_| (address, header))

@@ -13,7 +13,7 @@ const PCDATA_INL_TREE_INDEX: usize = 2;
 /// `FUNCDATA_InlTree`.
 const FUNCDATA_INL_TREE: usize = 3;
 /// More nodes than any function has; stops a corrupted table.
-const MAX_NODES: usize = 1 << 16;
+const MAX_NODES: usize = 1 << 12;
 /// Deeper than the compiler inlines; stops a corrupted tree that runs in a circle.
 const MAX_DEPTH: usize = 256;
 

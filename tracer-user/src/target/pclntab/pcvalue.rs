@@ -4,6 +4,10 @@
 //! the address in units of the smallest instruction, from value -1 at the entry; a value delta of zero ends the
 //! table, but not as its first.
 
+/// Longer than the table of any function that is looked into: a corrupted one would run through the whole
+/// file, again for each node of an inline tree.
+const MAX_TABLE: usize = 1 << 16;
+
 /// A pass over one table: (end of the range in bytes from the function's entry, value in it).
 pub(super) struct PcValues<'d> {
     table: &'d [u8],
@@ -17,6 +21,7 @@ impl<'d> PcValues<'d> {
     /// The table that begins at `offset` of `pctab`. Offset 0 means: none.
     pub(super) fn new(pctab: &'d [u8], offset: u32, min_lc: u8) -> Option<Self> {
         let table = pctab.get(offset as usize..).filter(|_| offset != 0)?;
+        let table = table.get(..MAX_TABLE).unwrap_or(table);
         Some(Self {
             table,
             min_lc: u32::from(min_lc),
