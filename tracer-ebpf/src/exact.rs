@@ -1,12 +1,12 @@
 //! `exact`: two hits per scheduling cycle, one where a goroutine becomes runnable and one where it begins
 //! to run; the latency between them goes into a histogram per CPU and origin, in the kernel.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::ProbeContext};
+use aya_ebpf::programs::ProbeContext;
 use tracer_ebpf::{Counters, Histogram, Origin, Site, SiteKind, Stamp, TargetConfig, histogram, stamp_key};
 
 use crate::{
     atomic::{self, count},
-    maps, memory, registers, site, slow,
+    clock, maps, memory, registers, site, slow,
 };
 
 /// Status of a g, as in runtime2.go; unchanged from Go 1.19 to 1.27.
@@ -77,13 +77,12 @@ fn into_runnable(config: &TargetConfig, counters: *mut Counters, site: &Site, g:
         // other CPU writes this entry now.
         unsafe {
             (*stamp).origin = origin;
-            (*stamp).at_ns = bpf_ktime_get_ns();
+            (*stamp).at_ns = clock::now();
         }
         return;
     }
-    // SAFETY: no arguments.
     let stamp = Stamp {
-        at_ns: unsafe { bpf_ktime_get_ns() },
+        at_ns: clock::now(),
         origin,
     };
     if maps::STAMPS.insert(&key, &stamp, 0).is_err() {
@@ -100,8 +99,7 @@ fn out_of_runnable(
     g: u64,
     new: u32,
 ) {
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = clock::now();
     let stamp = maps::STAMPS.get_ptr_mut(&stamp_key(site.target, g));
     let (since, origin) = match stamp {
         // SAFETY: as in `into_runnable`.

@@ -16,6 +16,7 @@
 )]
 
 mod atomic;
+mod clock;
 mod exact;
 mod maps;
 mod memory;

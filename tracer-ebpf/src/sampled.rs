@@ -3,13 +3,10 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::{
-    helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_user},
-    programs::ProbeContext,
-};
+use aya_ebpf::{helpers::generated::bpf_probe_read_user, programs::ProbeContext};
 use tracer_ebpf::{G_BLOCK, OTHER_CREATION_SITES, Site, SiteKind, TargetConfig, creation_site_key, gp_in};
 
-use crate::{atomic::count, exact, maps, memory, registers, site, slow};
+use crate::{atomic::count, clock, exact, maps, memory, registers, site, slow};
 
 /// A site of a `sampled` plan was hit. A wait that reaches its histogram is counted there and nowhere else:
 /// what is added to a hit, the target pays.
@@ -50,8 +47,8 @@ enum Failure {
 /// The call of nanotime1 at the end of a wait that the runtime tracks.
 #[inline(always)]
 fn tracked_wait_ends(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
-    // SAFETY: no arguments. Taken first: what follows is not part of the wait.
-    let now = unsafe { bpf_ktime_get_ns() };
+    // Taken first: what follows is not part of the wait.
+    let now = clock::now();
     let g = goroutine(ctx, config, site).ok_or(Failure::Unreadable)?;
     let (since, gopc) = tracked_wait(g, config).ok_or(Failure::Unreadable)?;
     if since == 0 || now < since {
@@ -81,8 +78,7 @@ fn record_called(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Resu
         g = goroutine(ctx, config, site).unwrap_or(0);
         gopc = memory::word(g, config.g_gopc).unwrap_or(OTHER_CREATION_SITES);
     }
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = clock::now();
     Ok(Wait {
         g,
         gopc,
