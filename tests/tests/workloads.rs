@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use gmpscope_tests::scenario::Case;
-use gmpscope_tests::{Variant, Workload, machine, oracle, toolchain};
+use gmpscope_tests::{Variant, Workload, environment, machine, oracle, toolchain};
 
 fn started(program: &'static str, procs: u32) -> Result<Workload> {
     Case::new(&toolchain::newest()?, Variant::Plain, program)
@@ -96,6 +96,23 @@ fn a_number_of_iterations_is_kept() -> Result<()> {
         let n = if program == "release" { 3 } else { 1001 };
         let (a, b) = (w.go_for(n)?, w.go_for(n)?);
         assert_eq!((a.iterations, b.iterations), (n, 2 * n), "{program}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_workload_builds_with_every_toolchain() -> Result<()> {
+    let programs = std::fs::read_dir(environment::package().join("workloads"))?
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| p.join("main.go").is_file())
+        .filter_map(|p| p.file_name()?.to_str().map(str::to_owned))
+        .collect::<Vec<_>>();
+    assert!(programs.len() >= 16, "{programs:?}");
+    for t in toolchain::selection()? {
+        for p in &programs {
+            let v = if p == "cgo" { Variant::Cgo } else { Variant::Stripped };
+            v.build(&t, p)?;
+        }
     }
     Ok(())
 }
