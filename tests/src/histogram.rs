@@ -62,7 +62,7 @@ impl RuntimeHistogram {
 
     /// The bucket [low, high) that holds the quantile q, 0 to 1.
     pub fn quantile(&self, q: f64) -> Option<(i64, i64)> {
-        let rank = (q * self.count() as f64).ceil().max(1.0) as u64;
+        let rank = (q.min(1.0) * self.count() as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
         self.buckets.iter().find_map(|(k, n)| {
             seen += n;

@@ -143,17 +143,38 @@ fn a_program_of_an_old_go() -> Result<()> {
 
 #[test]
 fn a_program_of_a_go_to_come() -> Result<()> {
+    let _one = machine();
     let t = toolchain::newest()?;
-    let (_dir, w) = changed(&t, |b| {
+    let (_dir, mut w) = changed(&t, |b| {
         let n = replace_all(b, format!("go{}", t.version()).as_bytes(), b"go1.99.3")?;
         anyhow::ensure!(n > 0, "the version is not in the file");
         Ok(())
     })?;
-    // Stripped, so there is no DWARF to take layouts from: they must not be guessed.
-    Attach::to(w.pid())
-        .mode("sampled")
-        .run()?
-        .expect_failure(3, &["1.99"])
+    // Stripped, so there is no DWARF to take layouts from. They must not be guessed: what needs none
+    // works as ever, and the rest is refused by name.
+    for mode in MODES {
+        let mut tracer = Attach::to(w.pid()).mode(mode).spawn()?;
+        let before = w.count()?;
+        if tracer.attached().is_err() {
+            tracer.finish()?.expect_failure(3, &["1.99"])?;
+            continue;
+        }
+        let after = w.go_during(std::time::Duration::from_millis(100))?;
+        let c = tracer.interrupt()?.captured()?;
+        let own = after.latencies.since(&before.latencies).without_zeros().count();
+        let count = c.runnable_to_running.count;
+        assert!(
+            count + 5 >= own,
+            "{mode}: the runtime sampled {own} waits, gmpscope has {count}"
+        );
+        assert!(c.goroutines.is_none(), "{mode}: gauges without a layout");
+        let notes = c.capture.notes.join("\n");
+        assert!(
+            notes.contains("1.99"),
+            "{mode} does not say what it does without:\n{notes}"
+        );
+    }
+    Ok(())
 }
 
 #[test]

@@ -110,7 +110,11 @@ fn every_workload_builds_with_every_toolchain() -> Result<()> {
     assert!(programs.len() >= 16, "{programs:?}");
     for t in toolchain::selection()? {
         for p in &programs {
-            let v = if p == "cgo" { Variant::Cgo } else { Variant::Stripped };
+            let v = if p == "cgo" {
+                Variant::Cgo
+            } else {
+                Variant::Stripped
+            };
             v.build(&t, p)?;
         }
     }
