@@ -24,6 +24,11 @@ fn between(h: &Hist, low: u64, high: u64) -> u64 {
     n
 }
 
+/// Waits of at least so long, those of the bucket that holds the bound included.
+fn at_least(h: &Hist, low: u64) -> u64 {
+    h.buckets.iter().filter(|b| b.le_ns >= low).map(|b| b.count).sum()
+}
+
 fn newest(program: &'static str) -> Result<Case> {
     Ok(Case::new(&toolchain::newest()?, Variant::Stripped, program))
 }
@@ -73,12 +78,14 @@ fn the_kth_of_those_released_at_once_waits_k_times_the_loop() -> Result<()> {
         .context("none was unblocked")?;
     let rounds = m.iterations;
     assert!(rounds >= 30, "only {rounds} rounds");
-    // One of each round waits k loops. A preemption shifts those behind it, so not quite all.
+    // One of each round waits k loops, so n - k of each wait longer than k - 1/2. What else runs on the
+    // machine shifts those behind it, so the longer ones are bounded from below alone.
     for k in 1..n {
-        let seen = between(unblocked, k * looped - looped / 4, k * looped + looped / 2);
+        let longer = at_least(unblocked, k * looped - looped / 2) as f64;
+        let expected = (rounds * (n - k)) as f64;
         assert!(
-            seen * 10 >= rounds * 7,
-            "{seen} waits of {k} loops in {rounds} rounds: {:?}",
+            longer >= 0.9 * expected && (k > n / 2 || longer <= 1.25 * expected),
+            "{longer} waits of more than {k} - 1/2 loops in {rounds} rounds, not {expected}: {:?}",
             unblocked.buckets
         );
     }
@@ -87,7 +94,7 @@ fn the_kth_of_those_released_at_once_waits_k_times_the_loop() -> Result<()> {
         let expected = rounds * looped * (n * (n - 1) / 2);
         let ratio = sum as f64 / expected as f64;
         assert!(
-            (0.95..1.35).contains(&ratio),
+            (0.95..1.5).contains(&ratio),
             "all waits together are {ratio} of what they must be"
         );
     }

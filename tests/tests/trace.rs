@@ -67,24 +67,25 @@ fn slow_waits_are_those_of_the_trace() -> Result<()> {
         w.trace_stop()?;
         let waits = oracle::waits(&file, from, to, true)?;
         assert!(!capture.slow.is_empty(), "{mode}: none is slow");
-        // The moment that a capture began is not in it: let the first pair say, and check all by it.
-        let mut unmatched = Vec::new();
-        for s in &capture.slow {
-            let goid = s.goid.unwrap_or(0);
-            let found = waits.waits.iter().any(|(g, runnable, running, _)| {
-                *g == goid && s.latency_ns.abs_diff(running - runnable) < 1_000_000
-            });
-            if !found {
-                unmatched.push(s.clone());
-            }
-            assert!(s.latency_ns >= 1_000_000, "{mode}: {s:?}");
-        }
+        // The longest waits are listed, and among them first those in which a thread lost its CPU between
+        // the probe and the trace's own clock: so not each must be there to 1 ms, but nearly all to 0.1 ms.
+        let mut off = capture
+            .slow
+            .iter()
+            .map(|s| {
+                assert!(s.latency_ns >= 1_000_000, "{mode}: {s:?}");
+                let goid = s.goid.expect("a goid");
+                let same = waits.waits.iter().filter(|(g, ..)| *g == goid);
+                same.map(|(_, runnable, running, _)| s.latency_ns.abs_diff(running - runnable))
+                    .min()
+                    .unwrap_or_else(|| panic!("{mode}: the trace has no goroutine {goid}"))
+            })
+            .collect::<Vec<_>>();
+        off.sort();
+        let (median, most) = (off[off.len() / 2], off[off.len() * 8 / 10]);
         assert!(
-            unmatched.len() * 200 <= capture.slow.len(),
-            "{mode}: {} of {} slow waits are not in the trace: {:?}",
-            unmatched.len(),
-            capture.slow.len(),
-            unmatched.first()
+            median < 100_000 && most < 1_000_000,
+            "{mode}: differences in ns {off:?}"
         );
     }
     Ok(())
