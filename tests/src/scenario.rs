@@ -165,6 +165,14 @@ pub struct Measured {
 pub const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
 impl Measured {
+    /// Share of the window in which its Ps had the CPU, 0 to 1: less on a machine that does something else
+    /// beside, and all waits are longer by as much.
+    pub fn share(&self) -> f64 {
+        let procs = self.capture.target.gomaxprocs.unwrap_or(1).max(1);
+        let window = (self.to_ns - self.from_ns) as f64 * f64::from(procs);
+        (self.cpu_ns as f64 / window).clamp(0.05, 1.0)
+    }
+
     /// Fails with all that disagrees, if anything does.
     pub fn verdict(&self) -> std::result::Result<(), String> {
         let mut wrong = match self.capture.capture.mode.as_str() {

@@ -81,19 +81,20 @@ pub fn newest() -> Result<Toolchain> {
     all()?.pop().context("no toolchain")
 }
 
-/// The toolchains that a test goes through: all of them in the full run, else the oldest, the last whose
-/// histogram has zeros that were no waits (Go 1.25), and the newest.
+/// The toolchains that a test goes through: all of them in the full run, else a few.
 pub fn selection() -> Result<Vec<Toolchain>> {
+    if crate::environment::full() { all() } else { few() }
+}
+
+/// The oldest, the last whose histogram has zeros that were no waits (Go 1.25), and the newest.
+pub fn few() -> Result<Vec<Toolchain>> {
     let all = all()?;
-    if crate::environment::full() {
-        return Ok(all);
-    }
-    let mut some: Vec<Toolchain> = Vec::new();
-    some.extend(all.first().cloned());
-    some.extend(all.iter().rev().find(|t| t.minor() <= 25).cloned());
-    some.extend(all.last().cloned());
-    some.dedup();
-    Ok(some)
+    let mut few: Vec<Toolchain> = Vec::new();
+    few.extend(all.first().cloned());
+    few.extend(all.iter().rev().find(|t| t.minor() <= 25).cloned());
+    few.extend(all.last().cloned());
+    few.dedup();
+    Ok(few)
 }
 
 /// Runs a command to its end; what it said is in the error if it fails.

@@ -107,7 +107,7 @@ fn experiments() -> Result<()> {
 #[test]
 fn every_kind_of_load() -> Result<()> {
     let mut cases = Vec::new();
-    for t in toolchain::selection()? {
+    for t in toolchain::few()? {
         for (program, procs) in [
             ("pingpong", 1),
             ("gosched_storm", 2),
