@@ -28,7 +28,7 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
         count!(counters, failed_swaps);
         return;
     }
-    let g = registers::general(ctx, site.gp_in);
+    let g = registers::general(ctx, site.gp_in).wrapping_sub(u64::from(site.slot));
     if site.kind == SiteKind::Swapped as u8 {
         let old = registers::general(ctx, site.old_in);
         let new = registers::general(ctx, site.new_in);

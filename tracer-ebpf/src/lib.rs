@@ -142,7 +142,8 @@ pub struct Site {
     /// Value of the zero flag (0 or 1) that says the compare-and-swap was done, for the `Swapped…` kinds:
     /// 1 at a branch right behind it, 0 behind the `sete; test` that Go emits in between.
     pub zf_when_swapped: u8,
-    /// Byte offset from the stack pointer, for [`gp_in::STACK_SLOT`].
+    /// Byte offset from the stack pointer, for [`gp_in::STACK_SLOT`]; for the `Swapped…` kinds how many bytes
+    /// the register is past the goroutine's pointer.
     pub slot: u32,
     /// Register with the old status, for [`SiteKind::Swapped`].
     pub old_in: u8,

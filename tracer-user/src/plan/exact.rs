@@ -38,10 +38,9 @@ pub fn exact(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Ve
         let calls = casgstatus
             .iter()
             .any(|c| code::may_reach(code.arch(), bytes, function.start, c.start));
-        let swaps = status.is_some_and(|at| code::may_swap(code.arch(), bytes, at));
         let inlined = inlined(code, function);
-        let itself = casgstatus.contains(function);
-        if itself || !(calls || swaps || inlined > 0) {
+        let swaps = inlined > 0 || swap::may_swap(code, function, status, || inlined);
+        if casgstatus.contains(function) || !(calls || swaps) {
             continue;
         }
         let found = Decoded::new(code, function).and_then(|decoded| {

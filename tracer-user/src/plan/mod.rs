@@ -1,6 +1,8 @@
 //! What to do to a target: which sites, which instructions, at what expected cost. Computed from the
 //! target alone; nothing is attached here.
 
+
+mod branch;
 pub mod cost;
 pub mod emulation;
 pub mod entry;
@@ -57,7 +59,8 @@ pub struct Site {
     /// Where the goroutine's pointer is at this instruction: a register's number or one of
     /// [`tracer_ebpf::gp_in`].
     pub gp_in: u8,
-    /// Byte offset from the stack pointer for [`tracer_ebpf::gp_in::STACK_SLOT`].
+    /// Byte offset from the stack pointer for [`tracer_ebpf::gp_in::STACK_SLOT`]; behind an inlined
+    /// compare-and-swap how many bytes the register is past the goroutine's pointer.
     pub slot: u32,
     /// For branches behind an inlined compare-and-swap: the zero flag (0, 1) that says it was done, see
     /// [`tracer_ebpf::Site::zf_when_swapped`].
@@ -103,3 +106,6 @@ pub fn told(attempts: &[Attempt]) -> String {
         .collect::<Vec<_>>()
         .join("; ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,12 +78,7 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<(Vec
     let mut stamps = Vec::new();
     for function in code.runtime_functions() {
         let itself = casgstatus.contains(function);
-        let bytes = code.code_of(function).unwrap_or_default();
-        let inlined = match status {
-            Some(status) => code::may_swap(code.arch(), bytes, status),
-            None => exact::inlined(code, function) > 0,
-        };
-        if !itself && !inlined {
+        if !itself && !swap::may_swap(code, function, status, || exact::inlined(code, function)) {
             continue;
         }
         let decoded = Decoded::new(code, function)?;
@@ -113,8 +108,7 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<(Vec
 }
 
 /// True if casgstatus may be inlined into this function to take a goroutine out of Runnable.
-fn may_leave_runnable(code: &dyn Code, decoded: &Decoded, status: Option<u32>) -> bool {
-    let Some(status) = status else { return true };
+fn may_leave_runnable(code: &dyn Code, decoded: &Decoded, status: u32) -> bool {
     let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
     let swaps = swap::swaps(code, decoded, &analysis, status);
     swaps.iter().any(|swap| exact::may_be(exact::RUNNABLE, swap.from))

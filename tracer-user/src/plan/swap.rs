@@ -1,22 +1,22 @@
 //! Where profile-guided optimisation has inlined casgstatus, there is no call to probe, only its
-//! compare-and-swap: `lock cmpxchg`, which the kernel lets nobody probe. The conditional branch that tests
-//! whether it was done is the site.
+//! compare-and-swap: `lock cmpxchg`, which the kernel lets nobody probe; on arm64 `casal` and, for
+//! processors without it, a loop of exclusives. The conditional branch that tests whether it was done is the
+//! site.
 
 use super::exact::{CASGSTATUS, RUNNABLE, RUNNING, may_be, origin};
 use super::sites::{Decoded, site};
-use super::{Attempt, Site, SiteKind};
+use super::{Attempt, Site, SiteKind, branch};
 use crate::target::code::flow::{Analysis, Value};
-use crate::target::code::{Flow, Insn, Op, amd64};
+use crate::target::code::{self, Insn, Op};
 use crate::target::layout::Layout;
 use crate::target::{Arch, Code, Function};
 
 /// `_Gscan`, a bit that whoever looks at a goroutine's stack sets on its status for that time.
 const SCAN: u64 = 0x1000;
-/// How many instructions behind the compare-and-swap its branch is looked for.
-const WINDOW: usize = 8;
+/// How many instructions before a compare-and-swap its address is made, at most (arm64).
+const ADDRESS_WINDOW: usize = 24;
 
-/// Offset of `g.atomicstatus`: what casgstatus itself compares and swaps. `None` where the architecture's
-/// compare-and-swap is not decoded.
+/// Offset of `g.atomicstatus`: what casgstatus itself compares and swaps.
 ///
 /// # Errors
 /// casgstatus holds not just one, or the layout knows better.
@@ -24,13 +24,11 @@ pub(super) fn status_offset(
     code: &dyn Code,
     casgstatus: &[Function],
     layout: Option<&Layout>,
-) -> Result<Option<u32>, Attempt> {
-    if code.arch() != Arch::Amd64 {
-        return Ok(None);
-    }
+) -> Result<u32, Attempt> {
     let mut offsets = Vec::new();
     for function in casgstatus {
-        offsets.extend(Decoded::new(code, function)?.insns.iter().filter_map(swapped_at));
+        let insns = Decoded::new(code, function)?.insns;
+        offsets.extend((0..insns.len()).filter_map(|index| swapped_at(code.arch(), &insns, index)));
     }
     offsets.dedup();
     let fail = |outcome| {
@@ -44,21 +42,50 @@ pub(super) fn status_offset(
             "the code has it at {offset}, the layout of this Go version at {}",
             layout.g.atomicstatus
         )),
-        ([offset], _) => Ok(Some(*offset)),
+        ([offset], _) => Ok(*offset),
         (offsets, _) => fail(format!(
             "no one offset is compared and swapped there: {offsets:?}"
         )),
     }
 }
 
-/// The offset from a register of a 32-bit compare-and-swap.
-fn swapped_at(insn: &Insn) -> Option<u32> {
-    let mem = insn
-        .mem
-        .filter(|m| !m.indexed && m.base.is_some() && insn.bytes == 4)?;
-    matches!(insn.op, Op::CompareExchange { .. })
-        .then(|| u32::try_from(mem.disp).ok())
-        .flatten()
+/// If instruction `index` is a 32-bit compare-and-swap: at which offset from some pointer. The instructions
+/// of amd64 have it, for those of arm64 the address is made before.
+fn swapped_at(arch: Arch, insns: &[Insn], index: usize) -> Option<u32> {
+    let (insn, base) = compare_and_swap(insns.get(index)?)?;
+    let offset = match arch {
+        Arch::Amd64 => insn.mem?.disp,
+        Arch::Arm64 => insns
+            .get(index.saturating_sub(ADDRESS_WINDOW)..index)?
+            .iter()
+            .rev()
+            .find_map(|i| match i.op {
+                Op::AddConst { dst, value, .. } if dst == base => Some(value),
+                _ => None,
+            })?,
+    };
+    u32::try_from(offset).ok()
+}
+
+/// A 32-bit compare-and-swap with the base of its address.
+fn compare_and_swap(insn: &Insn) -> Option<(&Insn, u8)> {
+    let mem = insn.mem.filter(|m| !m.indexed && insn.bytes == 4)?;
+    matches!(insn.op, Op::CompareExchange { .. }).then_some((insn, mem.base?))
+}
+
+/// True if `function` may hold a compare-and-swap of a goroutine's status; `inlined` is how often its inline
+/// tree says that casgstatus is in it.
+pub(super) fn may_swap(
+    code: &dyn Code,
+    function: &Function,
+    status: u32,
+    inlined: impl FnOnce() -> usize,
+) -> bool {
+    match code.arch() {
+        Arch::Amd64 => code::may_swap(code.arch(), code.code_of(function).unwrap_or_default(), status),
+        // The instruction does not have the offset: looking at bytes would not tell it from any other.
+        Arch::Arm64 => inlined() > 0,
+    }
 }
 
 /// A compare-and-swap of a goroutine's status, outside of casgstatus itself.
@@ -66,15 +93,19 @@ pub(super) struct Swap {
     /// Index of the instruction.
     pub index: usize,
     /// Register with the g.
-    pub g: u8,
+    g: u8,
+    /// How many bytes that register is past the g: arm64 has the address of the status in it.
+    past: u32,
+    /// Register with the old status.
+    old: u8,
     /// Register with the new status.
-    pub new: u8,
+    new: u8,
     /// The old status, if it is a constant.
     pub from: Option<u64>,
     /// The new status, if it is a constant.
     pub to: Option<u64>,
     /// It is casgstatus, inlined.
-    pub of_casgstatus: bool,
+    of_casgstatus: bool,
 }
 
 /// All compare-and-swaps of a goroutine's status in a function. Those that set or clear the scan bit are
@@ -82,24 +113,33 @@ pub(super) struct Swap {
 pub(super) fn swaps(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, status: u32) -> Vec<Swap> {
     let mut swaps = Vec::new();
     analysis.visit(|index, insn, registers| {
-        let (Op::CompareExchange { new }, Some(offset)) = (insn.op, swapped_at(insn)) else {
+        let Op::CompareExchange { old, new } = insn.op else {
             return;
         };
-        let Some(g) = insn.mem.and_then(|m| m.base).filter(|_| offset == status) else {
+        let Some((_, base)) = compare_and_swap(insn) else {
             return;
         };
+        if !analysis.is_reached(index) {
+            return;
+        }
         let inlined = code.inlined_at(&decoded.function, insn.address);
-        let constant = |r: u8| {
-            let value = registers.get(usize::from(r)).copied().and_then(Value::constant);
-            value.map(|v| v & 0xffff_ffff)
-        };
-        let (from, to) = (constant(amd64::RAX), constant(new));
         let of_casgstatus = inlined.iter().any(|name| name == CASGSTATUS);
+        let held = |r: u8| registers.get(usize::from(r)).copied().unwrap_or(Value::Unknown);
+        let past = match code.arch() {
+            Arch::Amd64 if insn.mem.is_some_and(|m| m.disp == i64::from(status)) => 0,
+            // Nothing but the status does casgstatus compare and swap.
+            Arch::Arm64 if of_casgstatus => status,
+            _ => return,
+        };
+        let constant = |r: u8| held(r).constant().map(|v| v & 0xffff_ffff);
+        let (from, to) = (constant(old), constant(new));
         let plain = |status: Option<u64>| status.is_some_and(|s| s & SCAN == 0);
         if of_casgstatus || (plain(from) && plain(to)) {
             swaps.push(Swap {
                 index,
-                g,
+                g: base,
+                past,
+                old,
                 new,
                 from,
                 to,
@@ -118,7 +158,7 @@ pub(super) fn sites(
     code: &dyn Code,
     decoded: &Decoded,
     analysis: &Analysis,
-    status: Option<u32>,
+    status: u32,
     inlined: usize,
     force: bool,
 ) -> Result<Vec<Site>, Attempt> {
@@ -129,16 +169,6 @@ pub(super) fn sites(
         ),
         outcome,
     };
-    let Some(status) = status else {
-        return match inlined {
-            0 => Ok(Vec::new()),
-            _ => Err(fail(
-                "on arm64 its compare-and-swap is there in two forms (with and without LSE atomics), and \
-                 exclusives cannot be probed"
-                    .into(),
-            )),
-        };
-    };
     let swaps = swaps(code, decoded, analysis, status);
     let found = swaps.iter().filter(|s| s.of_casgstatus).count();
     if found < inlined {
@@ -147,15 +177,17 @@ pub(super) fn sites(
         )));
     }
     let mut sites = Vec::new();
-    for Swap {
-        index,
-        g,
-        new,
-        from,
-        to,
-        ..
-    } in swaps
-    {
+    for swap in swaps {
+        let Swap {
+            index,
+            g,
+            past,
+            old,
+            new,
+            from,
+            to,
+            ..
+        } = swap;
         if !may_be(RUNNABLE, from) && !may_be(RUNNABLE, to) {
             continue;
         }
@@ -164,25 +196,35 @@ pub(super) fn sites(
             (Some(RUNNABLE), Some(RUNNING)) => SiteKind::SwappedToRunning,
             _ => SiteKind::Swapped,
         };
-        let branch = branch(&decoded.insns, analysis, index);
-        let Some((branch, zf, insn)) = branch.and_then(|(b, zf)| Some((b, zf, decoded.insns.get(b)?))) else {
+        let branch = branch::behind(code.arch(), &decoded.insns, analysis, index);
+        let Some((branch, insn)) = branch.and_then(|b| decoded.insns.get(b.at).map(|insn| (b, insn))) else {
             return Err(fail(
                 "no branch behind the compare-and-swap tests whether it was done".into(),
             ));
         };
-        let between = decoded.insns.get(index + 1..branch).unwrap_or_default();
-        let kept = |r: u8| between.iter().all(|i| i.writes & (1 << r) == 0);
-        if !kept(g) || (kind == SiteKind::Swapped && !(kept(amd64::RAX) && kept(new))) {
+        let kept = |r: u8| {
+            let between = branch.between.iter().filter_map(|&i| decoded.insns.get(i));
+            between.into_iter().all(|i| i.writes & (1 << r) == 0)
+        };
+        if !kept(g) {
             return Err(fail(
-                "a register that the probe needs is overwritten before the branch".into(),
+                "the goroutine is in no register any more at the branch".into(),
             ));
         }
         let mut site = site(code, &decoded.function, insn, kind, force)?;
-        site.gp_in = g;
-        site.zf_when_swapped = zf;
+        (site.gp_in, site.slot) = (g, past);
+        site.zf_when_swapped = branch.zf;
         if kind == SiteKind::Swapped {
-            // A swap that was done leaves RAX as it was: the old status.
-            site.statuses_in = (amd64::RAX, new);
+            // A status that is not Runnable for sure is not worth a register: the stack pointer's number
+            // reads as 0, which is Idle.
+            let none = code::stack_pointer(code.arch());
+            let from = if may_be(RUNNABLE, from) { old } else { none };
+            if !kept(new) || !(from == none || branch.old_kept && kept(old)) {
+                return Err(fail(
+                    "a status that the probe needs is overwritten before the branch".into(),
+                ));
+            }
+            site.statuses_in = (from, new);
         }
         if may_be(RUNNABLE, to) {
             site.origin = Some(origin(code, decoded, analysis, index));
@@ -190,62 +232,4 @@ pub(super) fn sites(
         sites.push(site);
     }
     Ok(sites)
-}
-
-/// What the zero flag or a register says about the compare-and-swap.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Done {
-    /// Nothing.
-    Unknown,
-    /// It was done if this is 1 (set).
-    IfOne,
-    /// It was done if this is 0 (clear).
-    IfZero,
-}
-
-/// Index of the conditional branch behind the compare-and-swap at `index`, which every way from it reaches
-/// first, and the zero flag there that says it was done.
-fn branch(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<(usize, u8)> {
-    let mut flag = Done::IfOne;
-    let mut held: Option<(u8, Done)> = None;
-    for (at, insn) in insns.iter().enumerate().skip(index + 1).take(WINDOW) {
-        if !analysis.in_one_block(index, at) {
-            return None;
-        }
-        match insn.flow {
-            Flow::Branch(_) => {
-                return match flag {
-                    Done::IfOne => Some((at, 1)),
-                    Done::IfZero => Some((at, 0)),
-                    Done::Unknown => None,
-                };
-            }
-            Flow::Next => {}
-            _ => return None,
-        }
-        let inverse = |done| match done {
-            Done::IfOne => Done::IfZero,
-            Done::IfZero => Done::IfOne,
-            Done::Unknown => Done::Unknown,
-        };
-        match insn.op {
-            Op::SetIfZero { dst } => held = Some((dst, flag)),
-            Op::SetIfNotZero { dst } => held = Some((dst, inverse(flag))),
-            Op::Test { src } => {
-                // ZF = (the register is 0).
-                flag = held
-                    .filter(|(r, _)| *r == src)
-                    .map_or(Done::Unknown, |(_, done)| inverse(done));
-            }
-            _ => {
-                if insn.writes_zf {
-                    flag = Done::Unknown;
-                }
-                if held.is_some_and(|(r, _)| insn.writes & (1 << r) != 0) {
-                    held = None;
-                }
-            }
-        }
-    }
-    None
 }

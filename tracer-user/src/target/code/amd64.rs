@@ -7,7 +7,7 @@ use iced_x86::{
 };
 
 /// RAX, which `cmpxchg` compares with.
-pub const RAX: u8 = 0;
+const RAX: u8 = 0;
 
 /// Every instruction of `bytes`, which begin at the link-time address `start`.
 ///
@@ -238,7 +238,7 @@ fn operation(machine: &iced_x86::Instruction, has_memory: bool) -> (Op, u8) {
             _ => Op::Other,
         },
         Mnemonic::Cmpxchg => match register(1) {
-            Some(new) if is_memory(0) && machine.has_lock_prefix() => Op::CompareExchange { new },
+            Some(new) if is_memory(0) && machine.has_lock_prefix() => Op::CompareExchange { old: RAX, new },
             _ => Op::Other,
         },
         Mnemonic::Sete => register(0).map_or(Op::Other, |dst| Op::SetIfZero { dst }),

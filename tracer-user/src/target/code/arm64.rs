@@ -160,6 +160,11 @@ fn immediate(word: u32, insn: &mut Insn) {
             0b11 => insn.writes_zf = true,
             _ => insn.writes = 1 << dst,
         },
+        // sxtw: what differs from a plain move are numbers from 2^31 on.
+        0b100110 if word & 0xffff_fc00 == 0x9340_7c00 && ![dst, src].contains(&ZR) => {
+            insn.bytes = 4;
+            insn.op = Op::Move { dst, src };
+        }
         // movn, movz, movk
         0b100101 if dst != ZR => {
             let value = u64::from(bits(word, 5, 16)) << (16 * bits(word, 21, 2));
@@ -269,9 +274,15 @@ fn arithmetic(word: u32, insn: &mut Insn) {
                 };
             }
         }
+        // Conditional selects, shifts, divisions and the like; multiplications.
+        0b11010 if matches!(bits(word, 21, 3), 0b100 | 0b110) => insn.writes_zf = false,
+        0b11011 => insn.writes_zf = false,
         0b01011 => {
             insn.writes_zf = bits(word, 29, 1) == 1;
             let plain = bits(word, 21, 1) == 0 && unshifted && wide && !insn.writes_zf;
+            if insn.writes_zf && dst == ZR && bits(word, 30, 1) == 1 && bits(word, 21, 1) == 0 && unshifted {
+                insn.op = Op::Compare { a, b };
+            }
             if plain && ![dst, a, b].contains(&ZR) {
                 insn.op = match bits(word, 30, 1) {
                     0 => Op::Add { dst, a, b },
@@ -382,7 +393,21 @@ fn memory(word: u32, insn: &mut Insn) {
         0b001 if !vector => {
             insn.bytes = 1 << bits(word, 30, 2);
             insn.mem = mem(0);
-            insn.writes = written(value) | written(register(word, 10)) | written(register(word, 16));
+            // A load writes what it loads to; a store-exclusive, whether it was done.
+            insn.writes = match bits(word, 22, 1) {
+                1 => written(value) | written(register(word, 10)),
+                _ => written(register(word, 16)),
+            };
+            // ldxr, ldaxr; cas, casa, casl, casal
+            if word & 0x3fff_7c00 == 0x085f_7c00 && value != ZR {
+                insn.op = Op::LoadExclusive { dst: value };
+            } else if word & 0x3fa0_7c00 == 0x08a0_7c00 {
+                insn.op = Op::CompareExchange {
+                    old: register(word, 16),
+                    new: value,
+                };
+                insn.writes = written(register(word, 16));
+            }
             if bits(word, 23, 1) == 0 {
                 insn.shape = Shape::Refused;
             }

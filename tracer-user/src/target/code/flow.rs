@@ -214,6 +214,7 @@ impl<'i> Analysis<'i> {
             *held = value;
         }
         if let Some(marked) = self.marks.get(at).copied().flatten() {
+            // Only the last mark counts.
             for value in registers.iter_mut() {
                 if matches!(value, Value::Marked(_)) {
                     *value = Value::Unknown;

@@ -103,8 +103,13 @@ pub enum Op {
     AddToMem { src: u8 },
     /// Flags of memory - `value`.
     CompareMem { value: u64 },
-    /// `lock cmpxchg`: if memory = RAX then memory = `new`; ZF says whether it was.
-    CompareExchange { new: u8 },
+    /// If memory = `old` then memory = `new`. amd64: `lock cmpxchg`, and ZF says whether it was; arm64:
+    /// `cas…`, and `old` = what memory was.
+    CompareExchange { old: u8, new: u8 },
+    /// `dst` = memory, which the next store-exclusive stores to if nobody else did (arm64).
+    LoadExclusive { dst: u8 },
+    /// Flags of `a` - `b`.
+    Compare { a: u8, b: u8 },
     /// `dst` = 1 if ZF is set, else 0.
     SetIfZero { dst: u8 },
     /// `dst` = 1 if ZF is clear, else 0.
@@ -190,11 +195,11 @@ pub fn disassemble(arch: Arch, bytes: &[u8], address: u64) -> String {
 }
 
 /// True if `bytes` may hold a compare-and-swap of 32 bits at `offset` from a register. Like [`may_reach`]
-/// it never says no wrongly.
+/// it never says no wrongly; of arm64, whose instruction does not have the offset, it always says yes.
 pub fn may_swap(arch: Arch, bytes: &[u8], offset: u32) -> bool {
     match arch {
         Arch::Amd64 => amd64::may_swap(bytes, offset),
-        Arch::Arm64 => false,
+        Arch::Arm64 => true,
     }
 }
 
