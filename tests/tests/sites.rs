@@ -94,11 +94,8 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
             assert_eq!(execute.len(), 1, "{what}: {execute:?}");
             assert_eq!(execute[0].origin, None);
             if pgo(variant) {
-                assert_eq!(
-                    execute[0].kind,
-                    SiteKind::SwappedToRunning,
-                    "{what}: PGO inlined nothing"
-                );
+                let inlined = found.iter().filter(|s| s.kind != SiteKind::StatusCall).count();
+                assert!(inlined > 0, "{what}: PGO inlined nothing");
                 assert!((14..=26).contains(&found.len()), "{what}: {} sites", found.len());
             } else {
                 assert!(found.iter().all(|s| s.kind == SiteKind::StatusCall), "{what}");
@@ -146,8 +143,11 @@ fn sampled_finds_the_end_of_a_tracked_wait() -> Result<()> {
                 );
             }
             assert_eq!(of(&found.sites, "runtime.casgstatus").len(), 1, "{what}");
-            let execute = of(&found.sites, "runtime.execute").len();
-            assert_eq!(execute, usize::from(pgo(variant)), "{what}");
+            let exact =
+                sites::exact(binary, Some(layout), false).map_err(|tried| anyhow::anyhow!("{tried:#?}"))?;
+            let inlined = exact.iter().any(|s| s.kind == SiteKind::SwappedToRunning);
+            assert!(pgo(variant) || !inlined, "{what}");
+            assert_eq!(of(&found.sites, "runtime.execute").len(), usize::from(inlined), "{what}");
             Ok(())
         },
     )
