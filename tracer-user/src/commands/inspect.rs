@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     cli::{FormatArg, InspectArgs, Subject},
     error::{Error, Result},
+    memory::ProcessMemory,
     output::{
         inspection::{Binary, Inspection, Layouts, SCHEMA},
         sink::Sink,
@@ -16,7 +17,7 @@ use crate::{
         Arch, Globals, Target,
         binary::{BuildMode, GoBinary},
         globals,
-        layout::{self, Layout},
+        layout::{self, Layout, LiveCheck, Verdict},
     },
 };
 
@@ -44,6 +45,7 @@ struct Found {
     layout: Option<Layout>,
     layouts: Layouts,
     globals: Globals,
+    in_memory: Option<BTreeMap<&'static str, String>>,
     plans: modes::Plans,
 }
 
@@ -72,18 +74,38 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
         process,
         layouts: found.layouts,
         globals: named(&found.globals),
+        globals_in_memory: found.in_memory,
         modes,
     })
 }
 
 fn look(target: &Target, binary: &GoBinary<'_>) -> Result<Found> {
     let facts = binary.facts();
-    let found = layout::find_or_dwarf(
-        &facts.version,
-        facts.arch,
-        &facts.build_tags(),
-        binary.image().data,
-    );
+    let (version, tags, elf) = (&facts.version, facts.build_tags(), binary.image().data);
+    let pid = target
+        .process
+        .as_ref()
+        .and_then(|process| u32::try_from(process.pid()).ok());
+    let (found, globals, in_memory) = match pid {
+        Some(pid) => {
+            let memory = ProcessMemory::new(pid);
+            let live = layout::of_live(
+                version,
+                facts.arch,
+                &tags,
+                elf,
+                &memory,
+                target.load_bias,
+                |layout| globals::find(binary, layout),
+            );
+            (live.layout, live.globals, Some(verdicts(&live.check)))
+        }
+        None => {
+            let layout = layout::find_or_dwarf(version, facts.arch, &tags, elf);
+            let globals = globals::find(binary, layout.as_ref().ok().map(|(layout, _)| layout));
+            (layout, globals, None)
+        }
+    };
     let (layout, layouts) = match found {
         Ok((layout, source)) => (
             Some(layout),
@@ -100,7 +122,6 @@ fn look(target: &Target, binary: &GoBinary<'_>) -> Result<Found> {
             },
         ),
     };
-    let globals = globals::find(binary, layout.as_ref());
     let plans = modes::Plans::of(binary, layout.as_ref(), &globals);
     Ok(Found {
         binary: Binary {
@@ -122,8 +143,24 @@ fn look(target: &Target, binary: &GoBinary<'_>) -> Result<Found> {
         layout,
         layouts,
         globals,
+        in_memory,
         plans,
     })
+}
+
+/// What the process's memory says of each variable.
+fn verdicts(check: &LiveCheck) -> BTreeMap<&'static str, String> {
+    let told = |verdict: &Verdict| match verdict {
+        Verdict::Confirmed => "confirmed".to_owned(),
+        Verdict::Refuted(found) => format!("refuted: {found}"),
+        Verdict::Unset => "not yet set".to_owned(),
+        Verdict::Unchecked(why) => format!("not checked: {why}"),
+    };
+    check
+        .verdicts()
+        .iter()
+        .map(|(name, verdict)| (*name, told(verdict)))
+        .collect()
 }
 
 /// The addresses by their names in package runtime.

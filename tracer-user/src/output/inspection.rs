@@ -23,6 +23,10 @@ pub struct Inspection {
     pub layouts: Layouts,
     /// Variables of the runtime: link-time address in hexadecimal, or null where it could not be found.
     pub globals: BTreeMap<&'static str, Option<String>>,
+    /// What the process's memory says of each of them: `confirmed`, or what is the matter. A variable that is
+    /// refuted counts as not found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub globals_in_memory: Option<BTreeMap<&'static str, String>>,
     /// What can be had, the cheapest first.
     pub modes: Vec<ModePlan>,
 }

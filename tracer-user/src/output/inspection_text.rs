@@ -1,6 +1,6 @@
 //! [`Inspection`] for people.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use super::{
     escape::escape,
@@ -38,6 +38,9 @@ impl Inspection {
                 "not found",
                 &listed(lost.iter().map(|(name, _)| **name)),
             );
+        }
+        if let Some(verdicts) = &self.globals_in_memory {
+            in_memory(&mut text, verdicts);
         }
         text.push('\n');
         modes(&mut text, &self.modes);
@@ -125,6 +128,20 @@ fn layouts(text: &mut String, it: &Layouts) {
         (None, None) => "unknown",
     };
     field(text, "layouts", value);
+}
+
+fn in_memory(text: &mut String, verdicts: &BTreeMap<&'static str, String>) {
+    let doubts: Vec<String> = verdicts
+        .iter()
+        .filter(|(_, verdict)| *verdict != "confirmed")
+        .map(|(name, verdict)| format!("{name} {verdict}"))
+        .collect();
+    let told = if doubts.is_empty() {
+        "all confirmed".to_owned()
+    } else {
+        doubts.join("; ")
+    };
+    field(text, "in memory", &told);
 }
 
 fn modes(text: &mut String, all: &[ModePlan]) {
@@ -312,6 +329,7 @@ mod tests {
                 source: None,
                 problem: Some("the layout is not known ".repeat(9)),
             },
+            globals_in_memory: Some([("allp", "confirmed".to_owned())].into()),
             globals: [("sched", None), ("allp", Some("0x1".into()))].into(),
             modes: vec![mode(Mode::Sampled, false, 0.125), mode(Mode::Exact, true, 2.0)],
         }
