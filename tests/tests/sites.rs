@@ -147,7 +147,11 @@ fn sampled_finds_the_end_of_a_tracked_wait() -> Result<()> {
                 sites::exact(binary, Some(layout), false).map_err(|tried| anyhow::anyhow!("{tried:#?}"))?;
             let inlined = exact.iter().any(|s| s.kind == SiteKind::SwappedToRunning);
             assert!(pgo(variant) || !inlined, "{what}");
-            assert_eq!(of(&found.sites, "runtime.execute").len(), usize::from(inlined), "{what}");
+            assert_eq!(
+                of(&found.sites, "runtime.execute").len(),
+                usize::from(inlined),
+                "{what}"
+            );
             Ok(())
         },
     )

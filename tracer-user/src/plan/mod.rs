@@ -1,7 +1,6 @@
 //! What to do to a target: which sites, which instructions, at what expected cost. Computed from the
 //! target alone; nothing is attached here.
 
-
 mod branch;
 pub mod cost;
 pub mod emulation;

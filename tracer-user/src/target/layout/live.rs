@@ -403,5 +403,5 @@ impl<M: Memory> Process<'_, M> {
 
 /// Whether a word can be the address of a struct: aligned, in the half that user space has.
 fn pointer(word: u64) -> bool {
-    word >= 4096 && word < 1 << 56 && word.is_multiple_of(8)
+    (4096..1 << 56).contains(&word) && word.is_multiple_of(8)
 }
