@@ -20,7 +20,7 @@ use crate::{
         Globals, Target,
         binary::BuildMode,
         globals,
-        layout::{self, Layout, LayoutSource},
+        layout::{self, Layout, LayoutSource, Verdict},
         process::{self, Process},
     },
 };
@@ -61,6 +61,14 @@ impl Prepared {
                 target.load_bias,
                 |layout| globals::find(binary, layout),
             );
+            for (variable, verdict) in live.check.verdicts() {
+                match verdict {
+                    Verdict::Refuted(found) => {
+                        log::warn!("runtime.{variable} is not where the code says, and is left out: {found}")
+                    }
+                    other => log::debug!("runtime.{variable}: {other:?}"),
+                }
+            }
             let (layout, globals) = (live.layout, live.globals);
             let known = layout.as_ref().ok().map(|(layout, _)| layout);
             let plan = Plan::of(binary, known, force);

@@ -11,22 +11,21 @@ use std::time::{Duration, Instant};
 
 use gimli::{
     Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfo, DebugInfoOffset, EndianSlice,
-    EntriesTreeNode, LittleEndian, UnitHeader, constants as dw,
+    LittleEndian, UnitHeader, constants as dw,
 };
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _};
 
+use super::entries::{Type, reference};
 use super::{Layout, fields};
 
-/// Largest `.debug_info`, uncompressed, that is read: the largest Go programs have some 200 MiB.
+/// Largest `.debug_info`, uncompressed, that is read. It is held in memory while it is searched.
 const MAX_INFO: u64 = 512 << 20;
-/// Likewise `.debug_abbrev`: Go's is under 1 KiB, C's under 1 MiB.
+/// Likewise `.debug_abbrev`: Go's is under 1 KiB, but a C library's may come with it.
 const MAX_ABBREV: u64 = 16 << 20;
 /// Longest chain of typedefs that is followed.
 const MAX_TYPEDEFS: usize = 8;
-/// Most members of a struct, several times what `runtime.m` has.
-const MAX_MEMBERS: usize = 2000;
-/// How long a search may take; the largest real programs take a tenth of it.
+/// How long a search may take: only a file that was made for it takes so long.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why there is no layout in the binary.
@@ -65,7 +64,7 @@ impl From<gimli::Error> for NoDwarf {
     }
 }
 
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// Reads the layout from the DWARF in `elf`, the whole file; compressed sections too.
 pub fn from_dwarf(elf: &[u8]) -> Result<Layout, NoDwarf> {
@@ -368,63 +367,5 @@ impl<'a> Search<'a> {
             "a type at {:#x} is outside the section",
             at.0
         )))
-    }
-}
-
-/// A struct or an array; anything else has neither members nor elements.
-#[derive(Default)]
-struct Type {
-    size: Option<u32>,
-    members: Vec<Member>,
-    /// Number of elements of an array.
-    count: Option<u32>,
-}
-
-struct Member {
-    name: String,
-    offset: u32,
-    r#type: DebugInfoOffset,
-}
-
-impl Type {
-    fn read(root: EntriesTreeNode<'_, '_, Slice<'_>>, base: DebugInfoOffset) -> Result<Self, NoDwarf> {
-        let mut read = Type {
-            size: number(root.entry().attr_value(dw::DW_AT_byte_size)),
-            ..Type::default()
-        };
-        let mut children = root.children();
-        while let Some(child) = children.next()? {
-            let entry = child.entry();
-            match entry.tag() {
-                dw::DW_TAG_member if read.members.len() < MAX_MEMBERS => {
-                    let (name, offset, r#type) = (
-                        entry.attr_value(dw::DW_AT_name),
-                        number(entry.attr_value(dw::DW_AT_data_member_location)),
-                        reference(entry.attr_value(dw::DW_AT_type), base),
-                    );
-                    if let (Some(AttributeValue::String(name)), Some(offset), Some(r#type)) =
-                        (name, offset, r#type)
-                    {
-                        let name = String::from_utf8_lossy(name.slice()).into_owned();
-                        read.members.push(Member { name, offset, r#type });
-                    }
-                }
-                dw::DW_TAG_subrange_type => read.count = number(entry.attr_value(dw::DW_AT_count)),
-                _ => (),
-            }
-        }
-        Ok(read)
-    }
-}
-
-fn number(value: Option<AttributeValue<Slice<'_>>>) -> Option<u32> {
-    value?.udata_value().and_then(|v| u32::try_from(v).ok())
-}
-
-fn reference(value: Option<AttributeValue<Slice<'_>>>, base: DebugInfoOffset) -> Option<DebugInfoOffset> {
-    match value? {
-        AttributeValue::DebugInfoRef(at) => Some(at),
-        AttributeValue::UnitRef(at) => base.0.checked_add(at.0).map(DebugInfoOffset),
-        _ => None,
     }
 }

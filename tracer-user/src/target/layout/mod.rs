@@ -5,8 +5,10 @@
 //! none, that is said, with what still works. Nothing is extrapolated.
 
 mod dwarf;
+mod entries;
 mod fields;
 mod live;
+mod relations;
 mod structs;
 mod table;
 
