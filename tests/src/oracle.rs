@@ -33,6 +33,17 @@ pub struct Waits {
     pub waits: Vec<(u64, u64, u64, String)>,
 }
 
+impl Waits {
+    /// The smallest latency that at least the share q of all do not exceed; 0 where there are none.
+    pub fn quantile(&self, q: f64) -> u64 {
+        let rank = (q.clamp(0.0, 1.0) * self.latencies_ns.len() as f64).ceil() as usize;
+        self.latencies_ns
+            .get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
 /// Reads a trace file: the waits that ended between two moments of CLOCK_MONOTONIC.
 pub fn waits(trace: &Path, from_ns: u64, to_ns: u64, list: bool) -> Result<Waits> {
     let mut c = Command::new(reader()?);
