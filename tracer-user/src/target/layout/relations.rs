@@ -231,6 +231,10 @@ impl<M: Memory> Process<'_, M> {
                 self.m(m)?;
             }
         }
+        // The runtime's own goroutines, at least, live for ever.
+        if goids.is_empty() {
+            return wrong("none of its goroutines has an id");
+        }
         Ok(())
     }
 
