@@ -1,16 +1,11 @@
 //! `gmpscope doctor`.
 
-use std::collections::BTreeMap;
-
 use super::{columns::hanging, print};
 use crate::{
     cli::{DoctorArgs, FormatArg},
     error::{Error, Failure, Result},
     plan::Mode,
-    sources::{
-        kernel::{self, Check, Report},
-        probes::{self, ProgramKind},
-    },
+    sources::kernel::{self, Check, Report},
 };
 
 /// Column at which findings start.
@@ -21,10 +16,7 @@ const FINDINGS: usize = 37;
 /// # Errors
 /// [`Failure::NotPermitted`], without a message, when a mode is impossible here: the table has said it.
 pub fn run(args: &DoctorArgs) -> Result<()> {
-    let mut report = kernel::examine();
-    if report.allows(Mode::Exact) {
-        report.hit_cost_ns = hit_costs();
-    }
+    let report = kernel::examine();
     print(&match args.format {
         FormatArg::Text => text(&report),
         FormatArg::Json => json(&report)?,
@@ -36,22 +28,6 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         failure: Failure::NotPermitted,
         message: String::new(),
     })
-}
-
-/// What a hit costs here, by program: found out on gmpscope itself, in some 100 ms.
-fn hit_costs() -> BTreeMap<&'static str, u64> {
-    let programs = [
-        ("empty", ProgramKind::Empty),
-        ("sampled", ProgramKind::Sampled),
-        ("exact", ProgramKind::Exact),
-    ];
-    match probes::calibrate::compare(&programs.map(|(_, program)| program)) {
-        Ok(costs) => programs.iter().map(|(name, _)| *name).zip(costs).collect(),
-        Err(e) => {
-            log::warn!("the cost of a hit could not be measured: {e}");
-            BTreeMap::new()
-        }
-    }
 }
 
 fn json(report: &Report) -> Result<String> {

@@ -1,7 +1,5 @@
 //! All checks together, and which modes they leave.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::{Check, HitCost, Status};
@@ -22,9 +20,6 @@ pub struct Report {
     pub hit_cost: HitCost,
     /// Each feature and privilege.
     pub checks: Vec<Check>,
-    /// What one probe hit costs in a tight loop, in nanoseconds, by program; empty where not measured.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub hit_cost_ns: BTreeMap<&'static str, u64>,
 }
 
 /// Whether a mode is possible.
@@ -60,7 +55,6 @@ impl Report {
             modes: Mode::ALL.map(verdict).to_vec(),
             hit_cost,
             checks,
-            hit_cost_ns: BTreeMap::new(),
         }
     }
 

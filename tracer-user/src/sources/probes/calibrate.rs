@@ -1,13 +1,13 @@
 //! What one hit costs on this machine, found out on gmpscope's own process: the real program, in a
 //! function of ours that does what the runtime does at the probed instruction.
 
-use std::{fs, path::Path, thread, time::Instant};
+use std::{fs, path::Path, thread};
 
 use tracer_ebpf::{Origin, Site, SiteKind, TargetConfig};
 
 use super::{
     attach::{self, Point, Probes, ProgramKind},
-    kernel::{Capacity, Kernel},
+    kernel::Kernel,
     maps,
 };
 use crate::error::{Error, Result};
@@ -16,8 +16,6 @@ use crate::error::{Error, Result};
 const CYCLES: u64 = 1_000;
 /// Batches; the fastest counts.
 const BATCHES: usize = 3;
-/// Rounds of a comparison.
-const ROUNDS: usize = 5;
 /// A hit in a busy program costs more than one in a tight loop: caches and TLB are cold, other CPUs hold
 /// the locks. Measured 1.3 to 1.7 times on HTTP servers (`cargo xtask bench hit`).
 const BUSY_FACTOR: f64 = 1.75;
@@ -133,27 +131,6 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result
     })
 }
 
-/// Cost of a hit in a tight loop, in nanoseconds, of each program, at the same instruction and in turns, so
-/// that they can be compared; the fastest batch of each counts, since everything else is disturbance.
-///
-/// # Errors
-/// Whatever attaching to our own process meets.
-pub fn compare(programs: &[ProgramKind]) -> Result<Vec<u64>> {
-    let mut kernel = Kernel::load(Capacity::for_one(0))?;
-    let mut fastest = vec![f64::INFINITY; programs.len()];
-    for _ in 0..ROUNDS {
-        for (program, fastest) in programs.iter().zip(&mut fastest) {
-            let probes = probe_ourselves(&mut kernel, *program, 0)?;
-            batch(CYCLES / 10);
-            for _ in 0..BATCHES {
-                *fastest = fastest.min(batch(CYCLES));
-            }
-            drop(probes);
-        }
-    }
-    Ok(fastest.into_iter().map(|ns| ns as u64).collect())
-}
-
 /// Attaches `program` to the calibration function.
 fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result<Probes> {
     let slot = kernel.calibration_slot;
@@ -196,14 +173,20 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Re
     )
 }
 
-/// Nanoseconds per hit over so many cycles.
+/// CPU time of this thread, in nanoseconds: what others do on a busy machine is not in it.
+fn cpu_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// Nanoseconds of CPU time per hit over so many cycles.
 fn batch(cycles: u64) -> f64 {
     let mut g = FakeG { words: [0; 64] };
     g.words[STAMP_WORD as usize] = 1;
-    let begin = Instant::now();
+    let begin = cpu_ns();
     // SAFETY: the function touches its callee-saved registers only to restore them, and `g` outlives it.
     unsafe { gmpscope_calibration_cycles(&raw const g, cycles) };
-    begin.elapsed().as_nanos() as f64 / (cycles * 2) as f64
+    cpu_ns().saturating_sub(begin) as f64 / (cycles * 2) as f64
 }
 
 /// The smallest latency that the calibration's own waits showed.
