@@ -14,6 +14,9 @@ use crate::toolchain::Toolchain;
 use crate::variant::Variant;
 use crate::workload::Workload;
 
+/// How often two sides that count in different places may be asked to agree.
+const ATTEMPTS: usize = 3;
+
 /// What is run.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -91,6 +94,31 @@ impl Case {
     pub fn measure_traced(&self, mode: &str) -> Result<Measured> {
         self.measured(mode, true)
             .with_context(|| format!("{}, {mode}, with runtime/trace", self.name()))
+    }
+
+    /// Measures until both sides agree, at most [`ATTEMPTS`] times; with `traced` against `runtime/trace` too.
+    ///
+    /// On a machine whose CPUs are all busy, a thread may lose its CPU between the probe and the runtime's own
+    /// clock, some times in one run: that is no error of the figures, and does not come back every time. What
+    /// is wrong in the tracer does. `passive` has no such excuse, and one attempt.
+    ///
+    /// # Errors
+    /// What did not agree, of each attempt.
+    pub fn agrees(&self, mode: &str, traced: bool) -> std::result::Result<(), String> {
+        let attempts = if mode == "passive" { 1 } else { ATTEMPTS };
+        let mut disagreed = Vec::new();
+        for _ in 0..attempts {
+            let outcome = self
+                .measured(mode, traced)
+                .with_context(|| format!("{}, {mode}", self.name()))
+                .map_err(|e| format!("{e:#}"))
+                .and_then(|measured| measured.verdict());
+            match outcome {
+                Ok(()) => return Ok(()),
+                Err(why) => disagreed.push(why),
+            }
+        }
+        Err(disagreed.join("\n"))
     }
 
     fn measured(&self, mode: &str, traced: bool) -> Result<Measured> {

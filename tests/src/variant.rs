@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use tracer_user::target::{Code, binary::GoBinary};
 
 use crate::environment::{cache, package};
 use crate::toolchain::{Toolchain, run};
@@ -110,15 +111,13 @@ impl Variant {
             Variant::Pie | Variant::CgoPie => flags.push("-buildmode=pie".into()),
             Variant::PieStripped => flags.extend(["-buildmode=pie".into(), "-ldflags=-s -w".into()]),
             Variant::Pgo | Variant::PgoStripped => {
-                let profile = scratch.join("cpu.pprof");
-                let plain = Variant::Plain.build(toolchain, program)?;
-                run(std::process::Command::new(plain)
-                    .args(["-for", "1s", "-cpuprofile"])
-                    .arg(&profile))?;
-                flags.push(format!("-pgo={}", profile.display()));
+                if toolchain.minor() < 21 {
+                    bail!("Go {} has no -pgo", toolchain.version());
+                }
                 if self == Variant::PgoStripped {
                     flags.push("-ldflags=-s -w".into());
                 }
+                return self.compile_with_profile(toolchain, program, to, &modfile, &flags);
             }
             Variant::Experiment(x) => {
                 go.env("GOEXPERIMENT", x);
@@ -134,11 +133,49 @@ impl Variant {
                 flags.extend(["-buildmode=pie".into(), "-ldflags=-s -w".into()]);
             }
         }
-        if matches!(self, Variant::Pgo | Variant::PgoStripped) && toolchain.minor() < 21 {
-            bail!("Go {} has no -pgo", toolchain.version());
-        }
         run(go.args(flags).arg("-o").arg(to).arg(format!("./{program}"))).map(drop)
     }
+
+    /// Profiles the program and builds it with that. A busy machine gives a profile too few samples to show
+    /// what is hot: then it is taken again, for longer.
+    fn compile_with_profile(
+        self,
+        toolchain: &Toolchain,
+        program: &str,
+        to: &Path,
+        modfile: &Path,
+        flags: &[String],
+    ) -> Result<()> {
+        let plain = Variant::Plain.build(toolchain, program)?;
+        let profile = modfile.with_file_name("cpu.pprof");
+        for time in ["1s", "3s", "9s"] {
+            let mut workload = std::process::Command::new(&plain);
+            run(workload.args(["-for", time, "-cpuprofile"]).arg(&profile))?;
+            let mut go = toolchain.go();
+            go.current_dir(package().join("workloads"))
+                .env("CGO_ENABLED", "0")
+                .arg("build")
+                .arg("-modfile")
+                .arg(modfile)
+                .arg(format!("-pgo={}", profile.display()))
+                .args(flags);
+            run(go.arg("-o").arg(to).arg(format!("./{program}")))?;
+            if is_inlined(to)? {
+                return Ok(());
+            }
+        }
+        bail!("no profile of {program} made the compiler inline casgstatus")
+    }
+}
+
+/// Whether the compiler has put casgstatus into the scheduler's functions, for which such builds are made.
+fn is_inlined(binary: &Path) -> Result<bool> {
+    let bytes = std::fs::read(binary)?;
+    let parsed = GoBinary::parse(&bytes, &binary.display().to_string())?;
+    Ok(parsed.runtime_functions().iter().any(|f| {
+        let inlined = parsed.inlined_into(f);
+        inlined.iter().any(|(name, _)| name == "runtime.casgstatus")
+    }))
 }
 
 /// A number that changes with the workloads' sources. It names a folder of the cache; a compiler whose
