@@ -75,6 +75,7 @@ fn of<'s>(sites: &'s [Site], function: &str) -> Vec<&'s Site> {
 
 #[test]
 fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
+    let mut inlined = 0;
     each(
         |Subject {
              variant,
@@ -98,8 +99,8 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
             assert_eq!(execute.len(), 1, "{what}: {execute:?}");
             assert_eq!(execute[0].origin, None);
             if pgo(variant) {
-                let inlined = found.iter().filter(|s| s.kind != SiteKind::StatusCall).count();
-                assert!(inlined > 0, "{what}: PGO inlined nothing");
+                // Into which functions is the profile's choice, and not all of them touch Runnable.
+                inlined += found.iter().filter(|s| s.kind != SiteKind::StatusCall).count();
                 assert!((14..=26).contains(&found.len()), "{what}: {} sites", found.len());
             } else {
                 assert!(found.iter().all(|s| s.kind == SiteKind::StatusCall), "{what}");
@@ -120,7 +121,13 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
             }
             Ok(())
         },
-    )
+    )?;
+    // PGO builds are made in the full run alone.
+    assert!(
+        !environment::full() || inlined > 0,
+        "no profile inlined any of these"
+    );
+    Ok(())
 }
 
 #[test]
