@@ -28,12 +28,31 @@ pub struct Waits {
     pub excluded: BTreeMap<String, u64>,
     /// Ascending.
     pub latencies_ns: Vec<u64>,
+    /// Those of them that ended a system call within 5 µs: it may have got a P at once, and never have been
+    /// Runnable, which the file does not tell.
+    pub ambiguous_ns: Vec<u64>,
     /// Each wait: goid, runnable at, running at (CLOCK_MONOTONIC), cause. Only where asked for.
     #[serde(default)]
     pub waits: Vec<(u64, u64, u64, String)>,
 }
 
 impl Waits {
+    /// Without so many of those that may have been no waits: as many as the other side has fewer ends of
+    /// system calls, `syscalls` being what it has.
+    pub fn without_artefacts(&self, syscalls: u64) -> Self {
+        let mut rest = self.clone();
+        let here = self.by_cause.get("syscall").copied().unwrap_or(0);
+        let surplus = usize::try_from(here.saturating_sub(syscalls)).unwrap_or(usize::MAX);
+        for latency in self.ambiguous_ns.iter().take(surplus) {
+            if let Ok(at) = rest.latencies_ns.binary_search(latency) {
+                rest.latencies_ns.remove(at);
+                rest.count -= 1;
+                *rest.excluded.entry("ambiguous".to_owned()).or_default() += 1;
+            }
+        }
+        rest
+    }
+
     /// The smallest latency that at least the share q of all do not exceed; 0 where there are none.
     pub fn quantile(&self, q: f64) -> u64 {
         let rank = (q.clamp(0.0, 1.0) * self.latencies_ns.len() as f64).ceil() as usize;

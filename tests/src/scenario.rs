@@ -339,6 +339,8 @@ impl Measured {
     fn against_trace(&self, waits: &Waits) -> Vec<String> {
         let mut wrong = Vec::new();
         let h = &self.capture.runnable_to_running;
+        let syscalls = self.capture.by_origin.get("syscall").map_or(0, |h| h.count);
+        let waits = &waits.without_artefacts(syscalls);
         if !counts_agree(waits.count, h.count, 0.005, 2) {
             wrong.push(format!(
                 "runtime/trace has {} waits ({:?}, left out {:?}), gmpscope {} ({:?})",

@@ -38,6 +38,8 @@ type result struct {
 	Excluded map[string]int `json:"excluded"`
 	// Latencies are ascending.
 	Latencies []int64 `json:"latencies_ns"`
+	// Those of them that may have been no waits; see syscallAmbiguous.
+	Ambiguous []int64 `json:"ambiguous_ns"`
 	// Waits are in the order of their ends.
 	Waits []wait `json:"waits,omitempty"`
 	// First and Last are the times of the first and last event of the file.
@@ -47,6 +49,11 @@ type result struct {
 
 // Clock ticks of 64 ns that a system call's end may be Runnable in the file alone.
 const syscallArtefact = 3 * 64
+
+// A system call's end that gets a P at once goes through the system stack and a lock first, and then takes a
+// microsecond or some: in this range it looks in the file like one that had to wait. What had to wait went
+// through the global run queue, mostly for longer.
+const syscallAmbiguous = 5000
 
 type pending struct {
 	at    int64
@@ -75,7 +82,7 @@ func read(in io.Reader, from, to int64, list bool) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := &result{ByCause: map[string]int{}, Excluded: map[string]int{}, Latencies: []int64{}}
+	res := &result{ByCause: map[string]int{}, Excluded: map[string]int{}, Latencies: []int64{}, Ambiguous: []int64{}}
 	runnable := map[trace.GoID]pending{}
 	for {
 		ev, err := r.ReadEvent()
@@ -119,6 +126,9 @@ func read(in io.Reader, from, to int64, list bool) (*result, error) {
 		case at < from || at > to:
 			res.Excluded["outside"]++
 		default:
+			if p.cause == "syscall" && latency <= syscallAmbiguous {
+				res.Ambiguous = append(res.Ambiguous, latency)
+			}
 			res.ByCause[p.cause]++
 			res.Latencies = append(res.Latencies, latency)
 			if list {
