@@ -98,23 +98,15 @@ pub fn measure(
         let mut samples = BTreeMap::new();
         // Every way of tracing comes at every place of the order, in case the machine drifts.
         let first = round % columns.len();
-        for column in Column::ALL
-            .into_iter()
-            .cycle()
-            .skip(first)
-            .take(Column::ALL.len())
-        {
+        for column in columns.iter().copied().cycle().skip(first).take(columns.len()) {
             let sample = one(column, &mut workload, tools, window)
                 .with_context(|| format!("{} in round {round}", column.name()))?;
             samples.insert(column, sample);
         }
-        let shown = Column::ALL.map(|c| {
-            samples
-                .get(&c)
-                .map_or(0.0, |sample| sample.cpu_ns)
-                .round()
-                .to_string()
-        });
+        let shown: Vec<String> = columns
+            .iter()
+            .filter_map(|column| Some(samples.get(column)?.cpu_ns.round().to_string()))
+            .collect();
         println!("   {} round {}: {} ns", program.name, round + 1, shown.join(", "));
         all.push(samples);
     }
