@@ -231,7 +231,7 @@ pub fn end(
             let said = output.join().unwrap_or_default();
             ended.with_context(|| format!("it said {said:?}"))?;
             let capture = Capture::read(&file)?;
-            if capture.capture.mode != column.name() {
+            if Some(capture.capture.mode.as_str()) != column.mode() {
                 bail!(
                     "gmpscope fell back from {} to {}",
                     column.name(),
