@@ -16,6 +16,11 @@ pub struct Counts {
 
 /// Runs `cargo test`, showing what it prints, and counts. It fails if tests could not be built or run.
 pub fn run(cargo: &mut Command) -> Result<Counts> {
+    run_naming(cargo).map(|(counts, _)| counts)
+}
+
+/// The same, with the names of the tests that failed.
+pub fn run_naming(cargo: &mut Command) -> Result<(Counts, Vec<String>)> {
     let mut child = cargo
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -23,12 +28,19 @@ pub fn run(cargo: &mut Command) -> Result<Counts> {
         .context("starting cargo")?;
     let stdout = child.stdout.take().context("cargo's output has no pipe")?;
     let mut counts = Counts::default();
+    let mut failed = Vec::new();
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.context("reading cargo's output")?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         // A line at a time, also into a file: someone may be watching it.
         std::io::stdout().flush()?;
+        let outcome = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... "));
+        if let Some((name, "FAILED")) = outcome {
+            failed.push(name.to_owned());
+        }
         if let Some(more) = parse(&line) {
             counts.passed += more.passed;
             counts.failed += more.failed;
@@ -38,7 +50,7 @@ pub fn run(cargo: &mut Command) -> Result<Counts> {
     if !status.success() && counts.failed == 0 {
         bail!("`cargo test` failed ({status}) although no test did: see above");
     }
-    Ok(counts)
+    Ok((counts, failed))
 }
 
 /// `test result: ok. 12 passed; 0 failed; …`, the closing line of each test program.

@@ -87,20 +87,32 @@ fn unit_tests(args: &Args) -> Result<Counts> {
 }
 
 /// One at a time: each measures, and another one's load would be in the figures.
+/// Most failed end-to-end tests that are run once more.
+const MOST_AGAIN: usize = 3;
+
+/// Runs the end-to-end tests. They watch live programs with a second observer beside gmpscope, and on a busy
+/// machine one of them may lose its CPU at the wrong moment: a few that fail are run once more, and named.
 fn end_to_end(args: &Args) -> Result<Counts> {
+    let (first, failed) = counts::run_naming(end_to_end_of(args, &args.filter)?.arg("--test-threads=1"))?;
+    if failed.is_empty() || failed.len() > MOST_AGAIN || failed.len() as u64 != first.failed {
+        return Ok(first);
+    }
+    println!("\n*** failed, and run once more: {}\n", failed.join(", "));
+    let mut again = end_to_end_of(args, &failed)?;
+    let second = counts::run(again.args(["--test-threads=1", "--exact"]))?;
+    Ok(Counts {
+        passed: first.passed + second.passed,
+        failed: first.failed - second.passed.min(first.failed),
+    })
+}
+
+fn end_to_end_of(args: &Args, names: &[String]) -> Result<Command> {
     let mut cargo = paths::cargo();
     cargo
-        .args([
-            "test",
-            "--package",
-            "gmpscope-tests",
-            "--no-fail-fast",
-            "--",
-            "--test-threads=1",
-        ])
-        .args(&args.filter);
+        .args(["test", "--package", "gmpscope-tests", "--no-fail-fast", "--"])
+        .args(names);
     with_environment(&mut cargo, args.fast)?;
-    counts::run(&mut cargo)
+    Ok(cargo)
 }
 
 /// What the tests crate has to be told: which binary, and how much of it all.
