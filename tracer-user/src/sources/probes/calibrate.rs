@@ -17,7 +17,8 @@ const CYCLES: u64 = 1_000;
 /// Batches; the fastest counts.
 const BATCHES: usize = 3;
 /// A hit in a busy program costs more than one in a tight loop: caches and TLB are cold, other CPUs hold
-/// the locks. Measured 1.3 to 1.7 times on HTTP servers (`cargo xtask bench hit`).
+/// the locks. An allowance on the high side: HTTP servers were seen at 1.3 to 1.7 times. No benchmark of ours
+/// shows that for each machine; `cargo xtask bench hit` compares hits in programs that only switch.
 const BUSY_FACTOR: f64 = 1.75;
 
 /// Cost of a hit.
