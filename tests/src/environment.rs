@@ -38,6 +38,12 @@ pub fn cache() -> Result<PathBuf> {
     Ok(root)
 }
 
+/// Where programs that were built elsewhere lie, as `VERSION/VARIANT/PROGRAM`: `GMPSCOPE_WORKLOADS`, set where
+/// there is no Go.
+pub fn prebuilt() -> Option<PathBuf> {
+    std::env::var_os("GMPSCOPE_WORKLOADS").map(PathBuf::from)
+}
+
 /// The folder of this package.
 pub fn package() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -8,6 +8,7 @@
 //! | `GMPSCOPE_GO_ROOTS` | colon-separated `GOROOT`s |
 //! | `GMPSCOPE_BIN` | the `gmpscope` binary |
 //! | `GMPSCOPE_CACHE` | where built workloads are kept; default `~/.cache/gmpscope` |
+//! | `GMPSCOPE_WORKLOADS` | workloads that were built elsewhere: nothing is built |
 //! | `GMPSCOPE_TESTS` | `full` for every Go version and build variant |
 
 pub mod agreement;
@@ -16,7 +17,9 @@ pub mod environment;
 pub mod event;
 pub mod histogram;
 pub mod kernel;
+pub mod left_behind;
 pub mod oracle;
+pub mod privilege;
 pub mod run;
 pub mod scenario;
 pub mod toolchain;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tracer_user::output::capture::Capture;
 
 use crate::environment::gmpscope;
+use crate::privilege;
 
 /// How long it may take from the start to the first probe, on a machine where other tests compile.
 const ATTACHED: Duration = Duration::from_secs(20);
@@ -24,7 +25,15 @@ pub struct Attach {
     mode: String,
     duration: Duration,
     more: Vec<String>,
-    user: Option<u32>,
+    environment: Vec<(String, String)>,
+    user: Option<User>,
+}
+
+/// Whom gmpscope is run as.
+#[derive(Clone, Copy, Debug)]
+struct User {
+    uid: u32,
+    capabilities: u64,
 }
 
 impl Attach {
@@ -35,6 +44,7 @@ impl Attach {
             mode: "auto".into(),
             duration: Duration::from_secs(60),
             more: Vec::new(),
+            environment: Vec::new(),
             user: None,
         }
     }
@@ -57,9 +67,23 @@ impl Attach {
         self
     }
 
+    /// With this variable set.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
     /// As this user, with no capability.
-    pub fn user(mut self, uid: u32) -> Self {
-        self.user = Some(uid);
+    pub fn user(self, uid: u32) -> Self {
+        self.user_with(uid, &[])
+    }
+
+    /// As this user, with these capabilities (their numbers in linux/capability.h) and no other.
+    pub fn user_with(mut self, uid: u32, capabilities: &[u32]) -> Self {
+        self.user = Some(User {
+            uid,
+            capabilities: capabilities.iter().fold(0, |set, number| set | 1 << number),
+        });
         self
     }
 
@@ -91,12 +115,12 @@ impl Attach {
             .arg("-o")
             .arg(&output)
             .args(&self.more)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if let Some(uid) = self.user {
-            use std::os::unix::process::CommandExt;
-            command.uid(uid).gid(uid);
+        if let Some(user) = self.user {
+            privilege::become_user(&mut command, user.uid, user.capabilities);
         }
         let mut child = command
             .spawn()

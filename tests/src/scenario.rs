@@ -32,6 +32,8 @@ pub struct Case {
     pub gomaxprocs: u32,
     /// For how long it is let run.
     pub time: Duration,
+    /// What gmpscope is to be told by its environment.
+    pub told: Vec<(&'static str, &'static str)>,
 }
 
 impl Case {
@@ -44,6 +46,7 @@ impl Case {
             args: Vec::new(),
             gomaxprocs: 2,
             time: Duration::from_millis(300),
+            told: Vec::new(),
         }
     }
 
@@ -62,6 +65,12 @@ impl Case {
     /// For so long.
     pub fn during(mut self, time: Duration) -> Self {
         self.time = time;
+        self
+    }
+
+    /// With probes that are held as perf events, as on kernels before 6.6.
+    pub fn by_perf_events(mut self) -> Self {
+        self.told.push(("GMPSCOPE_PERF_EVENTS", "1"));
         self
     }
 
@@ -104,7 +113,7 @@ impl Case {
     ///
     /// # Errors
     /// What did not agree, of each attempt.
-    pub fn agrees(&self, mode: &str, traced: bool) -> std::result::Result<(), String> {
+    pub fn agrees(&self, mode: &str, traced: bool) -> std::result::Result<Measured, String> {
         let attempts = if mode == "passive" { 1 } else { ATTEMPTS };
         let mut disagreed = Vec::new();
         for _ in 0..attempts {
@@ -112,9 +121,9 @@ impl Case {
                 .measured(mode, traced)
                 .with_context(|| format!("{}, {mode}", self.name()))
                 .map_err(|e| format!("{e:#}"))
-                .and_then(|measured| measured.verdict());
+                .and_then(|measured| measured.verdict().map(|()| measured));
             match outcome {
-                Ok(()) => return Ok(()),
+                Ok(measured) => return Ok(measured),
                 Err(why) => disagreed.push(why),
             }
         }
@@ -134,7 +143,12 @@ impl Case {
         if traced {
             before = workload.trace_start(&file)?;
         }
-        let tracer = Attach::to(workload.pid()).mode(mode).start()?;
+        let attach = Attach::to(workload.pid()).mode(mode);
+        let tracer = self
+            .told
+            .iter()
+            .fold(attach, |attach, (name, value)| attach.env(name, value))
+            .start()?;
         let from_ns = monotonic_ns();
         let after = workload.go_during(self.time)?;
         let to_ns = monotonic_ns();

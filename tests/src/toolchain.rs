@@ -22,18 +22,24 @@ impl Toolchain {
         let file = root.join("VERSION");
         let text = std::fs::read_to_string(&file)
             .with_context(|| format!("{} is no GOROOT: {HINT}", root.display()))?;
-        let number = text
-            .split_whitespace()
-            .next()
-            .and_then(|v| v.strip_prefix("go1."))
-            .and_then(|v| {
-                let (minor, patch) = v.split_once('.').unwrap_or((v, "0"));
-                Some((minor.parse().ok()?, patch.parse().ok()?))
-            })
-            .with_context(|| format!("{} does not begin with a version: {text:?}", file.display()))?;
+        let version = text.split_whitespace().next().and_then(|v| v.strip_prefix("go"));
+        let of_version = Self::elsewhere(version.unwrap_or_default())
+            .with_context(|| format!("{} does not begin with a version", file.display()))?;
         Ok(Self {
-            number,
             root: root.to_owned(),
+            ..of_version
+        })
+    }
+
+    /// The distribution of this version (`1.27.3`) on another machine: what it built is here.
+    pub fn elsewhere(version: &str) -> Result<Self> {
+        let number = version.strip_prefix("1.").and_then(|v| {
+            let (minor, patch) = v.split_once('.').unwrap_or((v, "0"));
+            Some((minor.parse().ok()?, patch.parse().ok()?))
+        });
+        Ok(Self {
+            number: number.with_context(|| format!("{version:?} is no version of Go"))?,
+            root: PathBuf::new(),
         })
     }
 

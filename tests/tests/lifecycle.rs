@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use gmpscope_tests::histogram::counts_agree;
-use gmpscope_tests::kernel::{bpf_objects, patched_text, wait_until_gone};
+use gmpscope_tests::kernel::{bpf_objects, patched_text};
+use gmpscope_tests::left_behind;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Variant, Workload, machine, toolchain};
 
@@ -83,6 +84,26 @@ fn a_target_that_becomes_another_program() -> Result<()> {
 }
 
 #[test]
+fn a_target_that_starts_itself_anew() -> Result<()> {
+    let _one = machine();
+    for mode in MODES {
+        let case = Case::new(&toolchain::newest()?, Variant::PieStripped, "execs_other").args(&["-self"]);
+        let mut w = case.start()?;
+        let tracer = Attach::to(w.pid()).mode(mode).start()?;
+        w.go()?;
+        let o = tracer.finish()?;
+        assert_eq!(o.code(), 5, "{mode}: {}", o.stderr);
+        assert_eq!(
+            o.capture.expect("a capture").capture.ended_by,
+            "target_exec",
+            "{mode}"
+        );
+        assert!(w.alive(), "{mode}: it runs on");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_target_that_forks() -> Result<()> {
     let _one = machine();
     for mode in MODES {
@@ -139,36 +160,9 @@ fn nothing_is_left_however_it_ends() -> Result<()> {
     for mode in ["sampled", "exact"] {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
             let mut w = start("mixed")?;
-            assert_eq!(patched_text(w.pid())?, Vec::<u64>::new(), "before");
-            let before = bpf_objects()?;
-            let tracer = Attach::to(w.pid()).mode(mode).start()?;
-            let ours = bpf_objects()?.difference(&before).copied().collect();
-            w.go()?;
-            std::thread::sleep(Duration::from_millis(100));
-            assert!(!patched_text(w.pid())?.is_empty(), "{mode}: no probe in the text");
-            tracer.signal(signal);
-            if signal == libc::SIGKILL {
-                drop(tracer);
-            } else {
-                let o = tracer.finish()?;
-                assert_eq!(o.code(), 0, "{mode}, signal {signal}: {}", o.stderr);
-                assert_eq!(o.capture.expect("it is printed").capture.ended_by, "signal");
-            }
-            wait_until_gone(&ours, Duration::from_secs(20))?;
-            assert_eq!(
-                patched_text(w.pid())?,
-                Vec::<u64>::new(),
-                "{mode}, signal {signal}: after"
-            );
-            // It runs on as if nothing had been.
-            let a = w.count()?;
-            std::thread::sleep(Duration::from_millis(100));
-            let b = w.count()?;
-            assert!(
-                b.iterations > a.iterations,
-                "{mode}, signal {signal}: it does nothing any more"
-            );
-            w.park()?;
+            let attach = Attach::to(w.pid()).mode(mode);
+            left_behind::nothing(&mut w, &attach, signal)
+                .with_context(|| format!("{mode}, signal {signal}"))?;
         }
     }
     Ok(())

@@ -1,95 +1,95 @@
-//! `cargo xtask build`: the binary, for this machine or for arm64.
+//! `cargo xtask build`: the binary, for this machine or for the other architecture.
 
-use anyhow::{Result, bail};
+use std::process::Command;
 
+use anyhow::{Context, Result};
+
+use crate::arch::Arch;
 use crate::setup::{self, Component};
-use crate::toolchain::Toolchain;
+use crate::toolchain::{SETUP, Toolchain};
 use crate::{paths, step};
 
-/// Build gmpscope: one file to copy to a server.
+/// Build gmpscope: one static file to copy to a server.
 #[derive(clap::Args)]
 pub struct Args {
     /// Optimised, as it is released
     #[arg(long)]
     release: bool,
-    /// A static binary for Linux on arm64, whatever this machine is
-    #[arg(long)]
-    arm64: bool,
+    /// For this architecture, whatever this machine is
+    #[arg(long, default_value = Arch::native().name())]
+    arch: Arch,
 }
+
+/// The binary that people get.
+const GMPSCOPE: [&str; 4] = ["--package", "tracer-user", "--bin", "gmpscope"];
+/// The first process of a virtual machine that tests it.
+const GUEST: [&str; 4] = ["--package", "gmpscope-tests", "--bin", "guest"];
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    if args.arm64 {
-        setup::ensure(&[Component::Bpf, Component::Arm64])?;
-        return arm64("build", args.release);
-    }
-    setup::ensure(&[Component::Bpf])?;
-    let mut cargo = paths::cargo();
-    cargo.args(["build", "--package", "tracer-user", "--bin", "gmpscope"]);
-    if args.release {
-        cargo.arg("--release");
-    }
-    step::shown("cargo build", &mut cargo)?;
-    println!(
-        "\n{}/{}/gmpscope",
-        paths::target().display(),
-        if args.release { "release" } else { "debug" }
-    );
+    setup::ensure(&components(args.arch))?;
+    let profile = if args.release { "release" } else { "debug" };
+    compile("gmpscope", args.arch, args.release, &GMPSCOPE)?;
+    println!("\n{}", paths::binary(args.arch, profile, "gmpscope").display());
     Ok(())
 }
 
-/// The release binary, its path said by [`paths::release_binary`].
-pub fn release() -> Result<()> {
-    let mut cargo = paths::cargo();
-    cargo.args([
-        "build",
-        "--release",
-        "--package",
-        "tracer-user",
-        "--bin",
-        "gmpscope",
-    ]);
-    step::shown("release build of gmpscope", &mut cargo)
+/// What compiling for an architecture needs.
+pub fn components(arch: Arch) -> Vec<Component> {
+    let mut components = vec![Component::Bpf, Component::Linker];
+    if arch != Arch::native() {
+        components.push(Component::Cross(arch));
+    }
+    components
 }
 
-/// `cargo check` or `cargo build` of both sides for arm64. The standard library is compiled from its source,
-/// which is there anyway for the BPF target: no second toolchain is needed.
-pub fn arm64(cargo_command: &str, release: bool) -> Result<()> {
-    const TRIPLE: &str = "aarch64-unknown-linux-gnu";
-    let Some(toolchain) = Toolchain::find() else {
-        bail!("no Rust toolchain here carries the standard library's source. Run `cargo xtask setup`");
+/// The release binary of this machine's architecture, its path said by [`paths::release_binary`].
+pub fn release() -> Result<()> {
+    compile("gmpscope", Arch::native(), true, &GMPSCOPE)
+}
+
+/// The release binary, and what runs it in a virtual machine.
+pub fn for_guest(arch: Arch) -> Result<()> {
+    compile(
+        "gmpscope and its tests' guest",
+        arch,
+        true,
+        &[GMPSCOPE, GUEST].concat(),
+    )
+}
+
+fn compile(what: &str, arch: Arch, release: bool, selection: &[&str]) -> Result<()> {
+    let (mut cargo, triple) = (cargo_for(arch)?, arch.triple());
+    let variable = |name: &str| {
+        let triple = triple.to_uppercase().replace('-', "_");
+        format!("CARGO_TARGET_{triple}_{name}")
     };
-    let mut cargo = toolchain.cargo();
     cargo
-        .current_dir(paths::root())
-        .args([
-            cargo_command,
-            "--package",
-            "tracer-user",
-            "--bin",
-            "gmpscope",
-            "--lib",
-        ])
-        .args(["-Z", "build-std=std,panic_abort", "--target", TRIPLE])
-        .env(
-            "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
-            "aarch64-linux-gnu-gcc",
-        )
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .args(["build", "--target", &triple])
+        .args(selection)
+        // Static, so that it runs whatever the server's C library is.
+        .env(variable("RUSTFLAGS"), "-C target-feature=+crt-static");
+    if arch != Arch::native() {
+        cargo.env(variable("LINKER"), arch.cross_gcc());
+    }
     if release {
         cargo.arg("--release");
     }
-    step::shown(&format!("cargo {cargo_command} for arm64"), &mut cargo)?;
-    if cargo_command == "build" {
-        let profile = if release { "release" } else { "debug" };
-        println!(
-            "\n{}",
-            paths::target()
-                .join(TRIPLE)
-                .join(profile)
-                .join("gmpscope")
-                .display()
-        );
+    step::shown(&format!("building {what} for {}", arch.name()), &mut cargo)
+}
+
+/// This machine's cargo; for the other architecture the one whose standard library is there as source, since
+/// it is needed for the BPF target anyway: no second toolchain has to be installed.
+fn cargo_for(arch: Arch) -> Result<Command> {
+    if arch == Arch::native() {
+        return Ok(paths::cargo());
     }
-    Ok(())
+    let toolchain = Toolchain::find().with_context(|| {
+        format!("no Rust toolchain here carries the standard library's source. Run `{SETUP}`")
+    })?;
+    let mut cargo = toolchain.cargo();
+    cargo
+        .current_dir(paths::root())
+        .args(["-Z", "build-std=std,panic_abort"]);
+    Ok(cargo)
 }

@@ -18,7 +18,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
+    setup::ensure(&[Component::Bpf, Component::Linker, Component::Go(go::NEWEST)])?;
     build::release()?;
     step::title("a Go program to look at");
     let binary = go::build(go::NEWEST, "pool", go::Symbols::Stripped)?;

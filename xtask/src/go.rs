@@ -1,11 +1,12 @@
 //! Go toolchains in the cache, and building the Go programs in tests/workloads with them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::arch::Arch;
 use crate::{paths, step};
 
 /// The newest toolchain: for everything that needs just one.
@@ -35,6 +36,19 @@ pub fn installed_roots() -> Result<Vec<PathBuf>> {
     Ok(roots)
 }
 
+/// The version of a GOROOT: `1.19.8`.
+pub fn version_of(root: &Path) -> Result<String> {
+    let file = root.join("VERSION");
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let version = text
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.strip_prefix("go"));
+    version
+        .map(str::to_owned)
+        .with_context(|| format!("{} does not begin with a version: {text:?}", file.display()))
+}
+
 /// Whether a binary keeps its symbol table and DWARF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Symbols {
@@ -44,10 +58,20 @@ pub enum Symbols {
     Stripped,
 }
 
-/// Builds a workload, static.
+/// Builds a workload for this machine, static.
 pub fn build(version: &str, workload: &str, symbols: Symbols) -> Result<PathBuf> {
-    let root = root(version)?;
-    let place = paths::target().join("workloads").join(version);
+    build_with(&root(version)?, version, workload, symbols, Arch::native())
+}
+
+/// Builds a workload, static, with the toolchain at `root`.
+pub fn build_with(
+    root: &Path,
+    version: &str,
+    workload: &str,
+    symbols: Symbols,
+    arch: Arch,
+) -> Result<PathBuf> {
+    let place = paths::target().join("workloads").join(arch.short()).join(version);
     fs::create_dir_all(&place).with_context(|| format!("creating {}", place.display()))?;
     // The module names the oldest Go; with its own go.mod a newer runtime would behave as that one did.
     let modfile = place.join("go.mod");
@@ -62,7 +86,8 @@ pub fn build(version: &str, workload: &str, symbols: Symbols) -> Result<PathBuf>
     };
     let mut go = Command::new(root.join("bin/go"));
     go.current_dir(paths::root().join("tests/workloads"))
-        .env("GOROOT", &root)
+        .env("GOROOT", root)
+        .env("GOARCH", arch.short())
         .env("GOTOOLCHAIN", "local")
         .env("GOPROXY", "off")
         .env("GOFLAGS", "-mod=mod")
@@ -75,7 +100,10 @@ pub fn build(version: &str, workload: &str, symbols: Symbols) -> Result<PathBuf>
         .arg(&binary)
         .arg(format!("./{workload}"));
     step::quiet(
-        &format!("building the Go program {workload} with Go {version}"),
+        &format!(
+            "building the Go program {workload} with Go {version} for {}",
+            arch.short()
+        ),
         &mut go,
     )?;
     Ok(binary)

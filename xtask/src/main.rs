@@ -1,8 +1,9 @@
-//! Every developer command of the project: `cargo xtask setup | build | demo | test | bench`.
+//! Every developer command of the project: `cargo xtask setup | build | demo | test | vm | bench | layouts`.
 //!
 //! One file (or folder) per command. Each command does its own set-up, so that any of them works in a
 //! fresh clone on a fresh machine.
 
+mod arch;
 mod bench;
 mod build;
 mod demo;
@@ -13,6 +14,7 @@ mod privilege;
 mod setup;
 mod step;
 mod test;
+mod vm;
 mod workload;
 
 /// Which compiler and linker the BPF programs are built with; the same file that tracer-user's build
@@ -48,6 +50,8 @@ enum Command {
     Layouts(layouts::Args),
     /// Run every check and every test; ends with a line `N passed, N failed`
     Test(test::Args),
+    /// Run the checks in virtual machines with other kernels, on both architectures
+    Vm(vm::Args),
     /// Measure what tracing costs, and write the tables of the documentation
     Bench(bench::Args),
 }
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Layouts(args) => layouts::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {

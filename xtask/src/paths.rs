@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::arch::Arch;
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     let manifest_dir = env::var_os("CARGO_MANIFEST_DIR")
@@ -25,7 +27,12 @@ pub fn target() -> PathBuf {
 
 /// The optimised binary of this machine's architecture.
 pub fn release_binary() -> PathBuf {
-    target().join("release/gmpscope")
+    binary(Arch::native(), "release", "gmpscope")
+}
+
+/// A binary that [`crate::build`] makes, in `release` or `debug`.
+pub fn binary(arch: Arch, profile: &str, name: &str) -> PathBuf {
+    target().join(arch.triple()).join(profile).join(name)
 }
 
 /// Where downloaded tools and Go toolchains are kept, for all clones: see [`crate::toolchain::cache_dir`].

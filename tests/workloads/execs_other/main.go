@@ -1,4 +1,5 @@
-// Execs_other: plays ping-pong for a while, then becomes another program, which is no Go program and sleeps.
+// Execs_other: plays ping-pong for a while, then becomes another program, which is no Go program and sleeps; with
+// -self it becomes the same program once more, from its start.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 
 func main() {
 	after := flag.Duration("after", 300*time.Millisecond, "how long after `go`")
+	self := flag.Bool("self", false, "exec this same binary, which then runs until it is killed")
 	control.Main(control.Workload{Name: "execs_other", Run: func(p *control.Phase) {
 		there, back := make(chan struct{}), make(chan struct{})
 		go func() {
@@ -24,6 +26,11 @@ func main() {
 			there <- struct{}{}
 			<-back
 			c.Add(1)
+		}
+		if *self {
+			exe, err := os.Executable()
+			control.Check(err)
+			control.Check(syscall.Exec(exe, []string{"execs_other", "-after", "600s"}, os.Environ()))
 		}
 		control.Check(syscall.Exec("/bin/sleep", []string{"sleep", "600"}, os.Environ()))
 	}})

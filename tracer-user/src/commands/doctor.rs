@@ -84,7 +84,7 @@ fn remarks(check: &Check) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::kernel::HitCost;
+    use crate::sources::kernel::{HitCost, Verified};
 
     #[test]
     fn the_table_fits_80_columns_and_names_what_prevents_a_mode() {
@@ -98,6 +98,7 @@ mod tests {
                 Check::missing("CAP_BPF", "not held", &[Mode::Sampled, Mode::Exact]).advise(advice),
             ],
             HitCost::new(),
+            Verified::new(),
         );
         let shown = text(&report);
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");

@@ -40,6 +40,17 @@ pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Erro
             ),
         },
         Some(libc::ESRCH) => Error::not_traceable(format!("{message}: the process has ended meanwhile")),
+        // Not for want of a feature: the same may work in a minute, or with less asked for.
+        None
+        | Some(
+            libc::ENOMEM
+            | libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOSPC
+            | libc::EAGAIN
+            | libc::EBUSY
+            | libc::EIO,
+        ) => Error::failed(message),
         _ => Error::not_permitted(format!(
             "{message}; `gmpscope doctor` says what this kernel can do"
         )),
@@ -71,7 +82,10 @@ mod tests {
             "{gone}"
         );
         assert_eq!(of(libc::EPERM).failure, Failure::NotPermitted);
-        assert!(of(libc::EINVAL).message.contains("Invalid argument"));
+        let unknown = of(libc::EINVAL);
+        assert_eq!(unknown.failure, Failure::NotPermitted);
+        assert!(unknown.message.contains("Invalid argument"));
+        assert_eq!(of(libc::ENOMEM).failure, Failure::Failed);
         assert_eq!(
             chain(&io::Error::from_raw_os_error(libc::EBUSY)).1,
             Some(libc::EBUSY)

@@ -40,6 +40,8 @@ pub struct Parts<'a> {
     pub model: &'a Model,
     /// Names of creation sites.
     pub symbolizer: &'a dyn Symbolizer,
+    /// How the probes were held, if there were any.
+    pub attached_by: Option<&'static str>,
     /// Cost of one hit on this machine, (low, high), where it was measured.
     pub probe_cost_ns: Option<[u64; 2]>,
     /// CPU time of the target in the window, where known.
@@ -87,6 +89,7 @@ pub fn build(parts: Parts) -> Capture {
             nominal: 8,
             uniform: false,
         }),
+        attached_by: parts.attached_by.map(str::to_owned),
         probe_hits: latency.hits(),
         probe_cost_ns: parts.probe_cost_ns,
         overhead_ratio: overhead_ratio(latency.hits(), highest_cost, parts.target_cpu_ns),

@@ -101,6 +101,10 @@ pub struct CaptureInfo {
     /// Who chose the sample, in `sampled` and `passive`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// How the probes were held: `uprobe_multi` (one link) or `perf_events` (one for each instruction, slow to
+    /// remove). Absent without probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached_by: Option<String>,
     /// Times that a probe of ours stopped a thread of the target.
     pub probe_hits: u64,
     /// Cost of one hit in the target on this machine: [low, high].

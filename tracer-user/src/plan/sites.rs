@@ -1,6 +1,6 @@
 //! From instructions to probe sites: what `exact` and `sampled` share.
 
-use super::{Attempt, Emulation, Site, SiteKind, emulation};
+use super::{Attempt, Site, SiteKind, emulation};
 use crate::target::code::{self, Insn, Shape};
 use crate::target::{Code, Function};
 use tracer_ebpf::gp_in;
@@ -112,9 +112,4 @@ pub fn verify(code: &dyn Code, site: &Site) -> Result<(), Attempt> {
         return Err(fail("it is elsewhere in the file"));
     }
     Ok(())
-}
-
-/// True if `emulation` costs one trap only.
-pub fn is_cheap(emulation: Emulation) -> bool {
-    emulation == Emulation::Emulated
 }

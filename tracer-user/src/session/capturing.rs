@@ -50,6 +50,8 @@ pub struct Ending {
     pub whole: bool,
     /// What a hit costs.
     pub cost: Option<crate::sources::probes::Cost>,
+    /// How the probes are held, in the words of the JSON.
+    pub attached_by: Option<&'static str>,
 }
 
 impl Capturing {
@@ -227,6 +229,7 @@ impl Capturing {
             latency: &self.latency,
             model: &self.model,
             symbolizer: target,
+            attached_by: ending.attached_by,
             probe_cost_ns: ending.cost.map(|cost| cost.hit_ns),
             target_cpu_ns: self.cpu_ns,
             latency_floor_ns: ending.cost.and_then(|cost| cost.latency_floor_ns),

@@ -9,7 +9,7 @@ use crate::{
     plan::{Mode, told},
     sources::{
         passive::PassiveSource,
-        probes::{Capacity, Cost, ProbeSource, ProgramKind, Request},
+        probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request},
     },
     stream::{BucketScheme, Kind, Observation},
 };
@@ -57,6 +57,11 @@ impl Live {
     /// How many instructions are probed.
     pub fn sites(&self) -> usize {
         self.sites
+    }
+
+    /// How the probes are held; `None` without probes.
+    pub fn attached_by(&self) -> Option<&'static str> {
+        self.probes.as_ref()?.link_kind().map(LinkKind::name)
     }
 
     /// How the histograms of this mode count.

@@ -128,11 +128,12 @@ impl Runner {
                 self.capturing.close(&self.target, now, self.presence.others());
             }
             Effect::Finish { ended_by, whole } => {
-                let cost = self.live.as_ref().and_then(|live| live.cost);
+                let live = self.live.as_ref();
                 self.ending = Some(Ending {
                     ended_by,
                     whole: whole && !self.source_failed,
-                    cost,
+                    cost: live.and_then(|live| live.cost),
+                    attached_by: live.and_then(Live::attached_by),
                 });
             }
             Effect::PrintResult => {

@@ -102,7 +102,7 @@ impl Target {
     pub fn still_runs(&self) -> Result<bool> {
         match &self.process {
             Some(p) if p.has_ended() => Ok(false),
-            Some(p) => Ok(p.exe_id()? == self.file.id()),
+            Some(p) => Ok(!p.has_execed() && p.exe_id()? == self.file.id()),
             None => Ok(true),
         }
     }

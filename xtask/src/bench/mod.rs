@@ -6,7 +6,7 @@ mod capture;
 mod column;
 mod hit;
 mod large_binary;
-mod markdown;
+pub mod markdown;
 mod overhead;
 mod rounds;
 mod statistics;

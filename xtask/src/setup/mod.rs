@@ -4,15 +4,21 @@
 //! nothing is missing nothing is asked over the network.
 
 mod apt;
+mod archive;
 mod bpf;
 pub mod deny;
+pub mod kernels;
 mod pip;
+pub mod qemu;
 pub mod releases;
 
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::{go, paths, step};
 
 /// Install what is missing on this machine.
@@ -38,16 +44,27 @@ pub enum Component {
     GoDebian,
     /// What gmpscope is measured against, and a load generator.
     Bench,
-    /// C compiler and C library that a static arm64 binary is linked with.
-    Arm64,
+    /// C compiler and C library that a static binary is linked with.
+    Linker,
+    /// The same for another architecture.
+    Cross(Arch),
+    /// Boots other kernels, of both architectures.
+    Qemu,
 }
 
 impl Component {
     /// All of them.
     fn all() -> Vec<Self> {
-        let mut all = vec![Self::Bpf, Self::Lint, Self::Cgo, Self::GoDebian];
+        let mut all = vec![Self::Bpf, Self::Linker, Self::Lint, Self::Cgo, Self::GoDebian];
         all.extend(go::RELEASES.map(Self::Go));
-        all.extend([Self::Bench, Self::Arm64]);
+        all.push(Self::Bench);
+        all.extend(
+            Arch::ALL
+                .into_iter()
+                .filter(|arch| *arch != Arch::native())
+                .map(Self::Cross),
+        );
+        all.push(Self::Qemu);
         all
     }
 
@@ -60,7 +77,9 @@ impl Component {
             Self::Go(version) => format!("Go {version}, to build programs to trace"),
             Self::GoDebian => "Go 1.19, to build programs to trace".into(),
             Self::Bench => "to measure what tracing costs".into(),
-            Self::Arm64 => "to link for arm64".into(),
+            Self::Linker => "to link gmpscope".into(),
+            Self::Cross(arch) => format!("to link gmpscope for {}", arch.name()),
+            Self::Qemu => "to boot other kernels".into(),
         }
     }
 
@@ -76,7 +95,7 @@ impl Component {
                 }
                 packages
             }
-            Self::Cgo => match paths::on_path("gcc") {
+            Self::Cgo | Self::Linker => match paths::on_path("gcc") {
                 Some(_) => Vec::new(),
                 None => names(&["gcc", "libc6-dev"]),
             },
@@ -84,7 +103,7 @@ impl Component {
                 true => Vec::new(),
                 false => pip::missing_packages(),
             },
-            Self::GoDebian => match std::path::Path::new(go::DEBIAN_1_19).join("bin/go").is_file() {
+            Self::GoDebian => match Path::new(go::DEBIAN_1_19).join("bin/go").is_file() {
                 true => Vec::new(),
                 false => names(&["golang-1.19-go"]),
             },
@@ -93,10 +112,14 @@ impl Component {
                 .filter(|tool| paths::on_path(tool).is_none())
                 .map(str::to_owned)
                 .collect(),
-            Self::Arm64 => match paths::on_path("aarch64-linux-gnu-gcc") {
+            Self::Cross(arch) => match paths::on_path(&arch.cross_gcc()) {
                 Some(_) => Vec::new(),
-                None => names(&["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),
+                None => vec![
+                    format!("gcc-{}-linux-gnu", arch.name().replace('_', "-")),
+                    format!("libc6-dev-{}-cross", arch.short()),
+                ],
             },
+            Self::Qemu => Vec::new(),
         })
     }
 
@@ -106,7 +129,8 @@ impl Component {
             Self::Bpf => (!bpf::linker_is_there()).then(|| format!("bpf-linker {}", bpf::LINKER_VERSION)),
             Self::Lint => (!deny::is_there()?).then(|| format!("cargo-deny {}", deny::VERSION)),
             Self::Go(version) => (!releases::is_there(version)?).then(|| format!("Go {version}")),
-            Self::Cgo | Self::GoDebian | Self::Bench | Self::Arm64 => None,
+            Self::Qemu => (!qemu::is_there()?).then(|| "QEMU for both architectures".into()),
+            Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => None,
         })
     }
 
@@ -116,7 +140,8 @@ impl Component {
             Self::Bpf => bpf::install_linker(),
             Self::Lint => deny::install(),
             Self::Go(version) => releases::install(version),
-            Self::Cgo | Self::GoDebian | Self::Bench | Self::Arm64 => Ok(()),
+            Self::Qemu => qemu::install(),
+            Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),
         }
     }
 }
@@ -177,4 +202,16 @@ pub fn ensure(components: &[Component]) -> Result<()> {
         component.install_into_cache()?;
     }
     Ok(())
+}
+
+/// Moves a folder to its place in the cache; that another one was quicker is no error, if what it put there
+/// has `part` in it.
+fn put(from: &Path, to: &Path, part: &str) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+    }
+    match fs::rename(from, to) {
+        Err(_) if to.join(part).exists() => Ok(()),
+        moved => moved.with_context(|| format!("moving {} to {}", from.display(), to.display())),
+    }
 }

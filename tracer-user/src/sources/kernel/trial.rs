@@ -30,26 +30,29 @@ pub fn uprobe_multi() -> Check {
     }
 }
 
-/// Loads the programs and probes ourselves with them.
-pub fn probes() -> (Check, HitCost) {
-    let name = "probes";
-    match measure() {
-        Ok(costs) => {
-            let told = |mode: &Mode, [low, high]: &[u64; 2]| format!("{mode} {low} to {high} ns");
-            let told: Vec<String> = costs.iter().map(|(mode, cost)| told(mode, cost)).collect();
-            (
-                Check::ok(
-                    name,
-                    format!("tried on gmpscope itself; a hit costs: {}", told.join(", ")),
-                ),
-                costs,
-            )
-        }
-        Err(error) => (Check::missing(name, error.message, PROBING), HitCost::new()),
-    }
+/// Instructions that the verifier went through, by program: its complexity as the kernel counts it.
+pub type Verified = BTreeMap<&'static str, u32>;
+
+/// What the trial found.
+#[derive(Clone, Debug, Default)]
+pub struct Trial {
+    /// One line for the programs, one for the probes.
+    pub checks: Vec<Check>,
+    /// Which programs the kernel takes.
+    pub verified: Verified,
+    /// What a hit costs.
+    pub hit_cost: HitCost,
 }
 
-fn measure() -> Result<HitCost> {
+/// Loads the programs and probes ourselves with them.
+pub fn probes() -> Trial {
+    run().unwrap_or_else(|error| Trial {
+        checks: vec![Check::missing("probes", error.message, PROBING)],
+        ..Trial::default()
+    })
+}
+
+fn run() -> Result<Trial> {
     // The kernel side's own log, where it is asked for, is read by a task.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -60,12 +63,57 @@ fn measure() -> Result<HitCost> {
         targets: 1,
         stamps: 64,
     })?;
+    let (programs, verified) = verify(&kernel);
+    let mut checks = vec![programs];
+    let hit_cost = match measure(&mut kernel) {
+        Ok(costs) => {
+            let told = |mode: &Mode, [low, high]: &[u64; 2]| format!("{mode} {low} to {high} ns");
+            let told: Vec<String> = costs.iter().map(|(mode, cost)| told(mode, cost)).collect();
+            let detail = format!("tried on gmpscope itself; a hit costs: {}", told.join(", "));
+            checks.push(Check::ok("probes", detail));
+            costs
+        }
+        Err(error) => {
+            checks.push(Check::missing("probes", error.message, PROBING));
+            HitCost::new()
+        }
+    };
+    Ok(Trial {
+        checks,
+        verified,
+        hit_cost,
+    })
+}
+
+/// Shows every program to the verifier, also those that no probe of ours needs at the moment.
+fn verify(kernel: &Kernel) -> (Check, Verified) {
+    let name = "programs";
+    let mut verified = Verified::new();
+    let mut refused = Vec::new();
+    for (program, outcome) in kernel.verified() {
+        match outcome {
+            Ok(count) => drop(verified.insert(program, count)),
+            Err(why) => refused.push(why.to_string()),
+        }
+    }
+    let told: Vec<String> = verified.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    let detail = format!("instructions verified: {}", told.join(", "));
+    let check = match refused.as_slice() {
+        [] => Check::ok(name, detail),
+        _ => Check::degraded(name, detail, refused.join("; ")).advise(
+            "please report this with the kernel's version: every program is to load on Linux 5.10 and newer",
+        ),
+    };
+    (check, verified)
+}
+
+fn measure(kernel: &mut Kernel) -> Result<HitCost> {
     [
         (Mode::Sampled, ProgramKind::Sampled),
         (Mode::Exact, ProgramKind::Exact),
     ]
     .into_iter()
     .zip(0..)
-    .map(|((mode, program), cookie)| Ok((mode, calibrate::measure(&mut kernel, program, cookie)?.hit_ns)))
+    .map(|((mode, program), cookie)| Ok((mode, calibrate::measure(kernel, program, cookie)?.hit_ns)))
     .collect()
 }

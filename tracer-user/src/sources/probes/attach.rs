@@ -38,6 +38,8 @@ pub enum ProgramKind {
 }
 
 impl ProgramKind {
+    const ALL: [Self; 3] = [Self::Exact, Self::Sampled, Self::Empty];
+
     fn with_cookies(self) -> &'static str {
         match self {
             Self::Exact => "exact_cookie",
@@ -55,6 +57,19 @@ impl ProgramKind {
     }
 }
 
+/// Names of the programs that a kernel may be given, each once. Those that ask for the cookie do not load
+/// where there are none; those that go by address do everywhere.
+pub fn programs(cookies: bool) -> impl Iterator<Item = &'static str> {
+    let with_cookies = ProgramKind::ALL.into_iter().filter(move |_| cookies);
+    let mut names: Vec<_> = with_cookies
+        .map(ProgramKind::with_cookies)
+        .chain(ProgramKind::ALL.map(ProgramKind::with_addresses))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter()
+}
+
 /// How probes are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkKind {
@@ -62,6 +77,16 @@ pub enum LinkKind {
     Multi,
     /// A perf event for each site.
     PerfEvents,
+}
+
+impl LinkKind {
+    /// The name that text and JSON use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Multi => "uprobe_multi",
+            Self::PerfEvents => "perf_events",
+        }
+    }
 }
 
 /// One instruction to attach to.

@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use tracer_ebpf::{DEFAULT_STAMPS, MAX_TARGETS, Origin};
 
-use super::{maps, multi};
+use super::{attach, maps, multi, raw::Purpose};
 use crate::error::{
     Error, Result,
     privilege::Need,
@@ -87,8 +87,26 @@ impl Kernel {
 
     /// Loads a program for uprobe_multi links.
     pub(super) fn program_for_multi(&self, name: &str) -> Result<multi::Program> {
-        multi::Program::load(OBJECT, name, |map| self.map_fds.get(map).map(OwnedFd::as_fd))
+        self.code(name)
+            .and_then(|code| multi::Program::load(&code))
             .map_err(|e| refused("attach by uprobe_multi", Need::LoadPrograms, &e))
+    }
+
+    fn code(&self, name: &str) -> std::result::Result<multi::Code, multi::LoadError> {
+        multi::Code::of(OBJECT, name, |map| self.map_fds.get(map).map(OwnedFd::as_fd))
+    }
+
+    /// Has the kernel verify each program that it may be given, as for a perf event: how many instructions it
+    /// went through, or why it refused.
+    pub fn verified(&self) -> Vec<(&'static str, std::result::Result<u32, multi::LoadError>)> {
+        attach::programs(aya::features().bpf_cookie())
+            .map(|name| {
+                let count = self
+                    .code(name)
+                    .and_then(|code| code.verified_instructions(Purpose::PerfEvent));
+                (name, count)
+            })
+            .collect()
     }
 }
 

@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod kernel;
 mod maps;
 pub mod multi;
+mod raw;
 mod tables;
 
 use std::fs::File;

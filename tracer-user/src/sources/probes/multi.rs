@@ -9,19 +9,15 @@
 
 use std::{
     collections::HashSet,
-    ffi::{CString, c_long},
+    ffi::CString,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-use aya_obj::{
-    Object,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type},
-};
+use aya_obj::{Object, generated::bpf_insn};
 
-/// Bytes kept of what the verifier says.
-const VERIFIER_LOG_BYTES: usize = 64 * 1024;
+use super::raw::{self, Purpose, link_create};
 
 /// Whether uprobe_multi links can be used here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +41,7 @@ pub enum LoadError {
     #[error("the embedded eBPF object cannot be read: {0}")]
     Object(String),
     /// The kernel refused it.
-    #[error("the kernel refused program `{name}` for a uprobe_multi link: {source}{log}")]
+    #[error("the kernel refused program `{name}`: {source}{log}")]
     Refused {
         /// Name of the program.
         name: String,
@@ -56,9 +52,19 @@ pub enum LoadError {
     },
 }
 
-impl Program {
-    /// Loads program `name` of `object`, with the maps that `map_fd` knows by name.
-    pub fn load<'fd>(
+/// A program's instructions, relocated: ready for the kernel.
+pub struct Code {
+    name: String,
+    instructions: Vec<bpf_insn>,
+    license: CString,
+}
+
+impl Code {
+    /// Program `name` of `object`, with the maps that `map_fd` knows by name.
+    ///
+    /// # Errors
+    /// [`LoadError::Object`].
+    pub fn of<'fd>(
         object: &[u8],
         name: &str,
         map_fd: impl Fn(&str) -> Option<BorrowedFd<'fd>>,
@@ -89,13 +95,39 @@ impl Program {
             .functions
             .get(&program.function_key())
             .ok_or_else(|| LoadError::Object(format!("program `{name}` has no code")))?;
-        load_instructions(&function.instructions, &parsed.license)
+        Ok(Self {
+            name: name.to_owned(),
+            instructions: function.instructions.clone(),
+            license: parsed.license.clone(),
+        })
+    }
+
+    /// How many instructions the verifier goes through; see [`raw::verified_instructions`].
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`].
+    pub fn verified_instructions(&self, purpose: Purpose) -> Result<u32, LoadError> {
+        raw::verified_instructions(&self.instructions, &self.license, purpose).map_err(|e| self.refused(e))
+    }
+
+    fn refused(&self, (source, log): (io::Error, String)) -> LoadError {
+        LoadError::Refused {
+            name: self.name.clone(),
+            source,
+            log,
+        }
+    }
+}
+
+impl Program {
+    /// Loads a program.
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`].
+    pub fn load(code: &Code) -> Result<Self, LoadError> {
+        raw::load(&code.instructions, &code.license, Purpose::Multi)
             .map(Self)
-            .map_err(|(source, log)| LoadError::Refused {
-                name: name.to_owned(),
-                source,
-                log,
-            })
+            .map_err(|e| code.refused(e))
     }
 
     /// Attaches to all `offsets` (in the file at `path`) of process `pid`; site `i` gets `cookies[i]`. The
@@ -112,7 +144,7 @@ pub fn support() -> Support {
     let license = c"Dual MIT/GPL";
     // r0 = 0; exit
     let instructions: [bpf_insn; 2] = [instruction(0xb7), instruction(0x95)];
-    let program = match load_instructions(&instructions, license) {
+    let program = match raw::load(&instructions, license, Purpose::Multi) {
         Ok(program) => program,
         Err((e, _)) => return Support::Missing(format!("an empty program for it did not load: {e}")),
     };
@@ -134,91 +166,4 @@ fn instruction(code: u8) -> bpf_insn {
     let mut insn: bpf_insn = unsafe { std::mem::zeroed() };
     insn.code = code;
     insn
-}
-
-fn load_instructions(
-    instructions: &[bpf_insn],
-    license: &std::ffi::CStr,
-) -> Result<OwnedFd, (io::Error, String)> {
-    let mut log = Vec::new();
-    loop {
-        // SAFETY: bpf_attr is a union of plain data; all zero is a valid value.
-        let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-        // SAFETY: the union's member for BPF_PROG_LOAD is written before the call, and only that.
-        let load = unsafe { &mut attr.__bindgen_anon_3 };
-        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
-        load.expected_attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
-        load.insns = instructions.as_ptr() as u64;
-        load.insn_cnt = instructions.len() as u32;
-        load.license = license.as_ptr() as u64;
-        if !log.is_empty() {
-            load.log_buf = log.as_mut_ptr() as u64;
-            load.log_size = log.len() as u32;
-            load.log_level = 1;
-        }
-        // SAFETY: every pointer in `attr` is to memory that lives until after the call.
-        match unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &attr) } {
-            Ok(fd) => return Ok(fd),
-            Err(e) if log.is_empty() && e.raw_os_error() != Some(libc::EPERM) => {
-                log = vec![0u8; VERIFIER_LOG_BYTES];
-            }
-            Err(e) => {
-                let text = String::from_utf8_lossy(&log);
-                let text = text.trim_end_matches('\0').trim_end();
-                let tail: Vec<&str> = text.lines().rev().take(8).collect();
-                let tail: String = tail.into_iter().rev().map(|line| format!("\n  {line}")).collect();
-                return Err((e, tail));
-            }
-        }
-    }
-}
-
-fn link_create(
-    program: BorrowedFd<'_>,
-    path: &Path,
-    offsets: &[u64],
-    cookies: &[u64],
-    pid: u32,
-) -> io::Result<OwnedFd> {
-    use std::os::unix::ffi::OsStrExt as _;
-
-    debug_assert_eq!(offsets.len(), cookies.len());
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: bpf_attr is a union of plain data; all zero is a valid value.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-    // SAFETY: the union's member for BPF_LINK_CREATE is written before the call, and only that.
-    unsafe {
-        let create = &mut attr.link_create;
-        create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
-        create.attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
-        let multi = &mut create.__bindgen_anon_3.uprobe_multi;
-        multi.path = path.as_ptr() as u64;
-        multi.offsets = offsets.as_ptr() as u64;
-        multi.cookies = cookies.as_ptr() as u64;
-        multi.cnt = offsets.len() as u32;
-        multi.pid = pid;
-    }
-    // SAFETY: every pointer in `attr` is to memory that lives until after the call.
-    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
-}
-
-/// The system call.
-///
-/// # Safety
-/// Every pointer in `attr` must be valid for what `cmd` does with it.
-unsafe fn bpf(cmd: bpf_cmd, attr: &bpf_attr) -> io::Result<OwnedFd> {
-    // SAFETY: passed on to the caller; the kernel takes the size of the whole union.
-    let fd: c_long = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            cmd as c_long,
-            attr as *const bpf_attr,
-            size_of::<bpf_attr>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given this descriptor to us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

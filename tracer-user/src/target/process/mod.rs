@@ -34,7 +34,9 @@ pub struct Process {
     start_time: u64,
     comm: String,
     uid: u32,
-    namespace_pids: Vec<i32>,
+    /// `/proc/PID/auxv` when it was opened. An exec fills it anew, with a random address even if the program
+    /// is the same.
+    auxv: Vec<u8>,
     proc: procfs::process::Process,
     pidfd: OwnedFd,
 }
@@ -93,7 +95,7 @@ impl Process {
             start_time: stat.starttime,
             comm: stat.comm,
             uid: status.euid,
-            namespace_pids: status.nspid.unwrap_or_default(),
+            auxv: fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default(),
             proc,
             pidfd,
         })
@@ -102,11 +104,6 @@ impl Process {
     /// Its PID, in our namespace.
     pub fn pid(&self) -> i32 {
         self.pid
-    }
-
-    /// Its PID in each PID namespace from ours inwards; one entry where it has no namespace of its own.
-    pub fn namespace_pids(&self) -> &[i32] {
-        &self.namespace_pids
     }
 
     /// When it was started, in clock ticks since boot: with the PID, its identity.
@@ -155,6 +152,13 @@ impl Process {
                 ErrorKind::PermissionDenied => hidden(self.pid, "its program (/proc/PID/exe)"),
                 _ => self.ended(),
             })
+    }
+
+    /// Whether it has been started anew (execve) since it was opened, be it with the very same program. One whose
+    /// auxiliary vector cannot be read, or that has just ended, has not as far as we know.
+    pub fn has_execed(&self) -> bool {
+        let now = fs::read(self.path("auxv")).unwrap_or_default();
+        !now.is_empty() && !self.auxv.is_empty() && now != self.auxv
     }
 
     /// Its threads' ids, in our PID namespace.

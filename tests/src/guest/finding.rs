@@ -1,0 +1,92 @@
+//! What was checked, as a line for `cargo xtask vm`.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::Serialize;
+
+/// What a line begins with: the kernel prints to the same console.
+const MARK: &str = "guest: ";
+
+/// One thing that was checked.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    check: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    go: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    ok: bool,
+    detail: String,
+    took_ms: u64,
+    figures: BTreeMap<String, u64>,
+    #[serde(skip)]
+    began: Option<Instant>,
+}
+
+impl Finding {
+    /// A check that begins now.
+    pub fn of(check: &'static str) -> Self {
+        Self {
+            check,
+            go: None,
+            mode: None,
+            ok: false,
+            detail: String::new(),
+            took_ms: 0,
+            figures: BTreeMap::new(),
+            began: Some(Instant::now()),
+        }
+    }
+
+    /// With a program of this Go version.
+    pub fn go(mut self, version: &str) -> Self {
+        self.go = Some(version.to_owned());
+        self
+    }
+
+    /// In this mode.
+    pub fn mode(mut self, mode: &'static str) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// With these figures.
+    pub fn figures(mut self, figures: BTreeMap<String, u64>) -> Self {
+        self.figures = figures;
+        self
+    }
+
+    /// It holds.
+    pub fn held(mut self, detail: impl Into<String>) -> Self {
+        self.ok = true;
+        self.ended(detail.into())
+    }
+
+    /// It does not.
+    pub fn failed(self, why: &anyhow::Error) -> Self {
+        self.ended(format!("{why:#}"))
+    }
+
+    /// Either.
+    pub fn outcome(self, outcome: anyhow::Result<String>) -> Self {
+        match outcome {
+            Ok(detail) => self.held(detail),
+            Err(why) => self.failed(&why),
+        }
+    }
+
+    fn ended(mut self, detail: String) -> Self {
+        self.detail = detail;
+        self.took_ms = self.began.map_or(0, |began| began.elapsed().as_millis() as u64);
+        self
+    }
+
+    /// Prints it.
+    pub fn print(&self) {
+        match serde_json::to_string(self) {
+            Ok(json) => println!("{MARK}{json}"),
+            Err(why) => println!("{MARK}{{\"check\":\"guest\",\"ok\":false,\"detail\":\"{why}\"}}"),
+        }
+    }
+}

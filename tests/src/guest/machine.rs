@@ -1,0 +1,72 @@
+//! What an init system does: file systems at the beginning, power off at the end; and the kernel's log between.
+
+use std::ffi::CStr;
+use std::io;
+
+use anyhow::{Context, Result};
+
+/// File systems by type and place. Not every kernel has the last ones.
+const NEEDED: [(&CStr, &CStr); 4] = [
+    (c"proc", c"/proc"),
+    (c"sysfs", c"/sys"),
+    (c"devtmpfs", c"/dev"),
+    (c"tmpfs", c"/tmp"),
+];
+const OPTIONAL: [(&CStr, &CStr); 1] = [(c"securityfs", c"/sys/kernel/security")];
+
+/// Numbers of syslog(2).
+const SYSLOG_ACTION_READ_ALL: libc::c_int = 3;
+const SYSLOG_ACTION_CONSOLE_OFF: libc::c_int = 6;
+
+/// Mounts what every Linux system has, and keeps the kernel's messages off the console, which is ours.
+pub fn set_up() -> Result<()> {
+    for (kind, place) in NEEDED {
+        mount(kind, place).with_context(|| format!("mounting {kind:?} on {place:?}"))?;
+    }
+    for (kind, place) in OPTIONAL {
+        // What it would tell is told as absent.
+        let _ = mount(kind, place);
+    }
+    // SAFETY: takes no buffer for this action.
+    unsafe { libc::klogctl(SYSLOG_ACTION_CONSOLE_OFF, std::ptr::null_mut(), 0) };
+    Ok(())
+}
+
+fn mount(kind: &CStr, place: &CStr) -> io::Result<()> {
+    // SAFETY: strings that live until the call returns, and no data.
+    let result = unsafe { libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+    if result == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // The kernel has mounted it by itself.
+        e if e.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        e => Err(e),
+    }
+}
+
+/// What the kernel has said since it booted.
+pub fn kernel_log() -> String {
+    let mut text = vec![0_u8; 1 << 20];
+    // SAFETY: the buffer is as long as is said.
+    let n = unsafe {
+        libc::klogctl(
+            SYSLOG_ACTION_READ_ALL,
+            text.as_mut_ptr().cast(),
+            text.len() as libc::c_int,
+        )
+    };
+    text.truncate(usize::try_from(n).unwrap_or(0));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Switches the machine off; does not return.
+pub fn power_off() -> ! {
+    // SAFETY: no pointers. The first process may do this, and nobody else is there to mind.
+    unsafe {
+        libc::sync();
+        libc::reboot(libc::RB_POWER_OFF);
+    }
+    // If it did not work, the end of the first process makes the kernel panic, and it is told to reboot then.
+    std::process::exit(1)
+}

@@ -1,0 +1,83 @@
+//! QEMU for both architectures: the machine's own, else Debian's, unpacked into the cache. It is not installed:
+//! on a machine with other parts of QEMU that would replace them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::archive::fetch_and_unpack;
+use super::put;
+use crate::arch::Arch;
+use crate::{paths, step};
+
+/// What emulates both architectures.
+const PACKAGES: [&str; 2] = ["qemu-system-x86", "qemu-system-arm"];
+
+/// Whether both emulators can be started.
+pub fn is_there() -> Result<bool> {
+    for arch in Arch::ALL {
+        if step::output(command(arch)?.arg("--version")).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The emulator of an architecture.
+pub fn command(arch: Arch) -> Result<Command> {
+    let name = format!("qemu-system-{}", arch.name());
+    if let Some(program) = paths::on_path(&name) {
+        return Ok(Command::new(program));
+    }
+    let root = unpacked()?;
+    let mut qemu = Command::new(root.join("usr/bin").join(name));
+    let libraries = ["usr/lib", "lib"].map(|lib| {
+        root.join(lib)
+            .join(format!("{}-linux-gnu", Arch::native().name()))
+    });
+    qemu.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    for data in ["usr/share/qemu", "usr/share/seabios"] {
+        qemu.arg("-L").arg(root.join(data));
+    }
+    Ok(qemu)
+}
+
+/// Fetches it with whatever it needs that this machine has not.
+pub fn install() -> Result<()> {
+    let names = missing_packages()?;
+    let place = paths::cache()?.join(format!("unpacking-qemu-{}", std::process::id()));
+    fs::create_dir_all(&place).with_context(|| format!("creating {}", place.display()))?;
+    let mut download = Command::new("apt-get");
+    download
+        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
+        .args(&names);
+    fetch_and_unpack(&mut download, &format!("QEMU ({} packages)", names.len()), &place)?;
+    put(&place, &unpacked()?, "usr/bin")
+}
+
+fn unpacked() -> Result<PathBuf> {
+    Ok(paths::cache()?.join("tools/qemu"))
+}
+
+/// Names of the packages that an installation would bring; nothing is installed to find out.
+fn missing_packages() -> Result<Vec<String>> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--print-uris", "-qq", "-y", "--no-install-recommends"])
+        .args(PACKAGES);
+    let said = step::output(&mut apt).context("asking apt what QEMU needs")?;
+    // 'http://…/seabios_1.16.2-1_all.deb' seabios_1.16.2-1_all.deb 162656 MD5Sum:…
+    let names: Vec<String> = said
+        .lines()
+        .filter(|line| line.starts_with('\''))
+        .filter_map(|line| Some(line.split(' ').nth(1)?.split_once('_')?.0.to_owned()))
+        .collect();
+    if names.is_empty() {
+        bail!(
+            "apt does not say where {} would come from:\n{said}",
+            PACKAGES.join(" and ")
+        );
+    }
+    Ok(names)
+}

@@ -1,0 +1,134 @@
+//! The tables of docs/kernels.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use super::report::{Finding, Report};
+use crate::bench::markdown;
+use crate::paths;
+
+/// Replaces the generated parts of the page.
+pub fn write(reports: &[Report]) -> Result<()> {
+    let page = paths::root().join("docs/kernels.md");
+    markdown::replace(&page, "modes", &modes(reports))?;
+    markdown::replace(&page, "checks", &checks(reports))?;
+    markdown::replace(&page, "verified", &verified(reports))?;
+    markdown::replace(&page, "doctor", &doctor(reports))
+}
+
+/// Kernel × architecture × mode × Go version.
+fn modes(reports: &[Report]) -> String {
+    let cells: BTreeSet<&str> = attached(reports).filter_map(|f| f.go.as_deref()).collect();
+    let mut versions: Vec<&str> = cells.into_iter().collect();
+    versions.sort_by_key(|version| {
+        version
+            .split('.')
+            .map(|n| n.parse().unwrap_or(0))
+            .collect::<Vec<u32>>()
+    });
+    let mut table = format!("| kernel | architecture | mode | {} |\n", versions.join(" | "));
+    let _ = writeln!(table, "|---|---|---|{}", "---|".repeat(versions.len()));
+    for report in reports {
+        for mode in ["passive", "sampled", "exact"] {
+            let of_mode = |version: &str| {
+                let mut found = report.of("attach");
+                found.find(|f| f.mode.as_deref() == Some(mode) && f.go.as_deref() == Some(version))
+            };
+            let cells: Vec<String> = versions.iter().map(|version| cell(of_mode(version))).collect();
+            let _ = writeln!(
+                table,
+                "| {} | {} | {mode} | {} |",
+                report
+                    .package
+                    .trim_start_matches("linux-image-")
+                    .trim_start_matches("linux-binary-"),
+                report.machine.arch.name(),
+                cells.join(" | ")
+            );
+        }
+    }
+    table
+}
+
+fn attached(reports: &[Report]) -> impl Iterator<Item = &Finding> {
+    reports.iter().flat_map(|report| report.of("attach"))
+}
+
+fn cell(finding: Option<&Finding>) -> String {
+    match finding {
+        None => "not run".into(),
+        Some(finding) if finding.ok => "ok".into(),
+        Some(_) => "**failed**".into(),
+    }
+}
+
+/// What else was checked.
+fn checks(reports: &[Report]) -> String {
+    let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (column, report) in reports.iter().enumerate() {
+        for finding in &report.findings {
+            if ["attach", "doctor", "programs"].contains(&finding.check.as_str()) {
+                continue;
+            }
+            let row = rows
+                .entry(finding.name())
+                .or_insert_with(|| vec!["not run".into(); reports.len()]);
+            let first = finding.detail.lines().next().unwrap_or_default();
+            row[column] = match finding.ok {
+                true => first.replace('|', "\\|"),
+                false => format!("**failed**: {}", first.replace('|', "\\|")),
+            };
+        }
+    }
+    let names: Vec<String> = reports.iter().map(|report| report.machine.name()).collect();
+    let mut table = format!(
+        "| check | {} |\n|---|{}\n",
+        names.join(" | "),
+        "---|".repeat(names.len())
+    );
+    for (name, cells) in rows {
+        let _ = writeln!(table, "| {name} | {} |", cells.join(" | "));
+    }
+    table
+}
+
+/// Instructions that the verifiers went through.
+fn verified(reports: &[Report]) -> String {
+    let mut rows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (column, report) in reports.iter().enumerate() {
+        for (program, count) in report.of("programs").flat_map(|finding| &finding.figures) {
+            let row = rows
+                .entry(program)
+                .or_insert_with(|| vec!["not used".into(); reports.len()]);
+            row[column] = count.to_string();
+        }
+    }
+    let names: Vec<String> = reports.iter().map(|report| report.machine.name()).collect();
+    let mut table = format!(
+        "| program | {} |\n|---|{}\n",
+        names.join(" | "),
+        "---|".repeat(names.len())
+    );
+    for (name, cells) in rows {
+        let _ = writeln!(table, "| `{name}` | {} |", cells.join(" | "));
+    }
+    table
+}
+
+/// What `gmpscope doctor` prints there.
+fn doctor(reports: &[Report]) -> String {
+    reports
+        .iter()
+        .flat_map(|report| report.of("doctor").map(move |finding| (report, finding)))
+        .map(|(report, finding)| {
+            format!(
+                "<details><summary>{}</summary>\n\n```text\n{}\n```\n\n</details>\n",
+                report.machine.name(),
+                finding.detail.trim_end()
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
