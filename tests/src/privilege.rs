@@ -7,6 +7,8 @@ use std::process::Command;
 /// Capabilities that gmpscope speaks of, by their numbers (linux/capability.h).
 pub const CAP_SYS_PTRACE: u32 = 19;
 /// See [`CAP_SYS_PTRACE`].
+pub const CAP_SYS_RESOURCE: u32 = 24;
+/// See [`CAP_SYS_PTRACE`].
 pub const CAP_PERFMON: u32 = 38;
 /// See [`CAP_SYS_PTRACE`].
 pub const CAP_BPF: u32 = 39;

@@ -2,6 +2,7 @@
 
 pub mod privilege;
 pub mod refusal;
+pub mod release;
 
 use std::process::ExitCode;
 

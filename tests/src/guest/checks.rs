@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use gmpscope_tests::privilege::{CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE};
+use gmpscope_tests::privilege::{CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_SYS_RESOURCE};
 use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Outcome, Toolchain, Variant, Workload, left_behind};
@@ -44,7 +44,8 @@ pub fn all() -> Result<()> {
             .outcome(killed(newest, mode))
             .print();
     }
-    Finding::of("no privilege").outcome(refused(newest)).print();
+    let finding = Finding::of("no privilege");
+    finding.outcome(refused(newest)).print();
     for mode in ["passive", "sampled"] {
         let with_least = works_or_says_why(newest, mode, |attach| attach.user_with(NOBODY, &LEAST));
         Finding::of("least privilege")
@@ -52,13 +53,20 @@ pub fn all() -> Result<()> {
             .outcome(with_least)
             .print();
     }
+    let unlimited = [LEAST.as_slice(), &[CAP_SYS_RESOURCE]].concat();
+    let unlimited = works_or_says_why(newest, "sampled", |attach| attach.user_with(NOBODY, &unlimited));
+    Finding::of("and CAP_SYS_RESOURCE")
+        .mode("sampled")
+        .outcome(unlimited)
+        .print();
     // It can be made stricter but not weaker again, so this comes last.
     for (check, level) in [
         ("lockdown=integrity", "integrity"),
         ("lockdown=confidentiality", "confidentiality"),
     ] {
+        let finding = Finding::of(check).mode("exact");
         let locked = lock_down(level).and_then(|()| works_or_says_why(newest, "exact", |attach| attach));
-        Finding::of(check).mode("exact").outcome(locked).print();
+        finding.outcome(locked).print();
     }
     Finding::of("kernel log").outcome(no_faults()).print();
     Ok(())
@@ -70,6 +78,7 @@ fn case(toolchain: &Toolchain) -> Case {
 
 /// What `doctor` says, and which programs it could load.
 fn doctor() {
+    let finding = Finding::of("doctor");
     let text = || {
         let outcome = gmpscope_with(["doctor"])?;
         let said = outcome.json.clone().unwrap_or_default();
@@ -81,7 +90,7 @@ fn doctor() {
         );
         Ok(said)
     };
-    Finding::of("doctor").outcome(text()).print();
+    finding.outcome(text()).print();
     let finding = Finding::of("programs");
     match programs() {
         Ok(figures) => finding.held(format!("{} load", figures.len())).figures(figures),

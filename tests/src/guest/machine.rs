@@ -1,7 +1,9 @@
 //! What an init system does: file systems at the beginning, power off at the end; and the kernel's log between.
 
 use std::ffi::CStr;
-use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::{io, mem};
 
 use anyhow::{Context, Result};
 
@@ -27,6 +29,7 @@ pub fn set_up() -> Result<()> {
         // What it would tell is told as absent.
         let _ = mount(kind, place);
     }
+    loopback_up().context("switching the loopback interface on")?;
     // SAFETY: takes no buffer for this action.
     unsafe { libc::klogctl(SYSLOG_ACTION_CONSOLE_OFF, std::ptr::null_mut(), 0) };
     Ok(())
@@ -42,6 +45,20 @@ fn mount(kind: &CStr, place: &CStr) -> io::Result<()> {
         // The kernel has mounted it by itself.
         e if e.raw_os_error() == Some(libc::EBUSY) => Ok(()),
         e => Err(e),
+    }
+}
+
+/// Programs talk to themselves over 127.0.0.1, which the kernel gives the interface as it goes up.
+fn loopback_up() -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request is what this call reads, and lives until it returns.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, io};
 
-use super::{Error, Failure};
+use super::{Error, Failure, release};
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -149,6 +149,8 @@ struct Obstacles {
     lockdown: Option<String>,
     ptrace_scope: Option<String>,
     perf_event_paranoid: Option<String>,
+    /// KiB of memory that we may lock, where BPF maps count as such.
+    locked_memory: Option<u64>,
 }
 
 impl Obstacles {
@@ -157,6 +159,10 @@ impl Obstacles {
             lockdown: lockdown(),
             ptrace_scope: kernel_setting("/proc/sys/kernel/yama/ptrace_scope"),
             perf_event_paranoid: kernel_setting("/proc/sys/kernel/perf_event_paranoid"),
+            locked_memory: rustix::process::getrlimit(rustix::process::Resource::Memlock)
+                .current
+                .filter(|_| release::counts_locked_memory(&release::release()))
+                .map(|bytes| bytes >> 10),
         }
     }
 }
@@ -200,6 +206,16 @@ fn advise(need: Need, ours: &Privileges, here: &Obstacles) -> String {
     }
     if need == Need::ReadProcess && here.ptrace_scope.as_deref() == Some("3") {
         return "kernel.yama.ptrace_scope is 3, which forbids it to everyone until the next boot.".into();
+    }
+    if need == Need::LoadPrograms
+        && let Some(limit) = here.locked_memory
+        && !ours.has(Capability::SysResource)
+    {
+        return format!(
+            "This kernel (Linux before 5.11) counts BPF maps as locked memory, of which gmpscope may have \
+             {limit} KiB. Raise the limit (ulimit -l unlimited; LimitMEMLOCK=infinity in a systemd unit), or give \
+             it CAP_SYS_RESOURCE."
+        );
     }
     if need == Need::OpenProbe && !ours.has(Capability::SysAdmin) {
         return format!(
@@ -295,6 +311,16 @@ mod tests {
             ..Obstacles::default()
         };
         assert!(told(Need::LoadPrograms, &root(), &locked).contains("locked down"));
+        let unprivileged = Privileges {
+            euid: Some(1000),
+            effective: Some(1 << 38 | 1 << 39),
+            ..root()
+        };
+        let old = Obstacles {
+            locked_memory: Some(64),
+            ..Obstacles::default()
+        };
+        assert!(told(Need::LoadPrograms, &unprivileged, &old).contains("64 KiB"));
         let rootless = Privileges {
             initial_user_namespace: Some(false),
             ..root()

@@ -23,7 +23,22 @@ pub fn chain(error: &(dyn StdError + 'static)) -> (String, Option<i32>) {
             text = format!("{text}: {next}");
         }
     }
-    (text, errno)
+    (shortened(&text), errno)
+}
+
+/// Lines of a message that are kept at its end when it is long.
+const LAST_LINES: usize = 8;
+
+/// A message that is not longer than a screen: of what the verifier says, the end tells.
+fn shortened(text: &str) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    match lines.as_slice() {
+        [first, rest @ ..] if rest.len() > LAST_LINES => {
+            let last = &rest[rest.len() - LAST_LINES..];
+            format!("{first}\n  […]\n  {}", last.join("\n  "))
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// The error for something that the kernel refused us, with the exit status and the advice that its errno
@@ -51,6 +66,9 @@ pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Erro
             | libc::EBUSY
             | libc::EIO,
         ) => Error::failed(message),
+        _ if privilege::lockdown().as_deref() == Some("confidentiality") => {
+            Error::not_permitted(format!("{message}. {}", privilege::advice(need)))
+        }
         _ => Error::not_permitted(format!(
             "{message}; `gmpscope doctor` says what this kernel can do"
         )),
@@ -64,6 +82,15 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("`the_call` failed")]
     struct Call(#[source] io::Error);
+
+    #[test]
+    fn a_verifiers_log_is_cut() {
+        let log: Vec<String> = (0..2000).map(|line| line.to_string()).collect();
+        let cut = shortened(&log.join("\n"));
+        assert_eq!(cut.lines().count(), 2 + LAST_LINES);
+        assert!(cut.starts_with("0\n") && cut.ends_with("\n  1999"));
+        assert_eq!(shortened("one\ntwo"), "one\ntwo");
+    }
 
     #[test]
     fn the_errno_at_the_end_decides() {

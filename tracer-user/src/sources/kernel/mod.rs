@@ -12,12 +12,15 @@ pub use report::{ModeVerdict, Report};
 pub use trial::{HitCost, Verified};
 
 use self::trial::Trial;
-use crate::{error::privilege::Privileges, plan::Mode};
+use crate::{
+    error::{privilege::Privileges, release::release},
+    plan::Mode,
+};
 
 /// Looks at everything. Takes some 100 ms, touches no other process, leaves nothing behind.
 pub fn examine() -> Report {
     let ours = Privileges::ours();
-    let release = environment::kernel_release();
+    let release = release();
     let mut checks = vec![environment::kernel(&release)];
     checks.extend(environment::privileges(&ours));
     checks.extend(environment::settings(&ours, &release));

@@ -1,0 +1,39 @@
+//! Which kernel this is. What it can do is found out by trying; its version only explains.
+
+/// Kernel release, as in `uname -r`.
+pub fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// (6, 18) of `6.18.44-x`.
+pub fn major_minor(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Whether BPF maps count against RLIMIT_MEMLOCK: before Linux 5.11, which charges cgroups in its place.
+pub fn counts_locked_memory(release: &str) -> bool {
+    major_minor(release).is_some_and(|version| version < (5, 11))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_as_distributions_write_them() {
+        for (release, version) in [
+            ("6.18.44-fc-v595", Some((6, 18))),
+            ("5.10.0-46-cloud-amd64", Some((5, 10))),
+            ("6.12.117+deb13-amd64", Some((6, 12))),
+            ("7.3-rc1", Some((7, 3))),
+            ("5.15.167.4-microsoft-standard-WSL2", Some((5, 15))),
+            ("", None),
+            ("banana", None),
+            ("99999999999.1", None),
+        ] {
+            assert_eq!(major_minor(release), version, "{release}");
+        }
+        assert!(counts_locked_memory("5.10.0-46-cloud-amd64") && !counts_locked_memory("5.11.1"));
+    }
+}
