@@ -54,10 +54,12 @@ pub fn tables(mut progress: impl FnMut(&str)) -> Result<String> {
 fn runtime_row(to: &mut String, go: &str, program: &str, mode: &str, m: &Measured) -> Result<()> {
     let h = &m.capture.runnable_to_running;
     // In `exact` the runtime's sample is shown beside all waits: the counts are of different things.
-    let own = if mode == "passive" && m.zeros_are_waits {
-        m.own.clone()
-    } else {
-        m.own.without_zeros()
+    let own = match mode {
+        "passive" if m.zeros_are_waits => m.own.clone(),
+        "sampled" => m
+            .own
+            .sampled_waits(h, m.zeros_are_waits && m.is_the_runtimes_own()),
+        _ => m.own.without_zeros(),
     };
     let theirs = |q| {
         own.quantile(q)

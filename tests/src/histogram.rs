@@ -60,6 +60,28 @@ impl RuntimeHistogram {
         }
     }
 
+    /// What a `sampled` capture of the same window must have seen. The lowest bucket holds zeros that were no
+    /// waits, up to Go 1.25 hardly anything else. From 1.26 on (`zeros_are_waits`) it holds short waits too, and
+    /// only gmpscope knows which is which.
+    pub fn sampled_waits(&self, hist: &Hist, zeros_are_waits: bool) -> Self {
+        match zeros_are_waits {
+            true => self.without(hist.excluded_zero.unwrap_or(0)),
+            false => self.without_zeros(),
+        }
+    }
+
+    /// Without so many entries of the lowest bucket.
+    pub fn without(&self, zeros: u64) -> Self {
+        let mut rest = self.clone();
+        for ((low, _), n) in &mut rest.buckets {
+            if *low <= 0 {
+                *n = n.saturating_sub(zeros);
+            }
+        }
+        rest.buckets.retain(|_, n| *n > 0);
+        rest
+    }
+
     /// The bucket [low, high) that holds the quantile q, 0 to 1.
     pub fn quantile(&self, q: f64) -> Option<(i64, i64)> {
         let rank = (q.min(1.0) * self.count() as f64).ceil().max(1.0) as u64;

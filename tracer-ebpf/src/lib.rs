@@ -97,6 +97,9 @@ pub enum SiteKind {
     /// The branch after an inlined compare-and-swap whose statuses the code does not name: they are in the
     /// registers [`Site::old_in`] and [`Site::new_in`].
     Swapped = 6,
+    /// `call (*timeHistogram).record` in casgstatus's branch "tracked, and now Running" (Go ≥ 1.26): the latency
+    /// is its second argument.
+    WaitRecorded = 7,
 }
 
 impl SiteKind {
@@ -110,6 +113,7 @@ impl SiteKind {
             4 => Self::HistogramRecord,
             5 => Self::Empty,
             6 => Self::Swapped,
+            7 => Self::WaitRecorded,
             _ => return None,
         })
     }

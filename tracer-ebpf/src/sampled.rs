@@ -15,7 +15,9 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
     let Some(config) = site::target_of(site) else {
         return;
     };
-    let measured = if site.kind == SiteKind::HistogramRecord as u8 {
+    let measured = if site.kind == SiteKind::WaitRecorded as u8 {
+        wait_recorded(ctx, config, site)
+    } else if site.kind == SiteKind::HistogramRecord as u8 {
         record_called(ctx, config, site)
     } else {
         tracked_wait_ends(ctx, config, site)
@@ -31,6 +33,7 @@ struct Wait {
     g: u64,
     gopc: u64,
     latency: u64,
+    /// When, or 0 if it was not needed to know the latency.
     now: u64,
 }
 
@@ -62,7 +65,29 @@ fn tracked_wait_ends(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> 
     })
 }
 
-/// `(*timeHistogram).record(h, duration)`: the runtime has measured the wait itself.
+/// The call of `(*timeHistogram).record` for a wait: the runtime has measured it, and so its latency is the
+/// runtime's own.
+#[inline(always)]
+fn wait_recorded(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
+    let (_, latency, _) = registers::args(ctx);
+    if (latency as i64) < 0 {
+        return Err(Failure::Negative);
+    }
+    let (mut g, mut gopc) = (0, OTHER_CREATION_SITES);
+    // Without a layout it counts under "other".
+    if config.g_gopc != 0 {
+        g = goroutine(ctx, config, site).ok_or(Failure::Unreadable)?;
+        gopc = memory::word(g, config.g_gopc).ok_or(Failure::Unreadable)?;
+    }
+    Ok(Wait {
+        g,
+        gopc,
+        latency,
+        now: 0,
+    })
+}
+
+/// `(*timeHistogram).record(h, duration)` as a whole: the runtime has measured the wait itself.
 #[inline(always)]
 fn record_called(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
     let (histogram, latency, _) = registers::args(ctx);
@@ -150,7 +175,7 @@ fn finish(ctx: &ProbeContext, config: &TargetConfig, site: &Site, wait: &Wait) {
             site.target,
             wait.g,
             wait.latency,
-            wait.now,
+            if wait.now == 0 { clock::now() } else { wait.now },
             origin,
         );
     }

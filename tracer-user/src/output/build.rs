@@ -42,6 +42,8 @@ pub struct Parts<'a> {
     pub symbolizer: &'a dyn Symbolizer,
     /// How the probes were held, if there were any.
     pub attached_by: Option<&'static str>,
+    /// Who measured the latencies: `runtime` or `probe`.
+    pub measured_by: &'static str,
     /// Cost of one hit on this machine, (low, high), where it was measured.
     pub probe_cost_ns: Option<[u64; 2]>,
     /// CPU time of the target in the window, where known.
@@ -68,6 +70,9 @@ pub fn build(parts: Parts) -> Capture {
         gomaxprocs: target.gomaxprocs,
     });
     let highest_cost = parts.probe_cost_ns.map(|[_, high]| high);
+    let total_hist = hist(&total);
+    let mut notes = parts.notes;
+    notes.extend(short_entries(parts.mode, &total_hist));
     let capture = CaptureInfo {
         mode: parts.mode.to_owned(),
         mode_reason: parts.mode_reason,
@@ -87,6 +92,7 @@ pub fn build(parts: Parts) -> Capture {
         sampling: (parts.mode != "exact").then(|| Sampling {
             by: "runtime".to_owned(),
             nominal: 8,
+            measured_by: Some(parts.measured_by.to_owned()),
             uniform: false,
         }),
         attached_by: parts.attached_by.map(str::to_owned),
@@ -95,7 +101,7 @@ pub fn build(parts: Parts) -> Capture {
         overhead_ratio: overhead_ratio(latency.hits(), highest_cost, parts.target_cpu_ns),
         latency_floor_ns: parts.latency_floor_ns,
         concurrent_captures: parts.concurrent_captures,
-        notes: parts.notes,
+        notes,
     };
     let named = Named {
         symbolizer: parts.symbolizer,
@@ -105,7 +111,7 @@ pub fn build(parts: Parts) -> Capture {
         schema: SCHEMA.to_owned(),
         target,
         capture,
-        runnable_to_running: hist(&total),
+        runnable_to_running: total_hist,
         by_origin: named.by_origin(latency),
         by_creation_site: named.by_creation_site(latency),
         slow_summary: slow_summary(latency.slow()),
@@ -122,6 +128,21 @@ pub fn build(parts: Parts) -> Capture {
 }
 
 /// 1 + hits × cost ÷ CPU time; without hits there is no cost to be known.
+/// Upper bound of the lowest bucket of the runtime's histogram (Go ≥ 1.21), inclusive.
+const LOWEST_NS: u64 = 63;
+
+/// What `passive` cannot tell apart. Up to Go 1.25 the lowest bucket is left out as a whole.
+fn short_entries(mode: &str, waits: &Hist) -> Option<String> {
+    let lowest = waits.buckets.first().filter(|bucket| bucket.le_ns <= LOWEST_NS)?;
+    (mode == "passive").then(|| {
+        format!(
+            "{} of the waits are of at most {LOWEST_NS} ns: among these the runtime also counts goroutines that went \
+             on without having waited (after their stack was moved); --mode sampled leaves them out",
+            lowest.count
+        )
+    })
+}
+
 fn overhead_ratio(hits: u64, cost_ns: Option<u64>, cpu_ns: Option<u64>) -> Option<f64> {
     if hits == 0 {
         return Some(1.0);

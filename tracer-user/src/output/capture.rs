@@ -135,6 +135,10 @@ pub struct Sampling {
     pub by: String,
     /// One in so many, nominally.
     pub nominal: u32,
+    /// Who measured the latencies: `runtime`, or our `probe` (up to Go 1.25, and where a profile made the
+    /// compiler leave no other place).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_by: Option<String>,
     /// Whether each wait had the same chance. It had not: never scale a count by `nominal`.
     pub uniform: bool,
 }

@@ -106,6 +106,7 @@ impl Observed {
             model: &self.model,
             symbolizer: &Names,
             attached_by: Some("uprobe_multi"),
+            measured_by: "probe",
             probe_cost_ns: Some([730, 1210]),
             target_cpu_ns: Some(8_000_000_000),
             latency_floor_ns: None,

@@ -237,13 +237,14 @@ fn facts(capture: &Capture) -> String {
         .excluded_zero
         .filter(|zeros| *zeros > 0)
     {
-        text.push_str(&wrap(
-            &format!(
-                "left out: {zeros} entries of the runtime's histogram below its first bound, which up to Go 1.25 \
-                 are mostly no waits (returns from system calls, stack growth, GC)."
-            ),
-            0,
-        ));
+        let what = match how.mode.as_str() {
+            "passive" => {
+                "entries of the runtime's histogram below its first bound, which up to Go 1.25 are mostly no waits \
+                 (returns from system calls, stack growth, GC)"
+            }
+            _ => "goroutines that went on without having waited (after their stack was moved)",
+        };
+        text.push_str(&wrap(&format!("left out: {zeros} {what}."), 0));
     }
     text.push_str(&cost(capture));
     if !how.lost_by_cause.is_empty() {

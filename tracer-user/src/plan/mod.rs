@@ -8,6 +8,7 @@ pub mod entry;
 pub mod exact;
 pub mod mode;
 pub mod passive;
+mod recorded;
 pub mod sampled;
 pub mod sites;
 mod swap;
@@ -87,12 +88,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decodes the runtime's code and chooses the sites. `force` admits instructions that the kernel must
-    /// single-step.
-    pub fn of(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Self {
+    /// Decodes the code of the runtime of Go 1.`minor` and chooses the sites. `force` admits instructions that
+    /// the kernel must single-step.
+    pub fn of(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -> Self {
         Self {
             exact: exact::exact(code, layout, force),
-            sampled: sampled::sampled(code, layout, force),
+            sampled: sampled::sampled(code, layout, minor, force),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The site of `sampled`: where casgstatus takes the end time of a wait that the runtime tracks.
+//! The site of `sampled`: where casgstatus takes the end time of a wait that the runtime tracks. From Go 1.26 on
+//! there is a better one a little later, see [`super::recorded`].
 //!
 //! ```go
 //! case _Grunnable:            // oldval, if gp.tracking
@@ -11,6 +12,7 @@
 //! time is the stamp, and what the difference is added to is the `int64` behind it.
 
 use super::exact::{self, CASGSTATUS};
+use super::recorded::{FIRST_WITHOUT_ZEROS, RECORD, recorded};
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind, entry, swap};
 use crate::target::code::flow::{Analysis, Value};
@@ -19,8 +21,6 @@ use crate::target::layout::Layout;
 use crate::target::{Arch, Code, Function};
 use tracer_ebpf::gp_in;
 
-/// The runtime's own histogram of waits is filled by this. Source: histogram.go.
-const RECORD: &str = "runtime.(*timeHistogram).record";
 /// How many instructions behind the call are looked at.
 const WINDOW: usize = 24;
 /// `tracking` and `trackingSeq` lie less than this many bytes before the stamp.
@@ -37,22 +37,34 @@ pub struct Sampled {
     pub stamp: Option<u32>,
 }
 
-/// The sites that `sampled` needs.
+/// The sites that `sampled` needs in a program of Go 1.`minor`.
 ///
 /// # Errors
 /// What was tried and why it did not do.
-pub fn sampled(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Sampled, Vec<Attempt>> {
+pub fn sampled(
+    code: &dyn Code,
+    layout: Option<&Layout>,
+    minor: u32,
+    force: bool,
+) -> Result<Sampled, Vec<Attempt>> {
     let tracked = match tracked(code, layout, force) {
-        Ok((sites, stamp)) => {
+        Ok((mut sites, functions, stamp)) => {
+            let mut attempts = Vec::new();
+            if minor >= FIRST_WITHOUT_ZEROS {
+                match recorded(code, &functions, stamp, force) {
+                    Ok(better) => sites = better,
+                    Err(attempt) => attempts.push(attempt),
+                }
+            }
             return Ok(Sampled {
                 sites,
-                attempts: Vec::new(),
+                attempts,
                 stamp: Some(stamp),
             });
         }
         Err(attempt) => attempt,
     };
-    match recorded(code, force) {
+    match whole_record(code, force) {
         Ok(site) => Ok(Sampled {
             sites: vec![site],
             attempts: vec![tracked],
@@ -62,8 +74,12 @@ pub fn sampled(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<
     }
 }
 
-/// The calls of nanotime1 that end a tracked wait, and the offset of the stamp.
-fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<(Vec<Site>, u32), Attempt> {
+/// The calls of nanotime1 that end a tracked wait, the functions that they are in, and the offset of the stamp.
+fn tracked(
+    code: &dyn Code,
+    layout: Option<&Layout>,
+    force: bool,
+) -> Result<(Vec<Site>, Vec<Decoded>, u32), Attempt> {
     let fail = |outcome: String| Attempt {
         what: "the end of a tracked wait in runtime.casgstatus".into(),
         outcome,
@@ -76,6 +92,7 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<(Vec
     let status = swap::status_offset(code, &casgstatus, layout)?;
     let mut sites = Vec::new();
     let mut stamps = Vec::new();
+    let mut functions = Vec::new();
     for function in code.runtime_functions() {
         let itself = casgstatus.contains(function);
         if !itself && !swap::may_swap(code, function, status, || exact::inlined(code, function)) {
@@ -96,10 +113,11 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<(Vec
             sites.push(site);
             stamps.push(stamp);
         }
+        functions.push(decoded);
     }
     stamps.dedup();
     match stamps.as_slice() {
-        [stamp] => Ok((sites, *stamp)),
+        [stamp] => Ok((sites, functions, *stamp)),
         [] => Err(fail("the binary has no such function".into())),
         _ => Err(fail(format!(
             "the code disagrees with itself on where the stamp is: {stamps:?}"
@@ -115,7 +133,7 @@ fn may_leave_runnable(code: &dyn Code, decoded: &Decoded, status: u32) -> bool {
 }
 
 /// `(*timeHistogram).record` as a whole: the runtime's way to count a tracked wait.
-fn recorded(code: &dyn Code, force: bool) -> Result<Site, Attempt> {
+fn whole_record(code: &dyn Code, force: bool) -> Result<Site, Attempt> {
     let fail = |outcome: &str| Attempt {
         what: RECORD.into(),
         outcome: outcome.into(),

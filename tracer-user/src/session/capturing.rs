@@ -52,6 +52,8 @@ pub struct Ending {
     pub cost: Option<crate::sources::probes::Cost>,
     /// How the probes are held, in the words of the JSON.
     pub attached_by: Option<&'static str>,
+    /// Who measured the latencies, in the words of the JSON.
+    pub measured_by: &'static str,
 }
 
 impl Capturing {
@@ -230,6 +232,7 @@ impl Capturing {
             model: &self.model,
             symbolizer: target,
             attached_by: ending.attached_by,
+            measured_by: ending.measured_by,
             probe_cost_ns: ending.cost.map(|cost| cost.hit_ns),
             target_cpu_ns: self.cpu_ns,
             latency_floor_ns: ending.cost.and_then(|cost| cost.latency_floor_ns),

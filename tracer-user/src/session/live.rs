@@ -64,6 +64,14 @@ impl Live {
         self.probes.as_ref()?.link_kind().map(LinkKind::name)
     }
 
+    /// Who measures the latencies.
+    pub fn measured_by(&self) -> &'static str {
+        match &self.probes {
+            Some(probes) if !probes.takes_the_runtimes_figure() => "probe",
+            _ => "runtime",
+        }
+    }
+
     /// How the histograms of this mode count.
     pub fn scheme(&self) -> BucketScheme {
         match self.mode {

@@ -71,7 +71,7 @@ impl Prepared {
             }
             let (layout, globals) = (live.layout, live.globals);
             let known = layout.as_ref().ok().map(|(layout, _)| layout);
-            let plan = Plan::of(binary, known, force);
+            let plan = Plan::of(binary, known, facts.version.minor, force);
             Ok((layout, globals, plan))
         })?;
         let process = process_of(&target)?;

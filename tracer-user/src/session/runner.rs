@@ -134,6 +134,7 @@ impl Runner {
                     whole: whole && !self.source_failed,
                     cost: live.and_then(|live| live.cost),
                     attached_by: live.and_then(Live::attached_by),
+                    measured_by: live.map_or("runtime", Live::measured_by),
                 });
             }
             Effect::PrintResult => {

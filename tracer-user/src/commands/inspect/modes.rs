@@ -20,7 +20,7 @@ impl Plans {
         let facts = binary.facts();
         Self {
             passive: passive::passive(globals, layout, facts.version.minor),
-            probes: Plan::of(binary, layout, false),
+            probes: Plan::of(binary, layout, facts.version.minor, false),
             arch: facts.arch,
         }
     }
@@ -112,7 +112,7 @@ fn meaning(site: &Site) -> String {
     match (site.origin, site.kind) {
         (Some(origin), _) => format!("runnable: {}", origin.name()),
         (None, SiteKind::TrackedWaitEnds) => "tracked wait ends".into(),
-        (None, SiteKind::HistogramRecord) => "wait is recorded".into(),
+        (None, SiteKind::HistogramRecord | SiteKind::WaitRecorded) => "wait is recorded".into(),
         (None, _) => "runnable ends".into(),
     }
 }

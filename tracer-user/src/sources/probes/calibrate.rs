@@ -112,12 +112,21 @@ struct FakeG {
 /// Word of [`FakeG`] that stands for `g.trackingStamp`; `g.gopc` is ten words on, as in the runtime.
 const STAMP_WORD: u32 = 8;
 
-/// Measures `program`. Takes some 10 ms; letting go of the probe is left to another thread.
+/// The kind of site that stands for a program where none is known yet: the dearest.
+pub fn dearest(program: ProgramKind) -> SiteKind {
+    match program {
+        ProgramKind::Exact => SiteKind::StatusCall,
+        ProgramKind::Sampled => SiteKind::TrackedWaitEnds,
+        ProgramKind::Empty => SiteKind::Empty,
+    }
+}
+
+/// Measures `program` at a site of this kind. Takes some 10 ms; letting go of the probe is left to another thread.
 ///
 /// # Errors
 /// Whatever attaching to our own process meets.
-pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result<Cost> {
-    let probes = probe_ourselves(kernel, program, cookie)?;
+pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind, cookie: u32) -> Result<Cost> {
+    let probes = probe_ourselves(kernel, program, kind, cookie)?;
     batch(CYCLES / 10);
     let fastest = (0..BATCHES).map(|_| batch(CYCLES)).fold(f64::INFINITY, f64::min);
     let latency_floor_ns = match program {
@@ -133,13 +142,8 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result
 }
 
 /// Attaches `program` to the calibration function.
-fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Result<Probes> {
+fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind, cookie: u32) -> Result<Probes> {
     let slot = kernel.calibration_slot;
-    let kind = match program {
-        ProgramKind::Exact => SiteKind::StatusCall,
-        ProgramKind::Sampled => SiteKind::TrackedWaitEnds,
-        ProgramKind::Empty => SiteKind::Empty,
-    };
     let config = TargetConfig {
         slower_ns: u64::MAX,
         enabled: 1,

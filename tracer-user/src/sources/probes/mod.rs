@@ -12,7 +12,7 @@ mod tables;
 use std::fs::File;
 
 use aya::maps::{MapData, RingBuf};
-use tracer_ebpf::{Counters, TargetConfig};
+use tracer_ebpf::{Counters, SiteKind, TargetConfig};
 
 pub use self::{
     attach::{LinkKind, ProgramKind},
@@ -59,6 +59,8 @@ pub struct ProbeSource {
     kernel: Kernel,
     probes: Option<Probes>,
     program: ProgramKind,
+    /// Of the first site; the others are alike.
+    kind: SiteKind,
     config: TargetConfig,
     ring: RingBuf<MapData>,
     tables: Tables,
@@ -110,6 +112,10 @@ impl ProbeSource {
             kernel,
             probes: Some(probes),
             program: request.program,
+            kind: request
+                .sites
+                .first()
+                .map_or(calibrate::dearest(request.program), |site| site.kind),
             config,
             ring,
             tables: Tables::default(),
@@ -124,10 +130,21 @@ impl ProbeSource {
         self.probes.as_ref().map(|probes| probes.kind)
     }
 
+    /// Whether the latencies are those that the runtime itself measured.
+    pub fn takes_the_runtimes_figure(&self) -> bool {
+        matches!(self.kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
+    }
+
     /// Measures what a hit of this source costs on this machine, on our own process.
     pub fn calibrate(&mut self) -> Result<Cost> {
         let cookie = self.next_cookie;
-        calibrate::measure(&mut self.kernel, self.program, cookie)
+        let kind = match self.kind {
+            // Needs no more of a goroutine than calibration's has. An inlined compare-and-swap costs no more than
+            // a call, which stands for it.
+            SiteKind::WaitRecorded => self.kind,
+            _ => calibrate::dearest(self.program),
+        };
+        calibrate::measure(&mut self.kernel, self.program, kind, cookie)
     }
 
     /// Switches the programs off for the target: from here on a hit counts nothing. What was counted stays
@@ -159,8 +176,7 @@ impl ProbeSource {
         let sampled_hits: u64 = match self.program {
             ProgramKind::Sampled => deltas
                 .iter()
-                .flat_map(|delta| &delta.counts)
-                .map(|(_, n)| n)
+                .map(|delta| delta.counts.iter().map(|(_, n)| n).sum::<u64>() + delta.excluded_zero)
                 .sum(),
             _ => 0,
         };

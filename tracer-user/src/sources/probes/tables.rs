@@ -90,12 +90,19 @@ impl Tables {
     /// The difference to the last reading under this key, which the new one replaces.
     fn since_last(&mut self, key: HistogramKey, reading: Box<Reading>) -> Option<HistogramDelta> {
         let last = self.last.entry(key).or_default();
-        let counts: Vec<(u16, u64)> = (0u16..)
+        let mut counts: Vec<(u16, u64)> = (0u16..)
             .zip(reading.counts.iter().zip(&last.counts))
             .map(|(bucket, (now, before))| (bucket, now.wrapping_sub(*before)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        if counts.is_empty() {
+        // The runtime records 0 ns for a goroutine that goes on without having waited, as after its stack was
+        // moved (newstack, copystack). The first bucket holds nothing but zeros.
+        let excluded_zero = match (key, counts.first()) {
+            (HistogramKey::CreationSite(_), Some((0, zeros))) => *zeros,
+            _ => 0,
+        };
+        counts.drain(..usize::from(excluded_zero > 0));
+        if counts.is_empty() && excluded_zero == 0 {
             // A reading may fall between a count and its sum: what came late belongs to the next delta.
             return None;
         }
@@ -106,7 +113,7 @@ impl Tables {
             // `sampled` keeps no sums: they would cost the target another addition per hit.
             sum_ns: matches!(key, HistogramKey::Origin(_)).then(|| reading.sum_ns.wrapping_sub(last.sum_ns)),
             extremes_ns: (reading.max_ns > 0).then_some((!reading.min_ns_inverted, reading.max_ns)),
-            excluded_zero: 0,
+            excluded_zero,
         };
         *last = reading;
         Some(delta)
