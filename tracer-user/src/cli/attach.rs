@@ -8,7 +8,7 @@ use super::{FormatArg, Verbosity, duration, help};
 use crate::{
     error::{Error, Result},
     plan::Mode,
-    session::options::{AttachOptions, SplitBy, TargetSelector},
+    session::options::{AttachOptions, NextOptions, OutputOptions, SplitBy, TargetSelector},
 };
 
 /// `gmpscope attach`.
@@ -20,6 +20,14 @@ use crate::{
 pub struct AttachArgs {
     #[command(flatten)]
     target: TargetArgs,
+    /// Wait for the next starts of the binary, whoever makes them: this many
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, default_missing_value = "1",
+        requires = "exe",
+        conflicts_with_all = ["slower", "by", "force"],
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    next: Option<u64>,
     /// How long to trace; without it until Ctrl-C, or until the process ends
     #[arg(
         short, long, value_name = "TIME", value_parser = duration::positive,
@@ -131,7 +139,45 @@ impl From<ByArg> for SplitBy {
     }
 }
 
+/// What `attach` is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttachRequest {
+    /// Trace a process that runs.
+    Running(AttachOptions),
+    /// Wait for starts.
+    Next(NextOptions),
+}
+
 impl AttachArgs {
+    /// What is asked for: `--next` is about starts, all else about a process that runs.
+    ///
+    /// # Errors
+    /// As [`Self::into_options`].
+    pub fn into_request(self, verbosity: Verbosity) -> Result<AttachRequest> {
+        let Some(starts) = self.next else {
+            return self.into_options(verbosity).map(AttachRequest::Running);
+        };
+        if !matches!(self.mode, ModeArg::Auto) {
+            return Err(Error::usage(
+                "--next sees how programs start, and takes no --mode: attach to the process when it runs",
+            ));
+        }
+        Ok(AttachRequest::Next(NextOptions {
+            exe: self
+                .target
+                .exe
+                .ok_or_else(|| Error::usage("--next needs --exe PATH"))?,
+            starts,
+            duration: self.duration,
+            output: OutputOptions {
+                format: self.format.into(),
+                path: self.output.filter(|path| path.as_os_str() != "-"),
+                interval: self.interval,
+                chatter: verbosity.chatter(),
+            },
+        }))
+    }
+
     /// The same in plain types, contradictions refused.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod mode;
 pub mod passive;
 pub mod sampled;
 pub mod sites;
+pub mod start;
 mod swap;
 
 pub use mode::Mode;

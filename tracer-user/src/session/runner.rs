@@ -307,7 +307,7 @@ async fn tick_of(interval: &mut Option<Interval>) {
 }
 
 /// CLOCK_MONOTONIC, in nanoseconds.
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -6,7 +6,7 @@ use std::{fs, path::Path, thread};
 use tracer_ebpf::{Origin, Site, SiteKind, TargetConfig};
 
 use super::{
-    attach::{self, Point, Probes, ProgramKind},
+    attach::{self, Point, Probes, ProgramKind, Scope},
     kernel::Kernel,
     maps,
 };
@@ -138,7 +138,7 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Re
     let kind = match program {
         ProgramKind::Exact => SiteKind::StatusCall,
         ProgramKind::Sampled => SiteKind::TrackedWaitEnds,
-        ProgramKind::Empty => SiteKind::Empty,
+        ProgramKind::Mark | ProgramKind::Empty => SiteKind::Empty,
     };
     let config = TargetConfig {
         slower_ns: u64::MAX,
@@ -169,7 +169,7 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, cookie: u32) -> Re
         program,
         &points,
         cookie,
-        std::process::id(),
+        Scope::process(std::process::id())?,
         Path::new("/proc/self/exe"),
     )
 }

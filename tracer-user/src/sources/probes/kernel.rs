@@ -45,7 +45,7 @@ impl Capacity {
 /// The loaded object: maps, and programs not yet in the kernel. Everything of it is gone from the kernel
 /// when it is dropped, or when this process dies in whatever way.
 pub struct Kernel {
-    pub(super) ebpf: Ebpf,
+    pub(in crate::sources) ebpf: Ebpf,
     /// Descriptors of all maps, also of those that were taken out of `ebpf`.
     map_fds: HashMap<String, OwnedFd>,
     /// Index of the slot that calibration uses: one past the targets.
