@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod oracle;
 pub mod run;
 pub mod scenario;
+pub mod start;
 pub mod toolchain;
 pub mod variant;
 pub mod workload;

@@ -35,6 +35,10 @@ pub fn entered(ctx: &RawTracePointContext) {
         Some(start) if start.phase != phase::DONE => {}
         _ => return,
     }
+    // A start makes hundreds of calls that cannot last, most of them rt_sigaction.
+    if kind_of(number).is_none() {
+        return;
+    }
     let registers: u64 = ctx.arg(0);
     let call = Call {
         at_ns: clock::now(),
@@ -63,13 +67,18 @@ pub fn returned(ctx: &RawTracePointContext) {
         return;
     };
     let duration_ns = clock::now().wrapping_sub(call.at_ns);
-    // SAFETY: written by the user side before anything is attached.
-    let kind = unsafe { maps::CALL_KINDS.get(&call.number) }.copied();
-    let kind = kind.unwrap_or(call_kind::DESCRIPTOR);
+    let kind = kind_of(call.number).unwrap_or(call_kind::DESCRIPTOR);
     let slow = duration_ns >= config.slow_call_ns && (kind != call_kind::IDLE || tid == tgid);
     if slow || kind == call_kind::CONNECT {
         send(&call, duration_ns, ctx.arg::<u64>(1) as i64, kind, tid);
     }
+}
+
+/// How a system call is to be sent; `None`: not at all.
+#[inline(always)]
+fn kind_of(number: u32) -> Option<u32> {
+    // SAFETY: written by the user side before anything is attached.
+    unsafe { maps::CALL_KINDS.get(&number) }.copied()
 }
 
 #[inline(always)]

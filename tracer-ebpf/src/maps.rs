@@ -65,6 +65,6 @@ pub static STARTS: LruHashMap<u32, Start> = LruHashMap::with_max_entries(MAX_STA
 #[map]
 pub static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(MAX_CALLS, 0);
 
-/// How a system call is to be sent, by its number.
+/// How a system call is to be sent, by its number; those that are not in it cannot last.
 #[map]
 pub static CALL_KINDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_CALL_KINDS, 0);

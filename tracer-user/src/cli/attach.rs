@@ -8,7 +8,7 @@ use super::{FormatArg, Verbosity, duration, help};
 use crate::{
     error::{Error, Result},
     plan::Mode,
-    session::options::{AttachOptions, NextOptions, OutputOptions, SplitBy, TargetSelector},
+    session::options::{AttachOptions, LatencyOptions, NextOptions, OutputOptions, SplitBy, TargetSelector},
 };
 
 /// `gmpscope attach`.
@@ -99,7 +99,7 @@ const PID_MAX: u32 = 4 * 1024 * 1024;
 
 /// `--mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ModeArg {
+pub(super) enum ModeArg {
     /// sampled where it can be had, else passive; says which and why
     Auto,
     /// No probe at all: reads the Go runtime's own histogram
@@ -123,7 +123,7 @@ impl From<ModeArg> for Option<Mode> {
 
 /// `--by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ByArg {
+pub(super) enum ByArg {
     /// How the goroutine became runnable (needs --mode exact)
     Origin,
     /// The function of the goroutine's go statement (needs sampled)
@@ -189,27 +189,7 @@ impl AttachArgs {
             (None, None, Some(comm)) => TargetSelector::Comm(comm),
             _ => return Err(Error::usage("name the process by one of --pid, --exe and --comm")),
         };
-        let mode: Option<Mode> = self.mode.into();
-        if self.slower.is_some() && mode == Some(Mode::Passive) {
-            return Err(Error::usage(
-                "--slower cannot be had in --mode passive, which reads counters and sees no single wait: use \
-                 --mode sampled or --mode exact",
-            ));
-        }
-        let by = self.by.map(SplitBy::from);
-        match (by, mode) {
-            (Some(SplitBy::Origin), Some(Mode::Exact))
-            | (Some(SplitBy::CreationSite), Some(Mode::Sampled)) => {}
-            (Some(SplitBy::CreationSite), None) | (None, _) => {}
-            (Some(SplitBy::Origin), _) => {
-                return Err(Error::usage(
-                    "--by origin needs --mode exact: no other mode sees how a goroutine became runnable",
-                ));
-            }
-            (Some(SplitBy::CreationSite), Some(_)) => {
-                return Err(Error::usage("--by creation-site needs --mode sampled (or auto)"));
-            }
-        }
+        let LatencyOptions { mode, slower, by } = latencies(self.mode, self.slower, self.by)?;
         Ok(AttachOptions {
             target,
             duration: self.duration,
@@ -217,10 +197,42 @@ impl AttachArgs {
             format: self.format.into(),
             output: self.output.filter(|path| path.as_os_str() != "-"),
             interval: self.interval,
-            slower: self.slower,
+            slower,
             by,
             force: self.force,
             chatter: verbosity.chatter(),
         })
     }
+}
+
+/// What is wanted of latencies, contradictions refused.
+///
+/// # Errors
+/// [`crate::error::Failure::Usage`] when two arguments exclude each other.
+pub(super) fn latencies(
+    mode: ModeArg,
+    slower: Option<Duration>,
+    by: Option<ByArg>,
+) -> Result<LatencyOptions> {
+    let mode: Option<Mode> = mode.into();
+    if slower.is_some() && mode == Some(Mode::Passive) {
+        return Err(Error::usage(
+            "--slower cannot be had in --mode passive, which reads counters and sees no single wait: use \
+             --mode sampled or --mode exact",
+        ));
+    }
+    let by = by.map(SplitBy::from);
+    match (by, mode) {
+        (Some(SplitBy::Origin), Some(Mode::Exact)) | (Some(SplitBy::CreationSite), Some(Mode::Sampled)) => {}
+        (Some(SplitBy::CreationSite), None) | (None, _) => {}
+        (Some(SplitBy::Origin), _) => {
+            return Err(Error::usage(
+                "--by origin needs --mode exact: no other mode sees how a goroutine became runnable",
+            ));
+        }
+        (Some(SplitBy::CreationSite), Some(_)) => {
+            return Err(Error::usage("--by creation-site needs --mode sampled (or auto)"));
+        }
+    }
+    Ok(LatencyOptions { mode, slower, by })
 }

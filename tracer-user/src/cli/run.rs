@@ -4,7 +4,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{FormatArg, Verbosity, duration, help};
+use super::{
+    FormatArg, Verbosity,
+    attach::{ByArg, ModeArg, latencies},
+    duration, help,
+};
 use crate::{
     error::{Error, Result},
     session::options::{OutputOptions, RunOptions},
@@ -23,6 +27,31 @@ pub struct RunArgs {
         env = "GMPSCOPE_DURATION", hide_env_values = true
     )]
     duration: Option<Duration>,
+    /// Trace also its scheduling latencies, from main.main on, until it ends
+    #[arg(
+        short,
+        long,
+        value_enum,
+        env = "GMPSCOPE_MODE",
+        hide_env_values = true,
+        conflicts_with = "repeat"
+    )]
+    mode: Option<ModeArg>,
+    /// With --mode: print each wait of at least this length as it ends
+    #[arg(
+        short, long, value_name = "TIME", value_parser = duration::positive, requires = "mode",
+        env = "GMPSCOPE_SLOWER", hide_env_values = true
+    )]
+    slower: Option<Duration>,
+    /// With --mode: one histogram per origin (exact) or creation site (sampled)
+    #[arg(
+        long,
+        value_enum,
+        requires = "mode",
+        env = "GMPSCOPE_BY",
+        hide_env_values = true
+    )]
+    by: Option<ByArg>,
     /// Run it so many times, one after the other, and show each phase's times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: u32,
@@ -70,7 +99,12 @@ impl RunArgs {
                  name a file",
             ));
         }
+        let latencies = self
+            .mode
+            .map(|mode| latencies(mode, self.slower, self.by))
+            .transpose()?;
         Ok(RunOptions {
+            latencies,
             command: self.command,
             user: self.user,
             repeat: self.repeat,

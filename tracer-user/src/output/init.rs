@@ -139,6 +139,8 @@ pub struct Short {
     pub pid: u32,
     /// When it began: nanoseconds since the capture did.
     pub at_ns: u64,
+    /// The same, in nanoseconds of CLOCK_MONOTONIC.
+    pub t0_ns: u64,
     /// How long it took.
     pub duration_ns: u64,
     /// What ended it.
@@ -192,6 +194,7 @@ pub fn short(start: &Start, begin_ns: u64) -> Short {
     Short {
         pid: start.pid,
         at_ns: start.begin_ns().saturating_sub(begin_ns),
+        t0_ns: start.begin_ns(),
         duration_ns: start.duration_ns(),
         ended: start.ended.name().to_owned(),
         longest: longest.map_or_else(String::new, |phase| phase.step.name()),

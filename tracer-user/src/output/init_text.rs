@@ -289,3 +289,6 @@ pub fn short_line(start: &Short) -> String {
     let room = WIDTH.saturating_sub(line.chars().count() + ended.len()).max(8);
     format!("{line}{}{ended}\n", tail(&escape(&start.longest), room))
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,9 @@ pub struct MarkSite {
 pub struct StartPlan {
     /// All that were proven, in the order of their marks.
     pub sites: Vec<MarkSite>,
-    /// What was not, and why: the phase that would begin there is part of the one before.
+    /// Begins of phases that were not, and why: such a phase is part of the one before.
+    pub untold: Vec<Attempt>,
+    /// Other moments that were not.
     pub missing: Vec<Attempt>,
     /// Link-time address of the ELF entry.
     pub entry: u64,
@@ -61,6 +63,7 @@ impl StartPlan {
         let old_tasks = program.version.minor <= LAST_WITH_DEPENDENCIES;
         let mut plan = Self {
             sites: Vec::new(),
+            untold: Vec::new(),
             missing: Vec::new(),
             entry: program.entry,
             dynamic: program.dynamic,
@@ -69,9 +72,9 @@ impl StartPlan {
         plan.add(Mark::Entry, first_of_entry(code, program.entry)?);
         for (mark, callee) in RT0_CALLS {
             let found = call(code, "runtime.rt0_go", callee).map(|(_, decoded, index)| (decoded, index));
-            plan.take(mark, found.and_then(|(d, i)| at(code, &d, i)));
+            plan.take_phase(mark, found.and_then(|(d, i)| at(code, &d, i)));
         }
-        plan.take(Mark::RuntimeMain, beginning(code, "runtime.main"));
+        plan.take_phase(Mark::RuntimeMain, beginning(code, "runtime.main"));
         let inits = inits(
             code,
             if old_tasks {
@@ -85,7 +88,7 @@ impl StartPlan {
                 plan.add(Mark::InitBegin, begin);
                 plan.add(Mark::InitEnd, end);
             }
-            Err(attempt) => plan.missing.push(attempt),
+            Err(attempt) => plan.untold.push(attempt),
         }
         plan.add(Mark::MainMain, beginning(code, "main.main")?);
         for (begin, end, callee) in SCHEDINIT_CALLS {
@@ -130,6 +133,13 @@ impl StartPlan {
 
     fn add(&mut self, mark: Mark, site: Site) {
         self.sites.push(MarkSite { mark, site });
+    }
+
+    fn take_phase(&mut self, mark: Mark, found: Result<Site, Attempt>) {
+        match found {
+            Ok(site) => self.add(mark, site),
+            Err(attempt) => self.untold.push(attempt),
+        }
     }
 
     fn take(&mut self, mark: Mark, found: Result<Site, Attempt>) {

@@ -41,6 +41,8 @@ pub struct RunOptions {
     pub repeat: u32,
     /// Stop tracing (not the command) after so long.
     pub duration: Option<Duration>,
+    /// Trace its latencies from `main.main` on, too.
+    pub latencies: Option<LatencyOptions>,
     /// How the result is written.
     pub output: OutputOptions,
 }
@@ -56,6 +58,17 @@ pub struct NextOptions {
     pub duration: Option<Duration>,
     /// How the result is written.
     pub output: OutputOptions,
+}
+
+/// What is wanted of the latencies of a command that we run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatencyOptions {
+    /// As [`AttachOptions::mode`].
+    pub mode: Option<Mode>,
+    /// As [`AttachOptions::slower`].
+    pub slower: Option<Duration>,
+    /// As [`AttachOptions::by`].
+    pub by: Option<SplitBy>,
 }
 
 /// How the result of a capture of starts is written.

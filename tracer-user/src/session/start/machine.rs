@@ -10,6 +10,8 @@ use crate::{
 pub struct Policy {
     /// Whose starts.
     pub whose: Whose,
+    /// Behind `main.main` its latencies are wanted, too. Only of one run of ours.
+    pub goes_on: bool,
 }
 
 /// Whose starts are traced.
@@ -48,6 +50,8 @@ pub enum Happening {
     },
     /// A start came to its end, in `main.main` or before.
     StartEnded,
+    /// [`Effect::GoOn`] succeeded: the result is printed with the latencies.
+    GoesOn,
     /// Some time has passed since: a command that ends at once has ended.
     Settled,
     /// The command has ended.
@@ -90,6 +94,8 @@ pub enum Effect {
     Cut,
     /// Answer with `Settled` after a while.
     Settle,
+    /// Trace the latencies of the process; answer with `GoesOn`, or with `Settled` if they cannot be had.
+    GoOn,
     /// Print the result. Comes once.
     Print {
         /// What ended the tracing.
@@ -203,11 +209,24 @@ impl Session {
             Happening::StartEnded => {
                 self.ended += 1;
                 match self.policy.whose {
-                    // A command that runs on is shown how it started; one that ends at once is let end first.
-                    Whose::Ours { runs: 1 } => vec![Effect::Settle],
+                    // Nothing of what comes is looked at, and the probes cost. A command that runs on is shown
+                    // how it started; one that ends at once is let end first.
+                    Whose::Ours { runs: 1 } => {
+                        self.attached = false;
+                        let then = if self.policy.goes_on {
+                            Effect::GoOn
+                        } else {
+                            Effect::Settle
+                        };
+                        vec![Effect::Detach, then]
+                    }
                     Whose::Next { starts } if self.ended >= starts => self.finish(EndedBy::Starts, true),
                     _ => vec![],
                 }
+            }
+            Happening::GoesOn => {
+                self.state = State::Waiting;
+                vec![]
             }
             Happening::Settled => self.finish(EndedBy::Starts, true),
             Happening::CommandEnded { code } => {
@@ -285,13 +304,11 @@ impl Session {
     }
 
     fn last_words(&mut self, ended_by: EndedBy, whole: bool) -> Vec<Effect> {
-        self.attached = false;
-        vec![
-            Effect::Collect,
-            Effect::Cut,
-            Effect::Print { ended_by, whole },
-            Effect::Detach,
-        ]
+        let print = Effect::Print { ended_by, whole };
+        if !std::mem::take(&mut self.attached) {
+            return vec![print];
+        }
+        vec![Effect::Collect, Effect::Cut, print, Effect::Detach]
     }
 
     fn quit(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {

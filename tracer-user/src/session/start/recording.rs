@@ -7,7 +7,7 @@ use crate::{
     latency::start::PhaseTimes,
     model::start::{Ended, Start, Starts},
     output::{
-        capture::{Capture, CaptureInfo, Hist, SCHEMA},
+        capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA},
         init,
         interval::StartsInterval,
         json,
@@ -17,6 +17,7 @@ use crate::{
     },
     session::{
         EndedBy,
+        capturing::Began,
         options::{Chatter, Format},
     },
     stream::{Kind, Observation},
@@ -204,6 +205,38 @@ impl Recording {
         Ok(capture.capture.complete)
     }
 
+    /// The same, to be told with what comes behind `main.main`.
+    pub fn began(&self, around: &Surroundings) -> Began {
+        Began {
+            init: init::build(&self.ended, &self.times, self.begin_ns),
+            findings: self.findings(around),
+        }
+    }
+
+    /// The output, to be written by somebody else.
+    pub fn take_sink(&mut self) -> Sink {
+        std::mem::replace(&mut self.form.sink, Sink::stderr())
+    }
+
+    fn findings(&self, around: &Surroundings) -> Vec<Finding> {
+        let Some(start) = init::shown(&self.ended) else {
+            return Vec::new();
+        };
+        let others: Vec<Start> = self
+            .ended
+            .iter()
+            .filter(|other| other.ended == Ended::Main && !std::ptr::eq(*other, start))
+            .cloned()
+            .collect();
+        findings::find(&Evidence {
+            start,
+            others: &others,
+            cgroup_cpu_limit: around.cgroup_cpu_limit,
+            throttled: around.throttled,
+            godebug: around.godebug.as_deref(),
+        })
+    }
+
     fn capture(
         &mut self,
         program: &Program,
@@ -212,22 +245,7 @@ impl Recording {
         whole: bool,
     ) -> Capture {
         let shown = init::shown(&self.ended);
-        let mut findings = Vec::new();
-        if let Some(start) = shown {
-            let others: Vec<Start> = self
-                .ended
-                .iter()
-                .filter(|other| other.ended == Ended::Main && !std::ptr::eq(*other, start))
-                .cloned()
-                .collect();
-            findings = findings::find(&Evidence {
-                start,
-                others: &others,
-                cgroup_cpu_limit: around.cgroup_cpu_limit,
-                throttled: around.throttled,
-                godebug: around.godebug.as_deref(),
-            });
-        }
+        let findings = self.findings(around);
         let mut target = program.info(shown.map_or(0, |start| start.pid), around.cgroup_cpu_limit);
         target.gomaxprocs = shown.and_then(|start| start.gomaxprocs);
         let mut notes = std::mem::take(&mut self.notes);

@@ -1,6 +1,6 @@
 //! Carries out what a [`Session`] wants, and tells it what came of it.
 
-use std::{collections::VecDeque, fs, process::ExitCode, time::Duration};
+use std::{collections::VecDeque, fs, pin::Pin, process::ExitCode, time::Duration};
 
 use rustix::process::Signal;
 
@@ -16,7 +16,9 @@ use crate::{
     error::{Error, Failure, Result},
     output::sink::{Flow, Sink},
     session::{
-        options::{NextOptions, OutputOptions, RunOptions},
+        self, EndedBy,
+        options::{AttachOptions, NextOptions, OutputOptions, RunOptions, TargetSelector},
+        prepare::Prepared,
         runner::now_ns,
     },
     sources::starts::{self, Request, StartSource},
@@ -49,7 +51,13 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         None => Sink::stderr(),
     };
     let program = Program::open(&path).map_err(before)?;
-    let (clocks, signal_mask) = Clocks::new(options.duration, options.output.interval).map_err(before)?;
+    // With latencies, duration and intervals are theirs.
+    let ours = options.latencies.is_none();
+    let (clocks, signal_mask) = Clocks::new(
+        options.duration.filter(|_| ours),
+        options.output.interval.filter(|_| ours),
+    )
+    .map_err(before)?;
     let invocation = Invocation {
         program: path,
         name: name.clone(),
@@ -59,8 +67,9 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
     };
     let policy = Policy {
         whose: Whose::Ours { runs: options.repeat },
+        goes_on: options.latencies.is_some(),
     };
-    Runner::new(
+    let mut runner = Runner::new(
         program,
         clocks,
         policy,
@@ -68,9 +77,20 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         sink,
         several,
         Some(invocation),
-    )
-    .run()
-    .await
+    );
+    runner.behind_main = options.latencies.map(|latencies| AttachOptions {
+        target: TargetSelector::Pid(0),
+        duration: options.duration,
+        mode: latencies.mode,
+        format: options.output.format,
+        output: options.output.path,
+        interval: options.output.interval,
+        slower: latencies.slower,
+        by: latencies.by,
+        force: false,
+        chatter: options.output.chatter,
+    });
+    runner.run().await
 }
 
 /// Waits for the next starts of a binary, whoever makes them.
@@ -85,6 +105,7 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
         whose: Whose::Next {
             starts: options.starts,
         },
+        goes_on: false,
     };
     let several = options.starts > 1;
     Runner::new(program, clocks, policy, &options.output, sink, several, None)
@@ -102,8 +123,15 @@ struct Runner {
     held: Option<Held>,
     around: Surroundings,
     throttled_before: Option<(u64, u64)>,
+    /// What is wanted behind `main.main`.
+    behind_main: Option<AttachOptions>,
+    /// The tracing of that, while it lasts.
+    latencies: Option<Latencies>,
     outcome: Result<u8>,
 }
+
+/// A capture of latencies that goes on beside.
+type Latencies = Pin<Box<dyn Future<Output = Result<()>>>>;
 
 impl Runner {
     fn new(
@@ -120,7 +148,7 @@ impl Runner {
             sink,
             chatter: output.chatter,
             several,
-            by_interval: output.interval.is_some(),
+            by_interval: output.interval.is_some() && !policy.goes_on,
         };
         let recording = Recording::new(form, program.plan.dynamic);
         Self {
@@ -133,6 +161,8 @@ impl Runner {
             held: None,
             around: Surroundings::default(),
             throttled_before: None,
+            behind_main: None,
+            latencies: None,
             outcome: Ok(0),
         }
     }
@@ -144,14 +174,21 @@ impl Runner {
             let happening = match happenings.pop_front() {
                 Some(happening) => happening,
                 None => {
-                    let woken = self.clocks.next().await;
-                    happenings.extend(self.woken(woken));
+                    tokio::select! {
+                        woken = self.clocks.next() => happenings.extend(self.woken(woken)),
+                        result = ended(&mut self.latencies) => self.latencies_ended(result),
+                    }
                     continue;
                 }
             };
             for effect in session.handle(happening) {
                 happenings.extend(self.carry_out(effect));
             }
+        }
+        if self.latencies.is_some() {
+            // The command has ended, which ends that, too.
+            let result = ended(&mut self.latencies).await;
+            self.latencies_ended(result);
         }
         let code = self.outcome?;
         self.recording.finish()?;
@@ -234,6 +271,7 @@ impl Runner {
                 let cut = self.recording.cut(now_ns());
                 [observed, cut].into_iter().filter_map(written_as).collect()
             }
+            Effect::GoOn => vec![self.go_on()],
             Effect::Settle => {
                 self.clocks.settle();
                 vec![]
@@ -278,6 +316,50 @@ impl Runner {
         }
     }
 
+    /// Goes on with the latencies of the process that has come to `main.main`.
+    fn go_on(&mut self) -> Happening {
+        self.look_around();
+        let (Some(mut options), Some(held)) = (self.behind_main.take(), &self.held) else {
+            return Happening::Settled;
+        };
+        options.target = TargetSelector::Pid(held.pid);
+        match Prepared::new(&options) {
+            Ok(target) => {
+                let began = self.recording.began(&self.around);
+                let sink = self.recording.take_sink();
+                self.latencies = Some(Box::pin(session::runner::capture(
+                    options,
+                    target,
+                    sink,
+                    Some(began),
+                )));
+                Happening::GoesOn
+            }
+            Err(e) => {
+                self.recording.note(format!("latencies were not traced: {e}"));
+                Happening::Settled
+            }
+        }
+    }
+
+    /// One that failed has printed nothing; how it started is told all the same.
+    fn latencies_ended(&mut self, result: Result<()>) {
+        self.latencies = None;
+        match result {
+            Ok(()) => {}
+            Err(e) if e.failure == Failure::Incomplete => {}
+            Err(e) => {
+                self.recording.note(format!("latencies were not traced: {e}"));
+                let printed =
+                    self.recording
+                        .print(&self.program, &self.around, EndedBy::TargetExit, true, now_ns());
+                if let Err(e) = printed {
+                    self.outcome = Err(e);
+                }
+            }
+        }
+    }
+
     fn hold(&mut self) -> Result<()> {
         let invocation = self
             .invocation
@@ -314,6 +396,9 @@ impl Runner {
         if let Some(why) = source.without_usage() {
             self.recording
                 .note(format!("time off the CPU and page faults are not known: {why}"));
+        }
+        for attempt in &self.program.plan.missing {
+            log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
         }
         self.recording.say_attached(&self.program, source.sites());
         self.source = Some(source);
@@ -394,6 +479,14 @@ impl Runner {
         self.around.throttled = now
             .zip(self.throttled_before)
             .map(|(now, before)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1)));
+    }
+}
+
+/// The end of what goes on beside.
+async fn ended(latencies: &mut Option<Latencies>) -> Result<()> {
+    match latencies {
+        Some(latencies) => latencies.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Lives of a capture of starts, each named as a sentence.
 
 use super::{
-    Effect::{Abort, Attach, Collect, Cut, Detach, Fail, Hold, Print, Quit, Release, Settle},
+    Effect::{Abort, Attach, Collect, Cut, Detach, Fail, GoOn, Hold, Print, Quit, Release, Settle},
     Happening::{
-        AttachFailed, Attached, Begin, CommandEnded, DurationElapsed, Held, NotExecuted, Settled, Signal,
-        SourceFailed, StartEnded,
+        AttachFailed, Attached, Begin, CommandEnded, DurationElapsed, GoesOn, Held, NotExecuted, Settled,
+        Signal, SourceFailed, StartEnded,
     },
     *,
 };
@@ -13,12 +13,14 @@ use crate::{error::Error, session::EndedBy};
 fn ours(runs: u32) -> Session {
     Session::new(Policy {
         whose: Whose::Ours { runs },
+        goes_on: false,
     })
 }
 
 fn next(starts: u64) -> Session {
     Session::new(Policy {
         whose: Whose::Next { starts },
+        goes_on: false,
     })
 }
 
@@ -51,10 +53,17 @@ fn and(mut effects: Vec<Effect>, last: Effect) -> Vec<Effect> {
 #[test]
 fn a_command_that_ends_at_once_is_printed_when_it_has_ended() {
     let mut session = running(1);
-    assert_eq!(session.handle(StartEnded), [Settle]);
+    assert_eq!(session.handle(StartEnded), [Detach, Settle]);
+    let ended_by = EndedBy::TargetExit;
     assert_eq!(
         session.handle(CommandEnded { code: 3 }),
-        and(printed(EndedBy::TargetExit, true), Quit { code: 3 })
+        [
+            Print {
+                ended_by,
+                whole: true
+            },
+            Quit { code: 3 }
+        ]
     );
     assert!(session.is_done());
 }
@@ -63,7 +72,14 @@ fn a_command_that_ends_at_once_is_printed_when_it_has_ended() {
 fn a_command_that_runs_on_is_printed_soon_and_waited_for() {
     let mut session = running(1);
     session.handle(StartEnded);
-    assert_eq!(session.handle(Settled), printed(EndedBy::Starts, true));
+    let ended_by = EndedBy::Starts;
+    assert_eq!(
+        session.handle(Settled),
+        [Print {
+            ended_by,
+            whole: true
+        }]
+    );
     assert_eq!(session.handle(DurationElapsed), []);
     assert_eq!(session.handle(CommandEnded { code: 143 }), [Quit { code: 143 }]);
 }
@@ -132,6 +148,29 @@ fn the_duration_ends_tracing_and_not_the_command() {
     assert_eq!(session.handle(DurationElapsed), printed(EndedBy::Duration, true));
     assert_eq!(session.handle(StartEnded), []);
     assert_eq!(session.handle(CommandEnded { code: 0 }), [Quit { code: 0 }]);
+}
+
+#[test]
+fn latencies_come_behind_the_start_and_are_printed_with_it() {
+    let mut session = Session::new(Policy {
+        whose: Whose::Ours { runs: 1 },
+        goes_on: true,
+    });
+    for happening in [Begin, Held, Attached] {
+        session.handle(happening);
+    }
+    let mut too_late = session.clone();
+    assert_eq!(session.handle(StartEnded), [Detach, GoOn]);
+    assert_eq!(session.handle(GoesOn), []);
+    assert_eq!(session.handle(DurationElapsed), []);
+    assert_eq!(session.handle(CommandEnded { code: 1 }), [Quit { code: 1 }]);
+    // One that has ended before they could be had is shown how it started.
+    too_late.handle(StartEnded);
+    let effects = too_late.handle(Settled);
+    assert!(
+        matches!(effects.as_slice(), [Print { whole: true, .. }]),
+        "{effects:?}"
+    );
 }
 
 #[test]

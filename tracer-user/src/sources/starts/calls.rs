@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tracer_ebpf::start::call_kind;
 
-/// Number, name and [`call_kind`] of every system call that is told by more than its descriptor.
+/// Number, name and [`call_kind`] of the system calls that may take long; others are not looked at, since a start
+/// makes hundreds of them.
 ///
 /// Those of x86_64 that arm64 has no more stand in [`LEGACY`].
 const CALLS: &[(libc::c_long, &str, u32)] = &[
@@ -34,9 +35,25 @@ const CALLS: &[(libc::c_long, &str, u32)] = &[
     (libc::SYS_fsync, "fsync", call_kind::DESCRIPTOR),
     (libc::SYS_flock, "flock", call_kind::DESCRIPTOR),
     (libc::SYS_wait4, "wait4", call_kind::DESCRIPTOR),
-    (libc::SYS_mmap, "mmap", call_kind::DESCRIPTOR),
-    (libc::SYS_munmap, "munmap", call_kind::DESCRIPTOR),
+    (libc::SYS_readv, "readv", call_kind::DESCRIPTOR),
+    (libc::SYS_writev, "writev", call_kind::DESCRIPTOR),
+    (libc::SYS_pwrite64, "pwrite64", call_kind::DESCRIPTOR),
+    (libc::SYS_getdents64, "getdents64", call_kind::DESCRIPTOR),
+    (libc::SYS_fcntl, "fcntl", call_kind::DESCRIPTOR),
+    (libc::SYS_ioctl, "ioctl", call_kind::DESCRIPTOR),
+    (libc::SYS_sendmsg, "sendmsg", call_kind::DESCRIPTOR),
+    (libc::SYS_accept, "accept", call_kind::DESCRIPTOR),
+    (libc::SYS_fdatasync, "fdatasync", call_kind::DESCRIPTOR),
+    (libc::SYS_waitid, "waitid", call_kind::DESCRIPTOR),
+    (
+        libc::SYS_rt_sigtimedwait,
+        "rt_sigtimedwait",
+        call_kind::DESCRIPTOR,
+    ),
+    (libc::SYS_getrandom, "getrandom", call_kind::DESCRIPTOR),
     (libc::SYS_clone, "clone", call_kind::DESCRIPTOR),
+    (libc::SYS_mount, "mount", call_kind::PATH_1),
+    (libc::SYS_execve, "execve", call_kind::PATH_0),
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -56,8 +73,7 @@ const LEGACY: &[(libc::c_long, &str, u32)] = &[];
 /// (number, [`call_kind`]) of those that the programs must know.
 pub fn kinds() -> impl Iterator<Item = (u32, u32)> {
     let all = CALLS.iter().chain(LEGACY);
-    all.filter(|(_, _, kind)| *kind != call_kind::DESCRIPTOR)
-        .filter_map(|(number, _, kind)| Some((u32::try_from(*number).ok()?, *kind)))
+    all.filter_map(|(number, _, kind)| Some((u32::try_from(*number).ok()?, *kind)))
 }
 
 /// A system call's name; `system call N` for those that are not in the table.
@@ -78,10 +94,16 @@ pub fn works_on_descriptor(number: u32) -> bool {
         .iter()
         .chain(LEGACY)
         .find(|(n, _, _)| u32::try_from(*n) == Ok(number));
-    let of_descriptors = [
-        "read", "pread64", "write", "recvfrom", "recvmsg", "sendto", "accept4", "fsync", "flock",
+    const OTHERS: [&str; 7] = [
+        "ppoll",
+        "poll",
+        "wait4",
+        "waitid",
+        "clone",
+        "getrandom",
+        "rt_sigtimedwait",
     ];
-    named.is_some_and(|(_, name, _)| of_descriptors.contains(name))
+    named.is_some_and(|(_, name, kind)| *kind == call_kind::DESCRIPTOR && !OTHERS.contains(name))
 }
 
 /// The text of an event: a path or an address, as people write it.
