@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -285,25 +286,37 @@ fn an_init_that_waits_for_a_silent_server_is_named_with_its_address() -> Result<
     )
 }
 
-/// A shell in a mount namespace of its own where reading /etc/passwd takes a while: a pipe that somebody writes
-/// late.
-const SLOW_PASSWD: &str = r#"set -e
-dir=$(mktemp -d); mkfifo "$dir/passwd"; cp /etc/passwd "$dir/copy"
-mount --bind "$dir/passwd" /etc/passwd
-(while sleep 0.06; do cat "$dir/copy" > "$dir/passwd"; done) & writer=$!
-code=0; "$@" || code=$?
-kill $writer; exit $code"#;
+/// Answers every connection to the name service cache daemon late, and with nothing: the C library waits for it, and
+/// then reads /etc/passwd itself.
+fn late_name_service(socket: &Path) -> Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            std::thread::sleep(Duration::from_millis(60));
+            drop(connection);
+        }
+    });
+    Ok(())
+}
 
 #[test]
 fn a_slow_source_of_users_is_named_under_cgo() -> Result<()> {
     let _one = machine();
-    let before = ["unshare", "-m", "sh", "-c", SLOW_PASSWD, "sh"];
+    let dir = tempfile::tempdir()?;
+    late_name_service(&dir.path().join("socket"))?;
+    // In a mount namespace of its own the daemon's socket is ours.
+    let join = format!(
+        "mount -t tmpfs none /run && mkdir /run/nscd && mount --bind {} /run/nscd && exec \"$@\"",
+        dir.path().display()
+    );
+    let before = ["unshare", "-m", "sh", "-c", &join, "sh"];
     cause(
         Variant::Cgo,
         "account",
         &[],
         &before,
-        &["waited for", "/etc/passwd"],
+        &["waited for", "connect /var/run/nscd/socket"],
     )
 }
 
@@ -445,13 +458,16 @@ fn the_status_and_the_streams_are_the_commands_own() -> Result<()> {
 #[test]
 fn a_signal_reaches_the_command() -> Result<()> {
     let _one = machine();
-    let line = Traced::new(&newest()?)?.arg("wait").command_line();
+    let traced = Traced::new(&newest()?)?.arg("wait");
+    let line = traced.command_line();
     let mut tracer = Command::new(&line[0])
         .args(&line[1..])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
+    // Kept open: its end would end the command, too.
+    let _stdin = tracer.stdin.take();
     let mut stdout = BufReader::new(tracer.stdout.take().context("no stdout")?);
     let mut said = String::new();
     stdout.read_line(&mut said)?;
@@ -470,7 +486,8 @@ fn a_signal_reaches_the_command() -> Result<()> {
 #[test]
 fn a_command_outlives_a_tracer_that_is_killed() -> Result<()> {
     let _one = machine();
-    let line = Traced::new(&newest()?)?.arg("wait").command_line();
+    let traced = Traced::new(&newest()?)?.arg("wait");
+    let line = traced.command_line();
     let mut tracer = Command::new(&line[0])
         .args(&line[1..])
         .stdin(Stdio::piped())
@@ -607,12 +624,12 @@ fn the_go_command_starts_and_builds() -> Result<()> {
             toolchain.minor()
         ),
     )?;
-    let line = Traced::new(&go)?
+    let traced = Traced::new(&go)?
         .arg("-C")
         .arg(&directory)
         .arg("mod")
-        .arg("download")
-        .command_line();
+        .arg("download");
+    let line = traced.command_line();
     let started = Instant::now();
     let mut hanging = Command::new(&line[0]);
     hanging

@@ -16,8 +16,10 @@ use crate::{atomic::count, clock, lifecycle, maps};
 
 /// Do not wake the reader.
 const NO_WAKEUP: u64 = 1;
-/// Bytes of a socket address: `sockaddr_in6` has 28, of a `sockaddr_un` a path of so many is enough.
+/// Bytes of a `sockaddr_in6`: longer ones are paths (`sockaddr_un`).
 const ADDRESS: u64 = 28;
+/// Bytes of a socket address's family.
+const FAMILY: usize = 2;
 
 /// A system call begins, of whatever process: what does not start is left at once.
 #[inline(always)]
@@ -69,7 +71,7 @@ pub fn returned(ctx: &RawTracePointContext) {
     let duration_ns = clock::now().wrapping_sub(call.at_ns);
     let kind = kind_of(call.number).unwrap_or(call_kind::DESCRIPTOR);
     let slow = duration_ns >= config.slow_call_ns && (kind != call_kind::IDLE || tid == tgid);
-    if slow || kind == call_kind::CONNECT {
+    if slow || kind == call_kind::CONNECT || kind == call_kind::OPEN_0 || kind == call_kind::OPEN_1 {
         send(&call, duration_ns, ctx.arg::<u64>(1) as i64, kind, tid);
     }
 }
@@ -104,15 +106,22 @@ fn send(call: &Call, duration_ns: u64, result: i64, kind: u32, tid: u32) {
     // SAFETY: the helpers write at most as many bytes as they are told, and check the address that they read.
     let _ = unsafe {
         match kind {
-            call_kind::PATH_0 => bpf_probe_read_user_str(to, CALL_TEXT as u32, call.args[0] as *const c_void),
-            call_kind::PATH_1 => bpf_probe_read_user_str(to, CALL_TEXT as u32, call.args[1] as *const c_void),
+            call_kind::PATH_0 | call_kind::OPEN_0 => {
+                bpf_probe_read_user_str(to, CALL_TEXT as u32, call.args[0] as *const c_void)
+            }
+            call_kind::PATH_1 | call_kind::OPEN_1 => {
+                bpf_probe_read_user_str(to, CALL_TEXT as u32, call.args[1] as *const c_void)
+            }
             call_kind::CONNECT => {
                 let length = call.args[2];
                 // The verifier wants a bound that it sees.
                 if length <= ADDRESS {
                     bpf_probe_read_user(to, length as u32, call.args[1] as *const c_void)
                 } else {
-                    bpf_probe_read_user_str(to, CALL_TEXT as u32, call.args[1] as *const c_void)
+                    // A path behind the family; what is behind its end may not be there.
+                    let path = call.args[1].wrapping_add(FAMILY as u64) as *const c_void;
+                    bpf_probe_read_user(to, FAMILY as u32, call.args[1] as *const c_void)
+                        | bpf_probe_read_user_str(to.add(FAMILY), (CALL_TEXT - FAMILY) as u32, path)
                 }
             }
             _ => 0,

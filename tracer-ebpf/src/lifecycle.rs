@@ -51,16 +51,24 @@ pub fn prepared() {
 pub fn executed() {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
-    match start_of(tgid) {
-        Some(start) if start.phase == phase::CANDIDATE => {
+    let seen = start_of(tgid).is_some_and(|start| start.phase == phase::EXECUTING);
+    if seen {
+        if let Some(start) = start_of(tgid) {
             send(start, Mark::Executed as u32, 0, pid_tgid);
         }
-        _ if follows_every_exec() => begin(Mark::Executed, pid_tgid),
-        _ => {}
+    } else if follows_every_exec() {
+        begin(Mark::Executed, pid_tgid);
+    }
+    if let Some(start) = start_of(tgid)
+        && start.phase == phase::EXECUTING
+    {
+        start.phase = phase::CANDIDATE;
+        // What was counted of the thread that had this id before ends here.
+        start.off_since_ns = 0;
     }
 }
 
-/// A thread ends.
+/// A thread ends. The first one of a process that executes a program from another thread makes room for it.
 #[inline(always)]
 pub fn exited() {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -68,7 +76,9 @@ pub fn exited() {
     if pid_tgid as u32 != tgid {
         return;
     }
-    if let Some(start) = start_of(tgid) {
+    if let Some(start) = start_of(tgid)
+        && start.phase != phase::EXECUTING
+    {
         if start.phase != phase::DONE {
             send(start, Mark::Exited as u32, 0, pid_tgid);
         }
@@ -133,7 +143,7 @@ static EMPTY: Start = Start {
     seen: 0,
     go_statements: 0,
     asleep: 0,
-    phase: phase::CANDIDATE,
+    phase: phase::EXECUTING,
 };
 
 #[inline(always)]

@@ -15,7 +15,7 @@ pub fn site_by_address(ctx: &ProbeContext) -> Option<&'static Site> {
     let ip = registers::ip(ctx);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let start = lifecycle::start_of(tgid)?;
-    if start.phase == phase::CANDIDATE {
+    if start.phase < phase::STARTING {
         start.bias = ip.wrapping_sub(maps::START_CONFIG.get(0)?.entry);
     }
     site::by_link_time_address(ip.wrapping_sub(start.bias))

@@ -168,12 +168,14 @@ pub struct Start {
 
 /// How far a start is.
 pub mod phase {
-    /// In `execve`, or in the loader: nobody knows yet whether it is the program that is meant.
-    pub const CANDIDATE: u32 = 0;
+    /// In `execve`. Of a process with several threads all others end in it, the first one too.
+    pub const EXECUTING: u32 = 0;
+    /// Past `execve`, perhaps in the loader: nobody knows yet whether it is the program that is meant.
+    pub const CANDIDATE: u32 = 1;
     /// Its ELF entry was reached.
-    pub const STARTING: u32 = 1;
+    pub const STARTING: u32 = 2;
     /// `main.main` was reached: nothing of it is sent any more.
-    pub const DONE: u32 = 2;
+    pub const DONE: u32 = 3;
 }
 
 /// One [`Mark`] of one process.
@@ -214,6 +216,10 @@ pub mod call_kind {
     pub const CONNECT: u32 = 3;
     /// Threads with nothing to do wait in it: sent of the main thread only.
     pub const IDLE: u32 = 4;
+    /// It opens the path in argument 0. Sent however fast it is: later calls name the descriptor alone.
+    pub const OPEN_0: u32 = 5;
+    /// It opens the path in argument 1. Likewise.
+    pub const OPEN_1: u32 = 6;
 }
 
 /// Bytes of a path or socket address that are sent.

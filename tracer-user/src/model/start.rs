@@ -195,7 +195,7 @@ impl Start {
             .iter()
             .filter_map(|call| shared(call).map(|ns| (ns, call)))
             .collect();
-        calls.sort_by(|a, b| b.0.cmp(&a.0));
+        calls.sort_by_key(|(shared, _)| std::cmp::Reverse(*shared));
         calls
     }
 }

@@ -12,9 +12,9 @@ use super::{
 use crate::findings::start::errno;
 
 /// Columns of a phase's name.
-const NAME: usize = 23;
+const NAME: usize = 22;
 /// Columns of the bars.
-const BAR: usize = 24;
+const BAR: usize = 23;
 /// Neighbouring inits are shown together if each is shorter than one part in so many of the whole.
 const SHORT_SHARE: u64 = 50;
 /// System calls that are shown.
@@ -197,13 +197,14 @@ fn calls(run: &Run) -> String {
         };
         let thread = if call.main_thread { "" } else { ", another thread" };
         let phase = call.phase.as_deref().unwrap_or("-");
-        let what = format!("{}{on}{result}, {}{thread}", call.name, escape(phase));
+        let phase = format!(", {}{thread}", tail(&escape(phase), NAME));
+        let room = WIDTH - 17 - phase.chars().count();
         let _ = writeln!(
             text,
-            "{:>7} {:>7}  {}",
+            "{:>7} {:>7}  {}{phase}",
             duration(call.start_ns),
             duration(call.duration_ns),
-            tail(&what, WIDTH - 17)
+            tail(&format!("{}{on}{result}", call.name), room)
         );
     }
     if run.calls.len() > CALLS {

@@ -215,7 +215,7 @@ mod tests {
         let file = folder.path().join("there");
         let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()])).unwrap();
         held.abort();
-        assert!(held.status().is_err());
+        assert_eq!(held.status().unwrap(), Failure::NotStarted as u8);
         assert!(!file.exists());
     }
 

@@ -3,6 +3,7 @@
 //! [`Session`] is a pure state machine, as [`super::Session`] is for a process that runs already: what happened
 //! goes in, what is to be done comes out.
 
+mod behind;
 mod child;
 mod clocks;
 mod identity;
@@ -12,5 +13,6 @@ mod recording;
 pub mod runner;
 #[cfg(test)]
 mod scenarios;
+mod surroundings;
 
 pub use machine::{Effect, Happening, Policy, Session, Whose};

@@ -1,6 +1,6 @@
 //! What is kept of starts while they are traced, and how it is printed.
 
-use super::program::Program;
+use super::{program::Program, surroundings::Surroundings};
 use crate::{
     error::{Error, Result},
     findings::start::{self as findings, Evidence},
@@ -38,17 +38,6 @@ pub struct Form {
     pub several: bool,
     /// Lines come by the clock, not by the start.
     pub by_interval: bool,
-}
-
-/// What is known of the surroundings of the starts.
-#[derive(Clone, Debug, Default)]
-pub struct Surroundings {
-    /// CPUs that the cgroup may use.
-    pub cgroup_cpu_limit: Option<f64>,
-    /// How often the cgroup was throttled meanwhile, and for how long.
-    pub throttled: Option<(u64, u64)>,
-    /// `GODEBUG` of the traced process.
-    pub godebug: Option<String>,
 }
 
 /// Starts, and what was told of them.

@@ -1,29 +1,29 @@
 //! Carries out what a [`Session`] wants, and tells it what came of it.
 
-use std::{collections::VecDeque, fs, pin::Pin, process::ExitCode, time::Duration};
+use std::{collections::VecDeque, process::ExitCode, time::Duration};
 
 use rustix::process::Signal;
 
 use super::{
     Effect, Happening, Policy, Session, Whose,
+    behind::Behind,
     child::{Held, Invocation},
     clocks::{Clocks, Woken},
     identity::Identity,
     program::{self, Program},
-    recording::{Form, Recording, Surroundings},
+    recording::{Form, Recording},
+    surroundings::Surroundings,
 };
 use crate::{
     error::{Error, Failure, Result},
     output::sink::{Flow, Sink},
     session::{
-        self, EndedBy,
+        EndedBy,
         options::{AttachOptions, NextOptions, OutputOptions, RunOptions, TargetSelector},
-        prepare::Prepared,
         runner::now_ns,
     },
     sources::starts::{self, Request, StartSource},
     stream::Observation,
-    target::process::Process,
 };
 
 /// System calls of at least this length are told.
@@ -78,7 +78,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         several,
         Some(invocation),
     );
-    runner.behind_main = options.latencies.map(|latencies| AttachOptions {
+    runner.behind = Behind::new(options.latencies.map(|latencies| AttachOptions {
         target: TargetSelector::Pid(0),
         duration: options.duration,
         mode: latencies.mode,
@@ -89,7 +89,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         by: latencies.by,
         force: false,
         chatter: options.output.chatter,
-    });
+    }));
     runner.run().await
 }
 
@@ -122,16 +122,9 @@ struct Runner {
     invocation: Option<Invocation>,
     held: Option<Held>,
     around: Surroundings,
-    throttled_before: Option<(u64, u64)>,
-    /// What is wanted behind `main.main`.
-    behind_main: Option<AttachOptions>,
-    /// The tracing of that, while it lasts.
-    latencies: Option<Latencies>,
+    behind: Behind,
     outcome: Result<u8>,
 }
-
-/// A capture of latencies that goes on beside.
-type Latencies = Pin<Box<dyn Future<Output = Result<()>>>>;
 
 impl Runner {
     fn new(
@@ -160,9 +153,7 @@ impl Runner {
             invocation,
             held: None,
             around: Surroundings::default(),
-            throttled_before: None,
-            behind_main: None,
-            latencies: None,
+            behind: Behind::default(),
             outcome: Ok(0),
         }
     }
@@ -176,7 +167,7 @@ impl Runner {
                 None => {
                     tokio::select! {
                         woken = self.clocks.next() => happenings.extend(self.woken(woken)),
-                        result = ended(&mut self.latencies) => self.latencies_ended(result),
+                        result = self.behind.ended() => self.latencies_ended(result),
                     }
                     continue;
                 }
@@ -185,9 +176,9 @@ impl Runner {
                 happenings.extend(self.carry_out(effect));
             }
         }
-        if self.latencies.is_some() {
+        if self.behind.is_running() {
             // The command has ended, which ends that, too.
-            let result = ended(&mut self.latencies).await;
+            let result = self.behind.ended().await;
             self.latencies_ended(result);
         }
         let code = self.outcome?;
@@ -233,6 +224,11 @@ impl Runner {
     }
 
     fn command_ended(&mut self) -> Happening {
+        if let (Some(source), Some(held)) = (&mut self.source, &self.held)
+            && let Err(e) = source.let_go(held.pid)
+        {
+            log::warn!("{e}");
+        }
         match self.held.take().map(|mut held| held.status()) {
             Some(Ok(code)) => Happening::CommandEnded { code },
             Some(Err(error)) => Happening::NotExecuted { error },
@@ -278,12 +274,7 @@ impl Runner {
             }
             Effect::Print { ended_by, whole } => {
                 self.look_around();
-                let printed = self
-                    .recording
-                    .print(&self.program, &self.around, ended_by, whole, now_ns());
-                if let Err(e) = printed {
-                    self.outcome = Err(e);
-                }
+                self.print(ended_by, whole);
                 vec![]
             }
             Effect::Detach => {
@@ -319,22 +310,15 @@ impl Runner {
     /// Goes on with the latencies of the process that has come to `main.main`.
     fn go_on(&mut self) -> Happening {
         self.look_around();
-        let (Some(mut options), Some(held)) = (self.behind_main.take(), &self.held) else {
-            return Happening::Settled;
-        };
-        options.target = TargetSelector::Pid(held.pid);
-        match Prepared::new(&options) {
-            Ok(target) => {
+        let pid = self.held.as_ref().map_or(0, |held| held.pid);
+        match self.behind.analyse(pid) {
+            Ok(Some((options, target))) => {
                 let began = self.recording.began(&self.around);
                 let sink = self.recording.take_sink();
-                self.latencies = Some(Box::pin(session::runner::capture(
-                    options,
-                    target,
-                    sink,
-                    Some(began),
-                )));
+                self.behind.go_on(options, target, sink, began);
                 Happening::GoesOn
             }
+            Ok(None) => Happening::Settled,
             Err(e) => {
                 self.recording.note(format!("latencies were not traced: {e}"));
                 Happening::Settled
@@ -344,19 +328,22 @@ impl Runner {
 
     /// One that failed has printed nothing; how it started is told all the same.
     fn latencies_ended(&mut self, result: Result<()>) {
-        self.latencies = None;
         match result {
             Ok(()) => {}
             Err(e) if e.failure == Failure::Incomplete => {}
             Err(e) => {
                 self.recording.note(format!("latencies were not traced: {e}"));
-                let printed =
-                    self.recording
-                        .print(&self.program, &self.around, EndedBy::TargetExit, true, now_ns());
-                if let Err(e) = printed {
-                    self.outcome = Err(e);
-                }
+                self.print(EndedBy::TargetExit, true);
             }
+        }
+    }
+
+    fn print(&mut self, ended_by: EndedBy, whole: bool) {
+        let printed = self
+            .recording
+            .print(&self.program, &self.around, ended_by, whole, now_ns());
+        if let Err(e) = printed {
+            self.outcome = Err(e);
         }
     }
 
@@ -370,11 +357,7 @@ impl Runner {
             .try_clone()
             .and_then(|pidfd| self.clocks.watch_command(pidfd))
             .map_err(|e| Error::failed(format!("process {} cannot be watched: {e}", held.pid)))?;
-        if let Ok(process) = Process::open(i32::try_from(held.pid).unwrap_or_default()) {
-            self.around.cgroup_cpu_limit = process.cgroup_cpu_limit();
-            self.throttled_before = self.throttled_before.or_else(|| process.cgroup_throttled());
-        }
-        self.around.godebug = std::env::var("GODEBUG").ok();
+        self.around.of_held(held.pid);
         self.held = Some(held);
         Ok(())
     }
@@ -444,15 +427,7 @@ impl Runner {
 
     fn start_ended(&mut self, pid: u32) -> Happening {
         if self.invocation.is_none() {
-            // Somebody else's: what can still be seen of it.
-            if let Ok(process) = Process::open(i32::try_from(pid).unwrap_or_default()) {
-                self.around.cgroup_cpu_limit = process.cgroup_cpu_limit();
-            }
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            self.around.godebug = environment
-                .split(|byte| *byte == 0)
-                .find_map(|setting| setting.strip_prefix(b"GODEBUG="))
-                .map(|value| String::from_utf8_lossy(value).into_owned());
+            self.around.of_other(pid);
         }
         Happening::StartEnded
     }
@@ -467,26 +442,10 @@ impl Runner {
         calls.filter_map(Result::ok).flatten().collect()
     }
 
-    /// How often the cgroup was throttled meanwhile. Ours is the command's.
     fn look_around(&mut self) {
-        if self.invocation.is_none() {
-            return;
+        if self.invocation.is_some() {
+            self.around.settle();
         }
-        let now = i32::try_from(std::process::id())
-            .ok()
-            .and_then(|pid| Process::open(pid).ok())
-            .and_then(|ourselves| ourselves.cgroup_throttled());
-        self.around.throttled = now
-            .zip(self.throttled_before)
-            .map(|(now, before)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1)));
-    }
-}
-
-/// The end of what goes on beside.
-async fn ended(latencies: &mut Option<Latencies>) -> Result<()> {
-    match latencies {
-        Some(latencies) => latencies.await,
-        None => std::future::pending().await,
     }
 }
 

@@ -9,8 +9,8 @@ use tracer_ebpf::start::call_kind;
 ///
 /// Those of x86_64 that arm64 has no more stand in [`LEGACY`].
 const CALLS: &[(libc::c_long, &str, u32)] = &[
-    (libc::SYS_openat, "openat", call_kind::PATH_1),
-    (libc::SYS_openat2, "openat2", call_kind::PATH_1),
+    (libc::SYS_openat, "openat", call_kind::OPEN_1),
+    (libc::SYS_openat2, "openat2", call_kind::OPEN_1),
     (libc::SYS_newfstatat, "newfstatat", call_kind::PATH_1),
     (libc::SYS_statx, "statx", call_kind::PATH_1),
     (libc::SYS_faccessat, "faccessat", call_kind::PATH_1),
@@ -58,7 +58,7 @@ const CALLS: &[(libc::c_long, &str, u32)] = &[
 
 #[cfg(target_arch = "x86_64")]
 const LEGACY: &[(libc::c_long, &str, u32)] = &[
-    (libc::SYS_open, "open", call_kind::PATH_0),
+    (libc::SYS_open, "open", call_kind::OPEN_0),
     (libc::SYS_stat, "stat", call_kind::PATH_0),
     (libc::SYS_lstat, "lstat", call_kind::PATH_0),
     (libc::SYS_access, "access", call_kind::PATH_0),
@@ -109,7 +109,7 @@ pub fn works_on_descriptor(number: u32) -> bool {
 /// The text of an event: a path or an address, as people write it.
 pub fn text(kind: u32, bytes: &[u8]) -> Option<String> {
     match kind {
-        call_kind::PATH_0 | call_kind::PATH_1 => {
+        call_kind::PATH_0 | call_kind::PATH_1 | call_kind::OPEN_0 | call_kind::OPEN_1 => {
             let path = bytes
                 .split(|byte| *byte == 0)
                 .next()

@@ -2,11 +2,12 @@
 //! the way, as the kernel side sends them one by one.
 
 mod calls;
+mod named;
+mod opened;
 mod task;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs::File,
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     time::Duration,
@@ -21,7 +22,8 @@ use tracer_ebpf::{
     start::{Call, CallEvent, StartConfig, StartEvent},
 };
 
-use self::task::TaskOffsets;
+pub use self::named::Functions;
+use self::{named::Named, opened::Opened, task::TaskOffsets};
 use super::probes::{
     Capacity, Kernel, ProgramKind, Scope,
     attach::{self, LinkKind, Point, Probes},
@@ -30,10 +32,7 @@ use super::probes::{
 use crate::{
     error::{Error, Result, privilege::Need, refusal::refused},
     plan::start::{MarkSite, StartPlan},
-    stream::{
-        Event, Kind, Loss, LossCause, Observation,
-        start::{Mark, StartCall, StartMark, Usage},
-    },
+    stream::{Event, Kind, Loss, LossCause, Observation, start::StartCall},
 };
 
 /// The only binary of a capture has the first slot of each table.
@@ -63,12 +62,6 @@ pub struct Request<'a> {
     pub slow_call: Duration,
 }
 
-/// Names of the program's functions.
-pub trait Functions {
-    /// Those that begin at these link-time addresses, as far as they are known.
-    fn beginning_at(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String>;
-}
-
 /// What is attached for starts, and what of it was read.
 pub struct StartSource {
     kernel: Kernel,
@@ -76,10 +69,8 @@ pub struct StartSource {
     points: Vec<RawTracePointLink>,
     ring: RingBuf<MapData>,
     counted: Counters,
-    entry: u64,
-    /// Run-time minus link-time address of each process that has come to its ELF entry.
-    biases: BTreeMap<u32, u64>,
-    names: BTreeMap<u64, Option<String>>,
+    named: Named,
+    opened: Opened,
     sites: usize,
     times_threads: Option<String>,
 }
@@ -128,9 +119,8 @@ impl StartSource {
             points: Vec::new(),
             ring,
             counted: Counters::default(),
-            entry: request.plan.entry,
-            biases: BTreeMap::new(),
-            names: BTreeMap::new(),
+            named: Named::new(request.plan.entry, times_threads.is_none()),
+            opened: Opened::new(nanoseconds(request.slow_call)),
             sites: points.len(),
             times_threads,
         };
@@ -241,7 +231,7 @@ impl StartSource {
             if let Some(event) = read::<StartEvent>(&item) {
                 marks.push(event);
             } else if let Some(event) = read::<CallEvent>(&item) {
-                seen.push(returned(&event));
+                seen.extend(self.opened.returned(&event));
             } else {
                 log::warn!(
                     "an event of {} bytes from the kernel is none of a start",
@@ -249,11 +239,11 @@ impl StartSource {
                 );
             }
         }
-        self.learn(&marks, functions);
+        self.named.learn(&marks, functions);
         let marks = marks.iter().filter_map(|event| {
             Some(Observation {
                 at_ns: event.at_ns,
-                kind: Kind::Event(Event::StartMark(self.mark(event)?)),
+                kind: Kind::Event(Event::StartMark(self.named.mark(event)?)),
             })
         });
         seen.extend(marks);
@@ -280,6 +270,7 @@ impl StartSource {
     /// # Errors
     /// The kernel's table cannot be read.
     pub fn unfinished(&mut self, pid: u32, now_ns: u64) -> Result<Vec<Observation>> {
+        let opened = &self.opened;
         let table = maps::calls(&mut self.kernel.ebpf)?;
         let calls = table
             .iter()
@@ -297,7 +288,7 @@ impl StartSource {
                         tid,
                         main_thread: tid == pid,
                         name: calls::name(number),
-                        on: descriptor(pid, number, args[0]),
+                        on: opened.descriptor(pid, number, args[0]),
                         duration_ns: now_ns.saturating_sub(at_ns),
                         result: None,
                     })),
@@ -311,104 +302,10 @@ impl StartSource {
         self.points.clear();
         drop(self.probes.take());
     }
-
-    /// Notes where processes are loaded, and asks for the names that are not known yet.
-    fn learn(&mut self, marks: &[StartEvent], functions: &dyn Functions) {
-        let mut unknown = BTreeSet::new();
-        for event in marks {
-            if event.mark == Mark::Entry as u32 {
-                self.biases
-                    .insert(event.tgid, event.value.wrapping_sub(self.entry));
-            }
-            if let Some(address) = self.named_address(event)
-                && !self.names.contains_key(&address)
-            {
-                unknown.insert(address);
-            }
-        }
-        if unknown.is_empty() {
-            return;
-        }
-        let mut found = functions.beginning_at(&unknown);
-        for address in unknown {
-            self.names.insert(address, found.remove(&address));
-        }
-    }
-
-    /// Link-time address of the function that a mark is about.
-    fn named_address(&self, event: &StartEvent) -> Option<u64> {
-        let named = [Mark::InitBegin, Mark::GoStatement].map(|mark| mark as u32);
-        if !named.contains(&event.mark) || event.value == 0 {
-            return None;
-        }
-        Some(event.value.wrapping_sub(*self.biases.get(&event.tgid)?))
-    }
-
-    fn mark(&self, event: &StartEvent) -> Option<StartMark> {
-        let mark = Mark::from_u32(event.mark)?;
-        let function = self
-            .named_address(event)
-            .and_then(|address| self.names.get(&address).cloned().flatten());
-        let name = match mark {
-            Mark::InitBegin => function.as_deref().map(package_of).map(str::to_owned),
-            _ => function,
-        };
-        let main_thread = event.tid == event.tgid;
-        Some(StartMark {
-            pid: own_pid(event),
-            tid: event.tid,
-            main_thread,
-            mark,
-            value: match mark {
-                Mark::ProcResizeBegin | Mark::PBound => event.value,
-                _ => 0,
-            },
-            name,
-            usage: (main_thread && self.times_threads.is_none()).then_some(Usage {
-                asleep_ns: event.asleep_ns,
-                waiting_ns: event.waiting_ns,
-                minor_faults: event.minor_faults,
-                major_faults: event.major_faults,
-            }),
-        })
-    }
 }
 
-/// The process as we know it; one that is not in our PID namespace keeps the number that the kernel has.
-fn own_pid(event: &StartEvent) -> u32 {
-    if event.pid == 0 { event.tgid } else { event.pid }
-}
-
-/// The package of a function, as `runtime.funcpkgpath` finds it: up to the first dot behind the last slash.
-fn package_of(function: &str) -> &str {
-    let from = function.rfind('/').map_or(0, |slash| slash + 1);
-    let dot = function.get(from..).and_then(|rest| rest.find('.'));
-    dot.and_then(|dot| function.get(..from + dot)).unwrap_or(function)
-}
-
-fn returned(event: &CallEvent) -> Observation {
-    Observation {
-        at_ns: event.at_ns,
-        kind: Kind::Event(Event::StartCall(StartCall {
-            pid: event.tgid,
-            tid: event.tid,
-            main_thread: event.tid == event.tgid,
-            name: calls::name(event.number),
-            on: calls::text(event.kind, &event.text)
-                .or_else(|| descriptor(event.tgid, event.number, event.descriptor)),
-            duration_ns: event.duration_ns,
-            result: Some(event.result),
-        })),
-    }
-}
-
-/// What a descriptor of the process is, where the system call works on one and it is still open.
-fn descriptor(pid: u32, number: u32, descriptor: u64) -> Option<String> {
-    if !calls::works_on_descriptor(number) {
-        return None;
-    }
-    let link = fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?;
-    Some(link.to_string_lossy().into_owned())
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -> Result<()> {
@@ -419,7 +316,7 @@ fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -
         pidns_device: namespace.st_dev,
         pidns_inode: namespace.st_ino,
         entry: request.plan.entry,
-        slow_call_ns: u64::try_from(request.slow_call.as_nanos()).unwrap_or(u64::MAX),
+        slow_call_ns: nanoseconds(request.slow_call),
         every_exec: u32::from(request.whose == Whose::Any),
         task_pid: offsets.pid,
         task_state: offsets.state,
@@ -473,17 +370,4 @@ fn read<T: Sent>(bytes: &[u8]) -> Option<T> {
     }
     // SAFETY: of the right length, and every bit pattern of these structs of integers is valid.
     Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_ends_at_the_first_dot_behind_the_last_slash() {
-        assert_eq!(package_of("runtime.init.0"), "runtime");
-        assert_eq!(package_of("example.com/a.b/c.init"), "example.com/a.b/c");
-        assert_eq!(package_of("gopkg.in/yaml%2ev2.map.init.0"), "gopkg.in/yaml%2ev2");
-        assert_eq!(package_of("odd"), "odd");
-    }
 }
