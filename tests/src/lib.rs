@@ -22,6 +22,7 @@ pub mod oracle;
 pub mod privilege;
 pub mod run;
 pub mod scenario;
+pub mod start;
 pub mod toolchain;
 pub mod variant;
 pub mod workload;

@@ -7,6 +7,7 @@
 #![no_std]
 
 pub mod histogram;
+pub mod start;
 
 pub use histogram::Histogram;
 
@@ -100,6 +101,8 @@ pub enum SiteKind {
     /// `call (*timeHistogram).record` in casgstatus's branch "tracked, and now Running" (Go ≥ 1.26): the latency
     /// is its second argument.
     WaitRecorded = 7,
+    /// A moment of a process's start: which one is in [`Site::origin`].
+    Mark = 8,
 }
 
 impl SiteKind {
@@ -114,6 +117,7 @@ impl SiteKind {
             5 => Self::Empty,
             6 => Self::Swapped,
             7 => Self::WaitRecorded,
+            8 => Self::Mark,
             _ => return None,
         })
     }
@@ -139,7 +143,7 @@ pub struct Site {
     /// A [`SiteKind`].
     pub kind: u8,
     /// An [`Origin`], for sites into Runnable. `Yielded` is turned into `Preempted` by the program when
-    /// `g.preempt` is set.
+    /// `g.preempt` is set. For [`SiteKind::Mark`] a [`start::Mark`].
     pub origin: u8,
     /// A register's number, or one of [`gp_in`].
     pub gp_in: u8,
@@ -270,6 +274,12 @@ pub struct Counters {
     pub negative_samples: u64,
     /// Hits of empty programs, while calibrating.
     pub empty: u64,
+    /// Marks of starts that were sent.
+    pub marks: u64,
+    /// Marks of starts that found no room in the ring buffer.
+    pub marks_lost: u64,
+    /// Slow system calls of starts that found no room in the ring buffer.
+    pub calls_lost: u64,
 }
 
 impl Counters {
@@ -293,6 +303,9 @@ impl Counters {
             negative: self.negative + other.negative,
             negative_samples: self.negative_samples + other.negative_samples,
             empty: self.empty + other.empty,
+            marks: self.marks + other.marks,
+            marks_lost: self.marks_lost + other.marks_lost,
+            calls_lost: self.calls_lost + other.calls_lost,
         }
     }
 
@@ -316,6 +329,9 @@ impl Counters {
             negative: self.negative.wrapping_sub(other.negative),
             negative_samples: self.negative_samples.wrapping_sub(other.negative_samples),
             empty: self.empty.wrapping_sub(other.empty),
+            marks: self.marks.wrapping_sub(other.marks),
+            marks_lost: self.marks_lost.wrapping_sub(other.marks_lost),
+            calls_lost: self.calls_lost.wrapping_sub(other.calls_lost),
         }
     }
 
@@ -331,10 +347,12 @@ impl Counters {
             + self.negative_samples
             + self.samples_full
             + self.empty
+            + self.marks
+            + self.marks_lost
     }
 }
 
-/// The one event of the ring buffer so far: a wait of at least [`TargetConfig::slower_ns`].
+/// The event of the ring buffer for a wait of at least [`TargetConfig::slower_ns`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlowWait {

@@ -16,16 +16,22 @@
 )]
 
 mod atomic;
+mod calls;
 mod clock;
 mod exact;
+mod lifecycle;
 mod maps;
+mod marks;
 mod memory;
 mod registers;
 mod sampled;
 mod site;
 mod slow;
 
-use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{
+    macros::{raw_tracepoint, uprobe},
+    programs::{ProbeContext, RawTracePointContext},
+};
 
 /// `exact`: every hit of a site into or out of Runnable.
 #[uprobe]
@@ -60,6 +66,66 @@ pub fn sampled_ip(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_ip(&ctx) {
         sampled::hit(&ctx, site);
     }
+    0
+}
+
+/// A moment of a process's start.
+#[uprobe]
+pub fn mark_cookie(ctx: ProbeContext) -> u32 {
+    if let Some(site) = site::by_cookie(&ctx) {
+        marks::hit(&ctx, site);
+    }
+    0
+}
+
+/// The same, on kernels without attach cookies.
+#[uprobe]
+pub fn mark_ip(ctx: ProbeContext) -> u32 {
+    if let Some(site) = marks::site_by_address(&ctx) {
+        marks::hit(&ctx, site);
+    }
+    0
+}
+
+/// A process may be about to start the program.
+#[raw_tracepoint]
+pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
+    calls::entered(&ctx);
+    0
+}
+
+/// A system call of a process that starts has returned.
+#[raw_tracepoint]
+pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
+    calls::returned(&ctx);
+    0
+}
+
+/// A program is about to take the place of another.
+#[raw_tracepoint]
+pub fn sched_prepare_exec(_ctx: RawTracePointContext) -> u32 {
+    lifecycle::prepared();
+    0
+}
+
+/// A program has taken the place of another.
+#[raw_tracepoint]
+pub fn sched_process_exec(_ctx: RawTracePointContext) -> u32 {
+    lifecycle::executed();
+    0
+}
+
+/// A thread ends.
+#[raw_tracepoint]
+pub fn sched_process_exit(_ctx: RawTracePointContext) -> u32 {
+    lifecycle::exited();
+    0
+}
+
+/// A CPU goes from one thread to another.
+#[raw_tracepoint]
+pub fn sched_switch(ctx: RawTracePointContext) -> u32 {
+    lifecycle::switched(&ctx);
     0
 }
 

@@ -3,11 +3,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::{
     Counters, DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_SITES, MAX_TARGETS, Origin, RING_BYTES,
     Site, SiteKey, Stamp, TargetConfig,
+    start::{Call, MAX_CALL_KINDS, MAX_CALLS, MAX_STARTS, Start, StartConfig},
 };
 
 /// By target index.
@@ -44,6 +45,26 @@ pub static SAMPLED_HISTOGRAMS: HashMap<u64, Histogram> = HashMap::with_max_entri
 #[map]
 pub static EMPTY_HISTOGRAM: Array<Histogram> = Array::with_max_entries(1, 0);
 
-/// Slow waits.
+/// Slow waits, and what is sent of starts.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// What the programs must know of a capture of starts.
+#[map]
+pub static START_CONFIG: Array<StartConfig> = Array::with_max_entries(1, 0);
+
+/// Processes whose next `execve` is to be followed, by their PID in gmpscope's PID namespace.
+#[map]
+pub static HELD: HashMap<u32, u32> = HashMap::with_max_entries(MAX_STARTS, 0);
+
+/// Processes on their way to `main.main`, by tgid.
+#[map]
+pub static STARTS: LruHashMap<u32, Start> = LruHashMap::with_max_entries(MAX_STARTS, 0);
+
+/// System calls that have not returned, by thread.
+#[map]
+pub static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(MAX_CALLS, 0);
+
+/// How a system call is to be sent, by its number; those that are not in it cannot last.
+#[map]
+pub static CALL_KINDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_CALL_KINDS, 0);

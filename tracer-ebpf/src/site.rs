@@ -29,6 +29,18 @@ pub fn by_ip(ctx: &ProbeContext) -> Option<&'static Site> {
     unsafe { maps::SITES_BY_IP.get(&key) }
 }
 
+/// The site at this link-time address, in whatever process.
+#[inline(always)]
+pub fn by_link_time_address(address: u64) -> Option<&'static Site> {
+    let key = SiteKey {
+        ip: address,
+        tgid: 0,
+        reserved: 0,
+    };
+    // SAFETY: entries are only removed after their probes are gone.
+    unsafe { maps::SITES_BY_IP.get(&key) }
+}
+
 /// Configuration of the site's target; `None` (and counted) while it is switched off.
 #[inline(always)]
 pub fn target_of(site: &Site) -> Option<&'static TargetConfig> {

@@ -4,11 +4,13 @@
 mod attach;
 mod duration;
 pub mod help;
+mod run;
 
 use std::path::PathBuf;
 
-pub use attach::AttachArgs;
+pub use attach::{AttachArgs, AttachRequest};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+pub use run::RunArgs;
 
 use crate::session::options::{Chatter, Format};
 
@@ -41,6 +43,9 @@ pub enum Command {
     /// Trace a running process and print its scheduling latencies
     #[command(long_about = help::ATTACH_ABOUT)]
     Attach(Box<AttachArgs>),
+    /// Run a command, and show where the time from execve to main.main goes
+    #[command(long_about = help::RUN_ABOUT)]
+    Run(RunArgs),
     /// Show what a binary or process is, what can be traced, and at what cost
     Inspect(InspectArgs),
     /// Check kernel features and privileges, and say what to do

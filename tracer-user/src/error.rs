@@ -20,6 +20,12 @@ pub enum Failure {
     NotPermitted = 4,
     /// Captured, but incomplete: events lost, or the target died early.
     Incomplete = 5,
+    /// Of `run`, as timeout(1) has it: we failed before the command was started.
+    NotStarted = 125,
+    /// Of `run`: the command was found, but could not be executed.
+    NotExecutable = 126,
+    /// Of `run`: the command was not found.
+    NotFound = 127,
 }
 
 impl From<Failure> for ExitCode {

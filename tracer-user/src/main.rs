@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         })
         .init();
     match commands::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // What `error.failure` alone tells (an incomplete capture) has no message.
             if !error.message.is_empty() {

@@ -8,7 +8,7 @@ use super::{FormatArg, Verbosity, duration, help};
 use crate::{
     error::{Error, Result},
     plan::Mode,
-    session::options::{AttachOptions, SplitBy, TargetSelector},
+    session::options::{AttachOptions, LatencyOptions, NextOptions, OutputOptions, SplitBy, TargetSelector},
 };
 
 /// `gmpscope attach`.
@@ -20,6 +20,14 @@ use crate::{
 pub struct AttachArgs {
     #[command(flatten)]
     target: TargetArgs,
+    /// Wait for the next starts of the binary, whoever makes them: this many
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, default_missing_value = "1",
+        requires = "exe",
+        conflicts_with_all = ["slower", "by", "force"],
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    next: Option<u64>,
     /// How long to trace; without it until Ctrl-C, or until the process ends
     #[arg(
         short, long, value_name = "TIME", value_parser = duration::positive,
@@ -91,7 +99,7 @@ const PID_MAX: u32 = 4 * 1024 * 1024;
 
 /// `--mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ModeArg {
+pub(super) enum ModeArg {
     /// sampled where it can be had, else passive; says which and why
     Auto,
     /// No probe at all: reads the Go runtime's own histogram
@@ -115,7 +123,7 @@ impl From<ModeArg> for Option<Mode> {
 
 /// `--by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ByArg {
+pub(super) enum ByArg {
     /// How the goroutine became runnable (needs --mode exact)
     Origin,
     /// The function of the goroutine's go statement (needs sampled)
@@ -131,7 +139,45 @@ impl From<ByArg> for SplitBy {
     }
 }
 
+/// What `attach` is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttachRequest {
+    /// Trace a process that runs.
+    Running(AttachOptions),
+    /// Wait for starts.
+    Next(NextOptions),
+}
+
 impl AttachArgs {
+    /// What is asked for: `--next` is about starts, all else about a process that runs.
+    ///
+    /// # Errors
+    /// As [`Self::into_options`].
+    pub fn into_request(self, verbosity: Verbosity) -> Result<AttachRequest> {
+        let Some(starts) = self.next else {
+            return self.into_options(verbosity).map(AttachRequest::Running);
+        };
+        if !matches!(self.mode, ModeArg::Auto) {
+            return Err(Error::usage(
+                "--next sees how programs start, and takes no --mode: attach to the process when it runs",
+            ));
+        }
+        Ok(AttachRequest::Next(NextOptions {
+            exe: self
+                .target
+                .exe
+                .ok_or_else(|| Error::usage("--next needs --exe PATH"))?,
+            starts,
+            duration: self.duration,
+            output: OutputOptions {
+                format: self.format.into(),
+                path: self.output.filter(|path| path.as_os_str() != "-"),
+                interval: self.interval,
+                chatter: verbosity.chatter(),
+            },
+        }))
+    }
+
     /// The same in plain types, contradictions refused.
     ///
     /// # Errors
@@ -143,27 +189,7 @@ impl AttachArgs {
             (None, None, Some(comm)) => TargetSelector::Comm(comm),
             _ => return Err(Error::usage("name the process by one of --pid, --exe and --comm")),
         };
-        let mode: Option<Mode> = self.mode.into();
-        if self.slower.is_some() && mode == Some(Mode::Passive) {
-            return Err(Error::usage(
-                "--slower cannot be had in --mode passive, which reads counters and sees no single wait: use \
-                 --mode sampled or --mode exact",
-            ));
-        }
-        let by = self.by.map(SplitBy::from);
-        match (by, mode) {
-            (Some(SplitBy::Origin), Some(Mode::Exact))
-            | (Some(SplitBy::CreationSite), Some(Mode::Sampled)) => {}
-            (Some(SplitBy::CreationSite), None) | (None, _) => {}
-            (Some(SplitBy::Origin), _) => {
-                return Err(Error::usage(
-                    "--by origin needs --mode exact: no other mode sees how a goroutine became runnable",
-                ));
-            }
-            (Some(SplitBy::CreationSite), Some(_)) => {
-                return Err(Error::usage("--by creation-site needs --mode sampled (or auto)"));
-            }
-        }
+        let LatencyOptions { mode, slower, by } = latencies(self.mode, self.slower, self.by)?;
         Ok(AttachOptions {
             target,
             duration: self.duration,
@@ -171,10 +197,42 @@ impl AttachArgs {
             format: self.format.into(),
             output: self.output.filter(|path| path.as_os_str() != "-"),
             interval: self.interval,
-            slower: self.slower,
+            slower,
             by,
             force: self.force,
             chatter: verbosity.chatter(),
         })
     }
+}
+
+/// What is wanted of latencies, contradictions refused.
+///
+/// # Errors
+/// [`crate::error::Failure::Usage`] when two arguments exclude each other.
+pub(super) fn latencies(
+    mode: ModeArg,
+    slower: Option<Duration>,
+    by: Option<ByArg>,
+) -> Result<LatencyOptions> {
+    let mode: Option<Mode> = mode.into();
+    if slower.is_some() && mode == Some(Mode::Passive) {
+        return Err(Error::usage(
+            "--slower cannot be had in --mode passive, which reads counters and sees no single wait: use \
+             --mode sampled or --mode exact",
+        ));
+    }
+    let by = by.map(SplitBy::from);
+    match (by, mode) {
+        (Some(SplitBy::Origin), Some(Mode::Exact)) | (Some(SplitBy::CreationSite), Some(Mode::Sampled)) => {}
+        (Some(SplitBy::CreationSite), None) | (None, _) => {}
+        (Some(SplitBy::Origin), _) => {
+            return Err(Error::usage(
+                "--by origin needs --mode exact: no other mode sees how a goroutine became runnable",
+            ));
+        }
+        (Some(SplitBy::CreationSite), Some(_)) => {
+            return Err(Error::usage("--by creation-site needs --mode sampled (or auto)"));
+        }
+    }
+    Ok(LatencyOptions { mode, slower, by })
 }

@@ -12,6 +12,7 @@ moment at which a goroutine could run to the moment at which it ran.";
 pub const MAIN_EXAMPLES: &str = "\
 EXAMPLES
   gmpscope attach -p 4711 --duration 10s
+  gmpscope run -- ./server
   gmpscope inspect /usr/bin/caddy
   gmpscope doctor
 
@@ -36,6 +37,44 @@ EXAMPLES
       Also tell each wait of 10 ms or more, with its goroutine; all as JSON.
   gmpscope attach -p 4711 -d 5s --mode exact --by origin
       Every wait, told apart by how the goroutine became runnable.";
+
+/// `gmpscope run --help`, first words.
+pub const RUN_ABOUT: &str = "\
+Run a command, and show where the time from execve to main.main goes.
+
+The command is held before its execve until probes are attached; its standard
+streams, environment, working directory and signals are passed through, and its
+status is returned. The time of its main thread is parted into phases without
+gap: the kernel's execve, the dynamic loader, the Go runtime's own steps, and
+the init of each package.";
+
+/// `gmpscope run -h`.
+pub const RUN_EXAMPLES: &str = "\
+EXAMPLES
+  gmpscope run -- ./server --port 8080
+      A timeline of the server's start, on stderr; the server runs on.
+  gmpscope run --repeat 50 --format json -o starts.json -- ./tool --version
+      Fifty starts: a histogram of each phase.
+  gmpscope attach --exe /usr/local/bin/tool --next 3
+      The next three starts of that binary, whoever makes them.";
+
+/// What a traced start costs.
+pub const RUN_OVERHEAD: &str = "\
+OVERHEAD
+  Some 30 probe hits until main.main and two for each package with an init, of
+  about a microsecond each. Until then the kernel also looks, at every system
+  call and every switch of a CPU on this host, whether it is the command's, which
+  costs them some 0.1 microseconds. Behind main.main nothing is left attached.";
+
+/// What the exit status of `run` says.
+pub const RUN_EXIT_STATUS: &str = "\
+EXIT STATUS
+  That of the command, 128 and more where a signal ended it; of several runs the
+  first that is not 0. Before the command was started:
+  125  gmpscope failed: not permitted, or the command is no Go program
+  126  the command cannot be executed
+  127  the command was not found
+  2    wrong usage";
 
 /// `gmpscope inspect -h`.
 pub const INSPECT_EXAMPLES: &str = "\
@@ -134,6 +173,18 @@ pub fn main_sections() -> String {
 /// `gmpscope attach --help`, last words.
 pub fn attach_sections() -> String {
     [ATTACH_EXAMPLES, OVERHEAD, PRIVILEGES, EXIT_STATUS, ENVIRONMENT].join("\n\n")
+}
+
+/// `gmpscope run --help`, last words.
+pub fn run_sections() -> String {
+    [
+        RUN_EXAMPLES,
+        RUN_OVERHEAD,
+        PRIVILEGES,
+        RUN_EXIT_STATUS,
+        ENVIRONMENT,
+    ]
+    .join("\n\n")
 }
 
 /// `gmpscope inspect --help`, last words.

@@ -1,18 +1,21 @@
 //! `gmpscope attach`.
 
+use std::process::ExitCode;
+
+use super::block_on;
 use crate::{
-    error::{Error, Result},
-    session::{options::AttachOptions, runner},
+    cli::AttachRequest,
+    error::Result,
+    session::{runner, start},
 };
 
-/// Traces one process and prints the result.
+/// Traces one process, or the next starts of a binary, and prints the result.
 ///
 /// # Errors
 /// Whatever went wrong, told in full.
-pub fn run(options: AttachOptions) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::failed(format!("could not start the event loop: {e}")))?;
-    runtime.block_on(runner::run(options))
+pub fn run(request: AttachRequest) -> Result<ExitCode> {
+    match request {
+        AttachRequest::Running(options) => block_on(runner::run(options)).map(|()| ExitCode::SUCCESS),
+        AttachRequest::Next(options) => block_on(start::runner::next(options)),
+    }
 }

@@ -6,26 +6,40 @@ pub mod completions;
 pub mod doctor;
 pub mod inspect;
 pub mod man;
+pub mod run;
+
+use std::process::ExitCode;
 
 use crate::{
     cli::{Cli, Command},
-    error::Result,
+    error::{Error, Result},
     output::sink::Sink,
 };
 
-/// Runs one command line to its end.
+/// Runs one command line to its end: with 0, or with the status of the command that `run` ran.
 ///
 /// # Errors
 /// Whatever the command says; the caller turns it into the exit status.
-pub fn run(cli: Cli) -> Result<()> {
+pub fn run(cli: Cli) -> Result<ExitCode> {
     let verbosity = cli.verbosity;
-    match cli.command {
-        Command::Attach(args) => attach::run(args.into_options(verbosity)?),
+    let done = match cli.command {
+        Command::Attach(args) => return attach::run(args.into_request(verbosity)?),
+        Command::Run(args) => return run::run(args.into_options(verbosity)?),
         Command::Inspect(args) => inspect::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs what waits for things to happen.
+fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failed(format!("could not start the event loop: {e}")))?;
+    runtime.block_on(what)
 }
 
 /// Writes one text to stdout; a reader that is gone is no error.

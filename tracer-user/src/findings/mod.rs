@@ -2,6 +2,7 @@
 //! figures do not carry it.
 
 mod rules;
+pub mod start;
 
 use serde::{Deserialize, Serialize};
 
@@ -78,17 +79,20 @@ const RULES: [Rule; 5] = [
 /// Applies every rule. Titles and evidence hold names from the target as they are there: escape them before
 /// they reach a terminal.
 pub fn find(evidence: &Evidence) -> Vec<Finding> {
-    let found = |rule: &Rule| {
-        let verdict = (rule.apply)(evidence)?;
-        Some(Finding {
-            id: rule.id.to_owned(),
-            severity: if verdict.warning { "warning" } else { "info" }.to_owned(),
-            title: verdict.title,
-            evidence: verdict.evidence,
-            advice: verdict.advice,
-        })
-    };
-    RULES.iter().filter_map(found).collect()
+    RULES
+        .iter()
+        .filter_map(|rule| Some(finding(rule.id, (rule.apply)(evidence)?)))
+        .collect()
+}
+
+fn finding(id: &str, verdict: Verdict) -> Finding {
+    Finding {
+        id: id.to_owned(),
+        severity: if verdict.warning { "warning" } else { "info" }.to_owned(),
+        title: verdict.title,
+        evidence: verdict.evidence,
+        advice: verdict.advice,
+    }
 }
 
 #[cfg(test)]

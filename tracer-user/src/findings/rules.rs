@@ -35,7 +35,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-fn milliseconds(ns: u64) -> String {
+pub(super) fn milliseconds(ns: u64) -> String {
     format!("{:.1} ms", ns as f64 / 1e6)
 }
 
@@ -134,7 +134,12 @@ pub(super) fn preemption_dominates(evidence: &Evidence) -> Option<Verdict> {
 
 /// More Ps than the cgroup lets run: the kernel stops all of them when the quota is used up.
 pub(super) fn gomaxprocs_above_limit(evidence: &Evidence) -> Option<Verdict> {
-    let (gomaxprocs, limit) = (evidence.gomaxprocs?, evidence.cgroup_cpu_limit?);
+    gomaxprocs(evidence.gomaxprocs, evidence.cgroup_cpu_limit)
+}
+
+/// The same, of a start.
+pub(super) fn gomaxprocs(gomaxprocs: Option<u32>, limit: Option<f64>) -> Option<Verdict> {
+    let (gomaxprocs, limit) = (gomaxprocs?, limit?);
     let fits = limit.ceil().max(1.0);
     (f64::from(gomaxprocs) > fits).then(|| Verdict {
         warning: true,

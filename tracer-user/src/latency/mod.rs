@@ -5,6 +5,7 @@
 
 mod histogram;
 mod slow;
+pub mod start;
 
 use std::collections::BTreeMap;
 
@@ -50,7 +51,7 @@ impl Latency {
             }
             Kind::Hits(hits) => self.hits = self.hits.saturating_add(*hits),
             Kind::Event(Event::SlowWait(wait)) => self.slow.add(observation.at_ns, wait),
-            Kind::HistogramDelta(_) | Kind::Snapshot(_) => {}
+            Kind::HistogramDelta(_) | Kind::Snapshot(_) | Kind::Event(_) => {}
         }
     }
 

@@ -1,4 +1,7 @@
-//! The runtime's state as far as the observations tell it: so far the gauges of the snapshots.
+//! The runtime's state as far as the observations tell it: the gauges of the snapshots, and ([`start`]) how it
+//! started.
+
+pub mod start;
 
 use crate::stream::{Kind, Observation, Snapshot};
 

@@ -121,6 +121,7 @@ pub fn build(parts: Parts) -> Capture {
             .iter()
             .map(|slow| named.slow(slow))
             .collect(),
+        init: None,
         goroutines: goroutines(parts.model),
         scheduler: scheduler(parts.model),
         findings,

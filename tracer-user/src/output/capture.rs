@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::init::Init;
 pub use crate::findings::Finding;
 
 /// Value of [`Capture::schema`].
@@ -21,7 +22,8 @@ pub struct Capture {
     pub target: TargetInfo,
     /// How.
     pub capture: CaptureInfo,
-    /// Every wait that was seen.
+    /// Every wait that was seen; absent where starts alone were traced.
+    #[serde(default, skip_serializing_if = "Hist::is_absent")]
     pub runnable_to_running: Hist,
     /// By how the goroutine became runnable: `exact`, `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -35,6 +37,9 @@ pub struct Capture {
     /// All waits of at least `--slower`, those that `slow` has no room for included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_summary: Option<SlowSummary>,
+    /// How the program started: `run`, `attach --next`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
     /// Gauges of the runtime at the capture's end, from its memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goroutines: Option<Goroutines>,
@@ -176,6 +181,13 @@ pub struct Hist {
     /// Entries of the runtime's histogram that were no waits (Go ≤ 1.25).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excluded_zero: Option<u64>,
+}
+
+impl Hist {
+    /// Whether it is none: every histogram that was made has a resolution.
+    pub fn is_absent(&self) -> bool {
+        self.resolution == 0.0
+    }
 }
 
 /// One bucket.

@@ -8,6 +8,8 @@ pub mod capture;
 pub mod escape;
 pub mod gauges;
 pub mod histogram;
+pub mod init;
+pub mod init_text;
 pub mod inspection;
 mod inspection_text;
 pub mod interval;

@@ -1,4 +1,4 @@
-//! Where output goes: stdout, or a file that is there whole or not at all.
+//! Where output goes: stdout, stderr, or a file that is there whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -26,6 +26,7 @@ pub struct Sink {
 #[derive(Debug)]
 enum SinkKind {
     Stdout,
+    Stderr,
     /// A device, a pipe: written as it comes.
     Direct(File),
     /// A file under construction.
@@ -103,10 +104,19 @@ impl Sink {
         })
     }
 
+    /// Standard error, for what must not go between the output of a command.
+    pub fn stderr() -> Self {
+        Self {
+            kind: SinkKind::Stderr,
+            name: "stderr".to_owned(),
+        }
+    }
+
     /// Whether people look at it.
     pub fn is_terminal(&self) -> bool {
         match &self.kind {
             SinkKind::Stdout => io::stdout().is_terminal(),
+            SinkKind::Stderr => io::stderr().is_terminal(),
             SinkKind::Direct(file) => file.is_terminal(),
             SinkKind::File(_) => false,
         }
@@ -122,6 +132,7 @@ impl Sink {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
             }
+            SinkKind::Stderr => io::stderr().write_all(text.as_bytes()),
             SinkKind::Direct(file) => file.write_all(text.as_bytes()),
             SinkKind::File(pending) => pending.file.write_all(text.as_bytes()),
         };

@@ -7,6 +7,7 @@ use super::capture::{Capture, Finding, Hist, Slow};
 use super::escape::escape;
 use super::gauges;
 use super::histogram;
+use super::init_text;
 use super::layout::{WIDTH, tail, wrap};
 use super::table::{largest, table};
 use super::units::{duration, seconds};
@@ -47,8 +48,11 @@ pub fn wants_colour(is_terminal: bool) -> bool {
 /// The whole capture.
 pub fn render(capture: &Capture, style: Style) -> String {
     let mut text = header(capture);
+    if let Some(init) = &capture.init {
+        text.push_str(&init_text::render(init));
+    }
     let total = &capture.runnable_to_running;
-    if total.count == 0 {
+    if total.count == 0 && !total.is_absent() {
         text.push_str("\nno waits seen\n");
     }
     let (title, hists) = match style.by {
@@ -84,6 +88,9 @@ fn header(capture: &Capture) -> String {
         let _ = write!(target_line, ", cgroup limit {limit:.2} CPUs");
     }
     let mut text = wrap(&target_line, 0);
+    if capture.runnable_to_running.is_absent() {
+        return text;
+    }
     let waits = capture.runnable_to_running.count;
     let ended = match how.ended_by.as_str() {
         "duration" => "",
@@ -258,13 +265,21 @@ fn facts(capture: &Capture) -> String {
     if how.lost_events > 0 {
         text.push_str(&wrap(
             &format!(
-                "incomplete: {} waits are missing from these figures.",
-                how.lost_events
+                "incomplete: {} {} are missing from these figures.",
+                how.lost_events,
+                if how.mode == "init" { "marks" } else { "waits" }
             ),
             0,
         ));
     } else if !how.complete {
-        text.push_str(&wrap("incomplete: the process ended before the window did.", 0));
+        text.push_str(&wrap(
+            if how.mode == "init" {
+                "incomplete: not every start that was asked for came to main.main."
+            } else {
+                "incomplete: the process ended before the window did."
+            },
+            0,
+        ));
     }
     if how.concurrent_captures > 0 {
         text.push_str(&wrap(

@@ -11,6 +11,7 @@ pub mod passive;
 mod recorded;
 pub mod sampled;
 pub mod sites;
+pub mod start;
 mod swap;
 
 pub use mode::Mode;

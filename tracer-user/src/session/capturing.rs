@@ -11,6 +11,7 @@ use crate::{
     model::Model,
     output::{
         build::{self, Named, Parts},
+        capture::{Finding, Init},
         interval, json,
         progress::Progress,
         sink::{Flow, Sink},
@@ -40,6 +41,17 @@ pub struct Capturing {
     cpu_ns: Option<u64>,
     most_neighbours: u64,
     notes: Vec<String>,
+    /// How it started, and what stood out in that.
+    began: Option<Began>,
+}
+
+/// How the process started, where that was traced, too.
+#[derive(Clone, Debug)]
+pub struct Began {
+    /// The part of the capture.
+    pub init: Init,
+    /// What stood out.
+    pub findings: Vec<Finding>,
 }
 
 /// What the window's end adds to the capture.
@@ -58,7 +70,7 @@ pub struct Ending {
 
 impl Capturing {
     /// A window that is not open yet.
-    pub fn new(options: AttachOptions, sink: Sink) -> Self {
+    pub fn new(options: AttachOptions, sink: Sink, began: Option<Began>) -> Self {
         let progress =
             (options.chatter == Chatter::Normal && options.interval.is_none() && options.slower.is_none())
                 .then(Progress::stderr);
@@ -81,6 +93,7 @@ impl Capturing {
             cpu_ns: None,
             most_neighbours: 0,
             notes: Vec::new(),
+            began,
         }
     }
 
@@ -240,6 +253,10 @@ impl Capturing {
             notes: std::mem::take(&mut self.notes),
         });
         capture.capture.notes.extend(target.notes());
+        if let Some(began) = self.began.take() {
+            capture.init = Some(began.init);
+            capture.findings.splice(0..0, began.findings);
+        }
         let text = match self.options.format {
             Format::Json => json::line(&capture).map_err(unwritable)?,
             Format::Text => {

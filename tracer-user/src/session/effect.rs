@@ -74,6 +74,8 @@ pub enum EndedBy {
     Budget,
     /// Nobody read our output any more.
     ReaderGone,
+    /// All starts that were asked for were seen.
+    Starts,
 }
 
 impl EndedBy {
@@ -87,6 +89,7 @@ impl EndedBy {
             Self::SourceFailed => "source_failed",
             Self::Budget => "budget",
             Self::ReaderGone => "reader_gone",
+            Self::Starts => "starts",
         }
     }
 

@@ -258,7 +258,7 @@ impl Session {
 
     fn finish(&self, mode: Mode, ended_by: EndedBy) -> Vec<Effect> {
         let whole = match ended_by {
-            EndedBy::Duration | EndedBy::Signal | EndedBy::ReaderGone => true,
+            EndedBy::Duration | EndedBy::Signal | EndedBy::ReaderGone | EndedBy::Starts => true,
             // Without a duration the target's end is the window's end; but what a passive capture had
             // not read by then is lost.
             EndedBy::TargetExit | EndedBy::TargetExec => !self.policy.bounded && mode.has_probes(),

@@ -19,6 +19,7 @@ mod neighbours;
 pub mod options;
 mod prepare;
 pub mod runner;
+pub mod start;
 
 pub use effect::{Effect, EndedBy};
 pub use happening::{Happening, Offer};

@@ -1,7 +1,7 @@
 //! What the user asked of one capture, in plain types: the command line, the environment and later the
 //! configuration file all end here.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use crate::plan::Mode;
 
@@ -26,6 +26,60 @@ pub struct AttachOptions {
     pub by: Option<SplitBy>,
     /// Attach also where the kernel must single-step the probed instruction.
     pub force: bool,
+    /// What goes to stderr besides the logs.
+    pub chatter: Chatter,
+}
+
+/// A command to run, and to trace from its execve on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOptions {
+    /// The command and its arguments.
+    pub command: Vec<OsString>,
+    /// As whom it runs; `None`: the invoking user.
+    pub user: Option<String>,
+    /// How many times, one after the other.
+    pub repeat: u32,
+    /// Stop tracing (not the command) after so long.
+    pub duration: Option<Duration>,
+    /// Trace its latencies from `main.main` on, too.
+    pub latencies: Option<LatencyOptions>,
+    /// How the result is written.
+    pub output: OutputOptions,
+}
+
+/// Starts of a binary to wait for, whoever makes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextOptions {
+    /// The binary.
+    pub exe: PathBuf,
+    /// How many.
+    pub starts: u64,
+    /// Stop waiting after so long.
+    pub duration: Option<Duration>,
+    /// How the result is written.
+    pub output: OutputOptions,
+}
+
+/// What is wanted of the latencies of a command that we run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatencyOptions {
+    /// As [`AttachOptions::mode`].
+    pub mode: Option<Mode>,
+    /// As [`AttachOptions::slower`].
+    pub slower: Option<Duration>,
+    /// As [`AttachOptions::by`].
+    pub by: Option<SplitBy>,
+}
+
+/// How the result of a capture of starts is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputOptions {
+    /// In what form.
+    pub format: Format,
+    /// Where; `None`: to stderr of `run`, else to stdout.
+    pub path: Option<PathBuf>,
+    /// Write what was added in each period of this length as well.
+    pub interval: Option<Duration>,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
 }

@@ -222,22 +222,7 @@ impl Prepared {
 
     /// What the capture says of it.
     pub fn info(&self) -> TargetInfo {
-        let facts = &self.target.facts;
-        TargetInfo {
-            pid: self.pid,
-            exe: self.target.file.name().to_owned(),
-            go_version: facts.version.raw.trim_start_matches("go").to_owned(),
-            arch: facts.arch.name().to_owned(),
-            build_mode: match facts.build_mode {
-                BuildMode::Exe => "exe".to_owned(),
-                BuildMode::Pie => "pie".to_owned(),
-            },
-            stripped: facts.stripped,
-            cgo: Some(facts.cgo),
-            pgo: Some(facts.pgo),
-            gomaxprocs: None,
-            cgroup_cpu_limit: self.target.process.as_ref().and_then(Process::cgroup_cpu_limit),
-        }
+        info(&self.target, self.pid)
     }
 
     /// Things about it that a reader of the figures should know.
@@ -288,6 +273,26 @@ impl Symbolizer for Prepared {
         for pc in unknown {
             names.insert(pc, found.remove(&pc));
         }
+    }
+}
+
+/// What a capture says of a program and, where one runs it, of its process.
+pub(super) fn info(target: &Target, pid: u32) -> TargetInfo {
+    let facts = &target.facts;
+    TargetInfo {
+        pid,
+        exe: target.file.name().to_owned(),
+        go_version: facts.version.raw.trim_start_matches("go").to_owned(),
+        arch: facts.arch.name().to_owned(),
+        build_mode: match facts.build_mode {
+            BuildMode::Exe => "exe".to_owned(),
+            BuildMode::Pie => "pie".to_owned(),
+        },
+        stripped: facts.stripped,
+        cgo: Some(facts.cgo),
+        pgo: Some(facts.pgo),
+        gomaxprocs: None,
+        cgroup_cpu_limit: target.process.as_ref().and_then(Process::cgroup_cpu_limit),
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Effect, Happening, Policy, Session,
-    capturing::{Capturing, Ending},
+    capturing::{Began, Capturing, Ending},
     live::Live,
     neighbours::Presence,
     options::AttachOptions,
@@ -44,6 +44,16 @@ pub async fn run(options: AttachOptions) -> Result<()> {
     let sink = Sink::open(options.output.as_deref())?;
     // Handlers come after the analysis, which a signal may just end.
     let target = Prepared::new(&options)?;
+    capture(options, target, sink, None).await
+}
+
+/// Traces a process that was analysed; `began` is how it started, where that is to be told with it.
+pub(super) async fn capture(
+    options: AttachOptions,
+    target: Prepared,
+    sink: Sink,
+    began: Option<Began>,
+) -> Result<()> {
     let mut clocks = Clocks::new(&options)?;
     let policy = Policy {
         mode: options.mode,
@@ -53,7 +63,7 @@ pub async fn run(options: AttachOptions) -> Result<()> {
     let mut runner = Runner {
         presence: Presence::announce(target.pid(), target.start_time()),
         slower_ns: options.slower.map(|d| d.as_nanos() as u64),
-        capturing: Capturing::new(options, sink),
+        capturing: Capturing::new(options, sink, began),
         target,
         live: None,
         ending: None,
@@ -309,7 +319,7 @@ async fn tick_of(interval: &mut Option<Interval>) {
 }
 
 /// CLOCK_MONOTONIC, in nanoseconds.
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

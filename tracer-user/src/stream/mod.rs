@@ -1,9 +1,12 @@
 //! The one type that every source yields, and every later room reads: [`Observation`].
 
 pub mod buckets;
+pub mod start;
 
 use serde::{Deserialize, Serialize};
 pub use tracer_ebpf::Origin;
+
+use self::start::{StartCall, StartMark};
 
 /// Something that a source saw, at one moment of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +37,10 @@ pub enum Kind {
 pub enum Event {
     /// A goroutine began to run after at least the asked-for time in Runnable.
     SlowWait(SlowWait),
+    /// A process that starts came to a moment of it; at that moment.
+    StartMark(StartMark),
+    /// A system call of a process that starts returned; at that moment.
+    StartCall(StartCall),
 }
 
 /// A wait Runnable→Running that was at least as long as `--slower`.
@@ -124,6 +131,8 @@ pub enum LossCause {
     Unreadable,
     /// A wait that came out negative.
     Negative,
+    /// A mark or a slow system call of a start that the ring buffer had no room for.
+    StartsLost,
 }
 
 impl LossCause {
@@ -138,6 +147,7 @@ impl LossCause {
             Self::RingFull => "ring_full",
             Self::Unreadable => "unreadable",
             Self::Negative => "negative",
+            Self::StartsLost => "starts_lost",
         }
     }
 

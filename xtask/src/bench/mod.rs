@@ -6,9 +6,11 @@ mod capture;
 mod column;
 mod hit;
 mod large_binary;
+mod lifetimes;
 pub mod markdown;
 mod overhead;
 mod rounds;
+mod start;
 mod statistics;
 
 use anyhow::{Result, bail};
@@ -31,6 +33,8 @@ enum What {
     Hit(hit::Args),
     /// How quickly a 100 MB binary is attached to and left again, and how much memory that takes
     Attach(attach::Args),
+    /// What tracing a start adds to it
+    Start(start::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
 }
@@ -44,6 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Overhead(args) => overhead::run(args),
         What::Hit(args) => hit::run(args),
         What::Attach(args) => attach::run(args),
+        What::Start(args) => start::run(args),
         What::Accuracy => accuracy::run(),
     }
 }

@@ -33,17 +33,21 @@ pub enum ProgramKind {
     Exact,
     /// One hit per wait that the runtime tracks.
     Sampled,
+    /// Moments of a process's start. Without cookies its sites are known by their link-time addresses,
+    /// whatever the process: they are attached before it has any.
+    Mark,
     /// Nothing but the trap.
     Empty,
 }
 
 impl ProgramKind {
-    const ALL: [Self; 3] = [Self::Exact, Self::Sampled, Self::Empty];
+    const ALL: [Self; 4] = [Self::Exact, Self::Sampled, Self::Mark, Self::Empty];
 
     fn with_cookies(self) -> &'static str {
         match self {
             Self::Exact => "exact_cookie",
             Self::Sampled => "sampled_cookie",
+            Self::Mark => "mark_cookie",
             Self::Empty => "empty",
         }
     }
@@ -52,6 +56,7 @@ impl ProgramKind {
         match self {
             Self::Exact => "exact_ip",
             Self::Sampled => "sampled_ip",
+            Self::Mark => "mark_ip",
             Self::Empty => "empty",
         }
     }
@@ -89,6 +94,44 @@ impl LinkKind {
     }
 }
 
+/// Who pays for probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One process, all its threads.
+    Process(NonZeroU32),
+    /// Every process that maps the file, also those to come.
+    Binary,
+}
+
+impl Scope {
+    /// The process with this id.
+    ///
+    /// # Errors
+    /// 0 is none.
+    pub fn process(pid: u32) -> Result<Self> {
+        NonZeroU32::new(pid)
+            .map(Self::Process)
+            .ok_or_else(|| Error::usage("0 is not the id of a process"))
+    }
+
+    /// As the kernel's interfaces have it.
+    fn pid(self) -> u32 {
+        match self {
+            Self::Process(pid) => pid.get(),
+            Self::Binary => 0,
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Binary => f.write_str("all processes of the binary"),
+        }
+    }
+}
+
 /// One instruction to attach to.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
@@ -114,7 +157,7 @@ enum Links {
     PerfEvents(Vec<UProbeLink>),
 }
 
-/// Attaches `program` to `points` of process `pid`, whose mapped executable is at `file`
+/// Attaches `program` to `points` of `scope`, whose mapped executable is at `file`
 /// (`/proc/PID/exe`). `first_cookie` is the first free index of the table of sites.
 ///
 /// # Errors
@@ -124,22 +167,22 @@ pub fn attach(
     program: ProgramKind,
     points: &[Point],
     first_cookie: u32,
-    pid: u32,
+    scope: Scope,
     file: &Path,
 ) -> Result<Probes> {
     read_pages(file, points)?;
     if std::env::var_os(FORCE_PERF_EVENTS).is_some() {
         log::info!("{FORCE_PERF_EVENTS} is set: attaching by perf events");
-        return attach_perf(kernel, program, points, first_cookie, pid, file);
+        return attach_perf(kernel, program, points, first_cookie, scope, file);
     }
     match multi::support() {
-        multi::Support::Works => match attach_multi(kernel, program, points, first_cookie, pid, file) {
+        multi::Support::Works => match attach_multi(kernel, program, points, first_cookie, scope, file) {
             Ok(probes) => Ok(probes),
             Err(multi_error) => {
-                attach_perf(kernel, program, points, first_cookie, pid, file).map_err(|perf_error| Error {
+                attach_perf(kernel, program, points, first_cookie, scope, file).map_err(|perf_error| Error {
                     failure: perf_error.failure,
                     message: format!(
-                        "could not attach to process {pid}: by uprobe_multi: {multi_error}; by perf events: \
+                        "could not attach to {scope}: by uprobe_multi: {multi_error}; by perf events: \
                          {perf_error}"
                     ),
                 })
@@ -149,14 +192,14 @@ pub fn attach(
             log::info!(
                 "no uprobe_multi links here ({why}); attaching by perf events, which are slow to detach"
             );
-            attach_perf(kernel, program, points, first_cookie, pid, file)
+            attach_perf(kernel, program, points, first_cookie, scope, file)
         }
         multi::Support::PidFilterBroken => {
             log::info!(
                 "this kernel's uprobe_multi links filter by thread in place of process (fixed in 6.6.35, \
                  6.9.5, 6.10); attaching by perf events, which are slow to detach"
             );
-            attach_perf(kernel, program, points, first_cookie, pid, file)
+            attach_perf(kernel, program, points, first_cookie, scope, file)
         }
     }
 }
@@ -183,14 +226,14 @@ fn attach_multi(
     program: ProgramKind,
     points: &[Point],
     first_cookie: u32,
-    pid: u32,
+    scope: Scope,
     file: &Path,
 ) -> Result<Probes> {
     write_sites(kernel, points, first_cookie)?;
     let cookies: Vec<u64> = (first_cookie..).map(u64::from).take(points.len()).collect();
     let offsets: Vec<u64> = points.iter().map(|point| point.file_offset).collect();
     let loaded = kernel.program_for_multi(program.with_cookies())?;
-    let link = loaded.link(file, &offsets, &cookies, pid).map_err(|e| {
+    let link = loaded.link(file, &offsets, &cookies, scope.pid()).map_err(|e| {
         refused(
             &format!("open {} probes in one link", points.len()),
             Need::LoadPrograms,
@@ -208,14 +251,14 @@ fn attach_perf(
     program: ProgramKind,
     points: &[Point],
     first_cookie: u32,
-    pid: u32,
+    scope: Scope,
     file: &Path,
 ) -> Result<Probes> {
     let cookies = aya::features().bpf_cookie();
     if cookies {
         write_sites(kernel, points, first_cookie)?;
     } else {
-        write_sites_by_ip(kernel, points, pid)?;
+        write_sites_by_ip(kernel, program, points, scope)?;
     }
     let name = if cookies {
         program.with_cookies()
@@ -223,7 +266,10 @@ fn attach_perf(
         program.with_addresses()
     };
     let not_loaded = |e: ProgramError| refused(&format!("load program `{name}`"), Need::LoadPrograms, &e);
-    let scope = NonZeroU32::new(pid).ok_or_else(|| Error::usage("0 is not the id of a process"))?;
+    let whose = match scope {
+        Scope::Process(pid) => UProbeScope::OneProcess(pid),
+        Scope::Binary => UProbeScope::AllProcesses,
+    };
     let uprobe: &mut UProbe = kernel
         .ebpf
         .program_mut(name)
@@ -240,7 +286,7 @@ fn attach_perf(
             cookie: cookies.then_some(u64::from(cookie)),
         };
         let link = uprobe
-            .attach(at, file, UProbeScope::OneProcess(scope))
+            .attach(at, file, whose)
             .and_then(|id| uprobe.take_link(id))
             .map_err(|e| {
                 refused(
@@ -269,10 +315,20 @@ fn write_sites(kernel: &mut Kernel, points: &[Point], first_cookie: u32) -> Resu
 }
 
 /// Makes sites known by process and address, for kernels without cookies (before 5.15).
-fn write_sites_by_ip(kernel: &mut Kernel, points: &[Point], pid: u32) -> Result<()> {
+fn write_sites_by_ip(
+    kernel: &mut Kernel,
+    program: ProgramKind,
+    points: &[Point],
+    scope: Scope,
+) -> Result<()> {
+    let tgid = if program == ProgramKind::Mark {
+        0
+    } else {
+        scope.pid()
+    };
     // The programs see PIDs of the initial namespace: with any other every hit would be lost in silence.
     let initial = rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE);
-    if !initial {
+    if !initial && tgid != 0 {
         return Err(Error::not_permitted(
             "this kernel has no attach cookies (they came with 5.15), and without them probes can only be told \
              apart from the initial PID namespace; run gmpscope there (on the host, or in a container with \
@@ -283,7 +339,7 @@ fn write_sites_by_ip(kernel: &mut Kernel, points: &[Point], pid: u32) -> Result<
     for point in points {
         let key = SiteKey {
             ip: point.address,
-            tgid: pid,
+            tgid,
             reserved: 0,
         };
         table

@@ -6,7 +6,7 @@ use std::{fs, path::Path, thread};
 use tracer_ebpf::{Origin, Site, SiteKind, TargetConfig};
 
 use super::{
-    attach::{self, Point, Probes, ProgramKind},
+    attach::{self, Point, Probes, ProgramKind, Scope},
     kernel::Kernel,
     maps,
 };
@@ -117,7 +117,7 @@ pub fn dearest(program: ProgramKind) -> SiteKind {
     match program {
         ProgramKind::Exact => SiteKind::StatusCall,
         ProgramKind::Sampled => SiteKind::TrackedWaitEnds,
-        ProgramKind::Empty => SiteKind::Empty,
+        ProgramKind::Mark | ProgramKind::Empty => SiteKind::Empty,
     }
 }
 
@@ -173,7 +173,7 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind, co
         program,
         &points,
         cookie,
-        std::process::id(),
+        Scope::process(std::process::id())?,
         Path::new("/proc/self/exe"),
     )
 }

@@ -16,6 +16,15 @@ use crate::error::{
     refusal::{chain, refused},
 };
 
+/// Programs at raw tracepoints, by their names and those of the tracepoints.
+const TRACEPOINTS: [&str; 6] = [
+    "sched_prepare_exec",
+    "sched_process_exec",
+    "sched_process_exit",
+    "sched_switch",
+    "sys_enter",
+    "sys_exit",
+];
 /// How often the kernel side's log is read.
 const LOG_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -45,7 +54,7 @@ impl Capacity {
 /// The loaded object: maps, and programs not yet in the kernel. Everything of it is gone from the kernel
 /// when it is dropped, or when this process dies in whatever way.
 pub struct Kernel {
-    pub(super) ebpf: Ebpf,
+    pub(in crate::sources) ebpf: Ebpf,
     /// Descriptors of all maps, also of those that were taken out of `ebpf`.
     map_fds: HashMap<String, OwnedFd>,
     /// Index of the slot that calibration uses: one past the targets.
@@ -96,14 +105,17 @@ impl Kernel {
         multi::Code::of(OBJECT, name, |map| self.map_fds.get(map).map(OwnedFd::as_fd))
     }
 
-    /// Has the kernel verify each program that it may be given, as for a perf event: how many instructions it
-    /// went through, or why it refused.
+    /// Has the kernel verify each program that it may be given: how many instructions it went through, or why it
+    /// refused.
     pub fn verified(&self) -> Vec<(&'static str, std::result::Result<u32, multi::LoadError>)> {
-        attach::programs(aya::features().bpf_cookie())
-            .map(|name| {
+        let probes = attach::programs(aya::features().bpf_cookie()).map(|name| (name, Purpose::PerfEvent));
+        let tracepoints = TRACEPOINTS.map(|name| (name, Purpose::RawTracepoint));
+        probes
+            .chain(tracepoints)
+            .map(|(name, purpose)| {
                 let count = self
                     .code(name)
-                    .and_then(|code| code.verified_instructions(Purpose::PerfEvent));
+                    .and_then(|code| code.verified_instructions(purpose));
                 (name, count)
             })
             .collect()

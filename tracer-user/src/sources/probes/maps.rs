@@ -10,7 +10,10 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
-use tracer_ebpf::{Counters, Histogram, Site, SiteKey, TargetConfig};
+use tracer_ebpf::{
+    Counters, Histogram, Site, SiteKey, TargetConfig,
+    start::{Call, StartConfig},
+};
 
 use crate::error::{Error, Result};
 
@@ -25,7 +28,15 @@ macro_rules! pod {
         $(unsafe impl Pod for Abi<$t> {})+
     };
 }
-pod!(Counters, Histogram, Site, SiteKey, TargetConfig);
+pod!(
+    Call,
+    Counters,
+    Histogram,
+    Site,
+    SiteKey,
+    StartConfig,
+    TargetConfig
+);
 
 /// Descriptors of all maps by name, for programs that are not loaded by aya.
 pub fn descriptors(ebpf: &Ebpf) -> io::Result<HashMapOf<String, OwnedFd>> {
@@ -37,7 +48,11 @@ pub fn descriptors(ebpf: &Ebpf) -> io::Result<HashMapOf<String, OwnedFd>> {
 
 fn data_of(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => Some(data),
         _ => None,
     }
 }
@@ -80,6 +95,18 @@ typed!(
 typed!(
     /// Histograms of `sampled`, by creation site.
     sampled_histograms, HashMap<u64, Abi<Histogram>>, "SAMPLED_HISTOGRAMS");
+typed!(
+    /// The one configuration of a capture of starts.
+    start_config, Array<Abi<StartConfig>>, "START_CONFIG");
+typed!(
+    /// Processes whose next `execve` is followed.
+    held, HashMap<u32, u32>, "HELD");
+typed!(
+    /// System calls that have not returned, by thread.
+    calls, HashMap<u32, Abi<Call>>, "CALLS");
+typed!(
+    /// How a system call is to be sent, by its number.
+    call_kinds, HashMap<u32, u32>, "CALL_KINDS");
 
 /// Says which map an operation failed on.
 pub fn context(what: &'static str, name: &'static str) -> impl Fn(MapError) -> Error {

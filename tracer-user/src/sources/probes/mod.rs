@@ -4,7 +4,7 @@
 pub mod attach;
 pub mod calibrate;
 pub mod kernel;
-mod maps;
+pub(in crate::sources) mod maps;
 pub mod multi;
 mod raw;
 mod tables;
@@ -15,7 +15,7 @@ use aya::maps::{MapData, RingBuf};
 use tracer_ebpf::{Counters, SiteKind, TargetConfig};
 
 pub use self::{
-    attach::{LinkKind, ProgramKind},
+    attach::{LinkKind, ProgramKind, Scope},
     calibrate::Cost,
     kernel::{Capacity, Kernel},
 };
@@ -100,7 +100,14 @@ impl ProbeSource {
             .ok_or_else(|| Error::failed("the eBPF object of this build has no map `EVENTS`"))?;
         let ring = RingBuf::try_from(ring).map_err(maps::context("open", "EVENTS"))?;
         let exe = attach::path_of(request.file);
-        let probes = attach::attach(&mut kernel, request.program, &points, 0, request.pid, &exe)?;
+        let probes = attach::attach(
+            &mut kernel,
+            request.program,
+            &points,
+            0,
+            Scope::process(request.pid)?,
+            &exe,
+        )?;
         // Counting begins when all sites are live: else a goroutine is seen to run of which it was not seen
         // that it could.
         let config = TargetConfig { enabled: 1, ..config };
@@ -170,7 +177,7 @@ impl ProbeSource {
         let deltas = match self.program {
             ProgramKind::Exact => self.tables.exact(&mut self.kernel.ebpf, SLOT)?,
             ProgramKind::Sampled => self.tables.sampled(&mut self.kernel.ebpf, SLOT)?,
-            ProgramKind::Empty => Vec::new(),
+            ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
         };
         // A sampled wait is a hit that is counted in its histogram alone.
         let sampled_hits: u64 = match self.program {

@@ -18,19 +18,29 @@ const SHOWN_LINES: usize = 8;
 const LOG_STEPS: u32 = 1;
 const LOG_FIGURES: u32 = 4;
 
-/// What a program of uprobes is loaded for.
+/// What a program is loaded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To be attached to a perf event.
     PerfEvent,
     /// To be attached by uprobe_multi links.
     Multi,
+    /// To be attached to a raw tracepoint.
+    RawTracepoint,
 }
 
 impl Purpose {
+    fn program_type(self) -> u32 {
+        let kind = match self {
+            Self::PerfEvent | Self::Multi => bpf_prog_type::BPF_PROG_TYPE_KPROBE,
+            Self::RawTracepoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
+        };
+        kind as u32
+    }
+
     fn attach_type(self) -> u32 {
         match self {
-            Self::PerfEvent => 0,
+            Self::PerfEvent | Self::RawTracepoint => 0,
             Self::Multi => bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
         }
     }
@@ -98,7 +108,7 @@ fn load_logging(
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the union's member for BPF_PROG_LOAD is written before the call, and only that.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
+    load.prog_type = purpose.program_type();
     load.expected_attach_type = purpose.attach_type();
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = instructions.len() as u32;

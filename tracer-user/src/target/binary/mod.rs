@@ -100,6 +100,11 @@ impl<'d> GoBinary<'d> {
         self.pclntab.name_at(pc)
     }
 
+    /// The name of the function at a link-time address, whatever is inlined there.
+    pub fn outermost_at(&self, pc: u64) -> Option<&'d str> {
+        self.pclntab.name(self.pclntab.function_of(pc)?)
+    }
+
     /// The function that holds the `go` statement to which `g.gopc` (link-time) returns. The main goroutine
     /// is made by `rt0_go`, in assembly, through newproc's ABI0 wrapper, to which its `gopc` returns.
     pub fn creation_site(&self, gopc: u64) -> Option<&'d str> {

@@ -194,6 +194,12 @@ impl Process {
         cgroup::cpu_limit(&self.proc)
     }
 
+    /// How often its own cgroup was stopped because its quota was used up, and for how long in nanoseconds, since
+    /// the cgroup was made; `None` where nothing of it is seen.
+    pub fn cgroup_throttled(&self) -> Option<(u64, u64)> {
+        cgroup::throttled(&self.proc)
+    }
+
     /// Whether its root or mounts are others than ours, as in a container.
     pub fn in_other_mount_namespace(&self) -> bool {
         let ours = fs::read_link("/proc/self/ns/mnt");

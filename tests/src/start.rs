@@ -1,0 +1,220 @@
+//! Running `gmpscope run` and `gmpscope attach --next`, and what tells from inside how a program started.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tracer_user::output::capture::Capture;
+use tracer_user::output::init::{Init, Run};
+
+use crate::environment::gmpscope;
+
+/// `gmpscope run`, to be started.
+#[derive(Debug)]
+pub struct Traced {
+    command: Command,
+    program: PathBuf,
+    arguments: Vec<String>,
+    options: Vec<String>,
+    result: PathBuf,
+    _dir: TempDir,
+}
+
+/// What it left.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What the command wrote.
+    pub stdout: String,
+    /// What it and gmpscope wrote.
+    pub stderr: String,
+    /// The capture.
+    pub capture: Option<Capture>,
+}
+
+impl Traced {
+    /// Of this program.
+    pub fn new(program: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut command = Command::new(gmpscope()?);
+        command.stdin(Stdio::null()).env_remove("GODEBUG");
+        Ok(Self {
+            command,
+            program: program.to_owned(),
+            arguments: Vec::new(),
+            options: Vec::new(),
+            result: dir.path().join("capture.json"),
+            _dir: dir,
+        })
+    }
+
+    /// With this variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// With these options of gmpscope's.
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(ToString::to_string));
+        self
+    }
+
+    /// With this argument of the program's.
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// The command line, to be run by something else.
+    pub fn command_line(&self) -> Vec<String> {
+        let mut line = vec![self.command.get_program().to_string_lossy().into_owned()];
+        line.extend(["run", "--format", "json", "-o"].map(str::to_owned));
+        line.push(self.result.display().to_string());
+        line.extend(self.options.iter().cloned());
+        line.push("--".to_owned());
+        line.push(self.program.display().to_string());
+        line.extend(self.arguments.iter().cloned());
+        line
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Result<Ran> {
+        self.run_by(&[])
+    }
+
+    /// The same, by another command in front.
+    pub fn run_by(mut self, before: &[&str]) -> Result<Ran> {
+        let mut line: Vec<String> = before.iter().map(ToString::to_string).collect();
+        line.extend(self.command_line());
+        let environment: Vec<_> = self
+            .command
+            .get_envs()
+            .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)))
+            .collect();
+        self.command = Command::new(line.first().context("no command")?);
+        self.command.args(&line[1..]).stdin(Stdio::null());
+        for (name, value) in environment {
+            match value {
+                Some(value) => self.command.env(name, value),
+                None => self.command.env_remove(name),
+            };
+        }
+        let output = self.command.output()?;
+        let capture = match std::fs::read_to_string(&self.result) {
+            Ok(json) => {
+                let last = json.lines().last().unwrap_or_default();
+                Some(serde_json::from_str(last).with_context(|| format!("no capture: {json}"))?)
+            }
+            Err(_) => None,
+        };
+        Ok(Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            capture,
+        })
+    }
+}
+
+impl Ran {
+    /// What was captured.
+    pub fn init(&self) -> Result<&Init> {
+        self.capture
+            .as_ref()
+            .and_then(|capture| capture.init.as_ref())
+            .with_context(|| format!("nothing was captured ({}):\n{}", self.status, self.stderr))
+    }
+
+    /// The one start.
+    pub fn start(&self) -> Result<&Run> {
+        self.init()?
+            .run
+            .as_ref()
+            .with_context(|| format!("no start was seen:\n{}", self.stderr))
+    }
+
+    /// (title, evidence) of the findings.
+    pub fn findings(&self) -> Vec<(String, String)> {
+        let findings = self.capture.iter().flat_map(|capture| &capture.findings);
+        findings
+            .map(|finding| (finding.title.clone(), finding.evidence.clone()))
+            .collect()
+    }
+
+    /// (process, time) of the lines of the workload that begin with this word.
+    pub fn said(&self, word: &str) -> Vec<(u32, u64)> {
+        let lines = self.stdout.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some(word)).then_some(())?;
+            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+        });
+        lines.collect()
+    }
+}
+
+/// A line of `GODEBUG=inittrace=1`: the init of a package, as the runtime itself timed it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InitTrace {
+    /// The package.
+    pub package: String,
+    /// Its time in nanoseconds, truncated to what was printed.
+    pub clock_ns: f64,
+    /// One of the last digit that was printed, in nanoseconds.
+    pub digit_ns: f64,
+}
+
+/// `init internal/bytealg @0.008 ms, 0.12 ms clock, 0 bytes, 0 allocs`.
+pub fn init_traces(text: &str) -> Result<Vec<InitTrace>> {
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("init ") && line.contains(" ms clock"));
+    lines
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [_, package, _, _, clock, "ms", ..] = words.as_slice() else {
+                bail!("not a line of inittrace: {line}");
+            };
+            // mgc.go, fmtNSAsMS: `0` is printed below a microsecond, whole milliseconds from ten on.
+            if *clock == "0" {
+                return Ok(InitTrace {
+                    package: (*package).to_owned(),
+                    clock_ns: 0.0,
+                    digit_ns: 1e3,
+                });
+            }
+            let decimals = clock.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+            Ok(InitTrace {
+                package: (*package).to_owned(),
+                clock_ns: clock.parse::<f64>()? * 1e6,
+                digit_ns: 1e6 / 10f64.powi(i32::try_from(decimals)?),
+            })
+        })
+        .collect()
+}
+
+/// Waits for a line on a pipe, at most so long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_inittrace_says_how_exact_it_is() {
+        let text = "init internal/bytealg @0.008 ms, 0 ms clock, 0 bytes, 0 allocs\n\
+                    init os @1.2 ms, 0.063 ms clock, 1 bytes, 2 allocs\nother\n\
+                    init main @1.2 ms, 25 ms clock, 1 bytes, 2 allocs\n";
+        let lines = init_traces(text).unwrap();
+        assert_eq!(lines.len(), 3);
+        assert_eq!((lines[0].clock_ns, lines[0].digit_ns), (0.0, 1e3));
+        assert_eq!((lines[2].clock_ns, lines[2].digit_ns), (25e6, 1e6));
+        assert_eq!(
+            (lines[1].package.as_str(), lines[1].clock_ns, lines[1].digit_ns),
+            ("os", 63_000.0, 1_000.0)
+        );
+    }
+}

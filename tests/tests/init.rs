@@ -1,0 +1,670 @@
+//! How programs start: against the runtime's own clock, outside clocks, and known causes.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use gmpscope_tests::start::{Ran, Traced, init_traces};
+use gmpscope_tests::{Toolchain, Variant, environment, machine, toolchain};
+use tracer_user::output::init::Run;
+
+const PROGRAM: &str = "slow_start";
+
+fn newest() -> Result<PathBuf> {
+    Variant::Plain.build(&toolchain::newest()?, PROGRAM)
+}
+
+/// The phases are a partition: no gap, no overlap, and together the whole.
+fn partition(run: &Run) -> Result<()> {
+    let mut at = 0;
+    for phase in &run.phases {
+        ensure!(
+            phase.start_ns == at,
+            "{} begins at {}, not {at}",
+            phase.name,
+            phase.start_ns
+        );
+        at += phase.duration_ns;
+    }
+    ensure!(
+        at == run.duration_ns,
+        "the phases end at {at}, not {}",
+        run.duration_ns
+    );
+    Ok(())
+}
+
+/// Every way to build that a test goes through, with its names of phases before the packages'.
+fn builds() -> Result<Vec<(Toolchain, Variant)>> {
+    let mut builds = Vec::new();
+    for toolchain in toolchain::selection()? {
+        let mut variants = vec![Variant::Plain, Variant::Pie, Variant::Cgo, Variant::Stripped];
+        if environment::full() {
+            variants.extend([Variant::PieStripped, Variant::CgoPie]);
+        }
+        builds.extend(variants.into_iter().map(|variant| (toolchain.clone(), variant)));
+    }
+    Ok(builds)
+}
+
+#[test]
+fn every_build_is_parted_into_all_phases() -> Result<()> {
+    let _one = machine();
+    for (toolchain, variant) in builds()? {
+        let binary = variant.build(&toolchain, PROGRAM)?;
+        let ran = Traced::new(&binary)?.run()?;
+        let run = ran.start()?;
+        let name = format!("Go {} {}", toolchain.version(), variant.name());
+        partition(run).context(name.clone())?;
+        let mut first: Vec<&str> = run
+            .phases
+            .iter()
+            .map(|phase| phase.name.as_str())
+            .take(8)
+            .collect();
+        let dynamic = !matches!(variant, Variant::Plain | Variant::Stripped);
+        let mut expected = vec![
+            "exec",
+            "rt0",
+            "osinit",
+            "schedinit",
+            "main_created",
+            "main_started",
+            "runtime_main",
+        ];
+        if dynamic {
+            expected.insert(1, "loader");
+        }
+        first.truncate(expected.len());
+        ensure!(first == expected, "{name}: {first:?}");
+        for package in ["init:runtime", "init:gmpscope.test/workloads/slow_start/cause"] {
+            let found = run.phases.iter().filter(|phase| phase.name == package).count();
+            ensure!(found == 1, "{name}: {package} {found} times");
+        }
+        ensure!(
+            run.t0 == "execve_entry" && run.ended == "main.main",
+            "{name}: {run:?}"
+        );
+        let spans: Vec<&str> = run.spans.iter().map(|span| span.name.as_str()).collect();
+        ensure!(
+            spans == ["mallocinit", "gcinit", "procresize"],
+            "{name}: {spans:?}"
+        );
+        for mark in ["p_bound:0", "sysmon", "main.main"] {
+            ensure!(
+                run.marks.iter().any(|m| m.name == mark),
+                "{name}: no mark {mark}: {:?}",
+                run.marks
+            );
+        }
+        ensure!(
+            run.phases
+                .iter()
+                .all(|phase| phase.off_cpu_ns <= Some(phase.duration_ns)),
+            "{name}: longer off the CPU than it took: {run:?}"
+        );
+        let faults: u64 = run.phases.iter().filter_map(|phase| phase.minor_faults).sum();
+        ensure!(faults > 50, "{name}: {faults} page faults");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_runtimes_own_clock_agrees() -> Result<()> {
+    let _one = machine();
+    let runs = if environment::full() { 20 } else { 5 };
+    for (toolchain, variant) in builds()? {
+        let binary = variant.build(&toolchain, PROGRAM)?;
+        let name = format!("Go {} {}", toolchain.version(), variant.name());
+        let (mut all, mut off) = (0, Vec::new());
+        for _ in 0..runs {
+            let ran = Traced::new(&binary)?.env("GODEBUG", "inittrace=1").run()?;
+            let run = ran.start()?;
+            let inits: BTreeMap<&str, u64> = run
+                .phases
+                .iter()
+                .filter_map(|phase| Some((phase.name.strip_prefix("init:")?, phase.duration_ns)))
+                .collect();
+            let traces = init_traces(&ran.stderr)?;
+            ensure!(
+                traces.len() >= 10,
+                "{name}: {} lines of inittrace:\n{}",
+                traces.len(),
+                ran.stderr
+            );
+            ensure!(
+                traces.len() == inits.len(),
+                "{name}: {} packages printed, {} seen",
+                traces.len(),
+                inits.len()
+            );
+            for trace in traces {
+                let seen = *inits
+                    .get(trace.package.as_str())
+                    .with_context(|| format!("{name}: the init of {} was not seen", trace.package))?;
+                let slack = (trace.clock_ns * 0.05).max(20e3);
+                let expected = trace.clock_ns - slack..=trace.clock_ns + trace.digit_ns + slack;
+                all += 1;
+                if !expected.contains(&(seen as f64)) {
+                    off.push(format!(
+                        "{} {} ns, printed {}",
+                        trace.package, seen, trace.clock_ns
+                    ));
+                }
+            }
+        }
+        println!("{name}: {} of {all} package inits agree", all - off.len());
+        ensure!(
+            off.len() * 20 <= all,
+            "{name}: {} of {all} are off: {off:?}",
+            off.len()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn first_and_last_moment_agree_with_outside_clocks() -> Result<()> {
+    let _one = machine();
+    let binary = newest()?;
+    // The program executes itself once more, so that the moment before its second execve is known.
+    let ran = Traced::new(&binary)?
+        .env("SLOW_START_AGAIN", "1")
+        .options(&["--repeat", "11"])
+        .run()?;
+    let init = ran.init()?;
+    ensure!(init.runs == 22, "{} starts of 22", init.runs);
+    let (mains, execves) = (ran.said("main"), ran.said("execve"));
+    let mut begins = Vec::new();
+    let mut ends = Vec::new();
+    for (pid, before) in execves {
+        let start = init
+            .starts
+            .iter()
+            .filter(|start| start.pid == pid)
+            .max_by_key(|start| start.t0_ns)
+            .context("no such start")?;
+        begins.push(start.t0_ns.abs_diff(before));
+        let (_, main) = mains
+            .iter()
+            .rfind(|(of, _)| *of == pid)
+            .context("it never said main")?;
+        ends.push((start.t0_ns + start.duration_ns).abs_diff(*main));
+    }
+    begins.sort_unstable();
+    ends.sort_unstable();
+    println!("first mark off by {begins:?} ns, last by {ends:?} ns");
+    // Between a mark and the clock that it is compared with the thread may lose its CPU: hence the median.
+    let middle = begins.len() / 2;
+    ensure!(
+        begins[middle] < 100_000 && ends[middle] < 100_000,
+        "{begins:?} {ends:?}"
+    );
+    Ok(())
+}
+
+/// The findings about phases: without those about the surroundings.
+fn phase_findings(ran: &Ran) -> Vec<(String, String)> {
+    let ids = ran.capture.iter().flat_map(|capture| &capture.findings);
+    ids.filter(|finding| finding.id.starts_with("start-phase"))
+        .map(|finding| (finding.title.clone(), finding.evidence.clone()))
+        .collect()
+}
+
+/// Runs the workload with and without its cause; the first must be told with these words, the second not.
+fn cause(
+    variant: Variant,
+    name: &str,
+    environment: &[(&str, &str)],
+    before: &[&str],
+    words: &[&str],
+) -> Result<()> {
+    let binary = variant.build(&toolchain::newest()?, PROGRAM)?;
+    let traced = |cause: &str| -> Result<Ran> {
+        let mut traced = Traced::new(&binary)?.env("SLOW_START", cause);
+        for (name, value) in environment {
+            traced = traced.env(name, value);
+        }
+        let ran = traced.run_by(before)?;
+        ensure!(ran.status.success(), "{name}: {}: {}", ran.status, ran.stderr);
+        Ok(ran)
+    };
+    let phase = format!("init:gmpscope.test/workloads/slow_start/{name}");
+    let slow = traced(name)?;
+    let findings = phase_findings(&slow);
+    let [(title, evidence)] = findings.as_slice() else {
+        bail!(
+            "{name}: one finding was expected: {findings:#?} {:#?}",
+            slow.start()?
+        );
+    };
+    let told = format!("{title}: {evidence}");
+    ensure!(title.starts_with(&phase), "{name}: {told}");
+    for word in words {
+        ensure!(told.contains(word), "{name}: no {word:?} in {told}");
+    }
+    let twin = traced("none")?;
+    let findings = phase_findings(&twin);
+    ensure!(
+        findings.is_empty(),
+        "the twin of {name}: {findings:?} {:#?}",
+        twin.start()?
+    );
+    Ok(())
+}
+
+#[test]
+fn an_init_that_sleeps_is_named() -> Result<()> {
+    let _one = machine();
+    cause(Variant::Plain, "sleeps", &[], &[], &["waited for 25.", "asleep"])
+}
+
+#[test]
+fn an_init_that_builds_a_large_map_is_named() -> Result<()> {
+    let _one = machine();
+    cause(Variant::Plain, "table", &[], &[], &["page faults", "on the CPU"])
+}
+
+#[test]
+fn an_init_that_waits_for_a_silent_server_is_named_with_its_address() -> Result<()> {
+    let _one = machine();
+    // It takes connections, and never says anything.
+    let server = TcpListener::bind("127.0.0.1:0")?;
+    let address = server.local_addr()?.to_string();
+    cause(
+        Variant::Plain,
+        "dials",
+        &[("SLOW_START_SERVER", &address), ("SLOW_START_TIMEOUT", "60ms")],
+        &[],
+        &["waited for", &format!("connect {address}")],
+    )
+}
+
+/// Answers every connection to the name service cache daemon late, and with nothing: the C library waits for it, and
+/// then reads /etc/passwd itself.
+fn late_name_service(socket: &Path) -> Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            std::thread::sleep(Duration::from_millis(60));
+            drop(connection);
+        }
+    });
+    Ok(())
+}
+
+#[test]
+fn a_slow_source_of_users_is_named_under_cgo() -> Result<()> {
+    let _one = machine();
+    let dir = tempfile::tempdir()?;
+    late_name_service(&dir.path().join("socket"))?;
+    // In a mount namespace of its own the daemon's socket is ours.
+    let join = format!(
+        "mount -t tmpfs none /run && mkdir /run/nscd && mount --bind {} /run/nscd && exec \"$@\"",
+        dir.path().display()
+    );
+    let before = ["unshare", "-m", "sh", "-c", &join, "sh"];
+    cause(
+        Variant::Cgo,
+        "account",
+        &[],
+        &before,
+        &["waited for", "connect /var/run/nscd/socket"],
+    )
+}
+
+/// A cgroup with a tenth of a CPU; removed when dropped.
+struct Quota(PathBuf);
+
+impl Quota {
+    fn new() -> Result<Self> {
+        let dir = Path::new("/sys/fs/cgroup/cpu").join(format!("gmpscope-test-{}", std::process::id()));
+        std::fs::create_dir(&dir).context("a cgroup (v1, cpu) for a quota cannot be made")?;
+        let quota = Self(dir);
+        std::fs::write(quota.0.join("cpu.cfs_period_us"), "50000")?;
+        std::fs::write(quota.0.join("cpu.cfs_quota_us"), "5000")?;
+        Ok(quota)
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        // Its last process may still be on its way out.
+        let end = Instant::now() + Duration::from_secs(5);
+        while std::fs::remove_dir(&self.0).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn a_start_with_a_tenth_of_a_cpu_is_told_to_be_throttled() -> Result<()> {
+    let _one = machine();
+    let quota = Quota::new()?;
+    let binary = newest()?;
+    let traced = || -> Result<Traced> {
+        Ok(Traced::new(&binary)?
+            .env("SLOW_START", "computes")
+            .env("SLOW_START_ROUNDS", "20000000"))
+    };
+    let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", quota.0.display());
+    let slow = traced()?.run_by(&["sh", "-c", &join, "sh"])?;
+    let findings = phase_findings(&slow);
+    let told = format!("{findings:?}");
+    ensure!(
+        told.contains("slow_start/computes got no CPU")
+            && told.contains("0.10 CPUs")
+            && told.contains("throttled"),
+        "{told} {:#?}",
+        slow.start()?
+    );
+    let twin = traced()?.run()?;
+    let findings = phase_findings(&twin);
+    ensure!(findings.is_empty(), "the twin: {findings:?} {:#?}", twin.start()?);
+    let limits = |ran: &Ran| {
+        let titles = ran.findings();
+        titles
+            .iter()
+            .any(|(title, _)| title.contains("GOMAXPROCS is larger"))
+    };
+    // Go follows the limit by itself from 1.25 on, but never below 2.
+    ensure!(limits(&slow) && !limits(&twin), "{:?}", slow.findings());
+    Ok(())
+}
+
+#[test]
+fn settings_that_distort_a_start_are_told() -> Result<()> {
+    let _one = machine();
+    let binary = newest()?;
+    let told = |godebug: &str| -> Result<bool> {
+        let ran = Traced::new(&binary)?.env("GODEBUG", godebug).run()?;
+        ran.start()?;
+        Ok(ran
+            .findings()
+            .iter()
+            .any(|(_, evidence)| evidence.contains("schedtrace=1")))
+    };
+    ensure!(told("schedtrace=1")? && !told("madvdontneed=1")?);
+    Ok(())
+}
+
+#[test]
+fn a_start_that_hangs_is_shown_when_it_is_ended() -> Result<()> {
+    let _one = machine();
+    let server = TcpListener::bind("127.0.0.1:0")?;
+    let address = server.local_addr()?.to_string();
+    let ran = Traced::new(&newest()?)?
+        .env("SLOW_START", "dials")
+        .env("SLOW_START_SERVER", &address)
+        .env("SLOW_START_TIMEOUT", "2s")
+        .options(&["--duration", "500ms"])
+        .run()?;
+    let run = ran.start()?;
+    partition(run)?;
+    let last = run.phases.last().context("no phase")?;
+    ensure!(
+        run.ended == "unfinished" && last.name.ends_with("slow_start/dials"),
+        "{run:#?}"
+    );
+    ensure!(
+        phase_findings(&ran)
+            .iter()
+            .any(|(_, evidence)| evidence.contains(&address)),
+        "{:?}",
+        ran.findings()
+    );
+    // The command was waited for, and its status is ours.
+    ensure!(
+        ran.status.code() == Some(0) && ran.said("main").len() == 1,
+        "{:?}",
+        ran.status
+    );
+    Ok(())
+}
+
+#[test]
+fn the_status_and_the_streams_are_the_commands_own() -> Result<()> {
+    let _one = machine();
+    let toolchain = toolchain::newest()?;
+    let go = toolchain.root.join("bin/go");
+    // `go` is a Go program: what it prints comes through, and so does its failure.
+    let ran = Traced::new(&go)?
+        .env("GOTOOLCHAIN", "local")
+        .arg("version")
+        .run()?;
+    ensure!(ran.stdout.starts_with("go version go1."), "{:?}", ran.stdout);
+    ensure!(ran.status.code() == Some(0));
+    partition(ran.start()?)?;
+    let ran = Traced::new(&go)?
+        .env("GOTOOLCHAIN", "local")
+        .arg("no-such-command")
+        .run()?;
+    ensure!(ran.status.code() == Some(2), "{}", ran.status);
+    let code =
+        |program: &str| -> Result<Option<i32>> { Ok(Traced::new(Path::new(program))?.run()?.status.code()) };
+    ensure!(code("/nonexistent")? == Some(127));
+    ensure!(code("/etc/passwd")? == Some(126));
+    ensure!(code("/bin/true")? == Some(125), "no Go program");
+    Ok(())
+}
+
+#[test]
+fn a_signal_reaches_the_command() -> Result<()> {
+    let _one = machine();
+    let traced = Traced::new(&newest()?)?.arg("wait");
+    let line = traced.command_line();
+    let mut tracer = Command::new(&line[0])
+        .args(&line[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    // Kept open: its end would end the command, too.
+    let _stdin = tracer.stdin.take();
+    let mut stdout = BufReader::new(tracer.stdout.take().context("no stdout")?);
+    let mut said = String::new();
+    stdout.read_line(&mut said)?;
+    ensure!(said.starts_with("main "), "{said:?}");
+    // SAFETY: takes two numbers; the child is not yet waited for.
+    unsafe { libc::kill(tracer.id() as i32, libc::SIGTERM) };
+    let status = tracer.wait()?;
+    ensure!(
+        status.code() == Some(128 + libc::SIGTERM),
+        "{status} {:?}",
+        status.signal()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_command_outlives_a_tracer_that_is_killed() -> Result<()> {
+    let _one = machine();
+    let traced = Traced::new(&newest()?)?.arg("wait");
+    let line = traced.command_line();
+    let mut tracer = Command::new(&line[0])
+        .args(&line[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let stdin = tracer.stdin.take().context("no stdin")?;
+    let mut stdout = BufReader::new(tracer.stdout.take().context("no stdout")?);
+    let mut said = String::new();
+    stdout.read_line(&mut said)?;
+    let pid: i32 = said.split_whitespace().nth(1).context("no pid")?.parse()?;
+    tracer.kill()?;
+    tracer.wait()?;
+    // SAFETY: signal 0 only asks whether the process is there.
+    ensure!(
+        unsafe { libc::kill(pid, 0) } == 0,
+        "the command died with its tracer"
+    );
+    // It ends when its input does.
+    drop(stdin);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest)?;
+    ensure!(rest.is_empty(), "{rest:?}");
+    Ok(())
+}
+
+#[test]
+fn a_command_runs_as_the_user_who_called_sudo() -> Result<()> {
+    let _one = machine();
+    // Anybody can execute it there.
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join(PROGRAM);
+    std::fs::copy(newest()?, &program)?;
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
+    for (traced, uid) in [
+        (Traced::new(&program)?.env("SUDO_UID", "65534"), 65534),
+        (Traced::new(&program)?.options(&["--user", "1"]), 1),
+    ] {
+        let ran = traced.arg("whoami").run()?;
+        ran.start()?;
+        ensure!(ran.stdout.contains(&format!("uid {uid}\n")), "{:?}", ran.stdout);
+    }
+    Ok(())
+}
+
+#[test]
+fn starts_that_others_make_are_seen() -> Result<()> {
+    let _one = machine();
+    for variant in [Variant::Plain, Variant::Pie] {
+        let binary = variant.build(&toolchain::newest()?, PROGRAM)?;
+        let mut tracer = Command::new(environment::gmpscope()?)
+            .args([
+                "attach",
+                "--format",
+                "json",
+                "--duration",
+                "20s",
+                "--next",
+                "5",
+                "--exe",
+            ])
+            .arg(&binary)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stderr = BufReader::new(tracer.stderr.take().context("no stderr")?);
+        let mut line = String::new();
+        stderr.read_line(&mut line)?;
+        ensure!(line.starts_with("attached:"), "{line}");
+        let mut pids = Vec::new();
+        for _ in 0..5 {
+            // Others are not counted.
+            Command::new("/bin/true").status()?;
+            let child = Command::new(&binary)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()?;
+            pids.push(child.id());
+            child.wait_with_output()?;
+        }
+        let output = tracer.wait_with_output()?;
+        ensure!(output.status.success(), "{}", output.status);
+        let capture: tracer_user::output::capture::Capture = serde_json::from_slice(&output.stdout)?;
+        let init = capture.init.context("no starts")?;
+        let mut seen: Vec<u32> = init.starts.iter().map(|start| start.pid).collect();
+        seen.sort_unstable();
+        pids.sort_unstable();
+        ensure!(seen == pids && init.runs == 5, "{seen:?} {pids:?}");
+        let run = init.run.context("no start")?;
+        partition(&run)?;
+        ensure!(run.t0 != "execve_entry" && run.phases.len() > 20, "{run:#?}");
+        ensure!(init.histograms.get("total").is_some_and(|hist| hist.count == 5));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_go_command_starts_and_builds() -> Result<()> {
+    let _one = machine();
+    let toolchain = toolchain::newest()?;
+    let dir = tempfile::tempdir()?;
+    std::fs::write(
+        dir.path().join("go.mod"),
+        format!("module x\n\ngo 1.{}\n", toolchain.minor()),
+    )?;
+    std::fs::write(dir.path().join("main.go"), "package main\n\nfunc main() {}\n")?;
+    let go = toolchain.root.join("bin/go");
+    let directory = dir.path().display().to_string();
+    let ran = Traced::new(&go)?
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "-mod=mod")
+        .arg("-C")
+        .arg(&directory)
+        .arg("build")
+        .arg("./...")
+        .run()?;
+    ensure!(ran.status.success(), "{}", ran.stderr);
+    let run = ran.start()?;
+    partition(run)?;
+    let packages = run
+        .phases
+        .iter()
+        .filter(|phase| phase.name.starts_with("init:"))
+        .count();
+    ensure!(packages > 50, "{packages} packages");
+
+    // A proxy that takes connections and never answers: it starts well, and hangs in main.
+    let proxy = TcpListener::bind("127.0.0.1:0")?;
+    std::fs::write(
+        dir.path().join("go.mod"),
+        format!(
+            "module x\n\ngo 1.{}\n\nrequire example.com/y v1.0.0\n",
+            toolchain.minor()
+        ),
+    )?;
+    let traced = Traced::new(&go)?
+        .arg("-C")
+        .arg(&directory)
+        .arg("mod")
+        .arg("download");
+    let line = traced.command_line();
+    let started = Instant::now();
+    let mut hanging = Command::new(&line[0]);
+    hanging
+        .args(&line[1..])
+        .envs([
+            ("GOTOOLCHAIN", "local"),
+            ("GOFLAGS", "-mod=mod"),
+            ("GONOSUMDB", "*"),
+            ("GONOSUMCHECK", "1"),
+        ])
+        .env("GOPROXY", format!("http://{}", proxy.local_addr()?))
+        .env("GOMODCACHE", dir.path().join("cache"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut hanging = hanging.spawn()?;
+    proxy.set_nonblocking(true)?;
+    let connection = loop {
+        match proxy.accept() {
+            Ok((connection, _)) => break connection,
+            Err(_) if started.elapsed() < Duration::from_secs(20) => {
+                std::thread::sleep(Duration::from_millis(5))
+            }
+            Err(e) => {
+                hanging.kill()?;
+                bail!("go never asked its proxy: {e}");
+            }
+        }
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(hanging.try_wait()?.is_none(), "it does not hang");
+    // SAFETY: takes two numbers; the child is not yet waited for.
+    unsafe { libc::kill(hanging.id() as i32, libc::SIGTERM) };
+    let status = hanging.wait()?;
+    drop(connection);
+    ensure!(!status.success(), "{status}");
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! What happens to a process that starts, whatever its program: `execve`, the CPU, its end.
+
+use aya_ebpf::{
+    bindings::bpf_pidns_info,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::{bpf_get_current_task, bpf_get_ns_current_pid_tgid},
+    },
+    programs::RawTracePointContext,
+};
+use tracer_ebpf::start::{Mark, Start, StartConfig, StartEvent, phase};
+
+use crate::{clock, maps};
+
+/// Do not wake the reader: a wake-up costs more than the trap.
+const NO_WAKEUP: u64 = 1;
+/// Wake it: there is something to do.
+const FORCE_WAKEUP: u64 = 2;
+
+/// The start of this process, if one is followed.
+#[inline(always)]
+pub fn start_of(tgid: u32) -> Option<&'static mut Start> {
+    let start = maps::STARTS.get_ptr_mut(&tgid)?;
+    // SAFETY: a value of the map. Programs of other threads change only its bit sets, and a bit that is lost
+    // there means a mark that is sent twice, which the reader expects.
+    Some(unsafe { &mut *start })
+}
+
+/// The current process calls execve. It is followed if it is one of those that are held.
+#[inline(always)]
+pub fn execve_entered(config: &StartConfig, pid_tgid: u64) {
+    let pid = own_pid(config);
+    // SAFETY: entries are removed by the user side alone, and a stale one is one that was held.
+    if pid == 0 || unsafe { maps::HELD.get(&pid) }.is_none() {
+        return;
+    }
+    begin(Mark::Execve, pid_tgid);
+}
+
+/// A program is about to take the place of another.
+#[inline(always)]
+pub fn prepared() {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if follows_every_exec() {
+        begin(Mark::ExecPrepared, pid_tgid);
+    }
+}
+
+/// A program has taken the place of another.
+#[inline(always)]
+pub fn executed() {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tgid = (pid_tgid >> 32) as u32;
+    let seen = start_of(tgid).is_some_and(|start| start.phase == phase::EXECUTING);
+    if seen {
+        if let Some(start) = start_of(tgid) {
+            send(start, Mark::Executed as u32, 0, pid_tgid);
+        }
+    } else if follows_every_exec() {
+        begin(Mark::Executed, pid_tgid);
+    }
+    if let Some(start) = start_of(tgid)
+        && start.phase == phase::EXECUTING
+    {
+        start.phase = phase::CANDIDATE;
+        // What was counted of the thread that had this id before ends here.
+        start.off_since_ns = 0;
+    }
+}
+
+/// A thread ends. The first one of a process that executes a program from another thread makes room for it.
+#[inline(always)]
+pub fn exited() {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tgid = (pid_tgid >> 32) as u32;
+    if pid_tgid as u32 != tgid {
+        return;
+    }
+    if let Some(start) = start_of(tgid)
+        && start.phase != phase::EXECUTING
+    {
+        if start.phase != phase::DONE {
+            send(start, Mark::Exited as u32, 0, pid_tgid);
+        }
+        let _ = maps::STARTS.remove(&tgid);
+    }
+}
+
+/// A CPU goes from the current thread to another: that of main threads is counted.
+#[inline(always)]
+pub fn switched(ctx: &RawTracePointContext) {
+    let Some(config) = maps::START_CONFIG.get(0) else {
+        return;
+    };
+    if config.task_pid == 0 {
+        return;
+    }
+    let next: u64 = ctx.arg(2);
+    // Only main threads are looked up: a start's key is its tgid, which is their tid.
+    if let Some(tid) = field::<u32>(next, config.task_pid)
+        && let Some(start) = start_of(tid)
+        && start.off_since_ns != 0
+    {
+        let off = clock::now().wrapping_sub(start.off_since_ns);
+        if start.asleep != 0 {
+            start.asleep_ns += off;
+        } else {
+            start.waiting_ns += off;
+        }
+        start.off_since_ns = 0;
+    }
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if let Some(start) = start_of(tid)
+        && start.phase != phase::DONE
+    {
+        let preempted: u64 = ctx.arg(0);
+        let previous: u64 = ctx.arg(1);
+        let state = field::<u32>(previous, config.task_state).unwrap_or(0);
+        start.asleep = u32::from(preempted & 1 == 0 && state != 0);
+        start.off_since_ns = clock::now();
+    }
+}
+
+/// Follows the current process from here on.
+#[inline(always)]
+fn begin(mark: Mark, pid_tgid: u64) {
+    let tgid = (pid_tgid >> 32) as u32;
+    if maps::STARTS.insert(&tgid, &EMPTY, 0).is_err() {
+        return;
+    }
+    if let Some(start) = start_of(tgid) {
+        send(start, mark as u32, 0, pid_tgid);
+    }
+}
+
+/// A start of which nothing is known: too large to be made on the stack each time.
+static EMPTY: Start = Start {
+    off_since_ns: 0,
+    asleep_ns: 0,
+    waiting_ns: 0,
+    bias: 0,
+    ps_bound: [0; tracer_ebpf::start::MAX_PS as usize / 64],
+    seen: 0,
+    go_statements: 0,
+    asleep: 0,
+    phase: phase::EXECUTING,
+};
+
+#[inline(always)]
+fn follows_every_exec() -> bool {
+    maps::START_CONFIG
+        .get(0)
+        .is_some_and(|config| config.every_exec != 0)
+}
+
+/// Sends a mark; false if the ring is full. The reader is woken by those that it acts on.
+#[inline(always)]
+pub fn send(start: &Start, mark: u32, value: u64, pid_tgid: u64) -> bool {
+    let at_ns = clock::now();
+    let Some(config) = maps::START_CONFIG.get(0) else {
+        return false;
+    };
+    let Some(mut entry) = maps::EVENTS.reserve::<StartEvent>(0) else {
+        return false;
+    };
+    // SAFETY: the helper takes no arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let fault = |offset: u32| match offset {
+        0 => 0,
+        offset => field::<u64>(task, offset).unwrap_or(0),
+    };
+    entry.write(StartEvent {
+        at_ns,
+        value,
+        asleep_ns: start.asleep_ns,
+        waiting_ns: start.waiting_ns,
+        minor_faults: fault(config.task_minor_faults),
+        major_faults: fault(config.task_major_faults),
+        tgid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+        mark,
+        pid: own_pid(config),
+    });
+    let acted_on =
+        start.phase == phase::STARTING && (mark == Mark::MainMain as u32 || mark == Mark::Exited as u32);
+    entry.submit(if acted_on { FORCE_WAKEUP } else { NO_WAKEUP });
+    true
+}
+
+/// Id of the current process in gmpscope's PID namespace; 0 if it has none there.
+#[inline(always)]
+fn own_pid(config: &StartConfig) -> u32 {
+    let mut info = bpf_pidns_info { pid: 0, tgid: 0 };
+    let size = core::mem::size_of::<bpf_pidns_info>() as u32;
+    // SAFETY: the helper writes as many bytes as it is told, or fails.
+    let done =
+        unsafe { bpf_get_ns_current_pid_tgid(config.pidns_device, config.pidns_inode, &raw mut info, size) };
+    if done == 0 { info.tgid } else { 0 }
+}
+
+/// A field of one of the kernel's structs.
+#[inline(always)]
+fn field<T>(base: u64, offset: u32) -> Option<T> {
+    let address = base.wrapping_add(u64::from(offset)) as *const T;
+    // SAFETY: the helper checks the address; T is an integer in all callers.
+    unsafe { bpf_probe_read_kernel(address) }.ok()
+}

@@ -1,0 +1,120 @@
+//! Arguments of `run`.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::{
+    FormatArg, Verbosity,
+    attach::{ByArg, ModeArg, latencies},
+    duration, help,
+};
+use crate::{
+    error::{Error, Result},
+    session::options::{OutputOptions, RunOptions},
+};
+
+/// `gmpscope run`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = help::RUN_EXAMPLES,
+    after_long_help = help::run_sections()
+)]
+pub struct RunArgs {
+    /// Stop tracing (not the command) after so long
+    #[arg(
+        short, long, value_name = "TIME", value_parser = duration::positive,
+        env = "GMPSCOPE_DURATION", hide_env_values = true
+    )]
+    duration: Option<Duration>,
+    /// Trace also its scheduling latencies, from main.main on, until it ends
+    #[arg(
+        short,
+        long,
+        value_enum,
+        env = "GMPSCOPE_MODE",
+        hide_env_values = true,
+        conflicts_with = "repeat"
+    )]
+    mode: Option<ModeArg>,
+    /// With --mode: print each wait of at least this length as it ends
+    #[arg(
+        short, long, value_name = "TIME", value_parser = duration::positive, requires = "mode",
+        env = "GMPSCOPE_SLOWER", hide_env_values = true
+    )]
+    slower: Option<Duration>,
+    /// With --mode: one histogram per origin (exact) or creation site (sampled)
+    #[arg(
+        long,
+        value_enum,
+        requires = "mode",
+        env = "GMPSCOPE_BY",
+        hide_env_values = true
+    )]
+    by: Option<ByArg>,
+    /// Run it so many times, one after the other, and show each phase's times
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    repeat: u32,
+    /// Run it as this user (name or number); default: the invoking user, also
+    /// under sudo
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// Form of the result
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        env = "GMPSCOPE_FORMAT",
+        hide_env_values = true
+    )]
+    format: FormatArg,
+    /// Write the result to this file; default: stderr
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print also what each period of this length added
+    #[arg(
+        short, long, value_name = "TIME", value_parser = duration::period,
+        env = "GMPSCOPE_INTERVAL", hide_env_values = true
+    )]
+    interval: Option<Duration>,
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    command: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// The same in plain types.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::Usage`] when the output would go between the command's own.
+    pub fn into_options(self, verbosity: Verbosity) -> Result<RunOptions> {
+        if self.output.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+            return Err(Error::usage(
+                "-o - would mix the result with the command's own output: leave -o out to have it on stderr, or \
+                 name a file",
+            ));
+        }
+        let latencies = self
+            .mode
+            .map(|mode| latencies(mode, self.slower, self.by))
+            .transpose()?;
+        Ok(RunOptions {
+            latencies,
+            command: self.command,
+            user: self.user,
+            repeat: self.repeat,
+            duration: self.duration,
+            output: OutputOptions {
+                format: self.format.into(),
+                path: self.output,
+                interval: self.interval,
+                chatter: verbosity.chatter(),
+            },
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! How long each phase of a start took, over many starts.
+
+use std::collections::BTreeMap;
+
+use super::Histogram;
+use crate::{
+    model::start::{Ended, Start},
+    stream::{BucketScheme, HistogramDelta, HistogramKey},
+};
+
+/// The name under which whole starts are counted.
+pub const TOTAL: &str = "total";
+
+/// A histogram for each phase, and one for the whole. Starts that did not come to `main.main` are not in them.
+#[derive(Clone, Debug, Default)]
+pub struct PhaseTimes {
+    /// Names in the order in which they were first seen, which is that of the phases.
+    names: Vec<String>,
+    by_name: BTreeMap<String, Histogram>,
+}
+
+impl PhaseTimes {
+    /// Takes in a start.
+    pub fn add(&mut self, start: &Start) {
+        if start.ended != Ended::Main {
+            return;
+        }
+        for (name, ns) in durations(start) {
+            self.record(&name, ns);
+        }
+        self.record(TOTAL, start.duration_ns());
+    }
+
+    fn record(&mut self, name: &str, ns: u64) {
+        if !self.by_name.contains_key(name) {
+            self.names.push(name.to_owned());
+        }
+        let scheme = BucketScheme::Kernel;
+        self.by_name
+            .entry(name.to_owned())
+            .or_insert_with(|| Histogram::new(scheme))
+            .add_delta(&HistogramDelta {
+                key: HistogramKey::All,
+                scheme,
+                counts: vec![(scheme.index_of(ns), 1)],
+                sum_ns: Some(ns),
+                extremes_ns: Some((ns, ns)),
+                excluded_zero: 0,
+            });
+    }
+
+    /// (name, histogram), in the order of the phases; [`TOTAL`] where it came first.
+    pub fn phases(&self) -> impl Iterator<Item = (&str, &Histogram)> {
+        self.names
+            .iter()
+            .filter_map(|name| Some((name.as_str(), self.by_name.get(name)?)))
+    }
+
+    /// Whole starts.
+    pub fn total(&self) -> Option<&Histogram> {
+        self.by_name.get(TOTAL)
+    }
+}
+
+/// (name, time) of each phase of a start; one that comes in pieces once, with their sum.
+pub fn durations(start: &Start) -> Vec<(String, u64)> {
+    let mut durations: Vec<(String, u64)> = Vec::new();
+    for phase in &start.phases {
+        let name = phase.step.name();
+        match durations.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, ns)) => *ns = ns.saturating_add(phase.duration_ns()),
+            None => durations.push((name, phase.duration_ns())),
+        }
+    }
+    durations
+}

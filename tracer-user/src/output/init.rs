@@ -1,0 +1,265 @@
+//! The part `init` of a capture: how a program started.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{build::hist, capture::Hist};
+use crate::{
+    latency::start::PhaseTimes,
+    model::start::{CallAt, Ended, Phase, Start},
+};
+
+/// Most starts that are told one by one.
+const MOST_RUNS: usize = 1_000;
+/// Most slow system calls that are told one by one, the longest.
+const MOST_CALLS: usize = 100;
+
+/// Starts of a program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Init {
+    /// Starts that were seen from `execve` to `main.main`.
+    pub runs: u64,
+    /// Starts that ended before, or had not ended when the capture did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unfinished: u64,
+    /// The start that is told in full: the last one, or of several that with the median time. Absent where none
+    /// was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none", flatten)]
+    pub run: Option<Run>,
+    /// By phase, over all runs; absent where there was only one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub histograms: BTreeMap<String, Hist>,
+    /// Every start in short, the first thousand; absent where there was only one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<Short>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// One start in full. Times count from its begin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Process.
+    pub pid: u32,
+    /// What time 0 is: `execve_entry`, `sched_prepare_exec` or `sched_process_exec`.
+    pub t0: String,
+    /// The same, in nanoseconds of CLOCK_MONOTONIC.
+    pub t0_ns: u64,
+    /// What ended it: `main.main`, `exit`, or `unfinished`.
+    pub ended: String,
+    /// From begin to end.
+    pub duration_ns: u64,
+    /// The partition of the main thread's time, in order, without gap or overlap. `runtime_main` comes in
+    /// pieces, between the packages' inits.
+    pub phases: Vec<PhaseOf>,
+    /// Parts of phases that have names of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<SpanOf>,
+    /// Single moments, on whatever thread.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkOf>,
+    /// Slow system calls, and each `connect`, the longest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallOf>,
+}
+
+/// A phase.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseOf {
+    /// `exec`, `loader`, `rt0`, `osinit`, `schedinit`, `main_created`, `main_started`, `runtime_main`,
+    /// `init:<package>`.
+    pub name: String,
+    /// Begin.
+    pub start_ns: u64,
+    /// Length.
+    pub duration_ns: u64,
+    /// Time that the main thread was off the CPU: asleep or waiting for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_cpu_ns: Option<u64>,
+    /// Of it: asleep, waiting for something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep_ns: Option<u64>,
+    /// Page faults without I/O.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minor_faults: Option<u64>,
+    /// Page faults that read from disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub major_faults: Option<u64>,
+}
+
+/// A span.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpanOf {
+    /// `mallocinit`, `gcinit`, `procresize`.
+    pub name: String,
+    /// Begin.
+    pub start_ns: u64,
+    /// Length.
+    pub duration_ns: u64,
+}
+
+/// A moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MarkOf {
+    /// `sysmon`, `p_bound:<id>`, `first_gc`, `first_stw`, `first_goroutine`, `main.main`.
+    pub name: String,
+    /// When.
+    pub at_ns: u64,
+}
+
+/// A system call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CallOf {
+    /// Its name.
+    pub name: String,
+    /// The path or address that it works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// The phase that the main thread was in when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Begin.
+    pub start_ns: u64,
+    /// Length, so far if it has not returned.
+    pub duration_ns: u64,
+    /// What it returned, a negated errno where it failed; absent if it has not returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<i64>,
+    /// Whether it was the main thread's.
+    pub main_thread: bool,
+}
+
+/// A start in short.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Short {
+    /// Process.
+    pub pid: u32,
+    /// When it began: nanoseconds since the capture did.
+    pub at_ns: u64,
+    /// The same, in nanoseconds of CLOCK_MONOTONIC.
+    pub t0_ns: u64,
+    /// How long it took.
+    pub duration_ns: u64,
+    /// What ended it.
+    pub ended: String,
+    /// Its longest phase.
+    pub longest: String,
+    /// How long that took.
+    pub longest_ns: u64,
+}
+
+/// All starts of a capture.
+pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
+    let several = starts.len() > 1;
+    Init {
+        runs: starts.iter().filter(|start| start.ended == Ended::Main).count() as u64,
+        unfinished: starts.iter().filter(|start| start.ended != Ended::Main).count() as u64,
+        run: shown(starts).map(run),
+        histograms: if several {
+            times
+                .phases()
+                .map(|(name, times)| (name.to_owned(), hist(times)))
+                .collect()
+        } else {
+            BTreeMap::new()
+        },
+        starts: if several {
+            starts
+                .iter()
+                .take(MOST_RUNS)
+                .map(|start| short(start, begin_ns))
+                .collect()
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+/// The start that is told in full: one that did not end, else that with the median time.
+pub fn shown(starts: &[Start]) -> Option<&Start> {
+    if let Some(stuck) = starts.iter().rfind(|start| start.ended != Ended::Main) {
+        return Some(stuck);
+    }
+    let mut sorted: Vec<&Start> = starts.iter().collect();
+    sorted.sort_by_key(|start| start.duration_ns());
+    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+}
+
+/// A start in short.
+pub fn short(start: &Start, begin_ns: u64) -> Short {
+    let longest = start.phases.iter().max_by_key(|phase| phase.duration_ns());
+    Short {
+        pid: start.pid,
+        at_ns: start.begin_ns().saturating_sub(begin_ns),
+        t0_ns: start.begin_ns(),
+        duration_ns: start.duration_ns(),
+        ended: start.ended.name().to_owned(),
+        longest: longest.map_or_else(String::new, |phase| phase.step.name()),
+        longest_ns: longest.map_or(0, Phase::duration_ns),
+    }
+}
+
+fn run(start: &Start) -> Run {
+    let zero = start.begin_ns();
+    let since = |at_ns: u64| at_ns.saturating_sub(zero);
+    let mut calls: Vec<&CallAt> = start.calls.iter().collect();
+    calls.sort_by_key(|call| std::cmp::Reverse(call.call.duration_ns));
+    Run {
+        pid: start.pid,
+        t0: start.zero.name().to_owned(),
+        t0_ns: zero,
+        ended: start.ended.name().to_owned(),
+        duration_ns: start.duration_ns(),
+        phases: start
+            .phases
+            .iter()
+            .map(|phase| PhaseOf {
+                name: phase.step.name(),
+                start_ns: since(phase.begin_ns),
+                duration_ns: phase.duration_ns(),
+                off_cpu_ns: phase.usage.map(|usage| usage.off_cpu_ns()),
+                asleep_ns: phase.usage.map(|usage| usage.asleep_ns),
+                minor_faults: phase.usage.map(|usage| usage.minor_faults),
+                major_faults: phase.usage.map(|usage| usage.major_faults),
+            })
+            .collect(),
+        spans: start
+            .spans
+            .iter()
+            .map(|span| SpanOf {
+                name: span.name.to_owned(),
+                start_ns: since(span.begin_ns),
+                duration_ns: span.end_ns.saturating_sub(span.begin_ns),
+            })
+            .collect(),
+        marks: start
+            .marks
+            .iter()
+            .map(|(name, at_ns)| MarkOf {
+                name: name.clone(),
+                at_ns: since(*at_ns),
+            })
+            .collect(),
+        calls: calls
+            .into_iter()
+            .take(MOST_CALLS)
+            .map(|call| call_of(start, call))
+            .collect(),
+    }
+}
+
+fn call_of(start: &Start, call: &CallAt) -> CallOf {
+    let begin = call.end_ns.saturating_sub(call.call.duration_ns);
+    CallOf {
+        name: call.call.name.clone(),
+        on: call.call.on.clone(),
+        phase: start.phase_at(begin).map(|phase| phase.step.name()),
+        start_ns: begin.saturating_sub(start.begin_ns()),
+        duration_ns: call.call.duration_ns,
+        result: call.call.result,
+        main_thread: call.call.main_thread,
+    }
+}

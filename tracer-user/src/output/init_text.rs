@@ -1,0 +1,295 @@
+//! A start as people read it: a timeline of at most 80 columns.
+
+use std::fmt::Write;
+
+use super::{
+    capture::Hist,
+    escape::escape,
+    init::{Init, PhaseOf, Run, Short},
+    layout::{WIDTH, tail, wrap},
+    units::duration,
+};
+use crate::findings::start::errno;
+
+/// Columns of a phase's name.
+const NAME: usize = 22;
+/// Columns of the bars.
+const BAR: usize = 23;
+/// Neighbouring inits are shown together if each is shorter than one part in so many of the whole.
+const SHORT_SHARE: u64 = 50;
+/// System calls that are shown.
+const CALLS: usize = 10;
+
+/// What is usual: for orientation, not a verdict.
+const LEGEND: &str = "usual on an idle machine, for orientation only: main_created and main_started together 10 to 50us, \
+                      binding a P 2 to 15us, the init of a package 10 to 50us.";
+
+/// All of it.
+pub fn render(init: &Init) -> String {
+    let mut text = String::new();
+    if let Some(run) = &init.run {
+        text.push_str(&timeline(run, init.runs + init.unfinished));
+    } else {
+        text.push_str("\nno start was seen\n");
+    }
+    if !init.histograms.is_empty() {
+        text.push_str(&table(init));
+    }
+    text
+}
+
+/// A row of the timeline: a phase, or several short ones in a row.
+struct Row {
+    name: String,
+    begin_ns: u64,
+    duration_ns: u64,
+    off_cpu_ns: Option<u64>,
+    faults: Option<u64>,
+    /// How many packages' inits are in it, if it stands for several.
+    packages: usize,
+}
+
+fn timeline(run: &Run, of: u64) -> String {
+    let zero = match run.t0.as_str() {
+        "execve_entry" => "the entry of execve",
+        "sched_prepare_exec" => "the kernel's sched_prepare_exec, the nearest to the entry of execve here",
+        _ => "the kernel's sched_process_exec, within execve: its entry is not seen here",
+    };
+    let ended = match run.ended.as_str() {
+        "main.main" => format!("main.main was reached after {}", duration(run.duration_ns)),
+        "exit" => format!("it ended after {}, before main.main", duration(run.duration_ns)),
+        _ => format!("main.main was not reached within {}", duration(run.duration_ns)),
+    };
+    let which = if of > 1 { ", of several the median" } else { "" };
+    let mut text = wrap(
+        &format!("start of process {}{which}: {ended}; times from {zero}", run.pid),
+        0,
+    );
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "\n{:>7} {:>7} {:>7} {:>6}  {:<NAME$} |{:<BAR$}|",
+        "begins",
+        "took",
+        "off CPU",
+        "faults",
+        "phase",
+        format!("0{:>width$}", duration(run.duration_ns), width = BAR - 1)
+    );
+    for row in rows(run) {
+        let shown = |value: Option<u64>, how: fn(u64) -> String| value.map_or_else(|| "-".to_owned(), how);
+        let _ = writeln!(
+            text,
+            "{:>7} {:>7} {:>7} {:>6}  {:<NAME$} |{}|",
+            duration(row.begin_ns),
+            duration(row.duration_ns),
+            shown(row.off_cpu_ns, duration),
+            shown(row.faults, |n| n.to_string()),
+            tail(&escape(&row.name), NAME),
+            bar(&row, run.duration_ns)
+        );
+    }
+    text.push_str(&beside(run));
+    text.push_str(&calls(run));
+    text.push_str(&wrap(LEGEND, 0));
+    text
+}
+
+fn rows(run: &Run) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut inits = false;
+    for phase in &run.phases {
+        let is_init = phase.name.starts_with("init:");
+        inits |= is_init;
+        let short = inits && phase.duration_ns < run.duration_ns / SHORT_SHARE;
+        let row = Row {
+            name: phase.name.clone(),
+            begin_ns: phase.start_ns,
+            duration_ns: phase.duration_ns,
+            off_cpu_ns: phase.off_cpu_ns,
+            faults: faults(phase),
+            packages: usize::from(short) * usize::from(is_init),
+        };
+        let mergeable = |row: &Row| row.packages > 0 || row.name.starts_with("init of ");
+        match rows.last_mut() {
+            Some(last) if short && mergeable(last) => {
+                last.duration_ns += row.duration_ns;
+                last.off_cpu_ns = last.off_cpu_ns.zip(row.off_cpu_ns).map(|(a, b)| a + b);
+                last.faults = last.faults.zip(row.faults).map(|(a, b)| a + b);
+                last.packages += row.packages;
+                if last.packages > 1 {
+                    last.name = format!("init of {} packages", last.packages);
+                }
+            }
+            _ => rows.push(row),
+        }
+    }
+    rows
+}
+
+fn faults(phase: &PhaseOf) -> Option<u64> {
+    Some(phase.minor_faults?.saturating_add(phase.major_faults?))
+}
+
+/// `=` for every column that the row has a part of; a row that is too short for one has a `.`.
+fn bar(row: &Row, whole_ns: u64) -> String {
+    let column = |ns: u64| (ns as f64 / whole_ns.max(1) as f64 * BAR as f64).round() as usize;
+    let (from, to) = (column(row.begin_ns), column(row.begin_ns + row.duration_ns));
+    let from = from.min(BAR - 1);
+    let to = to.clamp(from, BAR);
+    let filled = if to > from {
+        "=".repeat(to - from)
+    } else {
+        ".".to_owned()
+    };
+    format!("{:<BAR$}", " ".repeat(from) + &filled)
+}
+
+/// What lies within or beside the phases.
+fn beside(run: &Run) -> String {
+    let mut text = "\n".to_owned();
+    let spans: Vec<String> = run
+        .spans
+        .iter()
+        .map(|span| {
+            format!(
+                "{} {} at {}",
+                span.name,
+                duration(span.duration_ns),
+                duration(span.start_ns)
+            )
+        })
+        .collect();
+    if !spans.is_empty() {
+        text.push_str(&wrap(&format!("in schedinit: {}", spans.join(", ")), 0));
+    }
+    let marks: Vec<String> = run
+        .marks
+        .iter()
+        .filter(|mark| mark.name != "main.main")
+        .map(|mark| format!("{} {}", escape(&mark.name), duration(mark.at_ns)))
+        .collect();
+    if !marks.is_empty() {
+        text.push_str(&wrap(&format!("moments: {}", marks.join(", ")), 0));
+    }
+    text
+}
+
+fn calls(run: &Run) -> String {
+    let mut text = String::new();
+    if run.calls.is_empty() {
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "\n{:>7} {:>7}  slow system call (and each connect), in phase",
+        "begins", "took"
+    );
+    for call in run.calls.iter().take(CALLS) {
+        let on = call
+            .on
+            .as_deref()
+            .map_or_else(String::new, |on| format!(" {}", escape(on)));
+        let result = match call.result {
+            None => " (not returned)".to_owned(),
+            Some(result) if result < 0 => format!(" ({})", errno(result)),
+            Some(_) => String::new(),
+        };
+        let thread = if call.main_thread { "" } else { ", another thread" };
+        let phase = call.phase.as_deref().unwrap_or("-");
+        let phase = format!(", {}{thread}", tail(&escape(phase), NAME));
+        let room = WIDTH - 17 - phase.chars().count();
+        let _ = writeln!(
+            text,
+            "{:>7} {:>7}  {}{phase}",
+            duration(call.start_ns),
+            duration(call.duration_ns),
+            tail(&format!("{}{on}{result}", call.name), room)
+        );
+    }
+    if run.calls.len() > CALLS {
+        let _ = writeln!(text, "(the JSON has the longest {})", run.calls.len());
+    }
+    text.push('\n');
+    text
+}
+
+/// Percentiles by phase.
+fn table(init: &Init) -> String {
+    let mut text = format!(
+        "\n{} starts came to main.main{}\n\n{:<30} {:>5} {:>8} {:>8} {:>8} {:>8}\n",
+        init.runs,
+        match init.unfinished {
+            0 => String::new(),
+            n => format!(", {n} did not"),
+        },
+        "phase",
+        "runs",
+        "p50",
+        "p90",
+        "p99",
+        "max"
+    );
+    let mut rows: Vec<(&String, &Hist)> = init.histograms.iter().collect();
+    let order = |name: &str| {
+        let phases = init.run.iter().flat_map(|run| &run.phases);
+        phases
+            .map(|phase| phase.name.as_str())
+            .position(|known| known == name)
+            .unwrap_or(usize::MAX)
+    };
+    rows.sort_by_key(|(name, _)| order(name));
+    let whole = init
+        .histograms
+        .get("total")
+        .and_then(|total| total.p50_ns)
+        .unwrap_or(0);
+    let mut left_out = 0;
+    for (name, hist) in rows {
+        if name.starts_with("init:") && hist.max_ns.unwrap_or(0) < whole / SHORT_SHARE {
+            left_out += 1;
+            continue;
+        }
+        let shown = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), duration);
+        let _ = writeln!(
+            text,
+            "{:<30} {:>5} {:>8} {:>8} {:>8} {:>8}",
+            tail(&escape(name), 30),
+            hist.count,
+            shown(hist.p50_ns),
+            shown(hist.p90_ns),
+            shown(hist.p99_ns),
+            shown(hist.max_ns)
+        );
+    }
+    if left_out > 0 {
+        let _ = writeln!(text, "(and {left_out} short inits, which the JSON has)");
+    }
+    text
+}
+
+/// The line above [`short_line`]s.
+pub fn short_header() -> String {
+    format!("{:>11} {:>8} {:>8}  longest phase\n", "at", "process", "start")
+}
+
+/// A start in a line, as it is printed when it ends.
+pub fn short_line(start: &Short) -> String {
+    let ended = if start.ended == "main.main" {
+        ""
+    } else {
+        " (not at main.main)"
+    };
+    let line = format!(
+        "{:>10.3}s {:>8} {:>8}  {:>8} ",
+        start.at_ns as f64 / 1e9,
+        start.pid,
+        duration(start.duration_ns),
+        duration(start.longest_ns)
+    );
+    let room = WIDTH.saturating_sub(line.chars().count() + ended.len()).max(8);
+    format!("{line}{}{ended}\n", tail(&escape(&start.longest), room))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use super::*;
+use crate::{
+    latency::start::PhaseTimes,
+    model::start::{CallAt, Ended, Phase, Span, Start, Step, Zero},
+    output::init::build,
+    stream::start::{StartCall, Usage},
+};
+
+const US: u64 = 1_000;
+
+/// A start of 2 ms whose package `example.com/a/very/long/path/to/a/package/name/slow` takes half of it.
+fn start() -> Start {
+    let steps = [
+        (Step::Exec, 400),
+        (Step::Rt0, 50),
+        (Step::OsInit, 20),
+        (Step::SchedInit, 250),
+        (Step::MainCreated, 20),
+        (Step::MainStarted, 60),
+        (Step::RuntimeMain, 30),
+        (Step::Init("runtime".to_owned()), 10),
+        (Step::RuntimeMain, 120),
+        (Step::Init("errors".to_owned()), 10),
+        (Step::RuntimeMain, 1),
+        (Step::Init("os".to_owned()), 20),
+        (Step::RuntimeMain, 1),
+        (
+            Step::Init("example.com/a/very/long/path/to/a/package/name/slow".to_owned()),
+            1_000,
+        ),
+        (Step::RuntimeMain, 8),
+    ];
+    let mut at = 7_000_000 * US;
+    let phases = steps
+        .into_iter()
+        .map(|(step, us)| {
+            let begin_ns = at;
+            at += us * US;
+            Phase {
+                step,
+                begin_ns,
+                end_ns: at,
+                usage: Some(Usage {
+                    asleep_ns: us / 2,
+                    minor_faults: us,
+                    ..Usage::default()
+                }),
+            }
+        })
+        .collect::<Vec<_>>();
+    let (begin, end) = (phases[0].begin_ns, at);
+    Start {
+        pid: 4711,
+        zero: Zero::Execve,
+        spans: vec![Span {
+            name: "procresize",
+            begin_ns: begin + 500 * US,
+            end_ns: begin + 520 * US,
+        }],
+        marks: vec![
+            ("sysmon".to_owned(), begin + 900 * US),
+            ("main.main".to_owned(), end),
+        ],
+        calls: vec![CallAt {
+            end_ns: end - 10 * US,
+            call: StartCall {
+                pid: 4711,
+                tid: 4711,
+                main_thread: true,
+                name: "openat".to_owned(),
+                on: Some("/a\u{1b}[2J/b".to_owned()),
+                duration_ns: 900 * US,
+                result: Some(-2),
+            },
+        }],
+        phases,
+        gomaxprocs: Some(2),
+        ended: Ended::Main,
+    }
+}
+
+fn rendered(starts: &[Start]) -> String {
+    let mut times = PhaseTimes::default();
+    starts.iter().for_each(|start| times.add(start));
+    render(&build(starts, &times, 0))
+}
+
+#[test]
+fn a_timeline_fits_eighty_columns_and_hides_nothing() {
+    let text = rendered(&[start()]);
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    let text = text.replace('\n', " ");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    for told in [
+        "main.main was reached after 2.00ms",
+        "the entry of execve",
+        "init of 2 packages",
+        "slow",
+        "procresize 20.0us at 500us",
+        "sysmon 900us",
+        "[2J/b (no such file or directory)",
+        "orientation only",
+    ] {
+        assert!(text.contains(told), "no {told:?} in\n{text}");
+    }
+}
+
+#[test]
+fn rows_are_a_partition_too() {
+    let init = build(&[start()], &PhaseTimes::default(), 0);
+    let run = init.run.unwrap();
+    let rows = rows(&run);
+    assert!(rows.len() < run.phases.len());
+    let mut at = 0;
+    for row in &rows {
+        assert_eq!(row.begin_ns, at);
+        at += row.duration_ns;
+    }
+    assert_eq!(at, run.duration_ns);
+}
+
+#[test]
+fn several_starts_have_a_table() {
+    let text = rendered(&[start(), start(), start()]);
+    assert!(text.contains("3 starts came to main.main"), "{text}");
+    assert!(
+        text.replace('\n', " ").contains("of several the median"),
+        "{text}"
+    );
+    let total = text.lines().find(|line| line.starts_with("total")).unwrap();
+    assert!(total.contains(" 3 "), "{total}");
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+}
+
+#[test]
+fn without_a_start_that_is_said() {
+    assert!(rendered(&[]).contains("no start was seen"));
+}

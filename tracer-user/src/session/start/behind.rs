@@ -1,0 +1,68 @@
+//! The latencies of a command behind `main.main`: a capture of its own that goes on beside, and is printed with
+//! how the command started.
+
+use std::pin::Pin;
+
+use crate::{
+    error::Result,
+    output::sink::Sink,
+    session::{
+        capturing::Began,
+        options::{AttachOptions, TargetSelector},
+        prepare::Prepared,
+        runner,
+    },
+};
+
+/// What is wanted of them, and the capture while it lasts.
+#[derive(Default)]
+pub struct Behind {
+    wanted: Option<AttachOptions>,
+    running: Option<Pin<Box<dyn Future<Output = Result<()>>>>>,
+}
+
+impl Behind {
+    /// Nothing, or what these options say, of whichever process it will be.
+    pub fn new(wanted: Option<AttachOptions>) -> Self {
+        Self {
+            wanted,
+            running: None,
+        }
+    }
+
+    /// The process that has come to `main.main`, analysed; `None` if nothing is wanted.
+    ///
+    /// # Errors
+    /// It has ended, or cannot be traced.
+    pub fn analyse(&mut self, pid: u32) -> Result<Option<(AttachOptions, Prepared)>> {
+        let Some(mut options) = self.wanted.take() else {
+            return Ok(None);
+        };
+        options.target = TargetSelector::Pid(pid);
+        let target = Prepared::new(&options)?;
+        Ok(Some((options, target)))
+    }
+
+    /// Goes on with it.
+    pub fn go_on(&mut self, options: AttachOptions, target: Prepared, sink: Sink, began: Began) {
+        self.running = Some(Box::pin(runner::capture(options, target, sink, Some(began))));
+    }
+
+    /// Whether it lasts.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Its end; never, if it does not last.
+    ///
+    /// # Errors
+    /// As an ordinary capture's.
+    pub async fn ended(&mut self) -> Result<()> {
+        let result = match &mut self.running {
+            Some(running) => running.await,
+            None => std::future::pending().await,
+        };
+        self.running = None;
+        result
+    }
+}

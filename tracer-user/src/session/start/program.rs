@@ -1,0 +1,124 @@
+//! The program whose starts are traced: found, analysed, not yet running.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Error, Failure, Result},
+    output::capture::TargetInfo,
+    plan::start::{self, StartPlan},
+    session::prepare,
+    sources::starts::Functions,
+    target::{Target, layout},
+};
+
+/// A Go program on disk.
+pub struct Program {
+    /// It.
+    pub target: Target,
+    /// Where probes can go.
+    pub plan: StartPlan,
+}
+
+impl Program {
+    /// Analyses a file.
+    ///
+    /// # Errors
+    /// It is no Go program, or begin and end of its start cannot be found.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (target, plan) = Target::of_file(path, |target, binary| {
+            let facts = &target.facts;
+            let tags = facts.build_tags();
+            let layout = layout::find_or_dwarf(&facts.version, facts.arch, &tags, binary.image().data).ok();
+            let program = start::Program {
+                entry: binary.image().entry,
+                dynamic: binary.image().interpreter.is_some(),
+                version: &facts.version,
+            };
+            StartPlan::of(binary, &program, layout.as_ref().map(|(layout, _)| layout)).map_err(|attempt| {
+                Error::not_traceable(format!(
+                    "the start of {} cannot be traced: {}: {}",
+                    path.display(),
+                    attempt.what,
+                    attempt.outcome
+                ))
+            })
+        })?;
+        Ok(Self { target, plan })
+    }
+
+    /// What the capture says of it.
+    pub fn info(&self, pid: u32, cgroup_cpu_limit: Option<f64>) -> TargetInfo {
+        TargetInfo {
+            cgroup_cpu_limit,
+            ..prepare::info(&self.target, pid)
+        }
+    }
+}
+
+impl Functions for Program {
+    fn beginning_at(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+        let named = self.target.with_binary(|binary| {
+            let named = addresses
+                .iter()
+                .filter_map(|address| Some((*address, binary.outermost_at(*address)?.to_owned())));
+            named.collect()
+        });
+        named
+            .inspect_err(|e| log::warn!("functions have no names: {e}"))
+            .unwrap_or_default()
+    }
+}
+
+/// The file that a shell would execute for this word.
+///
+/// # Errors
+/// There is none ([`Failure::NotFound`]), or none that is executable ([`Failure::NotExecutable`]).
+pub fn find(command: &OsStr) -> Result<PathBuf> {
+    let executable = |path: &Path| {
+        fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    let candidates: Vec<PathBuf> = if command.as_bytes().contains(&b'/') {
+        vec![PathBuf::from(command)]
+    } else {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path)
+            .map(|folder| folder.join(command))
+            .collect()
+    };
+    if let Some(found) = candidates.iter().find(|path| executable(path)) {
+        return Ok(found.clone());
+    }
+    let (failure, why) = match candidates.iter().find(|path| path.exists()) {
+        Some(there) => (
+            Failure::NotExecutable,
+            format!("{} is not an executable file", there.display()),
+        ),
+        None => (Failure::NotFound, "there is no such command".to_owned()),
+    };
+    Err(Error {
+        failure,
+        message: format!("{}: {why}", command.to_string_lossy()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_found_as_a_shell_does() {
+        assert!(find(OsStr::new("sh")).unwrap().ends_with("sh"));
+        assert_eq!(find(OsStr::new("/bin/sh")).unwrap(), Path::new("/bin/sh"));
+        let failure = |name: &str| find(OsStr::new(name)).unwrap_err().failure;
+        assert_eq!(failure("no-such-command-anywhere"), Failure::NotFound);
+        assert_eq!(failure("/etc/passwd"), Failure::NotExecutable);
+        assert_eq!(failure("/nonexistent/x"), Failure::NotFound);
+    }
+}

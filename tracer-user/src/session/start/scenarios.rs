@@ -1,0 +1,221 @@
+//! Lives of a capture of starts, each named as a sentence.
+
+use super::{
+    Effect::{Abort, Attach, Collect, Cut, Detach, Fail, GoOn, Hold, Print, Quit, Release, Settle},
+    Happening::{
+        AttachFailed, Attached, Begin, CommandEnded, DurationElapsed, GoesOn, Held, NotExecuted, Settled,
+        Signal, SourceFailed, StartEnded,
+    },
+    *,
+};
+use crate::{error::Error, session::EndedBy};
+
+fn ours(runs: u32) -> Session {
+    Session::new(Policy {
+        whose: Whose::Ours { runs },
+        goes_on: false,
+    })
+}
+
+fn next(starts: u64) -> Session {
+    Session::new(Policy {
+        whose: Whose::Next { starts },
+        goes_on: false,
+    })
+}
+
+/// A command of ours that was let go.
+fn running(runs: u32) -> Session {
+    let mut session = ours(runs);
+    assert_eq!(session.handle(Begin), [Hold]);
+    assert_eq!(session.handle(Held), [Attach]);
+    assert_eq!(session.handle(Attached), [Release]);
+    session
+}
+
+/// A binary that is waited for.
+fn waiting(starts: u64) -> Session {
+    let mut session = next(starts);
+    assert_eq!(session.handle(Begin), [Attach]);
+    assert_eq!(session.handle(Attached), []);
+    session
+}
+
+fn printed(ended_by: EndedBy, whole: bool) -> Vec<Effect> {
+    vec![Collect, Cut, Print { ended_by, whole }, Detach]
+}
+
+fn and(mut effects: Vec<Effect>, last: Effect) -> Vec<Effect> {
+    effects.push(last);
+    effects
+}
+
+#[test]
+fn a_command_that_ends_at_once_is_printed_when_it_has_ended() {
+    let mut session = running(1);
+    assert_eq!(session.handle(StartEnded), [Detach, Settle]);
+    let ended_by = EndedBy::TargetExit;
+    assert_eq!(
+        session.handle(CommandEnded { code: 3 }),
+        [
+            Print {
+                ended_by,
+                whole: true
+            },
+            Quit { code: 3 }
+        ]
+    );
+    assert!(session.is_done());
+}
+
+#[test]
+fn a_command_that_runs_on_is_printed_soon_and_waited_for() {
+    let mut session = running(1);
+    session.handle(StartEnded);
+    let ended_by = EndedBy::Starts;
+    assert_eq!(
+        session.handle(Settled),
+        [Print {
+            ended_by,
+            whole: true
+        }]
+    );
+    assert_eq!(session.handle(DurationElapsed), []);
+    assert_eq!(session.handle(CommandEnded { code: 143 }), [Quit { code: 143 }]);
+}
+
+#[test]
+fn a_command_that_never_came_to_main_is_not_whole() {
+    let mut session = running(1);
+    assert_eq!(
+        session.handle(CommandEnded { code: 2 }),
+        and(printed(EndedBy::TargetExit, false), Quit { code: 2 })
+    );
+}
+
+#[test]
+fn several_runs_are_attached_to_once() {
+    let mut session = running(3);
+    for _ in 0..2 {
+        assert_eq!(session.handle(StartEnded), []);
+        assert_eq!(session.handle(CommandEnded { code: 0 }), [Collect, Cut, Hold]);
+        assert_eq!(session.handle(Held), [Release]);
+    }
+    session.handle(StartEnded);
+    assert_eq!(
+        session.handle(CommandEnded { code: 0 }),
+        and(printed(EndedBy::TargetExit, true), Quit { code: 0 })
+    );
+}
+
+#[test]
+fn the_first_failure_of_several_runs_is_the_status() {
+    let mut session = running(2);
+    session.handle(StartEnded);
+    session.handle(CommandEnded { code: 7 });
+    session.handle(Held);
+    session.handle(StartEnded);
+    let effects = session.handle(CommandEnded { code: 0 });
+    assert_eq!(effects.last(), Some(&Quit { code: 7 }));
+}
+
+#[test]
+fn what_cannot_be_traced_is_never_started() {
+    let mut session = ours(1);
+    session.handle(Begin);
+    session.handle(Held);
+    let error = Error::not_permitted("no");
+    assert_eq!(
+        session.handle(AttachFailed { error: error.clone() }),
+        [Abort, Fail { error }]
+    );
+    assert!(session.is_done());
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_fails() {
+    let mut session = running(1);
+    let error = Error::failed("not found");
+    assert_eq!(
+        session.handle(NotExecuted { error: error.clone() }),
+        [Detach, Fail { error }]
+    );
+}
+
+#[test]
+fn the_duration_ends_tracing_and_not_the_command() {
+    let mut session = running(5);
+    assert_eq!(session.handle(DurationElapsed), printed(EndedBy::Duration, true));
+    assert_eq!(session.handle(StartEnded), []);
+    assert_eq!(session.handle(CommandEnded { code: 0 }), [Quit { code: 0 }]);
+}
+
+#[test]
+fn latencies_come_behind_the_start_and_are_printed_with_it() {
+    let mut session = Session::new(Policy {
+        whose: Whose::Ours { runs: 1 },
+        goes_on: true,
+    });
+    for happening in [Begin, Held, Attached] {
+        session.handle(happening);
+    }
+    let mut too_late = session.clone();
+    assert_eq!(session.handle(StartEnded), [Detach, GoOn]);
+    assert_eq!(session.handle(GoesOn), []);
+    assert_eq!(session.handle(DurationElapsed), []);
+    assert_eq!(session.handle(CommandEnded { code: 1 }), [Quit { code: 1 }]);
+    // One that has ended before they could be had is shown how it started.
+    too_late.handle(StartEnded);
+    let effects = too_late.handle(Settled);
+    assert!(
+        matches!(effects.as_slice(), [Print { whole: true, .. }]),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn a_signal_is_the_commands_own_business() {
+    let mut session = running(1);
+    assert_eq!(session.handle(Signal), []);
+}
+
+#[test]
+fn a_command_outlives_its_tracer() {
+    let mut session = running(1);
+    let error = Error::failed("the map is gone");
+    assert_eq!(
+        session.handle(SourceFailed { error }),
+        printed(EndedBy::SourceFailed, false)
+    );
+    assert_eq!(session.handle(CommandEnded { code: 0 }), [Quit { code: 0 }]);
+}
+
+#[test]
+fn so_many_starts_are_waited_for_as_were_asked_for() {
+    let mut session = waiting(2);
+    assert_eq!(session.handle(StartEnded), []);
+    assert_eq!(
+        session.handle(StartEnded),
+        and(printed(EndedBy::Starts, true), Quit { code: 0 })
+    );
+}
+
+#[test]
+fn fewer_starts_than_asked_for_are_incomplete() {
+    let mut session = waiting(2);
+    session.handle(StartEnded);
+    assert_eq!(
+        session.handle(DurationElapsed),
+        and(printed(EndedBy::Duration, false), Quit { code: 5 })
+    );
+}
+
+#[test]
+fn a_signal_ends_the_waiting() {
+    let mut session = waiting(2);
+    session.handle(StartEnded);
+    assert_eq!(
+        session.handle(Signal),
+        and(printed(EndedBy::Signal, true), Quit { code: 0 })
+    );
+}

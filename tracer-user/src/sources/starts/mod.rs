@@ -1,0 +1,373 @@
+//! Starts of a program: the moments between `execve` and `main.main`, and the system calls that were slow on
+//! the way, as the kernel side sends them one by one.
+
+mod calls;
+mod named;
+mod opened;
+mod task;
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use aya::{
+    maps::{MapData, RingBuf},
+    programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
+};
+use tracer_ebpf::{
+    Counters, TargetConfig,
+    start::{Call, CallEvent, StartConfig, StartEvent},
+};
+
+pub use self::named::Functions;
+use self::{named::Named, opened::Opened, task::TaskOffsets};
+use super::probes::{
+    Capacity, Kernel, ProgramKind, Scope,
+    attach::{self, LinkKind, Point, Probes},
+    maps,
+};
+use crate::{
+    error::{Error, Result, privilege::Need, refusal::refused},
+    plan::start::{MarkSite, StartPlan},
+    stream::{Event, Kind, Loss, LossCause, Observation, start::StartCall},
+};
+
+/// The only binary of a capture has the first slot of each table.
+const SLOT: u32 = 0;
+
+/// Whose starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Of one process that is held before its execve: every site, and its system calls.
+    Held(u32),
+    /// Of processes that are held one after the other: what is executed once, and their system calls.
+    HeldInTurn,
+    /// Of whichever process: what is executed once.
+    Any,
+}
+
+/// What to attach where.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Whose starts.
+    pub whose: Whose,
+    /// The file that the sites were found in.
+    pub file: &'a File,
+    /// The sites.
+    pub plan: &'a StartPlan,
+    /// System calls of at least so long are told.
+    pub slow_call: Duration,
+}
+
+/// What is attached for starts, and what of it was read.
+pub struct StartSource {
+    kernel: Kernel,
+    probes: Option<Probes>,
+    points: Vec<RawTracePointLink>,
+    ring: RingBuf<MapData>,
+    counted: Counters,
+    named: Named,
+    opened: Opened,
+    sites: usize,
+    times_threads: Option<String>,
+}
+
+impl StartSource {
+    /// Loads the kernel side and attaches. All is live when this returns.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    pub fn attach(request: &Request<'_>) -> Result<Self> {
+        let mut kernel = Kernel::load(Capacity {
+            targets: 1,
+            stamps: 1,
+        })?;
+        let sites: Vec<MarkSite> = match request.whose {
+            Whose::Held(_) => request.plan.sites.clone(),
+            Whose::HeldInTurn | Whose::Any => request.plan.once(),
+        };
+        let points: Vec<Point> = sites
+            .iter()
+            .map(|site| Point {
+                file_offset: site.site.file_offset,
+                address: site.site.address,
+                site: for_kernel(site, request.plan.old_tasks),
+            })
+            .collect();
+        let (offsets, times_threads) = match TaskOffsets::of_kernel() {
+            Ok(offsets) => (offsets, None),
+            Err(why) => (TaskOffsets::default(), Some(why)),
+        };
+        configure(&mut kernel, request, offsets)?;
+        let ring = kernel
+            .ebpf
+            .take_map("EVENTS")
+            .ok_or_else(|| Error::failed("the eBPF object of this build has no map `EVENTS`"))?;
+        let ring = RingBuf::try_from(ring).map_err(maps::context("open", "EVENTS"))?;
+        let scope = match request.whose {
+            Whose::Held(pid) => Scope::process(pid)?,
+            Whose::HeldInTurn | Whose::Any => Scope::Binary,
+        };
+        let path = attach::path_of(request.file);
+        let probes = attach::attach(&mut kernel, ProgramKind::Mark, &points, 0, scope, &path)?;
+        let mut source = Self {
+            kernel,
+            probes: Some(probes),
+            points: Vec::new(),
+            ring,
+            counted: Counters::default(),
+            named: Named::new(request.plan.entry, times_threads.is_none()),
+            opened: Opened::new(nanoseconds(request.slow_call)),
+            sites: points.len(),
+            times_threads,
+        };
+        source.attach_points(request.whose)?;
+        if let Whose::Held(pid) = request.whose {
+            source.hold(pid)?;
+        }
+        Ok(source)
+    }
+
+    fn attach_points(&mut self, whose: Whose) -> Result<()> {
+        let mut wanted = vec!["sched_process_exec", "sched_process_exit"];
+        if self.times_threads.is_none() {
+            wanted.push("sched_switch");
+        }
+        if whose == Whose::Any {
+            // The nearest to the entry of execve that does not make every system call of the host slower.
+            match self.attach_point("sched_prepare_exec") {
+                Ok(()) => {}
+                Err(e) => log::info!("{e} (it came with Linux 6.11): a start counts from sched_process_exec"),
+            }
+        } else {
+            wanted.extend(["sys_exit", "sys_enter"]);
+        }
+        wanted.into_iter().try_for_each(|name| self.attach_point(name))
+    }
+
+    /// Attaches the program of this name to the tracepoint of the same name.
+    fn attach_point(&mut self, name: &str) -> Result<()> {
+        let failed = |e: ProgramError| {
+            refused(
+                &format!("attach to the tracepoint `{name}`"),
+                Need::LoadPrograms,
+                &e,
+            )
+        };
+        let program: &mut RawTracePoint = self
+            .kernel
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
+            .try_into()
+            .map_err(failed)?;
+        if program.fd().is_err() {
+            program.load().map_err(failed)?;
+        }
+        let link = program
+            .attach(name)
+            .and_then(|id| program.take_link(id))
+            .map_err(failed)?;
+        self.points.push(link);
+        Ok(())
+    }
+
+    /// How many instructions are probed.
+    pub fn sites(&self) -> usize {
+        self.sites
+    }
+
+    /// How the probes are held.
+    pub fn link_kind(&self) -> Option<LinkKind> {
+        self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// Why time off the CPU and page faults are not known, if they are not.
+    pub fn without_usage(&self) -> Option<&str> {
+        self.times_threads.as_deref()
+    }
+
+    /// The next execve of this process, which is held, begins a start.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be written.
+    pub fn hold(&mut self, pid: u32) -> Result<()> {
+        maps::held(&mut self.kernel.ebpf)?
+            .insert(pid, SLOT, 0)
+            .map_err(maps::context("write", "HELD"))
+    }
+
+    /// No further execve of this process begins a start.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be written.
+    pub fn let_go(&mut self, pid: u32) -> Result<()> {
+        // One that is not there was never held, or has been let go.
+        let _ = maps::held(&mut self.kernel.ebpf)?.remove(&pid);
+        Ok(())
+    }
+
+    /// A descriptor that is readable when something has come that is to be acted on.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn wakes(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring is open as long as `self` is, which outlives the borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+        fd.as_fd().try_clone_to_owned()
+    }
+
+    /// What has come since the last call.
+    ///
+    /// # Errors
+    /// A table of the kernel's cannot be read.
+    pub fn observe(&mut self, now_ns: u64, functions: &dyn Functions) -> Result<Vec<Observation>> {
+        let mut marks = Vec::new();
+        let mut seen = Vec::new();
+        while let Some(item) = self.ring.next() {
+            if let Some(event) = read::<StartEvent>(&item) {
+                marks.push(event);
+            } else if let Some(event) = read::<CallEvent>(&item) {
+                seen.extend(self.opened.returned(&event));
+            } else {
+                log::warn!(
+                    "an event of {} bytes from the kernel is none of a start",
+                    item.len()
+                );
+            }
+        }
+        self.named.learn(&marks, functions);
+        let marks = marks.iter().filter_map(|event| {
+            Some(Observation {
+                at_ns: event.at_ns,
+                kind: Kind::Event(Event::StartMark(self.named.mark(event)?)),
+            })
+        });
+        seen.extend(marks);
+        seen.sort_by_key(|observation| observation.at_ns);
+        let counters = maps::read_counters(&mut self.kernel.ebpf, SLOT)?;
+        let new = counters.since(&self.counted);
+        self.counted = counters;
+        let lost = new.marks_lost + new.calls_lost;
+        let at = |kind| Observation { at_ns: now_ns, kind };
+        if new.hits() > 0 {
+            seen.push(at(Kind::Hits(new.hits())));
+        }
+        if lost > 0 {
+            seen.push(at(Kind::Loss(Loss {
+                cause: LossCause::StartsLost,
+                count: lost,
+            })));
+        }
+        Ok(seen)
+    }
+
+    /// The system calls of the main thread of a process that have not returned yet.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be read.
+    pub fn unfinished(&mut self, pid: u32, now_ns: u64) -> Result<Vec<Observation>> {
+        let opened = &self.opened;
+        let table = maps::calls(&mut self.kernel.ebpf)?;
+        let calls = table
+            .iter()
+            .filter_map(|entry| entry.ok())
+            .filter(|(tid, call)| *tid == pid && call.0.tgid == pid);
+        Ok(calls
+            .map(|(tid, call)| {
+                let Call {
+                    at_ns, args, number, ..
+                } = call.0;
+                Observation {
+                    at_ns: now_ns,
+                    kind: Kind::Event(Event::StartCall(StartCall {
+                        pid,
+                        tid,
+                        main_thread: tid == pid,
+                        name: calls::name(number),
+                        on: opened.descriptor(pid, number, args[0]),
+                        duration_ns: now_ns.saturating_sub(at_ns),
+                        result: None,
+                    })),
+                }
+            })
+            .collect())
+    }
+
+    /// Takes everything away; see [`Probes`] for how long that takes.
+    pub fn detach(&mut self) {
+        self.points.clear();
+        drop(self.probes.take());
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -> Result<()> {
+    let namespace = rustix::fs::stat("/proc/self/ns/pid")
+        .map_err(|e| Error::failed(format!("/proc/self/ns/pid cannot be examined: {e}")))?;
+    let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
+    let config = StartConfig {
+        pidns_device: namespace.st_dev,
+        pidns_inode: namespace.st_ino,
+        entry: request.plan.entry,
+        slow_call_ns: nanoseconds(request.slow_call),
+        every_exec: u32::from(request.whose == Whose::Any),
+        task_pid: offsets.pid,
+        task_state: offsets.state,
+        task_minor_faults: offsets.minor_faults,
+        task_major_faults: offsets.major_faults,
+        execve: number(libc::SYS_execve),
+        execveat: number(libc::SYS_execveat),
+        reserved: 0,
+    };
+    maps::start_config(&mut kernel.ebpf)?
+        .set(0, maps::Abi(config), 0)
+        .map_err(maps::context("write", "START_CONFIG"))?;
+    let target = TargetConfig {
+        enabled: 1,
+        ..TargetConfig::default()
+    };
+    maps::targets(&mut kernel.ebpf)?
+        .set(SLOT, maps::Abi(target), 0)
+        .map_err(maps::context("write", "TARGETS"))?;
+    let mut kinds = maps::call_kinds(&mut kernel.ebpf)?;
+    for (number, kind) in calls::kinds() {
+        kinds
+            .insert(number, kind, 0)
+            .map_err(maps::context("write", "CALL_KINDS"))?;
+    }
+    Ok(())
+}
+
+fn for_kernel(site: &MarkSite, old_tasks: bool) -> tracer_ebpf::Site {
+    tracer_ebpf::Site {
+        target: SLOT,
+        kind: site.site.kind as u8,
+        origin: site.mark as u8,
+        gp_in: site.site.gp_in,
+        slot: site.site.slot,
+        // The init task's layout: see the kernel side's `init_function`.
+        old_in: u8::from(old_tasks),
+        ..tracer_ebpf::Site::default()
+    }
+}
+
+/// Structs of integers without padding, as the kernel side sends them.
+trait Sent: Copy {}
+impl Sent for StartEvent {}
+impl Sent for CallEvent {}
+
+/// An event as it lies in the ring; `None` if it is another.
+fn read<T: Sent>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() != size_of::<T>() {
+        return None;
+    }
+    // SAFETY: of the right length, and every bit pattern of these structs of integers is valid.
+    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+}

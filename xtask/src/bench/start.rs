@@ -1,0 +1,135 @@
+//! `cargo xtask bench start`: what `gmpscope run` adds to the start of a program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::lifetimes::Lifetimes;
+use super::statistics::{Spread, spread};
+use super::{gmpscope, markdown};
+use crate::go::Symbols;
+use crate::setup::{self, Component};
+use crate::{go, paths, step};
+
+/// What tracing a start adds to it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How often each program starts, traced and untraced in turn
+    #[arg(long, default_value_t = 50)]
+    rounds: usize,
+    /// Write the table into docs/overhead.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// A program that ends by itself soon after it has started.
+struct Program {
+    name: &'static str,
+    what: &'static str,
+    binary: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
+    let gmpscope = gmpscope()?;
+    let programs = [
+        Program {
+            name: "hello",
+            what: "prints a line",
+            binary: go::build(go::NEWEST, "hello", Symbols::Stripped)?,
+        },
+        Program {
+            name: "http_start",
+            what: "a net/http server that ends when it listens",
+            binary: go::build(go::NEWEST, "http_start", Symbols::Stripped)?,
+        },
+    ];
+    let file = paths::target().join("bench/start.json");
+    fs::create_dir_all(paths::target().join("bench"))?;
+    let mut text = format!(
+        "Measured on {}; Go {}; medians of {} starts each, in turn [least..greatest].\n\n\
+         | program | | exec to exit, untraced, ms | `gmpscope run`, ms | added, ms |\n\
+         |---|---|--:|--:|--:|\n",
+        markdown::machine(),
+        go::NEWEST,
+        args.rounds
+    );
+    for program in &programs {
+        step::title(program.name);
+        let (mut untraced, mut traced) = (Vec::new(), Vec::new());
+        for _ in 0..args.rounds {
+            untraced.push(lifetime(program, None, &file)?);
+            traced.push(lifetime(program, Some(&gmpscope), &file)?);
+        }
+        let cell = |s: &Spread| format!("{:.2} [{:.2}..{:.2}]", s.median, s.low, s.high);
+        let of =
+            |times: Vec<Duration>| spread(times.iter().map(|t| t.as_secs_f64() * 1e3)).context("no rounds");
+        let (untraced, traced) = (of(untraced)?, of(traced)?);
+        let row = format!(
+            "| {} | {} | {} | {} | {:.2} |\n",
+            program.name,
+            program.what,
+            cell(&untraced),
+            cell(&traced),
+            traced.median - untraced.median
+        );
+        print!("   {row}");
+        text += &row;
+    }
+    println!("\n{text}");
+    if args.write {
+        let document = paths::root().join("docs/overhead.md");
+        markdown::replace(&document, "cargo xtask bench start", &text)?;
+        println!("written into {}", document.display());
+    }
+    Ok(())
+}
+
+/// One start, from the exec to the exit of the program; traced if there is a `tracer`.
+fn lifetime(program: &Program, tracer: Option<&Path>, file: &Path) -> Result<Duration> {
+    let mut kernel = Lifetimes::listen()?;
+    let mut command = match tracer {
+        None => Command::new(&program.binary),
+        Some(gmpscope) => {
+            let mut command = Command::new(gmpscope);
+            command.args(["run", "-q", "--format", "json", "-o"]).arg(file);
+            command.arg("--").arg(&program.binary);
+            command
+        }
+    };
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .with_context(|| format!("starting {}", program.name))?;
+    let pid = child.id();
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{} ended with {status}", program.name);
+    }
+    let pid = match tracer {
+        None => pid,
+        Some(_) => {
+            let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            serde_json::from_str::<Traced>(&text)?.target.pid
+        }
+    };
+    kernel.of(pid)
+}
+
+/// What is read of a capture.
+#[derive(Deserialize)]
+struct Traced {
+    target: Target,
+}
+
+/// Whose start.
+#[derive(Deserialize)]
+struct Target {
+    pid: u32,
+}
