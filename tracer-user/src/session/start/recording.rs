@@ -53,6 +53,7 @@ pub struct Recording {
     started_at: jiff::Timestamp,
     lines: u64,
     hits: u64,
+    attached_by: Option<&'static str>,
     lost: u64,
     notes: Vec<String>,
 }
@@ -72,6 +73,7 @@ impl Recording {
             started_at: jiff::Timestamp::now(),
             lines: 0,
             hits: 0,
+            attached_by: None,
             lost: 0,
             notes: Vec::new(),
         }
@@ -259,6 +261,7 @@ impl Recording {
                 lost_events: self.lost,
                 lost_by_cause: Default::default(),
                 sampling: None,
+                attached_by: self.attached_by.map(str::to_owned),
                 probe_hits: self.hits,
                 probe_cost_ns: None,
                 overhead_ratio: None,
@@ -278,8 +281,9 @@ impl Recording {
         }
     }
 
-    /// Says on stderr that all is attached.
-    pub fn say_attached(&self, program: &Program, sites: usize) {
+    /// Notes how the probes are held, and says on stderr that all is attached.
+    pub fn attached(&mut self, program: &Program, sites: usize, by: Option<&'static str>) {
+        self.attached_by = by;
         if self.form.chatter == Chatter::Normal {
             eprint!(
                 "{}",

@@ -22,7 +22,10 @@ use crate::{
         options::{AttachOptions, NextOptions, OutputOptions, RunOptions, TargetSelector},
         runner::now_ns,
     },
-    sources::starts::{self, Request, StartSource},
+    sources::{
+        probes::LinkKind,
+        starts::{self, Request, StartSource},
+    },
     stream::Observation,
 };
 
@@ -383,7 +386,8 @@ impl Runner {
         for attempt in &self.program.plan.missing {
             log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
         }
-        self.recording.say_attached(&self.program, source.sites());
+        let by = source.link_kind().map(LinkKind::name);
+        self.recording.attached(&self.program, source.sites(), by);
         self.source = Some(source);
         if matches!(self.policy.whose, Whose::Next { .. }) {
             self.recording.open(now_ns());
