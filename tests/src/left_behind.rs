@@ -1,5 +1,6 @@
 //! Whether anything of ours stays in the kernel or in the target, however gmpscope ends.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -23,7 +24,8 @@ pub fn nothing(workload: &mut Workload, attach: &Attach, signal: i32) -> Result<
     );
     let before = bpf_objects()?;
     let tracer = attach.start()?;
-    let ours = bpf_objects()?.difference(&before).copied().collect();
+    let ours: BTreeSet<_> = bpf_objects()?.difference(&before).copied().collect();
+    ensure!(!ours.is_empty(), "there is no program, map or link in the kernel");
     workload.go()?;
     std::thread::sleep(Duration::from_millis(100));
     ensure!(!patched_text(pid)?.is_empty(), "there is no probe in the text");

@@ -34,6 +34,8 @@ pub struct Case {
     pub time: Duration,
     /// What gmpscope is to be told by its environment.
     pub told: Vec<(&'static str, &'static str)>,
+    /// The processor is emulated: what a probe measures is counted, but its times say nothing.
+    pub emulated: bool,
 }
 
 impl Case {
@@ -47,6 +49,7 @@ impl Case {
             gomaxprocs: 2,
             time: Duration::from_millis(300),
             told: Vec::new(),
+            emulated: false,
         }
     }
 
@@ -71,6 +74,12 @@ impl Case {
     /// With probes that are held as perf events, as on kernels before 6.6.
     pub fn by_perf_events(mut self) -> Self {
         self.told.push(("GMPSCOPE_PERF_EVENTS", "1"));
+        self
+    }
+
+    /// On an emulated processor.
+    pub fn emulated(mut self) -> Self {
+        self.emulated = true;
         self
     }
 
@@ -165,6 +174,7 @@ impl Case {
         Ok(Measured {
             name: format!("{}, {mode}", self.name()),
             zeros_are_waits: self.toolchain.minor() >= 26,
+            emulated: self.emulated,
             bounds,
             own: after.latencies.since(&before.latencies),
             iterations: after.iterations - before.iterations,
@@ -185,6 +195,8 @@ pub struct Measured {
     pub name: String,
     /// Go ≥ 1.26: the lowest bucket of the runtime's histogram holds waits, not artefacts.
     pub zeros_are_waits: bool,
+    /// See [`Case::emulated`].
+    pub emulated: bool,
     /// Bounds of the runtime's buckets.
     pub bounds: Vec<i64>,
     /// What the runtime recorded in the window.
@@ -286,6 +298,13 @@ impl Measured {
     fn sampled(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let h = &self.capture.runnable_to_running;
+        let zeros = h.excluded_zero.unwrap_or(0);
+        if zeros > self.own.zeros() {
+            wrong.push(format!(
+                "{zeros} zeros left out, the runtime's lowest bucket has {}",
+                self.own.zeros()
+            ));
+        }
         let own = self
             .own
             .sampled_waits(h, self.zeros_are_waits && self.is_the_runtimes_own());
@@ -297,7 +316,7 @@ impl Measured {
             ));
         }
         // A quantile of a handful of values is any of them.
-        if own.count() >= 50 {
+        if own.count() >= 50 && (self.is_the_runtimes_own() || !self.emulated) {
             wrong.extend(
                 QUANTILES
                     .into_iter()

@@ -76,8 +76,8 @@ fn wait_recorded(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Resu
     let (mut g, mut gopc) = (0, OTHER_CREATION_SITES);
     // Without a layout it counts under "other".
     if config.g_gopc != 0 {
-        g = goroutine(ctx, config, site).ok_or(Failure::Unreadable)?;
-        gopc = memory::word(g, config.g_gopc).ok_or(Failure::Unreadable)?;
+        g = goroutine(ctx, config, site).unwrap_or(0);
+        gopc = memory::word(g, config.g_gopc).unwrap_or(OTHER_CREATION_SITES);
     }
     Ok(Wait {
         g,

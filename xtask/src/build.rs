@@ -67,6 +67,9 @@ fn compile(what: &str, arch: Arch, release: bool, selection: &[&str]) -> Result<
     cargo
         .args(["build", "--target", &triple])
         .args(selection)
+        // They would take the place of the flags below.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         // Static, so that it runs whatever the server's C library is.
         .env(variable("RUSTFLAGS"), "-C target-feature=+crt-static");
     if arch != Arch::native() {

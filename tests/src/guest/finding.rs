@@ -1,12 +1,16 @@
 //! What was checked, as a line for `cargo xtask vm`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
 
 /// What a line begins with: the kernel prints to the same console.
 const MARK: &str = "guest: ";
+
+/// How many were printed.
+static PRINTED: AtomicU64 = AtomicU64::new(0);
 
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
@@ -25,6 +29,14 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// The last line, with the number of those before: a line that the kernel's own messages broke is missed.
+    pub fn finished() -> Self {
+        let printed = PRINTED.load(Ordering::Relaxed);
+        Self::of("finished")
+            .figures(BTreeMap::from([("findings".to_owned(), printed)]))
+            .held("all checks were made")
+    }
+
     /// A check that begins now.
     pub fn of(check: &'static str) -> Self {
         Self {
@@ -84,6 +96,7 @@ impl Finding {
 
     /// Prints it.
     pub fn print(&self) {
+        PRINTED.fetch_add(1, Ordering::Relaxed);
         match serde_json::to_string(self) {
             Ok(json) => println!("{MARK}{json}"),
             Err(why) => println!("{MARK}{{\"check\":\"guest\",\"ok\":false,\"detail\":\"{why}\"}}"),

@@ -56,8 +56,7 @@ pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Erro
         },
         Some(libc::ESRCH) => Error::not_traceable(format!("{message}: the process has ended meanwhile")),
         // Not for want of a feature: the same may work in a minute, or with less asked for.
-        None
-        | Some(
+        Some(
             libc::ENOMEM
             | libc::EMFILE
             | libc::ENFILE

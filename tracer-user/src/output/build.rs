@@ -128,7 +128,6 @@ pub fn build(parts: Parts) -> Capture {
     }
 }
 
-/// 1 + hits × cost ÷ CPU time; without hits there is no cost to be known.
 /// Upper bound of the lowest bucket of the runtime's histogram (Go ≥ 1.21), inclusive.
 const LOWEST_NS: u64 = 63;
 
@@ -137,13 +136,14 @@ fn short_entries(mode: &str, waits: &Hist) -> Option<String> {
     let lowest = waits.buckets.first().filter(|bucket| bucket.le_ns <= LOWEST_NS)?;
     (mode == "passive").then(|| {
         format!(
-            "{} of the waits are of at most {LOWEST_NS} ns: among these the runtime also counts goroutines that went \
-             on without having waited (after their stack was moved); --mode sampled leaves them out",
+            "{} of the waits are of at most {LOWEST_NS} ns: among these the runtime also counts goroutines that had \
+             not waited (their stack was moved, the world was stopped); --mode sampled leaves them out",
             lowest.count
         )
     })
 }
 
+/// 1 + hits × cost ÷ CPU time; without hits there is no cost to be known.
 fn overhead_ratio(hits: u64, cost_ns: Option<u64>, cpu_ns: Option<u64>) -> Option<f64> {
     if hits == 0 {
         return Some(1.0);

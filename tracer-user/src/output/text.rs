@@ -249,7 +249,10 @@ fn facts(capture: &Capture) -> String {
                 "entries of the runtime's histogram below its first bound, which up to Go 1.25 are mostly no waits \
                  (returns from system calls, stack growth, GC)"
             }
-            _ => "goroutines that went on without having waited (after their stack was moved)",
+            _ => {
+                "records of 0 ns by the runtime's own clock: goroutines that had not waited (their stack was moved, \
+                 the world was stopped), or less than a tick of it"
+            }
         };
         text.push_str(&wrap(&format!("left out: {zeros} {what}."), 0));
     }

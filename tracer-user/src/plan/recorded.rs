@@ -27,25 +27,29 @@ const WINDOW: usize = 8;
 /// The zero register of arm64, as a source.
 const ZERO_REGISTER: u8 = 31;
 
-/// The calls in these functions, `stamp` being the offset of `g.trackingStamp`.
+/// The calls in these functions, each with the number of tracked waits that end in it; `stamp` is the offset of
+/// `g.trackingStamp`.
 ///
 /// # Errors
 /// One of the functions has none, or they are not all of one histogram.
 pub fn recorded(
     code: &dyn Code,
-    functions: &[Decoded],
+    functions: &[(Decoded, usize)],
     stamp: u32,
     force: bool,
 ) -> Result<Vec<Site>, Attempt> {
     let record = code.functions(RECORD);
     let mut sites = Vec::new();
     let mut histograms = Vec::new();
-    for decoded in functions {
+    for (decoded, ends) in functions {
         let found = calls(code, decoded, &record, stamp, force)?;
-        if found.is_empty() {
+        if found.len() != *ends {
             return Err(Attempt {
                 what: format!("the call of {RECORD} in {}", decoded.function.name),
-                outcome: "there is none that hands over g.runnableTime".into(),
+                outcome: format!(
+                    "of {ends} there are {} that hand over g.runnableTime",
+                    found.len()
+                ),
             });
         }
         for (site, histogram) in found {
@@ -53,6 +57,7 @@ pub fn recorded(
             histograms.push(histogram);
         }
     }
+    histograms.sort_unstable();
     histograms.dedup();
     match histograms.as_slice() {
         [_] => Ok(sites),
@@ -109,6 +114,9 @@ fn goroutine(arch: Arch, insns: &[Insn], analysis: &Analysis, index: usize, tota
         (Op::Store { .. }, Some(mem)) if same.bytes == 8 => field_of(mem, total)?,
         _ => return None,
     };
+    if base == code::stack_pointer(arch) {
+        return None;
+    }
     if !analysis.in_one_block(at, index) {
         return None;
     }
@@ -143,6 +151,18 @@ fn spilled(arch: Arch, insns: &[Insn], total: u32) -> Option<u32> {
             if let Some(slot) = base.and_then(|base| slots.get(usize::from(base)).copied().flatten()) {
                 return Some(slot);
             }
+        }
+        // Whatever is stored first could be into the very slot.
+        let stores = matches!(
+            insn.op,
+            Op::Store { .. } | Op::StorePair { .. } | Op::StoreConst { .. } | Op::AddToMem { .. }
+        );
+        if stores
+            && insn
+                .mem
+                .is_some_and(|mem| mem.base == Some(code::stack_pointer(arch)))
+        {
+            return None;
         }
         let loaded = match (insn.op, insn.mem) {
             (

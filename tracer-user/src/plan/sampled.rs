@@ -74,12 +74,13 @@ pub fn sampled(
     }
 }
 
-/// The calls of nanotime1 that end a tracked wait, the functions that they are in, and the offset of the stamp.
+/// The calls of nanotime1 that end a tracked wait, the functions that they are in with
+/// how many each has, and the offset of the stamp.
 fn tracked(
     code: &dyn Code,
     layout: Option<&Layout>,
     force: bool,
-) -> Result<(Vec<Site>, Vec<Decoded>, u32), Attempt> {
+) -> Result<(Vec<Site>, Vec<(Decoded, usize)>, u32), Attempt> {
     let fail = |outcome: String| Attempt {
         what: "the end of a tracked wait in runtime.casgstatus".into(),
         outcome,
@@ -109,11 +110,11 @@ fn tracked(
                 function.name
             )));
         }
+        functions.push((decoded, ends.len()));
         for (site, stamp) in ends {
             sites.push(site);
             stamps.push(stamp);
         }
-        functions.push(decoded);
     }
     stamps.dedup();
     match stamps.as_slice() {

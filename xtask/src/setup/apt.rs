@@ -28,15 +28,21 @@ pub fn install(packages: &[String]) -> Result<()> {
     let mut install = vec!["-y", "--no-remove", "--no-install-recommends", "install"];
     install.extend(&names);
     let by_hand = format!("apt-get update && apt-get {}", install.join(" "));
-    // A third-party list that cannot be reached does not matter: the packages are Debian's own.
-    if let Err(error) = step::quiet("apt-get update", &mut apt_get(&["-q", "update"])?) {
-        eprintln!("   {error:#}\n   going on with the package lists that are here");
-    }
+    update()?;
     step::quiet(
         &format!("apt-get install of {} packages", names.len()),
         &mut apt_get(&install)?,
     )
     .with_context(|| format!("installing packages. By hand, as root:\n  {by_hand}"))
+}
+
+/// Fetches the lists of packages. One of a third party that cannot be reached does not matter: what is wanted is
+/// Debian's own.
+pub fn update() -> Result<()> {
+    if let Err(error) = step::quiet("apt-get update", &mut apt_get(&["-q", "update"])?) {
+        eprintln!("   {error:#}\n   going on with the package lists that are here");
+    }
+    Ok(())
 }
 
 fn apt_get(arguments: &[&str]) -> Result<Command> {

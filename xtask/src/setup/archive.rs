@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::pip::entries;
+use super::{apt, scratch};
 use crate::arch::Arch;
 use crate::{paths, step};
 
@@ -99,18 +100,25 @@ impl Archive {
 
 /// Runs `apt-get download …` and unpacks what came.
 pub fn fetch_and_unpack(download: &mut Command, what: &str, into: &Path) -> Result<()> {
-    let scratch = paths::cache()?.join(format!("fetching-{}", std::process::id()));
-    fs::create_dir_all(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
-    step::quiet(&format!("fetching {what}"), download.current_dir(&scratch))?;
-    for package in entries(&scratch)? {
+    let scratch = scratch()?;
+    step::quiet(&format!("fetching {what}"), download.current_dir(scratch.path()))?;
+    for package in entries(scratch.path())? {
         step::output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(into))
             .with_context(|| format!("unpacking {}", package.display()))?;
     }
-    fs::remove_dir_all(&scratch).with_context(|| format!("removing {}", scratch.display()))
+    Ok(())
 }
 
-/// Where this machine takes Debian's packages from.
+/// Where this machine takes Debian's packages from. A machine without any list fetches them first.
 fn mirror(security: bool) -> Result<String> {
+    if let Ok(mirror) = listed_mirror(security) {
+        return Ok(mirror);
+    }
+    apt::update()?;
+    listed_mirror(security)
+}
+
+fn listed_mirror(security: bool) -> Result<String> {
     let said = step::output(Command::new("apt-get").args([
         "indextargets",
         "--format",

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::archive::Archive;
 use super::pip::entries;
-use super::put;
+use super::{put, scratch};
 use crate::arch::Arch;
 use crate::paths;
 
@@ -95,16 +95,16 @@ pub fn kernel(series: Series, arch: Arch) -> Result<Kernel> {
 /// its updates.
 fn fetch(suite: &str, arch: Arch, place: &Path) -> Result<String> {
     let archive = Archive::of(suite, arch)?;
-    let scratch = paths::cache()?.join(format!("unpacking-kernel-{}", std::process::id()));
-    fs::create_dir_all(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
+    let scratch = scratch()?;
+    let scratch = scratch.path();
     let meta = format!("linux-image-cloud-{}", arch.short());
     let package = following(&archive, &meta)?;
-    archive.unpack(&package, &scratch)?;
-    let mut image = image_in(&scratch);
+    archive.unpack(&package, scratch)?;
+    let mut image = image_in(scratch);
     if image.is_none() {
         // From 7.x on the image is in a package of its own.
-        archive.unpack(&following(&archive, &package)?, &scratch)?;
-        image = image_in(&scratch);
+        archive.unpack(&following(&archive, &package)?, scratch)?;
+        image = image_in(scratch);
     }
     let image = image.with_context(|| format!("{package} brings no vmlinuz"))?;
     let kept = scratch.join("kept");
@@ -113,7 +113,6 @@ fn fetch(suite: &str, arch: Arch, place: &Path) -> Result<String> {
     // Last, since it says that the rest is there.
     fs::write(kept.join("package"), &package)?;
     put(&kept, place, "package")?;
-    fs::remove_dir_all(&scratch).with_context(|| format!("removing {}", scratch.display()))?;
     Ok(package)
 }
 

@@ -204,6 +204,14 @@ pub fn ensure(components: &[Component]) -> Result<()> {
     Ok(())
 }
 
+/// A new folder in the cache, which is removed with whatever is left in it.
+fn scratch() -> Result<tempfile::TempDir> {
+    let cache = paths::cache()?;
+    fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    tempfile::TempDir::with_prefix_in("unpacking-", &cache)
+        .with_context(|| format!("making a folder in {}", cache.display()))
+}
+
 /// Moves a folder to its place in the cache; that another one was quicker is no error, if what it put there
 /// has `part` in it.
 fn put(from: &Path, to: &Path, part: &str) -> Result<()> {

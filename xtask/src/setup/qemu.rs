@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::archive::fetch_and_unpack;
-use super::put;
+use super::{apt, put, scratch};
 use crate::arch::Arch;
 use crate::{paths, step};
 
@@ -46,15 +46,26 @@ pub fn command(arch: Arch) -> Result<Command> {
 
 /// Fetches it with whatever it needs that this machine has not.
 pub fn install() -> Result<()> {
+    apt::update()?;
     let names = missing_packages()?;
-    let place = paths::cache()?.join(format!("unpacking-qemu-{}", std::process::id()));
-    fs::create_dir_all(&place).with_context(|| format!("creating {}", place.display()))?;
+    let place = scratch()?;
+    let root = place.path().join("root");
+    fs::create_dir(&root)?;
     let mut download = Command::new("apt-get");
     download
         .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
         .args(&names);
-    fetch_and_unpack(&mut download, &format!("QEMU ({} packages)", names.len()), &place)?;
-    put(&place, &unpacked()?, "usr/bin")
+    fetch_and_unpack(&mut download, &format!("QEMU ({} packages)", names.len()), &root)?;
+    let unpacked = unpacked()?;
+    // What is there was unpacked for a machine that had other libraries, else it would have started.
+    if unpacked.exists() {
+        fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))?;
+    }
+    put(&root, &unpacked, "usr/bin")?;
+    if !is_there()? {
+        bail!("QEMU was unpacked into {} and does not start", unpacked.display());
+    }
+    Ok(())
 }
 
 fn unpacked() -> Result<PathBuf> {

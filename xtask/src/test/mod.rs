@@ -91,7 +91,7 @@ fn unit_tests(args: &Args) -> Result<Counts> {
 /// The oldest kernel, and the other architecture.
 fn virtual_machines() -> Result<Counts> {
     let mut counts = Counts::default();
-    for report in vm::boot_all(&vm::TESTED, vm::Versions::Few)? {
+    for report in vm::boot_all(&vm::TESTED, vm::Versions::Few, true)? {
         let failed = report.failures().len() as u64;
         counts.failed += failed;
         counts.passed += report.findings.len() as u64 - failed;
@@ -99,12 +99,12 @@ fn virtual_machines() -> Result<Counts> {
     Ok(counts)
 }
 
-/// One at a time: each measures, and another one's load would be in the figures.
 /// Most failed end-to-end tests that are run once more.
 const MOST_AGAIN: usize = 3;
 
 /// Runs the end-to-end tests. They watch live programs with a second observer beside gmpscope, and on a busy
-/// machine one of them may lose its CPU at the wrong moment: a few that fail are run once more, and named.
+/// machine one of them may lose its CPU at the wrong moment: a few that fail are run once more, and named. One at
+/// a time: each measures, and another one's load would be in the figures.
 fn end_to_end(args: &Args) -> Result<Counts> {
     let (first, failed) = counts::run_naming(end_to_end_of(args, &args.filter)?.arg("--test-threads=1"))?;
     if failed.is_empty() || failed.len() > MOST_AGAIN || failed.len() as u64 != first.failed {

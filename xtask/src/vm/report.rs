@@ -79,6 +79,26 @@ pub struct Report {
 }
 
 impl Report {
+    /// Of a machine that did not come so far.
+    pub fn without_findings(machine: Machine, why: &anyhow::Error) -> Self {
+        let boots = Finding {
+            check: "boots".into(),
+            go: None,
+            mode: None,
+            ok: false,
+            detail: format!("{why:#}"),
+            took_ms: 0,
+            figures: BTreeMap::new(),
+        };
+        boots.print();
+        Self {
+            machine,
+            package: machine.name(),
+            findings: vec![boots],
+            took: Duration::ZERO,
+        }
+    }
+
     /// The findings of one check.
     pub fn of(&self, check: &str) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(move |finding| finding.check == check)

@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use super::report::{Finding, Report};
 use crate::paths;
 
+/// Name of the comparison among the findings.
+pub const CHECK: &str = "verified instructions";
 /// How much more than before is still no growth, in percent: compilers and kernels' minor updates differ a little.
 const TOLERATED: u64 = 5;
 
@@ -39,7 +41,7 @@ pub fn compare(report: &Report) -> Result<Finding> {
     let recorded = table.get(&report.machine.name()).cloned().unwrap_or_default();
     let differences = differences(&recorded, &counts(report));
     Ok(Finding {
-        check: "verified instructions".into(),
+        check: CHECK.into(),
         go: None,
         mode: None,
         ok: differences.is_empty(),

@@ -94,6 +94,10 @@ impl ProbeSource {
                 site: for_kernel(site),
             })
             .collect();
+        let kind = request
+            .sites
+            .first()
+            .map_or(calibrate::dearest(request.program), |site| site.kind);
         let ring = kernel
             .ebpf
             .take_map("EVENTS")
@@ -119,13 +123,10 @@ impl ProbeSource {
             kernel,
             probes: Some(probes),
             program: request.program,
-            kind: request
-                .sites
-                .first()
-                .map_or(calibrate::dearest(request.program), |site| site.kind),
+            kind,
             config,
             ring,
-            tables: Tables::default(),
+            tables: Tables::new(is_the_runtimes_figure(kind)),
             counted: Counters::default(),
             next_cookie: points.len() as u32,
             early: request.goroutines,
@@ -139,7 +140,7 @@ impl ProbeSource {
 
     /// Whether the latencies are those that the runtime itself measured.
     pub fn takes_the_runtimes_figure(&self) -> bool {
-        matches!(self.kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
+        is_the_runtimes_figure(self.kind)
     }
 
     /// Measures what a hit of this source costs on this machine, on our own process.
@@ -232,6 +233,10 @@ impl ProbeSource {
         }
         seen
     }
+}
+
+fn is_the_runtimes_figure(kind: SiteKind) -> bool {
+    matches!(kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
 }
 
 fn for_kernel(site: &Site) -> tracer_ebpf::Site {

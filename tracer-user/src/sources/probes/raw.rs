@@ -11,7 +11,7 @@ use std::{
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 
 /// Bytes kept of what the verifier says.
-const VERIFIER_LOG_BYTES: usize = 64 * 1024;
+const VERIFIER_LOG_BYTES: usize = 1 << 20;
 /// Last lines of it that an error shows.
 const SHOWN_LINES: usize = 8;
 /// What the verifier is to say (BPF_LOG_* of linux/bpf_verifier.h): each step, or the closing figures alone.
@@ -59,12 +59,12 @@ pub fn load(
     match quiet {
         Err(e) if e.raw_os_error() != Some(libc::EPERM) => {
             let mut log = vec![0; VERIFIER_LOG_BYTES];
-            load_logging(instructions, license, purpose, LOG_STEPS, &mut log).map_err(|e| {
-                let text = text_of(&log);
-                let lines: Vec<&str> = text.lines().collect();
-                let last = lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES));
-                (e, last.map(|line| format!("\n  {line}")).collect())
-            })
+            // Its own errno says only that the log was too small, before Linux 6.4.
+            let _ = load_logging(instructions, license, purpose, LOG_STEPS, &mut log);
+            let text = text_of(&log);
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES));
+            Err((e, last.map(|line| format!("\n  {line}")).collect()))
         }
         other => other.map_err(|e| (e, String::new())),
     }

@@ -12,8 +12,9 @@ use crate::{
 };
 
 /// What was in each histogram at the last reading.
-#[derive(Default)]
 pub struct Tables {
+    /// What was measured as 0 ns is no wait.
+    zeros_are_no_waits: bool,
     last: HashMap<HistogramKey, Box<Reading>>,
 }
 
@@ -49,6 +50,15 @@ impl Reading {
 }
 
 impl Tables {
+    /// Nothing read yet. `zeros_are_no_waits`: the runtime's own figures are counted, of which 0 ns stands for no
+    /// wait (or for one of less than a tick of its clock).
+    pub fn new(zeros_are_no_waits: bool) -> Self {
+        Self {
+            zeros_are_no_waits,
+            last: HashMap::new(),
+        }
+    }
+
     /// New waits of `exact`, one delta per origin that has any.
     pub fn exact(&mut self, ebpf: &mut Ebpf, target: u32) -> Result<Vec<HistogramDelta>> {
         let table = maps::exact_histograms(ebpf)?;
@@ -95,10 +105,10 @@ impl Tables {
             .map(|(bucket, (now, before))| (bucket, now.wrapping_sub(*before)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        // The runtime records 0 ns for a goroutine that goes on without having waited, as after its stack was
-        // moved (newstack, copystack). The first bucket holds nothing but zeros.
-        let excluded_zero = match (key, counts.first()) {
-            (HistogramKey::CreationSite(_), Some((0, zeros))) => *zeros,
+        // The runtime records 0 ns for a goroutine that goes on without having been Runnable, as after its stack
+        // was moved or the world stopped. The first bucket holds nothing but zeros.
+        let excluded_zero = match counts.first() {
+            Some((0, zeros)) if self.zeros_are_no_waits => *zeros,
             _ => 0,
         };
         counts.drain(..usize::from(excluded_zero > 0));

@@ -23,6 +23,7 @@ pub use find::{Found, by_comm, by_exe};
 use super::file::{FileId, ProgramFile};
 use crate::error::privilege::{Need, advice};
 use crate::error::{Error, Result};
+use crate::memory::{Memory as _, ProcessMemory};
 
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -34,9 +35,8 @@ pub struct Process {
     start_time: u64,
     comm: String,
     uid: u32,
-    /// `/proc/PID/auxv` when it was opened. An exec fills it anew, with a random address even if the program
-    /// is the same.
-    auxv: Vec<u8>,
+    /// What tells its program's image from that of any other exec; see [`image`].
+    image: Vec<u8>,
     proc: procfs::process::Process,
     pidfd: OwnedFd,
 }
@@ -95,7 +95,7 @@ impl Process {
             start_time: stat.starttime,
             comm: stat.comm,
             uid: status.euid,
-            auxv: fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default(),
+            image: image(pid),
             proc,
             pidfd,
         })
@@ -155,10 +155,10 @@ impl Process {
     }
 
     /// Whether it has been started anew (execve) since it was opened, be it with the very same program. One whose
-    /// auxiliary vector cannot be read, or that has just ended, has not as far as we know.
+    /// memory may not be read, or that has just ended, has not as far as we know.
     pub fn has_execed(&self) -> bool {
-        let now = fs::read(self.path("auxv")).unwrap_or_default();
-        !now.is_empty() && !self.auxv.is_empty() && now != self.auxv
+        let now = image(self.pid);
+        !now.is_empty() && !self.image.is_empty() && now != self.image
     }
 
     /// Its threads' ids, in our PID namespace.
@@ -229,6 +229,29 @@ impl Process {
     /// The user that it runs as.
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+}
+
+/// The 16 random bytes that execve gives each image of a program (`AT_RANDOM` of `/proc/PID/auxv`,
+/// include/uapi/linux/auxvec.h); empty where they cannot be read.
+fn image(pid: i32) -> Vec<u8> {
+    const AT_RANDOM: u64 = 25;
+    let auxv = fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default();
+    let words: Vec<u64> = auxv
+        .chunks_exact(8)
+        .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
+        .collect();
+    let random = words.chunks_exact(2).find(|pair| pair[0] == AT_RANDOM);
+    let mut bytes = [0; 16];
+    match random {
+        Some(pair)
+            if ProcessMemory::new(pid.unsigned_abs())
+                .read(pair[1], &mut bytes)
+                .is_ok() =>
+        {
+            bytes.to_vec()
+        }
+        _ => Vec::new(),
     }
 }
 
