@@ -12,10 +12,8 @@ use tracer_ebpf::start::{Mark, Start, StartConfig, StartEvent, phase};
 
 use crate::{clock, maps};
 
-/// Do not wake the reader: a wake-up costs more than the trap.
+/// Do not wake the reader: a wake-up costs more than the trap, and what it then does takes the CPU from the start.
 const NO_WAKEUP: u64 = 1;
-/// Wake it: there is something to do.
-const FORCE_WAKEUP: u64 = 2;
 
 /// The start of this process, if one is followed.
 #[inline(always)]
@@ -153,7 +151,7 @@ fn follows_every_exec() -> bool {
         .is_some_and(|config| config.every_exec != 0)
 }
 
-/// Sends a mark; false if the ring is full. The reader is woken by those that it acts on.
+/// Sends a mark; false if the ring is full.
 #[inline(always)]
 pub fn send(start: &Start, mark: u32, value: u64, pid_tgid: u64) -> bool {
     let at_ns = clock::now();
@@ -181,9 +179,7 @@ pub fn send(start: &Start, mark: u32, value: u64, pid_tgid: u64) -> bool {
         mark,
         pid: own_pid(config),
     });
-    let acted_on =
-        start.phase == phase::STARTING && (mark == Mark::MainMain as u32 || mark == Mark::Exited as u32);
-    entry.submit(if acted_on { FORCE_WAKEUP } else { NO_WAKEUP });
+    entry.submit(NO_WAKEUP);
     true
 }
 

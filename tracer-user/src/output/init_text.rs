@@ -204,7 +204,7 @@ fn calls(run: &Run) -> String {
             "{:>7} {:>7}  {}{phase}",
             duration(call.start_ns),
             duration(call.duration_ns),
-            tail(&format!("{}{on}{result}", call.name), room)
+            told(&call.name, &on, &result, room)
         );
     }
     if run.calls.len() > CALLS {
@@ -212,6 +212,20 @@ fn calls(run: &Run) -> String {
     }
     text.push('\n');
     text
+}
+
+/// A call in at most `room` columns: its result only where there is room for it, of a long path the end.
+fn told(name: &str, on: &str, result: &str, room: usize) -> String {
+    let fits = |text: &String| text.chars().count() <= room;
+    let whole = Some(format!("{name}{on}{result}")).filter(fits);
+    whole
+        .or_else(|| Some(format!("{name}{on}")).filter(fits))
+        .unwrap_or_else(|| {
+            format!(
+                "{name} {}",
+                tail(on, room.saturating_sub(name.chars().count() + 1))
+            )
+        })
 }
 
 /// Percentiles by phase.

@@ -74,13 +74,11 @@ pub fn sampled(
     }
 }
 
-/// The calls of nanotime1 that end a tracked wait, the functions that they are in with
-/// how many each has, and the offset of the stamp.
-fn tracked(
-    code: &dyn Code,
-    layout: Option<&Layout>,
-    force: bool,
-) -> Result<(Vec<Site>, Vec<(Decoded, usize)>, u32), Attempt> {
+/// Sites, the functions that they are in with how many each has, and the offset of the stamp.
+type Tracked = (Vec<Site>, Vec<(Decoded, usize)>, u32);
+
+/// The calls of nanotime1 that end a tracked wait.
+fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Tracked, Attempt> {
     let fail = |outcome: String| Attempt {
         what: "the end of a tracked wait in runtime.casgstatus".into(),
         outcome,

@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::error::{Error, Result};
 
-/// How often the kernel's ring is emptied, when nothing in it wakes us before.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the kernel's ring is looked at. Nothing in it wakes us: a start would pay for that.
+const TICK: Duration = Duration::from_millis(50);
 /// How long a command may take to end behind `main.main` and still be printed only then.
 const SETTLED: Duration = Duration::from_millis(500);
 
@@ -44,8 +44,8 @@ pub enum Woken {
     },
     /// The command has ended.
     CommandEnded,
-    /// There is something in the ring, or it is time to look.
-    Ring,
+    /// It is time to look into the ring.
+    Tick,
     /// An interval is over.
     Interval,
     /// [`Clocks::settle`] was so long ago.
@@ -58,7 +58,6 @@ pub enum Woken {
 pub struct Clocks {
     signals: AsyncFd<SignalFd>,
     tick: Interval,
-    ring: Option<AsyncFd<OwnedFd>>,
     command: Option<AsyncFd<OwnedFd>>,
     period: Option<Duration>,
     interval: Option<Interval>,
@@ -83,7 +82,6 @@ impl Clocks {
         let clocks = Self {
             signals: watch(signals).map_err(failed)?,
             tick: every(TICK),
-            ring: None,
             command: None,
             period,
             interval: None,
@@ -92,15 +90,6 @@ impl Clocks {
             settled: None,
         };
         Ok((clocks, before))
-    }
-
-    /// What becomes readable when the kernel has sent something to be acted on.
-    ///
-    /// # Errors
-    /// The event loop does not take it.
-    pub fn watch_ring(&mut self, ring: OwnedFd) -> io::Result<()> {
-        self.ring = Some(watch(ring)?);
-        Ok(())
     }
 
     /// What becomes readable when the command has ended.
@@ -134,11 +123,10 @@ impl Clocks {
             biased;
             signal = next_signal(&mut self.signals) => signal,
             () = ready(&mut self.command) => { self.command = None; Woken::CommandEnded }
-            () = ready(&mut self.ring) => Woken::Ring,
             () = until(end) => { self.end = None; Woken::Duration }
             () = until(settled) => { self.settled = None; Woken::Settled }
             () = tick_of(&mut self.interval) => Woken::Interval,
-            _ = self.tick.tick() => Woken::Ring,
+            _ = self.tick.tick() => Woken::Tick,
         }
     }
 }

@@ -201,7 +201,7 @@ impl Runner {
                 happenings.push(self.command_ended());
                 happenings
             }
-            Woken::Ring => self.collect(),
+            Woken::Tick => self.collect(),
             Woken::Interval => {
                 let written = self.recording.print_interval(now_ns());
                 written_as(written).into_iter().collect()
@@ -377,8 +377,6 @@ impl Runner {
             plan: &self.program.plan,
             slow_call: SLOW_CALL,
         })?;
-        let wakes = source.wakes().and_then(|fd| self.clocks.watch_ring(fd));
-        wakes.map_err(|e| Error::failed(format!("the kernel's events cannot be waited for: {e}")))?;
         if let Some(why) = source.without_usage() {
             self.recording
                 .note(format!("time off the CPU and page faults are not known: {why}"));
@@ -443,7 +441,7 @@ impl Runner {
             return vec![];
         };
         let calls = pids.into_iter().map(|pid| source.unfinished(pid, now_ns()));
-        calls.filter_map(Result::ok).flatten().collect()
+        calls.filter_map(|call| call.ok().flatten()).collect()
     }
 
     fn look_around(&mut self) {

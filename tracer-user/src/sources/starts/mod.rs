@@ -6,12 +6,7 @@ mod named;
 mod opened;
 mod task;
 
-use std::{
-    fs::File,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-    time::Duration,
-};
+use std::{fs::File, time::Duration};
 
 use aya::{
     maps::{MapData, RingBuf},
@@ -210,16 +205,6 @@ impl StartSource {
         Ok(())
     }
 
-    /// A descriptor that is readable when something has come that is to be acted on.
-    ///
-    /// # Errors
-    /// No more descriptors.
-    pub fn wakes(&self) -> io::Result<OwnedFd> {
-        // SAFETY: the ring is open as long as `self` is, which outlives the borrow.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
-        fd.as_fd().try_clone_to_owned()
-    }
-
     /// What has come since the last call.
     ///
     /// # Errors
@@ -240,6 +225,11 @@ impl StartSource {
             }
         }
         self.named.learn(&marks, functions);
+        for observation in &mut seen {
+            if let Kind::Event(Event::StartCall(call)) = &mut observation.kind {
+                call.pid = self.named.pid_of(call.pid);
+            }
+        }
         let marks = marks.iter().filter_map(|event| {
             Some(Observation {
                 at_ns: event.at_ns,
@@ -265,36 +255,31 @@ impl StartSource {
         Ok(seen)
     }
 
-    /// The system calls of the main thread of a process that have not returned yet.
+    /// The system call of the main thread of a process that has not returned yet, if it is in one.
     ///
     /// # Errors
-    /// The kernel's table cannot be read.
-    pub fn unfinished(&mut self, pid: u32, now_ns: u64) -> Result<Vec<Observation>> {
-        let opened = &self.opened;
-        let table = maps::calls(&mut self.kernel.ebpf)?;
-        let calls = table
-            .iter()
-            .filter_map(|entry| entry.ok())
-            .filter(|(tid, call)| *tid == pid && call.0.tgid == pid);
-        Ok(calls
-            .map(|(tid, call)| {
-                let Call {
-                    at_ns, args, number, ..
-                } = call.0;
-                Observation {
-                    at_ns: now_ns,
-                    kind: Kind::Event(Event::StartCall(StartCall {
-                        pid,
-                        tid,
-                        main_thread: tid == pid,
-                        name: calls::name(number),
-                        on: opened.descriptor(pid, number, args[0]),
-                        duration_ns: now_ns.saturating_sub(at_ns),
-                        result: None,
-                    })),
-                }
-            })
-            .collect())
+    /// The kernel's table cannot be opened.
+    pub fn unfinished(&mut self, pid: u32, now_ns: u64) -> Result<Option<Observation>> {
+        let tgid = self.named.tgid_of(pid);
+        // A thread that is in no call has no entry.
+        let Ok(call) = maps::calls(&mut self.kernel.ebpf)?.get(&tgid, 0) else {
+            return Ok(None);
+        };
+        let Call {
+            at_ns, args, number, ..
+        } = call.0;
+        Ok(Some(Observation {
+            at_ns: now_ns,
+            kind: Kind::Event(Event::StartCall(StartCall {
+                pid,
+                tid: tgid,
+                main_thread: true,
+                name: calls::name(number),
+                on: self.opened.descriptor(tgid, number, args[0]),
+                duration_ns: now_ns.saturating_sub(at_ns),
+                result: None,
+            })),
+        }))
     }
 
     /// Takes everything away; see [`Probes`] for how long that takes.

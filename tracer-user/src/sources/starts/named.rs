@@ -19,6 +19,8 @@ pub struct Named {
     /// Run-time minus link-time address of each process that has come to its ELF entry.
     biases: BTreeMap<u32, u64>,
     names: BTreeMap<u64, Option<String>>,
+    /// Ids in our PID namespace of processes, by those that the kernel has.
+    pids: BTreeMap<u32, u32>,
 }
 
 impl Named {
@@ -30,13 +32,26 @@ impl Named {
             usage_is_known,
             biases: BTreeMap::new(),
             names: BTreeMap::new(),
+            pids: BTreeMap::new(),
         }
+    }
+
+    /// The id in our PID namespace of a process that the kernel has under `tgid`.
+    pub fn pid_of(&self, tgid: u32) -> u32 {
+        self.pids.get(&tgid).copied().unwrap_or(tgid)
+    }
+
+    /// The id that the kernel has for a process of our PID namespace.
+    pub fn tgid_of(&self, pid: u32) -> u32 {
+        let known = self.pids.iter().find(|(_, own)| **own == pid);
+        known.map_or(pid, |(tgid, _)| *tgid)
     }
 
     /// Notes where processes are loaded, and asks for the names that are not known yet.
     pub fn learn(&mut self, marks: &[StartEvent], functions: &dyn Functions) {
         let mut unknown = BTreeSet::new();
         for event in marks {
+            self.pids.insert(event.tgid, own_pid(event));
             if event.mark == Mark::Entry as u32 {
                 self.biases
                     .insert(event.tgid, event.value.wrapping_sub(self.entry));
