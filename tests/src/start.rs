@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use tracer_user::output::capture::Capture;
 use tracer_user::output::init::{Init, Run};
@@ -154,6 +154,29 @@ impl Ran {
         });
         lines.collect()
     }
+}
+
+/// The phases are a partition: no gap, no overlap, and together the whole.
+///
+/// # Errors
+/// They are not.
+pub fn partition(run: &Run) -> Result<()> {
+    let mut at = 0;
+    for phase in &run.phases {
+        ensure!(
+            phase.start_ns == at,
+            "{} begins at {}, not {at}",
+            phase.name,
+            phase.start_ns
+        );
+        at += phase.duration_ns;
+    }
+    ensure!(
+        at == run.duration_ns,
+        "the phases end at {at}, not {}",
+        run.duration_ns
+    );
+    Ok(())
 }
 
 /// A line of `GODEBUG=inittrace=1`: the init of a package, as the runtime itself timed it.

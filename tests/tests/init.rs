@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use gmpscope_tests::start::{Ran, Traced, init_traces};
+use gmpscope_tests::start::{Ran, Traced, init_traces, partition};
 use gmpscope_tests::{Toolchain, Variant, environment, machine, toolchain};
 use tracer_user::output::init::Run;
 
@@ -18,26 +18,6 @@ const PROGRAM: &str = "slow_start";
 
 fn newest() -> Result<PathBuf> {
     Variant::Plain.build(&toolchain::newest()?, PROGRAM)
-}
-
-/// The phases are a partition: no gap, no overlap, and together the whole.
-fn partition(run: &Run) -> Result<()> {
-    let mut at = 0;
-    for phase in &run.phases {
-        ensure!(
-            phase.start_ns == at,
-            "{} begins at {}, not {at}",
-            phase.name,
-            phase.start_ns
-        );
-        at += phase.duration_ns;
-    }
-    ensure!(
-        at == run.duration_ns,
-        "the phases end at {at}, not {}",
-        run.duration_ns
-    );
-    Ok(())
 }
 
 /// Every way to build that a test goes through, with its names of phases before the packages'.

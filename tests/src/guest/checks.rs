@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::privilege::{CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_SYS_RESOURCE};
 use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::scenario::Case;
+use gmpscope_tests::start::{Traced, partition};
 use gmpscope_tests::{Attach, Outcome, Toolchain, Variant, Workload, left_behind};
 
 use crate::finding::Finding;
@@ -46,6 +47,9 @@ pub fn all() -> Result<()> {
         "exact",
         "perf_events",
     );
+    for toolchain in &toolchains {
+        start_phases(toolchain, held);
+    }
     for mode in ["sampled", "exact"] {
         check("killed", Some(mode), || killed(newest, mode));
     }
@@ -154,6 +158,30 @@ fn attach(case: &Case, check: &'static str, mode: &'static str, held: &str) {
             Ok(format!("{} waits, {} hits{by}", how.events, how.probe_hits))
         });
     finding.outcome(outcome).print();
+}
+
+/// `gmpscope run`: the phases of a start.
+fn start_phases(toolchain: &Toolchain, held: &str) {
+    let run = || {
+        let program = Variant::Stripped.build(toolchain, "mixed")?;
+        let ran = Traced::new(&program)?.arg("-for").arg("50ms").run()?;
+        ensure!(ran.status.success(), "{}:\n{}", ran.status, ran.stderr);
+        let run = ran.start()?;
+        partition(run)?;
+        ensure!(run.ended == "main.main", "it ended at {}", run.ended);
+        let named = |name: &str| run.phases.iter().any(|phase| phase.name == name);
+        for name in ["exec", "osinit", "schedinit", "main_started", "init:os"] {
+            ensure!(named(name), "there is no phase {name}");
+        }
+        let by = ran
+            .capture
+            .as_ref()
+            .and_then(|capture| capture.capture.attached_by.as_deref());
+        ensure!(by == Some(held), "the probes were held by {by:?}, not by {held}");
+        Ok(format!("{} phases from {}, by {held}", run.phases.len(), run.t0))
+    };
+    let finding = Finding::of("run").go(&toolchain.version());
+    finding.outcome(run()).print();
 }
 
 fn start(toolchain: &Toolchain) -> Result<Workload> {
