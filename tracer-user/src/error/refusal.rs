@@ -65,12 +65,10 @@ pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Erro
             | libc::EBUSY
             | libc::EIO,
         ) => Error::failed(message),
-        _ if privilege::lockdown().as_deref() == Some("confidentiality") => {
-            Error::not_permitted(format!(
-                "{message}. {} `gmpscope doctor` tells more.",
-                privilege::advice(need)
-            ))
-        }
+        _ if privilege::lockdown().as_deref() == Some("confidentiality") => Error::not_permitted(format!(
+            "{message}. {} `gmpscope doctor` tells more.",
+            privilege::advice(need)
+        )),
         _ => Error::not_permitted(format!(
             "{message}; `gmpscope doctor` says what this kernel can do"
         )),
