@@ -27,6 +27,9 @@ pub struct Args {
     /// Which series of kernels
     #[arg(long, required_unless_present = "all")]
     kernel: Vec<Series>,
+    /// With programs of every Go version, not of the oldest and the newest alone
+    #[arg(long)]
+    every_go: bool,
     /// Every kernel on both architectures, with every Go version
     #[arg(long, conflicts_with_all = ["arch", "kernel"])]
     all: bool,
@@ -67,6 +70,7 @@ pub const TESTED: [Machine; 2] = [
 pub fn run(args: &Args) -> Result<()> {
     let (series, versions) = match args.all {
         true => (Series::ALL.to_vec(), Versions::All),
+        false if args.every_go => (args.kernel.clone(), Versions::All),
         false => (args.kernel.clone(), Versions::Few),
     };
     let archs = match args.arch.as_slice() {

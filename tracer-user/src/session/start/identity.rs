@@ -1,8 +1,8 @@
 //! As whom a command runs: as the invoking user, also under sudo; or as whom `--user` says.
 
-use std::ffi::CString;
+use std::process::{Command, Stdio};
 
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::Uid;
 
 use crate::error::{Error, Failure, Result};
 
@@ -33,41 +33,37 @@ impl Identity {
     }
 
     fn named(name: &str) -> Result<Self> {
-        let looked_up = User::from_name(name).map_err(|e| unknown(name, &e.to_string()))?;
-        match (looked_up, name.parse()) {
-            (Some(user), _) => Self::of(&user),
+        match (User::found(name), name.parse()) {
+            (Some(user), _) => Ok(Self::of(user)),
             (None, Ok(uid)) => Self::numbered(uid),
             (None, Err(_)) => Err(unknown(name, "there is no such user")),
         }
     }
 
     fn numbered(uid: libc::uid_t) -> Result<Self> {
-        match User::from_uid(Uid::from_raw(uid)) {
-            Ok(Some(user)) => Self::of(&user),
+        Ok(match User::found(&uid.to_string()) {
+            Some(user) => Self::of(user),
             // A number without a name has a group of the same number, as containers have it.
-            Ok(None) => Ok(Self {
+            None => Self {
                 uid,
                 gid: uid,
                 groups: vec![uid],
                 environment: Vec::new(),
-            }),
-            Err(e) => Err(unknown(&uid.to_string(), &e.to_string())),
-        }
+            },
+        })
     }
 
-    fn of(user: &User) -> Result<Self> {
-        let name = CString::new(user.name.as_str()).map_err(|e| unknown(&user.name, &e.to_string()))?;
-        let groups = getgrouplist(&name, user.gid).map_err(|e| unknown(&user.name, &e.to_string()))?;
-        Ok(Self {
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-            groups: groups.into_iter().map(Gid::as_raw).collect(),
+    fn of(user: User) -> Self {
+        Self {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups(),
             environment: vec![
-                ("HOME", user.dir.to_string_lossy().into_owned()),
+                ("HOME", user.home),
                 ("USER", user.name.clone()),
-                ("LOGNAME", user.name.clone()),
+                ("LOGNAME", user.name),
             ],
-        })
+        }
     }
 
     /// Becomes that user. Called between fork and exec: only system calls.
@@ -86,6 +82,68 @@ impl Identity {
         // SAFETY: takes a number.
         done(unsafe { libc::setuid(self.uid) })
     }
+}
+
+/// A line of passwd(5). The C library is not asked: linked statically it cannot load what `nsswitch.conf` names, and
+/// crashes where it tries; programs of the system's own can.
+struct User {
+    name: String,
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+    home: String,
+}
+
+impl User {
+    /// By name or number: in /etc/passwd, else from wherever this system keeps its users.
+    fn found(key: &str) -> Option<Self> {
+        let file = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        file.lines()
+            .filter_map(Self::parsed)
+            .find(|user| user.name == key || user.uid.to_string() == key)
+            .or_else(|| {
+                said_by("getent", &["passwd", "--", key])?
+                    .lines()
+                    .find_map(Self::parsed)
+            })
+    }
+
+    /// `name:password:uid:gid:gecos:home:shell`
+    fn parsed(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, gid, _, home, ..] = fields.as_slice() else {
+            return None;
+        };
+        Some(Self {
+            name: (*name).to_owned(),
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            home: (*home).to_owned(),
+        })
+    }
+
+    /// All its groups; its first alone where they cannot be found out.
+    fn groups(&self) -> Vec<libc::gid_t> {
+        let said = said_by("id", &["-G", "--", &self.name]).unwrap_or_default();
+        let groups: Vec<_> = said
+            .split_whitespace()
+            .filter_map(|gid| gid.parse().ok())
+            .collect();
+        if groups.is_empty() { vec![self.gid] } else { groups }
+    }
+}
+
+/// Standard output of a program that succeeded.
+fn said_by(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn unknown(name: &str, why: &str) -> Error {

@@ -23,7 +23,6 @@ pub use find::{Found, by_comm, by_exe};
 use super::file::{FileId, ProgramFile};
 use crate::error::privilege::{Need, advice};
 use crate::error::{Error, Result};
-use crate::memory::{Memory as _, ProcessMemory};
 
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -155,7 +154,7 @@ impl Process {
     }
 
     /// Whether it has been started anew (execve) since it was opened, be it with the very same program. One whose
-    /// memory may not be read, or that has just ended, has not as far as we know.
+    /// auxiliary vector may not be read, or that has just ended, has not as far as we know.
     pub fn has_execed(&self) -> bool {
         let now = image(self.pid);
         !now.is_empty() && !self.image.is_empty() && now != self.image
@@ -232,27 +231,11 @@ impl Process {
     }
 }
 
-/// The 16 random bytes that execve gives each image of a program (`AT_RANDOM` of `/proc/PID/auxv`,
-/// include/uapi/linux/auxvec.h); empty where they cannot be read.
+/// `/proc/PID/auxv`, whose addresses differ from one execve to the next where address space is randomized: with
+/// that switched off, a program that starts itself anew is not noticed. (The random bytes that it points to would
+/// not do: Go's runtime clears them from 1.22 on, rand.go, `randinit`.) Empty where it cannot be read.
 fn image(pid: i32) -> Vec<u8> {
-    const AT_RANDOM: u64 = 25;
-    let auxv = fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default();
-    let words: Vec<u64> = auxv
-        .chunks_exact(8)
-        .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
-        .collect();
-    let random = words.chunks_exact(2).find(|pair| pair[0] == AT_RANDOM);
-    let mut bytes = [0; 16];
-    match random {
-        Some(pair)
-            if ProcessMemory::new(pid.unsigned_abs())
-                .read(pair[1], &mut bytes)
-                .is_ok() =>
-        {
-            bytes.to_vec()
-        }
-        _ => Vec::new(),
-    }
+    fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default()
 }
 
 /// The error for what the kernel does not let us see of a process.

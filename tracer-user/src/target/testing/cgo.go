@@ -4,6 +4,8 @@ package main
 // static int twice(int x) { return 2 * x; }
 import "C"
 
+import "time"
+
 //export GoThrice
 func GoThrice(x int) int { return 3 * x }
 
@@ -11,5 +13,7 @@ func main() {
 	if C.twice(21) != 42 {
 		panic("twice")
 	}
-	select {}
+	for {
+		time.Sleep(time.Hour)
+	}
 }
