@@ -9,6 +9,9 @@ use super::report::{Finding, Report};
 use crate::bench::markdown;
 use crate::paths;
 
+/// Characters of a message that a cell shows.
+const LONGEST_CELL: usize = 160;
+
 /// Replaces the generated parts of the page.
 pub fn write(reports: &[Report]) -> Result<()> {
     let page = paths::root().join("docs/kernels.md");
@@ -76,9 +79,10 @@ fn checks(reports: &[Report]) -> String {
                 .entry(finding.name())
                 .or_insert_with(|| vec!["not run".into(); reports.len()]);
             let first = finding.detail.lines().next().unwrap_or_default();
+            let first = shortened(first).replace('|', "\\|");
             row[column] = match finding.ok {
-                true => first.replace('|', "\\|"),
-                false => format!("**failed**: {}", first.replace('|', "\\|")),
+                true => first,
+                false => format!("**failed**: {first}"),
             };
         }
     }
@@ -92,6 +96,14 @@ fn checks(reports: &[Report]) -> String {
         let _ = writeln!(table, "| {name} | {} |", cells.join(" | "));
     }
     table
+}
+
+/// As much of a message as a cell can take.
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(LONGEST_CELL) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
 }
 
 /// Instructions that the verifiers went through.
