@@ -12,6 +12,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use nix::time::ClockId;
 use procfs::ProcError;
@@ -26,6 +28,11 @@ use crate::error::{Error, Result};
 
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// `AT_NULL` and its value, the last pair of an auxiliary vector.
+const END_MARK: usize = 16;
+/// How long the rest of an execve is waited for.
+const EXEC_MS: u32 = 20;
 
 /// A process that was alive when it was opened. Its PID may be used again; this stays the one it was.
 #[derive(Debug)]
@@ -234,8 +241,17 @@ impl Process {
 /// `/proc/PID/auxv`, whose addresses differ from one execve to the next where address space is randomized: with
 /// that switched off, a program that starts itself anew is not noticed. (The random bytes that it points to would
 /// not do: Go's runtime clears them from 1.22 on, rand.go, `randinit`.) Empty where it cannot be read.
+///
+/// In the middle of an execve it has no more than its end mark: then it is waited for, some milliseconds.
 fn image(pid: i32) -> Vec<u8> {
-    fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default()
+    for _ in 0..EXEC_MS {
+        match fs::read(format!("/proc/{pid}/auxv")) {
+            Ok(auxv) if auxv.len() == END_MARK => thread::sleep(Duration::from_millis(1)),
+            Ok(auxv) => return auxv,
+            Err(_) => return Vec::new(),
+        }
+    }
+    Vec::new()
 }
 
 /// The error for what the kernel does not let us see of a process.
