@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod daemon;
 pub mod error;
 pub mod findings;
 pub mod latency;

@@ -1,0 +1,11 @@
+//! Every Go process of a host, day and night: finds them, reads them at the tier that their budget allows, and
+//! shows metrics.
+//!
+//! ```text
+//! discovery ──▶ targets (one each: tier, sources, what was counted) ──▶ view ──▶ metrics ──▶ http
+//!     ▲                ▲
+//!   config ────────────┘
+//! ```
+
+pub mod config;
+pub mod view;
