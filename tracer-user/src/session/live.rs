@@ -12,7 +12,7 @@ use crate::{
         probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request},
     },
     stream::{BucketScheme, Kind, Observation},
-    target::layout::Layout,
+    target::{Globals, layout::Layout},
 };
 
 /// The sources of one mode.
@@ -131,7 +131,7 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     let sites = target
         .sites(mode)
         .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
-    let config = target_config(&target.reading, target.bias(), slower_ns);
+    let config = target_config(&target.reading, &target.reading.globals, target.bias(), slower_ns);
     let goroutines = target.goroutines();
     ProbeSource::attach(&Request {
         pid: target.pid(),
@@ -152,12 +152,17 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     })
 }
 
-/// What the programs in the kernel must know of a process: `bias` is its run-time minus its link-time addresses; waits
-/// of at least `slower_ns` are told one by one.
-pub fn target_config(reading: &Reading, bias: u64, slower_ns: Option<u64>) -> TargetConfig {
+/// What the programs in the kernel must know of a process: `globals` are those that its memory agrees with, `bias` is
+/// its run-time minus its link-time addresses; waits of at least `slower_ns` are told one by one.
+pub fn target_config(
+    reading: &Reading,
+    globals: &Globals,
+    bias: u64,
+    slower_ns: Option<u64>,
+) -> TargetConfig {
     let layout = reading.layout();
     let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
-    let time_to_run = reading.globals.time_to_run;
+    let time_to_run = globals.time_to_run;
     TargetConfig {
         slower_ns: slower_ns.unwrap_or(u64::MAX),
         time_to_run: time_to_run.map_or(0, |address| address.wrapping_add(bias)),
