@@ -147,26 +147,25 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
         m_curg: field(|l| l.m.curg),
         m_p: field(|l| l.m.p),
         p_id: field(|l| l.p.id),
-        reserved: 0,
+        creation_sites: u32::MAX,
+        ..TargetConfig::default()
     };
     let goroutines = target.goroutines();
-    ProbeSource::attach(&Request {
+    let capacity = match mode {
+        Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
+        // Nothing is stamped.
+        _ => Capacity::ONE,
+    };
+    let request = Request {
         pid: target.pid(),
         file: target.file(),
         program: program_of(mode),
         sites,
         bias: target.bias(),
         config,
-        capacity: match mode {
-            Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
-            // Nothing is stamped.
-            _ => Capacity {
-                targets: 1,
-                stamps: 1,
-            },
-        },
         goroutines: goroutines.unwrap_or(u64::MAX),
-    })
+    };
+    ProbeSource::attach(&request, capacity)
 }
 
 /// Programs that do nothing in place of the mode's, for `cargo xtask bench hit`: what the traps alone cost.
