@@ -7,6 +7,9 @@
 //!   config ────────────┘
 //! ```
 
+mod complaints;
 pub mod config;
 pub mod discovery;
+mod host;
+pub mod targets;
 pub mod view;
