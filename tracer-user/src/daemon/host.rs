@@ -189,14 +189,20 @@ impl Host {
 
     /// Watched processes have ended.
     pub fn take_ends(&mut self, now_ns: u64) {
-        match self.targets.ended() {
-            Ok(ended) => {
-                for pid in ended {
-                    self.census.exit(pid);
-                    self.let_go(pid, "it has ended");
-                }
+        // Word comes once: all are taken.
+        loop {
+            let ended = match self.targets.ended() {
+                Ok(ended) => ended,
+                Err(e) => return self.complaints.add("wait", &e, now_ns),
+            };
+            let before = self.targets.len();
+            for pid in ended {
+                self.census.exit(pid);
+                self.let_go(pid, "it has ended");
             }
-            Err(e) => self.complaints.add("wait", &e, now_ns),
+            if self.targets.len() == before {
+                return;
+            }
         }
     }
 
