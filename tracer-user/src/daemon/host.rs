@@ -11,16 +11,19 @@ use super::{
     config::{Config, Tier},
     discovery::{
         census::{Census, Outcome, Scanned, Ticket},
+        fits,
         look::{Seen, look},
         programs::Programs,
         scan,
     },
     probing::{Probing, Unknown, With, program_of},
+    starts::{self, Candidate, Startings},
     targets::{Target, Targets, Trouble},
     view::{DaemonView, HostView},
 };
 use crate::{
     error::{Error, Result},
+    session::start::program::Program,
     sources::host::{HostKernel, ProcessEvent},
     target::process::Hierarchies,
 };
@@ -41,12 +44,13 @@ const FDS_NS: u64 = 10_000_000_000;
 const MAX_TROUBLES: u32 = 5;
 
 /// What somebody who was sent to look has to say.
-#[derive(Debug)]
 pub enum Word {
     /// All processes, and when looking began.
     Scanned(u64, std::io::Result<Vec<Scanned>>),
     /// One process.
-    Looked(Ticket, Seen),
+    Looked(Ticket, Seen, Option<(u64, u64)>),
+    /// A binary whose starts are to be timed.
+    Analysed(Candidate, Result<Box<Program>>),
     /// Names of creation sites of this process were looked up.
     Learned(u32, Result<()>),
 }
@@ -62,8 +66,10 @@ pub struct Host {
     probing: Option<Probing>,
     /// Whether the kernel tells of processes.
     is_told: bool,
+    starts: Startings,
     complaints: Complaints,
     lost_process_events: u64,
+    started_at: jiff::Timestamp,
     words: UnboundedSender<Word>,
     is_scanning: bool,
     scanned_once: bool,
@@ -93,8 +99,10 @@ impl Host {
             hierarchies: Hierarchies::mounted(),
             probing: kernel.map(Probing::new),
             is_told,
+            starts: Startings::default(),
             complaints: Complaints::default(),
             lost_process_events: 0,
+            started_at: jiff::Timestamp::now(),
             words,
             is_scanning: false,
             scanned_once: false,
@@ -135,7 +143,8 @@ impl Host {
         };
         let probing = self.probing.as_ref();
         let events = probing.map_or(u64::MAX, |probing| {
-            probing.next_due(&self.targets).min(self.events_due_ns)
+            let due = probing.next_due(&self.targets).min(self.starts.next_due());
+            due.min(self.events_due_ns)
         });
         let due = [self.census.next_due(), self.targets.next_due()]
             .into_iter()
@@ -159,8 +168,12 @@ impl Host {
         }
         self.read_targets(now_ns);
         self.with_probing(now_ns, |probing, config, targets, with| {
-            probing.tick(config, targets, with)
+            probing.tick(config, targets, with);
         });
+        if let Some(probing) = &mut self.probing {
+            self.starts
+                .read(probing.kernel_mut(), &mut self.complaints, now_ns);
+        }
     }
 
     /// Lets the probed side do something, and has names looked up that it does not know.
@@ -197,9 +210,8 @@ impl Host {
                         self.let_go(pid, "it runs another program");
                     }
                 }
-                // The end of what is watched is told by its pidfd: some milliseconds later, when it is final.
-                ProcessEvent::Exit { pid, .. } => {
-                    if self.census.exit(pid) {
+                ProcessEvent::Exit { pid, at_ns } => {
+                    if self.census.exit(pid, at_ns) {
                         self.let_go(pid, "it has ended");
                     }
                 }
@@ -226,7 +238,7 @@ impl Host {
             };
             let before = self.targets.len();
             for pid in ended {
-                self.census.exit(pid);
+                self.census.exit(pid, now_ns);
                 self.let_go(pid, "it has ended");
             }
             if self.targets.len() == before {
@@ -239,7 +251,14 @@ impl Host {
     pub fn take_word(&mut self, word: Word, now_ns: u64) {
         match word {
             Word::Scanned(began_ns, all) => self.take_scan(began_ns, all, now_ns),
-            Word::Looked(ticket, seen) => self.take_look(ticket, seen, now_ns),
+            Word::Looked(ticket, seen, exe) => self.take_look(ticket, seen, exe, now_ns),
+            Word::Analysed(candidate, program) => {
+                if let Some(probing) = &mut self.probing {
+                    let (kernel, complaints) = (probing.kernel_mut(), &mut self.complaints);
+                    self.starts
+                        .attach(&candidate, program, kernel, complaints, now_ns);
+                }
+            }
             Word::Learned(pid, result) => {
                 if let Err(e) = result {
                     self.complaints.add("names", &e, now_ns);
@@ -274,15 +293,24 @@ impl Host {
         self.with_probing(now_ns, |probing, config, targets, with| {
             probing.reconfigure(config, targets, with);
         });
+        self.find_starts(now_ns);
         let again = |outcome| matches!(outcome, Outcome::Excluded | Outcome::BeyondLimit);
         self.census.look_again(now_ns, again);
+    }
+
+    /// Another kernel side takes the place of the one that there is, to which nothing is attached.
+    pub fn set_kernel(&mut self, kernel: Option<HostKernel>, is_told: bool) {
+        self.probing = kernel.map(Probing::new);
+        self.is_told = is_told;
+        // What happened in between.
+        self.scan_due_ns = 0;
     }
 
     /// Everything at this moment.
     pub fn view(&mut self, now_ns: u64) -> HostView {
         HostView {
             targets: self.targets.views(),
-            starts: std::collections::BTreeMap::new(),
+            starts: self.starts.views(),
             daemon: self.daemon_view(now_ns),
         }
     }
@@ -330,9 +358,25 @@ impl Host {
             self.census
                 .look_again(now_ns, |outcome| outcome == Outcome::BeyondLimit);
         }
+        self.find_starts(now_ns);
         self.programs.sweep(now_ns);
         self.hierarchies = Hierarchies::mounted();
         self.scanned_once = true;
+    }
+
+    /// Finds binaries whose starts are to be timed.
+    fn find_starts(&mut self, now_ns: u64) {
+        let Some(probing) = &mut self.probing else { return };
+        let candidates = self.starts.candidates(&self.config, &mut self.targets, now_ns);
+        let (kernel, complaints) = (probing.kernel_mut(), &mut self.complaints);
+        self.starts.sweep(&self.config, kernel, complaints, now_ns);
+        for candidate in candidates {
+            let words = self.words.clone();
+            tokio::task::spawn_blocking(move || {
+                let program = starts::analyse(&candidate);
+                let _ = words.send(Word::Analysed(candidate, program));
+            });
+        }
     }
 
     /// Finds processes that were started since the last scan, where nobody tells of them.
@@ -351,8 +395,8 @@ impl Host {
         let (config, programs) = (Arc::clone(&self.config), Arc::clone(&self.programs));
         let words = self.words.clone();
         tokio::task::spawn_blocking(move || {
-            let seen = look(ticket.pid, &config, &programs, now_ns());
-            let _ = words.send(Word::Looked(ticket, seen));
+            let (seen, exe) = look(ticket.pid, &config, &programs, now_ns());
+            let _ = words.send(Word::Looked(ticket, seen, exe));
         });
     }
 
@@ -365,7 +409,7 @@ impl Host {
         });
     }
 
-    fn take_look(&mut self, ticket: Ticket, seen: Seen, now_ns: u64) {
+    fn take_look(&mut self, ticket: Ticket, seen: Seen, exe: Option<(u64, u64)>, now_ns: u64) {
         let (outcome, target) = match seen {
             Seen::Nothing => (Outcome::Nothing, None),
             Seen::NotGo => (Outcome::NotGo, None),
@@ -378,7 +422,7 @@ impl Host {
             Seen::Go(found) => (Outcome::Watched, Some(Target::watched(*found, &self.config))),
             Seen::Refused(refused) => (Outcome::Watched, Some(Target::refused(*refused))),
         };
-        if !self.census.looked(ticket, outcome) {
+        if !self.census.looked(ticket, outcome, exe) {
             return;
         }
         let Some(mut target) = target else { return };
@@ -396,9 +440,14 @@ impl Host {
             target.view().go_version,
             target.view().why.as_deref().unwrap_or(target.view().tier.name()),
         );
+        let exe = &target.view().name.exe;
+        let starts = self.config.init.include.iter().any(|pattern| fits(pattern, exe));
         if let Err(e) = self.targets.insert(target, now_ns) {
             self.complaints.add("wait", &e, now_ns);
             self.census.settle(ticket.pid, Outcome::Failed);
+        }
+        if starts {
+            self.find_starts(now_ns);
         }
     }
 
@@ -425,7 +474,7 @@ impl Host {
             match target.read(at_ns, walk, &self.hierarchies) {
                 Ok(()) => target.troubles = 0,
                 Err(Trouble::Ended) => {
-                    self.census.exit(pid);
+                    self.census.exit(pid, now_ns);
                     self.let_go(pid, "it has ended");
                 }
                 Err(Trouble::Replaced) => {
@@ -457,6 +506,8 @@ impl Host {
             cpu: Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0)),
             resident_bytes: resident_bytes().unwrap_or(0),
             open_fds: self.fds.1,
+            max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+            started_at: Some(self.started_at),
             hit_ns: self.probing.as_ref().and_then(Probing::hit_ns),
             errors: self.complaints.counts(),
             not_go: self.census.count(Outcome::NotGo),

@@ -13,6 +13,7 @@ pub mod discovery;
 mod host;
 mod probing;
 mod run;
+mod starts;
 mod systemd;
 pub mod targets;
 pub mod view;

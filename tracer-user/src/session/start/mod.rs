@@ -8,7 +8,7 @@ mod child;
 mod clocks;
 mod identity;
 mod machine;
-mod program;
+pub mod program;
 mod recording;
 pub mod runner;
 #[cfg(test)]
