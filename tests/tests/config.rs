@@ -357,12 +357,14 @@ fn a_daemon_reloads_on_sighup_and_when_a_file_changes() -> Result<()> {
 fn a_storm_of_good_and_bad_files_leaks_nothing() -> Result<()> {
     let settings = Settings::new("")?;
     let daemon = Daemon::start(&settings, None)?;
+    // What is written before the daemon has read its settings is no change.
+    daemon.signal(libc::SIGHUP)?;
+    daemon.reload()?;
     let text = |number: u32| format!("budget.host = \"0.{number:03}%\"\n");
     settings.write("config.toml", &text(1))?;
     daemon.reload()?;
     let (before, inotify) = daemon.descriptors()?;
     ensure!(inotify == 1, "{inotify} of inotify");
-    let mut reloads = 0;
     for number in 1..=200 {
         settings.write(
             "config.toml",
@@ -375,11 +377,9 @@ fn a_storm_of_good_and_bad_files_leaks_nothing() -> Result<()> {
         // Some see the change, some a signal, some both.
         if number % 5 == 0 {
             daemon.signal(libc::SIGHUP)?;
-            reloads += 1;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    ensure!(reloads == 40);
     // The digest of what was written last, by a second process.
     let shown = run(
         &settings,
