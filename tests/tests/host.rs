@@ -7,80 +7,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use gmpscope_tests::environment::monotonic_ns;
 use gmpscope_tests::histogram::counts_agree;
-use gmpscope_tests::{Toolchain, Variant, Workload, machine, toolchain};
+use gmpscope_tests::host::{Subject, host, storm};
+use gmpscope_tests::{Variant, machine, toolchain};
 use tracer_user::model::start::{Ended, Starts};
-use tracer_user::plan::Plan;
 use tracer_user::plan::start::{self, StartPlan};
-use tracer_user::sources::host::{HostKernel, ProcessEvent, SlotId, StartsRequest};
-use tracer_user::sources::probes::{Capacity, ProgramKind, Request, config_of};
+use tracer_user::sources::host::{HostKernel, ProcessEvent, StartsRequest};
+use tracer_user::sources::probes::ProgramKind;
 use tracer_user::sources::starts::Functions;
 use tracer_user::stream::{HistogramKey, Kind, Observation};
 use tracer_user::target::Target;
-use tracer_user::target::{Globals, globals, layout};
-
-fn host(targets: u32, exact: bool) -> Result<HostKernel> {
-    HostKernel::load(Capacity::for_host(targets, exact)).context("run the tests as root")
-}
-
-/// A running workload, and how to attach to it.
-struct Subject {
-    workload: Workload,
-    target: Target,
-    plan: Plan,
-    globals: Globals,
-    layout: Option<layout::Layout>,
-}
-
-impl Subject {
-    fn start(toolchain: &Toolchain, program: &str) -> Result<Self> {
-        let workload = Workload::start(&Variant::Plain.build(toolchain, program)?, 2, &[])?;
-        let (target, (plan, globals, layout)) =
-            Target::of_process(workload.pid() as i32, |target, binary| {
-                let facts = &target.facts;
-                let layout = layout::find(&facts.version, facts.arch, &facts.build_tags())
-                    .ok()
-                    .map(|(layout, _)| layout);
-                let globals = globals::find(binary, layout.as_ref());
-                let plan = Plan::of(binary, layout.as_ref(), facts.version.minor, false);
-                Ok((plan, globals, layout))
-            })?;
-        Ok(Self {
-            workload,
-            target,
-            plan,
-            globals,
-            layout,
-        })
-    }
-
-    fn attach(&self, host: &mut HostKernel, program: ProgramKind, cap: Option<u64>) -> Result<SlotId> {
-        let sampled = self.plan.sampled.as_ref().ok().context("sampled cannot be had")?;
-        let exact = self.plan.exact.as_ref().ok().context("exact cannot be had")?;
-        let stamp = self.layout.as_ref().map(|layout| layout.g.tracking_stamp);
-        let request = Request {
-            pid: self.workload.pid(),
-            file: self.target.file.file(),
-            program,
-            sites: if program == ProgramKind::Exact {
-                exact
-            } else {
-                &sampled.sites
-            },
-            bias: self.target.load_bias,
-            config: config_of(
-                self.layout.as_ref(),
-                sampled.stamp.or(stamp),
-                &self.globals,
-                self.target.load_bias,
-            ),
-            goroutines: u64::MAX,
-        };
-        Ok(host.attach(&request, cap, monotonic_ns())?)
-    }
-}
 
 /// What a target's observations add up to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,7 +156,7 @@ fn a_slot_that_was_taken_back_starts_from_nothing() -> Result<()> {
             std::thread::sleep(Duration::from_millis(10));
         }
         host.detach_all();
-        host = self::host(1, true)?;
+        host = gmpscope_tests::host::host(1, true)?;
     }
     Ok(())
 }
@@ -263,24 +201,6 @@ fn past_the_cap_nothing_is_let_through_and_we_are_woken() -> Result<()> {
         ensure!(subject.workload.alive());
     }
     Ok(())
-}
-
-/// Runs `true` so many times, and calls `each` now and then; the ids that it had.
-fn storm(processes: usize, mut each: impl FnMut() -> Result<()>) -> Result<BTreeSet<u32>> {
-    let mut pids = BTreeSet::new();
-    while pids.len() < processes {
-        let mut children = Vec::new();
-        for _ in 0..20 {
-            let child = Command::new("/bin/true").stdin(Stdio::null()).spawn();
-            children.push(child.context("/bin/true cannot be started")?);
-        }
-        for mut child in children {
-            pids.insert(child.id());
-            child.wait()?;
-        }
-        each()?;
-    }
-    Ok(pids)
 }
 
 /// Which of the processes were seen, (exec, exit), and how many events were lost.
