@@ -1,7 +1,12 @@
 //! The host as the daemon knows it: what happens comes in, what is to be done is done. Nothing here waits; what takes
 //! long (scans, looks into files) is done by others and comes back as a [`Word`].
 
-use std::{fs, os::fd::BorrowedFd, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::fd::BorrowedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::UnboundedSender;
@@ -312,6 +317,8 @@ impl Host {
             targets: self.targets.views(),
             starts: self.starts.views(),
             daemon: self.daemon_view(now_ns),
+            metrics: self.config.metrics.clone(),
+            made: Some(Instant::now()),
         }
     }
 
