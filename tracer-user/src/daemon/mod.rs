@@ -7,5 +7,15 @@
 //!   config ────────────┘
 //! ```
 
+mod complaints;
 pub mod config;
+pub mod discovery;
+mod host;
+pub mod http;
+pub mod metrics;
+mod run;
+mod systemd;
+pub mod targets;
 pub mod view;
+
+pub use run::run;

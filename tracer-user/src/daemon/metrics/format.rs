@@ -46,10 +46,14 @@ impl Format {
         for format in Self::ALL {
             // The most specific range that fits decides (RFC 9110, 12.5.1).
             let fitting = ranges.iter().enumerate();
-            let fitting = fitting.filter_map(|(place, range)| Some((format.fits(range)?, place, range.quality)));
+            let fitting =
+                fitting.filter_map(|(place, range)| Some((format.fits(range)?, place, range.quality)));
             let decides = fitting.max_by_key(|(specific, place, _)| (*specific, usize::MAX - place));
-            let Some((_, place, quality)) = decides else { continue };
-            let better = best.is_none_or(|(most, first, _)| quality > most || (quality == most && place < first));
+            let Some((_, place, quality)) = decides else {
+                continue;
+            };
+            let better =
+                best.is_none_or(|(most, first, _)| quality > most || (quality == most && place < first));
             if quality > 0 && better {
                 best = Some((quality, place, format));
             }
@@ -198,10 +202,16 @@ mod tests {
             ("text/*", Format::Text),
             ("application/*", Format::OpenMetrics),
             ("application/openmetrics-text", Format::OpenMetrics),
-            ("APPLICATION/OpenMetrics-Text; Version=\"1.0.0\"", Format::OpenMetrics),
+            (
+                "APPLICATION/OpenMetrics-Text; Version=\"1.0.0\"",
+                Format::OpenMetrics,
+            ),
             ("application/openmetrics-text;version=0.0.1", Format::Text),
             ("text/plain;q=0,*/*", Format::OpenMetrics),
-            ("text/plain;q=0.2, application/openmetrics-text;q=0.3", Format::OpenMetrics),
+            (
+                "text/plain;q=0.2, application/openmetrics-text;q=0.3",
+                Format::OpenMetrics,
+            ),
             (
                 "text/plain;q=0.3, application/openmetrics-text;q=0.3",
                 Format::Text,
@@ -211,7 +221,10 @@ mod tests {
                 Format::OpenMetrics,
             ),
             ("application/vnd.google.protobuf;encoding=text", Format::Text),
-            ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=compact-text", Format::Text),
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=compact-text",
+                Format::Text,
+            ),
             ("text/plain;x=\"a,application/vnd.google.protobuf\"", Format::Text),
             ("application/openmetrics-text;q=2, text/plain;q=0.1", Format::Text),
             ("application/openmetrics-text;q=nan", Format::Text),

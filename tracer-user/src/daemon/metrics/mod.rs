@@ -39,7 +39,7 @@ pub use self::{
     families::{Family, Kind, families},
     format::Format,
     label::MOST_BYTES,
-    series::INIT_PACKAGES,
+    series::{INIT_PACKAGES, targets},
 };
 use self::{encode::Scrape, series::Chosen};
 use crate::daemon::{http::counters::Counts, view::HostView};

@@ -29,8 +29,8 @@ struct Names {
 /// What was chosen so far.
 #[derive(Debug, Default)]
 pub struct Chosen {
-    /// By process: PID and start time.
-    sites: BTreeMap<(u32, u64), Names>,
+    /// By process: PID, start time, and program, which `exec` changes.
+    sites: BTreeMap<(u32, u64, String), Names>,
     /// By binary.
     inits: BTreeMap<String, Names>,
 }
@@ -68,8 +68,9 @@ impl Chosen {
             if target.sampled_waits.is_empty() {
                 continue;
             }
-            let key = (target.name.pid, target.name.start_time);
-            alive.insert(key);
+            let name = &target.name;
+            let key = (name.pid, name.start_time, name.exe.clone());
+            alive.insert(key.clone());
             let names = self.sites.entry(key).or_insert_with(|| Names::new(most));
             let sites = merged(&target.sampled_waits);
             let sites = names.fold(sites, Histogram::count, |_| Some(OTHER));
@@ -180,6 +181,7 @@ mod tests {
     use crate::daemon::metrics::testing::{histogram, target};
     use crate::stream::BucketScheme;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn waits(count: u64) -> Histogram {
         histogram(BucketScheme::Kernel, &vec![5_000; count as usize])
@@ -192,7 +194,7 @@ mod tests {
             .map(|(name, count)| ((*name).to_owned(), waits(*count)))
             .collect();
         HostView {
-            targets: vec![target],
+            targets: vec![Arc::new(target)],
             metrics: Metrics { creation_sites: most },
             ..HostView::default()
         }
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!(counts(&own), [("b", 3), ("c", 2), ("other", 150)]);
         // Another process under the same PID begins anew.
         let mut other = view(&[("a", 1)], 2);
-        other.targets[0].name.start_time += 1;
+        Arc::make_mut(&mut other.targets[0]).name.start_time += 1;
         assert_eq!(counts(&chosen.series(&other)), [("a", 1)]);
         assert_eq!(chosen.sites.len(), 1);
         chosen.series(&HostView::default());

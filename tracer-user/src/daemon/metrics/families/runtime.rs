@@ -59,7 +59,9 @@ pub const FAMILIES: &[Family] = &[
         help: "Goroutines in the global run queue, and in those of all Ps together.",
         labels: &["queue"],
         read: Read::Process(|process, samples| {
-            let Some(gauges) = &process.target.gauges else { return };
+            let Some(gauges) = &process.target.gauges else {
+                return;
+            };
             if let Some(length) = gauges.global_runq {
                 samples.put(&[("queue", "global")], Value::Count(length));
             }
@@ -98,7 +100,9 @@ pub const FAMILIES: &[Family] = &[
         help: "Ms that have nothing to do: idle ones are parked, spinning ones look for work.",
         labels: &["state"],
         read: Read::Process(|process, samples| {
-            let Some(gauges) = &process.target.gauges else { return };
+            let Some(gauges) = &process.target.gauges else {
+                return;
+            };
             for (state, count) in [("idle", gauges.idle_ms), ("spinning", gauges.spinning_ms)] {
                 if let Some(count) = count {
                     samples.put(&[("state", state)], Value::Count(count.into()));
@@ -124,7 +128,9 @@ pub const FAMILIES: &[Family] = &[
                (other). Go 1.22 and newer.",
         labels: &["reason"],
         read: Read::Process(|process, samples| {
-            let Some(gauges) = &process.target.gauges else { return };
+            let Some(gauges) = &process.target.gauges else {
+                return;
+            };
             if let Some((gc, other)) = gauges.stw_pauses {
                 samples.put(&[("reason", "gc")], Value::Count(gc));
                 samples.put(&[("reason", "other")], Value::Count(other));
@@ -139,7 +145,9 @@ pub const FAMILIES: &[Family] = &[
                of its bucket in the runtime's histogram, at most 12.5 % off. Go 1.22 and newer.",
         labels: &["reason"],
         read: Read::Process(|process, samples| {
-            let Some(gauges) = &process.target.gauges else { return };
+            let Some(gauges) = &process.target.gauges else {
+                return;
+            };
             if let Some((gc, other)) = gauges.stw_total_ns {
                 samples.put(&[("reason", "gc")], Value::Number(gc as f64 / 1e9));
                 samples.put(&[("reason", "other")], Value::Number(other as f64 / 1e9));
@@ -163,7 +171,9 @@ pub const FAMILIES: &[Family] = &[
         help: "Time since the runtime last polled the network; absent while a thread is blocked in the poll.",
         labels: &[],
         read: Read::Process(|process, samples| {
-            let Some(gauges) = &process.target.gauges else { return };
+            let Some(gauges) = &process.target.gauges else {
+                return;
+            };
             if let Some(ns) = gauges.since_last_poll_ns {
                 samples.put(&[], Value::Number(ns as f64 / 1e9));
             }
@@ -191,7 +201,10 @@ pub const FAMILIES: &[Family] = &[
         read: Read::Process(|process, samples| {
             if let Some(throttling) = &process.target.throttling {
                 samples.put(&[("kind", "all")], Value::Count(throttling.periods));
-                samples.put(&[("kind", "throttled")], Value::Count(throttling.throttled_periods));
+                samples.put(
+                    &[("kind", "throttled")],
+                    Value::Count(throttling.throttled_periods),
+                );
             }
         }),
     },
@@ -233,7 +246,9 @@ fn by_state<'a>(
     states: &[&str],
     read: fn(&'a Snapshot) -> &'a [(String, u64)],
 ) {
-    let Some(gauges) = &process.target.gauges else { return };
+    let Some(gauges) = &process.target.gauges else {
+        return;
+    };
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for (state, count) in read(gauges) {
         let sum = sums.entry(known(state, states)).or_default();
