@@ -105,7 +105,10 @@ fn what_runs_already_and_what_starts_later() -> Result<()> {
         wait_until_gone(&daemon, later.pid())?;
     }
     for workload in &before {
-        ensure!(shows(&daemon.metrics()?, workload.pid()), "it is watched to its end");
+        ensure!(
+            shows(&daemon.metrics()?, workload.pid()),
+            "it is watched to its end"
+        );
     }
     Ok(())
 }
@@ -145,7 +148,10 @@ fn what_becomes_another_program() -> Result<()> {
 fn what_forks_without_execve() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
-    let (source, binary) = (programs.0.path().join("main.go"), programs.0.path().join("forks_bare"));
+    let (source, binary) = (
+        programs.0.path().join("main.go"),
+        programs.0.path().join("forks_bare"),
+    );
     fs::write(&source, FORKS)?;
     let built = toolchain::newest()?
         .go()
@@ -153,7 +159,11 @@ fn what_forks_without_execve() -> Result<()> {
         .args(["build", "-o"])
         .args([&binary, &source])
         .output()?;
-    ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    ensure!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
     let daemon = Daemon::start(&programs.rule("tier = \"passive\""))?;
     let mut parent = Running(Command::new(&binary).stdout(Stdio::piped()).spawn()?);
     let mut line = String::new();
@@ -207,12 +217,21 @@ fn in_other_namespaces_where_only_its_own_path_leads_to_it() -> Result<()> {
     let binary = programs.newest("idle")?;
     let hidden = programs.0.path().join("hidden");
     fs::create_dir(&hidden)?;
-    let daemon = Daemon::start(&programs.rule("tier = \"sampled\"") )?;
+    let daemon = Daemon::start(&programs.rule("tier = \"sampled\""))?;
     // A file system that only that mount namespace has, and PIDs that count from 1.
     let inside = hidden.join("app");
     let script = "mount -t tmpfs none \"$2\" && cp \"$1\" \"$3\" && exec \"$3\" -for 600s";
     let namespaces = Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"])
+        .args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
         .args([&binary, &hidden, &inside])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -241,7 +260,9 @@ fn rules_say_who_is_watched() -> Result<()> {
     let start = |uid: u32| -> Result<Running> {
         let mut command = Command::new(&binary);
         command.args(["-for", "600s"]).uid(uid).gid(uid);
-        Ok(Running(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?))
+        Ok(Running(
+            command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?,
+        ))
     };
     let (ours, theirs) = (start(0)?, start(65_534)?);
     let rules = format!(
@@ -251,7 +272,10 @@ fn rules_say_who_is_watched() -> Result<()> {
     );
     let daemon = Daemon::start(&rules)?;
     wait_until_shown(&daemon, ours.0.id())?;
-    ensure!(!shows(&daemon.metrics()?, theirs.0.id()), "a rule leaves it alone");
+    ensure!(
+        !shows(&daemon.metrics()?, theirs.0.id()),
+        "a rule leaves it alone"
+    );
     // Turned round while it runs.
     daemon.configure(&format!(
         "{}{}",
@@ -307,7 +331,12 @@ fn a_reload_leaves_the_probes_of_others_alone() -> Result<()> {
         (page.sum("gmpscope_probe_hits_total", &labels) > 100.0).then_some(())
     })?;
     let page = daemon.metrics()?;
-    assert_eq!(page.sum("gmpscope_tier_steps_total", &labels), 1.0, "{}", daemon.said());
+    assert_eq!(
+        page.sum("gmpscope_tier_steps_total", &labels),
+        1.0,
+        "{}",
+        daemon.said()
+    );
     Ok(())
 }
 
@@ -319,7 +348,11 @@ fn starts_of_chosen_binaries_are_timed() -> Result<()> {
     let daemon = Daemon::start(&format!("init.include = [\"{}\"]\n", chosen.display()))?;
     let exe = chosen.display().to_string();
     let labels = [("exe", exe.as_str()), ("result", "completed")];
-    let completed = |page: &Exposition| page.find("gmpscope_starts_total", &labels).next().map(|s| s.value);
+    let completed = |page: &Exposition| {
+        page.find("gmpscope_starts_total", &labels)
+            .next()
+            .map(|s| s.value)
+    };
     daemon.wait_for("that its starts are timed", &completed)?;
     for _ in 0..5 {
         run(&chosen)?;
