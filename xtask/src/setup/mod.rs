@@ -8,6 +8,7 @@ mod archive;
 mod bpf;
 pub mod deny;
 pub mod kernels;
+pub mod packaging;
 mod pip;
 pub mod qemu;
 pub mod releases;
@@ -50,6 +51,8 @@ pub enum Component {
     Cross(Arch),
     /// Boots other kernels, of both architectures.
     Qemu,
+    /// Makes the Debian package, and checks it.
+    Packaging,
 }
 
 impl Component {
@@ -65,6 +68,7 @@ impl Component {
                 .map(Self::Cross),
         );
         all.push(Self::Qemu);
+        all.push(Self::Packaging);
         all
     }
 
@@ -80,6 +84,7 @@ impl Component {
             Self::Linker => "to link gmpscope".into(),
             Self::Cross(arch) => format!("to link gmpscope for {}", arch.name()),
             Self::Qemu => "to boot other kernels".into(),
+            Self::Packaging => "to make the Debian package".into(),
         }
     }
 
@@ -120,6 +125,7 @@ impl Component {
                 ],
             },
             Self::Qemu => Vec::new(),
+            Self::Packaging => packaging::missing_packages(),
         })
     }
 
@@ -130,6 +136,9 @@ impl Component {
             Self::Lint => (!deny::is_there()?).then(|| format!("cargo-deny {}", deny::VERSION)),
             Self::Go(version) => (!releases::is_there(version)?).then(|| format!("Go {version}")),
             Self::Qemu => (!qemu::is_there()?).then(|| "QEMU for both architectures".into()),
+            Self::Packaging => {
+                (!packaging::is_there()?).then(|| format!("cargo-deb {}", packaging::CARGO_DEB_VERSION))
+            }
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => None,
         })
     }
@@ -141,6 +150,7 @@ impl Component {
             Self::Lint => deny::install(),
             Self::Go(version) => releases::install(version),
             Self::Qemu => qemu::install(),
+            Self::Packaging => packaging::install(),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),
         }
     }
