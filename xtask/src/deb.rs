@@ -54,7 +54,14 @@ pub fn make(arch: Arch) -> Result<PathBuf> {
         .join(format!("gmpscope_{VERSION}-1_{}.deb", arch.short()));
     let mut cargo_deb = packaging::cargo_deb()?;
     cargo_deb
-        .args(["--package", "tracer-user", "--no-build", "--no-strip", "--target", &arch.triple()])
+        .args([
+            "--package",
+            "tracer-user",
+            "--no-build",
+            "--no-strip",
+            "--target",
+            &arch.triple(),
+        ])
         .arg("--output")
         .arg(&package);
     step::quiet("the Debian package", &mut cargo_deb)?;

@@ -161,9 +161,14 @@ impl System {
 
     /// The end of its journal.
     pub fn journal(&self) -> String {
-        self.output(&["journalctl", "--no-pager", "--lines=60", "--output=short-monotonic"])
-            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-            .unwrap_or_default()
+        self.output(&[
+            "journalctl",
+            "--no-pager",
+            "--lines=60",
+            "--output=short-monotonic",
+        ])
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
     }
 
     /// Copies a file of the host into it, for everybody to read and execute.
