@@ -6,12 +6,13 @@ use super::prepare::Prepared;
 use crate::{
     error::{Error, Result},
     memory::ProcessMemory,
-    plan::{Mode, told},
+    plan::{Mode, program::Reading, told},
     sources::{
         passive::PassiveSource,
         probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request},
     },
     stream::{BucketScheme, Kind, Observation},
+    target::layout::Layout,
 };
 
 /// The sources of one mode.
@@ -130,25 +131,7 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     let sites = target
         .sites(mode)
         .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
-    let layout = target.layout.as_ref().ok().map(|(layout, _)| layout);
-    let field = |of: fn(&crate::target::layout::Layout) -> u32| layout.map_or(0, of);
-    let config = TargetConfig {
-        slower_ns: slower_ns.unwrap_or(u64::MAX),
-        time_to_run: target
-            .globals
-            .time_to_run
-            .map_or(0, |address| address.wrapping_add(target.bias())),
-        enabled: 1,
-        g_m: field(|l| l.g.m),
-        g_tracking_stamp: target.tracking_stamp().unwrap_or(0),
-        g_gopc: field(|l| l.g.gopc),
-        g_goid: field(|l| l.g.goid),
-        g_preempt: field(|l| l.g.preempt),
-        m_curg: field(|l| l.m.curg),
-        m_p: field(|l| l.m.p),
-        p_id: field(|l| l.p.id),
-        reserved: 0,
-    };
+    let config = target_config(&target.reading, target.bias(), slower_ns);
     let goroutines = target.goroutines();
     ProbeSource::attach(&Request {
         pid: target.pid(),
@@ -167,6 +150,28 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
         },
         goroutines: goroutines.unwrap_or(u64::MAX),
     })
+}
+
+/// What the programs in the kernel must know of a process: `bias` is its run-time minus its link-time addresses; waits
+/// of at least `slower_ns` are told one by one.
+pub fn target_config(reading: &Reading, bias: u64, slower_ns: Option<u64>) -> TargetConfig {
+    let layout = reading.layout();
+    let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
+    let time_to_run = reading.globals.time_to_run;
+    TargetConfig {
+        slower_ns: slower_ns.unwrap_or(u64::MAX),
+        time_to_run: time_to_run.map_or(0, |address| address.wrapping_add(bias)),
+        enabled: 1,
+        g_m: field(|l| l.g.m),
+        g_tracking_stamp: reading.tracking_stamp().unwrap_or(0),
+        g_gopc: field(|l| l.g.gopc),
+        g_goid: field(|l| l.g.goid),
+        g_preempt: field(|l| l.g.preempt),
+        m_curg: field(|l| l.m.curg),
+        m_p: field(|l| l.m.p),
+        p_id: field(|l| l.p.id),
+        reserved: 0,
+    }
 }
 
 /// Programs that do nothing in place of the mode's, for `cargo xtask bench hit`: what the traps alone cost.
