@@ -141,7 +141,7 @@ impl Process {
     /// Read by process_vm_readv(2): /proc/PID/mem is for its owner to open, whoever may trace it.
     fn has_same_bytes(&self, address: u64, file: &ProgramFile) -> bool {
         let (mut mapped, mut original) = (vec![0; COMPARED], vec![0; COMPARED]);
-        let memory = u32::try_from(self.pid).map(ProcessMemory::new);
+        let memory = u32::try_from(self.pid()).map(ProcessMemory::new);
         memory.is_ok_and(|m| m.read(address, &mut mapped).is_ok())
             && file.file().read_exact_at(&mut original, 0).is_ok()
             && mapped == original

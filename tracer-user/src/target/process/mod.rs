@@ -138,7 +138,7 @@ impl Process {
             ProcError::PermissionDenied(_) if may_look => Error::not_permitted(format!(
                 "process {} ({}): its program {name} may be read by its owner only. Run gmpscope as root, or give \
                  it CAP_DAC_READ_SEARCH, too.",
-                self.pid, self.comm
+                self.pid(), self.comm()
             )),
             e => self.looked("its program (/proc/PID/exe)", e),
         })?;
