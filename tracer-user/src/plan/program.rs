@@ -42,6 +42,8 @@ pub struct Reading {
 pub struct Live<'p> {
     /// Layout and plan; its addresses were not looked at.
     pub reading: &'p Reading,
+    /// Which of the program's readings that is, see [`Program::nth`].
+    pub nth: usize,
     /// Link-time addresses of the variables, without those that live memory refutes.
     pub globals: Globals,
     /// What live memory says of each.
@@ -87,22 +89,29 @@ impl Program {
         &self.reading
     }
 
+    /// A reading by the number that [`Live`] has: 0 is what the file alone tells.
+    pub fn nth(&self, nth: usize) -> &Reading {
+        let neighbour = nth.checked_sub(1).and_then(|nth| self.neighbours.get(nth));
+        neighbour.unwrap_or(&self.reading)
+    }
+
     /// What holds in a process that runs it, which has it `bias` away from its link-time addresses. Where the
     /// release's own layout is not known, a neighbour's is taken if memory confirms it in every struct, and none
     /// of the others. What decoding found is believed only if the memory agrees.
     pub fn live(&self, memory: &impl Memory, bias: u64) -> Live<'_> {
         let layout_of = |reading: &Reading| reading.layout.as_ref().ok().map(|(layout, _)| layout.clone());
-        let mut fitting = self.neighbours.iter().filter(|reading| {
+        let mut fitting = (1..).zip(&self.neighbours).filter(|(_, reading)| {
             let layout = layout_of(reading);
             check_live(memory, &reading.globals, bias, layout.as_ref()).confirms_layout()
         });
-        let reading = match (fitting.next(), fitting.next()) {
+        let (nth, reading) = match (fitting.next(), fitting.next()) {
             (Some(one), None) => one,
-            _ => &self.reading,
+            _ => (0, &self.reading),
         };
         let check = check_live(memory, &reading.globals, bias, layout_of(reading).as_ref());
         Live {
             reading,
+            nth,
             globals: check.believed(&reading.globals),
             check,
         }

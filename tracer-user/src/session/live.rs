@@ -6,13 +6,13 @@ use super::prepare::Prepared;
 use crate::{
     error::{Error, Result},
     memory::ProcessMemory,
-    plan::{Mode, program::Reading, told},
+    plan::{Mode, told},
     sources::{
         passive::PassiveSource,
         probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request},
     },
     stream::{BucketScheme, Kind, Observation},
-    target::layout::Layout,
+    target::{Globals, layout::Layout},
 };
 
 /// The sources of one mode.
@@ -131,46 +131,53 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     let sites = target
         .sites(mode)
         .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
-    let config = target_config(&target.reading, target.bias(), slower_ns);
+    let reading = &target.reading;
+    let config = TargetConfig {
+        slower_ns: slower_ns.unwrap_or(u64::MAX),
+        creation_sites: u32::MAX,
+        ..config_of(
+            reading.layout(),
+            reading.tracking_stamp(),
+            &reading.globals,
+            target.bias(),
+        )
+    };
     let goroutines = target.goroutines();
-    ProbeSource::attach(&Request {
+    let capacity = match mode {
+        Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
+        // Nothing is stamped.
+        _ => Capacity::ONE,
+    };
+    let request = Request {
         pid: target.pid(),
         file: target.file(),
         program: program_of(mode),
         sites,
         bias: target.bias(),
         config,
-        capacity: match mode {
-            Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
-            // Nothing is stamped.
-            _ => Capacity {
-                targets: 1,
-                stamps: 1,
-            },
-        },
         goroutines: goroutines.unwrap_or(u64::MAX),
-    })
+    };
+    ProbeSource::attach(&request, capacity)
 }
 
-/// What the programs in the kernel must know of a process: `bias` is its run-time minus its link-time addresses; waits
-/// of at least `slower_ns` are told one by one.
-pub fn target_config(reading: &Reading, bias: u64, slower_ns: Option<u64>) -> TargetConfig {
-    let layout = reading.layout();
+/// What the programs must know of a process, from what is known of its program: `stamp` is the offset of
+/// `g.trackingStamp`, `bias` run-time minus link-time address. Slow waits are not told one by one.
+pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals, bias: u64) -> TargetConfig {
     let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
-    let time_to_run = reading.globals.time_to_run;
     TargetConfig {
-        slower_ns: slower_ns.unwrap_or(u64::MAX),
-        time_to_run: time_to_run.map_or(0, |address| address.wrapping_add(bias)),
-        enabled: 1,
+        slower_ns: u64::MAX,
+        time_to_run: globals
+            .time_to_run
+            .map_or(0, |address| address.wrapping_add(bias)),
         g_m: field(|l| l.g.m),
-        g_tracking_stamp: reading.tracking_stamp().unwrap_or(0),
+        g_tracking_stamp: stamp.unwrap_or(0),
         g_gopc: field(|l| l.g.gopc),
         g_goid: field(|l| l.g.goid),
         g_preempt: field(|l| l.g.preempt),
         m_curg: field(|l| l.m.curg),
         m_p: field(|l| l.m.p),
         p_id: field(|l| l.p.id),
-        reserved: 0,
+        ..TargetConfig::default()
     }
 }
 
