@@ -18,7 +18,7 @@ pub struct Args {
     arch: Arch,
 }
 
-/// Commands that have a manual page of their own are those that `gmpscope man` lists.
+/// Under it a manual page lists the commands that have a page of their own.
 const LIST_HEADING: &str = ".SH COMMANDS";
 /// Shells with completions, and the file name by which each looks for them.
 const SHELLS: [(&str, &str); 3] = [
@@ -86,14 +86,25 @@ fn generate(place: &Path) -> Result<()> {
     for folder in [&man, &completions] {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     }
-    let whole = printed(&["man"])?;
-    fs::write(man.join("gmpscope.1"), &whole)?;
-    for command in commands(&whole)? {
-        let page = printed(&["man", &command])?;
-        fs::write(man.join(format!("gmpscope-{command}.1")), page)?;
-    }
+    manual(&man, &mut Vec::new())?;
     for (shell, file) in SHELLS {
         fs::write(completions.join(file), printed(&["completions", shell])?)?;
+    }
+    Ok(())
+}
+
+/// Writes the page of a command, and those of the commands that it lists.
+fn manual(folder: &Path, command: &mut Vec<String>) -> Result<()> {
+    let mut arguments = vec!["man"];
+    arguments.extend(command.iter().map(String::as_str));
+    let page = printed(&arguments)?;
+    let name = ["gmpscope"].into_iter().chain(command.iter().map(String::as_str));
+    let name = name.collect::<Vec<_>>().join("-");
+    fs::write(folder.join(format!("{name}.1")), &page)?;
+    for below in commands(&page) {
+        command.push(below);
+        manual(folder, command)?;
+        command.pop();
     }
     Ok(())
 }
@@ -102,20 +113,19 @@ fn printed(arguments: &[&str]) -> Result<String> {
     step::output(Command::new(paths::release_binary()).args(arguments))
 }
 
-/// Names of the commands, from the list in the manual page of the whole.
-fn commands(page: &str) -> Result<Vec<String>> {
+/// Names of the commands that a manual page lists; none if it lists none.
+fn commands(page: &str) -> Vec<String> {
     let list = page
         .split_once(LIST_HEADING)
-        .and_then(|(_, rest)| rest.split("\n.SH ").next())
-        .context("`gmpscope man` does not list the commands")?;
+        .and_then(|(_, rest)| rest.split("\n.SH ").next());
     let mut names = Vec::new();
-    let mut lines = list.lines();
+    let mut lines = list.unwrap_or_default().lines();
     while let Some(line) = lines.next() {
         if line == ".TP" {
             names.extend(lines.next().map(str::to_owned));
         }
     }
-    Ok(names)
+    names
 }
 
 #[cfg(test)]
@@ -125,7 +135,7 @@ mod tests {
     #[test]
     fn commands_are_read_off_the_manual() {
         let page = ".SH NAME\nx\n.SH COMMANDS\n.TP\nattach\nTrace\n.TP\nrun\nRun\n.SH FILES\n.TP\nno\n";
-        assert_eq!(commands(page).unwrap(), ["attach", "run"]);
-        assert!(commands(".SH NAME\n").is_err());
+        assert_eq!(commands(page), ["attach", "run"]);
+        assert!(commands(".SH NAME\n").is_empty());
     }
 }

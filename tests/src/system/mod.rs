@@ -3,6 +3,7 @@
 
 mod cgroups;
 
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -151,6 +152,24 @@ impl System {
             );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Does something in its network, which is not the host's: what is connected to there, is connected to in it.
+    pub fn in_network<T: Send>(&self, what: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.init()))?;
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                // SAFETY: an open file and a number. Only this thread changes place, and it ends here.
+                let moved = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+                if moved != 0 {
+                    return Err(std::io::Error::last_os_error()).context("setns into its network");
+                }
+                what()
+            });
+            there
+                .join()
+                .map_err(|_| anyhow::anyhow!("panicked in the network of the machine"))?
+        })
     }
 
     /// One property of a unit.
