@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use gmpscope_tests::daemon::Held;
 use gmpscope_tests::kernel::{Runs, bpf_objects_of, patched_text, wait_until_gone};
 use gmpscope_tests::{Daemon, Variant, Workload, environment, machine, toolchain};
@@ -59,7 +59,8 @@ impl Drop for Processes {
 fn watched(daemon: &Daemon, exe: &Path) -> Result<BTreeSet<u32>> {
     let exe = exe.display().to_string();
     let page = daemon.metrics()?;
-    let found = page.find("gmpscope_tier", &[("exe", &exe), ("tier", "passive")]);
+    let labels = [("exe", exe.as_str()), ("tier", "passive")];
+    let found = page.find("gmpscope_tier", &labels);
     let pids = found.filter(|sample| sample.value == 1.0);
     Ok(pids
         .filter_map(|sample| sample.labels.get("pid")?.parse().ok())

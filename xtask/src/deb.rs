@@ -41,6 +41,12 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Where the package of an architecture is once it is made, named as Debian names packages.
+pub fn path(arch: Arch) -> PathBuf {
+    let name = format!("gmpscope_{VERSION}-1_{}.deb", arch.short());
+    paths::target().join("debian").join(name)
+}
+
 /// Builds the package and says where it is.
 pub fn make(arch: Arch) -> Result<PathBuf> {
     build::release()?;
@@ -49,9 +55,7 @@ pub fn make(arch: Arch) -> Result<PathBuf> {
     }
     // Cargo.toml names this place, whatever CARGO_TARGET_DIR is.
     generate(&paths::root().join("target/package"))?;
-    let package = paths::target()
-        .join("debian")
-        .join(format!("gmpscope_{VERSION}-1_{}.deb", arch.short()));
+    let package = path(arch);
     let mut cargo_deb = packaging::cargo_deb()?;
     cargo_deb
         .args([

