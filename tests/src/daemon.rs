@@ -22,13 +22,11 @@ pub const SEEN: Duration = Duration::from_secs(30);
 
 /// What every test's configuration begins with: only what its own rules name is watched, and is read often.
 const BASE: &str = "\
-[tier]
-highest = \"off\"
-passive_interval = \"500ms\"
-probe_interval = \"500ms\"
-[discovery]
-interval = \"2s\"
-settle = \"100ms\"
+tier.highest = \"off\"
+tier.passive_interval = \"500ms\"
+tier.probe_interval = \"500ms\"
+discovery.interval = \"2s\"
+discovery.settle = \"100ms\"
 ";
 
 /// Killed when dropped.
@@ -53,11 +51,22 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Starts it as it is installed, but for what this configuration says, and the processes of others on this machine.
+    pub fn start_as_installed(config: &str) -> Result<Self> {
+        let mut daemon = Self::spawn_with_file(&format!("tier.highest = \"off\"\n{config}"), |_| Ok(()))?;
+        daemon.wait_for_notification("READY=1", READY)?;
+        Ok(daemon)
+    }
+
     /// Starts it and does not wait.
     pub fn spawn(config: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
+        Self::spawn_with_file(&format!("{BASE}{config}"), change)
+    }
+
+    fn spawn_with_file(config: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("config.toml");
-        fs::write(&file, format!("{BASE}{config}"))?;
+        fs::write(&file, config)?;
         let socket = dir.path().join("notify");
         let notifications = UnixDatagram::bind(&socket)?;
         // Bound and let go again: nobody else is given it so soon.

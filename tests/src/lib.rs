@@ -15,6 +15,7 @@
 
 pub mod agreement;
 pub mod binary;
+pub mod crowd;
 pub mod daemon;
 pub mod environment;
 pub mod event;

@@ -1,13 +1,12 @@
 //! Many processes, many starts, a program that is dear to watch, and a daemon that is killed: nothing leaks, nothing is
 //! missed, and no target pays more than was agreed to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use gmpscope_tests::daemon::Held;
+use gmpscope_tests::crowd::{Crowd, TOLD};
 use gmpscope_tests::kernel::{Runs, bpf_objects_of, patched_text, wait_until_gone};
 use gmpscope_tests::{Daemon, Variant, Workload, environment, machine, toolchain};
 use tempfile::TempDir;
@@ -24,120 +23,35 @@ fn rule(exe: &Path, tier: &str) -> String {
     format!("[[target]]\nexe = \"{}\"\ntier = \"{tier}\"\n", exe.display())
 }
 
-/// Processes that end when this is dropped.
-struct Processes(Vec<Child>);
-
-impl Processes {
-    fn start(exe: &Path, arguments: &[&str]) -> Result<Child> {
-        Ok(Command::new(exe)
-            .args(arguments)
-            .env("GOMAXPROCS", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?)
-    }
-
-    /// Forgets those that have ended.
-    fn reap(&mut self) {
-        self.0
-            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
-    }
-}
-
-impl Drop for Processes {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            _ = child.kill();
-        }
-        for child in &mut self.0 {
-            _ = child.wait();
-        }
-    }
-}
-
-/// PIDs of processes that are watched now.
-fn watched(daemon: &Daemon, exe: &Path) -> Result<BTreeSet<u32>> {
-    let exe = exe.display().to_string();
-    let page = daemon.metrics()?;
-    let labels = [("exe", exe.as_str()), ("tier", "passive")];
-    let found = page.find("gmpscope_tier", &labels);
-    let pids = found.filter(|sample| sample.value == 1.0);
-    Ok(pids
-        .filter_map(|sample| sample.labels.get("pid")?.parse().ok())
-        .collect())
-}
-
 #[test]
 fn processes_that_come_and_go() -> Result<()> {
     let _one = machine();
     let (live, starts, time) = match environment::full() {
         true => (300, 20, Duration::from_secs(60)),
-        false => (60, 10, Duration::from_secs(15)),
+        false => (60, 10, Duration::from_secs(10)),
     };
-    /// How long one that is started meanwhile lives, and how long one must have lived to be told of.
-    const LIFE: (&str, Duration) = ("2500ms", Duration::from_secs(2));
-    let (_dir, exe) = copy("idle")?;
-    let daemon = Daemon::start(&rule(&exe, "passive"))?;
-    let mut standing = Processes(Vec::new());
-    for _ in 0..live {
-        standing.0.push(Processes::start(&exe, &[])?);
-    }
-    daemon.wait_for("all that stand", |_| {
-        (watched(&daemon, &exe).ok()?.len() >= live).then_some(())
-    })?;
-    let round = |time: Duration| -> Result<BTreeSet<u32>> {
-        let mut passing = Processes(Vec::new());
-        let (mut started, mut seen) = (BTreeMap::new(), BTreeSet::new());
-        let began = Instant::now();
-        let mut looked = Instant::now();
-        let mut next = 0;
-        while began.elapsed() < time + LIFE.1 {
-            if began.elapsed() < time && began.elapsed() >= Duration::from_secs(1) * next / starts {
-                let child = Processes::start(&exe, &["-for", LIFE.0])?;
-                started.insert(child.id(), Instant::now());
-                passing.0.push(child);
-                next += 1;
-            }
-            passing.reap();
-            if looked.elapsed() >= Duration::from_millis(500) {
-                looked = Instant::now();
-                seen.extend(watched(&daemon, &exe)?);
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        seen.extend(watched(&daemon, &exe)?);
-        Ok(started.into_keys().filter(|pid| !seen.contains(pid)).collect())
-    };
+    let mut crowd = Crowd::of("idle", live, &[])?;
+    let daemon = Daemon::start(&crowd.rule("passive"))?;
     // Once to have allocated what it needs at most, then to see whether it needs more and more.
-    round(time / 4)?;
-    let quiet = || -> Result<Held> {
-        daemon.wait_for("the end of those that passed", |_| {
-            (watched(&daemon, &exe).ok()?.len() == live).then_some(())
-        })?;
-        std::thread::sleep(Duration::from_secs(2));
-        daemon.holds()
-    };
-    let before = quiet()?;
-    let missed = round(time)?;
+    crowd.pass(&daemon, starts, time / 4)?;
+    let before = crowd.alone(&daemon)?;
+    let passed = crowd.pass(&daemon, starts, time)?;
     assert_eq!(
-        missed,
+        passed.missed,
         BTreeSet::new(),
-        "lived {:?} and was never told of",
-        LIFE.1
+        "lived {TOLD:?}, and never told of"
     );
-    let after = quiet()?;
+    let after = crowd.alone(&daemon)?;
     assert_eq!(after.descriptors, before.descriptors);
     assert_eq!(after.threads, before.threads);
     ensure!(
         after.private_bytes <= before.private_bytes + (2 << 20),
-        "memory grew from {} to {} KiB",
+        "after {} starts its memory grew from {} to {} KiB",
+        passed.started,
         before.private_bytes >> 10,
         after.private_bytes >> 10
     );
-    ensure!(
-        watched(&daemon, &exe)?.len() == live,
-        "one of those that stand was lost"
-    );
+    assert_eq!(crowd.fallen(), 0, "some that were watched have ended");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod attach;
 mod capture;
 mod column;
 mod hit;
+mod host;
 mod large_binary;
 mod lifetimes;
 pub mod markdown;
@@ -37,6 +38,10 @@ enum What {
     Start(start::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
+    /// What the daemon costs a host: docs/daemon.md
+    Daemon(host::DaemonArgs),
+    /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
+    Soak(host::SoakArgs),
 }
 
 /// Runs the command.
@@ -50,6 +55,8 @@ pub fn run(args: &Args) -> Result<()> {
         What::Attach(args) => attach::run(args),
         What::Start(args) => start::run(args),
         What::Accuracy => accuracy::run(),
+        What::Daemon(args) => host::daemon(args),
+        What::Soak(args) => host::soak(args),
     }
 }
 
