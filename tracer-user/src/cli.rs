@@ -77,6 +77,17 @@ pub struct Verbosity {
     pub quiet: bool,
 }
 
+impl Cli {
+    /// The logger's filter. The daemon, which has nobody to talk to but its log, says what it does.
+    pub fn log_level(&self) -> log::LevelFilter {
+        let level = self.verbosity.level();
+        match self.command {
+            Command::Daemon(_) if !self.verbosity.quiet => level.max(log::LevelFilter::Info),
+            _ => level,
+        }
+    }
+}
+
 impl Verbosity {
     /// The logger's filter.
     pub fn level(self) -> log::LevelFilter {

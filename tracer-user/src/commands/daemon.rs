@@ -1,29 +1,28 @@
 //! `gmpscope daemon`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use super::block_on;
 use crate::{
-    daemon::config::{Layers, Reloader},
+    daemon::{self, config::Layers},
     error::{Error, Result},
 };
 
-/// Holds the configuration, until it is told to end.
+/// Threads that look into files and processes, beside the one that does everything else.
+const LOOKING_THREADS: usize = 4;
+/// How long what they are at may hold up our end.
+const LAST_LOOK: Duration = Duration::from_millis(200);
+
+/// Watches the host until it is told to end.
 ///
 /// # Errors
-/// The configuration has mistakes.
+/// The configuration has mistakes, or privileges are missing.
 pub fn run(layers: Layers) -> Result<ExitCode> {
-    block_on(async {
-        let failed = |cause| Error::failed(format!("signals cannot be received: {cause}"));
-        let mut end = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut reloader = Reloader::start(layers)?;
-        loop {
-            tokio::select! {
-                _ = end.recv() => return Ok(ExitCode::SUCCESS),
-                trigger = reloader.due() => drop(reloader.reload(trigger)),
-            }
-        }
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKING_THREADS)
+        .build()
+        .map_err(|e| Error::failed(format!("could not start the event loop: {e}")))?;
+    let ended = runtime.block_on(daemon::run(layers));
+    runtime.shutdown_timeout(LAST_LOOK);
+    ended.map(|()| ExitCode::SUCCESS)
 }

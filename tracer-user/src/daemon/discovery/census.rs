@@ -226,9 +226,13 @@ impl Census {
         }
     }
 
-    /// What is watched has turned out to be something else; it is looked at again.
-    pub fn doubt(&mut self, pid: u32, now_ns: u64) {
-        self.exec(pid, now_ns);
+    /// What is known of a process has changed without a look: a rule says something else.
+    pub fn settle(&mut self, pid: u32, outcome: Outcome) {
+        if let Some(known) = self.processes.get_mut(&pid)
+            && matches!(known.state, State::Done(_))
+        {
+            known.state = State::Done(outcome);
+        }
     }
 
     /// How many processes were found to be of a kind.

@@ -54,8 +54,6 @@ pub struct Identity {
     pub exe: String,
     /// Its cgroup, container and pod.
     pub placed: Placed,
-    /// The text of its `/proc/PID/cgroup`.
-    pub cgroups: String,
     /// What the rules say.
     pub decision: Decision,
 }
@@ -134,7 +132,6 @@ fn look_closer(pid: i32, config: &Config, programs: &Programs, now_ns: u64) -> R
         life: process.into_life(),
         exe,
         placed,
-        cgroups,
         decision,
     };
     let known = match known.analyse(&file) {
