@@ -21,6 +21,7 @@ pub mod environment;
 pub mod event;
 pub mod exposition;
 pub mod histogram;
+pub mod host;
 pub mod http;
 pub mod kernel;
 pub mod left_behind;

@@ -1,177 +1,158 @@
-//! What the daemon costs a host, and whether it costs more and more: the tables of docs/daemon.md. `host daemon FILE`
-//! and `host soak SECONDS FILE` write one into FILE; both fail where a bound is broken.
+//! What the kernel side of a host costs: one line of a table for each figure.
 
-use std::fmt::Write;
+use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use gmpscope_tests::crowd::Crowd;
-use gmpscope_tests::daemon::{Daemon, Held};
+use anyhow::{Context, Result, ensure};
+use gmpscope_tests::host::{Subject, host, storm};
+use gmpscope_tests::{environment::monotonic_ns, toolchain};
+use tracer_user::sources::probes::ProgramKind;
 
-/// Go processes of the idle host.
-const IDLE: usize = 100;
-/// For how long its daemon is measured.
-const MEASURED: Duration = Duration::from_secs(60);
-/// Scrapes whose median is told.
-const SCRAPES: usize = 21;
-/// The host with many processes: those that stand, starts per second, and for how long.
-const BUSY: (usize, u32, Duration) = (1000, 50, Duration::from_secs(60));
-/// A soak's processes: watched without and with a probe; starts per second.
-const SOAKED: (usize, usize, u32) = (40, 10, 4);
-/// What its memory may grow by after it is warm.
-const GROWTH: u64 = 2 << 20;
+/// Rounds of each measurement.
+const ROUNDS: usize = 9;
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (file, table) = match words.as_slice() {
-        ["daemon", file] => (file, daemon()?),
-        ["soak", seconds, file] => (file, soak(Duration::from_secs(seconds.parse()?))?),
-        other => bail!("neither `daemon FILE` nor `soak SECONDS FILE`: {other:?}"),
-    };
-    std::fs::write(file, table).with_context(|| format!("writing {file}"))
-}
-
-/// An idle host, and one on which processes come and go.
-fn daemon() -> Result<String> {
-    let mut table = String::from(
-        "| host | CPU of the daemon, % of one core | memory, MB | descriptors | a scrape, ms [least..greatest] | of it, KB |\n\
-         |---|--:|--:|--:|--:|--:|\n",
-    );
-    let crowd = Crowd::of("idle", IDLE, &[])?;
-    let daemon = Daemon::start_as_installed(&crowd.rule("passive"))?;
-    crowd.alone(&daemon)?;
-    let (cpu, began) = (cpu(daemon.pid())?, Instant::now());
-    std::thread::sleep(MEASURED);
-    let share = (self::cpu(daemon.pid())? - cpu) / began.elapsed().as_secs_f64();
-    row(
-        &mut table,
-        &format!("{IDLE} idle Go processes, `passive` each 10 s"),
-        share,
-        &daemon,
-    )?;
-    drop((daemon, crowd));
-
-    let (standing, starts, time) = BUSY;
-    let crowd = Crowd::of("idle", standing, &[])?;
-    let daemon = Daemon::start(&crowd.rule("passive"))?;
-    crowd.pass(&daemon, starts, time / 4)?;
-    let before = crowd.alone(&daemon)?;
-    let (cpu, began) = (self::cpu(daemon.pid())?, Instant::now());
-    let passed = crowd.pass(&daemon, starts, time)?;
-    let share = (self::cpu(daemon.pid())? - cpu) / began.elapsed().as_secs_f64();
-    let after = crowd.alone(&daemon)?;
-    let what =
-        format!("{standing} idle ones and {starts} starts a second, read each 0.5 s and scraped as often");
-    row(&mut table, &what, share, &daemon)?;
-    same(&before, &after)?;
-    ensure!(passed.missed.is_empty(), "never told of: {:?}", passed.missed);
-    writeln!(
-        table,
-        "\nOf the {} that were started and lived 2.5 s, none was missed; afterwards the daemon held as many descriptors \
-         as before, and {} KB more memory.",
-        passed.started,
-        after.private_bytes.saturating_sub(before.private_bytes) >> 10
-    )?;
-    Ok(table)
-}
-
-fn row(table: &mut String, what: &str, share: f64, daemon: &Daemon) -> Result<()> {
-    let mut times = Vec::new();
-    let mut size = 0;
-    for _ in 0..SCRAPES {
-        let began = Instant::now();
-        size = daemon.get("/metrics")?.ok()?.body.len();
-        times.push(began.elapsed().as_secs_f64() * 1e3);
+    println!("| what | figure |\n|---|--:|");
+    memory()?;
+    processes()?;
+    detaching()?;
+    for program in [ProgramKind::Sampled, ProgramKind::Exact] {
+        cap(program)?;
     }
-    times.sort_by(f64::total_cmp);
-    let held = daemon.holds()?;
-    writeln!(
-        table,
-        "| {what} | {:.2} | {:.1} | {} | {:.1} [{:.1}..{:.1}] | {} |",
-        share * 100.0,
-        held.resident_bytes as f64 / 1e6,
-        held.open(),
-        times[SCRAPES / 2],
-        times[0],
-        times[SCRAPES - 1],
-        size / 1000
-    )?;
     Ok(())
 }
 
-/// CPU time of a process in seconds: user and system, from /proc/PID/schedstat of all its threads.
-fn cpu(pid: u32) -> Result<f64> {
-    let mut all = 0;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        let ran: u64 = text.split(' ').next().context("an empty schedstat")?.parse()?;
-        all += ran;
-    }
-    Ok(all as f64 / 1e9)
+fn resident_kb() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let digits = line.and_then(|line| line.split_whitespace().next());
+    Ok(digits.context("no VmRSS")?.parse()?)
 }
 
-/// Hours of processes that come and go, some probed: what it holds whenever they are gone.
-fn soak(duration: Duration) -> Result<String> {
-    let (passive, probed, starts) = SOAKED;
-    let crowd = Crowd::of("idle", passive, &[])?;
-    let probed = Crowd::of("checksum", probed, &["-pause", "20ms"])?;
-    let config = format!(
-        "[budget]\ntarget = \"100%\"\nhost = \"100%\"\n{}{}",
-        crowd.rule("passive"),
-        probed.rule("sampled")
+fn memory() -> Result<()> {
+    let before = resident_kb()?;
+    let mut host = host(128, true)?;
+    host.watch_processes()?;
+    let after = resident_kb()?;
+    println!(
+        "| resident memory of gmpscope for the kernel side of 128 targets, nothing probed | {} kB |",
+        after.saturating_sub(before)
     );
-    let daemon = Daemon::start(&config)?;
-    let began = Instant::now();
-    let round = (duration / 12).clamp(Duration::from_secs(10), Duration::from_secs(240));
-    let mut table = String::from(
-        "| after | starts so far | memory, KB | of it private, KB | descriptors | links |\n|--:|--:|--:|--:|--:|--:|\n",
+    Ok(())
+}
+
+/// `BPF_ENABLE_STATS` of bpf(2): the kernel times programs as long as the descriptor is open.
+fn timed_by_the_kernel() -> Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    const ENABLE_STATS: i32 = 32;
+    let run_time = 0_u32;
+    // SAFETY: the attribute is the one word that the kernel reads.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, ENABLE_STATS, &raw const run_time, 4) };
+    ensure!(
+        fd >= 0,
+        "BPF_ENABLE_STATS: {}: run it as root",
+        std::io::Error::last_os_error()
     );
-    let (mut all, mut warm) = (0, None::<Held>);
-    while began.elapsed() < duration || warm.is_none() {
-        // Both kinds come and go.
-        let passed = crowd.pass(&daemon, starts, round / 2)?;
-        let sampled = probed.pass(&daemon, starts, round / 2)?;
-        ensure!(
-            passed.missed.is_empty() && sampled.missed.is_empty(),
-            "never told of: {:?} {:?}",
-            passed.missed,
-            sampled.missed
-        );
-        all += passed.started + sampled.started;
-        crowd.alone(&daemon)?;
-        let held = probed.alone(&daemon)?;
-        writeln!(
-            table,
-            "| {} s | {all} | {} | {} | {} | {} |",
-            began.elapsed().as_secs(),
-            held.resident_bytes >> 10,
-            held.private_bytes >> 10,
-            held.open(),
-            held.links()
-        )?;
-        eprintln!("{}", table.lines().last().unwrap_or_default());
-        match &warm {
-            Some(warm) => same(warm, &held)?,
-            None => warm = Some(held),
+    // SAFETY: the kernel has just given this descriptor to us.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// (runs, nanoseconds) of each raw tracepoint program that this process holds, by instructions verified.
+fn run_times() -> Result<Vec<(u64, u64)>> {
+    /// BPF_PROG_TYPE_RAW_TRACEPOINT
+    const RAW_TRACEPOINT: u64 = 17;
+    let mut times = Vec::new();
+    for entry in fs::read_dir("/proc/self/fdinfo")? {
+        let Ok(text) = fs::read_to_string(entry?.path()) else {
+            continue;
+        };
+        let field = |name: &str| -> Option<u64> {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+        };
+        // Links name the type of their program, too, but not how long it ran.
+        if field("prog_type") == Some(RAW_TRACEPOINT)
+            && let (Some(runs), Some(ns)) = (field("run_cnt"), field("run_time_ns"))
+        {
+            times.push((field("verified_insns").unwrap_or(0), runs, ns));
         }
     }
-    Ok(table)
+    times.sort_unstable();
+    times.dedup();
+    Ok(times.into_iter().map(|(_, runs, ns)| (runs, ns)).collect())
 }
 
-/// Fails where it holds more than before.
-fn same(before: &Held, after: &Held) -> Result<()> {
-    ensure!(
-        after.descriptors == before.descriptors,
-        "descriptors were {:?} and are {:?}",
-        before.descriptors,
-        after.descriptors
+fn processes() -> Result<()> {
+    let mut host = host(1, false)?;
+    host.watch_processes()?;
+    let _timed = timed_by_the_kernel()?;
+    storm(2_000, || host.happened().map(drop).map_err(Into::into))?;
+    // The one at the end of threads has more to do.
+    let names = ["an execve", "an end of a thread"];
+    for (name, (runs, ns)) in names.into_iter().zip(run_times()?) {
+        let each = ns as f64 / runs.max(1) as f64;
+        println!("| {name} of any process of the host | {each:.0} ns |");
+    }
+    Ok(())
+}
+
+fn detaching() -> Result<()> {
+    const TARGETS: u32 = 30;
+    let mut host = host(TARGETS, false)?;
+    let subject = Subject::start(&toolchain::newest()?, "idle")?;
+    let begin = Instant::now();
+    for _ in 0..TARGETS {
+        subject.attach(&mut host, ProgramKind::Sampled, None)?;
+    }
+    let attached = begin.elapsed();
+    let begin = Instant::now();
+    host.detach_all();
+    let ms = |took: Duration| took.as_millis();
+    println!(
+        "| attaching {TARGETS} targets, one after the other | {} ms |",
+        ms(attached)
     );
-    ensure!(
-        after.resident_bytes <= before.resident_bytes + GROWTH,
-        "memory was {} and is {} KB",
-        before.resident_bytes >> 10,
-        after.resident_bytes >> 10
+    println!(
+        "| detaching {TARGETS} targets at once | {} ms |",
+        ms(begin.elapsed())
+    );
+    Ok(())
+}
+
+/// CPU time of the target for each hit, with and without a cap in turn.
+fn cap(program: ProgramKind) -> Result<()> {
+    const ITERATIONS: u64 = 40_000;
+    let mut subject = Subject::start(&toolchain::newest()?, "pingpong")?;
+    let mut times = [Vec::new(), Vec::new()];
+    let mut hits = 0;
+    for _ in 0..ROUNDS {
+        for (cap, times) in [None, Some(u64::MAX >> 1)].into_iter().zip(&mut times) {
+            let mut host = host(1, true)?;
+            let slot = subject.attach(&mut host, program, cap)?;
+            subject.workload.go_for(ITERATIONS / 10)?;
+            host.observe(slot, monotonic_ns())?;
+            let before = subject.workload.count()?.cpu_ns;
+            let after = subject.workload.go_for(ITERATIONS)?.cpu_ns;
+            times.push(after - before);
+            hits = host
+                .observe(slot, monotonic_ns())?
+                .iter()
+                .map(|seen| match seen.kind {
+                    tracer_user::stream::Kind::Hits(hits) => hits,
+                    _ => 0,
+                })
+                .sum();
+        }
+    }
+    ensure!(hits > 0, "no hit");
+    let [without, with] = times.map(|mut times| {
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or(0) as f64
+    });
+    println!(
+        "| the hit cap, for each hit of {program:?} ({:.0} ns of the target's CPU time without) | {:+.0} ns |",
+        without / hits as f64,
+        (with - without) / hits as f64
     );
     Ok(())
 }

@@ -11,6 +11,7 @@ mod complaints;
 pub mod config;
 pub mod discovery;
 mod host;
+mod probing;
 mod run;
 mod systemd;
 pub mod targets;

@@ -1,82 +1,44 @@
-//! What the daemon costs a host, and whether that grows: measured by a program of the tests crate.
+//! What the kernel side of a watched host costs, measured by a program of the tests crate.
 
-use std::fs;
+use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::{gmpscope, markdown};
+use super::markdown;
 use crate::setup::{self, Component};
-use crate::{go, paths, step};
+use crate::{go, paths};
 
-/// What watching a host costs it.
+/// What the kernel side of a host costs.
 #[derive(clap::Args)]
-pub struct DaemonArgs {
-    /// Write the table into docs/daemon.md
+pub struct Args {
+    /// Write the table into docs/overhead.md
     #[arg(long)]
     write: bool,
 }
 
-/// Whether the daemon holds more and more while processes come and go.
-#[derive(clap::Args)]
-pub struct SoakArgs {
-    /// For how many minutes
-    #[arg(long, default_value_t = 60)]
-    minutes: u64,
-    /// Write the table into docs/daemon.md
-    #[arg(long)]
-    write: bool,
-}
-
-/// `cargo xtask bench daemon`.
-pub fn daemon(args: &DaemonArgs) -> Result<()> {
-    let table = measured(&["daemon"])?;
-    finish("cargo xtask bench daemon", &table, args.write)
-}
-
-/// `cargo xtask bench soak`.
-pub fn soak(args: &SoakArgs) -> Result<()> {
-    let seconds = (args.minutes * 60).to_string();
-    let table = measured(&["soak", &seconds])?;
-    finish("cargo xtask bench soak", &table, args.write)
-}
-
-/// The table that the program writes.
-fn measured(arguments: &[&str]) -> Result<String> {
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
-    let gmpscope = gmpscope()?;
-    let folder = paths::target().join("bench");
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let file = folder.join("host.md");
-    let mut cargo = paths::cargo();
-    cargo
-        .args([
-            "run",
-            "--release",
-            "--package",
-            "gmpscope-tests",
-            "--bin",
-            "host",
-            "--",
-        ])
-        .args(arguments)
-        .arg(&file)
-        .env("GMPSCOPE_BIN", gmpscope)
+    let output = paths::cargo()
+        .args(["run", "--release", "--package", "gmpscope-tests", "--bin", "host"])
         .env("GMPSCOPE_CACHE", paths::cache()?)
-        .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
-    step::shown("the daemon on this host", &mut cargo)?;
-    fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
-}
-
-fn finish(name: &str, table: &str, write: bool) -> Result<()> {
+        .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo")?;
+    if !output.status.success() {
+        bail!("measuring the kernel side of a host: {}", output.status);
+    }
+    let table = String::from_utf8(output.stdout)?;
     let text = format!(
         "Measured on {}; Go {}.\n\n{table}",
         markdown::machine(),
         go::NEWEST
     );
     println!("\n{text}");
-    if write {
-        let document = paths::root().join("docs/daemon.md");
-        markdown::replace(&document, name, &text)?;
+    if args.write {
+        let document = paths::root().join("docs/overhead.md");
+        markdown::replace(&document, "cargo xtask bench host", &text)?;
         println!("written into {}", document.display());
     }
     Ok(())

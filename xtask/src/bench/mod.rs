@@ -4,6 +4,7 @@ mod accuracy;
 mod attach;
 mod capture;
 mod column;
+mod daemon;
 mod hit;
 mod host;
 mod large_binary;
@@ -36,12 +37,14 @@ enum What {
     Attach(attach::Args),
     /// What tracing a start adds to it
     Start(start::Args),
+    /// What the kernel side of a watched host costs: process events, the hit cap, memory, detaching
+    Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
     /// What the daemon costs a host: docs/daemon.md
-    Daemon(host::DaemonArgs),
+    Daemon(daemon::CostArgs),
     /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
-    Soak(host::SoakArgs),
+    Soak(daemon::SoakArgs),
 }
 
 /// Runs the command.
@@ -54,9 +57,10 @@ pub fn run(args: &Args) -> Result<()> {
         What::Hit(args) => hit::run(args),
         What::Attach(args) => attach::run(args),
         What::Start(args) => start::run(args),
+        What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
-        What::Daemon(args) => host::daemon(args),
-        What::Soak(args) => host::soak(args),
+        What::Daemon(args) => daemon::cost(args),
+        What::Soak(args) => daemon::soak(args),
     }
 }
 
