@@ -118,7 +118,14 @@ fn what_becomes_another_program() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let binary = programs.newest("execs_other")?;
-    let daemon = Daemon::start(&format!("{NO_SCAN}{}", programs.rule("tier = \"passive\"")))?;
+    let daemon = Daemon::start_with(
+        &format!("{NO_SCAN}{}", programs.rule("tier = \"passive\"")),
+        // So that each target is told of.
+        |command| {
+            command.arg("-v");
+            Ok(())
+        },
+    )?;
     // One that is Go no longer.
     let mut other = Workload::start(&binary, 2, &[])?;
     wait_until_shown(&daemon, other.pid())?;

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Threads that look into files and processes and make pages, beside the one that does everything else.
-const THREADS: usize = 8;
+const THREADS: usize = 32;
 /// How long what they are at may hold up our end.
 const LAST_LOOK: Duration = Duration::from_millis(200);
 

@@ -22,6 +22,7 @@ use super::{
         scan,
     },
     probing::{Probing, Unknown, With, program_of},
+    reader::{Done, Reader},
     starts::{self, Candidate, Startings},
     targets::{Target, Targets, Trouble},
     view::{DaemonView, HostView},
@@ -54,6 +55,8 @@ pub enum Word {
     Scanned(u64, std::io::Result<Vec<Scanned>>),
     /// One process.
     Looked(Ticket, Seen, Option<(u64, u64)>),
+    /// The memory of a target.
+    Read(Box<Done>),
     /// A binary whose starts are to be timed.
     Analysed(Candidate, Result<Box<Program>>),
     /// Names of creation sites of this process were looked up.
@@ -66,6 +69,7 @@ pub struct Host {
     census: Census,
     targets: Targets,
     programs: Arc<Programs>,
+    reader: Reader,
     hierarchies: Hierarchies,
     /// Probes, and what the kernel tells; `None` where that cannot be had.
     probing: Option<Probing>,
@@ -101,6 +105,7 @@ impl Host {
             census: Census::new(nanos(config.discovery.settle), LOOKS_AT_ONCE),
             targets,
             programs: Arc::default(),
+            reader: Reader::new(words.clone()),
             hierarchies: Hierarchies::mounted(),
             probing: kernel.map(Probing::new),
             is_told,
@@ -188,16 +193,18 @@ impl Host {
         what: impl FnOnce(&mut Probing, &Config, &mut Targets, &mut With<'_>),
     ) {
         let Some(probing) = &mut self.probing else { return };
-        let mut unknown = Vec::new();
+        let (mut unknown, mut jobs) = (Vec::new(), Vec::new());
         let mut with = With {
             complaints: &mut self.complaints,
             unknown: &mut unknown,
+            jobs: &mut jobs,
             now_ns,
         };
         what(probing, &self.config, &mut self.targets, &mut with);
         for unknown in unknown {
             self.send_to_learn(unknown);
         }
+        self.reader.read(jobs);
     }
 
     /// What the kernel has told of processes.
@@ -257,6 +264,7 @@ impl Host {
         match word {
             Word::Scanned(began_ns, all) => self.take_scan(began_ns, all, now_ns),
             Word::Looked(ticket, seen, exe) => self.take_look(ticket, seen, exe, now_ns),
+            Word::Read(done) => self.take_reading(*done, now_ns),
             Word::Analysed(candidate, program) => {
                 if let Some(probing) = &mut self.probing {
                     let (kernel, complaints) = (probing.kernel_mut(), &mut self.complaints);
@@ -439,7 +447,7 @@ impl Host {
             return;
         }
         let name = &target.view().name;
-        log::info!(
+        log::debug!(
             "target {} ({}) {}, go{}: {}",
             name.pid,
             name.comm,
@@ -465,12 +473,13 @@ impl Host {
     fn let_go(&mut self, pid: u32, why: &str) {
         if let Some(mut target) = self.targets.remove(pid) {
             self.with_probing(now_ns(), |probing, _, _, with| probing.release(&mut target, with));
-            log::info!("target {pid} ({}) is let go: {why}", target.view().name.comm);
+            log::debug!("target {pid} ({}) is let go: {why}", target.view().name.comm);
         }
     }
 
     fn read_targets(&mut self, now_ns: u64) {
         let walk = WALKS / u32::try_from(self.targets.len()).unwrap_or(u32::MAX).max(1);
+        let mut jobs = Vec::new();
         let mut at_ns = now_ns;
         while at_ns.saturating_sub(now_ns) < TURN_NS
             && let Some(pid) = self.targets.pop_due(at_ns)
@@ -478,27 +487,61 @@ impl Host {
             let Some(target) = self.targets.get_mut(pid) else {
                 continue;
             };
-            match target.read(at_ns, walk, &self.hierarchies) {
-                Ok(()) => target.troubles = 0,
-                Err(Trouble::Ended) => {
-                    self.census.exit(pid, now_ns);
-                    self.let_go(pid, "it has ended");
-                }
-                Err(Trouble::Replaced) => {
-                    self.census.exec(pid, at_ns);
-                    self.let_go(pid, "it runs another program");
-                }
-                Err(Trouble::Unreadable(e)) => {
-                    target.troubles += 1;
-                    let too_many = target.troubles > MAX_TROUBLES;
-                    self.complaints.add("memory_unreadable", &e, at_ns);
-                    if too_many {
-                        self.census.settle(pid, Outcome::Failed);
-                        self.let_go(pid, "its memory cannot be read");
-                    }
-                }
+            match target.look(at_ns, &self.hierarchies) {
+                Ok(()) => jobs.extend(target.job(true, walk)),
+                Err(trouble) => self.take_trouble(pid, trouble, at_ns),
             }
             at_ns = self::now_ns();
+        }
+        self.reader.read(jobs);
+        if let Some((pid, stuck)) = self.reader.stuck(at_ns) {
+            let is_it = |target: &mut Target| target.id() == stuck;
+            self.complaints.add(
+                "memory_stuck",
+                &format!("reading the memory of process {pid} does not end: it is not read any more"),
+                at_ns,
+            );
+            if self.targets.get_mut(pid).is_some_and(is_it) {
+                self.census.settle(pid, Outcome::Nothing);
+                self.let_go(pid, "reading its memory does not end");
+            }
+        }
+    }
+
+    fn take_reading(&mut self, done: Done, now_ns: u64) {
+        let pid = done.job.pid;
+        let target = self.targets.get_mut(pid);
+        // Of a process that was let go.
+        let Some(target) = target.filter(|target| target.id() == done.job.target) else {
+            return;
+        };
+        match target.read(done) {
+            Ok(()) => target.troubles = 0,
+            Err(trouble) => self.take_trouble(pid, trouble, now_ns),
+        }
+    }
+
+    fn take_trouble(&mut self, pid: u32, trouble: Trouble, now_ns: u64) {
+        match trouble {
+            Trouble::Ended => {
+                self.census.exit(pid, now_ns);
+                self.let_go(pid, "it has ended");
+            }
+            Trouble::Replaced => {
+                self.census.exec(pid, now_ns);
+                self.let_go(pid, "it runs another program");
+            }
+            Trouble::Unreadable(e) => {
+                self.complaints.add("memory_unreadable", &e, now_ns);
+                let Some(target) = self.targets.get_mut(pid) else {
+                    return;
+                };
+                target.troubles += 1;
+                if target.troubles > MAX_TROUBLES {
+                    self.census.settle(pid, Outcome::Failed);
+                    self.let_go(pid, "its memory cannot be read");
+                }
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod host;
 pub mod http;
 pub mod metrics;
 mod probing;
+mod reader;
 mod run;
 mod starts;
 mod systemd;
