@@ -209,7 +209,8 @@ impl Host {
 
     /// What the kernel has told of processes.
     pub fn take_events(&mut self, now_ns: u64) {
-        self.events_due_ns = now_ns.saturating_add(EVENTS_NS);
+        // At the moments at which targets are read: waking up costs more than this.
+        self.events_due_ns = (now_ns.saturating_add(1)).next_multiple_of(EVENTS_NS);
         let Some(probing) = &mut self.probing else { return };
         let happened = match probing.kernel_mut().happened() {
             Ok(happened) => happened,
@@ -487,10 +488,8 @@ impl Host {
             let Some(target) = self.targets.get_mut(pid) else {
                 continue;
             };
-            match target.look(at_ns, &self.hierarchies) {
-                Ok(()) => jobs.extend(target.job(true, walk)),
-                Err(trouble) => self.take_trouble(pid, trouble, at_ns),
-            }
+            target.look(at_ns, &self.hierarchies);
+            jobs.extend(target.job(true, walk));
             at_ns = self::now_ns();
         }
         self.reader.read(jobs);

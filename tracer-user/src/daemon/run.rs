@@ -116,7 +116,7 @@ pub async fn run(layers: Layers) -> Result<()> {
         let now = now_ns();
         host.tick(now);
         if now >= clocks.view_ns {
-            clocks.view_ns = now.saturating_add(VIEW_NS);
+            clocks.view_ns = now.saturating_add(1).next_multiple_of(VIEW_NS);
             let view = with_configuration(host.view(now), &reloader, shows.config.borrow().ok);
             shows.view.send_replace(Arc::new(view));
         }

@@ -29,7 +29,7 @@ use crate::{
     stream::{Kind, Observation},
     target::{
         Globals,
-        process::{Cgroups, Hierarchies, Life},
+        process::{self, Hierarchies, Life},
     },
 };
 
@@ -53,7 +53,7 @@ pub struct Target {
     governed: Option<Governed>,
     /// When the runtime's waits were last read, and how many came since they were last asked for, in how long.
     tracked: Tracked,
-    cgroups: Cgroups,
+    throttling: Vec<process::Throttling>,
     limits_due_ns: u64,
     /// Readings that failed in a row.
     pub troubles: u32,
@@ -203,7 +203,7 @@ impl Target {
             watched: None,
             governed: None,
             tracked: Tracked::default(),
-            cgroups: Cgroups::default(),
+            throttling: Vec::new(),
             limits_due_ns: 0,
             troubles: 0,
         }
@@ -347,19 +347,12 @@ impl Target {
     }
 
     /// What the system says of the process.
-    ///
-    /// # Errors
-    /// It has ended, or runs another program.
-    pub fn look(&mut self, now_ns: u64, hierarchies: &Hierarchies) -> Result<(), Trouble> {
-        if self.life.has_execed() {
-            return Err(Trouble::Replaced);
-        }
+    pub fn look(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
         let cpu = self.life.cpu_time_ns();
         self.read_cgroups(now_ns, hierarchies);
         if let Ok(cpu) = cpu {
             self.view_mut().cpu = Duration::from_nanos(cpu);
         }
-        Ok(())
     }
 
     /// A reading was made.
@@ -371,9 +364,13 @@ impl Target {
         if let Some(watched) = &mut self.watched {
             watched.passive = Some(job.passive);
         }
-        // Only now is it sure that all of that was read from this process and no later one of its PID.
+        // Only now is it sure that all of that was read from this process and no later one of its PID, and from this
+        // program and no later one of the process.
         if self.life.has_ended() {
             return Err(Trouble::Ended);
+        }
+        if self.life.has_execed() {
+            return Err(Trouble::Replaced);
         }
         match seen {
             Ok(seen) => {
@@ -392,10 +389,12 @@ impl Target {
         if now_ns >= self.limits_due_ns {
             self.limits_due_ns = now_ns.saturating_add(LIMITS_NS);
             let text = fs::read_to_string(format!("/proc/{}/cgroup", self.life.pid()));
-            self.cgroups = hierarchies.of(&text.unwrap_or_default());
-            view.cgroup_cpus = self.cgroups.cpu_limit();
+            let cgroups = hierarchies.of(&text.unwrap_or_default());
+            self.throttling = cgroups.throttling();
+            view.cgroup_cpus = cgroups.cpu_limit();
         }
-        view.throttling = self.cgroups.throttled().map(|throttled| Throttling {
+        let throttled = self.throttling.iter().find_map(process::Throttling::read);
+        view.throttling = throttled.map(|throttled| Throttling {
             periods: throttled.periods,
             throttled_periods: throttled.throttled_periods,
             throttled: Duration::from_nanos(throttled.time_ns),
