@@ -84,7 +84,7 @@ impl Capacity {
     }
 
     /// For `targets` processes and binaries of a host; `exact` says whether any of them may be traced so. What is
-    /// taken grows with the machine, and stays below some 40 MB of the kernel's memory on any.
+    /// taken grows with the machine, and stays below some 50 MB of the kernel's memory on any.
     pub fn for_host(targets: u32, exact: bool) -> Self {
         let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
         let each = cpus * size_of::<Histogram>() * Origin::COUNT as usize;
