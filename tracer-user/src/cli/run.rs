@@ -34,7 +34,7 @@ pub struct RunArgs {
         value_enum,
         env = "GMPSCOPE_MODE",
         hide_env_values = true,
-        conflicts_with = "repeat"
+        conflicts_with_all = ["repeat", "follow"]
     )]
     mode: Option<ModeArg>,
     /// With --mode: print each wait of at least this length as it ends
@@ -55,6 +55,15 @@ pub struct RunArgs {
     /// Run it so many times, one after the other, and show each phase's times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: u32,
+    /// Trace also the Go programs that it starts in turn, and those that they
+    /// start; it need not be a Go program itself
+    ///
+    /// Each program that is executed on this host waits for one answer of
+    /// gmpscope's meanwhile, some 20 microseconds; a Go program of the command's
+    /// that is new waits until it is probed, some 30 milliseconds and never more
+    /// than 2 seconds. Needs CAP_SYS_ADMIN. Ends when the command does.
+    #[arg(long)]
+    follow: bool,
     /// Run it as this user (name or number); default: the invoking user, also
     /// under sudo
     #[arg(short, long, value_name = "USER")]
@@ -108,6 +117,7 @@ impl RunArgs {
             command: self.command,
             user: self.user,
             repeat: self.repeat,
+            follow: self.follow,
             duration: self.duration,
             output: OutputOptions {
                 format: self.format.into(),

@@ -163,6 +163,7 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
             _ => Capacity {
                 targets: 1,
                 stamps: 1,
+                processes: 1,
             },
         },
         goroutines: goroutines.unwrap_or(u64::MAX),

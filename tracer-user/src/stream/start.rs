@@ -13,7 +13,8 @@ pub struct StartMark {
     pub main_thread: bool,
     /// Which moment.
     pub mark: Mark,
-    /// A number that belongs to it: Ps of [`Mark::ProcResizeBegin`], the P's id of [`Mark::PBound`]; else 0.
+    /// A number that belongs to it: Ps of [`Mark::ProcResizeBegin`], the P's id of [`Mark::PBound`], the binary of
+    /// [`Mark::Executed`] (or one of [`tracer_ebpf::start::binary`]); else 0.
     pub value: u64,
     /// A name that belongs to it: the package of [`Mark::InitBegin`], the function of [`Mark::GoStatement`].
     pub name: Option<String>,

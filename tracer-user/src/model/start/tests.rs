@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::{
+    Event, Kind, Observation,
+    start::{Mark, StartMark},
+};
 
 fn mark(mark: Mark, at_ns: u64) -> Observation {
     named(mark, at_ns, None)
@@ -44,8 +48,16 @@ fn whole() -> Vec<Observation> {
     ]
 }
 
+fn loading(dynamic: bool) -> Starts {
+    let mut starts = Starts::default();
+    if dynamic {
+        starts.loads(0);
+    }
+    starts
+}
+
 fn run(dynamic: bool, observations: &[Observation]) -> Vec<Start> {
-    let mut starts = Starts::new(dynamic);
+    let mut starts = loading(dynamic);
     observations
         .iter()
         .filter_map(|seen| starts.observe(seen))
@@ -118,7 +130,7 @@ fn another_program_is_no_start() {
 
 #[test]
 fn one_that_hangs_is_cut() {
-    let mut starts = Starts::new(false);
+    let mut starts = Starts::default();
     for seen in &whole()[..13] {
         assert_eq!(starts.observe(seen), None);
     }
@@ -133,7 +145,7 @@ proptest! {
     /// Whatever marks come, and in whatever order: no gap, no overlap, nothing outside.
     #[test]
     fn phases_never_leave_a_gap(marks in proptest::collection::vec((0u32..24, 0u64..1 << 40), 1..60), dynamic: bool) {
-        let mut starts = Starts::new(dynamic);
+        let mut starts = loading(dynamic);
         let mut ended: Vec<Start> = marks
             .into_iter()
             .filter_map(|(number, at_ns)| starts.observe(&mark(Mark::from_u32(number)?, at_ns)))

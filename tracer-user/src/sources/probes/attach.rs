@@ -33,7 +33,7 @@ pub enum ProgramKind {
     Exact,
     /// One hit per wait that the runtime tracks.
     Sampled,
-    /// Moments of a process's start. Without cookies its sites are known by their link-time addresses,
+    /// Moments of a process's start. Without cookies its sites are known by their binary and link-time addresses,
     /// whatever the process: they are attached before it has any.
     Mark,
     /// Nothing but the trap.
@@ -321,14 +321,13 @@ fn write_sites_by_ip(
     points: &[Point],
     scope: Scope,
 ) -> Result<()> {
-    let tgid = if program == ProgramKind::Mark {
-        0
-    } else {
-        scope.pid()
+    let tgid_of = |point: &Point| match program {
+        ProgramKind::Mark => u32::from(point.site.binary),
+        _ => scope.pid(),
     };
     // The programs see PIDs of the initial namespace: with any other every hit would be lost in silence.
     let initial = rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE);
-    if !initial && tgid != 0 {
+    if !initial && program != ProgramKind::Mark {
         return Err(Error::not_permitted(
             "this kernel has no attach cookies (they came with 5.15), and without them probes can only be told \
              apart from the initial PID namespace; run gmpscope there (on the host, or in a container with \
@@ -339,7 +338,7 @@ fn write_sites_by_ip(
     for point in points {
         let key = SiteKey {
             ip: point.address,
-            tgid,
+            tgid: tgid_of(point),
             reserved: 0,
         };
         table

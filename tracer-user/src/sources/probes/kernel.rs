@@ -17,10 +17,11 @@ use crate::error::{
 };
 
 /// Programs at raw tracepoints, by their names and those of the tracepoints.
-const TRACEPOINTS: [&str; 6] = [
+const TRACEPOINTS: [&str; 7] = [
     "sched_prepare_exec",
     "sched_process_exec",
     "sched_process_exit",
+    "sched_process_fork",
     "sched_switch",
     "sys_enter",
     "sys_exit",
@@ -38,6 +39,8 @@ pub struct Capacity {
     pub targets: u32,
     /// Goroutines of all targets that can be stamped at once (`exact`).
     pub stamps: u32,
+    /// Processes whose `execve` is to be followed at once.
+    pub processes: u32,
 }
 
 impl Capacity {
@@ -47,6 +50,7 @@ impl Capacity {
         Self {
             targets: 1,
             stamps: wanted.clamp(DEFAULT_STAMPS, 1 << 22),
+            processes: 1,
         }
     }
 }
@@ -78,6 +82,8 @@ impl Kernel {
             .map_max_entries("COUNTERS", slots)
             .map_max_entries("EXACT_HISTOGRAMS", slots * Origin::COUNT)
             .map_max_entries("STAMPS", capacity.stamps)
+            .map_max_entries("HELD", capacity.processes)
+            .map_max_entries("TREE", capacity.processes)
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
         let map_fds = maps::descriptors(&ebpf)
@@ -99,6 +105,18 @@ impl Kernel {
         self.code(name)
             .and_then(|code| multi::Program::load(&code))
             .map_err(|e| refused("attach by uprobe_multi", Need::LoadPrograms, &e))
+    }
+
+    /// A descriptor of a map of its own.
+    ///
+    /// # Errors
+    /// There is no such map, or no more descriptors.
+    pub(in crate::sources) fn map_fd(&self, name: &str) -> Result<OwnedFd> {
+        self.map_fds
+            .get(name)
+            .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no map `{name}`")))?
+            .try_clone()
+            .map_err(|e| Error::failed(format!("the BPF map `{name}` cannot be kept open: {e}")))
     }
 
     fn code(&self, name: &str) -> std::result::Result<multi::Code, multi::LoadError> {

@@ -249,7 +249,7 @@ fn for_kernel(site: &Site) -> tracer_ebpf::Site {
         old_in: site.statuses_in.0,
         new_in: site.statuses_in.1,
         slot: site.slot,
-        reserved2: 0,
+        binary: 0,
     }
 }
 

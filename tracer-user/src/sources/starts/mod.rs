@@ -2,8 +2,10 @@
 //! the way, as the kernel side sends them one by one.
 
 mod calls;
+pub mod gate;
 mod named;
 mod opened;
+mod probed;
 mod task;
 
 use std::{fs::File, time::Duration};
@@ -12,16 +14,23 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
 };
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracer_ebpf::{
     Counters, TargetConfig,
-    start::{Call, CallEvent, StartConfig, StartEvent},
+    start::{Call, CallEvent, MAX_BINARIES, MAX_STARTS, MAX_TREE, StartConfig, StartEvent},
 };
 
-pub use self::named::Functions;
-use self::{named::Named, opened::Opened, task::TaskOffsets};
+use self::{
+    gate::{Gate, Question},
+    named::Named,
+    opened::Opened,
+    probed::Probed,
+    task::TaskOffsets,
+};
+pub use self::{named::Functions, probed::Gone};
 use super::probes::{
     Capacity, Kernel, ProgramKind, Scope,
-    attach::{self, LinkKind, Point, Probes},
+    attach::{self, LinkKind, Point},
     maps,
 };
 use crate::{
@@ -30,8 +39,11 @@ use crate::{
     stream::{Event, Kind, Loss, LossCause, Observation, start::StartCall},
 };
 
-/// The only binary of a capture has the first slot of each table.
+/// The counters' slot.
 const SLOT: u32 = 0;
+/// Cookies that each binary has.
+const COOKIES: u32 = 32;
+const _: () = assert!(MAX_BINARIES * COOKIES <= tracer_ebpf::MAX_SITES);
 
 /// Whose starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,94 +52,176 @@ pub enum Whose {
     Held(u32),
     /// Of processes that are held one after the other: what is executed once, and their system calls.
     HeldInTurn,
+    /// The same, and of all processes that descend from them.
+    Tree,
     /// Of whichever process: what is executed once.
     Any,
 }
 
-/// What to attach where.
+/// A program whose starts are traced.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Whose starts.
-    pub whose: Whose,
+pub struct Binary<'a> {
     /// The file that the sites were found in.
     pub file: &'a File,
     /// The sites.
     pub plan: &'a StartPlan,
-    /// System calls of at least so long are told.
-    pub slow_call: Duration,
 }
 
 /// What is attached for starts, and what of it was read.
 pub struct StartSource {
     kernel: Kernel,
-    probes: Option<Probes>,
+    whose: Whose,
+    probed: Probed,
     points: Vec<RawTracePointLink>,
+    gate: Option<Gate>,
     ring: RingBuf<MapData>,
     counted: Counters,
     named: Named,
     opened: Opened,
-    sites: usize,
     times_threads: Option<String>,
 }
 
 impl StartSource {
-    /// Loads the kernel side and attaches. All is live when this returns.
+    /// Loads the kernel side, and attaches what is not of one binary. System calls of at least `slow_call` are told.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
-    pub fn attach(request: &Request<'_>) -> Result<Self> {
+    pub fn load(whose: Whose, slow_call: Duration) -> Result<Self> {
         let mut kernel = Kernel::load(Capacity {
             targets: 1,
             stamps: 1,
+            processes: match whose {
+                Whose::Tree => MAX_TREE,
+                _ => MAX_STARTS,
+            },
         })?;
-        let sites: Vec<MarkSite> = match request.whose {
-            Whose::Held(_) => request.plan.sites.clone(),
-            Whose::HeldInTurn | Whose::Any => request.plan.once(),
-        };
-        let points: Vec<Point> = sites
-            .iter()
-            .map(|site| Point {
-                file_offset: site.site.file_offset,
-                address: site.site.address,
-                site: for_kernel(site, request.plan.old_tasks),
-            })
-            .collect();
         let (offsets, times_threads) = match TaskOffsets::of_kernel() {
             Ok(offsets) => (offsets, None),
+            Err(why) if whose == Whose::Tree => {
+                return Err(Error::not_permitted(format!(
+                    "--follow must know which process makes which: {why}"
+                )));
+            }
             Err(why) => (TaskOffsets::default(), Some(why)),
         };
-        configure(&mut kernel, request, offsets)?;
+        configure(&mut kernel, whose, slow_call, offsets)?;
         let ring = kernel
             .ebpf
             .take_map("EVENTS")
             .ok_or_else(|| Error::failed("the eBPF object of this build has no map `EVENTS`"))?;
         let ring = RingBuf::try_from(ring).map_err(maps::context("open", "EVENTS"))?;
-        let scope = match request.whose {
-            Whose::Held(pid) => Scope::process(pid)?,
-            Whose::HeldInTurn | Whose::Any => Scope::Binary,
-        };
-        let path = attach::path_of(request.file);
-        let probes = attach::attach(&mut kernel, ProgramKind::Mark, &points, 0, scope, &path)?;
         let mut source = Self {
             kernel,
-            probes: Some(probes),
+            whose,
+            probed: Probed::default(),
             points: Vec::new(),
+            gate: None,
             ring,
             counted: Counters::default(),
-            named: Named::new(request.plan.entry, times_threads.is_none()),
-            opened: Opened::new(nanoseconds(request.slow_call)),
-            sites: points.len(),
+            named: Named::new(times_threads.is_none()),
+            opened: Opened::new(nanoseconds(slow_call)),
             times_threads,
         };
-        source.attach_points(request.whose)?;
-        if let Whose::Held(pid) = request.whose {
+        source.attach_points(whose)?;
+        if let Whose::Held(pid) = whose {
             source.hold(pid)?;
         }
         Ok(source)
     }
 
+    /// Probes a binary, which has this number from here on. All is live when this returns.
+    ///
+    /// # Errors
+    /// The kernel refuses, or there are too many.
+    pub fn probe(&mut self, number: u32, binary: Binary<'_>) -> Result<()> {
+        let sites: Vec<MarkSite> = match self.whose {
+            Whose::Held(_) => binary.plan.sites.clone(),
+            Whose::HeldInTurn | Whose::Tree | Whose::Any => binary.plan.once(),
+        };
+        let scope = match self.whose {
+            Whose::Held(pid) => Scope::process(pid)?,
+            Whose::HeldInTurn | Whose::Tree | Whose::Any => Scope::Binary,
+        };
+        let slot = self.probed.free_slot()?;
+        let points: Vec<Point> = sites
+            .iter()
+            .map(|site| Point {
+                file_offset: site.site.file_offset,
+                address: site.site.address,
+                site: for_kernel(site, slot, binary.plan.old_tasks),
+            })
+            .collect();
+        if points.len() > COOKIES as usize {
+            return Err(Error::failed(format!(
+                "{} instructions are to be probed, and there is room for {COOKIES}",
+                points.len()
+            )));
+        }
+        maps::entries(&mut self.kernel.ebpf)?
+            .set(u32::from(slot), binary.plan.entry, 0)
+            .map_err(maps::context("write", "ENTRIES"))?;
+        let path = attach::path_of(binary.file);
+        let first = u32::from(slot) * COOKIES;
+        let probes = attach::attach(&mut self.kernel, ProgramKind::Mark, &points, first, scope, &path)?;
+        self.named.add(number, binary.plan.entry);
+        self.probed.add(slot, number, probes, &points);
+        Ok(())
+    }
+
+    /// Takes the probes of a binary away: they go when what is returned is dropped, which takes its time.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be opened.
+    pub fn unprobe(&mut self, number: u32) -> Result<Option<Gone>> {
+        let Some(gone) = self.probed.remove(number) else {
+            return Ok(None);
+        };
+        if gone.by_address() {
+            let mut table = maps::sites_by_ip(&mut self.kernel.ebpf)?;
+            for key in gone.keys() {
+                // Where there are cookies, none is there.
+                let _ = table.remove(&maps::Abi(key));
+            }
+        }
+        Ok(Some(gone))
+    }
+
+    /// How the kernel side calls a binary that is probed.
+    pub fn slot_of(&self, number: u32) -> Option<u32> {
+        self.probed.slot_of(number)
+    }
+
+    /// Closes the gate: from here on programs that processes of the tree execute are asked about, and wait.
+    ///
+    /// # Errors
+    /// As [`Gate::close`].
+    pub fn close_gate(&mut self) -> Result<UnboundedReceiver<Question>> {
+        let (gate, questions) = Gate::close(self.kernel.map_fd("HELD")?)?;
+        self.gate = Some(gate);
+        Ok(questions)
+    }
+
+    /// The gate, while it is closed.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.as_ref()
+    }
+
+    /// Processes of the tree that live; they are not followed any more.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be read.
+    pub fn let_tree_go(&mut self) -> Result<u64> {
+        let mut tree = maps::tree(&mut self.kernel.ebpf)?;
+        let living: Vec<u32> = tree.keys().filter_map(std::result::Result::ok).collect();
+        let gone = living.iter().filter(|tgid| tree.remove(tgid).is_ok()).count();
+        Ok(gone as u64)
+    }
+
     fn attach_points(&mut self, whose: Whose) -> Result<()> {
         let mut wanted = vec!["sched_process_exec", "sched_process_exit"];
+        if whose == Whose::Tree {
+            wanted.push("sched_process_fork");
+        }
         if self.times_threads.is_none() {
             wanted.push("sched_switch");
         }
@@ -172,12 +266,12 @@ impl StartSource {
 
     /// How many instructions are probed.
     pub fn sites(&self) -> usize {
-        self.sites
+        self.probed.sites()
     }
 
     /// How the probes are held.
     pub fn link_kind(&self) -> Option<LinkKind> {
-        self.probes.as_ref().map(|probes| probes.kind)
+        self.probed.link_kind()
     }
 
     /// Why time off the CPU and page faults are not known, if they are not.
@@ -224,24 +318,23 @@ impl StartSource {
                 );
             }
         }
-        self.named.learn(&marks, functions);
+        let marks = self
+            .named
+            .marks(&marks, |slot| self.probed.number_of(slot), functions);
         for observation in &mut seen {
             if let Kind::Event(Event::StartCall(call)) = &mut observation.kind {
                 call.pid = self.named.pid_of(call.pid);
             }
         }
-        let marks = marks.iter().filter_map(|event| {
-            Some(Observation {
-                at_ns: event.at_ns,
-                kind: Kind::Event(Event::StartMark(self.named.mark(event)?)),
-            })
-        });
-        seen.extend(marks);
+        seen.extend(marks.into_iter().map(|(at_ns, mark)| Observation {
+            at_ns,
+            kind: Kind::Event(Event::StartMark(mark)),
+        }));
         seen.sort_by_key(|observation| observation.at_ns);
         let counters = maps::read_counters(&mut self.kernel.ebpf, SLOT)?;
         let new = counters.since(&self.counted);
         self.counted = counters;
-        let lost = new.marks_lost + new.calls_lost;
+        let lost = new.marks_lost + new.calls_lost + new.tree_full;
         let at = |kind| Observation { at_ns: now_ns, kind };
         if new.hits() > 0 {
             seen.push(at(Kind::Hits(new.hits())));
@@ -282,10 +375,12 @@ impl StartSource {
         }))
     }
 
-    /// Takes everything away; see [`Probes`] for how long that takes.
+    /// Takes everything away; see [`attach::Probes`] for how long that takes.
     pub fn detach(&mut self) {
+        // What waits at the gate goes on first.
+        drop(self.gate.take());
         self.points.clear();
-        drop(self.probes.take());
+        self.probed.clear();
     }
 }
 
@@ -293,22 +388,23 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -> Result<()> {
+fn configure(kernel: &mut Kernel, whose: Whose, slow_call: Duration, offsets: TaskOffsets) -> Result<()> {
     let namespace = rustix::fs::stat("/proc/self/ns/pid")
         .map_err(|e| Error::failed(format!("/proc/self/ns/pid cannot be examined: {e}")))?;
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     let config = StartConfig {
         pidns_device: namespace.st_dev,
         pidns_inode: namespace.st_ino,
-        entry: request.plan.entry,
-        slow_call_ns: nanoseconds(request.slow_call),
-        every_exec: u32::from(request.whose == Whose::Any),
+        slow_call_ns: nanoseconds(slow_call),
+        every_exec: u32::from(whose == Whose::Any),
         task_pid: offsets.pid,
         task_state: offsets.state,
         task_minor_faults: offsets.minor_faults,
         task_major_faults: offsets.major_faults,
         execve: number(libc::SYS_execve),
         execveat: number(libc::SYS_execveat),
+        task_tgid: offsets.tgid,
+        tree: u32::from(whose == Whose::Tree),
         reserved: 0,
     };
     maps::start_config(&mut kernel.ebpf)?
@@ -330,13 +426,14 @@ fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -
     Ok(())
 }
 
-fn for_kernel(site: &MarkSite, old_tasks: bool) -> tracer_ebpf::Site {
+fn for_kernel(site: &MarkSite, slot: u16, old_tasks: bool) -> tracer_ebpf::Site {
     tracer_ebpf::Site {
         target: SLOT,
         kind: site.site.kind as u8,
         origin: site.mark as u8,
         gp_in: site.site.gp_in,
         slot: site.site.slot,
+        binary: slot,
         // The init task's layout: see the kernel side's `init_function`.
         old_in: u8::from(old_tasks),
         ..tracer_ebpf::Site::default()
