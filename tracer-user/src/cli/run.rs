@@ -58,10 +58,9 @@ pub struct RunArgs {
     /// Trace also the Go programs that it starts in turn, and those that they
     /// start; it need not be a Go program itself
     ///
-    /// Each program that is executed on this host waits for one answer of
-    /// gmpscope's meanwhile, some 20 microseconds; a Go program of the command's
-    /// that is new waits until it is probed, some 30 milliseconds and never more
-    /// than 2 seconds. Needs CAP_SYS_ADMIN. Ends when the command does.
+    /// Ends when the command does. Meanwhile each program that is executed on
+    /// this host waits for an answer of gmpscope's: see OVERHEAD. Needs
+    /// CAP_SYS_ADMIN.
     #[arg(long)]
     follow: bool,
     /// Run it as this user (name or number); default: the invoking user, also

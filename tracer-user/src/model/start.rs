@@ -146,6 +146,8 @@ pub struct Start {
     pub binary: u32,
     /// What its times count from.
     pub zero: Zero,
+    /// How long we held it in `execve`: its first phase begins by so much later, and has slept so much less.
+    pub held_ns: u64,
     /// The partition, in order, without gap or overlap.
     pub phases: Vec<Phase>,
     /// Spans, by their begin.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{
+    capture::Hist,
     escape::escape,
     followed::{BinaryOf, TreeOf},
     init::{Init, Run},
@@ -99,10 +100,10 @@ fn table(binaries: &[BinaryOf]) -> String {
         let line = format!(
             "{:>7} {:>7} {:>7}  {:<PHASE$} {:>7}  ",
             binary.runs + binary.unfinished,
-            shown(total.and_then(|total| total.p50_ns)),
+            shown(total.and_then(median)),
             shown(total.and_then(|total| total.max_ns)),
             tail(&escape(&binary.slowest_phase), PHASE),
-            shown(slowest.and_then(|slowest| slowest.p50_ns)),
+            shown(slowest.and_then(median)),
         );
         let room = WIDTH.saturating_sub(line.chars().count());
         // Writing to a String cannot fail.
@@ -116,6 +117,11 @@ fn table(binaries: &[BinaryOf]) -> String {
         );
     }
     text
+}
+
+/// The upper bound of the median's bucket, which of a few may lie above them all.
+fn median(hist: &Hist) -> Option<u64> {
+    Some(hist.p50_ns?.min(hist.max_ns.unwrap_or(u64::MAX)))
 }
 
 /// What of it was not seen.

@@ -65,6 +65,10 @@ pub struct Run {
     pub t0: String,
     /// The same, in nanoseconds of CLOCK_MONOTONIC.
     pub t0_ns: u64,
+    /// With `--follow`: how long it was held within `execve` until its program was probed. Time 0 comes so much after
+    /// the entry of `execve`: no duration has it in it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_ns: u64,
     /// What ended it: `main.main`, `exit`, or `unfinished`.
     pub ended: String,
     /// From begin to end.
@@ -163,6 +167,9 @@ pub struct Short {
     pub t0_ns: u64,
     /// How long it took.
     pub duration_ns: u64,
+    /// As in a start that is told in full.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_ns: u64,
     /// What ended it.
     pub ended: String,
     /// Its longest phase.
@@ -218,6 +225,7 @@ pub fn short(start: &Start, begin_ns: u64) -> Short {
         at_ns: start.begin_ns().saturating_sub(begin_ns),
         t0_ns: start.begin_ns(),
         duration_ns: start.duration_ns(),
+        held_ns: start.held_ns,
         ended: start.ended.name().to_owned(),
         longest: longest.map_or_else(String::new, |phase| phase.step.name()),
         longest_ns: longest.map_or(0, Phase::duration_ns),
@@ -235,6 +243,7 @@ pub fn run(start: &Start) -> Run {
         exe: None,
         t0: start.zero.name().to_owned(),
         t0_ns: zero,
+        held_ns: start.held_ns,
         ended: start.ended.name().to_owned(),
         duration_ns: start.duration_ns(),
         phases: start

@@ -70,8 +70,15 @@ pub fn timeline(run: &Run, which: &str) -> String {
         "exit" => format!("it ended after {}, before main.main", duration(run.duration_ns)),
         _ => format!("main.main was not reached within {}", duration(run.duration_ns)),
     };
+    let held = match run.held_ns {
+        0 => String::new(),
+        ns => format!(", without the {} for which gmpscope held it there", duration(ns)),
+    };
     let mut text = wrap(
-        &format!("start of process {}{which}: {ended}; times from {zero}", run.pid),
+        &format!(
+            "start of process {}{which}: {ended}; times from {zero}{held}",
+            run.pid
+        ),
         0,
     );
     // Writing to a String cannot fail.

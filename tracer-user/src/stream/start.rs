@@ -70,3 +70,12 @@ pub struct StartCall {
     /// What it returned, a negated errno where it failed; `None` while it has not returned.
     pub result: Option<i64>,
 }
+
+/// How long a process was held in `execve` until its program was probed: time that is ours, not the program's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartHeld {
+    /// Process.
+    pub pid: u32,
+    /// From when we knew of it to when we let it go.
+    pub held_ns: u64,
+}

@@ -19,6 +19,7 @@ fn start(phases: Vec<Phase>) -> Start {
     Start {
         pid: 1,
         binary: 0,
+        held_ns: 0,
         zero: Zero::Execve,
         phases,
         spans: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracer_ebpf::start::binary;
 
 use super::{
-    CallAt, Ended, Start, Zero,
+    CallAt, Ended, Phase, Start, Zero,
     partition::{moments, partition, spans},
 };
 use crate::stream::{
@@ -19,6 +19,8 @@ pub struct Starts {
     /// Binaries in which the dynamic loader runs before the program's own first instruction.
     dynamic: BTreeSet<u32>,
     open: BTreeMap<u32, Open>,
+    /// (until when, how long) processes were held in their last `execve`. It may be told before the mark of its entry.
+    held: BTreeMap<u32, Vec<(u64, u64)>>,
 }
 
 /// A start that has not ended.
@@ -48,6 +50,14 @@ impl Starts {
                     end_ns: observation.at_ns,
                     call: call.clone(),
                 });
+                None
+            }
+            Kind::Event(Event::StartHeld(held)) => {
+                if self.held.len() >= MOST_OPEN {
+                    self.held.pop_first();
+                }
+                let times = self.held.entry(held.pid).or_default();
+                times.push((observation.at_ns, held.held_ns));
                 None
             }
             _ => None,
@@ -80,6 +90,9 @@ impl Starts {
         if mark.mark == Mark::Execve || mark.mark == Mark::ExecPrepared {
             // Also the second attempt of one that failed.
             self.open.remove(&mark.pid);
+            if let Some(times) = self.held.get_mut(&mark.pid) {
+                times.retain(|(until_ns, _)| *until_ns > at_ns);
+            }
         }
         if mark.mark == Mark::Executed
             && let Some(open) = self.open.get(&mark.pid)
@@ -97,6 +110,7 @@ impl Starts {
         if mark.mark == Mark::Executed && !u32::try_from(mark.value).is_ok_and(binary::is_traced) {
             // Nothing more comes of it.
             self.open.remove(&mark.pid);
+            self.held.remove(&mark.pid);
             return None;
         }
         let open = self.open.entry(mark.pid).or_default();
@@ -124,7 +138,8 @@ impl Starts {
         }
     }
 
-    fn close(&self, pid: u32, open: Open, end_ns: u64, ended: Ended) -> Option<Start> {
+    fn close(&mut self, pid: u32, open: Open, end_ns: u64, ended: Ended) -> Option<Start> {
+        let held = self.held.remove(&pid).unwrap_or_default();
         let binary = open.binary().unwrap_or(0);
         let dynamic = self.dynamic.contains(&binary);
         let Open { mut marks, calls } = open;
@@ -137,11 +152,14 @@ impl Starts {
             Mark::ExecPrepared => Zero::Prepared,
             _ => Zero::Executed,
         };
+        let mut phases = partition(&marks, dynamic, end_ns);
+        let held_ns = phases.first_mut().map_or(0, |exec| without(exec, &held));
         Some(Start {
             pid,
             binary,
             zero,
-            phases: partition(&marks, dynamic, end_ns),
+            held_ns,
+            phases,
             spans: spans(&marks),
             marks: moments(&marks),
             calls,
@@ -152,6 +170,19 @@ impl Starts {
             ended,
         })
     }
+}
+
+/// Takes the time for which the process was held out of its first phase; how much that was.
+fn without(exec: &mut Phase, held: &[(u64, u64)]) -> u64 {
+    let within = held
+        .iter()
+        .filter(|(until_ns, _)| (exec.begin_ns..=exec.end_ns).contains(until_ns));
+    let held_ns = within.map(|(_, ns)| *ns).sum::<u64>().min(exec.duration_ns());
+    exec.begin_ns += held_ns;
+    if let Some(usage) = &mut exec.usage {
+        usage.asleep_ns = usage.asleep_ns.saturating_sub(held_ns);
+    }
+    held_ns
 }
 
 impl Open {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::stream::{
     Event, Kind, Observation,
-    start::{Mark, StartMark},
+    start::{Mark, StartHeld, StartMark},
 };
 
 fn mark(mark: Mark, at_ns: u64) -> Observation {
@@ -126,6 +126,28 @@ fn another_program_is_no_start() {
         mark(Mark::Exited, 3),
     ];
     assert_eq!(run(false, &seen), []);
+}
+
+#[test]
+fn the_time_for_which_it_was_held_is_not_the_programs() {
+    let held = |at_ns, held_ns| Observation {
+        at_ns,
+        kind: Kind::Event(Event::StartHeld(StartHeld { pid: 7, held_ns })),
+    };
+    let alone = run(false, &whole());
+    // Of an earlier execve, of this one before its entry was told, of this one.
+    let mut seen = vec![held(900, 50), held(1_200, 60)];
+    seen.extend(whole());
+    seen.insert(4, held(1_300, 70));
+    let [start] = run(false, &seen).try_into().unwrap();
+    assert_eq!(
+        (start.held_ns, start.begin_ns()),
+        (130, alone[0].begin_ns() + 130)
+    );
+    assert_eq!(start.end_ns(), alone[0].end_ns());
+    assert_eq!(start.phases[1..], alone[0].phases[1..]);
+    // 50 were told to have been asleep, less than it was held.
+    assert_eq!(start.phases[0].usage.unwrap().asleep_ns, 0);
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn start() -> Start {
     Start {
         pid: 4711,
         binary: 0,
+        held_ns: 0,
         zero: Zero::Execve,
         spans: vec![Span {
             name: "procresize",

@@ -27,6 +27,8 @@ const MOST_SHORT: usize = 100_000;
 const MOST_WHOLE: usize = 50;
 /// Starts of each binary that are told in full: the slowest.
 const SLOWEST: usize = 2;
+/// Starts that are looked at for what stands out.
+const JUDGED: usize = 4;
 /// Starts that did not end and are told in full.
 const MOST_UNFINISHED: usize = 20;
 
@@ -202,7 +204,7 @@ impl Followed {
     /// What stood out in the starts that are told in full.
     pub fn findings(&self, around: &Surroundings) -> Vec<Finding> {
         let mut found: Vec<Finding> = Vec::new();
-        for start in self.outstanding() {
+        for start in self.outstanding().take(JUDGED) {
             let Some(kept) = self.binaries.get(&start.binary) else {
                 continue;
             };

@@ -36,7 +36,10 @@ use super::probes::{
 use crate::{
     error::{Error, Result, privilege::Need, refusal::refused},
     plan::start::{MarkSite, StartPlan},
-    stream::{Event, Kind, Loss, LossCause, Observation, start::StartCall},
+    stream::{
+        Event, Kind, Loss, LossCause, Observation,
+        start::{StartCall, StartHeld},
+    },
 };
 
 /// The counters' slot.
@@ -330,6 +333,16 @@ impl StartSource {
             at_ns,
             kind: Kind::Event(Event::StartMark(mark)),
         }));
+        // Behind the ring: what ends a start comes behind the hold in it.
+        if let Some(gate) = &self.gate {
+            seen.extend(gate.holds().map(|hold| Observation {
+                at_ns: hold.until_ns,
+                kind: Kind::Event(Event::StartHeld(StartHeld {
+                    pid: hold.pid,
+                    held_ns: hold.held_ns,
+                })),
+            }));
+        }
         seen.sort_by_key(|observation| observation.at_ns);
         let counters = maps::read_counters(&mut self.kernel.ebpf, SLOT)?;
         let new = counters.since(&self.counted);

@@ -19,7 +19,10 @@ use rustix::fs::{AtFlags, StatxFlags};
 
 use super::mounts;
 use crate::{
-    error::{Error, Result},
+    error::{
+        Error, Result,
+        privilege::{Capability, Privileges},
+    },
     target::file::FileId,
 };
 
@@ -32,6 +35,7 @@ pub struct Group {
 /// A file that a process is about to execute. The process waits until this is dropped.
 pub struct Opening {
     event: FanotifyEvent,
+    came_ns: u64,
     fanotify: Arc<Fanotify>,
 }
 
@@ -52,6 +56,12 @@ impl Group {
     /// # Errors
     /// The privilege or the kernel's feature is missing.
     pub fn new() -> Result<Self> {
+        if !opens_everything() {
+            return Err(Error::not_permitted(
+                "--follow has the kernel open each program that is executed for gmpscope, and what it could not open \
+                 nobody could execute: that takes CAP_DAC_READ_SEARCH (besides CAP_SYS_ADMIN); run gmpscope as root",
+            ));
+        }
         let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
         let for_files = EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE;
         let fanotify = Fanotify::init(flags, for_files).map_err(refused)?;
@@ -125,11 +135,13 @@ impl Group {
     /// # Errors
     /// The kernel's.
     pub fn openings(&self) -> std::result::Result<Vec<Opening>, Errno> {
+        let came_ns = super::now_ns();
         match self.fanotify.read_events() {
             Ok(events) => Ok(events
                 .into_iter()
                 .map(|event| Opening {
                     event,
+                    came_ns,
                     fanotify: Arc::clone(&self.fanotify),
                 })
                 .collect()),
@@ -149,6 +161,11 @@ impl Opening {
     /// The process, in our PID namespace; 0 if it has no id there.
     pub fn pid(&self) -> u32 {
         u32::try_from(self.event.pid()).unwrap_or(0)
+    }
+
+    /// When we knew of it, CLOCK_MONOTONIC.
+    pub fn came_ns(&self) -> u64 {
+        self.came_ns
     }
 
     /// Which file in which state. Asks no server and no daemon for it, which might wait for us.
@@ -183,6 +200,16 @@ impl Drop for Opening {
             log::warn!("an execve could not be answered: {e}");
         }
     }
+}
+
+/// Whether no file's mode keeps us from reading it: CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH
+/// (include/uapi/linux/capability.h).
+fn opens_everything() -> bool {
+    const EITHER: u64 = 1 << 1 | 1 << 2;
+    let privileges = Privileges::ours();
+    // Without CAP_SYS_ADMIN that is the better reason.
+    let admin = privileges.has(Capability::SysAdmin);
+    !admin || privileges.effective.is_none_or(|all| all & EITHER != 0)
 }
 
 /// Why there is no such group, and what to do.

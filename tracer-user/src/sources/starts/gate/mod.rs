@@ -39,6 +39,8 @@ use crate::{
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a pause may take to be confirmed.
 const PAUSED: Duration = Duration::from_secs(1);
+/// The nice value of the thread.
+const PRIORITY: i32 = -19;
 /// No more programs are held at once than this: each takes a descriptor.
 const MOST_HELD: usize = 256;
 
@@ -66,6 +68,17 @@ pub struct Passed {
     pub others: u64,
 }
 
+/// A followed process was held.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// It, in our PID namespace.
+    pub pid: u32,
+    /// Until when, CLOCK_MONOTONIC.
+    pub until_ns: u64,
+    /// How long.
+    pub held_ns: u64,
+}
+
 /// What the thread is told.
 enum Word {
     Answer { id: u64, binary: u32 },
@@ -81,6 +94,7 @@ pub struct Gate {
     thread: Option<JoinHandle<()>>,
     words: Sender<Word>,
     wake: Arc<OwnedFd>,
+    holds: Receiver<Hold>,
     descriptor: RawFd,
     /// File systems that are watched.
     pub watches: usize,
@@ -106,6 +120,7 @@ impl Gate {
         let mut group = Group::new()?;
         let (words, heard) = mpsc::channel();
         let (questions, asked) = unbounded_channel();
+        let (held_ones, holds) = mpsc::channel();
         let descriptor = group.as_fd().as_raw_fd();
         let left = group.watch_mounted()?;
         let watches = group.watches();
@@ -116,6 +131,7 @@ impl Gate {
             heard,
             wake: Arc::clone(&wake),
             questions,
+            holds: held_ones,
             known: Known::new(PATIENCE),
             waiting: HashMap::new(),
             passed: Passed::default(),
@@ -128,6 +144,7 @@ impl Gate {
             thread: Some(thread),
             words,
             wake,
+            holds,
             descriptor,
             watches,
             left,
@@ -157,6 +174,11 @@ impl Gate {
         self.say(Word::Pause(done));
         // If it has ended, it holds nothing either.
         let _ = wait.recv_timeout(PAUSED);
+    }
+
+    /// Processes that were held since this was last asked.
+    pub fn holds(&self) -> impl Iterator<Item = Hold> {
+        self.holds.try_iter()
     }
 
     /// Watches again.
@@ -200,6 +222,7 @@ struct Keeper {
     heard: Receiver<Word>,
     wake: Arc<OwnedFd>,
     questions: UnboundedSender<Question>,
+    holds: Sender<Hold>,
     known: Known,
     /// Openings by the question that they wait for, and whether their process is followed.
     waiting: HashMap<u64, Vec<(Opening, bool)>>,
@@ -208,6 +231,10 @@ struct Keeper {
 
 impl Keeper {
     fn keep(mut self) {
+        // Of this thread alone: every execve of the host waits for it. Without the privilege it does without.
+        if let Err(e) = rustix::process::setpriority_process(None, PRIORITY) {
+            log::info!("the gate has no priority: {e}");
+        }
         loop {
             match self.wait() {
                 Ok(true) => match self.group.watch_mounted() {
@@ -336,5 +363,18 @@ impl Keeper {
         if says_more && self.held.insert(opening.pid(), binary, THERE).is_err() {
             log::debug!("process {} has ended in execve", opening.pid());
         }
+        let until_ns = now_ns();
+        // Nobody listens at the end.
+        let _ = self.holds.send(Hold {
+            pid: opening.pid(),
+            until_ns,
+            held_ns: until_ns.saturating_sub(opening.came_ns()),
+        });
     }
+}
+
+/// CLOCK_MONOTONIC.
+fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap_or(0)
 }
