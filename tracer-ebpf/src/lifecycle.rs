@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
     programs::RawTracePointContext,
 };
-use tracer_ebpf::start::{MAX_BINARIES, Mark, Start, StartConfig, StartEvent, phase};
+use tracer_ebpf::start::{MAX_BINARIES, Mark, NO_TARGET, Start, StartConfig, StartEvent, phase};
 
 use crate::{clock, maps, tree};
 
@@ -33,7 +33,7 @@ pub fn execve_entered(config: &StartConfig, pid_tgid: u64) {
         }
         return;
     }
-    let pid = own_pid(config);
+    let pid = own_pid(config.pidns_device, config.pidns_inode);
     // SAFETY: entries are removed by the user side alone, and a stale one is one that was held.
     if pid == 0 || unsafe { maps::HELD.get(&pid) }.is_none() {
         return;
@@ -164,8 +164,10 @@ static EMPTY: Start = Start {
     go_statements: 0,
     asleep: 0,
     phase: phase::EXECUTING,
+    target: NO_TARGET,
     binary: 0,
     executing: 0,
+    reserved: 0,
 };
 
 #[inline(always)]
@@ -201,20 +203,22 @@ pub fn send(start: &Start, mark: u32, value: u64, pid_tgid: u64) -> bool {
         tgid: (pid_tgid >> 32) as u32,
         tid: pid_tgid as u32,
         mark,
-        pid: own_pid(config),
+        pid: own_pid(config.pidns_device, config.pidns_inode),
+        target: start.target,
+        reserved: 0,
     });
     entry.submit(NO_WAKEUP);
     true
 }
 
-/// Id of the current process in gmpscope's PID namespace; 0 if it has none there.
+/// Id of the current process in the PID namespace with this device and inode, gmpscope's own; 0 if it has
+/// none there.
 #[inline(always)]
-pub fn own_pid(config: &StartConfig) -> u32 {
+pub fn own_pid(device: u64, inode: u64) -> u32 {
     let mut info = bpf_pidns_info { pid: 0, tgid: 0 };
     let size = core::mem::size_of::<bpf_pidns_info>() as u32;
     // SAFETY: the helper writes as many bytes as it is told, or fails.
-    let done =
-        unsafe { bpf_get_ns_current_pid_tgid(config.pidns_device, config.pidns_inode, &raw mut info, size) };
+    let done = unsafe { bpf_get_ns_current_pid_tgid(device, inode, &raw mut info, size) };
     if done == 0 { info.tgid } else { 0 }
 }
 

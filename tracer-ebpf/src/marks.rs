@@ -16,7 +16,12 @@ pub fn site_by_address(ctx: &ProbeContext) -> Option<&'static Site> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let start = lifecycle::start_of(tgid)?;
     if start.phase < phase::STARTING {
-        start.bias = ip.wrapping_sub(*maps::ENTRIES.get(start.binary)?);
+        let config = maps::START_CONFIG.get(0)?;
+        let entry = match config.tree {
+            0 => config.entry,
+            _ => *maps::ENTRIES.get(start.binary)?,
+        };
+        start.bias = ip.wrapping_sub(entry);
     }
     site::by_link_time_address(start.binary, ip.wrapping_sub(start.bias))
 }
@@ -41,6 +46,7 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
     };
     if mark == Mark::Entry as u32 {
         start.phase = phase::STARTING;
+        start.target = site.target;
     }
     if lifecycle::send(start, mark, value, pid_tgid) {
         count!(counters, marks);

@@ -10,8 +10,8 @@ pub const MAX_CALL_KINDS: u32 = 128;
 pub const MAX_GO_STATEMENTS: u32 = 64;
 /// How many processes of a tree that is followed can live at once.
 pub const MAX_TREE: u32 = 32_768;
-/// How many binaries can be probed at once.
-pub const MAX_BINARIES: u32 = 512;
+/// How many binaries of a tree that is followed can be probed at once.
+pub const MAX_BINARIES: u32 = 240;
 /// Ps whose first binding is told apart from later ones.
 pub const MAX_PS: u32 = 1_024;
 
@@ -123,6 +123,9 @@ pub struct StartConfig {
     pub pidns_device: u64,
     /// See [`Self::pidns_device`].
     pub pidns_inode: u64,
+    /// Link-time address of the ELF entry of the only binary, for programs that know sites by their address: it
+    /// tells how far the process is from its link-time addresses.
+    pub entry: u64,
     /// System calls of at least this many nanoseconds are sent.
     pub slow_call_ns: u64,
     /// 1: every process that calls `execve` may be one; 0: those in `HELD`.
@@ -185,11 +188,18 @@ pub struct Start {
     pub asleep: u32,
     /// One of [`phase`].
     pub phase: u32,
+    /// Index of the target whose ELF entry was reached; [`NO_TARGET`] before.
+    pub target: u32,
     /// Which binary it runs, for programs that know sites by their address.
     pub binary: u32,
     /// Thread that is in `execve`.
     pub executing: u32,
+    /// Zero.
+    pub reserved: u32,
 }
+
+/// Stands for the target of a process of which nobody knows yet which program it runs.
+pub const NO_TARGET: u32 = u32::MAX;
 
 /// How far a start is.
 pub mod phase {
@@ -227,6 +237,10 @@ pub struct StartEvent {
     pub mark: u32,
     /// Process in gmpscope's own PID namespace; 0 where it has none.
     pub pid: u32,
+    /// Index of the target, which stands for a binary; [`NO_TARGET`] before its ELF entry was reached.
+    pub target: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// How a system call's arguments name what it works on.
@@ -289,9 +303,9 @@ pub struct CallEvent {
 }
 
 const _: () = {
-    assert!(core::mem::size_of::<StartConfig>() == 64);
-    assert!(core::mem::size_of::<Start>() == 184);
-    assert!(core::mem::size_of::<StartEvent>() == 64);
+    assert!(core::mem::size_of::<StartConfig>() == 72);
+    assert!(core::mem::size_of::<Start>() == 192);
+    assert!(core::mem::size_of::<StartEvent>() == 72);
     assert!(core::mem::size_of::<Call>() == 40);
     assert!(core::mem::size_of::<CallEvent>() == 160);
 };

@@ -29,7 +29,7 @@ pub fn forked(ctx: &RawTracePointContext) {
 /// The current process, `tgid`, calls execve; whether it is one of the tree, which one that is held makes itself.
 #[inline(always)]
 pub fn execve_entered(config: &StartConfig, tgid: u32) -> bool {
-    let pid = own_pid(config);
+    let pid = own_pid(config.pidns_device, config.pidns_inode);
     if !is_member(tgid) {
         // SAFETY: a number, which is only looked at for being there.
         if pid == 0 || unsafe { maps::HELD.get(&pid) }.is_none() {
@@ -51,7 +51,7 @@ pub fn binary_of(tgid: u32) -> u32 {
         return 0;
     }
     // SAFETY: a number, written before the file was opened for execve, which has happened.
-    unsafe { maps::HELD.get(&key(own_pid(config), tgid)) }
+    unsafe { maps::HELD.get(&key(own_pid(config.pidns_device, config.pidns_inode), tgid)) }
         .copied()
         .unwrap_or(binary::UNKNOWN)
 }
@@ -66,7 +66,7 @@ pub fn exited(tgid: u32) {
         return;
     }
     let _ = maps::TREE.remove(&tgid);
-    let _ = maps::HELD.remove(&key(own_pid(config), tgid));
+    let _ = maps::HELD.remove(&key(own_pid(config.pidns_device, config.pidns_inode), tgid));
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use crate::{
     plan::{Mode, told},
     sources::{
         passive::PassiveSource,
-        probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request},
+        probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request, config_of},
     },
     stream::{BucketScheme, Kind, Observation},
 };
@@ -130,44 +130,33 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     let sites = target
         .sites(mode)
         .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
-    let layout = target.layout.as_ref().ok().map(|(layout, _)| layout);
-    let field = |of: fn(&crate::target::layout::Layout) -> u32| layout.map_or(0, of);
+    let reading = &target.reading;
     let config = TargetConfig {
         slower_ns: slower_ns.unwrap_or(u64::MAX),
-        time_to_run: target
-            .globals
-            .time_to_run
-            .map_or(0, |address| address.wrapping_add(target.bias())),
-        enabled: 1,
-        g_m: field(|l| l.g.m),
-        g_tracking_stamp: target.tracking_stamp().unwrap_or(0),
-        g_gopc: field(|l| l.g.gopc),
-        g_goid: field(|l| l.g.goid),
-        g_preempt: field(|l| l.g.preempt),
-        m_curg: field(|l| l.m.curg),
-        m_p: field(|l| l.m.p),
-        p_id: field(|l| l.p.id),
-        reserved: 0,
+        creation_sites: u32::MAX,
+        ..config_of(
+            reading.layout(),
+            reading.tracking_stamp(),
+            &reading.globals,
+            target.bias(),
+        )
     };
     let goroutines = target.goroutines();
-    ProbeSource::attach(&Request {
+    let capacity = match mode {
+        Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
+        // Nothing is stamped.
+        _ => Capacity::ONE,
+    };
+    let request = Request {
         pid: target.pid(),
         file: target.file(),
         program: program_of(mode),
         sites,
         bias: target.bias(),
         config,
-        capacity: match mode {
-            Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
-            // Nothing is stamped.
-            _ => Capacity {
-                targets: 1,
-                stamps: 1,
-                processes: 1,
-            },
-        },
         goroutines: goroutines.unwrap_or(u64::MAX),
-    })
+    };
+    ProbeSource::attach(&request, capacity)
 }
 
 /// Programs that do nothing in place of the mode's, for `cargo xtask bench hit`: what the traps alone cost.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::Path,
 };
 
 use super::{program::Program, tree::Tree};
@@ -62,7 +62,7 @@ impl Functions for Programs {
 }
 
 /// What is known of a command that is no Go program.
-pub fn not_go(path: &PathBuf) -> TargetInfo {
+pub fn not_go(path: &Path) -> TargetInfo {
     TargetInfo {
         pid: 0,
         exe: path.display().to_string(),

@@ -1,6 +1,7 @@
 //! Starts of a program: the moments between `execve` and `main.main`, and the system calls that were slow on
 //! the way, as the kernel side sends them one by one.
 
+pub(in crate::sources) mod binary;
 mod calls;
 pub mod gate;
 mod named;
@@ -12,29 +13,29 @@ use std::{fs::File, time::Duration};
 
 use aya::{
     maps::{MapData, RingBuf},
-    programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
+    programs::raw_trace_point::RawTracePointLink,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracer_ebpf::{
     Counters, TargetConfig,
-    start::{Call, CallEvent, MAX_BINARIES, MAX_STARTS, MAX_TREE, StartConfig, StartEvent},
+    start::{Call, CallEvent, MAX_BINARIES, MAX_TREE, StartConfig, StartEvent},
 };
 
+pub(in crate::sources) use self::task::TaskOffsets;
 use self::{
     gate::{Gate, Question},
     named::Named,
     opened::Opened,
     probed::Probed,
-    task::TaskOffsets,
 };
 pub use self::{named::Functions, probed::Gone};
 use super::probes::{
     Capacity, Kernel, ProgramKind, Scope,
     attach::{self, LinkKind, Point},
-    maps,
+    kernel, maps, ring,
 };
 use crate::{
-    error::{Error, Result, privilege::Need, refusal::refused},
+    error::{Error, Result},
     plan::start::{MarkSite, StartPlan},
     stream::{
         Event, Kind, Loss, LossCause, Observation,
@@ -44,9 +45,7 @@ use crate::{
 
 /// The counters' slot.
 const SLOT: u32 = 0;
-/// Cookies that each binary has.
-const COOKIES: u32 = 32;
-const _: () = assert!(MAX_BINARIES * COOKIES <= tracer_ebpf::MAX_SITES);
+const _: () = assert!(MAX_BINARIES < tracer_ebpf::MAX_TARGETS);
 
 /// Whose starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +89,14 @@ impl StartSource {
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
     pub fn load(whose: Whose, slow_call: Duration) -> Result<Self> {
-        let mut kernel = Kernel::load(Capacity {
-            targets: 1,
-            stamps: 1,
-            processes: match whose {
-                Whose::Tree => MAX_TREE,
-                _ => MAX_STARTS,
+        let mut kernel = Kernel::load(match whose {
+            Whose::Tree => Capacity {
+                // Each binary has a slot in the table of sites.
+                targets: MAX_BINARIES,
+                processes: MAX_TREE,
+                ..Capacity::ONE
             },
+            _ => Capacity::ONE,
         })?;
         let (offsets, times_threads) = match TaskOffsets::of_kernel() {
             Ok(offsets) => (offsets, None),
@@ -108,11 +108,7 @@ impl StartSource {
             Err(why) => (TaskOffsets::default(), Some(why)),
         };
         configure(&mut kernel, whose, slow_call, offsets)?;
-        let ring = kernel
-            .ebpf
-            .take_map("EVENTS")
-            .ok_or_else(|| Error::failed("the eBPF object of this build has no map `EVENTS`"))?;
-        let ring = RingBuf::try_from(ring).map_err(maps::context("open", "EVENTS"))?;
+        let ring = kernel.take_ring("EVENTS")?;
         let mut source = Self {
             kernel,
             whose,
@@ -154,20 +150,20 @@ impl StartSource {
                 site: for_kernel(site, slot, binary.plan.old_tasks),
             })
             .collect();
-        if points.len() > COOKIES as usize {
-            return Err(Error::failed(format!(
-                "{} instructions are to be probed, and there is room for {COOKIES}",
-                points.len()
-            )));
-        }
-        maps::entries(&mut self.kernel.ebpf)?
-            .set(u32::from(slot), binary.plan.entry, 0)
-            .map_err(maps::context("write", "ENTRIES"))?;
+        self.tell_entry(slot, binary.plan.entry)?;
         let path = attach::path_of(binary.file);
-        let first = u32::from(slot) * COOKIES;
-        let probes = attach::attach(&mut self.kernel, ProgramKind::Mark, &points, first, scope, &path)?;
+        let probes = attach::attach(
+            &mut self.kernel,
+            ProgramKind::Mark,
+            &points,
+            u32::from(slot),
+            scope,
+            &path,
+        )?;
+        let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
         self.named.add(number, binary.plan.entry);
-        self.probed.add(slot, number, probes, &points);
+        self.probed.add(slot, number, probes, points.len(), keys);
+        kernel::trim_heap();
         Ok(())
     }
 
@@ -179,12 +175,10 @@ impl StartSource {
         let Some(gone) = self.probed.remove(number) else {
             return Ok(None);
         };
-        if gone.by_address() {
-            let mut table = maps::sites_by_ip(&mut self.kernel.ebpf)?;
-            for key in gone.keys() {
-                // Where there are cookies, none is there.
-                let _ = table.remove(&maps::Abi(key));
-            }
+        let mut table = maps::sites_by_ip(&mut self.kernel.ebpf)?;
+        for key in gone.keys() {
+            // Hits of probes that are about to go find nothing.
+            let _ = table.remove(&maps::Abi(key));
         }
         Ok(Some(gone))
     }
@@ -242,29 +236,23 @@ impl StartSource {
 
     /// Attaches the program of this name to the tracepoint of the same name.
     fn attach_point(&mut self, name: &str) -> Result<()> {
-        let failed = |e: ProgramError| {
-            refused(
-                &format!("attach to the tracepoint `{name}`"),
-                Need::LoadPrograms,
-                &e,
-            )
-        };
-        let program: &mut RawTracePoint = self
-            .kernel
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
-            .try_into()
-            .map_err(failed)?;
-        if program.fd().is_err() {
-            program.load().map_err(failed)?;
-        }
-        let link = program
-            .attach(name)
-            .and_then(|id| program.take_link(id))
-            .map_err(failed)?;
-        self.points.push(link);
+        self.points.push(self.kernel.attach_point(name, name)?);
         Ok(())
+    }
+
+    /// Tells the programs, where they know sites by address, where a binary's ELF entry is.
+    fn tell_entry(&mut self, slot: u16, entry: u64) -> Result<()> {
+        if self.whose == Whose::Tree {
+            return maps::entries(&mut self.kernel.ebpf)?
+                .set(u32::from(slot), entry, 0)
+                .map_err(maps::context("write", "ENTRIES"));
+        }
+        let mut table = maps::start_config(&mut self.kernel.ebpf)?;
+        let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
+        config.entry = entry;
+        table
+            .set(0, maps::Abi(config), 0)
+            .map_err(maps::context("write", "START_CONFIG"))
     }
 
     /// How many instructions are probed.
@@ -310,9 +298,9 @@ impl StartSource {
         let mut marks = Vec::new();
         let mut seen = Vec::new();
         while let Some(item) = self.ring.next() {
-            if let Some(event) = read::<StartEvent>(&item) {
+            if let Some(event) = ring::read::<StartEvent>(&item) {
                 marks.push(event);
-            } else if let Some(event) = read::<CallEvent>(&item) {
+            } else if let Some(event) = ring::read::<CallEvent>(&item) {
                 seen.extend(self.opened.returned(&event));
             } else {
                 log::warn!(
@@ -402,12 +390,8 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 fn configure(kernel: &mut Kernel, whose: Whose, slow_call: Duration, offsets: TaskOffsets) -> Result<()> {
-    let namespace = rustix::fs::stat("/proc/self/ns/pid")
-        .map_err(|e| Error::failed(format!("/proc/self/ns/pid cannot be examined: {e}")))?;
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     let config = StartConfig {
-        pidns_device: namespace.st_dev,
-        pidns_inode: namespace.st_ino,
         slow_call_ns: nanoseconds(slow_call),
         every_exec: u32::from(whose == Whose::Any),
         task_pid: offsets.pid,
@@ -418,11 +402,9 @@ fn configure(kernel: &mut Kernel, whose: Whose, slow_call: Duration, offsets: Ta
         execveat: number(libc::SYS_execveat),
         task_tgid: offsets.tgid,
         tree: u32::from(whose == Whose::Tree),
-        reserved: 0,
+        ..StartConfig::default()
     };
-    maps::start_config(&mut kernel.ebpf)?
-        .set(0, maps::Abi(config), 0)
-        .map_err(maps::context("write", "START_CONFIG"))?;
+    configure_marks(kernel, config)?;
     let target = TargetConfig {
         enabled: 1,
         ..TargetConfig::default()
@@ -453,16 +435,28 @@ fn for_kernel(site: &MarkSite, slot: u16, old_tasks: bool) -> tracer_ebpf::Site 
     }
 }
 
-/// Structs of integers without padding, as the kernel side sends them.
-trait Sent: Copy {}
-impl Sent for StartEvent {}
-impl Sent for CallEvent {}
+/// Tells the kernel side of starts what to do, in our own PID namespace.
+///
+/// # Errors
+/// The namespace cannot be examined, or the table not be written.
+pub(in crate::sources) fn configure_marks(kernel: &mut Kernel, config: StartConfig) -> Result<()> {
+    let (pidns_device, pidns_inode) = own_pid_namespace()?;
+    let config = StartConfig {
+        pidns_device,
+        pidns_inode,
+        ..config
+    };
+    maps::start_config(&mut kernel.ebpf)?
+        .set(0, maps::Abi(config), 0)
+        .map_err(maps::context("write", "START_CONFIG"))
+}
 
-/// An event as it lies in the ring; `None` if it is another.
-fn read<T: Sent>(bytes: &[u8]) -> Option<T> {
-    if bytes.len() != size_of::<T>() {
-        return None;
-    }
-    // SAFETY: of the right length, and every bit pattern of these structs of integers is valid.
-    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+/// Device and inode of our own PID namespace.
+///
+/// # Errors
+/// It cannot be examined.
+pub(in crate::sources) fn own_pid_namespace() -> Result<(u64, u64)> {
+    let namespace = rustix::fs::stat("/proc/self/ns/pid")
+        .map_err(|e| Error::failed(format!("/proc/self/ns/pid cannot be examined: {e}")))?;
+    Ok((namespace.st_dev, namespace.st_ino))
 }

@@ -64,6 +64,11 @@ impl Named {
         known.map_or(pid, |(tgid, _)| *tgid)
     }
 
+    /// Nothing more comes of this process.
+    pub fn forget(&mut self, tgid: u32) {
+        self.running.remove(&tgid);
+    }
+
     /// The marks that events stand for, in the same order, with their times. `binary_of` knows the number of the binary
     /// that the kernel side has under another.
     pub fn marks(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tracer_ebpf::{SiteKey, start::MAX_BINARIES};
 
-use super::super::probes::attach::{LinkKind, Point, Probes};
+use super::super::probes::attach::{LinkKind, Probes};
 use crate::error::{Error, Result};
 
 /// Binaries by slot.
@@ -20,6 +20,8 @@ pub struct Probed {
 struct Slot {
     number: u32,
     probes: Probes,
+    sites: usize,
+    /// By which the sites are known, where there are no cookies.
     keys: Vec<SiteKey>,
 }
 
@@ -27,12 +29,7 @@ struct Slot {
 pub struct Gone(Slot);
 
 impl Gone {
-    /// Whether their sites may be known by address.
-    pub fn by_address(&self) -> bool {
-        self.0.probes.kind == LinkKind::PerfEvents
-    }
-
-    /// What they are known by then.
+    /// What their sites are known by, where there are no cookies.
     pub fn keys(&self) -> impl Iterator<Item = SiteKey> {
         self.0.keys.iter().copied()
     }
@@ -60,12 +57,7 @@ impl Probed {
     }
 
     /// A binary is probed.
-    pub fn add(&mut self, slot: u16, number: u32, probes: Probes, points: &[Point]) {
-        let keys = points.iter().map(|point| SiteKey {
-            ip: point.address,
-            tgid: u32::from(slot),
-            reserved: 0,
-        });
+    pub fn add(&mut self, slot: u16, number: u32, probes: Probes, sites: usize, keys: Vec<SiteKey>) {
         self.last = slot;
         self.numbers.insert(slot, number);
         self.slots.insert(
@@ -73,7 +65,8 @@ impl Probed {
             Slot {
                 number,
                 probes,
-                keys: keys.collect(),
+                sites,
+                keys,
             },
         );
     }
@@ -114,7 +107,7 @@ impl Probed {
 
     /// How many instructions are probed.
     pub fn sites(&self) -> usize {
-        self.slots.values().map(|slot| slot.keys.len()).sum()
+        self.slots.values().map(|slot| slot.sites).sum()
     }
 
     /// How the probes are held.
