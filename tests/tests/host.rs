@@ -410,7 +410,7 @@ impl Started {
 }
 
 impl Functions for Started {
-    fn beginning_at(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+    fn beginning_at(&self, _: u32, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
         self.target
             .with_binary(|binary| {
                 let named = addresses

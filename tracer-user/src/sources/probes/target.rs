@@ -319,7 +319,7 @@ fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
         old_in: site.statuses_in.0,
         new_in: site.statuses_in.1,
         slot: site.slot,
-        reserved2: 0,
+        binary: 0,
     }
 }
 
