@@ -4,6 +4,7 @@ mod accuracy;
 mod attach;
 mod capture;
 mod column;
+mod daemon;
 mod hit;
 mod host;
 mod large_binary;
@@ -40,6 +41,10 @@ enum What {
     Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
+    /// What the daemon costs a host: docs/daemon.md
+    Daemon(daemon::CostArgs),
+    /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
+    Soak(daemon::SoakArgs),
 }
 
 /// Runs the command.
@@ -54,6 +59,8 @@ pub fn run(args: &Args) -> Result<()> {
         What::Start(args) => start::run(args),
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
+        What::Daemon(args) => daemon::cost(args),
+        What::Soak(args) => daemon::soak(args),
     }
 }
 
