@@ -284,6 +284,8 @@ impl Host {
             targets: self.targets.views(),
             starts: std::collections::BTreeMap::new(),
             daemon: self.daemon_view(now_ns),
+            metrics: self.config.metrics.clone(),
+            made: Some(std::time::Instant::now()),
         }
     }
 

@@ -11,6 +11,8 @@ mod complaints;
 pub mod config;
 pub mod discovery;
 mod host;
+pub mod http;
+pub mod metrics;
 mod probing;
 mod run;
 mod systemd;
