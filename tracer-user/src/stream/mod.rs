@@ -6,7 +6,7 @@ pub mod start;
 use serde::{Deserialize, Serialize};
 pub use tracer_ebpf::Origin;
 
-use self::start::{StartCall, StartMark};
+use self::start::{StartCall, StartHeld, StartMark};
 
 /// Something that a source saw, at one moment of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,8 @@ pub enum Event {
     StartMark(StartMark),
     /// A system call of a process that starts returned; at that moment.
     StartCall(StartCall),
+    /// A process that starts was held by us; at the moment when it went on.
+    StartHeld(StartHeld),
 }
 
 /// A wait Runnable→Running that was at least as long as `--slower`.
