@@ -125,11 +125,13 @@ impl Reader {
 /// The next job of a reader; without one, it is at work no longer.
 fn next(shared: &Mutex<Shared>, number: u64) -> Option<Job> {
     let mut shared = lock(shared);
+    if shared.worker != number {
+        return None;
+    }
     let job = shared.queue.pop_front();
     match &job {
         Some(job) => shared.at = Some((job.pid, job.target, now_ns())),
-        None if shared.worker == number => shared.worker = 0,
-        None => {}
+        None => shared.worker = 0,
     }
     job
 }
