@@ -16,8 +16,14 @@ use tempfile::TempDir;
 
 /// Every process that is watched has it.
 const WAITS_COUNT: &str = "gmpscope_sched_latencies_seconds_count";
-/// Nobody but the kernel's events can tell of a process before a scan that comes so late.
-const NO_SCAN: &str = "discovery.interval = \"1h\"\n";
+/// Of a process that starts later nobody but the kernel's events can tell: the next scan comes late. Each target is told
+/// of.
+fn start_without_scans(config: &str) -> Result<Daemon> {
+    Daemon::start_with(config, |command| {
+        command.args(["--discovery-interval", "1h", "-v"]);
+        Ok(())
+    })
+}
 
 /// A program that forks as C programs do, without execve: the child goes on with one thread.
 const FORKS: &str = "package main
@@ -89,7 +95,7 @@ fn what_runs_already_and_what_starts_later() -> Result<()> {
     for go in toolchain::selection()? {
         before.push(Workload::start(&programs.add(&go, "idle")?, 2, &[])?);
     }
-    let daemon = Daemon::start(&format!("{NO_SCAN}{}", programs.rule("tier = \"passive\"")))?;
+    let daemon = start_without_scans(&programs.rule("tier = \"passive\""))?;
     for workload in &before {
         wait_until_shown(&daemon, workload.pid())?;
     }
@@ -118,14 +124,7 @@ fn what_becomes_another_program() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let binary = programs.newest("execs_other")?;
-    let daemon = Daemon::start_with(
-        &format!("{NO_SCAN}{}", programs.rule("tier = \"passive\"")),
-        // So that each target is told of.
-        |command| {
-            command.arg("-v");
-            Ok(())
-        },
-    )?;
+    let daemon = start_without_scans(&programs.rule("tier = \"passive\""))?;
     // One that is Go no longer.
     let mut other = Workload::start(&binary, 2, &[])?;
     wait_until_shown(&daemon, other.pid())?;
@@ -247,7 +246,8 @@ fn in_other_namespaces_where_only_its_own_path_leads_to_it() -> Result<()> {
     let namespaces = Running(namespaces);
     let exe = inside.display().to_string();
     let pid: u32 = daemon.wait_for(&format!("a process of {exe}"), |page| {
-        let found = page.find(WAITS_COUNT, &[("exe", exe.as_str())]).next()?;
+        let labels = [("exe", exe.as_str())];
+        let found = page.find(WAITS_COUNT, &labels).next()?;
         found.labels.get("pid")?.parse().ok()
     })?;
     ensure!(!inside.exists(), "the path leads nowhere here");
