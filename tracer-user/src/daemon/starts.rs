@@ -155,7 +155,7 @@ impl Startings {
                 plan: &program.plan,
             };
             let slot = kernel.attach_starts(&request)?;
-            let open = Starts::new(program.plan.dynamic);
+            let open = Starts::default();
             Ok(Timed {
                 slot,
                 program,
