@@ -247,7 +247,8 @@ fn in_other_namespaces_where_only_its_own_path_leads_to_it() -> Result<()> {
     let namespaces = Running(namespaces);
     let exe = inside.display().to_string();
     let pid: u32 = daemon.wait_for(&format!("a process of {exe}"), |page| {
-        let found = page.find(WAITS_COUNT, &[("exe", exe.as_str())]).next()?;
+        let labels = [("exe", exe.as_str())];
+        let found = page.find(WAITS_COUNT, &labels).next()?;
         found.labels.get("pid")?.parse().ok()
     })?;
     ensure!(!inside.exists(), "the path leads nowhere here");
