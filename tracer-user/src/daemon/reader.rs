@@ -125,11 +125,13 @@ impl Reader {
 /// The next job of a reader; without one, it is at work no longer.
 fn next(shared: &Mutex<Shared>, number: u64) -> Option<Job> {
     let mut shared = lock(shared);
+    if shared.worker != number {
+        return None;
+    }
     let job = shared.queue.pop_front();
     match &job {
         Some(job) => shared.at = Some((job.pid, job.target, now_ns())),
-        None if shared.worker == number => shared.worker = 0,
-        None => {}
+        None => shared.worker = 0,
     }
     job
 }
@@ -157,4 +159,63 @@ fn make(mut job: Job) -> Done {
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::target::Globals;
+
+    /// Of our own memory, in which nothing is to be read.
+    fn job(target: u64) -> Job {
+        let memory = ProcessMemory::new(std::process::id());
+        Job {
+            pid: std::process::id(),
+            target,
+            passive: PassiveSource::new(memory, &Globals::default(), 0, None, 27),
+            all: true,
+            walk: Duration::ZERO,
+        }
+    }
+
+    async fn read(heard: &mut UnboundedReceiver<Word>) -> u64 {
+        match heard.recv().await {
+            Some(Word::Read(done)) => {
+                done.seen.unwrap();
+                done.job.target
+            }
+            _ => panic!("a reading"),
+        }
+    }
+
+    #[tokio::test]
+    async fn readings_come_in_their_order_and_nobody_waits_for_one_that_never_ends() {
+        let (words, mut heard) = unbounded_channel();
+        let mut reader = Reader::new(words);
+        reader.read(vec![job(1), job(2)]);
+        reader.read(vec![job(3)]);
+        for target in 1..=3 {
+            assert_eq!(read(&mut heard).await, target);
+        }
+        // Somebody sleeps in a reading of target 4.
+        let began = now_ns();
+        let sleeper = reader.workers + 1;
+        {
+            let mut shared = lock(&reader.shared);
+            (shared.worker, shared.at) = (sleeper, Some((7, 4, began)));
+        }
+        reader.workers = sleeper;
+        reader.read(vec![job(5)]);
+        assert_eq!(reader.stuck(began + STUCK_NS - 1), None);
+        assert!(heard.try_recv().is_err());
+        assert_eq!(reader.stuck(began + STUCK_NS), Some((7, 4)));
+        assert_eq!(read(&mut heard).await, 5);
+        assert_eq!(reader.stuck(began + STUCK_NS), None, "told once");
+        // It wakes up after all, and goes home.
+        assert_eq!(lock(&reader.shared).stuck, 1);
+        assert!(end(&reader.shared, sleeper));
+        assert_eq!(lock(&reader.shared).stuck, 0);
+    }
 }

@@ -4,7 +4,12 @@
 //! file is seen, the first too. What matches a pattern, or lies in a container, is known once a process of it has
 //! lived long enough to be found, and is timed from its next start on.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
 use super::{complaints::Complaints, config::Config, discovery::fits, targets::Targets, view::StartsView};
 use crate::{
@@ -12,11 +17,16 @@ use crate::{
     latency::start::PhaseTimes,
     model::start::{Ended, Starts},
     session::start::program::Program,
-    sources::host::{HostKernel, SlotId, StartsRequest},
+    sources::{
+        host::{HostKernel, SlotId, StartsRequest},
+        starts::Functions,
+    },
     stream::Kind,
     target::file::{FileId, FileState},
 };
 
+/// The number of a binary among those of its slot.
+const ONLY: u32 = 0;
 /// Binaries that are watched at once at most.
 const MOST: usize = 64;
 /// Marks are read this often.
@@ -155,7 +165,10 @@ impl Startings {
                 plan: &program.plan,
             };
             let slot = kernel.attach_starts(&request)?;
-            let open = Starts::default();
+            let mut open = Starts::default();
+            if program.plan.dynamic {
+                open.loads(ONLY);
+            }
             Ok(Timed {
                 slot,
                 program,
@@ -199,7 +212,7 @@ impl Startings {
         for binary in self.binaries.values_mut() {
             let Some(timed) = &mut binary.timed else { continue };
             let counted = self.counted.entry(Arc::clone(&binary.exe)).or_default();
-            let seen = match kernel.observe_starts(timed.slot, now_ns, &*timed.program) {
+            let seen = match kernel.observe_starts(timed.slot, now_ns, &Names(&timed.program)) {
                 Ok(seen) => seen,
                 Err(e) => {
                     complaints.add("starts", &e, now_ns);
@@ -271,6 +284,15 @@ impl Startings {
             (exe.to_string(), view)
         });
         views.collect()
+    }
+}
+
+/// Names of the functions of one binary.
+struct Names<'a>(&'a Program);
+
+impl Functions for Names<'_> {
+    fn beginning_at(&self, _: u32, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+        self.0.functions(addresses)
     }
 }
 

@@ -146,7 +146,6 @@ fn live(draws: &[u64]) {
     let mut word: Vec<(u32, u64, bool)> = Vec::new();
     let mut looks: Vec<(Ticket, Option<Process>)> = Vec::new();
     let mut scan: Option<(u64, Vec<Scanned>)> = None;
-    let mut next = 0;
     let list = |host: &BTreeMap<u32, Process>| -> Vec<Scanned> {
         let all = host
             .iter()
@@ -156,12 +155,11 @@ fn live(draws: &[u64]) {
     for step in 0..250u64 {
         let now = step * 100;
         let pid = random(12) as u32;
-        next += 1;
         match random(8) {
             // Forked, and as a rule another program soon.
             0 | 1 => {
                 let process = Process {
-                    start_time: next,
+                    start_time: step,
                     exe: random(6),
                 };
                 if let std::collections::btree_map::Entry::Vacant(free) = host.entry(pid) {

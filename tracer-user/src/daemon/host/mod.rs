@@ -1,6 +1,9 @@
 //! The host as the daemon knows it: what happens comes in, what is to be done is done. Nothing here waits; what takes
 //! long (scans, looks into files) is done by others and comes back as a [`Word`].
 
+mod looking;
+mod reading;
+
 use std::{
     fs,
     os::fd::BorrowedFd,
@@ -16,15 +19,13 @@ use super::{
     config::{Config, Tier},
     discovery::{
         census::{Census, Outcome, Scanned, Ticket},
-        fits,
-        look::{Seen, look},
+        look::Seen,
         programs::Programs,
-        scan,
     },
-    probing::{Probing, Unknown, With, program_of},
+    probing::{Probing, With},
     reader::{Done, Reader},
-    starts::{self, Candidate, Startings},
-    targets::{Target, Targets, Trouble},
+    starts::{Candidate, Startings},
+    targets::Targets,
     view::{DaemonView, HostView},
 };
 use crate::{
@@ -40,14 +41,8 @@ const LOOKS_AT_ONCE: usize = 2;
 const EVENTS_NS: u64 = 250_000_000;
 /// Without the kernel's events, new processes are looked for this often.
 const PIDS_NS: u64 = 1_000_000_000;
-/// Targets are read together no longer than this, then others have their turn.
-const TURN_NS: u64 = 5_000_000;
-/// Our CPU time per second that counting goroutines may take, of all targets together.
-const WALKS: Duration = Duration::from_millis(1);
 /// Open files are counted this often.
 const FDS_NS: u64 = 10_000_000_000;
-/// Readings of a target that fail in a row until it is looked into anew.
-const MAX_TROUBLES: u32 = 5;
 
 /// What somebody who was sent to look has to say.
 pub enum Word {
@@ -338,135 +333,6 @@ impl Host {
         }
     }
 
-    fn scan(&mut self, now_ns: u64) {
-        self.is_scanning = true;
-        self.scan_due_ns = now_ns.saturating_add(nanos(self.config.discovery.interval));
-        let words = self.words.clone();
-        tokio::task::spawn_blocking(move || {
-            // Nobody listens any more when the daemon ends.
-            let _ = words.send(Word::Scanned(now_ns, scan::scan()));
-        });
-    }
-
-    fn take_scan(&mut self, began_ns: u64, all: std::io::Result<Vec<Scanned>>, now_ns: u64) {
-        self.is_scanning = false;
-        self.pids_due_ns = match self.is_told {
-            true => u64::MAX,
-            false => now_ns.saturating_add(PIDS_NS),
-        };
-        let all = match all {
-            Ok(all) => all,
-            Err(e) => {
-                return self
-                    .complaints
-                    .add("scan", &format!("/proc cannot be read: {e}"), now_ns);
-            }
-        };
-        let ourselves = std::process::id();
-        let others: Vec<Scanned> = all
-            .into_iter()
-            .filter(|scanned| scanned.pid != ourselves)
-            .collect();
-        for pid in self.census.scanned(&others, began_ns, now_ns) {
-            self.let_go(pid, "it has ended, or runs another program");
-        }
-        if self.has_room() {
-            self.census
-                .look_again(now_ns, |outcome| outcome == Outcome::BeyondLimit);
-        }
-        self.find_starts(now_ns);
-        self.programs.sweep(now_ns);
-        self.hierarchies = Hierarchies::mounted();
-        self.scanned_once = true;
-    }
-
-    /// Finds binaries whose starts are to be timed.
-    fn find_starts(&mut self, now_ns: u64) {
-        let Some(probing) = &mut self.probing else { return };
-        let candidates = self.starts.candidates(&self.config, &mut self.targets, now_ns);
-        let (kernel, complaints) = (probing.kernel_mut(), &mut self.complaints);
-        self.starts.sweep(&self.config, kernel, complaints, now_ns);
-        for candidate in candidates {
-            let words = self.words.clone();
-            tokio::task::spawn_blocking(move || {
-                let program = starts::analyse(&candidate);
-                let _ = words.send(Word::Analysed(candidate, program));
-            });
-        }
-    }
-
-    /// Finds processes that were started since the last scan, where nobody tells of them.
-    fn find_new(&mut self, now_ns: u64) {
-        self.pids_due_ns = now_ns.saturating_add(PIDS_NS);
-        let Ok(pids) = scan::pids() else { return };
-        let ourselves = std::process::id();
-        for pid in pids {
-            if pid != ourselves && !self.census.knows(pid) {
-                let _ = self.census.exec(pid, now_ns);
-            }
-        }
-    }
-
-    fn send_to_look(&self, ticket: Ticket) {
-        let (config, programs) = (Arc::clone(&self.config), Arc::clone(&self.programs));
-        let words = self.words.clone();
-        tokio::task::spawn_blocking(move || {
-            let (seen, exe) = look(ticket.pid, &config, &programs, now_ns());
-            let _ = words.send(Word::Looked(ticket, seen, exe));
-        });
-    }
-
-    fn send_to_learn(&self, unknown: Unknown) {
-        let words = self.words.clone();
-        tokio::task::spawn_blocking(move || {
-            let Unknown { pid, known, gopcs } = unknown;
-            let learned = program_of(pid, &known).and_then(|file| known.learn(&gopcs, &file));
-            let _ = words.send(Word::Learned(pid, learned));
-        });
-    }
-
-    fn take_look(&mut self, ticket: Ticket, seen: Seen, exe: Option<(u64, u64)>, now_ns: u64) {
-        let (outcome, target) = match seen {
-            Seen::Nothing => (Outcome::Nothing, None),
-            Seen::NotGo => (Outcome::NotGo, None),
-            Seen::Excluded => (Outcome::Excluded, None),
-            Seen::Failed(kind, e) => {
-                self.complaints.add(kind, &e, now_ns);
-                (Outcome::Failed, None)
-            }
-            Seen::Go(_) | Seen::Refused(_) if !self.has_room() => (Outcome::BeyondLimit, None),
-            Seen::Go(found) => (Outcome::Watched, Some(Target::watched(*found, &self.config))),
-            Seen::Refused(refused) => (Outcome::Watched, Some(Target::refused(*refused))),
-        };
-        if !self.census.looked(ticket, outcome, exe) {
-            return;
-        }
-        let Some(mut target) = target else { return };
-        // The rules may have changed while it was looked at.
-        if target.decide(&self.config).tier == Tier::Off {
-            self.census.settle(ticket.pid, Outcome::Excluded);
-            return;
-        }
-        let name = &target.view().name;
-        log::debug!(
-            "target {} ({}) {}, go{}: {}",
-            name.pid,
-            name.comm,
-            name.exe,
-            target.view().go_version,
-            target.view().why.as_deref().unwrap_or(target.view().tier.name()),
-        );
-        let exe = &target.view().name.exe;
-        let starts = self.config.init.include.iter().any(|pattern| fits(pattern, exe));
-        if let Err(e) = self.targets.insert(target, now_ns) {
-            self.complaints.add("wait", &e, now_ns);
-            self.census.settle(ticket.pid, Outcome::Failed);
-        }
-        if starts {
-            self.find_starts(now_ns);
-        }
-    }
-
     fn has_room(&self) -> bool {
         self.targets.len() < self.config.discovery.max_targets as usize
     }
@@ -475,72 +341,6 @@ impl Host {
         if let Some(mut target) = self.targets.remove(pid) {
             self.with_probing(now_ns(), |probing, _, _, with| probing.release(&mut target, with));
             log::debug!("target {pid} ({}) is let go: {why}", target.view().name.comm);
-        }
-    }
-
-    fn read_targets(&mut self, now_ns: u64) {
-        let walk = WALKS / u32::try_from(self.targets.len()).unwrap_or(u32::MAX).max(1);
-        let mut jobs = Vec::new();
-        let mut at_ns = now_ns;
-        while at_ns.saturating_sub(now_ns) < TURN_NS
-            && let Some(pid) = self.targets.pop_due(at_ns)
-        {
-            let Some(target) = self.targets.get_mut(pid) else {
-                continue;
-            };
-            target.look(at_ns, &self.hierarchies);
-            jobs.extend(target.job(true, walk));
-            at_ns = self::now_ns();
-        }
-        self.reader.read(jobs);
-        if let Some((pid, stuck)) = self.reader.stuck(at_ns) {
-            let is_it = |target: &mut Target| target.id() == stuck;
-            self.complaints.add(
-                "memory_stuck",
-                &format!("reading the memory of process {pid} does not end: it is not read any more"),
-                at_ns,
-            );
-            if self.targets.get_mut(pid).is_some_and(is_it) {
-                self.census.settle(pid, Outcome::Nothing);
-                self.let_go(pid, "reading its memory does not end");
-            }
-        }
-    }
-
-    fn take_reading(&mut self, done: Done, now_ns: u64) {
-        let pid = done.job.pid;
-        let target = self.targets.get_mut(pid);
-        // Of a process that was let go.
-        let Some(target) = target.filter(|target| target.id() == done.job.target) else {
-            return;
-        };
-        match target.read(done) {
-            Ok(()) => target.troubles = 0,
-            Err(trouble) => self.take_trouble(pid, trouble, now_ns),
-        }
-    }
-
-    fn take_trouble(&mut self, pid: u32, trouble: Trouble, now_ns: u64) {
-        match trouble {
-            Trouble::Ended => {
-                self.census.exit(pid, now_ns);
-                self.let_go(pid, "it has ended");
-            }
-            Trouble::Replaced => {
-                self.census.exec(pid, now_ns);
-                self.let_go(pid, "it runs another program");
-            }
-            Trouble::Unreadable(e) => {
-                self.complaints.add("memory_unreadable", &e, now_ns);
-                let Some(target) = self.targets.get_mut(pid) else {
-                    return;
-                };
-                target.troubles += 1;
-                if target.troubles > MAX_TROUBLES {
-                    self.census.settle(pid, Outcome::Failed);
-                    self.let_go(pid, "its memory cannot be read");
-                }
-            }
         }
     }
 
