@@ -338,7 +338,10 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
     }
     for (path, binary, slot, pids) in &binaries {
         let seen = host.observe_starts(*slot, monotonic_ns(), binary)?;
-        let mut starts = Starts::new(binary.plan.dynamic);
+        let mut starts = Starts::default();
+        if binary.plan.dynamic {
+            starts.loads(0);
+        }
         let ended: Vec<_> = seen
             .iter()
             .filter_map(|observation| starts.observe(observation))
