@@ -360,7 +360,7 @@ fn starts_of_chosen_binaries_are_timed() -> Result<()> {
             .next()
             .map(|s| s.value)
     };
-    daemon.wait_for("that its starts are timed", &completed)?;
+    daemon.wait_for("that its starts are timed", completed)?;
     for _ in 0..5 {
         run(&chosen)?;
     }

@@ -341,7 +341,7 @@ fn every_tool_that_go_build_starts_is_seen() -> Result<()> {
         "-toolexec",
         &script,
         "-o",
-        "out",
+        "out/",
         "./...",
     ])?
     .env("GOTOOLCHAIN", "local")
