@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -69,6 +70,9 @@ impl Daemon {
         fs::write(&file, config)?;
         let socket = dir.path().join("notify");
         let notifications = UnixDatagram::bind(&socket)?;
+        // It may be run as another user than we are.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
         // Bound and let go again: nobody else is given it so soon.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(gmpscope()?);

@@ -62,7 +62,7 @@ const PROBED: usize = 20;
 fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
     let _one = machine();
     let (_dir, exe) = copy("checksum")?;
-    let dear = "[budget]\ntarget = \"100%\"\nhost = \"100%\"\n";
+    let dear = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
     let mut daemon = Daemon::start(&format!("{dear}{}", rule(&exe, "sampled")))?;
     let mut targets = Vec::new();
     for _ in 0..PROBED {
@@ -154,7 +154,7 @@ fn a_burst_costs_no_more_than_was_agreed_to() -> Result<()> {
     // It is still watched, and it is said why with less.
     daemon.wait_for_tier(target.pid(), "passive")?;
     let why = daemon.get("/targets")?;
-    ensure!(why.text()?.contains("budget"), "{}", why.text()?);
+    ensure!(why.text()?.contains("hits in a window"), "{}", why.text()?);
     let steps = daemon.metrics()?;
     let down = steps.sum(
         "gmpscope_tier_steps_total",

@@ -13,6 +13,8 @@ use gmpscope_tests::{
 use tempfile::TempDir;
 
 const WAITS: &str = "gmpscope_sched_latencies_seconds";
+/// Nothing is too dear: whether it is, is another test's question.
+const DEAR: &str = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
 /// How long each program does its work.
 const WORK: Duration = Duration::from_secs(1);
 
@@ -137,12 +139,7 @@ fn every_wait_that_the_runtime_counts_is_in_its_bucket() -> Result<()> {
 fn a_hit_is_a_wait_that_the_runtime_sampled() -> Result<()> {
     let _one = machine();
     let (dir, mut programs) = programs("mixed")?;
-    // Whether it is dear is another test's question.
-    let dear = format!(
-        "[budget]\ntarget = \"100%\"\nhost = \"100%\"\n{}",
-        rule(&dir, "sampled")
-    );
-    let daemon = Daemon::start(&dear)?;
+    let daemon = Daemon::start(&format!("{DEAR}{}", rule(&dir, "sampled")))?;
     watched(&daemon, &programs, "sampled")?;
     let own = work(&mut programs)?;
     for (program, own) in programs.iter().zip(&own) {
@@ -267,10 +264,7 @@ fn widest(prometheus: &Prometheus, exe: &str) -> Result<f64> {
 fn promtool_finds_nothing_to_complain_about() -> Result<()> {
     let _one = machine();
     let (dir, mut programs) = programs("mixed")?;
-    let daemon = Daemon::start(&format!(
-        "[budget]\ntarget = \"100%\"\nhost = \"100%\"\n{}",
-        rule(&dir, "sampled")
-    ))?;
+    let daemon = Daemon::start(&format!("{DEAR}{}", rule(&dir, "sampled")))?;
     watched(&daemon, &programs, "sampled")?;
     let own = work(&mut programs)?;
     counted(&daemon, &programs[0], &own[0])?;

@@ -25,6 +25,7 @@ interval = \"2s\"
 settle = \"100ms\"
 [budget]
 target = \"100%\"
+target_floor = \"1s\"
 host = \"100%\"
 ";
 

@@ -117,7 +117,7 @@ fn soak(duration: Duration) -> Result<String> {
     let crowd = Crowd::of("idle", passive, &[])?;
     let probed = Crowd::of("checksum", probed, &["-pause", "20ms"])?;
     let config = format!(
-        "[budget]\ntarget = \"100%\"\nhost = \"100%\"\n{}{}",
+        "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n{}{}",
         crowd.rule("passive"),
         probed.rule("sampled")
     );
