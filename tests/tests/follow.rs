@@ -341,7 +341,7 @@ fn every_tool_that_go_build_starts_is_seen() -> Result<()> {
         "-toolexec",
         &script,
         "-o",
-        "out",
+        "out/",
         "./...",
     ])?
     .env("GOTOOLCHAIN", "local")
@@ -476,7 +476,7 @@ fn an_execve_that_waits_goes_on_when_its_tracer_is_killed() -> Result<()> {
 fn nobody_waits_for_a_tracer_that_the_terminal_has_stopped() -> Result<()> {
     let _one = machine();
     let family = built(Variant::Plain)?;
-    let mut traced = background(followed(&["/bin/sh", "-c", &busy(&family, 400)])?)?;
+    let traced = background(followed(&["/bin/sh", "-c", &busy(&family, 400)])?)?;
     traced.wait_for(5)?;
     traced.signal(libc::SIGTSTP);
     let stat = format!("/proc/{}/stat", traced.child.id());

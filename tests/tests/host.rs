@@ -13,10 +13,8 @@ use gmpscope_tests::histogram::counts_agree;
 use gmpscope_tests::host::{Subject, host, storm};
 use gmpscope_tests::{Variant, machine, toolchain};
 use tracer_user::model::start::{Ended, Starts};
-use tracer_user::plan::Mode;
 use tracer_user::plan::start::{self, StartPlan};
-use tracer_user::session::tier::{Budget, Effect, Governor, Happening, Settings, Window};
-use tracer_user::sources::host::{HostKernel, ProcessEvent, SlotId, StartsRequest};
+use tracer_user::sources::host::{HostKernel, ProcessEvent, StartsRequest};
 use tracer_user::sources::probes::ProgramKind;
 use tracer_user::sources::starts::Functions;
 use tracer_user::stream::{HistogramKey, Kind, Observation};
@@ -205,122 +203,6 @@ fn past_the_cap_nothing_is_let_through_and_we_are_woken() -> Result<()> {
     Ok(())
 }
 
-/// A process that is governed, as the daemon does it.
-struct Governed {
-    host: HostKernel,
-    subject: Subject,
-    governor: Governor,
-    slot: Option<SlotId>,
-    hits: u64,
-}
-
-impl Governed {
-    fn tell(&mut self, happening: Happening) -> Result<()> {
-        for effect in self.governor.handle(monotonic_ns(), happening) {
-            eprintln!("{effect:?}");
-            match (effect, self.slot) {
-                (Effect::Attach { hits, .. }, _) => {
-                    let slot = self
-                        .subject
-                        .attach(&mut self.host, ProgramKind::Sampled, Some(hits))?;
-                    self.slot = Some(slot);
-                    self.tell(Happening::Attached)?;
-                }
-                (Effect::BeginWindow { hits }, Some(slot)) => self.host.begin_window(slot, hits)?,
-                (Effect::Detach, Some(slot)) => {
-                    self.observe(slot)?;
-                    self.host.detach(slot)?;
-                    self.slot = None;
-                    self.tell(Happening::Detached)?;
-                }
-                (Effect::Step(_), _) => {}
-                (other, None) => anyhow::bail!("{other:?}, and nothing is attached"),
-            }
-        }
-        Ok(())
-    }
-
-    fn observe(&mut self, slot: SlotId) -> Result<()> {
-        self.hits += Sum::of(&self.host.observe(slot, monotonic_ns())?).hits;
-        Ok(())
-    }
-
-    /// Lets a second pass.
-    fn window(&mut self) -> Result<Window> {
-        let (begin, before) = (Instant::now(), self.subject.workload.count()?);
-        while let Some(left) = Duration::from_secs(1).checked_sub(begin.elapsed()) {
-            if readable(&self.host, left) {
-                let capped = self.host.happened()?.capped;
-                if self.slot.is_some_and(|slot| capped.contains(&slot)) {
-                    self.tell(Happening::Capped)?;
-                }
-            }
-        }
-        let after = self.subject.workload.count()?;
-        if let Some(slot) = self.slot {
-            self.observe(slot)?;
-        }
-        let window = Window {
-            length_ns: after.at_ns - before.at_ns,
-            cpu_ns: after.cpu_ns - before.cpu_ns,
-            hits: std::mem::take(&mut self.hits),
-            tracked_waits: Some(after.latencies.since(&before.latencies).count()),
-        };
-        self.tell(Happening::WindowOver(window))?;
-        Ok(window)
-    }
-}
-
-#[test]
-fn a_burst_from_idle_costs_little_from_its_second_window_on() -> Result<()> {
-    let _one = machine();
-    let mut host = host(2, false)?;
-    let [_, hit_ns] = host.cost_of(ProgramKind::Sampled)?.hit_ns;
-    let settings = Settings {
-        budget: Budget {
-            share: 0.005,
-            floor_ns: 200_000,
-        },
-        highest: Some(Mode::Sampled),
-        exact_ns: 0,
-        window_ns: 1_000_000_000,
-    };
-    let mut governed = Governed {
-        host,
-        subject: Subject::start(&toolchain::newest()?, "pingpong")?,
-        governor: Governor::new(settings),
-        slot: None,
-        hits: 0,
-    };
-    let mode = Mode::Sampled;
-    governed.tell(Happening::Priced { mode, hit_ns })?;
-    governed.tell(Happening::Share(1_000_000_000))?;
-    for _ in 0..3 {
-        governed.window()?;
-    }
-    ensure!(
-        governed.governor.tier() == Some(Mode::Sampled),
-        "an idle process is not sampled: {:?}",
-        governed.governor.obstacle(monotonic_ns())
-    );
-    governed.subject.workload.go()?;
-    let first = governed.window()?;
-    ensure!(
-        first.hits > 0 && governed.governor.tier() == Some(Mode::Passive),
-        "the burst is not cut short: {first:?}"
-    );
-    for _ in 0..5 {
-        let window = governed.window()?;
-        let cost = window.hits * hit_ns;
-        ensure!(
-            window.cpu_ns > 0 && cost * 1_000 <= window.cpu_ns * 7,
-            "{window:?} has cost {cost} ns"
-        );
-    }
-    ensure!(governed.subject.workload.alive());
-    Ok(())
-}
-
 /// Which of the processes were seen, (exec, exit), and how many events were lost.
 #[derive(Default)]
 struct Seen {
@@ -456,7 +338,10 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
     }
     for (path, binary, slot, pids) in &binaries {
         let seen = host.observe_starts(*slot, monotonic_ns(), binary)?;
-        let mut starts = Starts::new(binary.plan.dynamic);
+        let mut starts = Starts::default();
+        if binary.plan.dynamic {
+            starts.loads(0);
+        }
         let ended: Vec<_> = seen
             .iter()
             .filter_map(|observation| starts.observe(observation))

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	// With cgo it makes the program depend on the C library.
+	_ "os/user"
 	"strconv"
 	"sync"
 	"syscall"

@@ -69,11 +69,9 @@ pub fn sum_seconds(histogram: &Histogram) -> f64 {
         (low, UNBOUNDED_NS) => low as f64,
         (low, high) => (low as f64 + high as f64) / 2.0,
     };
-    let sum: f64 = histogram
-        .counts()
-        .map(|(index, count)| middle(index) * count as f64)
-        .sum();
-    sum / 1e9
+    // Not `sum()`, which makes -0 of nothing.
+    let add = |sum: f64, (index, count): (u16, u64)| sum + middle(index) * count as f64;
+    histogram.counts().fold(0.0, add) / 1e9
 }
 
 #[cfg(test)]
@@ -124,5 +122,7 @@ mod tests {
         assert_eq!(sum_seconds(&known), 0.003);
         let estimated = histogram(BucketScheme::Go121, &[1024, 1279]);
         assert_eq!(sum_seconds(&estimated), 2.0 * 1151.5 / 1e9);
+        let none = sum_seconds(&histogram(BucketScheme::Go121, &[]));
+        assert!(none == 0.0 && none.is_sign_positive());
     }
 }

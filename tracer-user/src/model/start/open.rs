@@ -172,12 +172,23 @@ impl Starts {
     }
 }
 
+/// A process that was held for so long waited until its program was analysed; in nanoseconds.
+const LONG_HOLD: u64 = 1_000_000;
+
 /// Takes the time for which the process was held out of its first phase; how much that was.
 fn without(exec: &mut Phase, held: &[(u64, u64)]) -> u64 {
     let within = held
         .iter()
         .filter(|(until_ns, _)| (exec.begin_ns..=exec.end_ns).contains(until_ns));
-    let held_ns = within.map(|(_, ns)| *ns).sum::<u64>().min(exec.duration_ns());
+    let mut held_ns = within.map(|(_, ns)| *ns).sum::<u64>();
+    // Who was really held then waits for a CPU, which is told as sleep, too. (That its file would have had to be read
+    // from disk is not to be seen any more: we have read it.)
+    if held_ns >= LONG_HOLD
+        && let Some(usage) = exec.usage
+    {
+        held_ns = held_ns.max(usage.asleep_ns);
+    }
+    let held_ns = held_ns.min(exec.duration_ns());
     exec.begin_ns += held_ns;
     if let Some(usage) = &mut exec.usage {
         usage.asleep_ns = usage.asleep_ns.saturating_sub(held_ns);

@@ -11,7 +11,7 @@ mod clocks;
 mod followed;
 mod identity;
 mod machine;
-mod program;
+pub mod program;
 mod programs;
 mod recording;
 mod runner;

@@ -14,6 +14,7 @@ use crate::{
     output::capture::TargetInfo,
     plan::start::{self, StartPlan},
     session::prepare,
+    sources::starts::Functions,
     target::{Target, file::ProgramFile, layout},
 };
 
@@ -86,6 +87,12 @@ impl Program {
     pub fn untold(&self) -> impl Iterator<Item = String> {
         let missing = self.plan.missing.iter();
         missing.map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome))
+    }
+}
+
+impl Functions for Program {
+    fn beginning_at(&self, _binary: u32, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+        self.functions(addresses)
     }
 }
 

@@ -112,6 +112,8 @@ impl Runner {
             Woken::Stop { number, sent } => {
                 self.pass_on(number, sent);
                 self.stop();
+                // Who has let us go on knows nothing of the command, unless it is the terminal's shell.
+                self.pass_on(libc::SIGCONT, sent);
                 vec![]
             }
             Woken::Signal { number, sent } => {

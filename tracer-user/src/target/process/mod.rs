@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use procfs::ProcError;
 use rustix::process::{Pid, PidfdFlags};
 
-pub use cgroup::{Cgroups, Hierarchies, Throttled};
+pub use cgroup::{Cgroups, Hierarchies, Throttled, Throttling};
 pub use find::{Found, by_comm, by_exe};
 pub use life::Life;
 
