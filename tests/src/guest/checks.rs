@@ -9,7 +9,7 @@ use gmpscope_tests::privilege::{CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_SYS_RE
 use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::start::{Traced, partition};
-use gmpscope_tests::{Attach, Outcome, Toolchain, Variant, Workload, left_behind};
+use gmpscope_tests::{Attach, Outcome, Toolchain, Variant, Workload, environment, left_behind};
 
 use crate::finding::Finding;
 use crate::machine::kernel_log;
@@ -50,6 +50,7 @@ pub fn all() -> Result<()> {
     for toolchain in &toolchains {
         start_phases(toolchain, held);
     }
+    check("follow", None, || followed(newest));
     for mode in ["sampled", "exact"] {
         check("killed", Some(mode), || killed(newest, mode));
     }
@@ -182,6 +183,32 @@ fn start_phases(toolchain: &Toolchain, held: &str) {
     };
     let finding = Finding::of("run").go(&toolchain.version());
     finding.outcome(run()).print();
+}
+
+/// `gmpscope run --follow`: the start of what a command starts. The command is a gmpscope, since there is no shell.
+fn followed(toolchain: &Toolchain) -> Result<String> {
+    let program = Variant::Stripped.build(toolchain, "mixed")?;
+    let command = ["run", "-q", "--", &program.display().to_string(), "-for", "50ms"];
+    let traced = Traced::new(&environment::gmpscope()?)?.options(&["--follow"]);
+    let ran = command
+        .iter()
+        .fold(traced, |traced, word| traced.arg(word))
+        .run()?;
+    ensure!(ran.status.success(), "{}:\n{}", ran.status, ran.stderr);
+    let init = ran.init()?;
+    let tree = init.tree.as_ref().context("no tree")?;
+    ensure!(
+        init.runs == 1 && tree.others == 1 && tree.execs == 2 && tree.unseen == 0,
+        "{} starts: {tree:?}",
+        init.runs
+    );
+    let run = init.slowest.first().context("no start in full")?;
+    partition(run)?;
+    ensure!(
+        run.phases.iter().any(|phase| phase.name == "init:os"),
+        "the packages have no names"
+    );
+    Ok(format!("{} phases of a child from {}", run.phases.len(), run.t0))
 }
 
 fn start(toolchain: &Toolchain) -> Result<Workload> {
