@@ -92,15 +92,18 @@ fn what_runs_already_and_what_starts_later() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let mut before = Vec::new();
+    let mut binaries = Vec::new();
     for go in toolchain::selection()? {
-        before.push(Workload::start(&programs.add(&go, "idle")?, 2, &[])?);
+        let binary = programs.add(&go, "idle")?;
+        before.push(Workload::start(&binary, 2, &[])?);
+        binaries.push((go, binary));
     }
     let daemon = start_without_scans(&programs.rule("tier = \"passive\""))?;
     for workload in &before {
         wait_until_shown(&daemon, workload.pid())?;
     }
-    for go in toolchain::selection()? {
-        let mut later = Workload::start(&programs.add(&go, "idle")?, 2, &[])?;
+    for (go, binary) in &binaries {
+        let mut later = Workload::start(binary, 2, &[])?;
         wait_until_shown(&daemon, later.pid())?;
         let page = daemon.metrics()?;
         let (version, pid) = (go.version(), later.pid().to_string());

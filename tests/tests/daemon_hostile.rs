@@ -153,7 +153,8 @@ fn connections_that_never_ask() -> Result<()> {
         ensure!(!timed_out, "a connection is still open");
     }
     let after = daemon.holds()?;
-    assert_eq!(sockets(&after), sockets(&before), "{:?}", after.descriptors);
+    // The very first request may still have been open when they were counted.
+    ensure!(sockets(&after) <= sockets(&before), "{:?}", after.descriptors);
     ensure!(daemon.alive(), "{}", daemon.said());
     Ok(())
 }
