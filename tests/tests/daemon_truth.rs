@@ -24,6 +24,9 @@ struct Program {
     minor: u32,
     exe: String,
     workload: Workload,
+    /// What its runtime had counted before the daemon came: asking for it makes a goroutine wait, which the daemon
+    /// would count.
+    before: RuntimeHistogram,
 }
 
 /// One program per Go version, parked, and the folder in which they lie.
@@ -33,11 +36,13 @@ fn programs(workload: &str) -> Result<(TempDir, Vec<Program>)> {
     for t in toolchain::selection()? {
         let path: PathBuf = dir.path().join(format!("{workload}-{}", t.version()));
         std::fs::copy(Variant::Stripped.build(&t, workload)?, &path)?;
+        let mut workload = Workload::start(&path, 2, &[])?;
         all.push(Program {
             go: t.version(),
             minor: t.minor(),
             exe: path.display().to_string(),
-            workload: Workload::start(&path, 2, &[])?,
+            before: workload.count()?.latencies,
+            workload,
         });
     }
     Ok((dir, all))
@@ -65,15 +70,13 @@ fn watched(daemon: &Daemon, programs: &[Program], tier: &str) -> Result<()> {
 
 /// Lets all of them work at once; what the runtime of each counted meanwhile.
 fn work(programs: &mut [Program]) -> Result<Vec<RuntimeHistogram>> {
-    let mut before = Vec::new();
     for program in programs.iter_mut() {
-        before.push(program.workload.count()?.latencies);
         program.workload.go()?;
     }
     std::thread::sleep(WORK);
     let mut own = Vec::new();
-    for (program, before) in programs.iter_mut().zip(&before) {
-        let all = program.workload.park()?.latencies.since(before);
+    for program in programs.iter_mut() {
+        let all = program.workload.park()?.latencies.since(&program.before);
         // Up to Go 1.25 the lowest bucket holds zeros that were no waits, which are left out.
         own.push(match program.minor {
             ..26 => all.without_zeros(),
