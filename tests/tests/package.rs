@@ -132,7 +132,11 @@ fn installed_it_runs_with_what_the_unit_says_and_removed_nothing_is_left() -> Re
         ("1", "2")
     );
 
-    it.0.run(&["systemd-analyze", "verify", UNIT])?;
+    it.0.run(&[
+        "systemd-analyze",
+        "verify",
+        &format!("/usr/lib/systemd/system/{UNIT}"),
+    ])?;
     let security = it.0.run(&["systemd-analyze", "security", "--no-pager", UNIT])?;
     let exposure = security
         .lines()
@@ -203,9 +207,10 @@ fn a_program_of_another_user_in_a_container_is_measured_truly() -> Result<()> {
         it.wait_until(&format!("a process at {tier}"), |it| {
             Ok(it.metrics()?.sum("gmpscope_tier", &at) == 1.0)
         })?;
-        // What it did before it was found is not counted; from here on all is.
-        let settled = it.settled(&labels)?;
+        // What it did before it was found is not counted; from here on all is. Asking for its own counts comes first:
+        // it makes a goroutine wait.
         let before = w.count()?;
+        let settled = it.settled(&labels)?;
         w.go()?;
         std::thread::sleep(Duration::from_secs(1));
         let after = w.park()?;
@@ -238,7 +243,8 @@ impl Installed {
         self.wait_until("a first reading", |it| {
             Ok(it.metrics()?.find(name, labels).next().is_some())
         })?;
-        std::thread::sleep(Duration::from_secs(1));
+        // Some readings later all of it is in.
+        std::thread::sleep(Duration::from_secs(2));
         self.metrics()
     }
 
@@ -368,7 +374,9 @@ fn it_stops_at_once_whatever_it_watches() -> Result<()> {
     it.wait_until("all watched", |it| {
         let page = it.metrics()?;
         let at = |tier| page.sum("gmpscope_tier", &[("tier", tier)]);
-        Ok(at("sampled") >= TARGETS.1 as f64 && at("sampled") + at("passive") >= TARGETS.0 as f64)
+        let (sampled, passive) = (at("sampled"), at("passive"));
+        println!("{sampled} sampled, {passive} passive");
+        Ok(sampled >= TARGETS.1 as f64 && sampled + passive >= TARGETS.0 as f64)
     })?;
     let began = Instant::now();
     it.systemctl(&["stop", UNIT])?;
