@@ -63,6 +63,31 @@ pub enum What {
 }
 
 impl What {
+    /// A few words for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Goroutine => "goroutine changes",
+            Self::Coroutine => "coroutines switch",
+            Self::ProcessorAcquired => "P is acquired",
+            Self::ProcessorReleased => "P is released",
+            Self::ProcessorHandedOff => "P is handed off",
+            Self::ProcessorsResized => "GOMAXPROCS is set",
+            Self::MachineStarted => "M starts",
+            Self::MachineEnded => "M ends",
+            Self::MachineParked => "M parks",
+            Self::MachineWanted => "M is wanted",
+            Self::MachineCreated => "M is made",
+            Self::GcStart => "GC starts",
+            Self::GcMarkTermination => "GC has marked",
+            Self::WorldStops => "world stops",
+            Self::WorldStarts => "world starts",
+            Self::ThreadOff => "thread leaves the CPU",
+            Self::ThreadOn => "thread gets a CPU",
+            Self::ThreadWoken => "thread is woken",
+            Self::ThreadEnded => "thread ends",
+        }
+    }
+
     /// What has this number.
     pub const fn from_u8(n: u8) -> Option<Self> {
         Some(match n {
@@ -173,14 +198,20 @@ pub struct FullConfig {
     pub g_waitreason: u32,
     /// `g.coroarg`; 0 where there is none.
     pub g_coroarg: u32,
-    /// Process id of the target in the initial PID namespace, for the tracepoints; 0: its threads are not followed.
+}
+
+/// Where the kernel keeps what the tracepoints' programs read of a thread: offsets within its `task_struct`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskConfig {
+    /// `tgid`; 0: not known, and threads are not followed.
     pub tgid: u32,
-    /// Offset of `tgid` in the kernel's `task_struct`.
-    pub task_tgid: u32,
-    /// Offset of `pid`.
-    pub task_pid: u32,
-    /// Offset of `__state`.
-    pub task_state: u32,
+    /// `pid`.
+    pub pid: u32,
+    /// `__state` (before 5.14 `state`).
+    pub state: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What became of the transitions of one target, per CPU. `seen` = what was put into the ring + what was
@@ -239,6 +270,7 @@ impl FullCounters {
 
 const _: () = {
     assert!(core::mem::size_of::<Transition>() == 32);
-    assert!(core::mem::size_of::<FullConfig>() == 56);
+    assert!(core::mem::size_of::<FullConfig>() == 40);
     assert!(core::mem::size_of::<FullCounters>() == 56);
+    assert!(core::mem::size_of::<TaskConfig>() == 16);
 };

@@ -143,6 +143,8 @@ impl SiteKind {
 pub mod gp_in {
     /// Not in a register: follow the current g (R14, X28) to its m, and that to `m.curg`.
     pub const CURG: u8 = 0xff;
+    /// The current g itself (R14, X28).
+    pub const CURRENT: u8 = 0xfd;
     /// In the stack slot at stack pointer + [`super::Site::slot`].
     pub const STACK_SLOT: u8 = 0xfe;
 }

@@ -6,6 +6,8 @@
 pub mod build;
 pub mod capture;
 pub mod escape;
+pub mod full;
+mod full_text;
 pub mod gauges;
 pub mod histogram;
 pub mod init;

@@ -73,6 +73,7 @@ pub(super) fn site(
         emulation,
         kind,
         origin: None,
+        what: None,
         gp_in: gp_in::CURG,
         slot: 0,
         zf_when_swapped: 0,

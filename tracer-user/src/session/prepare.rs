@@ -15,7 +15,7 @@ use crate::{
     model::Symbolizer,
     output::capture::TargetInfo,
     plan::{Attempt, Mode, Plan, Site, told},
-    sources::passive::PassiveSource,
+    sources::{passive::PassiveSource, transitions::SnapshotReader},
     target::{
         Globals, Target,
         binary::BuildMode,
@@ -126,6 +126,10 @@ impl Prepared {
                 mode: Mode::Exact,
                 obstacle: probes(Mode::Exact),
             },
+            Offer {
+                mode: Mode::Full,
+                obstacle: probes(Mode::Full),
+            },
         ]
     }
 
@@ -141,6 +145,10 @@ impl Prepared {
                 Err(attempts) => Err(attempts),
             },
             Mode::Exact => self.plan.exact.as_deref().map_err(Vec::as_slice),
+            Mode::Full => match &self.plan.full {
+                Ok(full) => Ok(&full.sites),
+                Err(attempts) => Err(attempts),
+            },
         }
     }
 
@@ -166,6 +174,24 @@ impl Prepared {
             layout,
             self.target.facts.version.minor,
         )
+    }
+
+    /// A reader of every goroutine, P and M; `None` where the layout is not known.
+    pub fn snapshot_reader(&self) -> Option<SnapshotReader<ProcessMemory>> {
+        let (layout, _) = self.layout.as_ref().ok()?;
+        let memory = ProcessMemory::new(self.pid);
+        Some(SnapshotReader::new(
+            memory,
+            self.pid,
+            &self.globals,
+            self.bias(),
+            layout.clone(),
+        ))
+    }
+
+    /// 27 of Go 1.27.3.
+    pub fn minor(&self) -> u32 {
+        self.target.facts.version.minor
     }
 
     /// The file that was analysed.

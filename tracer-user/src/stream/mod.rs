@@ -1,6 +1,7 @@
 //! The one type that every source yields, and every later room reads: [`Observation`].
 
 pub mod buckets;
+pub mod reorder;
 pub mod start;
 pub mod transition;
 

@@ -19,7 +19,7 @@ use crate::{
     output::sink::{Flow, Sink},
     session::{
         EndedBy,
-        options::{AttachOptions, NextOptions, OutputOptions, RunOptions, TargetSelector},
+        options::{AttachOptions, FullOptions, NextOptions, OutputOptions, RunOptions, TargetSelector},
         runner::now_ns,
     },
     sources::{
@@ -91,6 +91,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         slower: latencies.slower,
         by: latencies.by,
         force: false,
+        full: FullOptions::default(),
         chatter: options.output.chatter,
     }));
     runner.run().await

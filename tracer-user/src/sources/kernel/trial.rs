@@ -62,6 +62,7 @@ fn run() -> Result<Trial> {
     let mut kernel = Kernel::load(Capacity {
         targets: 1,
         stamps: 64,
+        ring_bytes: Capacity::NO_RING,
     })?;
     let (programs, verified) = verify(&kernel);
     let mut checks = vec![programs];

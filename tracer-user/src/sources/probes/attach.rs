@@ -33,6 +33,8 @@ pub enum ProgramKind {
     Exact,
     /// One hit per wait that the runtime tracks.
     Sampled,
+    /// Every transition.
+    Full,
     /// Moments of a process's start. Without cookies its sites are known by their link-time addresses,
     /// whatever the process: they are attached before it has any.
     Mark,
@@ -41,12 +43,13 @@ pub enum ProgramKind {
 }
 
 impl ProgramKind {
-    const ALL: [Self; 4] = [Self::Exact, Self::Sampled, Self::Mark, Self::Empty];
+    const ALL: [Self; 5] = [Self::Exact, Self::Sampled, Self::Full, Self::Mark, Self::Empty];
 
     fn with_cookies(self) -> &'static str {
         match self {
             Self::Exact => "exact_cookie",
             Self::Sampled => "sampled_cookie",
+            Self::Full => "full_cookie",
             Self::Mark => "mark_cookie",
             Self::Empty => "empty",
         }
@@ -56,6 +59,7 @@ impl ProgramKind {
         match self {
             Self::Exact => "exact_ip",
             Self::Sampled => "sampled_ip",
+            Self::Full => "full_ip",
             Self::Mark => "mark_ip",
             Self::Empty => "empty",
         }
@@ -327,8 +331,7 @@ fn write_sites_by_ip(
         scope.pid()
     };
     // The programs see PIDs of the initial namespace: with any other every hit would be lost in silence.
-    let initial = rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE);
-    if !initial && tgid != 0 {
+    if !in_initial_pid_namespace() && tgid != 0 {
         return Err(Error::not_permitted(
             "this kernel has no attach cookies (they came with 5.15), and without them probes can only be told \
              apart from the initial PID namespace; run gmpscope there (on the host, or in a container with \
@@ -347,6 +350,11 @@ fn write_sites_by_ip(
             .map_err(maps::context("write", "SITES_BY_IP"))?;
     }
     Ok(())
+}
+
+/// Whether gmpscope's own PIDs are those that the kernel's programs see.
+pub fn in_initial_pid_namespace() -> bool {
+    rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE)
 }
 
 /// A path to the very file that is open, replaced or deleted though it be.

@@ -16,8 +16,11 @@ use crate::error::{
     refusal::{chain, refused},
 };
 
-/// Programs at raw tracepoints, by their names and those of the tracepoints.
-const TRACEPOINTS: [&str; 6] = [
+/// Programs at raw tracepoints, by their names.
+const TRACEPOINTS: [&str; 9] = [
+    "full_exit",
+    "full_switch",
+    "full_wakeup",
     "sched_prepare_exec",
     "sched_process_exec",
     "sched_process_exit",
@@ -38,15 +41,21 @@ pub struct Capacity {
     pub targets: u32,
     /// Goroutines of all targets that can be stamped at once (`exact`).
     pub stamps: u32,
+    /// Bytes of the ring buffer for transitions (`full`): a power of two.
+    pub ring_bytes: u32,
 }
 
 impl Capacity {
+    /// Bytes of a ring buffer that nothing is sent through: the least that every kernel takes.
+    pub const NO_RING: u32 = 1 << 16;
+
     /// For one target whose `allgs` has `goroutines` entries now: as many again for those to come.
     pub fn for_one(goroutines: u64) -> Self {
         let wanted = u32::try_from(goroutines.saturating_mul(2)).unwrap_or(u32::MAX);
         Self {
             targets: 1,
             stamps: wanted.clamp(DEFAULT_STAMPS, 1 << 22),
+            ring_bytes: Self::NO_RING,
         }
     }
 }
@@ -78,6 +87,9 @@ impl Kernel {
             .map_max_entries("COUNTERS", slots)
             .map_max_entries("EXACT_HISTOGRAMS", slots * Origin::COUNT)
             .map_max_entries("STAMPS", capacity.stamps)
+            .map_max_entries("FULL_CONFIG", slots)
+            .map_max_entries("FULL_COUNTERS", slots)
+            .map_max_entries("TRANSITIONS", capacity.ring_bytes)
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
         let map_fds = maps::descriptors(&ebpf)

@@ -12,6 +12,7 @@ use aya::{
 };
 use tracer_ebpf::{
     Counters, Histogram, Site, SiteKey, TargetConfig,
+    full::{FullConfig, FullCounters, TaskConfig},
     start::{Call, StartConfig},
 };
 
@@ -31,11 +32,14 @@ macro_rules! pod {
 pod!(
     Call,
     Counters,
+    FullConfig,
+    FullCounters,
     Histogram,
     Site,
     SiteKey,
     StartConfig,
-    TargetConfig
+    TargetConfig,
+    TaskConfig
 );
 
 /// Descriptors of all maps by name, for programs that are not loaded by aya.

@@ -178,7 +178,7 @@ impl ProbeSource {
         let deltas = match self.program {
             ProgramKind::Exact => self.tables.exact(&mut self.kernel.ebpf, SLOT)?,
             ProgramKind::Sampled => self.tables.sampled(&mut self.kernel.ebpf, SLOT)?,
-            ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
+            ProgramKind::Full | ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
         };
         // A sampled wait is a hit that is counted in its histogram alone.
         let sampled_hits: u64 = match self.program {
@@ -239,11 +239,13 @@ fn is_the_runtimes_figure(kind: SiteKind) -> bool {
     matches!(kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
 }
 
-fn for_kernel(site: &Site) -> tracer_ebpf::Site {
+/// A site as the programs read it.
+pub(in crate::sources) fn for_kernel(site: &Site) -> tracer_ebpf::Site {
+    let origin = site.origin.unwrap_or(Origin::Unblocked) as u8;
     tracer_ebpf::Site {
         target: SLOT,
         kind: site.kind as u8,
-        origin: site.origin.unwrap_or(Origin::Unblocked) as u8,
+        origin: site.what.map_or(origin, |what| what as u8),
         gp_in: site.gp_in,
         zf_when_swapped: site.zf_when_swapped,
         old_in: site.statuses_in.0,

@@ -4,7 +4,7 @@
 mod calls;
 mod named;
 mod opened;
-mod task;
+pub(in crate::sources) mod task;
 
 use std::{fs::File, time::Duration};
 
@@ -79,6 +79,7 @@ impl StartSource {
         let mut kernel = Kernel::load(Capacity {
             targets: 1,
             stamps: 1,
+            ring_bytes: Capacity::NO_RING,
         })?;
         let sites: Vec<MarkSite> = match request.whose {
             Whose::Held(_) => request.plan.sites.clone(),

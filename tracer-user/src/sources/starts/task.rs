@@ -15,6 +15,8 @@ const DEEPEST: usize = 8;
 pub struct TaskOffsets {
     /// `pid`: the thread's id.
     pub pid: u32,
+    /// `tgid`: the process's id.
+    pub tgid: u32,
     /// `__state` (before 5.14 `state`).
     pub state: u32,
     /// `min_flt`.
@@ -40,6 +42,7 @@ impl TaskOffsets {
         let field = |name| types.member(task, name, DEEPEST);
         Some(Self {
             pid: field("pid")?,
+            tgid: field("tgid")?,
             state: field("__state").or_else(|| field("state"))?,
             minor_faults: field("min_flt")?,
             major_faults: field("maj_flt")?,
@@ -158,7 +161,7 @@ mod tests {
 
     /// A struct `task_struct` of an int `pid`, an anonymous struct of `__state` and `min_flt`, and `maj_flt`.
     fn example() -> Vec<u8> {
-        let strings = b"\0task_struct\0pid\0__state\0min_flt\0maj_flt\0";
+        let strings = b"\0task_struct\0pid\0tgid\0__state\0min_flt\0maj_flt\0";
         let name = |name: &str| {
             let all = String::from_utf8_lossy(strings);
             u32::try_from(all.find(&format!("\0{name}\0")).unwrap() + 1).unwrap()
@@ -171,11 +174,14 @@ mod tests {
             // 3
             vec![
                 name("task_struct"),
-                4 << 24 | 3,
+                4 << 24 | 4,
                 40,
                 name("pid"),
                 1,
                 32,
+                name("tgid"),
+                1,
+                288,
                 0,
                 2,
                 64,
@@ -200,6 +206,7 @@ mod tests {
     fn members_are_found_through_anonymous_structs() {
         let expected = TaskOffsets {
             pid: 4,
+            tgid: 36,
             state: 8,
             minor_faults: 16,
             major_faults: 32,
