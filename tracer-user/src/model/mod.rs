@@ -41,6 +41,11 @@ impl Model {
         self.sched.as_ref()
     }
 
+    /// The same, to be asked for what it gives once.
+    pub fn scheduler_mut(&mut self) -> Option<&mut Sched> {
+        self.sched.as_mut()
+    }
+
     /// What follows from the transitions since the last call.
     pub fn take_told(&mut self) -> Vec<Observation> {
         self.sched.as_mut().map(Sched::take_told).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! What is kept while a capture runs, and how it is printed: the joint between the data's way and the user.
 
 use super::{
+    changes::Changes,
     effect::EndedBy,
     options::{AttachOptions, Chatter, Format, SplitBy},
     prepare::Prepared,
@@ -38,6 +39,7 @@ pub struct Capturing {
     intervals: u64,
     slow_shown: bool,
     shown_ns: u64,
+    changes: Option<Changes>,
     latency: Latency,
     interval: Latency,
     model: Model,
@@ -91,6 +93,7 @@ impl Capturing {
             intervals: 0,
             slow_shown: false,
             shown_ns: 0,
+            changes: None,
             latency: Latency::new(BucketScheme::Kernel),
             interval: Latency::new(BucketScheme::Kernel),
             model: Model::default(),
@@ -123,6 +126,10 @@ impl Capturing {
                 syscalls: self.options.full.syscalls,
                 slower_ns: self.options.slower.map(|d| d.as_nanos() as u64),
             });
+            self.changes = Changes::open().inspect_err(|e| log::warn!("{e}")).ok().flatten();
+            if let (Some(_), Some(sched)) = (&self.changes, self.model.scheduler_mut()) {
+                sched.keep_changes();
+            }
         }
         self.started_at = jiff::Timestamp::now();
         (self.begin_ns, self.end_ns, self.interval_from_ns) = (now_ns, now_ns, now_ns);
@@ -149,6 +156,9 @@ impl Capturing {
             self.model.observe(observation);
         }
         let told = self.model.take_told();
+        if let (Some(changes), Some(sched)) = (&mut self.changes, self.model.scheduler_mut()) {
+            changes.write(sched)?;
+        }
         let mut flow = Flow::Written;
         for observation in observations.iter().chain(&told) {
             self.latency.observe(observation);
@@ -248,6 +258,9 @@ impl Capturing {
         if self.options.interval.is_some() && self.end_ns > self.interval_from_ns {
             // The piece that is left: all lines together are the whole.
             let _ = self.print_interval(target, self.end_ns)?;
+        }
+        if let (Some(changes), Some(sched)) = (self.changes.take(), self.model.scheduler_mut()) {
+            changes.finish(sched)?;
         }
         let mut capture = build::build(Parts {
             target: target.info(),

@@ -81,6 +81,8 @@ pub struct Change {
     pub g: u64,
     /// Which life of it.
     pub life: u32,
+    /// Its id; 0 while it is not known.
+    pub goid: u64,
     /// The thread that it happened on.
     pub tid: u32,
     /// Before.
@@ -336,7 +338,6 @@ impl Sched {
 
     /// A goroutine ends.
     fn dies(&mut self, slot: u32, transition: &Transition) {
-        self.change(slot, State::Dead, 0, transition.tid, transition.at_ns, false);
         let Some(goroutine) = self.goroutines.get_mut(slot) else {
             return;
         };
@@ -344,6 +345,7 @@ impl Sched {
             goroutine.goid = transition.detail;
         }
         let gopc = goroutine.gopc;
+        self.change(slot, State::Dead, 0, transition.tid, transition.at_ns, false);
         self.exited += 1;
         self.waits.site(gopc).exited += 1;
     }
@@ -523,6 +525,7 @@ impl Sched {
                 at_ns,
                 g,
                 life,
+                goid,
                 tid,
                 from,
                 to,
@@ -632,9 +635,14 @@ impl Sched {
         &self.anomalies
     }
 
-    /// Every g that was seen, with the goroutine that has it or had it last.
+    /// The goroutine that has this g, or had it last.
     pub fn goroutine_of(&self, g: u64) -> Option<&Goroutine> {
         self.goroutines.get(self.goroutines.find(g)?)
+    }
+
+    /// The living goroutines, in no order that means anything.
+    pub fn goroutines(&self) -> impl Iterator<Item = &Goroutine> {
+        self.goroutines.living()
     }
 
     /// The goroutine of this g, as long as it is that life.
