@@ -159,7 +159,12 @@ pub fn full(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -
     let mut syscalls: Vec<Site> = all.into_iter().filter(|site| !quiet.contains(site)).collect();
     let mut sites = quiet;
     let mut missing = Vec::new();
-    for wanted in ENTRIES.iter().filter(|wanted| wanted.minors.contains(&minor)) {
+    // A function that nothing calls is left out by the linker, and there is nothing to be missed.
+    let unused = |wanted: &&Entry| {
+        wanted.what == What::Coroutine && wanted.names.iter().all(|name| code.functions(name).is_empty())
+    };
+    let there = ENTRIES.iter().filter(|wanted| wanted.minors.contains(&minor));
+    for wanted in there.filter(|wanted| !unused(wanted)) {
         match entries(code, wanted, minor, force) {
             Ok(found) => sites.extend(found),
             Err(attempt) => missing.push(attempt),

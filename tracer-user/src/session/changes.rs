@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    model::sched::{Sched, State},
+    model::sched::Sched,
 };
 
 /// Names the file.

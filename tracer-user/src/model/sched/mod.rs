@@ -444,6 +444,11 @@ impl Sched {
 
     /// The goroutine's M has lost its P: it is in a system call, whether or not that was told.
     fn without_processor(&mut self, slot: u32, at_ns: u64) {
+        // Where each system call is told there is nothing to infer; from Go 1.26 on, a goroutine that comes back from
+        // one is Running before it is known whether its P is still there.
+        if self.config.syscalls {
+            return;
+        }
         let running = |goroutine: &&Goroutine| goroutine.state == State::Running;
         let Some(tid) = self.goroutines.get(slot).filter(running).map(|g| g.tid) else {
             return;
