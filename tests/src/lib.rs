@@ -16,6 +16,7 @@ pub mod binary;
 pub mod environment;
 pub mod event;
 pub mod histogram;
+pub mod host;
 pub mod kernel;
 pub mod left_behind;
 pub mod oracle;

@@ -5,8 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use tracer_ebpf::full::RING_BYTES_RANGE;
 
-use super::{FormatArg, Verbosity, duration, help};
+use super::{FormatArg, Verbosity, help};
 use crate::{
+    duration,
     error::{Error, Result},
     plan::Mode,
     session::options::{

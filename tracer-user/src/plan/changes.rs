@@ -31,8 +31,6 @@ pub(super) enum Changes {
     OfRunnable,
     /// All that mean something to the scheduler.
     All {
-        /// Also those of system calls that did not cost the goroutine its P.
-        syscalls: bool,
         /// Go 1.`minor`.
         minor: u32,
     },
@@ -42,9 +40,9 @@ impl Changes {
     /// Whether a change is among them: `from` and `to` are the statuses where the code names them, `place` the
     /// functions that it is in, the innermost first.
     pub fn include(self, from: Option<u64>, to: Option<u64>, place: impl FnOnce() -> Vec<String>) -> bool {
-        let (syscalls, minor) = match self {
+        let minor = match self {
             Self::OfRunnable => return may_be(RUNNABLE, from) || may_be(RUNNABLE, to),
-            Self::All { syscalls, minor } => (syscalls, minor),
+            Self::All { minor } => minor,
         };
         match (from, to) {
             // Neither means anything to the scheduler: memory for a g, a stack that moves, a leak that is named.
@@ -56,7 +54,6 @@ impl Changes {
             (Some(LEAKED), _) | (_, Some(LEAKED)) | (Some(PREEMPTED), Some(WAITING)) => return false,
             // The end of a wait that was none.
             (Some(WAITING), Some(RUNNING)) => return false,
-            (Some(RUNNING), Some(SYSCALL)) | (Some(SYSCALL), Some(RUNNING)) if !syscalls => return false,
             _ => {}
         }
         let place = place();
@@ -65,5 +62,13 @@ impl Changes {
             return false;
         }
         to != Some(WAITING) || is_in(&WHERE_GOROUTINES_WAIT)
+    }
+
+    /// Whether a change is one that every system call makes.
+    pub fn is_of_syscall(from: Option<u64>, to: Option<u64>) -> bool {
+        matches!(
+            (from, to),
+            (Some(RUNNING), Some(SYSCALL)) | (Some(SYSCALL), Some(RUNNING))
+        )
     }
 }

@@ -120,7 +120,7 @@ fn calls(
         let (old, new) = (argument(1), argument(2));
         let place = || place(code, &decoded.function, insn.address);
         if changes.include(old, new, place) {
-            found.push((index, *insn, new));
+            found.push((index, *insn, new, Changes::is_of_syscall(old, new)));
         }
     });
     if found.len() > MAX_SITES {
@@ -130,9 +130,10 @@ fn calls(
         });
     }
     let mut sites = Vec::new();
-    for (index, insn, new) in found {
+    for (index, insn, new, of_syscall) in found {
         let mut site = site(code, &decoded.function, &insn, SiteKind::StatusCall, force)?;
         site.gp_in = code::argument(code.arch(), 0);
+        site.of_syscall = of_syscall;
         if may_be(RUNNABLE, new) {
             site.origin = Some(origin(code, decoded, analysis, index));
         }

@@ -138,26 +138,8 @@ pub fn full(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -
                 .into(),
         }]);
     }
-    let all = exact::of_changes(
-        code,
-        layout,
-        Changes::All {
-            syscalls: true,
-            minor,
-        },
-        force,
-    )?;
-    let quiet = exact::of_changes(
-        code,
-        layout,
-        Changes::All {
-            syscalls: false,
-            minor,
-        },
-        force,
-    )?;
-    let mut syscalls: Vec<Site> = all.into_iter().filter(|site| !quiet.contains(site)).collect();
-    let mut sites = quiet;
+    let all = exact::of_changes(code, layout, Changes::All { minor }, force)?;
+    let (mut syscalls, mut sites): (Vec<Site>, Vec<Site>) = all.into_iter().partition(|site| site.of_syscall);
     let mut missing = Vec::new();
     // A function that nothing calls is left out by the linker, and there is nothing to be missed.
     let unused = |wanted: &&Entry| {

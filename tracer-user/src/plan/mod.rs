@@ -10,6 +10,7 @@ pub mod exact;
 pub mod full;
 pub mod mode;
 pub mod passive;
+pub mod program;
 mod recorded;
 pub mod sampled;
 pub mod sites;
@@ -17,6 +18,7 @@ pub mod start;
 mod swap;
 
 pub use mode::Mode;
+pub use program::Program;
 use serde::Serialize;
 pub use tracer_ebpf::{Origin, SiteKind};
 
@@ -59,6 +61,8 @@ pub struct Site {
     /// For sites into Runnable: how the goroutine became runnable. Of `goschedImpl` always
     /// [`Origin::Yielded`]: the program tells preemption apart.
     pub origin: Option<Origin>,
+    /// A change that a system call makes each time, also where it does not cost the goroutine its P.
+    pub of_syscall: bool,
     /// For [`SiteKind::Entry`]: which transition a call of the function is.
     pub what: Option<tracer_ebpf::full::What>,
     /// Where the goroutine's pointer is at this instruction: a register's number or one of

@@ -74,6 +74,7 @@ pub(super) fn site(
         kind,
         origin: None,
         what: None,
+        of_syscall: false,
         gp_in: gp_in::CURG,
         slot: 0,
         zf_when_swapped: 0,

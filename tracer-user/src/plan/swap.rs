@@ -221,6 +221,7 @@ pub(super) fn sites(
         }
         let mut site = site(code, &decoded.function, insn, kind, force)?;
         (site.gp_in, site.slot) = (g, past);
+        site.of_syscall = Changes::is_of_syscall(from, to);
         site.zf_when_swapped = branch.zf;
         if kind == SiteKind::Swapped {
             // A status that is not Runnable for sure is not worth a register: the stack pointer's number

@@ -73,11 +73,9 @@ impl Changes {
     /// The file cannot be written.
     pub fn finish(mut self, sched: &mut Sched) -> Result<()> {
         self.write(sched)?;
-        let living = sched
-            .goroutines()
-            .filter(|goroutine| goroutine.state != State::Dead);
         self.goids.extend(
-            living
+            sched
+                .goroutines()
                 .filter(|goroutine| goroutine.goid != 0)
                 .map(|goroutine| (goroutine.life, goroutine.goid)),
         );

@@ -9,7 +9,7 @@ use crate::{
     plan::{Mode, told},
     sources::{
         passive::PassiveSource,
-        probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request},
+        probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request, config_of},
         transitions::{self, SnapshotReader, TransitionSource},
     },
     stream::{BucketScheme, Kind, Observation},
@@ -180,14 +180,14 @@ impl Full {
     fn attach(target: &Prepared, options: FullOptions) -> Result<Self> {
         let refuse = |why: String| Error::not_traceable(format!("full cannot be had: {why}"));
         let plan = target
+            .reading
             .plan
             .full
             .as_ref()
             .map_err(|attempts| refuse(told(attempts)))?;
-        let (layout, _) = target.layout.as_ref().map_err(|e| refuse(e.to_string()))?;
-        let snapshots = target
-            .snapshot_reader()
-            .ok_or_else(|| refuse("the layout of the runtime's structs is not known".to_owned()))?;
+        let unknown = || refuse("the layout of the runtime's structs is not known".to_owned());
+        let layout = target.reading.layout().ok_or_else(unknown)?;
+        let snapshots = target.snapshot_reader().ok_or_else(unknown)?;
         let mut sites = plan.sites.clone();
         if options.syscalls {
             sites.extend(plan.syscalls.iter().cloned());
@@ -240,46 +240,35 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
         .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
     let config = config(target, slower_ns);
     let goroutines = target.goroutines();
-    ProbeSource::attach(&Request {
+    let capacity = match mode {
+        Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
+        // Nothing is stamped.
+        _ => Capacity::ONE,
+    };
+    let request = Request {
         pid: target.pid(),
         file: target.file(),
         program: program_of(mode),
         sites,
         bias: target.bias(),
         config,
-        capacity: match mode {
-            Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
-            // Nothing is stamped.
-            _ => Capacity {
-                targets: 1,
-                stamps: 1,
-                ring_bytes: Capacity::NO_RING,
-            },
-        },
         goroutines: goroutines.unwrap_or(u64::MAX),
-    })
+    };
+    ProbeSource::attach(&request, capacity)
 }
 
 /// What the programs must know of a target.
 fn config(target: &Prepared, slower_ns: Option<u64>) -> TargetConfig {
-    let layout = target.layout.as_ref().ok().map(|(layout, _)| layout);
-    let field = |of: fn(&crate::target::layout::Layout) -> u32| layout.map_or(0, of);
+    let reading = &target.reading;
     TargetConfig {
         slower_ns: slower_ns.unwrap_or(u64::MAX),
-        time_to_run: target
-            .globals
-            .time_to_run
-            .map_or(0, |address| address.wrapping_add(target.bias())),
-        enabled: 1,
-        g_m: field(|l| l.g.m),
-        g_tracking_stamp: target.tracking_stamp().unwrap_or(0),
-        g_gopc: field(|l| l.g.gopc),
-        g_goid: field(|l| l.g.goid),
-        g_preempt: field(|l| l.g.preempt),
-        m_curg: field(|l| l.m.curg),
-        m_p: field(|l| l.m.p),
-        p_id: field(|l| l.p.id),
-        reserved: 0,
+        creation_sites: u32::MAX,
+        ..config_of(
+            reading.layout(),
+            reading.tracking_stamp(),
+            &reading.globals,
+            target.bias(),
+        )
     }
 }
 

@@ -21,6 +21,7 @@ pub mod options;
 mod prepare;
 pub mod runner;
 pub mod start;
+pub mod tier;
 
 pub use effect::{Effect, EndedBy};
 pub use happening::{Happening, Offer};

@@ -5,6 +5,7 @@ mod attach;
 mod capture;
 mod column;
 mod hit;
+mod host;
 mod large_binary;
 mod lifetimes;
 pub mod markdown;
@@ -35,6 +36,8 @@ enum What {
     Attach(attach::Args),
     /// What tracing a start adds to it
     Start(start::Args),
+    /// What the kernel side of a watched host costs: process events, the hit cap, memory, detaching
+    Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
 }
@@ -49,6 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Hit(args) => hit::run(args),
         What::Attach(args) => attach::run(args),
         What::Start(args) => start::run(args),
+        What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, fs::File};
 
 use aya::{
     maps::{MapData, RingBuf},
-    programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
+    programs::raw_trace_point::RawTracePointLink,
 };
 use tracer_ebpf::{
     TargetConfig,
@@ -19,12 +19,13 @@ use super::{
     probes::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
         attach::{self, Point, Probes},
-        calibrate, for_kernel, maps,
+        calibrate, maps,
+        target::for_kernel,
     },
     starts::task::TaskOffsets,
 };
 use crate::{
-    error::{Error, Result, privilege::Need, refusal::refused},
+    error::{Error, Result},
     plan::{Site, SiteKind},
     stream::{Kind, Loss, LossCause, Observation, reorder::Reorder, transition::SchedSnapshot},
 };
@@ -100,9 +101,8 @@ impl TransitionSource {
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
     pub fn attach(request: &Request<'_>) -> Result<Self> {
         let mut kernel = Kernel::load(Capacity {
-            targets: 1,
-            stamps: 1,
             ring_bytes: request.ring_bytes,
+            ..Capacity::ONE
         })?;
         let full = FullConfig {
             wanted: wanted(request.syscalls),
@@ -116,35 +116,26 @@ impl TransitionSource {
             ..full
         };
         tables::configure(&mut kernel.ebpf, CALIBRATION_SLOT, unread)?;
-        let ring = kernel
-            .ebpf
-            .take_map("TRANSITIONS")
-            .ok_or_else(|| Error::failed("the eBPF object of this build has no map `TRANSITIONS`"))?;
-        let mut ring = RingBuf::try_from(ring).map_err(maps::context("open", "TRANSITIONS"))?;
+        let mut ring = kernel.take_ring("TRANSITIONS")?;
         let points: Vec<Point> = request
             .sites
             .iter()
             .map(|site| Point {
                 file_offset: site.file_offset,
                 address: site.address.wrapping_add(request.bias),
-                site: for_kernel(site),
+                site: for_kernel(site, SLOT),
             })
             .collect();
         // Before the target's own transitions come: its records are not told from those.
-        let cost = calibrate::measure(
-            &mut kernel,
-            ProgramKind::Full,
-            SiteKind::StatusCall,
-            points.len() as u32,
-        )
-        .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
-        .ok();
+        let cost = calibrate::measure(&mut kernel, ProgramKind::Full, SiteKind::StatusCall)
+            .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
+            .ok();
         while ring.next().is_some() {}
         let probes = attach::attach(
             &mut kernel,
             ProgramKind::Full,
             &points,
-            0,
+            SLOT,
             Scope::process(request.pid)?,
             &attach::path_of(request.file),
         )?;
@@ -201,32 +192,10 @@ impl TransitionSource {
         tables::describe_tasks(&mut self.kernel.ebpf, task).map_err(told)?;
         tables::follow(&mut self.kernel.ebpf, pid, SLOT).map_err(told)?;
         for (program, point) in THREAD_POINTS {
-            let link = self.attach_point(program, point).map_err(told)?;
+            let link = self.kernel.attach_point(program, point).map_err(told)?;
             self.points.push(link);
         }
         Ok(())
-    }
-
-    fn attach_point(&mut self, name: &str, point: &str) -> Result<RawTracePointLink> {
-        let failed = |e: ProgramError| {
-            refused(
-                &format!("attach to the tracepoint `{point}`"),
-                Need::LoadPrograms,
-                &e,
-            )
-        };
-        let program: &mut RawTracePoint = self
-            .kernel
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
-            .try_into()
-            .map_err(failed)?;
-        program.load().map_err(failed)?;
-        program
-            .attach(point)
-            .and_then(|id| program.take_link(id))
-            .map_err(failed)
     }
 
     /// How the probes are held.
