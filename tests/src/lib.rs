@@ -25,6 +25,7 @@ pub mod run;
 pub mod scenario;
 pub mod start;
 pub mod toolchain;
+pub mod transitions;
 pub mod variant;
 pub mod workload;
 

@@ -55,6 +55,7 @@ impl Latency {
             | Kind::Snapshot(_)
             | Kind::Event(_)
             | Kind::Transitions(_)
+            | Kind::TransitionsSeen(_)
             | Kind::Scheduler(_) => {}
         }
     }

@@ -41,6 +41,8 @@ pub struct ModelInfo {
     pub transitions: u64,
     /// Transitions that were lost.
     pub lost: u64,
+    /// Transitions that the kernel side saw: those that were taken in and those that were lost.
+    pub seen: u64,
     /// Nanoseconds from the capture's begin from which on every answer holds; absent where something was lost and
     /// the states were not read anew after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +161,7 @@ impl Full {
             model: ModelInfo {
                 transitions: report.events,
                 lost: report.lost,
+                seen: report.seen,
                 valid_from_ns: report.valid_from_ns.map(since),
                 inferred: inferred(report),
                 inferred_after_loss: report.anomalies.after_loss,

@@ -34,6 +34,9 @@ pub enum Kind {
     /// Transitions of goroutines, Ps, Ms and threads (`full`), in the order of their times. In batches, since there
     /// may be a million in a second; the observation's own time is that of the last.
     Transitions(Vec<Transition>),
+    /// Transitions that the kernel side has seen since the last such observation (`full`): those that are told, and
+    /// those that were dropped.
+    TransitionsSeen(u64),
     /// A reading of every goroutine, P and M from memory (`full`).
     Scheduler(Box<SchedSnapshot>),
     /// Something was not seen, or not kept; counted where it happened.

@@ -128,7 +128,11 @@ impl Governed {
                     }
                     HistogramKey::All => {}
                 },
-                Kind::Snapshot(_) | Kind::Event(_) | Kind::Transitions(_) | Kind::Scheduler(_) => {}
+                Kind::Snapshot(_)
+                | Kind::Event(_)
+                | Kind::Transitions(_)
+                | Kind::TransitionsSeen(_)
+                | Kind::Scheduler(_) => {}
             }
         }
         (hits, unknown)

@@ -120,6 +120,8 @@ pub struct Sched {
     /// What was seen before this may not be true any more.
     lost_ns: u64,
     losses: u64,
+    /// By the kernel side.
+    seen: u64,
     told: Vec<Observation>,
     changes: Option<Vec<Change>>,
     /// Running goroutines whose P was taken away: they must be in a system call.
@@ -148,6 +150,7 @@ impl Sched {
             valid_from_ns: None,
             lost_ns: 0,
             losses: 0,
+            seen: 0,
             told: Vec::new(),
             changes: None,
             inferred_syscalls: 0,
@@ -171,6 +174,7 @@ impl Sched {
                 transitions.iter().for_each(|transition| self.happens(transition));
             }
             Kind::Scheduler(seen) => self.meet(seen),
+            Kind::TransitionsSeen(count) => self.seen = self.seen.saturating_add(*count),
             Kind::Loss(loss) if loss.cause == LossCause::TransitionsDropped => {
                 self.losses = self.losses.saturating_add(loss.count);
                 self.lose(observation.at_ns);
@@ -294,6 +298,12 @@ impl Sched {
             self.born(slot, to, transition);
             return;
         }
+        let switched = |goroutine: &Goroutine| goroutine.is(mark::SWITCHED);
+        if to == State::Dead && self.goroutines.get(slot).is_some_and(switched) {
+            // A coroutine that ends does so after it has switched, on the thread that runs the other now.
+            self.dies(slot, transition);
+            return;
+        }
         self.reconcile(slot, from, at_ns, transition.tid);
         let reason = match new {
             status::PREEMPTED => self.reasons.preempted(),
@@ -391,8 +401,6 @@ impl Sched {
             (State::Unknown, _) => true,
             // System calls are not told one by one.
             (State::Running, State::Syscall) | (State::Syscall, State::Running) => !self.config.syscalls,
-            // A coroutine that ends does so after it has switched.
-            (State::Waiting, State::Running) => goroutine.is(mark::SWITCHED),
             _ => false,
         };
         if believed == State::Dead {

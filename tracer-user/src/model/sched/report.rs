@@ -20,6 +20,8 @@ pub struct Report {
     pub events: u64,
     /// Transitions that were lost.
     pub lost: u64,
+    /// Transitions that the kernel side saw: what it was shown and what was lost.
+    pub seen: u64,
     /// Goroutines made, and ended.
     pub churn: (u64, u64),
     /// Living goroutines by state, as of the moment.
@@ -142,6 +144,7 @@ impl Sched {
             valid_from_ns: self.valid_from_ns,
             events: self.events,
             lost: self.losses,
+            seen: self.seen,
             churn: (self.created, self.exited),
             living: self.living,
             spent_ns,

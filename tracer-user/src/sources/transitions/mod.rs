@@ -3,7 +3,7 @@
 mod snapshot;
 mod tables;
 
-use std::{collections::VecDeque, fs::File};
+use std::{collections::VecDeque, fs::File, time::Duration};
 
 use aya::{
     maps::{MapData, RingBuf},
@@ -39,6 +39,8 @@ const CALIBRATION_SLOT: u32 = 1;
 const WINDOW_NS: u64 = 5_000_000;
 /// The least time from one reading of all states to the next that a loss asks for.
 const SNAPSHOT_PAUSE_NS: u64 = 1_000_000_000;
+/// A program that runs when its target is switched off has ended after this time; it takes a microsecond.
+const FINISHED_WITHIN: Duration = Duration::from_millis(1);
 /// Most transitions of one batch: 2 MB.
 const BATCH: usize = 1 << 16;
 
@@ -215,8 +217,11 @@ impl TransitionSource {
 
     /// Switches the programs off for the target. What was sent stays to be read.
     pub fn stop(&mut self) -> Result<()> {
+        self.enable(0)?;
         self.stopped = true;
-        self.enable(0)
+        // Programs that ran on other CPUs just now are not to be missed.
+        std::thread::sleep(FINISHED_WITHIN);
+        Ok(())
     }
 
     /// Takes the probes away; see [`Probes`] for how long that takes.
@@ -261,8 +266,10 @@ impl TransitionSource {
         }
         while self.drain(now_ns, &mut seen) {}
         if self.stopped {
-            // A program that ran on another CPU when it was stopped has ended by now.
             self.tell(u64::MAX, &mut seen);
+        }
+        if new.seen + new.seen_threads > 0 {
+            seen.push(at(Kind::TransitionsSeen(new.seen + new.seen_threads)));
         }
         if new.hits() > 0 {
             seen.push(at(Kind::Hits(new.hits())));
