@@ -10,6 +10,7 @@ mod large_binary;
 mod lifetimes;
 pub mod markdown;
 mod overhead;
+mod replay;
 mod rounds;
 mod start;
 mod statistics;
@@ -40,6 +41,8 @@ enum What {
     Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
+    /// How many transitions a second go through stream and model, and what a goroutine takes
+    Replay,
 }
 
 /// Runs the command.
@@ -54,6 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Start(args) => start::run(args),
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
+        What::Replay => replay::run(),
     }
 }
 
