@@ -89,7 +89,10 @@ fn what_a_ring_that_is_too_small_drops_is_counted() -> Result<()> {
         .arg("64k")
         .start()?;
     workload.go_during(Duration::from_millis(500))?;
-    let capture = tracer.interrupt()?.captured()?;
+    let outcome = tracer.interrupt()?;
+    // What is not whole is printed all the same, and scripts can tell.
+    ensure!(outcome.code() == 5, "ended with {}: {}", outcome.code(), outcome.stderr);
+    let capture = outcome.capture.expect("a capture that is not whole");
     let full = capture.full.as_ref().expect("the part of full");
     let dropped = capture.capture.lost_by_cause.get("transitions_dropped").copied();
     // 64 KiB are 1,365 records of 32 bytes and their headers, which ping-pong makes in some 5 ms.
