@@ -243,13 +243,14 @@ impl Daemon {
             });
         }
         let daemon = Self { child, lines };
-        // Before it handles SIGHUP, that ends it. SigCgt of proc(5): bit 0 is signal 1.
+        // Before it handles SIGHUP, that ends it; SIGTERM is handled once the settings were read. SigCgt of proc(5).
+        const BOTH: u64 = 1 << (libc::SIGHUP - 1) | 1 << (libc::SIGTERM - 1);
         daemon.wait(|status| {
             let caught = status
                 .lines()
                 .find_map(|line| line.strip_prefix("SigCgt:"))
                 .unwrap_or("0");
-            u64::from_str_radix(caught.trim(), 16).is_ok_and(|set| set & 1 != 0)
+            u64::from_str_radix(caught.trim(), 16).is_ok_and(|set| set & BOTH == BOTH)
         })?;
         Ok(daemon)
     }

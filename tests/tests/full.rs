@@ -91,7 +91,12 @@ fn what_a_ring_that_is_too_small_drops_is_counted() -> Result<()> {
     workload.go_during(Duration::from_millis(500))?;
     let outcome = tracer.interrupt()?;
     // What is not whole is printed all the same, and scripts can tell.
-    ensure!(outcome.code() == 5, "ended with {}: {}", outcome.code(), outcome.stderr);
+    ensure!(
+        outcome.code() == 5,
+        "ended with {}: {}",
+        outcome.code(),
+        outcome.stderr
+    );
     let capture = outcome.capture.expect("a capture that is not whole");
     let full = capture.full.as_ref().expect("the part of full");
     let dropped = capture.capture.lost_by_cause.get("transitions_dropped").copied();

@@ -292,7 +292,7 @@ impl Started {
 }
 
 impl Functions for Started {
-    fn beginning_at(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+    fn beginning_at(&self, _: u32, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
         self.target
             .with_binary(|binary| {
                 let named = addresses
@@ -338,7 +338,10 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
     }
     for (path, binary, slot, pids) in &binaries {
         let seen = host.observe_starts(*slot, monotonic_ns(), binary)?;
-        let mut starts = Starts::new(binary.plan.dynamic);
+        let mut starts = Starts::default();
+        if binary.plan.dynamic {
+            starts.loads(0);
+        }
         let ended: Vec<_> = seen
             .iter()
             .filter_map(|observation| starts.observe(observation))

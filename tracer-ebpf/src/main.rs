@@ -31,6 +31,7 @@ mod site;
 mod slow;
 mod threads;
 mod transition;
+mod tree;
 
 use aya_ebpf::{
     macros::{raw_tracepoint, uprobe},
@@ -120,6 +121,13 @@ pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
 #[raw_tracepoint]
 pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
     calls::returned(&ctx);
+    0
+}
+
+/// A process makes another, or a thread.
+#[raw_tracepoint]
+pub fn sched_process_fork(ctx: RawTracePointContext) -> u32 {
+    tree::forked(&ctx);
     0
 }
 

@@ -82,7 +82,8 @@ impl Cli {
     pub fn log_level(&self) -> log::LevelFilter {
         let level = self.verbosity.level();
         match self.command {
-            Command::Daemon(_) if !self.verbosity.quiet => level.max(log::LevelFilter::Info),
+            Command::Daemon(_) if self.verbosity.verbose > 0 => log::LevelFilter::Debug,
+            Command::Daemon(_) if !self.verbosity.quiet => log::LevelFilter::Info,
             _ => level,
         }
     }

@@ -7,8 +7,8 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Threads that look into files and processes, beside the one that does everything else.
-const LOOKING_THREADS: usize = 4;
+/// Threads that look into files and processes and make pages, beside the one that does everything else.
+const THREADS: usize = 32;
 /// How long what they are at may hold up our end.
 const LAST_LOOK: Duration = Duration::from_millis(200);
 
@@ -19,7 +19,7 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 pub fn run(layers: Layers) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LOOKING_THREADS)
+        .max_blocking_threads(THREADS)
         .build()
         .map_err(|e| Error::failed(format!("could not start the event loop: {e}")))?;
     let ended = runtime.block_on(daemon::run(layers));

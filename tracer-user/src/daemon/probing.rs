@@ -11,6 +11,7 @@ use super::{
     complaints::Complaints,
     config::{Config, Tier},
     discovery::programs::Known,
+    reader::Job,
     targets::{Target, Targets, settings, tier_of},
 };
 use crate::{
@@ -49,7 +50,7 @@ pub struct Probing {
 #[derive(Debug)]
 struct Waiting {
     pid: u32,
-    start_time: u64,
+    target: u64,
     mode: Mode,
     hits: u64,
 }
@@ -60,6 +61,8 @@ pub struct With<'a> {
     pub complaints: &'a mut Complaints,
     /// Where names go that are to be looked up.
     pub unknown: &'a mut Vec<Unknown>,
+    /// Where readings go that are to be made.
+    pub jobs: &'a mut Vec<Job>,
     /// CLOCK_MONOTONIC.
     pub now_ns: u64,
 }
@@ -151,6 +154,8 @@ impl Probing {
         for pid in &concerned {
             if let Some(target) = targets.get_mut(*pid) {
                 self.end_window(target, with);
+                // For the next window.
+                with.jobs.extend(target.job(false, Duration::ZERO));
             }
         }
         self.share_out(config, &concerned, targets, with);
@@ -192,7 +197,7 @@ impl Probing {
         let now_ns = with.now_ns;
         // Its end will be told.
         let Some(cpu_ns) = target.cpu_ns() else { return };
-        let tracked = target.tracked_waits(now_ns);
+        let tracked = target.take_tracked();
         let hits = self.observe(target, with);
         for (mode, price) in &self.prices {
             let Some([_, hit_ns]) = price else { continue };
@@ -212,7 +217,11 @@ impl Probing {
             return;
         };
         window.hits = hits;
-        window.tracked_waits = tracked;
+        // Read at moments of its own: its rate is what counts.
+        window.tracked_waits = tracked.map(|(waits, length_ns)| {
+            let scaled = u128::from(waits) * u128::from(window.length_ns) / u128::from(length_ns.max(1));
+            u64::try_from(scaled).unwrap_or(u64::MAX)
+        });
         self.tell(target, Happening::WindowOver(window), with);
     }
 
@@ -282,7 +291,7 @@ impl Probing {
             Effect::Attach { mode, hits } => {
                 self.waiting.push_back(Waiting {
                     pid: target.pid(),
-                    start_time: target.life().start_time(),
+                    target: target.id(),
                     mode,
                     hits,
                 });
@@ -315,7 +324,7 @@ impl Probing {
         let Some(target) = targets.get_mut(waiting.pid) else {
             return;
         };
-        if target.life().start_time() != waiting.start_time || target.governed_mut().is_none() {
+        if target.id() != waiting.target || target.governed_mut().is_none() {
             return;
         }
         let answer = match self.attach_to(waiting, target, with.now_ns) {

@@ -10,12 +10,13 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
 };
 
 use super::{
-    config::{Config, Layers, Loaded, Reloader, Tier},
+    config::{Config, Health, Layers, Loaded, Reloader, Tier},
     host::{Host, now_ns},
+    http::{self, Limits, Pages},
     systemd,
     view::HostView,
 };
@@ -29,6 +30,12 @@ use crate::{
 
 /// What is shown is renewed at most this often.
 const VIEW_NS: u64 = 1_000_000_000;
+/// A loop that has not turned for so long hangs: `/healthz` says so.
+const STALE: Duration = Duration::from_secs(30);
+/// How long answers that are being sent may hold up our end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// Processes, and binaries whose starts are timed, that are probed at once at most.
+const MOST_PROBED: u32 = 512;
 /// The loop turns at least this often.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -46,13 +53,19 @@ pub async fn run(layers: Layers) -> Result<()> {
     let address = listener.local_addr().ok();
     let mut signals = Signals::new()?;
     let (words, mut heard) = mpsc::unbounded_channel();
+    let mut has_room = probes(&config);
     let (kernel, is_told) = kernel_side(&config);
     let mut host = Host::new(config, kernel, is_told, words)?;
     let ends = watched(host.ends_fd())?;
-    let events = host.events_fd().map(watched).transpose()?;
-    let (show, shown) = watch::channel(Arc::new(HostView::default()));
+    let mut events = host.events_fd().map(watched).transpose()?;
     let mut clocks = Clocks::new();
-    let mut ready = false;
+    let (shows, pages) = Shows::new(&reloader);
+    let (stop, stopped) = oneshot::channel();
+    let limits = Limits::new(&loaded.config.http);
+    let mut serving = tokio::spawn(http::serve(listener, limits, pages, async {
+        // Also when the loop is gone in whatever way.
+        let _ = stopped.await;
+    }));
     log::info!(
         "watching Go processes; metrics on {}",
         address.map_or_else(
@@ -72,8 +85,19 @@ pub async fn run(layers: Layers) -> Result<()> {
                 systemd::reloading();
                 let reload = reloader.reload(trigger);
                 if !reload.changed.is_empty() {
-                    host.reconfigure(Arc::clone(&reloader.loaded().config), now_ns());
+                    let config = Arc::clone(&reloader.loaded().config);
+                    if probes(&config) && !has_room {
+                        has_room = true;
+                        // The one that there is has no room, and nothing attached.
+                        drop(events.take());
+                        host.set_kernel(None, false);
+                        let (kernel, is_told) = kernel_side(&config);
+                        host.set_kernel(kernel, is_told);
+                        events = host.events_fd().map(watched).transpose()?;
+                    }
+                    host.reconfigure(config, now_ns());
                 }
+                shows.config.send_replace(Arc::new(reloader.health()));
                 systemd::ready(&status(&host));
             }
             () = readable(Some(&ends)) => host.take_ends(now_ns()),
@@ -83,27 +107,55 @@ pub async fn run(layers: Layers) -> Result<()> {
                     host.take_word(word, now_ns());
                 }
             }
+            ended = &mut serving => {
+                let why = ended.err().map_or_else(|| "it returned".to_owned(), |e| e.to_string());
+                return Err(Error::failed(format!("the server of metrics has ended by a mistake of ours: {why}")));
+            }
             () = tokio::time::sleep(wait) => {}
         }
         let now = now_ns();
         host.tick(now);
-        if !ready && host.has_scanned() {
-            ready = true;
-            systemd::ready(&status(&host));
-        }
         if now >= clocks.view_ns {
-            clocks.view_ns = now.saturating_add(VIEW_NS);
-            let view = with_configuration(host.view(now), &reloader);
-            show.send_replace(Arc::new(view));
+            clocks.view_ns = now.saturating_add(1).next_multiple_of(VIEW_NS);
+            let view = with_configuration(host.view(now), &reloader, shows.config.borrow().ok);
+            shows.view.send_replace(Arc::new(view));
+        }
+        if host.has_scanned() && !shows.ready.send_replace(true) {
+            systemd::ready(&status(&host));
         }
         if clocks.watchdog_is_due(now) {
             systemd::alive();
         }
     }
     systemd::stopping();
+    let _ = stop.send(());
     host.stop();
-    drop((shown, listener));
+    if tokio::time::timeout(LAST_ANSWERS, serving).await.is_err() {
+        log::warn!("answers that were being sent are cut off");
+    }
     Ok(())
+}
+
+/// What the pages are made from, to be renewed.
+struct Shows {
+    view: watch::Sender<Arc<HostView>>,
+    ready: watch::Sender<bool>,
+    config: watch::Sender<Arc<Health>>,
+}
+
+impl Shows {
+    fn new(reloader: &Reloader) -> (Self, Pages) {
+        let (view, views) = watch::channel(Arc::new(HostView::default()));
+        let (ready, readiness) = watch::channel(false);
+        let (config, configs) = watch::channel(Arc::new(reloader.health()));
+        let pages = Pages {
+            view: views,
+            ready: readiness,
+            config: configs,
+            stale_after: STALE,
+        };
+        (Self { view, ready, config }, pages)
+    }
 }
 
 /// Whatever is due by time and does not belong to the host.
@@ -165,10 +217,12 @@ impl Signals {
     }
 }
 
-fn with_configuration(mut view: HostView, reloader: &Reloader) -> HostView {
+fn with_configuration(mut view: HostView, reloader: &Reloader, ok: bool) -> HostView {
     let loaded: Arc<Loaded> = reloader.loaded();
     view.daemon.reloads = reloader.counts().clone();
     view.daemon.config_loaded_at = Some(loaded.loaded_at);
+    view.daemon.config_sha256 = Some(loaded.sha256.clone());
+    view.daemon.config_ok = Some(ok);
     view
 }
 
@@ -193,11 +247,21 @@ async fn listener(config: &Config) -> Result<TcpListener> {
     }
 }
 
+/// Whether anything may be probed.
+fn probes(config: &Config) -> bool {
+    let is_probed = |tier: Tier| tier > Tier::Passive;
+    is_probed(config.tier.highest)
+        || config.target.iter().filter_map(|rule| rule.tier).any(is_probed)
+        || !config.init.include.is_empty()
+}
+
 /// The kernel side, and whether it tells of processes. Without it all targets are `passive`, and are found by scans.
 fn kernel_side(config: &Config) -> (Option<HostKernel>, bool) {
-    let wants_exact =
-        config.tier.highest == Tier::Exact || config.target.iter().any(|rule| rule.tier == Some(Tier::Exact));
-    let mut kernel = match HostKernel::load(Capacity::for_host(config.discovery.max_targets, wants_exact)) {
+    let capacity = match probes(config) {
+        true => Capacity::for_host(config.discovery.max_targets.min(MOST_PROBED), true),
+        false => Capacity::for_host(1, false),
+    };
+    let mut kernel = match HostKernel::load(capacity) {
         Ok(kernel) => kernel,
         Err(e) => {
             log::warn!("no probes, and processes are found by reading /proc every second: {e}");

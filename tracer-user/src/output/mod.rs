@@ -6,6 +6,8 @@
 pub mod build;
 pub mod capture;
 pub mod escape;
+pub mod followed;
+mod followed_text;
 pub mod full;
 mod full_text;
 pub mod gauges;
@@ -19,6 +21,7 @@ pub mod json;
 pub mod layout;
 pub mod progress;
 pub mod sink;
+pub mod starts_interval;
 pub mod table;
 pub mod text;
 pub mod units;

@@ -13,7 +13,7 @@ mod open;
 pub mod pclntab;
 pub mod process;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use open::Target;
 use serde::Serialize;

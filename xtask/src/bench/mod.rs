@@ -4,6 +4,7 @@ mod accuracy;
 mod attach;
 mod capture;
 mod column;
+mod daemon;
 mod hit;
 mod host;
 mod large_binary;
@@ -43,6 +44,10 @@ enum What {
     Accuracy,
     /// How many transitions a second go through stream and model, and what a goroutine takes
     Replay,
+    /// What the daemon costs a host: docs/daemon.md
+    Daemon(daemon::CostArgs),
+    /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
+    Soak(daemon::SoakArgs),
 }
 
 /// Runs the command.
@@ -58,6 +63,8 @@ pub fn run(args: &Args) -> Result<()> {
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
         What::Replay => replay::run(),
+        What::Daemon(args) => daemon::cost(args),
+        What::Soak(args) => daemon::soak(args),
     }
 }
 

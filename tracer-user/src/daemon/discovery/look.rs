@@ -75,23 +75,35 @@ pub struct Found {
     pub passive: PassiveSource<ProcessMemory>,
 }
 
-/// Looks at a process.
-pub fn look(pid: u32, config: &Config, programs: &Programs, now_ns: u64) -> Seen {
+/// Looks at a process. Also says which file (device, inode) it ran, where that was seen.
+pub fn look(pid: u32, config: &Config, programs: &Programs, now_ns: u64) -> (Seen, Option<(u64, u64)>) {
+    match state(pid) {
+        Ok(Some(state)) => {
+            let exe = Some((state.id.device, state.id.inode));
+            (look_at(pid, state, config, programs, now_ns), exe)
+        }
+        Ok(None) => (Seen::Nothing, None),
+        Err(seen) => (seen, None),
+    }
+}
+
+/// What costs one system call: most processes are not Go, and most of those run a program that was seen before.
+fn state(pid: u32) -> Result<Option<FileState>, Seen> {
+    match fs::metadata(format!("/proc/{pid}/exe")) {
+        Ok(metadata) => Ok(Some(FileState::of(&metadata))),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(Seen::Failed(
+            "process_not_permitted",
+            Error::not_permitted(format!(
+                "process {pid}: its program (/proc/{pid}/exe) may not be looked at"
+            )),
+        )),
+        Err(_) => Ok(None),
+    }
+}
+
+fn look_at(pid: u32, state: FileState, config: &Config, programs: &Programs, now_ns: u64) -> Seen {
     let Ok(id) = i32::try_from(pid) else {
         return Seen::Nothing;
-    };
-    // First what costs one system call: most processes are not Go, and most of those run a program that was seen.
-    let state = match fs::metadata(format!("/proc/{pid}/exe")) {
-        Ok(metadata) => FileState::of(&metadata),
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-            return Seen::Failed(
-                "process_not_permitted",
-                Error::not_permitted(format!(
-                    "process {pid}: its program (/proc/{pid}/exe) may not be looked at"
-                )),
-            );
-        }
-        Err(_) => return Seen::Nothing,
     };
     if programs.file(state, now_ns).is_known_not_go() {
         return Seen::NotGo;

@@ -171,3 +171,94 @@ impl Known {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::target::testing::{Build, Go};
+
+    fn open(path: &std::path::Path) -> ProgramFile {
+        ProgramFile::open(path).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_looked_into_once_until_it_changes_and_forgotten_when_nobody_runs_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server");
+        fs::copy(Go::newest().build(Build::Stripped), &path).unwrap();
+        let programs = Programs::default();
+        let known = |now_ns: u64| {
+            let file = open(&path);
+            let entry = programs.file(file.state(), now_ns);
+            assert!(entry.is_go(&file));
+            match entry.analyse(&file) {
+                Analysed::Go(known) => known,
+                Analysed::Refused(why) => panic!("{why}"),
+            }
+        };
+        let first = known(1);
+        assert!(first.program.reading().plan.exact.is_ok());
+        assert!(Arc::ptr_eq(&first, &known(2)));
+        assert_eq!(programs.len(), 1);
+        // As long as a process runs it, it stays.
+        programs.sweep(2 + KEPT_NS);
+        assert!(Arc::ptr_eq(&first, &known(3)));
+        // The same content, written anew: the sites are looked for anew as well.
+        let bytes = fs::read(&path).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&path, bytes).unwrap();
+        assert!(!Arc::ptr_eq(&first, &known(4)));
+        assert_eq!(programs.len(), 2);
+        drop(first);
+        programs.sweep(5 + 2 * KEPT_NS);
+        programs.sweep(6 + 4 * KEPT_NS);
+        assert!(programs.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_go_is_remembered_and_memory_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let programs = Programs::default();
+        let path = dir.path().join("script");
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        let file = open(&path);
+        let entry = programs.file(file.state(), 1);
+        assert!(!entry.is_known_not_go());
+        assert!(!entry.is_go(&file));
+        assert!(programs.file(file.state(), 2).is_known_not_go());
+        for inode in 0..3 * MAX_FILES as u64 {
+            let mut state = file.state();
+            state.id.inode = inode;
+            let _ = programs.file(state, 10 + inode);
+            assert!(programs.len() <= MAX_FILES);
+        }
+    }
+
+    #[test]
+    fn names_are_found_once_and_bounded() {
+        let path = Go::newest().build(Build::Stripped);
+        let file = open(&path);
+        let programs = Programs::default();
+        let Analysed::Go(known) = programs.file(file.state(), 1).analyse(&file) else {
+            panic!("a Go program");
+        };
+        let main = {
+            let bytes = file.map().unwrap();
+            let binary = GoBinary::parse(&bytes, "test").unwrap();
+            crate::target::Code::functions(&binary, "main.main")[0].start
+        };
+        assert_eq!(known.name(main + 1), None, "not asked for yet");
+        known.learn(&[main + 1, 8], &file).unwrap();
+        assert_eq!(known.name(main + 1), Some(Some("main.main".into())));
+        assert_eq!(known.name(8), Some(None), "no function");
+        let many: Vec<u64> = (0..2 * MAX_NAMES as u64).collect();
+        known.learn(&many, &file).unwrap();
+        assert_eq!(
+            known.name(u64::MAX),
+            Some(None),
+            "no room: not asked for for ever"
+        );
+    }
+}

@@ -21,7 +21,7 @@ pub use self::{
 use crate::daemon::view::TargetView;
 
 /// Readings that fall into one of these stretches of time are made together: waking up costs as much as one.
-const SLICE_NS: u64 = 100_000_000;
+const SLICE_NS: u64 = 250_000_000;
 
 /// All of them, by PID.
 #[derive(Debug)]

@@ -1,6 +1,14 @@
 //! One Go process that is watched, and all that was counted of it.
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::Governed;
 use crate::{
@@ -11,25 +19,30 @@ use crate::{
             look::{Found, Identity, Refused},
             programs::Known,
         },
+        reader::{Done, Job},
         view::{Name, TargetView, Throttling},
     },
     latency::Histogram,
-    memory::{Memory as _, ProcessMemory, ReadError},
+    memory::{ProcessMemory, ReadError},
     plan::program::Reading,
     sources::passive::{ObserveError, PassiveSource},
     stream::{Kind, Observation},
     target::{
         Globals,
-        process::{Cgroups, Hierarchies, Life},
+        process::{self, Hierarchies, Life},
     },
 };
 
 /// Limits of cgroups are seldom changed: they are read this often.
 const LIMITS_NS: u64 = 60_000_000_000;
 
+/// Tells targets apart, also those of one process before and after an execve.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// A process.
 #[derive(Debug)]
 pub struct Target {
+    id: u64,
     life: Life,
     view: Arc<TargetView>,
     placed: Placed,
@@ -38,9 +51,9 @@ pub struct Target {
     watched: Option<Watched>,
     /// How it is probed.
     governed: Option<Governed>,
-    /// Waits that its runtime has tracked since they were last asked for.
-    tracked: Option<u64>,
-    cgroups: Cgroups,
+    /// When the runtime's waits were last read, and how many came since they were last asked for, in how long.
+    tracked: Tracked,
+    throttling: Vec<process::Throttling>,
     limits_due_ns: u64,
     /// Readings that failed in a row.
     pub troubles: u32,
@@ -57,7 +70,31 @@ pub struct Watched {
     pub globals: Globals,
     /// Run-time minus link-time addresses.
     pub bias: u64,
-    passive: PassiveSource<ProcessMemory>,
+    /// `None` while it is being read.
+    passive: Option<PassiveSource<ProcessMemory>>,
+}
+
+/// Waits that a runtime has tracked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tracked {
+    read_ns: Option<u64>,
+    waits: u64,
+    length_ns: u64,
+}
+
+impl Tracked {
+    fn read(&mut self, seen: &[Observation], at_ns: u64) {
+        let Some(before) = self.read_ns.replace(at_ns) else {
+            return;
+        };
+        self.length_ns = self.length_ns.saturating_add(at_ns.saturating_sub(before));
+        for observation in seen {
+            if let Kind::HistogramDelta(delta) = &observation.kind {
+                let counts = delta.counts.iter().map(|(_, count)| count);
+                self.waits = counts.fold(self.waits, |sum, count| sum.saturating_add(*count));
+            }
+        }
+    }
 }
 
 /// Why a process could not be read.
@@ -110,7 +147,7 @@ impl Target {
             nth,
             globals,
             bias,
-            passive,
+            passive: Some(passive),
         };
         target.governed = Some(Governed::new(config, target.decision, &watched));
         target.watched = Some(watched);
@@ -141,6 +178,7 @@ impl Target {
             pod: placed.pod.clone(),
         };
         Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             life,
             view: Arc::new(TargetView {
                 name,
@@ -164,8 +202,8 @@ impl Target {
             decision,
             watched: None,
             governed: None,
-            tracked: None,
-            cgroups: Cgroups::default(),
+            tracked: Tracked::default(),
+            throttling: Vec::new(),
             limits_due_ns: 0,
             troubles: 0,
         }
@@ -186,6 +224,11 @@ impl Target {
             self.view_mut().allowed = decision.tier;
         }
         decision
+    }
+
+    /// What no other target has, nor ever had.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The process, held.
@@ -236,21 +279,17 @@ impl Target {
         self.life.cpu_time_ns().ok()
     }
 
-    /// Length of `allgs` now: how many g structs there are.
+    /// Length of `allgs` when it was last read: how many g structs there were.
     pub fn goroutines(&self) -> Option<u64> {
-        let watched = self.watched.as_ref()?;
-        let allgs = watched.globals.allgs?.wrapping_add(watched.bias);
-        ProcessMemory::new(self.pid())
-            .read_u64(allgs.wrapping_add(8))
-            .ok()
+        self.view.gauges.as_ref()?.allgs
     }
 
-    /// Waits that its runtime has tracked since the last call; `None` where that cannot be read, or is for the first
-    /// time.
-    pub fn tracked_waits(&mut self, now_ns: u64) -> Option<u64> {
-        let seen = self.watched.as_mut()?.passive.observe_waits(now_ns).ok()?;
-        self.take(&seen);
-        self.tracked.replace(0).filter(|_| !seen.is_empty())
+    /// Waits that its runtime has tracked since the last call, in how many nanoseconds; `None` where that was not
+    /// read meanwhile.
+    pub fn take_tracked(&mut self) -> Option<(u64, u64)> {
+        let Tracked { waits, length_ns, .. } = self.tracked;
+        (self.tracked.waits, self.tracked.length_ns) = (0, 0);
+        (length_ns > 0).then_some((waits, length_ns))
     }
 
     /// A window begins now, whatever was before.
@@ -295,40 +334,54 @@ impl Target {
         }
     }
 
-    /// Reads the runtime's memory and what the system says of the process. `walk` is our CPU time per second that
-    /// counting its goroutines may take.
+    /// A reading that somebody is to make: of the waits alone, or of `all`. `None` while one is being made, and where
+    /// nothing can be read. `walk` is our CPU time per second that counting its goroutines may take.
+    pub fn job(&mut self, all: bool, walk: Duration) -> Option<Job> {
+        Some(Job {
+            pid: self.pid(),
+            target: self.id,
+            passive: self.watched.as_mut()?.passive.take()?,
+            all,
+            walk,
+        })
+    }
+
+    /// What the system says of the process.
+    pub fn look(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
+        let cpu = self.life.cpu_time_ns();
+        self.read_cgroups(now_ns, hierarchies);
+        if let Ok(cpu) = cpu {
+            self.view_mut().cpu = Duration::from_nanos(cpu);
+        }
+    }
+
+    /// A reading was made.
     ///
     /// # Errors
     /// See [`Trouble`]; what was counted before stays.
-    pub fn read(&mut self, now_ns: u64, walk: Duration, hierarchies: &Hierarchies) -> Result<(), Trouble> {
-        if self.life.has_execed() {
-            return Err(Trouble::Replaced);
+    pub fn read(&mut self, done: Done) -> Result<(), Trouble> {
+        let Done { job, at_ns, seen } = done;
+        if let Some(watched) = &mut self.watched {
+            watched.passive = Some(job.passive);
         }
-        let seen = match &mut self.watched {
-            Some(watched) => {
-                watched.passive.allow_walk(walk);
-                watched.passive.observe(now_ns)
-            }
-            None => Ok(Vec::new()),
-        };
-        // Only now is it sure that all of that was read from this process and no later one of its PID.
+        // Only now is it sure that all of that was read from this process and no later one of its PID, and from this
+        // program and no later one of the process.
         if self.life.has_ended() {
             return Err(Trouble::Ended);
         }
+        if self.life.has_execed() {
+            return Err(Trouble::Replaced);
+        }
         match seen {
-            Ok(seen) => self.take(&seen),
+            Ok(seen) => {
+                self.take(&seen, at_ns);
+                Ok(())
+            }
             // It is about to end.
-            Err(ObserveError::Read(ReadError::Gone { .. })) => return Err(Trouble::Ended),
-            Err(ObserveError::Read(e)) => return Err(Trouble::Unreadable(e)),
-            Err(ObserveError::Replaced { .. }) => return Err(Trouble::Replaced),
+            Err(ObserveError::Read(ReadError::Gone { .. })) => Err(Trouble::Ended),
+            Err(ObserveError::Read(e)) => Err(Trouble::Unreadable(e)),
+            Err(ObserveError::Replaced { .. }) => Err(Trouble::Replaced),
         }
-        let cpu = self.life.cpu_time_ns();
-        self.read_cgroups(now_ns, hierarchies);
-        let view = Arc::make_mut(&mut self.view);
-        if let Ok(cpu) = cpu {
-            view.cpu = Duration::from_nanos(cpu);
-        }
-        Ok(())
     }
 
     fn read_cgroups(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
@@ -336,10 +389,12 @@ impl Target {
         if now_ns >= self.limits_due_ns {
             self.limits_due_ns = now_ns.saturating_add(LIMITS_NS);
             let text = fs::read_to_string(format!("/proc/{}/cgroup", self.life.pid()));
-            self.cgroups = hierarchies.of(&text.unwrap_or_default());
-            view.cgroup_cpus = self.cgroups.cpu_limit();
+            let cgroups = hierarchies.of(&text.unwrap_or_default());
+            self.throttling = cgroups.throttling();
+            view.cgroup_cpus = cgroups.cpu_limit();
         }
-        view.throttling = self.cgroups.throttled().map(|throttled| Throttling {
+        let throttled = self.throttling.iter().find_map(process::Throttling::read);
+        view.throttling = throttled.map(|throttled| Throttling {
             periods: throttled.periods,
             throttled_periods: throttled.throttled_periods,
             throttled: Duration::from_nanos(throttled.time_ns),
@@ -347,14 +402,12 @@ impl Target {
     }
 
     /// Takes in what was observed of its memory.
-    fn take(&mut self, seen: &[Observation]) {
+    fn take(&mut self, seen: &[Observation], at_ns: u64) {
+        self.tracked.read(seen, at_ns);
         let view = Arc::make_mut(&mut self.view);
         for observation in seen {
             match &observation.kind {
                 Kind::HistogramDelta(delta) => {
-                    let new = delta.counts.iter().map(|(_, count)| count);
-                    let new = new.fold(0u64, |sum, count| sum.saturating_add(*count));
-                    self.tracked = self.tracked.map(|before| before.saturating_add(new));
                     if let Some(waits) = &mut view.runtime_waits {
                         waits.add_delta(delta);
                     }

@@ -1,6 +1,6 @@
 //! What is kept of starts while they are traced, and how it is printed.
 
-use super::{program::Program, surroundings::Surroundings};
+use super::{followed::Followed, programs::Subject, surroundings::Surroundings};
 use crate::{
     error::{Error, Result},
     findings::start::{self as findings, Evidence},
@@ -8,10 +8,9 @@ use crate::{
     model::start::{Ended, Start, Starts},
     output::{
         capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA},
-        init,
-        interval::StartsInterval,
-        json,
+        init, json,
         sink::{Flow, Sink},
+        starts_interval::StartsInterval,
         text::{self, Style},
         {init_text, layout},
     },
@@ -56,14 +55,17 @@ pub struct Recording {
     attached_by: Option<&'static str>,
     lost: u64,
     notes: Vec<String>,
+    /// Starts of a command's tree, which are kept here and not in `ended`, `times` and `interval`.
+    followed: Option<Followed>,
 }
 
 impl Recording {
-    /// Nothing seen yet.
-    pub fn new(form: Form, dynamic: bool) -> Self {
+    /// Nothing seen yet; of a command's tree or of one program.
+    pub fn new(form: Form, tree: bool) -> Self {
         Self {
             form,
-            open: Starts::new(dynamic),
+            followed: tree.then(Followed::default),
+            open: Starts::default(),
             ended: Vec::new(),
             times: PhaseTimes::default(),
             interval: PhaseTimes::default(),
@@ -87,25 +89,43 @@ impl Recording {
         }
     }
 
+    /// The dynamic loader runs before the first instruction of this binary.
+    pub fn loads(&mut self, binary: u32) {
+        self.open.loads(binary);
+    }
+
+    /// Starts of a command's tree, if those are traced.
+    pub fn followed(&mut self) -> Option<&mut Followed> {
+        self.followed.as_mut()
+    }
+
+    /// Whether a start of this binary is on its way.
+    pub fn runs(&self, binary: u32) -> bool {
+        self.open.runs(binary)
+    }
+
     /// Something that a reader should know.
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
     }
 
-    /// Takes in what was seen; the processes whose starts have ended by it.
+    /// Takes in what was seen; (process, binary) of the starts that have ended by it.
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<u32>, Flow)> {
+    pub fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<(u32, u32)>, Flow)> {
         let mut ended = Vec::new();
         for observation in seen {
+            if let Some(followed) = &mut self.followed {
+                followed.executed(observation);
+            }
             match &observation.kind {
                 Kind::Hits(hits) => self.hits = self.hits.saturating_add(*hits),
                 Kind::Loss(loss) => self.lost = self.lost.saturating_add(loss.count),
                 _ => ended.extend(self.open.observe(observation)),
             }
         }
-        let pids = ended.iter().map(|start| start.pid).collect();
+        let pids = ended.iter().map(|start| (start.pid, start.binary)).collect();
         let flow = self.take(ended)?;
         Ok((pids, flow))
     }
@@ -131,6 +151,10 @@ impl Recording {
     fn take(&mut self, ended: Vec<Start>) -> Result<Flow> {
         let mut lines = String::new();
         for start in ended {
+            if let Some(followed) = &mut self.followed {
+                followed.add(start, self.begin_ns);
+                continue;
+            }
             self.times.add(&start);
             self.interval.add(&start);
             if self.form.several && !self.form.by_interval && self.form.format == Format::Text {
@@ -155,13 +179,17 @@ impl Recording {
     /// # Errors
     /// The output cannot be written.
     pub fn print_interval(&mut self, now_ns: u64) -> Result<Flow> {
-        let times = std::mem::take(&mut self.interval);
-        let line = StartsInterval::of(&times, self.begin_ns, self.interval_from_ns, now_ns);
+        let (begin_ns, from_ns) = (self.begin_ns, self.interval_from_ns);
+        let line = match &mut self.followed {
+            Some(followed) => followed.interval(begin_ns, from_ns, now_ns),
+            None => StartsInterval::of(&std::mem::take(&mut self.interval), begin_ns, from_ns, now_ns),
+        };
         self.interval_from_ns = now_ns;
+        let followed = self.followed.is_some();
         let text = match self.form.format {
             Format::Json => json::line(&line).map_err(unwritable)?,
-            Format::Text if self.lines == 0 => StartsInterval::header() + &line.line(),
-            Format::Text => line.line(),
+            Format::Text if self.lines == 0 => StartsInterval::header(followed) + &line.lines(),
+            Format::Text => line.lines(),
         };
         self.lines += 1;
         self.form.sink.write(&text)
@@ -173,7 +201,7 @@ impl Recording {
     /// The output cannot be written.
     pub fn print(
         &mut self,
-        program: &Program,
+        subject: Subject,
         around: &Surroundings,
         ended_by: EndedBy,
         whole: bool,
@@ -183,7 +211,7 @@ impl Recording {
             let _ = self.print_interval(now_ns)?;
         }
         self.end_ns = now_ns;
-        let capture = self.capture(program, around, ended_by, whole);
+        let capture = self.capture(subject, around, ended_by, whole);
         let text = match self.form.format {
             Format::Json => json::line(&capture).map_err(unwritable)?,
             Format::Text => {
@@ -199,7 +227,7 @@ impl Recording {
     /// The same, to be told with what comes behind `main.main`.
     pub fn began(&self, around: &Surroundings) -> Began {
         Began {
-            init: init::build(&self.ended, &self.times, self.begin_ns),
+            init: self.init(),
             findings: self.findings(around),
         }
     }
@@ -209,7 +237,17 @@ impl Recording {
         std::mem::replace(&mut self.form.sink, Sink::stderr())
     }
 
+    fn init(&self) -> init::Init {
+        match &self.followed {
+            Some(followed) => followed.init(),
+            None => init::build(&self.ended, &self.times, self.begin_ns),
+        }
+    }
+
     fn findings(&self, around: &Surroundings) -> Vec<Finding> {
+        if let Some(followed) = &self.followed {
+            return followed.findings(around);
+        }
         let Some(start) = init::shown(&self.ended) else {
             return Vec::new();
         };
@@ -228,25 +266,37 @@ impl Recording {
         })
     }
 
+    /// The start that the capture's head is about.
+    fn shown(&self) -> Option<&Start> {
+        match &self.followed {
+            Some(followed) => followed.own(),
+            None => init::shown(&self.ended),
+        }
+    }
+
+    /// The binary that the command itself was seen to run.
+    pub fn own_binary(&self) -> Option<u32> {
+        self.shown().map(|start| start.binary)
+    }
+
     fn capture(
         &mut self,
-        program: &Program,
+        subject: Subject,
         around: &Surroundings,
         ended_by: EndedBy,
         whole: bool,
     ) -> Capture {
-        let shown = init::shown(&self.ended);
         let findings = self.findings(around);
-        let mut target = program.info(shown.map_or(0, |start| start.pid), around.cgroup_cpu_limit);
+        let shown = self.shown();
+        let mut target = subject.target;
+        let command = self.followed.as_ref().and_then(Followed::first_command);
+        target.pid = shown.map(|start| start.pid).or(command).unwrap_or(0);
+        target.cgroup_cpu_limit = around.cgroup_cpu_limit;
         target.gomaxprocs = shown.and_then(|start| start.gomaxprocs);
         let mut notes = std::mem::take(&mut self.notes);
-        notes.extend(
-            program
-                .plan
-                .missing
-                .iter()
-                .map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome)),
-        );
+        notes.extend(subject.notes);
+        let followed = self.followed.as_ref();
+        let whole = whole && followed.is_none_or(Followed::is_complete);
         Capture {
             schema: SCHEMA.to_owned(),
             target,
@@ -257,7 +307,7 @@ impl Recording {
                 duration_ns: self.end_ns.saturating_sub(self.begin_ns),
                 complete: whole && self.lost == 0,
                 ended_by: ended_by.name().to_owned(),
-                events: self.ended.len() as u64,
+                events: followed.map_or(self.ended.len() as u64, Followed::ended),
                 lost_events: self.lost,
                 lost_by_cause: Default::default(),
                 sampling: None,
@@ -276,28 +326,22 @@ impl Recording {
             full: None,
             slow: Vec::new(),
             slow_summary: None,
-            init: Some(init::build(&self.ended, &self.times, self.begin_ns)),
+            init: Some(self.init()),
             goroutines: None,
             scheduler: None,
             findings,
         }
     }
 
-    /// Notes how the probes are held, and says on stderr that all is attached.
-    pub fn attached(&mut self, program: &Program, sites: usize, by: Option<&'static str>) {
-        self.attached_by = by;
+    /// Notes how the probes are held.
+    pub fn attached_by(&mut self, by: Option<&'static str>) {
+        self.attached_by = self.attached_by.or(by);
+    }
+
+    /// Says on stderr that all is attached.
+    pub fn say_attached(&self, what: &str) {
         if self.form.chatter == Chatter::Normal {
-            eprint!(
-                "{}",
-                layout::wrap(
-                    &format!(
-                        "attached: {} ({}), starts, {sites} probed instructions",
-                        program.target.file.name(),
-                        program.target.facts.version.raw
-                    ),
-                    0
-                )
-            );
+            eprint!("{}", layout::wrap(&format!("attached: {what}"), 0));
         }
     }
 

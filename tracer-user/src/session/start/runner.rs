@@ -1,138 +1,44 @@
 //! Carries out what a [`Session`] wants, and tells it what came of it.
 
-use std::{collections::VecDeque, process::ExitCode, time::Duration};
+use std::{collections::VecDeque, process::ExitCode};
 
 use rustix::process::Signal;
 
 use super::{
-    Effect, Happening, Policy, Session, Whose,
+    Effect, Happening, Policy, Session,
     behind::Behind,
     child::{Held, Invocation},
     clocks::{Clocks, Woken},
-    identity::Identity,
-    program::{self, Program},
+    programs::{ONLY, Programs},
     recording::{Form, Recording},
     surroundings::Surroundings,
 };
 use crate::{
     error::{Error, Failure, Result},
     output::sink::{Flow, Sink},
-    session::{
-        EndedBy,
-        options::{AttachOptions, FullOptions, NextOptions, OutputOptions, RunOptions, TargetSelector},
-        runner::now_ns,
-    },
-    sources::{
-        probes::LinkKind,
-        starts::{self, Request, StartSource},
-    },
-    stream::Observation,
+    session::{EndedBy, options::OutputOptions, runner::now_ns},
+    sources::starts::{StartSource, gate::Question},
 };
 
-/// System calls of at least this length are told.
-const SLOW_CALL: Duration = Duration::from_millis(1);
-
-/// Runs a command, and traces how it starts. The status is the command's own.
-///
-/// # Errors
-/// [`Failure::NotStarted`], [`Failure::NotExecutable`] and [`Failure::NotFound`] where the command was not
-/// started.
-pub async fn run(options: RunOptions) -> Result<ExitCode> {
-    let before = |e: Error| Error {
-        failure: Failure::NotStarted,
-        ..e
-    };
-    let identity = Identity::chosen(options.user.as_deref())?;
-    let (name, arguments) = options
-        .command
-        .split_first()
-        .ok_or_else(|| Error::usage("name the command to run behind `--`"))?;
-    let path = program::find(name)?;
-    let several = options.repeat > 1;
-    let sink = match &options.output.path {
-        Some(path) => Sink::open(Some(path)).map_err(before)?,
-        None => Sink::stderr(),
-    };
-    let program = Program::open(&path).map_err(before)?;
-    // With latencies, duration and intervals are theirs.
-    let ours = options.latencies.is_none();
-    let (clocks, signal_mask) = Clocks::new(
-        options.duration.filter(|_| ours),
-        options.output.interval.filter(|_| ours),
-    )
-    .map_err(before)?;
-    let invocation = Invocation {
-        program: path,
-        name: name.clone(),
-        arguments: arguments.to_vec(),
-        identity,
-        signal_mask,
-    };
-    let policy = Policy {
-        whose: Whose::Ours { runs: options.repeat },
-        goes_on: options.latencies.is_some(),
-    };
-    let mut runner = Runner::new(
-        program,
-        clocks,
-        policy,
-        &options.output,
-        sink,
-        several,
-        Some(invocation),
-    );
-    runner.behind = Behind::new(options.latencies.map(|latencies| AttachOptions {
-        target: TargetSelector::Pid(0),
-        duration: options.duration,
-        mode: latencies.mode,
-        format: options.output.format,
-        output: options.output.path,
-        interval: options.output.interval,
-        slower: latencies.slower,
-        by: latencies.by,
-        force: false,
-        full: FullOptions::default(),
-        chatter: options.output.chatter,
-    }));
-    runner.run().await
-}
-
-/// Waits for the next starts of a binary, whoever makes them.
-///
-/// # Errors
-/// Whatever ended it.
-pub async fn next(options: NextOptions) -> Result<ExitCode> {
-    let sink = Sink::open(options.output.path.as_deref())?;
-    let program = Program::open(&options.exe)?;
-    let (clocks, _) = Clocks::new(options.duration, options.output.interval)?;
-    let policy = Policy {
-        whose: Whose::Next {
-            starts: options.starts,
-        },
-        goes_on: false,
-    };
-    let several = options.starts > 1;
-    Runner::new(program, clocks, policy, &options.output, sink, several, None)
-        .run()
-        .await
-}
-
-struct Runner {
-    program: Program,
-    clocks: Clocks,
-    policy: Policy,
-    source: Option<StartSource>,
-    recording: Recording,
-    invocation: Option<Invocation>,
-    held: Option<Held>,
-    around: Surroundings,
-    behind: Behind,
+/// The clocks, the command, what is attached, and what was seen.
+pub struct Runner {
+    pub(super) programs: Programs,
+    pub(super) clocks: Clocks,
+    pub(super) policy: Policy,
+    pub(super) source: Option<StartSource>,
+    pub(super) recording: Recording,
+    pub(super) invocation: Option<Invocation>,
+    pub(super) held: Option<Held>,
+    pub(super) around: Surroundings,
+    /// What comes behind `main.main`.
+    pub behind: Behind,
     outcome: Result<u8>,
 }
 
 impl Runner {
-    fn new(
-        program: Program,
+    /// One that has done nothing yet.
+    pub fn new(
+        mut programs: Programs,
         clocks: Clocks,
         policy: Policy,
         output: &OutputOptions,
@@ -144,12 +50,18 @@ impl Runner {
             format: output.format,
             sink,
             chatter: output.chatter,
-            several,
+            // Of a tree there may be thousands.
+            several: several && !policy.tree,
             by_interval: output.interval.is_some() && !policy.goes_on,
         };
-        let recording = Recording::new(form, program.plan.dynamic);
+        let mut recording = Recording::new(form, programs.tree().is_some());
+        if let Programs::One(program) = &programs
+            && program.plan.dynamic
+        {
+            recording.loads(ONLY);
+        }
         Self {
-            program,
+            programs,
             clocks,
             policy,
             source: None,
@@ -162,7 +74,11 @@ impl Runner {
         }
     }
 
-    async fn run(mut self) -> Result<ExitCode> {
+    /// Does it all.
+    ///
+    /// # Errors
+    /// Whatever ended it.
+    pub async fn run(mut self) -> Result<ExitCode> {
         let mut session = Session::new(self.policy);
         let mut happenings = VecDeque::from([Happening::Begin]);
         while !session.is_done() {
@@ -172,6 +88,7 @@ impl Runner {
                     tokio::select! {
                         woken = self.clocks.next() => happenings.extend(self.woken(woken)),
                         result = self.behind.ended() => self.latencies_ended(result),
+                        question = asked(&mut self.programs) => happenings.extend(self.asked(question)),
                     }
                     continue;
                 }
@@ -192,6 +109,13 @@ impl Runner {
 
     fn woken(&mut self, woken: Woken) -> Vec<Happening> {
         match woken {
+            Woken::Stop { number, sent } => {
+                self.pass_on(number, sent);
+                self.stop();
+                // Who has let us go on knows nothing of the command, unless it is the terminal's shell.
+                self.pass_on(libc::SIGCONT, sent);
+                vec![]
+            }
             Woken::Signal { number, sent } => {
                 self.pass_on(number, sent);
                 vec![Happening::Signal]
@@ -233,6 +157,7 @@ impl Runner {
         {
             log::warn!("{e}");
         }
+        self.let_tree_go();
         match self.held.take().map(|mut held| held.status()) {
             Some(Ok(code)) => Happening::CommandEnded { code },
             Some(Err(error)) => Happening::NotExecuted { error },
@@ -278,12 +203,16 @@ impl Runner {
             }
             Effect::Print { ended_by, whole } => {
                 self.look_around();
+                self.count_passed();
                 self.print(ended_by, whole);
                 vec![]
             }
             Effect::Detach => {
                 if let Some(mut source) = self.source.take() {
                     source.detach();
+                }
+                if let Some(tree) = self.programs.tree() {
+                    tree.deafen();
                 }
                 vec![]
             }
@@ -343,106 +272,13 @@ impl Runner {
     }
 
     fn print(&mut self, ended_by: EndedBy, whole: bool) {
+        let subject = self.programs.subject(self.recording.own_binary());
         let printed = self
             .recording
-            .print(&self.program, &self.around, ended_by, whole, now_ns());
+            .print(subject, &self.around, ended_by, whole, now_ns());
         if let Err(e) = printed {
             self.outcome = Err(e);
         }
-    }
-
-    fn hold(&mut self) -> Result<()> {
-        let invocation = self
-            .invocation
-            .as_ref()
-            .ok_or_else(|| Error::failed("there is no command to hold"))?;
-        let held = Held::spawn(invocation)?;
-        held.pidfd
-            .try_clone()
-            .and_then(|pidfd| self.clocks.watch_command(pidfd))
-            .map_err(|e| Error::failed(format!("process {} cannot be watched: {e}", held.pid)))?;
-        self.around.of_held(held.pid);
-        self.held = Some(held);
-        Ok(())
-    }
-
-    fn attach(&mut self) -> Result<()> {
-        let whose = match (self.policy.whose, &self.held) {
-            (Whose::Ours { runs: 1 }, Some(held)) => starts::Whose::Held(held.pid),
-            (Whose::Ours { .. }, _) => starts::Whose::HeldInTurn,
-            (Whose::Next { .. }, _) => starts::Whose::Any,
-        };
-        let source = StartSource::attach(&Request {
-            whose,
-            file: self.program.target.file.file(),
-            plan: &self.program.plan,
-            slow_call: SLOW_CALL,
-        })?;
-        if let Some(why) = source.without_usage() {
-            self.recording
-                .note(format!("time off the CPU and page faults are not known: {why}"));
-        }
-        for attempt in &self.program.plan.missing {
-            log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
-        }
-        let by = source.link_kind().map(LinkKind::name);
-        self.recording.attached(&self.program, source.sites(), by);
-        self.source = Some(source);
-        if matches!(self.policy.whose, Whose::Next { .. }) {
-            self.recording.open(now_ns());
-            self.clocks.open_window();
-        }
-        Ok(())
-    }
-
-    fn release(&mut self) -> Vec<Happening> {
-        let (Some(held), Some(source)) = (&mut self.held, &mut self.source) else {
-            return vec![];
-        };
-        let followed = source.hold(held.pid);
-        self.recording.open(now_ns());
-        self.clocks.open_window();
-        // Whatever fails on our side, the command is to run.
-        held.release();
-        followed
-            .err()
-            .map(|error| Happening::SourceFailed { error })
-            .into_iter()
-            .collect()
-    }
-
-    fn collect(&mut self) -> Vec<Happening> {
-        let Some(source) = &mut self.source else {
-            return vec![];
-        };
-        let seen = match source.observe(now_ns(), &self.program) {
-            Ok(seen) => seen,
-            Err(error) => return vec![Happening::SourceFailed { error }],
-        };
-        match self.recording.observe(&seen) {
-            Ok((ended, flow)) => {
-                let happenings = ended.iter().map(|pid| self.start_ended(*pid)).collect::<Vec<_>>();
-                happenings.into_iter().chain(written_as(Ok(flow))).collect()
-            }
-            Err(error) => vec![Happening::SourceFailed { error }],
-        }
-    }
-
-    fn start_ended(&mut self, pid: u32) -> Happening {
-        if self.invocation.is_none() {
-            self.around.of_other(pid);
-        }
-        Happening::StartEnded
-    }
-
-    /// System calls that hold up starts right now.
-    fn unfinished(&mut self) -> Vec<Observation> {
-        let pids = self.recording.on_their_way();
-        let Some(source) = &mut self.source else {
-            return vec![];
-        };
-        let calls = pids.into_iter().map(|pid| source.unfinished(pid, now_ns()));
-        calls.filter_map(|call| call.ok().flatten()).collect()
     }
 
     fn look_around(&mut self) {
@@ -453,10 +289,18 @@ impl Runner {
 }
 
 /// What a write means for the session.
-fn written_as(written: Result<Flow>) -> Option<Happening> {
+pub(super) fn written_as(written: Result<Flow>) -> Option<Happening> {
     match written {
         Ok(Flow::Written) => None,
         Ok(Flow::ReaderGone) => Some(Happening::ReaderGone),
         Err(error) => Some(Happening::SourceFailed { error }),
+    }
+}
+
+/// What the gate asks next.
+async fn asked(programs: &mut Programs) -> Question {
+    match programs.tree() {
+        Some(tree) => tree.asked().await,
+        None => std::future::pending().await,
     }
 }

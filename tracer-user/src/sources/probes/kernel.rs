@@ -13,6 +13,7 @@ use aya::{
     programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
 };
 use aya_log::EbpfLogger;
+use tracer_ebpf::start::MAX_STARTS;
 use tracer_ebpf::{
     DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_TARGETS, Origin, RING_BYTES, SITES_PER_TARGET,
     host::HOST_RING_BYTES,
@@ -26,7 +27,7 @@ use crate::error::{
 };
 
 /// Programs at raw tracepoints.
-const TRACEPOINTS: [&str; 11] = [
+const TRACEPOINTS: [&str; 12] = [
     "full_exit",
     "full_switch",
     "full_wakeup",
@@ -35,6 +36,7 @@ const TRACEPOINTS: [&str; 11] = [
     "sched_prepare_exec",
     "sched_process_exec",
     "sched_process_exit",
+    "sched_process_fork",
     "sched_switch",
     "sys_enter",
     "sys_exit",
@@ -54,6 +56,8 @@ pub struct Capacity {
     pub exact: u32,
     /// Goroutines of all targets that can be stamped at once (`exact`).
     pub stamps: u32,
+    /// Processes whose `execve` is to be followed at once.
+    pub processes: u32,
     /// Creation sites of all targets together that have a histogram of their own, 5 kB each.
     pub creation_sites: u32,
     /// Whether anything is told of processes that come and go.
@@ -78,6 +82,7 @@ impl Capacity {
         creation_sites: MAX_CREATION_SITES,
         tells_of_processes: false,
         ring_bytes: Self::NO_RING,
+        processes: MAX_STARTS,
     };
 
     /// Bytes of a ring buffer that nothing is sent through: the least that every kernel takes.
@@ -93,7 +98,7 @@ impl Capacity {
     }
 
     /// For `targets` processes and binaries of a host; `exact` says whether any of them may be traced so. What is
-    /// taken grows with the machine, and stays below some 40 MB of the kernel's memory on any.
+    /// taken grows with the machine, and stays below some 50 MB of the kernel's memory on any.
     pub fn for_host(targets: u32, exact: bool) -> Self {
         let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
         let each = cpus * size_of::<Histogram>() * Origin::COUNT as usize;
@@ -107,6 +112,7 @@ impl Capacity {
                 .clamp(CREATION_SITES_ON_HOST, 2 * MAX_CREATION_SITES),
             tells_of_processes: true,
             ring_bytes: Self::NO_RING,
+            processes: 1,
         }
     }
 }
@@ -161,6 +167,8 @@ impl Kernel {
             // Each target has one more, for all others.
             .map_max_entries("SAMPLED_HISTOGRAMS", capacity.creation_sites + slots)
             .map_max_entries("STAMPS", capacity.stamps)
+            .map_max_entries("HELD", capacity.processes)
+            .map_max_entries("TREE", capacity.processes)
             .map_max_entries("EVENTS", ring)
             .map_max_entries("HOST_EVENTS", host_ring)
             .map_max_entries("FULL_CONFIG", slots)

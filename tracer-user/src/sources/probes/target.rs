@@ -92,7 +92,8 @@ impl Target {
     ) -> Result<Self> {
         let config = TargetConfig {
             enabled: 0,
-            hit_limit: hits_per_window.unwrap_or(0),
+            // 0 would be no cap at all.
+            hit_limit: hits_per_window.map_or(0, |hits| hits.max(1)),
             ..request.config
         };
         clear(kernel, slot)?;
@@ -320,7 +321,7 @@ pub(in crate::sources) fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Sit
         old_in: site.statuses_in.0,
         new_in: site.statuses_in.1,
         slot: site.slot,
-        reserved2: 0,
+        binary: 0,
     }
 }
 

@@ -15,7 +15,7 @@ const DEEPEST: usize = 8;
 pub struct TaskOffsets {
     /// `pid`: the thread's id.
     pub pid: u32,
-    /// `tgid`: the process's id.
+    /// `tgid`: the process's.
     pub tgid: u32,
     /// `__state` (before 5.14 `state`).
     pub state: u32,
@@ -165,7 +165,7 @@ fn record_length(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A struct `task_struct` of an int `pid`, an anonymous struct of `__state` and `min_flt`, `maj_flt`, and
+    /// A struct `task_struct` of the ints `pid` and `tgid`, an anonymous struct of `__state` and `min_flt`, `maj_flt`, and
     /// `signal`; and a `signal_struct`.
     fn example() -> Vec<u8> {
         let strings = b"\0task_struct\0pid\0tgid\0__state\0min_flt\0maj_flt\0signal\0signal_struct\0live\0";

@@ -32,6 +32,10 @@ struct Place {
     dir: PathBuf,
 }
 
+/// The `cpu.stat` of a cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throttling(PathBuf);
+
 /// What a cgroup was held back since it was made, because its quota was used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttled {
@@ -104,10 +108,16 @@ impl Cgroups {
 
     /// What was held back of the nearest cgroup that has a limit, else of the process's own; `None` where none says.
     pub fn throttled(&self) -> Option<Throttled> {
-        self.0.iter().find_map(|own| {
+        self.throttling().iter().find_map(Throttling::read)
+    }
+
+    /// Where that is read, for whoever does so often: it changes with the limits.
+    pub fn throttling(&self) -> Vec<Throttling> {
+        let files = self.0.iter().map(|own| {
             let limited = own.up().find(|here| here.limit().is_some());
-            Throttled::parse(&fs::read_to_string(limited.as_ref().unwrap_or(own).dir.join("cpu.stat")).ok()?)
-        })
+            Throttling(limited.as_ref().unwrap_or(own).dir.join("cpu.stat"))
+        });
+        files.collect()
     }
 }
 
@@ -130,6 +140,13 @@ impl Place {
         } else {
             legacy_limit(&self.dir)
         }
+    }
+}
+
+impl Throttling {
+    /// What it says now.
+    pub fn read(&self) -> Option<Throttled> {
+        Throttled::parse(&fs::read_to_string(&self.0).ok()?)
     }
 }
 

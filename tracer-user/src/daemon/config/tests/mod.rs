@@ -20,6 +20,7 @@ impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         fs::create_dir(folder.path("conf.d")).unwrap();
+        fs::create_dir(folder.path("elsewhere")).unwrap();
         folder
     }
 
@@ -32,11 +33,11 @@ impl Folder {
         self
     }
 
-    /// As editors and package managers do.
+    /// By a rename from a folder that is not watched, so that nothing but the rename is to be seen.
     fn replace(&self, name: &str, text: &str) {
-        let temporary = self.path(&format!(".{}.new", name.replace('/', "-")));
-        fs::write(&temporary, text).unwrap();
-        fs::rename(&temporary, self.path(name)).unwrap();
+        let elsewhere = self.path("elsewhere");
+        fs::write(elsewhere.join("new"), text).unwrap();
+        fs::rename(elsewhere.join("new"), self.path(name)).unwrap();
     }
 
     fn layers(&self) -> Layers {

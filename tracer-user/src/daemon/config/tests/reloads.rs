@@ -71,7 +71,10 @@ fn a_good_file_replaces_the_configuration_and_a_bad_one_does_not() {
             (reload.result, reload.changed.len(), reload.mistakes.len()),
             ("error", 0, 2)
         );
-        assert_eq!(reload.sha256, good.sha256);
+        assert_eq!(
+            (reload.sha256, reload.needs_restart),
+            (good.sha256.clone(), vec!["http.timeout"])
+        );
         assert_eq!(reloader.loaded().config, good.config);
         let health = reloader.health();
         assert!(!health.ok && health.unknown.len() == 1, "{health:?}");
@@ -85,7 +88,8 @@ fn a_good_file_replaces_the_configuration_and_a_bad_one_does_not() {
         assert_eq!(health.missing.len(), table::SETTINGS.len() - 2);
 
         folder.replace("config.toml", "");
-        assert_eq!(next(&mut reloader).await.result, "ok");
+        let reload = next(&mut reloader).await;
+        assert_eq!((reload.result, reload.needs_restart.len()), ("ok", 0));
         assert_eq!(reloader.loaded().config, first.config);
         assert!(reloader.health().ok);
         assert_eq!(reloader.counts(), &[("ok", 2), ("error", 1)].into());

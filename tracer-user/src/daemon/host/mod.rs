@@ -1,7 +1,15 @@
 //! The host as the daemon knows it: what happens comes in, what is to be done is done. Nothing here waits; what takes
 //! long (scans, looks into files) is done by others and comes back as a [`Word`].
 
-use std::{fs, os::fd::BorrowedFd, sync::Arc, time::Duration};
+mod looking;
+mod reading;
+
+use std::{
+    fs,
+    os::fd::BorrowedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::UnboundedSender;
@@ -11,16 +19,18 @@ use super::{
     config::{Config, Tier},
     discovery::{
         census::{Census, Outcome, Scanned, Ticket},
-        look::{Seen, look},
+        look::Seen,
         programs::Programs,
-        scan,
     },
-    probing::{Probing, Unknown, With, program_of},
-    targets::{Target, Targets, Trouble},
+    probing::{Probing, With},
+    reader::{Done, Reader},
+    starts::{Candidate, Startings},
+    targets::Targets,
     view::{DaemonView, HostView},
 };
 use crate::{
     error::{Error, Result},
+    session::start::program::Program,
     sources::host::{HostKernel, ProcessEvent},
     target::process::Hierarchies,
 };
@@ -31,22 +41,19 @@ const LOOKS_AT_ONCE: usize = 2;
 const EVENTS_NS: u64 = 250_000_000;
 /// Without the kernel's events, new processes are looked for this often.
 const PIDS_NS: u64 = 1_000_000_000;
-/// Targets are read together no longer than this, then others have their turn.
-const TURN_NS: u64 = 5_000_000;
-/// Our CPU time per second that counting goroutines may take, of all targets together.
-const WALKS: Duration = Duration::from_millis(1);
 /// Open files are counted this often.
 const FDS_NS: u64 = 10_000_000_000;
-/// Readings of a target that fail in a row until it is looked into anew.
-const MAX_TROUBLES: u32 = 5;
 
 /// What somebody who was sent to look has to say.
-#[derive(Debug)]
 pub enum Word {
     /// All processes, and when looking began.
     Scanned(u64, std::io::Result<Vec<Scanned>>),
     /// One process.
-    Looked(Ticket, Seen),
+    Looked(Ticket, Seen, Option<(u64, u64)>),
+    /// The memory of a target.
+    Read(Box<Done>),
+    /// A binary whose starts are to be timed.
+    Analysed(Candidate, Result<Box<Program>>),
     /// Names of creation sites of this process were looked up.
     Learned(u32, Result<()>),
 }
@@ -57,13 +64,16 @@ pub struct Host {
     census: Census,
     targets: Targets,
     programs: Arc<Programs>,
+    reader: Reader,
     hierarchies: Hierarchies,
     /// Probes, and what the kernel tells; `None` where that cannot be had.
     probing: Option<Probing>,
     /// Whether the kernel tells of processes.
     is_told: bool,
+    starts: Startings,
     complaints: Complaints,
     lost_process_events: u64,
+    started_at: jiff::Timestamp,
     words: UnboundedSender<Word>,
     is_scanning: bool,
     scanned_once: bool,
@@ -90,11 +100,14 @@ impl Host {
             census: Census::new(nanos(config.discovery.settle), LOOKS_AT_ONCE),
             targets,
             programs: Arc::default(),
+            reader: Reader::new(words.clone()),
             hierarchies: Hierarchies::mounted(),
             probing: kernel.map(Probing::new),
             is_told,
+            starts: Startings::default(),
             complaints: Complaints::default(),
             lost_process_events: 0,
+            started_at: jiff::Timestamp::now(),
             words,
             is_scanning: false,
             scanned_once: false,
@@ -135,7 +148,8 @@ impl Host {
         };
         let probing = self.probing.as_ref();
         let events = probing.map_or(u64::MAX, |probing| {
-            probing.next_due(&self.targets).min(self.events_due_ns)
+            let due = probing.next_due(&self.targets).min(self.starts.next_due());
+            due.min(self.events_due_ns)
         });
         let due = [self.census.next_due(), self.targets.next_due()]
             .into_iter()
@@ -159,8 +173,12 @@ impl Host {
         }
         self.read_targets(now_ns);
         self.with_probing(now_ns, |probing, config, targets, with| {
-            probing.tick(config, targets, with)
+            probing.tick(config, targets, with);
         });
+        if let Some(probing) = &mut self.probing {
+            self.starts
+                .read(probing.kernel_mut(), &mut self.complaints, now_ns);
+        }
     }
 
     /// Lets the probed side do something, and has names looked up that it does not know.
@@ -170,21 +188,24 @@ impl Host {
         what: impl FnOnce(&mut Probing, &Config, &mut Targets, &mut With<'_>),
     ) {
         let Some(probing) = &mut self.probing else { return };
-        let mut unknown = Vec::new();
+        let (mut unknown, mut jobs) = (Vec::new(), Vec::new());
         let mut with = With {
             complaints: &mut self.complaints,
             unknown: &mut unknown,
+            jobs: &mut jobs,
             now_ns,
         };
         what(probing, &self.config, &mut self.targets, &mut with);
         for unknown in unknown {
             self.send_to_learn(unknown);
         }
+        self.reader.read(jobs);
     }
 
     /// What the kernel has told of processes.
     pub fn take_events(&mut self, now_ns: u64) {
-        self.events_due_ns = now_ns.saturating_add(EVENTS_NS);
+        // At the moments at which targets are read: waking up costs more than this.
+        self.events_due_ns = (now_ns.saturating_add(1)).next_multiple_of(EVENTS_NS);
         let Some(probing) = &mut self.probing else { return };
         let happened = match probing.kernel_mut().happened() {
             Ok(happened) => happened,
@@ -197,9 +218,8 @@ impl Host {
                         self.let_go(pid, "it runs another program");
                     }
                 }
-                // The end of what is watched is told by its pidfd: some milliseconds later, when it is final.
-                ProcessEvent::Exit { pid, .. } => {
-                    if self.census.exit(pid) {
+                ProcessEvent::Exit { pid, at_ns } => {
+                    if self.census.exit(pid, at_ns) {
                         self.let_go(pid, "it has ended");
                     }
                 }
@@ -226,7 +246,7 @@ impl Host {
             };
             let before = self.targets.len();
             for pid in ended {
-                self.census.exit(pid);
+                self.census.exit(pid, now_ns);
                 self.let_go(pid, "it has ended");
             }
             if self.targets.len() == before {
@@ -239,7 +259,15 @@ impl Host {
     pub fn take_word(&mut self, word: Word, now_ns: u64) {
         match word {
             Word::Scanned(began_ns, all) => self.take_scan(began_ns, all, now_ns),
-            Word::Looked(ticket, seen) => self.take_look(ticket, seen, now_ns),
+            Word::Looked(ticket, seen, exe) => self.take_look(ticket, seen, exe, now_ns),
+            Word::Read(done) => self.take_reading(*done, now_ns),
+            Word::Analysed(candidate, program) => {
+                if let Some(probing) = &mut self.probing {
+                    let (kernel, complaints) = (probing.kernel_mut(), &mut self.complaints);
+                    self.starts
+                        .attach(&candidate, program, kernel, complaints, now_ns);
+                }
+            }
             Word::Learned(pid, result) => {
                 if let Err(e) = result {
                     self.complaints.add("names", &e, now_ns);
@@ -274,16 +302,27 @@ impl Host {
         self.with_probing(now_ns, |probing, config, targets, with| {
             probing.reconfigure(config, targets, with);
         });
+        self.find_starts(now_ns);
         let again = |outcome| matches!(outcome, Outcome::Excluded | Outcome::BeyondLimit);
         self.census.look_again(now_ns, again);
+    }
+
+    /// Another kernel side takes the place of the one that there is, to which nothing is attached.
+    pub fn set_kernel(&mut self, kernel: Option<HostKernel>, is_told: bool) {
+        self.probing = kernel.map(Probing::new);
+        self.is_told = is_told;
+        // What happened in between.
+        self.scan_due_ns = 0;
     }
 
     /// Everything at this moment.
     pub fn view(&mut self, now_ns: u64) -> HostView {
         HostView {
             targets: self.targets.views(),
-            starts: std::collections::BTreeMap::new(),
+            starts: self.starts.views(),
             daemon: self.daemon_view(now_ns),
+            metrics: self.config.metrics.clone(),
+            made: Some(Instant::now()),
         }
     }
 
@@ -294,114 +333,6 @@ impl Host {
         }
     }
 
-    fn scan(&mut self, now_ns: u64) {
-        self.is_scanning = true;
-        self.scan_due_ns = now_ns.saturating_add(nanos(self.config.discovery.interval));
-        let words = self.words.clone();
-        tokio::task::spawn_blocking(move || {
-            // Nobody listens any more when the daemon ends.
-            let _ = words.send(Word::Scanned(now_ns, scan::scan()));
-        });
-    }
-
-    fn take_scan(&mut self, began_ns: u64, all: std::io::Result<Vec<Scanned>>, now_ns: u64) {
-        self.is_scanning = false;
-        self.pids_due_ns = match self.is_told {
-            true => u64::MAX,
-            false => now_ns.saturating_add(PIDS_NS),
-        };
-        let all = match all {
-            Ok(all) => all,
-            Err(e) => {
-                return self
-                    .complaints
-                    .add("scan", &format!("/proc cannot be read: {e}"), now_ns);
-            }
-        };
-        let ourselves = std::process::id();
-        let others: Vec<Scanned> = all
-            .into_iter()
-            .filter(|scanned| scanned.pid != ourselves)
-            .collect();
-        for pid in self.census.scanned(&others, began_ns, now_ns) {
-            self.let_go(pid, "it has ended, or runs another program");
-        }
-        if self.has_room() {
-            self.census
-                .look_again(now_ns, |outcome| outcome == Outcome::BeyondLimit);
-        }
-        self.programs.sweep(now_ns);
-        self.hierarchies = Hierarchies::mounted();
-        self.scanned_once = true;
-    }
-
-    /// Finds processes that were started since the last scan, where nobody tells of them.
-    fn find_new(&mut self, now_ns: u64) {
-        self.pids_due_ns = now_ns.saturating_add(PIDS_NS);
-        let Ok(pids) = scan::pids() else { return };
-        let ourselves = std::process::id();
-        for pid in pids {
-            if pid != ourselves && !self.census.knows(pid) {
-                let _ = self.census.exec(pid, now_ns);
-            }
-        }
-    }
-
-    fn send_to_look(&self, ticket: Ticket) {
-        let (config, programs) = (Arc::clone(&self.config), Arc::clone(&self.programs));
-        let words = self.words.clone();
-        tokio::task::spawn_blocking(move || {
-            let seen = look(ticket.pid, &config, &programs, now_ns());
-            let _ = words.send(Word::Looked(ticket, seen));
-        });
-    }
-
-    fn send_to_learn(&self, unknown: Unknown) {
-        let words = self.words.clone();
-        tokio::task::spawn_blocking(move || {
-            let Unknown { pid, known, gopcs } = unknown;
-            let learned = program_of(pid, &known).and_then(|file| known.learn(&gopcs, &file));
-            let _ = words.send(Word::Learned(pid, learned));
-        });
-    }
-
-    fn take_look(&mut self, ticket: Ticket, seen: Seen, now_ns: u64) {
-        let (outcome, target) = match seen {
-            Seen::Nothing => (Outcome::Nothing, None),
-            Seen::NotGo => (Outcome::NotGo, None),
-            Seen::Excluded => (Outcome::Excluded, None),
-            Seen::Failed(kind, e) => {
-                self.complaints.add(kind, &e, now_ns);
-                (Outcome::Failed, None)
-            }
-            Seen::Go(_) | Seen::Refused(_) if !self.has_room() => (Outcome::BeyondLimit, None),
-            Seen::Go(found) => (Outcome::Watched, Some(Target::watched(*found, &self.config))),
-            Seen::Refused(refused) => (Outcome::Watched, Some(Target::refused(*refused))),
-        };
-        if !self.census.looked(ticket, outcome) {
-            return;
-        }
-        let Some(mut target) = target else { return };
-        // The rules may have changed while it was looked at.
-        if target.decide(&self.config).tier == Tier::Off {
-            self.census.settle(ticket.pid, Outcome::Excluded);
-            return;
-        }
-        let name = &target.view().name;
-        log::info!(
-            "target {} ({}) {}, go{}: {}",
-            name.pid,
-            name.comm,
-            name.exe,
-            target.view().go_version,
-            target.view().why.as_deref().unwrap_or(target.view().tier.name()),
-        );
-        if let Err(e) = self.targets.insert(target, now_ns) {
-            self.complaints.add("wait", &e, now_ns);
-            self.census.settle(ticket.pid, Outcome::Failed);
-        }
-    }
-
     fn has_room(&self) -> bool {
         self.targets.len() < self.config.discovery.max_targets as usize
     }
@@ -409,40 +340,7 @@ impl Host {
     fn let_go(&mut self, pid: u32, why: &str) {
         if let Some(mut target) = self.targets.remove(pid) {
             self.with_probing(now_ns(), |probing, _, _, with| probing.release(&mut target, with));
-            log::info!("target {pid} ({}) is let go: {why}", target.view().name.comm);
-        }
-    }
-
-    fn read_targets(&mut self, now_ns: u64) {
-        let walk = WALKS / u32::try_from(self.targets.len()).unwrap_or(u32::MAX).max(1);
-        let mut at_ns = now_ns;
-        while at_ns.saturating_sub(now_ns) < TURN_NS
-            && let Some(pid) = self.targets.pop_due(at_ns)
-        {
-            let Some(target) = self.targets.get_mut(pid) else {
-                continue;
-            };
-            match target.read(at_ns, walk, &self.hierarchies) {
-                Ok(()) => target.troubles = 0,
-                Err(Trouble::Ended) => {
-                    self.census.exit(pid);
-                    self.let_go(pid, "it has ended");
-                }
-                Err(Trouble::Replaced) => {
-                    self.census.exec(pid, at_ns);
-                    self.let_go(pid, "it runs another program");
-                }
-                Err(Trouble::Unreadable(e)) => {
-                    target.troubles += 1;
-                    let too_many = target.troubles > MAX_TROUBLES;
-                    self.complaints.add("memory_unreadable", &e, at_ns);
-                    if too_many {
-                        self.census.settle(pid, Outcome::Failed);
-                        self.let_go(pid, "its memory cannot be read");
-                    }
-                }
-            }
-            at_ns = self::now_ns();
+            log::debug!("target {pid} ({}) is let go: {why}", target.view().name.comm);
         }
     }
 
@@ -457,6 +355,8 @@ impl Host {
             cpu: Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0)),
             resident_bytes: resident_bytes().unwrap_or(0),
             open_fds: self.fds.1,
+            max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+            started_at: Some(self.started_at),
             hit_ns: self.probing.as_ref().and_then(Probing::hit_ns),
             errors: self.complaints.counts(),
             not_go: self.census.count(Outcome::NotGo),

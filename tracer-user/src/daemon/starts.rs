@@ -1,0 +1,327 @@
+//! Starts of the binaries that `init.include` names: each is timed, whoever makes it.
+//!
+//! Probes go to a file. A path without `*` and `?` is looked up on the host now and then, so that every start of that
+//! file is seen, the first too. What matches a pattern, or lies in a container, is known once a process of it has
+//! lived long enough to be found, and is timed from its next start on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
+
+use super::{complaints::Complaints, config::Config, discovery::fits, targets::Targets, view::StartsView};
+use crate::{
+    error::{Failure, Result},
+    latency::start::PhaseTimes,
+    model::start::{Ended, Starts},
+    session::start::program::Program,
+    sources::{
+        host::{HostKernel, SlotId, StartsRequest},
+        starts::Functions,
+    },
+    stream::Kind,
+    target::file::{FileId, FileState},
+};
+
+/// The number of a binary among those of its slot.
+const ONLY: u32 = 0;
+/// Binaries that are watched at once at most.
+const MOST: usize = 64;
+/// Marks are read this often.
+const READ_NS: u64 = 1_000_000_000;
+/// A binary that no process runs and that is not where it was is watched no longer than this.
+const KEPT_NS: u64 = 600_000_000_000;
+/// A start that has not come to `main.main` after so long is given up.
+const LONGEST_START_NS: u64 = 300_000_000_000;
+
+/// A file whose starts are to be timed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// How it is shown.
+    pub exe: String,
+    /// How it is opened.
+    pub path: String,
+    /// What is there.
+    pub state: FileState,
+}
+
+/// All starts.
+#[derive(Default)]
+pub struct Startings {
+    binaries: BTreeMap<FileKey, Binary>,
+    /// What was counted, by how the binary is shown; it stays when the file gives way to another.
+    counted: BTreeMap<Arc<str>, Counted>,
+    read_ns: u64,
+}
+
+/// Device and inode, in an order.
+type FileKey = (u64, u64);
+
+struct Binary {
+    exe: Arc<str>,
+    state: FileState,
+    /// `None` while it is looked into, and where its starts cannot be timed.
+    timed: Option<Timed>,
+    seen_ns: u64,
+}
+
+struct Timed {
+    slot: SlotId,
+    program: Box<Program>,
+    open: Starts,
+    /// When each start that is open was first seen.
+    since_ns: BTreeMap<u32, u64>,
+}
+
+#[derive(Default)]
+struct Counted {
+    completed: u64,
+    failed: u64,
+    times: PhaseTimes,
+}
+
+/// Looks into a candidate. Takes some milliseconds.
+///
+/// # Errors
+/// It is no Go program any more, or its starts cannot be timed.
+pub fn analyse(candidate: &Candidate) -> Result<Box<Program>> {
+    Program::open(Path::new(&candidate.path)).map(Box::new)
+}
+
+impl Startings {
+    /// Files that are to be looked into, and have not been: what a fixed path leads to, and what targets run.
+    pub fn candidates(&mut self, config: &Config, targets: &mut Targets, now_ns: u64) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        for path in &config.init.include {
+            let is_fixed = !path.contains(['*', '?']);
+            if is_fixed && let Ok(metadata) = fs::metadata(path) {
+                found.push(Candidate {
+                    exe: path.clone(),
+                    path: path.clone(),
+                    state: FileState::of(&metadata),
+                });
+            }
+        }
+        for (pid, target) in targets.iter_mut() {
+            let exe = &target.view().name.exe;
+            if let Some(watched) = target.watching()
+                && config.init.include.iter().any(|pattern| fits(pattern, exe))
+            {
+                found.push(Candidate {
+                    exe: exe.clone(),
+                    path: format!("/proc/{pid}/exe"),
+                    state: watched.known.file,
+                });
+            }
+        }
+        found.retain(|candidate| {
+            let key = key(candidate.state.id);
+            if let Some(binary) = self.binaries.get_mut(&key)
+                && binary.state == candidate.state
+            {
+                binary.seen_ns = now_ns;
+                return false;
+            }
+            if self.binaries.len() >= MOST && !self.binaries.contains_key(&key) {
+                return false;
+            }
+            let exe: Arc<str> = candidate.exe.as_str().into();
+            let binary = Binary {
+                exe,
+                state: candidate.state,
+                timed: None,
+                seen_ns: now_ns,
+            };
+            // One whose file was written to is another one.
+            let before = self.binaries.insert(key, binary);
+            before.is_none_or(|before| before.timed.is_none())
+        });
+        found
+    }
+
+    /// A candidate was looked into: its starts are timed from now on.
+    pub fn attach(
+        &mut self,
+        candidate: &Candidate,
+        program: Result<Box<Program>>,
+        kernel: &mut HostKernel,
+        complaints: &mut Complaints,
+        now_ns: u64,
+    ) {
+        let Some(binary) = self.binaries.get_mut(&key(candidate.state.id)) else {
+            return;
+        };
+        let attached = program.and_then(|program| {
+            if program.target.file.state() != candidate.state {
+                return Err(crate::error::Error::not_traceable(format!(
+                    "{}: is another file by now",
+                    candidate.exe
+                )));
+            }
+            let request = StartsRequest {
+                file: program.target.file.file(),
+                plan: &program.plan,
+            };
+            let slot = kernel.attach_starts(&request)?;
+            let mut open = Starts::default();
+            if program.plan.dynamic {
+                open.loads(ONLY);
+            }
+            Ok(Timed {
+                slot,
+                program,
+                open,
+                since_ns: BTreeMap::new(),
+            })
+        });
+        match attached {
+            Ok(timed) => {
+                log::info!("starts of {} are timed", binary.exe);
+                self.counted.entry(Arc::clone(&binary.exe)).or_default();
+                binary.timed = Some(timed);
+            }
+            // Said once for each file: it is not tried again.
+            Err(e) if e.failure == Failure::NotTraceable => {
+                complaints.add("starts_not_traceable", &e, now_ns);
+            }
+            Err(e) => complaints.add("starts", &e, now_ns),
+        }
+    }
+
+    /// When [`Self::read`] has something to do.
+    pub fn next_due(&self) -> u64 {
+        match self.is_empty() {
+            true => u64::MAX,
+            false => self.read_ns,
+        }
+    }
+
+    /// Whether no starts are timed.
+    pub fn is_empty(&self) -> bool {
+        self.binaries.values().all(|binary| binary.timed.is_none())
+    }
+
+    /// Takes in what was seen.
+    pub fn read(&mut self, kernel: &mut HostKernel, complaints: &mut Complaints, now_ns: u64) {
+        if now_ns < self.read_ns {
+            return;
+        }
+        self.read_ns = now_ns.saturating_add(READ_NS);
+        for binary in self.binaries.values_mut() {
+            let Some(timed) = &mut binary.timed else { continue };
+            let counted = self.counted.entry(Arc::clone(&binary.exe)).or_default();
+            let seen = match kernel.observe_starts(timed.slot, now_ns, &Names(&timed.program)) {
+                Ok(seen) => seen,
+                Err(e) => {
+                    complaints.add("starts", &e, now_ns);
+                    continue;
+                }
+            };
+            for observation in &seen {
+                match &observation.kind {
+                    Kind::Event(_) => {
+                        if let Some(start) = timed.open.observe(observation) {
+                            counted.add(&start);
+                        }
+                    }
+                    Kind::Loss(loss) => {
+                        complaints.add(
+                            loss.cause.name(),
+                            &format!("{} marks of starts of {}", loss.count, binary.exe),
+                            now_ns,
+                        );
+                    }
+                    _ => {}
+                }
+            }
+            timed.give_up(counted, now_ns);
+        }
+    }
+
+    /// Lets go of files that are of no interest any more.
+    pub fn sweep(
+        &mut self,
+        config: &Config,
+        kernel: &mut HostKernel,
+        complaints: &mut Complaints,
+        now_ns: u64,
+    ) {
+        self.binaries.retain(|_, binary| {
+            let is_meant = config
+                .init
+                .include
+                .iter()
+                .any(|pattern| fits(pattern, &binary.exe));
+            let is_there = now_ns.saturating_sub(binary.seen_ns) < KEPT_NS;
+            if is_meant && is_there {
+                return true;
+            }
+            if let Some(timed) = &binary.timed
+                && let Err(e) = kernel.detach_starts(timed.slot)
+            {
+                complaints.add("detach", &e, now_ns);
+            }
+            log::info!("starts of {} are timed no longer", binary.exe);
+            false
+        });
+        let meant = |exe: &str| config.init.include.iter().any(|pattern| fits(pattern, exe));
+        self.counted.retain(|exe, _| meant(exe));
+    }
+
+    /// What is shown.
+    pub fn views(&self) -> BTreeMap<String, StartsView> {
+        let views = self.counted.iter().map(|(exe, counted)| {
+            let phases = counted.times.phases();
+            let view = StartsView {
+                completed: counted.completed,
+                failed: counted.failed,
+                phases: phases
+                    .map(|(name, histogram)| (name.to_owned(), histogram.clone()))
+                    .collect(),
+            };
+            (exe.to_string(), view)
+        });
+        views.collect()
+    }
+}
+
+/// Names of the functions of one binary.
+struct Names<'a>(&'a Program);
+
+impl Functions for Names<'_> {
+    fn beginning_at(&self, _: u32, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+        self.0.functions(addresses)
+    }
+}
+
+impl Timed {
+    /// A start whose end was lost must not stay open for ever.
+    fn give_up(&mut self, counted: &mut Counted, now_ns: u64) {
+        let open = self.open.open();
+        self.since_ns.retain(|pid, _| open.contains(pid));
+        for pid in open {
+            let since = *self.since_ns.entry(pid).or_insert(now_ns);
+            if now_ns.saturating_sub(since) > LONGEST_START_NS
+                && let Some(start) = self.open.cut(pid, now_ns)
+            {
+                counted.add(&start);
+            }
+        }
+    }
+}
+
+impl Counted {
+    fn add(&mut self, start: &crate::model::start::Start) {
+        match start.ended {
+            Ended::Main => self.completed += 1,
+            Ended::Exit | Ended::Unfinished => self.failed += 1,
+        }
+        self.times.add(start);
+    }
+}
+
+fn key(id: FileId) -> FileKey {
+    (id.device, id.inode)
+}
