@@ -6,6 +6,7 @@ pub mod completions;
 pub mod doctor;
 pub mod inspect;
 pub mod man;
+pub mod replay;
 pub mod run;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let done = match cli.command {
         Command::Attach(args) => return attach::run(args.into_request(verbosity)?),
         Command::Run(args) => return run::run(args.into_options(verbosity)?),
+        Command::Replay(args) => replay::run(&args.into_options(verbosity)),
         Command::Inspect(args) => inspect::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),

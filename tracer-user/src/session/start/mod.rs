@@ -9,10 +9,11 @@ mod clocks;
 mod identity;
 mod machine;
 mod program;
-mod recording;
 pub mod runner;
 #[cfg(test)]
 mod scenarios;
+mod starting;
 mod surroundings;
 
 pub use machine::{Effect, Happening, Policy, Session, Whose};
+pub use starting::{Form, Starting};

@@ -11,22 +11,23 @@ use super::{
     clocks::{Clocks, Woken},
     identity::Identity,
     program::{self, Program},
-    recording::{Form, Recording},
+    starting::{Form, Starting},
     surroundings::Surroundings,
 };
 use crate::{
     error::{Error, Failure, Result},
-    output::sink::{Flow, Sink},
+    output::{
+        layout,
+        sink::{Flow, Sink},
+    },
     session::{
         EndedBy,
-        options::{AttachOptions, NextOptions, OutputOptions, RunOptions, TargetSelector},
-        runner::now_ns,
+        options::{AttachOptions, Chatter, NextOptions, OutputOptions, RunOptions, TargetSelector},
+        runner::{self, now_ns},
+        step::{StartBegin, StartStep, Step},
     },
-    sources::{
-        probes::LinkKind,
-        starts::{self, Request, StartSource},
-    },
-    stream::Observation,
+    sources::starts::{self, Request, StartSource},
+    stream::{Observation, recording::Recorder},
 };
 
 /// System calls of at least this length are told.
@@ -53,6 +54,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         Some(path) => Sink::open(Some(path)).map_err(before)?,
         None => Sink::stderr(),
     };
+    let recorder = Recorder::open(options.output.record.as_deref()).map_err(before)?;
     let program = Program::open(&path).map_err(before)?;
     // With latencies, duration and intervals are theirs.
     let ours = options.latencies.is_none();
@@ -77,7 +79,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         clocks,
         policy,
         &options.output,
-        sink,
+        (sink, recorder),
         several,
         Some(invocation),
     );
@@ -90,6 +92,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         interval: options.output.interval,
         slower: latencies.slower,
         by: latencies.by,
+        record: None,
         force: false,
         chatter: options.output.chatter,
     }));
@@ -102,6 +105,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
 /// Whatever ended it.
 pub async fn next(options: NextOptions) -> Result<ExitCode> {
     let sink = Sink::open(options.output.path.as_deref())?;
+    let recorder = Recorder::open(options.output.record.as_deref())?;
     let program = Program::open(&options.exe)?;
     let (clocks, _) = Clocks::new(options.duration, options.output.interval)?;
     let policy = Policy {
@@ -111,7 +115,8 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
         goes_on: false,
     };
     let several = options.starts > 1;
-    Runner::new(program, clocks, policy, &options.output, sink, several, None)
+    let outputs = (sink, recorder);
+    Runner::new(program, clocks, policy, &options.output, outputs, several, None)
         .run()
         .await
 }
@@ -121,7 +126,9 @@ struct Runner {
     clocks: Clocks,
     policy: Policy,
     source: Option<StartSource>,
-    recording: Recording,
+    starting: Starting,
+    recorder: Recorder,
+    chatter: Chatter,
     invocation: Option<Invocation>,
     held: Option<Held>,
     around: Surroundings,
@@ -135,24 +142,36 @@ impl Runner {
         clocks: Clocks,
         policy: Policy,
         output: &OutputOptions,
-        sink: Sink,
+        (sink, recorder): (Sink, Recorder),
         several: bool,
         invocation: Option<Invocation>,
     ) -> Self {
         let form = Form {
             format: output.format,
             sink,
-            chatter: output.chatter,
-            several,
             by_interval: output.interval.is_some() && !policy.goes_on,
         };
-        let recording = Recording::new(form, program.plan.dynamic);
+        let missing = program.plan.missing.iter();
+        let begin = StartBegin {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            target: program.info(),
+            dynamic: program.plan.dynamic,
+            several,
+            goes_on: policy.goes_on,
+            missing: missing
+                .map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome))
+                .collect(),
+            interval_ns: output.interval.map(|d| d.as_nanos() as u64),
+        };
+        recorder.step(|| Step::Starts(StartStep::Begin(begin.clone())).to_json());
         Self {
+            starting: Starting::new(form, begin),
+            recorder,
+            chatter: output.chatter,
             program,
             clocks,
             policy,
             source: None,
-            recording,
             invocation,
             held: None,
             around: Surroundings::default(),
@@ -184,8 +203,12 @@ impl Runner {
             let result = self.behind.ended().await;
             self.latencies_ended(result);
         }
-        let code = self.outcome?;
-        self.recording.finish()?;
+        let commands = self.outcome.as_ref().ok().filter(|_| self.invocation.is_some());
+        let commands = commands.copied();
+        let recorded = runner::finish(&self.recorder, self.outcome);
+        // The command's own status is what its caller waits for.
+        let code = commands.map_or(recorded, Ok)?;
+        self.starting.finish()?;
         Ok(ExitCode::from(code))
     }
 
@@ -203,8 +226,8 @@ impl Runner {
             }
             Woken::Tick => self.collect(),
             Woken::Interval => {
-                let written = self.recording.print_interval(now_ns());
-                written_as(written).into_iter().collect()
+                let at_ns = now_ns();
+                self.step(StartStep::Interval { at_ns }).into_iter().collect()
             }
             Woken::Settled => vec![Happening::Settled],
             Woken::Duration => vec![Happening::DurationElapsed],
@@ -266,9 +289,9 @@ impl Runner {
             }
             Effect::Cut => {
                 let unfinished = self.unfinished();
-                let observed = self.recording.observe(&unfinished).map(|(_, flow)| flow);
-                let cut = self.recording.cut(now_ns());
-                [observed, cut].into_iter().filter_map(written_as).collect()
+                let observed = self.observe(&unfinished).map(|(_, flow)| flow);
+                let cut = self.step(StartStep::Cut { at_ns: now_ns() });
+                written_as(observed).into_iter().chain(cut).collect()
             }
             Effect::GoOn => vec![self.go_on()],
             Effect::Settle => {
@@ -316,14 +339,16 @@ impl Runner {
         let pid = self.held.as_ref().map_or(0, |held| held.pid);
         match self.behind.analyse(pid) {
             Ok(Some((options, target))) => {
-                let began = self.recording.began(&self.around);
-                let sink = self.recording.take_sink();
-                self.behind.go_on(options, target, sink, began);
+                self.step(StartStep::GoOn);
+                let began = self.starting.began();
+                let sink = self.starting.take_sink();
+                self.behind
+                    .go_on(options, target, sink, began, self.recorder.clone());
                 Happening::GoesOn
             }
             Ok(None) => Happening::Settled,
             Err(e) => {
-                self.recording.note(format!("latencies were not traced: {e}"));
+                self.note(format!("latencies were not traced: {e}"));
                 Happening::Settled
             }
         }
@@ -335,18 +360,53 @@ impl Runner {
             Ok(()) => {}
             Err(e) if e.failure == Failure::Incomplete => {}
             Err(e) => {
-                self.recording.note(format!("latencies were not traced: {e}"));
+                self.note(format!("latencies were not traced: {e}"));
                 self.print(EndedBy::TargetExit, true);
             }
         }
     }
 
     fn print(&mut self, ended_by: EndedBy, whole: bool) {
-        let printed = self
-            .recording
-            .print(&self.program, &self.around, ended_by, whole, now_ns());
-        if let Err(e) = printed {
-            self.outcome = Err(e);
+        let finish = StartStep::Finish {
+            at_ns: now_ns(),
+            ended_by,
+            whole,
+        };
+        if let Some(Happening::SourceFailed { error }) = self.step(finish) {
+            self.outcome = Err(error);
+        }
+    }
+
+    fn note(&mut self, note: String) {
+        // A note writes nothing.
+        let _ = self.step(StartStep::Note { note });
+    }
+
+    /// Goes through the same door as a recording's.
+    fn step(&mut self, step: StartStep) -> Option<Happening> {
+        let recorded = Step::Starts(step.clone());
+        self.recorder.step(|| recorded.to_json());
+        written_as(self.starting.step(step))
+    }
+
+    fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<u32>, Flow)> {
+        self.recorder.observe(seen, |_| Vec::new());
+        let observed = self.starting.observe(seen);
+        if let Some(why) = self.recorder.failure() {
+            log::error!("{why}");
+            self.note(why);
+        }
+        observed
+    }
+
+    fn say_attached(&self, sites: usize) {
+        if self.chatter == Chatter::Normal {
+            let said = format!(
+                "attached: {} ({}), starts, {sites} probed instructions",
+                self.program.target.file.name(),
+                self.program.target.facts.version.raw
+            );
+            eprint!("{}", layout::wrap(&said, 0));
         }
     }
 
@@ -378,20 +438,34 @@ impl Runner {
             slow_call: SLOW_CALL,
         })?;
         if let Some(why) = source.without_usage() {
-            self.recording
-                .note(format!("time off the CPU and page faults are not known: {why}"));
+            self.note(format!("time off the CPU and page faults are not known: {why}"));
         }
         for attempt in &self.program.plan.missing {
             log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
         }
-        let by = source.link_kind().map(LinkKind::name);
-        self.recording.attached(&self.program, source.sites(), by);
+        let by = source.link_kind().map(|kind| kind.name().to_owned());
+        let _ = self.step(StartStep::Attached { by });
+        self.say_attached(source.sites());
         self.source = Some(source);
         if matches!(self.policy.whose, Whose::Next { .. }) {
-            self.recording.open(now_ns());
-            self.clocks.open_window();
+            self.open_window();
         }
         Ok(())
+    }
+
+    fn open_window(&mut self) {
+        self.recorder.begin();
+        let open = StartStep::Open {
+            at_ns: now_ns(),
+            started_at: jiff::Timestamp::now(),
+        };
+        let _ = self.step(open);
+        self.tell_around();
+        self.clocks.open_window();
+    }
+
+    fn tell_around(&mut self) {
+        let _ = self.step(StartStep::Around(self.around.known.clone()));
     }
 
     fn release(&mut self) -> Vec<Happening> {
@@ -399,10 +473,11 @@ impl Runner {
             return vec![];
         };
         let followed = source.hold(held.pid);
-        self.recording.open(now_ns());
-        self.clocks.open_window();
+        self.open_window();
         // Whatever fails on our side, the command is to run.
-        held.release();
+        if let Some(held) = &mut self.held {
+            held.release();
+        }
         followed
             .err()
             .map(|error| Happening::SourceFailed { error })
@@ -418,7 +493,7 @@ impl Runner {
             Ok(seen) => seen,
             Err(error) => return vec![Happening::SourceFailed { error }],
         };
-        match self.recording.observe(&seen) {
+        match self.observe(&seen) {
             Ok((ended, flow)) => {
                 let happenings = ended.iter().map(|pid| self.start_ended(*pid)).collect::<Vec<_>>();
                 happenings.into_iter().chain(written_as(Ok(flow))).collect()
@@ -430,13 +505,14 @@ impl Runner {
     fn start_ended(&mut self, pid: u32) -> Happening {
         if self.invocation.is_none() {
             self.around.of_other(pid);
+            self.tell_around();
         }
         Happening::StartEnded
     }
 
     /// System calls that hold up starts right now.
     fn unfinished(&mut self) -> Vec<Observation> {
-        let pids = self.recording.on_their_way();
+        let pids = self.starting.on_their_way();
         let Some(source) = &mut self.source else {
             return vec![];
         };
@@ -447,6 +523,7 @@ impl Runner {
     fn look_around(&mut self) {
         if self.invocation.is_some() {
             self.around.settle();
+            self.tell_around();
         }
     }
 }

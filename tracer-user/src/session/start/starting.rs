@@ -1,6 +1,6 @@
-//! What is kept of starts while they are traced, and how it is printed.
+//! What is kept of starts while they are traced, and how it is printed. As [`crate::session::capturing::Capturing`]
+//! it is told observations and steps alone, live or from a recording.
 
-use super::{program::Program, surroundings::Surroundings};
 use crate::{
     error::{Error, Result},
     findings::start::{self as findings, Evidence},
@@ -8,17 +8,17 @@ use crate::{
     model::start::{Ended, Start, Starts},
     output::{
         capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA},
-        init,
+        init, init_text,
         interval::StartsInterval,
         json,
         sink::{Flow, Sink},
         text::{self, Style},
-        {init_text, layout},
     },
     session::{
         EndedBy,
         capturing::Began,
-        options::{Chatter, Format},
+        options::Format,
+        step::{Around, StartBegin, StartStep},
     },
     stream::{Kind, Observation},
 };
@@ -32,17 +32,15 @@ pub struct Form {
     pub format: Format,
     /// Where.
     pub sink: Sink,
-    /// What goes to stderr besides.
-    pub chatter: Chatter,
-    /// More than one start may come: each is told in a line as it ends.
-    pub several: bool,
     /// Lines come by the clock, not by the start.
     pub by_interval: bool,
 }
 
 /// Starts, and what was told of them.
-pub struct Recording {
+pub struct Starting {
     form: Form,
+    program: StartBegin,
+    around: Around,
     open: Starts,
     ended: Vec<Start>,
     times: PhaseTimes,
@@ -53,17 +51,20 @@ pub struct Recording {
     started_at: jiff::Timestamp,
     lines: u64,
     hits: u64,
-    attached_by: Option<&'static str>,
+    attached_by: Option<String>,
     lost: u64,
     notes: Vec<String>,
+    complete: Option<bool>,
 }
 
-impl Recording {
+impl Starting {
     /// Nothing seen yet.
-    pub fn new(form: Form, dynamic: bool) -> Self {
+    pub fn new(form: Form, program: StartBegin) -> Self {
         Self {
             form,
-            open: Starts::new(dynamic),
+            open: Starts::new(program.dynamic),
+            program,
+            around: Around::default(),
             ended: Vec::new(),
             times: PhaseTimes::default(),
             interval: PhaseTimes::default(),
@@ -76,20 +77,42 @@ impl Recording {
             attached_by: None,
             lost: 0,
             notes: Vec::new(),
+            complete: None,
         }
     }
 
-    /// The window begins.
-    pub fn open(&mut self, now_ns: u64) {
+    /// Takes in a step. The last one prints the result.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn step(&mut self, step: StartStep) -> Result<Flow> {
+        match step {
+            StartStep::Begin(program) => {
+                self.open = Starts::new(program.dynamic);
+                self.program = program;
+            }
+            StartStep::Attached { by } => self.attached_by = by,
+            StartStep::Open { at_ns, started_at } => self.open(at_ns, started_at),
+            StartStep::Around(around) => self.around = around,
+            StartStep::Cut { at_ns } => return self.cut(at_ns),
+            StartStep::Interval { at_ns } if self.form.by_interval => return self.print_interval(at_ns),
+            StartStep::Interval { .. } | StartStep::GoOn => {}
+            StartStep::Note { note } => self.notes.push(note),
+            StartStep::Finish {
+                at_ns,
+                ended_by,
+                whole,
+            } => return self.print(ended_by, whole, at_ns),
+        }
+        Ok(Flow::Written)
+    }
+
+    /// The window begins, unless it has.
+    fn open(&mut self, now_ns: u64, started_at: jiff::Timestamp) {
         if self.begin_ns == 0 {
-            self.started_at = jiff::Timestamp::now();
+            self.started_at = started_at;
             (self.begin_ns, self.interval_from_ns) = (now_ns, now_ns);
         }
-    }
-
-    /// Something that a reader should know.
-    pub fn note(&mut self, note: String) {
-        self.notes.push(note);
     }
 
     /// Takes in what was seen; the processes whose starts have ended by it.
@@ -116,10 +139,7 @@ impl Recording {
     }
 
     /// Ends the starts that are open.
-    ///
-    /// # Errors
-    /// The output cannot be written.
-    pub fn cut(&mut self, now_ns: u64) -> Result<Flow> {
+    fn cut(&mut self, now_ns: u64) -> Result<Flow> {
         let cut = self.open.open();
         let cut = cut
             .into_iter()
@@ -133,7 +153,7 @@ impl Recording {
         for start in ended {
             self.times.add(&start);
             self.interval.add(&start);
-            if self.form.several && !self.form.by_interval && self.form.format == Format::Text {
+            if self.program.several && !self.form.by_interval && self.form.format == Format::Text {
                 if self.lines == 0 {
                     lines.push_str(&init_text::short_header());
                 }
@@ -151,10 +171,7 @@ impl Recording {
     }
 
     /// Prints what came in the interval that ends now.
-    ///
-    /// # Errors
-    /// The output cannot be written.
-    pub fn print_interval(&mut self, now_ns: u64) -> Result<Flow> {
+    fn print_interval(&mut self, now_ns: u64) -> Result<Flow> {
         let times = std::mem::take(&mut self.interval);
         let line = StartsInterval::of(&times, self.begin_ns, self.interval_from_ns, now_ns);
         self.interval_from_ns = now_ns;
@@ -167,23 +184,13 @@ impl Recording {
         self.form.sink.write(&text)
     }
 
-    /// Writes the result; whether it is complete.
-    ///
-    /// # Errors
-    /// The output cannot be written.
-    pub fn print(
-        &mut self,
-        program: &Program,
-        around: &Surroundings,
-        ended_by: EndedBy,
-        whole: bool,
-        now_ns: u64,
-    ) -> Result<bool> {
+    /// Writes the result.
+    fn print(&mut self, ended_by: EndedBy, whole: bool, now_ns: u64) -> Result<Flow> {
         if self.form.by_interval {
             let _ = self.print_interval(now_ns)?;
         }
         self.end_ns = now_ns;
-        let capture = self.capture(program, around, ended_by, whole);
+        let capture = self.capture(ended_by, whole);
         let text = match self.form.format {
             Format::Json => json::line(&capture).map_err(unwritable)?,
             Format::Text => {
@@ -191,16 +198,22 @@ impl Recording {
                 text::render(&capture, Style { by: None, colour })
             }
         };
+        self.complete = Some(capture.capture.complete);
         // A reader who has closed the pipe has what he wanted.
         let _ = self.form.sink.write(&text)?;
-        Ok(capture.capture.complete)
+        Ok(Flow::Written)
+    }
+
+    /// Whether the result is complete, once it is written.
+    pub fn complete(&self) -> Option<bool> {
+        self.complete
     }
 
     /// The same, to be told with what comes behind `main.main`.
-    pub fn began(&self, around: &Surroundings) -> Began {
+    pub fn began(&self) -> Began {
         Began {
             init: init::build(&self.ended, &self.times, self.begin_ns),
-            findings: self.findings(around),
+            findings: self.findings(),
         }
     }
 
@@ -209,7 +222,7 @@ impl Recording {
         std::mem::replace(&mut self.form.sink, Sink::stderr())
     }
 
-    fn findings(&self, around: &Surroundings) -> Vec<Finding> {
+    fn findings(&self) -> Vec<Finding> {
         let Some(start) = init::shown(&self.ended) else {
             return Vec::new();
         };
@@ -222,31 +235,21 @@ impl Recording {
         findings::find(&Evidence {
             start,
             others: &others,
-            cgroup_cpu_limit: around.cgroup_cpu_limit,
-            throttled: around.throttled,
-            godebug: around.godebug.as_deref(),
+            cgroup_cpu_limit: self.around.cgroup_cpu_limit,
+            throttled: self.around.throttled,
+            godebug: self.around.godebug.as_deref(),
         })
     }
 
-    fn capture(
-        &mut self,
-        program: &Program,
-        around: &Surroundings,
-        ended_by: EndedBy,
-        whole: bool,
-    ) -> Capture {
+    fn capture(&mut self, ended_by: EndedBy, whole: bool) -> Capture {
         let shown = init::shown(&self.ended);
-        let findings = self.findings(around);
-        let mut target = program.info(shown.map_or(0, |start| start.pid), around.cgroup_cpu_limit);
+        let findings = self.findings();
+        let mut target = self.program.target.clone();
+        target.pid = shown.map_or(0, |start| start.pid);
+        target.cgroup_cpu_limit = self.around.cgroup_cpu_limit;
         target.gomaxprocs = shown.and_then(|start| start.gomaxprocs);
         let mut notes = std::mem::take(&mut self.notes);
-        notes.extend(
-            program
-                .plan
-                .missing
-                .iter()
-                .map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome)),
-        );
+        notes.append(&mut self.program.missing);
         Capture {
             schema: SCHEMA.to_owned(),
             target,
@@ -261,7 +264,7 @@ impl Recording {
                 lost_events: self.lost,
                 lost_by_cause: Default::default(),
                 sampling: None,
-                attached_by: self.attached_by.map(str::to_owned),
+                attached_by: self.attached_by.clone(),
                 probe_hits: self.hits,
                 probe_cost_ns: None,
                 overhead_ratio: None,
@@ -278,24 +281,6 @@ impl Recording {
             goroutines: None,
             scheduler: None,
             findings,
-        }
-    }
-
-    /// Notes how the probes are held, and says on stderr that all is attached.
-    pub fn attached(&mut self, program: &Program, sites: usize, by: Option<&'static str>) {
-        self.attached_by = by;
-        if self.form.chatter == Chatter::Normal {
-            eprint!(
-                "{}",
-                layout::wrap(
-                    &format!(
-                        "attached: {} ({}), starts, {sites} probed instructions",
-                        program.target.file.name(),
-                        program.target.facts.version.raw
-                    ),
-                    0
-                )
-            );
         }
     }
 
