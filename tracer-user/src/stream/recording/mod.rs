@@ -4,7 +4,7 @@
 //! and the *steps* of the capture (its window opens, an interval is over, …), which are JSON and belong to
 //! [`crate::session`]. docs/recording.md describes the format byte by byte.
 
-mod block;
+pub mod block;
 mod encoder;
 mod observation;
 mod reader;
