@@ -7,16 +7,20 @@
 #![no_std]
 
 pub mod histogram;
+pub mod host;
 pub mod start;
 
 pub use histogram::Histogram;
 
 /// How many processes one loaded object can serve.
 pub const MAX_TARGETS: u32 = 256;
+/// How many probe sites a target may have; those of target n have the cookies from n times as many on.
+pub const SITES_PER_TARGET: u32 = 64;
 /// How many probe sites all targets of one loaded object may have together.
-pub const MAX_SITES: u32 = 16_384;
-/// How many creation sites (functions that hold a `go` statement) are told apart, over all targets. What
-/// does not fit is added to [`OTHER_CREATION_SITES`] and counted in [`Counters::creation_sites_full`].
+pub const MAX_SITES: u32 = MAX_TARGETS * SITES_PER_TARGET;
+/// How many creation sites (functions that hold a `go` statement) are told apart, over all targets; the user
+/// side sizes the map. What does not fit, or is more than [`TargetConfig::creation_sites`], is added to
+/// [`OTHER_CREATION_SITES`] and counted in [`Counters::creation_sites_full`].
 pub const MAX_CREATION_SITES: u32 = 1_024;
 /// `gopc` under which waits are aggregated when the table of creation sites is full.
 pub const OTHER_CREATION_SITES: u64 = 0;
@@ -182,6 +186,8 @@ pub struct TargetConfig {
     pub slower_ns: u64,
     /// Run-time address of `runtime.sched.timeToRun`, for [`SiteKind::HistogramRecord`].
     pub time_to_run: u64,
+    /// The hit cap: with more [`TargetState::hits`] than this the programs switch the target off; 0 for none.
+    pub hit_limit: u64,
     /// 0: the programs return at once. The way to stop a target's cost before its probes are gone.
     pub enabled: u32,
     /// `g.m`.
@@ -200,8 +206,21 @@ pub struct TargetConfig {
     pub m_p: u32,
     /// `p.id`.
     pub p_id: u32,
+    /// Creation sites that may have histograms of their own.
+    pub creation_sites: u32,
+}
+
+/// What the programs keep of one target for all CPUs together, on a cache line of its own size. Counted up
+/// only: the user side begins a new window by a higher [`TargetConfig::hit_limit`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetState {
+    /// Hits while the target was switched on and had a cap.
+    pub hits: u64,
+    /// Histograms of creation sites that were made.
+    pub creation_sites: u64,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: [u64; 6],
 }
 
 /// The sampled program reads `g.trackingStamp` to `g.gopc` as one block of this many bytes: one helper
@@ -379,6 +398,7 @@ pub struct SlowWait {
 const _: () = {
     assert!(core::mem::size_of::<Site>() == 16);
     assert!(core::mem::size_of::<SiteKey>() == 16);
-    assert!(core::mem::size_of::<TargetConfig>() == 56);
+    assert!(core::mem::size_of::<TargetConfig>() == 64);
+    assert!(core::mem::size_of::<TargetState>() == 64);
     assert!(core::mem::size_of::<SlowWait>() == 56);
 };

@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
     programs::RawTracePointContext,
 };
-use tracer_ebpf::start::{Mark, Start, StartConfig, StartEvent, phase};
+use tracer_ebpf::start::{Mark, NO_TARGET, Start, StartConfig, StartEvent, phase};
 
 use crate::{clock, maps};
 
@@ -27,7 +27,7 @@ pub fn start_of(tgid: u32) -> Option<&'static mut Start> {
 /// The current process calls execve. It is followed if it is one of those that are held.
 #[inline(always)]
 pub fn execve_entered(config: &StartConfig, pid_tgid: u64) {
-    let pid = own_pid(config);
+    let pid = own_pid(config.pidns_device, config.pidns_inode);
     // SAFETY: entries are removed by the user side alone, and a stale one is one that was held.
     if pid == 0 || unsafe { maps::HELD.get(&pid) }.is_none() {
         return;
@@ -142,6 +142,8 @@ static EMPTY: Start = Start {
     go_statements: 0,
     asleep: 0,
     phase: phase::EXECUTING,
+    target: NO_TARGET,
+    reserved: 0,
 };
 
 #[inline(always)]
@@ -177,26 +179,28 @@ pub fn send(start: &Start, mark: u32, value: u64, pid_tgid: u64) -> bool {
         tgid: (pid_tgid >> 32) as u32,
         tid: pid_tgid as u32,
         mark,
-        pid: own_pid(config),
+        pid: own_pid(config.pidns_device, config.pidns_inode),
+        target: start.target,
+        reserved: 0,
     });
     entry.submit(NO_WAKEUP);
     true
 }
 
-/// Id of the current process in gmpscope's PID namespace; 0 if it has none there.
+/// Id of the current process in the PID namespace with this device and inode, gmpscope's own; 0 if it has
+/// none there.
 #[inline(always)]
-fn own_pid(config: &StartConfig) -> u32 {
+pub fn own_pid(device: u64, inode: u64) -> u32 {
     let mut info = bpf_pidns_info { pid: 0, tgid: 0 };
     let size = core::mem::size_of::<bpf_pidns_info>() as u32;
     // SAFETY: the helper writes as many bytes as it is told, or fails.
-    let done =
-        unsafe { bpf_get_ns_current_pid_tgid(config.pidns_device, config.pidns_inode, &raw mut info, size) };
+    let done = unsafe { bpf_get_ns_current_pid_tgid(device, inode, &raw mut info, size) };
     if done == 0 { info.tgid } else { 0 }
 }
 
 /// A field of one of the kernel's structs.
 #[inline(always)]
-fn field<T>(base: u64, offset: u32) -> Option<T> {
+pub fn field<T>(base: u64, offset: u32) -> Option<T> {
     let address = base.wrapping_add(u64::from(offset)) as *const T;
     // SAFETY: the helper checks the address; T is an integer in all callers.
     unsafe { bpf_probe_read_kernel(address) }.ok()

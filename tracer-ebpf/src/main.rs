@@ -17,12 +17,14 @@
 
 mod atomic;
 mod calls;
+mod cap;
 mod clock;
 mod exact;
 mod lifecycle;
 mod maps;
 mod marks;
 mod memory;
+mod processes;
 mod registers;
 mod sampled;
 mod site;
@@ -119,6 +121,20 @@ pub fn sched_process_exec(_ctx: RawTracePointContext) -> u32 {
 #[raw_tracepoint]
 pub fn sched_process_exit(_ctx: RawTracePointContext) -> u32 {
     lifecycle::exited();
+    0
+}
+
+/// At `sched_process_exec`: a process has become another program.
+#[raw_tracepoint]
+pub fn process_exec(_ctx: RawTracePointContext) -> u32 {
+    processes::executed();
+    0
+}
+
+/// At `sched_process_exit`: a process may be about to end.
+#[raw_tracepoint]
+pub fn process_exit(_ctx: RawTracePointContext) -> u32 {
+    processes::exited();
     0
 }
 

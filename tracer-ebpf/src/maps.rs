@@ -7,13 +7,18 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     Counters, DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_SITES, MAX_TARGETS, Origin, RING_BYTES,
-    Site, SiteKey, Stamp, TargetConfig,
+    Site, SiteKey, Stamp, TargetConfig, TargetState,
+    host::{HOST_RING_BYTES, HostConfig, HostCounters},
     start::{Call, MAX_CALL_KINDS, MAX_CALLS, MAX_STARTS, Start, StartConfig},
 };
 
 /// By target index.
 #[map]
 pub static TARGETS: Array<TargetConfig> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// By target index: written at hits, and so apart from what is only read.
+#[map]
+pub static STATES: Array<TargetState> = Array::with_max_entries(MAX_TARGETS, 0);
 
 /// By attach cookie.
 #[map]
@@ -32,7 +37,7 @@ pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_T
 #[map]
 pub static STAMPS: HashMap<u64, Stamp> = HashMap::with_max_entries(DEFAULT_STAMPS, 0);
 
-/// By target index × origins + origin.
+/// By target index × origins + origin. Made for the first targets only: it has a histogram for each CPU.
 #[map]
 pub static EXACT_HISTOGRAMS: PerCpuArray<Histogram> =
     PerCpuArray::with_max_entries(MAX_TARGETS * Origin::COUNT, 0);
@@ -68,3 +73,15 @@ pub static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(MAX_CALLS
 /// How a system call is to be sent, by its number; those that are not in it cannot last.
 #[map]
 pub static CALL_KINDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_CALL_KINDS, 0);
+
+/// What the programs must know to tell of processes.
+#[map]
+pub static HOST_CONFIG: Array<HostConfig> = Array::with_max_entries(1, 0);
+
+/// Processes that came and went, and targets that were switched off.
+#[map]
+pub static HOST_EVENTS: RingBuf = RingBuf::with_byte_size(HOST_RING_BYTES, 0);
+
+/// What did not fit.
+#[map]
+pub static HOST_COUNTERS: Array<HostCounters> = Array::with_max_entries(1, 0);

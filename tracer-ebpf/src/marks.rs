@@ -41,6 +41,7 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
     };
     if mark == Mark::Entry as u32 {
         start.phase = phase::STARTING;
+        start.target = site.target;
     }
     if lifecycle::send(start, mark, value, pid_tgid) {
         count!(counters, marks);

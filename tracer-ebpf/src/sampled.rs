@@ -6,7 +6,10 @@ use core::{ffi::c_void, mem::MaybeUninit};
 use aya_ebpf::{helpers::generated::bpf_probe_read_user, programs::ProbeContext};
 use tracer_ebpf::{G_BLOCK, OTHER_CREATION_SITES, Site, SiteKind, TargetConfig, creation_site_key, gp_in};
 
-use crate::{atomic::count, clock, exact, maps, memory, registers, site, slow};
+use crate::{
+    atomic::{self, count},
+    clock, exact, maps, memory, registers, site, slow,
+};
 
 /// A site of a `sampled` plan was hit. A wait that reaches its histogram is counted there and nowhere else:
 /// what is added to a hit, the target pays.
@@ -163,7 +166,7 @@ fn tracked_wait(g: u64, config: &TargetConfig) -> Option<(u64, u64)> {
 
 #[inline(always)]
 fn finish(ctx: &ProbeContext, config: &TargetConfig, site: &Site, wait: &Wait) {
-    aggregate(site, wait);
+    aggregate(site, config, wait);
     if wait.latency >= config.slower_ns
         && let Some(counters) = site::counters_of(site)
     {
@@ -184,14 +187,21 @@ fn finish(ctx: &ProbeContext, config: &TargetConfig, site: &Site, wait: &Wait) {
 /// Adds the wait to its creation site's histogram, made now if it is the site's first, or to the one for
 /// all others if there is no more room.
 #[inline(always)]
-fn aggregate(site: &Site, wait: &Wait) {
+fn aggregate(site: &Site, config: &TargetConfig, wait: &Wait) {
     let key = creation_site_key(site.target, wait.gopc);
     if let Some(histogram) = maps::SAMPLED_HISTOGRAMS.get_ptr_mut(&key) {
         return exact::add(histogram, wait.latency);
     }
-    if let Some(empty) = maps::EMPTY_HISTOGRAM.get(0) {
+    if let Some(empty) = maps::EMPTY_HISTOGRAM.get(0)
+        && let Some(state) = maps::STATES.get_ptr_mut(site.target)
+        // SAFETY: a checked pointer into the map. CPUs that read it at once may make a few too many.
+        && unsafe { (*state).creation_sites } < u64::from(config.creation_sites)
         // BPF_NOEXIST: another CPU may just have made it, and must not lose its first wait.
-        let _ = maps::SAMPLED_HISTOGRAMS.insert(&key, empty, 1);
+        && maps::SAMPLED_HISTOGRAMS.insert(&key, empty, 1).is_ok()
+    {
+        // After the insertion: who reads the number finds at least as many.
+        // SAFETY: as above; only the field's address is taken.
+        atomic::add(unsafe { &raw mut (*state).creation_sites }, 1);
     }
     if let Some(histogram) = maps::SAMPLED_HISTOGRAMS.get_ptr_mut(&key) {
         return exact::add(histogram, wait.latency);

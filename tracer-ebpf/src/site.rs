@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{Counters, Site, SiteKey, TargetConfig};
 
-use crate::{maps, registers};
+use crate::{cap, maps, registers};
 
 /// The site whose index the probe was attached with as its cookie.
 #[inline(always)]
@@ -41,11 +41,11 @@ pub fn by_link_time_address(address: u64) -> Option<&'static Site> {
     unsafe { maps::SITES_BY_IP.get(&key) }
 }
 
-/// Configuration of the site's target; `None` (and counted) while it is switched off.
+/// Configuration of the site's target; `None` (and counted) while it is switched off, or past its hit cap.
 #[inline(always)]
 pub fn target_of(site: &Site) -> Option<&'static TargetConfig> {
     let config = maps::TARGETS.get(site.target)?;
-    if config.enabled == 0 {
+    if config.enabled == 0 || (config.hit_limit != 0 && cap::is_past(site.target, config)) {
         crate::atomic::count!(counters_of(site)?, disabled);
         return None;
     }

@@ -164,7 +164,14 @@ pub struct Start {
     pub asleep: u32,
     /// One of [`phase`].
     pub phase: u32,
+    /// Index of the target whose ELF entry was reached; [`NO_TARGET`] before.
+    pub target: u32,
+    /// Zero.
+    pub reserved: u32,
 }
+
+/// Stands for the target of a process of which nobody knows yet which program it runs.
+pub const NO_TARGET: u32 = u32::MAX;
 
 /// How far a start is.
 pub mod phase {
@@ -202,6 +209,10 @@ pub struct StartEvent {
     pub mark: u32,
     /// Process in gmpscope's own PID namespace; 0 where it has none.
     pub pid: u32,
+    /// Index of the target, which stands for a binary; [`NO_TARGET`] before its ELF entry was reached.
+    pub target: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// How a system call's arguments name what it works on.
@@ -265,8 +276,8 @@ pub struct CallEvent {
 
 const _: () = {
     assert!(core::mem::size_of::<StartConfig>() == 64);
-    assert!(core::mem::size_of::<Start>() == 176);
-    assert!(core::mem::size_of::<StartEvent>() == 64);
+    assert!(core::mem::size_of::<Start>() == 184);
+    assert!(core::mem::size_of::<StartEvent>() == 72);
     assert!(core::mem::size_of::<Call>() == 40);
     assert!(core::mem::size_of::<CallEvent>() == 160);
 };

@@ -2,7 +2,8 @@
 //! sees clap.
 
 mod attach;
-mod duration;
+mod config;
+mod daemon;
 pub mod help;
 mod replay;
 mod run;
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 
 pub use attach::{AttachArgs, AttachRequest};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+pub use config::{ConfigArgs, ConfigRequest, ShowFormat};
+pub use daemon::DaemonArgs;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
 
@@ -55,6 +58,12 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Check kernel features and privileges, and say what to do
     Doctor(DoctorArgs),
+    /// Watch every Go process of this host, and serve metrics
+    #[command(long_about = help::DAEMON_ABOUT)]
+    Daemon(DaemonArgs),
+    /// Show and check the daemon's settings
+    #[command(long_about = help::CONFIG_ABOUT)]
+    Config(ConfigArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
     /// Print a manual page
@@ -71,6 +80,17 @@ pub struct Verbosity {
     /// Say nothing on stderr but errors
     #[arg(short, long, global = true, display_order = 101)]
     pub quiet: bool,
+}
+
+impl Cli {
+    /// The logger's filter. The daemon, which has nobody to talk to but its log, says what it does.
+    pub fn log_level(&self) -> log::LevelFilter {
+        let level = self.verbosity.level();
+        match self.command {
+            Command::Daemon(_) if !self.verbosity.quiet => level.max(log::LevelFilter::Info),
+            _ => level,
+        }
+    }
 }
 
 impl Verbosity {
@@ -166,8 +186,8 @@ pub struct CompletionsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = help::MAN_EXAMPLES)]
 pub struct ManArgs {
-    /// Of which command; without it, of gmpscope as a whole
-    pub command: Option<String>,
+    /// Of which command (`config show`, too); without it, of gmpscope as a whole
+    pub command: Vec<String>,
 }
 
 /// What `inspect` is asked about.

@@ -9,9 +9,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Warn)
-        .filter_module("tracer_user", cli.verbosity.level())
+        .filter_module("tracer_user", cli.log_level())
         // What the kernel side says of itself.
-        .filter_module("gmpscope_ebpf", cli.verbosity.level())
+        .filter_module("gmpscope_ebpf", cli.log_level())
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
             writeln!(out, "gmpscope: {level}: {}", harmless(&record.args().to_string()))
@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // What `error.failure` alone tells (an incomplete capture) has no message.
             if !error.message.is_empty() {
-                eprintln!("gmpscope: {}", harmless(&error.message));
+                // A log that takes nothing any more changes nothing of the status.
+                let _ = writeln!(std::io::stderr(), "gmpscope: {}", harmless(&error.message));
             }
             error.failure.into()
         }

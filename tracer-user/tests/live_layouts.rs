@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use go::{Binary, Build, toolchain, toolchains};
 use tracer_user::memory::ProcessMemory;
-use tracer_user::target::layout::{self, Layout, LayoutSource, Verdict, check_live, confirm, find};
+use tracer_user::plan::Program;
+use tracer_user::target::binary::GoBinary;
+use tracer_user::target::layout::{self, Layout, LayoutSource, Verdict, check_live, find};
 use tracer_user::target::{Arch, Globals, GoVersion, Target, globals};
 
 /// Goroutines that wait, sleep and run, on several Ms; says when all are there.
@@ -54,8 +56,9 @@ impl Running {
         Running { child, binary }
     }
 
-    fn elf(&self) -> Vec<u8> {
-        self.binary.bytes()
+    fn program(&self, of: impl FnOnce(&GoBinary<'_>) -> Program) -> Program {
+        let bytes = self.binary.bytes();
+        of(&GoBinary::parse(&bytes, "a test's program").unwrap())
     }
 
     /// Its memory, load bias, and what `look` finds in its code.
@@ -103,11 +106,10 @@ fn the_memory_of_every_toolchains_programs_confirms_what_was_decoded() {
         }
         assert_eq!(check.believed(&globals), globals);
         // One call does it all.
-        let elf = running.elf();
-        let (_, _, live) = running
-            .look(|find| layout::of_live(&toolchain.version, Arch::Amd64, &[], &elf, &memory, bias, find));
+        let program = running.program(|binary| Program::of(binary, false));
+        let live = program.live(&memory, bias);
         assert_eq!(
-            (live.layout.unwrap(), live.globals),
+            (live.reading.layout.clone().unwrap(), live.globals),
             ((layout, LayoutSource::Table), globals.clone())
         );
         // Without a layout only what needs none is said.
@@ -231,20 +233,24 @@ fn a_patch_release_that_the_table_lacks_takes_the_neighbours_layout_that_memory_
     let running = Running::start(toolchain.build(BUSY, stripped(true)));
     let memory = ProcessMemory::new(running.child.id());
     let bias = running.look(|_| ()).1;
-    let found = running
-        .look(|globals| confirm(&claimed, Arch::Amd64, &[], &memory, bias, |l| globals(Some(l))))
-        .2;
-    let (layout, source, globals) = found.expect("one of the two fits");
+    let claiming = |claimed: &GoVersion| {
+        running.program(|binary| {
+            let layouts = layout::candidates(claimed, Arch::Amd64, &[], &running.binary.bytes());
+            Program::with_layouts(binary, layouts, false)
+        })
+    };
+    let program = claiming(&claimed);
+    assert!(program.reading().layout.is_err());
+    let live = program.live(&memory, bias);
+    let (layout, source) = live.reading.layout.clone().expect("one of the two fits");
     assert_eq!(source, LayoutSource::Confirmed { like: 11 });
     assert_eq!(layout, find(&toolchain.version, Arch::Amd64, &[]).unwrap().0);
-    assert!(globals.sched.is_some());
+    assert!(live.globals.sched.is_some());
 
     // Another minor version's program confirms none of them.
-    let other = of(26, 99);
-    let none = running
-        .look(|globals| confirm(&other, Arch::Amd64, &[], &memory, bias, |l| globals(Some(l))))
-        .2;
-    assert!(none.is_none(), "{:?}", none.map(|n| n.1));
+    let program = claiming(&of(26, 99));
+    let live = program.live(&memory, bias);
+    assert!(live.reading.layout.is_err(), "{:?}", live.reading.layout);
 }
 
 fn of(minor: u32, patch: u32) -> GoVersion {

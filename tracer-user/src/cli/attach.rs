@@ -4,8 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
-use super::{FormatArg, Verbosity, duration, help};
+use super::{FormatArg, Verbosity, help};
 use crate::{
+    duration,
     error::{Error, Result},
     plan::Mode,
     session::options::{AttachOptions, LatencyOptions, NextOptions, OutputOptions, SplitBy, TargetSelector},

@@ -7,9 +7,10 @@ use clap::Args;
 use super::{
     FormatArg, Verbosity,
     attach::{ByArg, ModeArg, latencies},
-    duration, help,
+    help,
 };
 use crate::{
+    duration,
     error::{Error, Result},
     session::options::{OutputOptions, RunOptions},
 };

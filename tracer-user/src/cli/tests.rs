@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::*;
 use crate::{
+    duration,
     error::Failure,
     plan::Mode,
     session::options::{AttachOptions, SplitBy, TargetSelector},
@@ -145,11 +146,18 @@ fn digits_alone_are_a_pid() {
     assert_eq!(subject("99999999999"), Subject::File("99999999999".into()));
 }
 
+/// A command and all under it.
+fn every(command: &clap::Command) -> Vec<clap::Command> {
+    std::iter::once(command.clone())
+        .chain(command.get_subcommands().flat_map(every))
+        .collect()
+}
+
 #[test]
 fn help_fits_80_columns_and_teaches() {
     let mut command = Cli::command();
     command.build();
-    for sub in std::iter::once(&mut command.clone()).chain(command.get_subcommands_mut()) {
+    for mut sub in every(&command) {
         for help in [sub.render_help(), sub.render_long_help()] {
             let help = help.to_string();
             for line in help.lines() {
@@ -170,14 +178,11 @@ fn the_command_reference_is_up_to_date() {
     );
     let mut command = Cli::command().term_width(80);
     command.build();
-    let mut add = |name: &str, help: String| {
+    for mut command in every(&command) {
+        let help = command.render_long_help().to_string();
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        let name = command.get_bin_name().unwrap_or("gmpscope");
         reference += &format!("\n## {name}\n\n```text\n{}\n```\n", lines.join("\n"));
-    };
-    add("gmpscope", command.render_long_help().to_string());
-    for sub in command.get_subcommands_mut() {
-        let name = format!("gmpscope {}", sub.get_name());
-        add(&name, sub.render_long_help().to_string());
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/commands.md");
     if std::env::var_os("GMPSCOPE_UPDATE_DOCS").is_some() {

@@ -13,11 +13,11 @@ use crate::{
         inspection::{Binary, Inspection, Layouts, SCHEMA},
         sink::Sink,
     },
+    plan::Program,
     target::{
         Arch, Globals, Target,
         binary::{BuildMode, GoBinary},
-        globals,
-        layout::{self, Layout, LiveCheck, Verdict},
+        layout::{Layout, LiveCheck, Verdict},
     },
 };
 
@@ -39,18 +39,16 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     sink.finish()
 }
 
-/// What was found in the file.
+/// What was found.
 struct Found {
-    binary: Binary,
     layout: Option<Layout>,
-    layouts: Layouts,
     globals: Globals,
-    in_memory: Option<BTreeMap<&'static str, String>>,
     plans: modes::Plans,
 }
 
 fn inspect(subject: &Subject) -> Result<Inspection> {
-    let (target, found) = match subject {
+    let look = |_: &Target, binary: &GoBinary<'_>| Ok(Program::of(binary, false));
+    let (target, program) = match subject {
         Subject::Pid(pid) => {
             let pid = i32::try_from(*pid).map_err(|_| {
                 Error::not_traceable(format!("there is no process {pid}: no PID is so large"))
@@ -58,6 +56,18 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
             Target::of_process(pid, look)?
         }
         Subject::File(path) => Target::of_file(path, look)?,
+    };
+    let pid = target
+        .process
+        .as_ref()
+        .map(|process| process.pid().unsigned_abs());
+    let live = pid.map(|pid| program.live(&ProcessMemory::new(pid), target.load_bias));
+    let reading = live.as_ref().map_or(program.reading(), |live| live.reading);
+    let globals = live.as_ref().map_or(&reading.globals, |live| &live.globals);
+    let found = Found {
+        layout: reading.layout().cloned(),
+        globals: globals.clone(),
+        plans: modes::Plans::of(&program.facts, reading, globals),
     };
     let process = target
         .process
@@ -70,82 +80,42 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
     );
     Ok(Inspection {
         schema: SCHEMA,
-        binary: found.binary,
+        binary: described(&target),
         process,
-        layouts: found.layouts,
+        layouts: match &reading.layout {
+            Ok((_, source)) => Layouts {
+                source: Some(source.to_string()),
+                problem: None,
+            },
+            Err(unknown) => Layouts {
+                source: None,
+                problem: Some(unknown.to_string()),
+            },
+        },
         globals: named(&found.globals),
-        globals_in_memory: found.in_memory,
+        globals_in_memory: live.as_ref().map(|live| verdicts(&live.check)),
         modes,
     })
 }
 
-fn look(target: &Target, binary: &GoBinary<'_>) -> Result<Found> {
-    let facts = binary.facts();
-    let (version, tags, elf) = (&facts.version, facts.build_tags(), binary.image().data);
-    let pid = target
-        .process
-        .as_ref()
-        .and_then(|process| u32::try_from(process.pid()).ok());
-    let (found, globals, in_memory) = match pid {
-        Some(pid) => {
-            let memory = ProcessMemory::new(pid);
-            let live = layout::of_live(
-                version,
-                facts.arch,
-                &tags,
-                elf,
-                &memory,
-                target.load_bias,
-                |layout| globals::find(binary, layout),
-            );
-            (live.layout, live.globals, Some(verdicts(&live.check)))
-        }
-        None => {
-            let layout = layout::find_or_dwarf(version, facts.arch, &tags, elf);
-            let globals = globals::find(binary, layout.as_ref().ok().map(|(layout, _)| layout));
-            (layout, globals, None)
-        }
-    };
-    let (layout, layouts) = match found {
-        Ok((layout, source)) => (
-            Some(layout),
-            Layouts {
-                source: Some(source.to_string()),
-                problem: None,
-            },
-        ),
-        Err(unknown) => (
-            None,
-            Layouts {
-                source: None,
-                problem: Some(unknown.to_string()),
-            },
-        ),
-    };
-    let plans = modes::Plans::of(binary, layout.as_ref(), &globals);
-    Ok(Found {
-        binary: Binary {
-            path: target.file.name().to_owned(),
-            size: target.file.len(),
-            go_version: facts.version.raw.trim_start_matches("go").to_owned(),
-            arch: facts.arch.name(),
-            build_mode: match facts.build_mode {
-                BuildMode::Exe => "exe",
-                BuildMode::Pie => "pie",
-            },
-            stripped: facts.stripped,
-            cgo: facts.cgo,
-            pgo: facts.pgo,
-            external_linking: facts.external_linking,
-            dynamic: facts.dynamic,
-            main_path: facts.main_path.clone(),
+fn described(target: &Target) -> Binary {
+    let facts = &target.facts;
+    Binary {
+        path: target.file.name().to_owned(),
+        size: target.file.len(),
+        go_version: facts.version.raw.trim_start_matches("go").to_owned(),
+        arch: facts.arch.name(),
+        build_mode: match facts.build_mode {
+            BuildMode::Exe => "exe",
+            BuildMode::Pie => "pie",
         },
-        layout,
-        layouts,
-        globals,
-        in_memory,
-        plans,
-    })
+        stripped: facts.stripped,
+        cgo: facts.cgo,
+        pgo: facts.pgo,
+        external_linking: facts.external_linking,
+        dynamic: facts.dynamic,
+        main_path: facts.main_path.clone(),
+    }
 }
 
 /// What the process's memory says of each variable.

@@ -19,28 +19,34 @@ use crate::{
 /// # Errors
 /// When there is no such command.
 pub fn run(args: &ManArgs) -> Result<()> {
-    print(&page(args.command.as_deref())?)
+    let names: Vec<&str> = args.command.iter().map(String::as_str).collect();
+    print(&page(&names)?)
 }
 
-/// The page of one command, or of gmpscope as a whole.
-fn page(name: Option<&str>) -> Result<String> {
+/// The page of one command, named with those that it is under, or of gmpscope as a whole.
+fn page(names: &[&str]) -> Result<String> {
     let mut all = Cli::command();
     all.build();
-    let command = match name {
-        None => all.clone(),
-        Some(name) => all.find_subcommand(name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = all.get_subcommands().map(Command::get_name).collect();
-            Error::usage(format!(
-                "gmpscope has no command `{name}`; it has {}",
-                known.join(", ")
-            ))
-        })?,
-    };
-    render(command).map_err(|cause| Error::failed(format!("cannot make the manual page: {cause}")))
+    let mut command = &all;
+    for name in names {
+        command = command.find_subcommand(name).ok_or_else(|| {
+            let known: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+            let whole = command.get_bin_name().unwrap_or("gmpscope");
+            Error::usage(match known.as_slice() {
+                [] => format!("`{whole}` has no command `{name}`"),
+                known => format!("`{whole}` has no command `{name}`; it has {}", known.join(", ")),
+            })
+        })?;
+    }
+    render(command.clone()).map_err(|cause| Error::failed(format!("cannot make the manual page: {cause}")))
 }
 
 fn render(command: Command) -> io::Result<String> {
     let is_whole = command.get_name() == "gmpscope";
+    let under = command.get_bin_name().unwrap_or("gmpscope");
+    let under = under
+        .strip_prefix("gmpscope ")
+        .map_or_else(String::new, |under| format!("{under} "));
     let after = command
         .get_after_long_help()
         .or(command.get_after_help())
@@ -63,8 +69,8 @@ fn render(command: Command) -> io::Result<String> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    if is_whole {
-        command_list(&commands).to_writer(&mut page)?;
+    if !commands.is_empty() {
+        command_list(&under, &commands).to_writer(&mut page)?;
     }
     let others = if is_whole {
         [help::FILES, help::SEE_ALSO].join("\n\n")
@@ -76,13 +82,15 @@ fn render(command: Command) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-fn command_list(commands: &[(String, String)]) -> Roff {
+fn command_list(under: &str, commands: &[(String, String)]) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["COMMANDS"]);
     for (name, about) in commands {
         roff.control("TP", []);
         roff.text([roman(name.as_str())]);
-        roff.text([roman(format!("{about}; `gmpscope man {name}` is its page"))]);
+        roff.text([roman(format!(
+            "{about}; `gmpscope man {under}{name}` is its page"
+        ))]);
     }
     roff
 }
@@ -115,11 +123,21 @@ mod tests {
     use super::*;
     use crate::error::Failure;
 
+    /// The words that name each command, beginning with none.
+    fn names(command: &Command, under: &[String]) -> Vec<Vec<String>> {
+        let mut all = vec![under.to_vec()];
+        for sub in command.get_subcommands() {
+            let name = [under, &[sub.get_name().to_owned()]].concat();
+            all.extend(names(sub, &name));
+        }
+        all
+    }
+
     #[test]
     fn every_page_has_its_sections() {
         for (name, sections) in [
             (
-                None,
+                "",
                 vec![
                     "NAME",
                     "COMMANDS",
@@ -131,29 +149,44 @@ mod tests {
                 ],
             ),
             (
-                Some("attach"),
+                "attach",
                 vec!["NAME", "OPTIONS", "EXAMPLES", "OVERHEAD", "\"EXIT STATUS\""],
             ),
-            (Some("doctor"), vec!["EXAMPLES", "\"EXIT STATUS\""]),
+            ("doctor", vec!["EXAMPLES", "\"EXIT STATUS\""]),
+            (
+                "daemon",
+                vec!["EXAMPLES", "FILES", "SIGNALS", "ENVIRONMENT", "\"EXIT STATUS\""],
+            ),
+            ("config", vec!["COMMANDS", "EXAMPLES"]),
+            ("config show", vec!["OPTIONS", "EXAMPLES"]),
         ] {
-            let page = page(name).unwrap();
+            let words: Vec<&str> = name.split_whitespace().collect();
+            let page = page(&words).unwrap();
             for section in sections {
                 assert!(
                     page.contains(&format!(".SH {section}\n")),
-                    "{name:?} {section}: {page}"
+                    "{name} {section}: {page}"
                 );
             }
         }
-        assert_eq!(page(Some("nonsense")).unwrap_err().failure, Failure::Usage);
+        for wrong in [
+            &["nonsense"][..],
+            &["config", "nonsense"],
+            &["doctor", "nonsense"],
+        ] {
+            assert_eq!(page(wrong).unwrap_err().failure, Failure::Usage);
+        }
     }
 
     #[test]
     fn no_line_of_text_is_taken_for_a_request() {
         let mut all = Cli::command();
         all.build();
-        let names = all.get_subcommands().map(|sub| Some(sub.get_name()));
-        for name in std::iter::once(None).chain(names) {
-            for line in page(name)
+        let every = names(&all, &[]);
+        assert!(every.contains(&vec!["config".to_owned(), "show".to_owned()]));
+        for name in every {
+            let words: Vec<&str> = name.iter().map(String::as_str).collect();
+            for line in page(&words)
                 .unwrap()
                 .lines()
                 .filter(|line| line.starts_with(['.', '\'']))

@@ -3,6 +3,8 @@
 pub mod attach;
 mod columns;
 pub mod completions;
+pub mod config;
+pub mod daemon;
 pub mod doctor;
 pub mod inspect;
 pub mod man;
@@ -29,6 +31,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Replay(args) => replay::run(&args.into_options(verbosity)),
         Command::Inspect(args) => inspect::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Daemon(args) => return daemon::run(args.into_layers()),
+        Command::Config(args) => config::run(args.into_request()),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     };

@@ -7,5 +7,13 @@
 //!   config ────────────┘
 //! ```
 
+mod complaints;
 pub mod config;
+pub mod discovery;
+mod host;
+mod run;
+mod systemd;
+pub mod targets;
 pub mod view;
+
+pub use run::run;

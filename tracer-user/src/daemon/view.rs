@@ -1,7 +1,7 @@
 //! What the daemon knows at one moment, as plain data: what metrics and `/targets` show. Counts and histograms
 //! only ever grow while a target is watched.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     daemon::config::Tier,
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct HostView {
     /// The Go processes that are watched, and those that could not be.
-    pub targets: Vec<TargetView>,
+    pub targets: Vec<Arc<TargetView>>,
     /// Phases of starts, by binary (`init.include`).
     pub starts: BTreeMap<String, StartsView>,
     /// The daemon itself.

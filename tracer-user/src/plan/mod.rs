@@ -8,6 +8,7 @@ pub mod entry;
 pub mod exact;
 pub mod mode;
 pub mod passive;
+pub mod program;
 mod recorded;
 pub mod sampled;
 pub mod sites;
@@ -15,6 +16,7 @@ pub mod start;
 mod swap;
 
 pub use mode::Mode;
+pub use program::Program;
 use serde::Serialize;
 pub use tracer_ebpf::{Origin, SiteKind};
 

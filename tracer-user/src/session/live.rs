@@ -12,6 +12,7 @@ use crate::{
         probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request},
     },
     stream::{BucketScheme, Kind, Observation},
+    target::{Globals, layout::Layout},
 };
 
 /// The sources of one mode.
@@ -130,43 +131,54 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     let sites = target
         .sites(mode)
         .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
-    let layout = target.layout.as_ref().ok().map(|(layout, _)| layout);
-    let field = |of: fn(&crate::target::layout::Layout) -> u32| layout.map_or(0, of);
+    let reading = &target.reading;
     let config = TargetConfig {
         slower_ns: slower_ns.unwrap_or(u64::MAX),
-        time_to_run: target
-            .globals
-            .time_to_run
-            .map_or(0, |address| address.wrapping_add(target.bias())),
-        enabled: 1,
-        g_m: field(|l| l.g.m),
-        g_tracking_stamp: target.tracking_stamp().unwrap_or(0),
-        g_gopc: field(|l| l.g.gopc),
-        g_goid: field(|l| l.g.goid),
-        g_preempt: field(|l| l.g.preempt),
-        m_curg: field(|l| l.m.curg),
-        m_p: field(|l| l.m.p),
-        p_id: field(|l| l.p.id),
-        reserved: 0,
+        creation_sites: u32::MAX,
+        ..config_of(
+            reading.layout(),
+            reading.tracking_stamp(),
+            &reading.globals,
+            target.bias(),
+        )
     };
     let goroutines = target.goroutines();
-    ProbeSource::attach(&Request {
+    let capacity = match mode {
+        Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
+        // Nothing is stamped.
+        _ => Capacity::ONE,
+    };
+    let request = Request {
         pid: target.pid(),
         file: target.file(),
         program: program_of(mode),
         sites,
         bias: target.bias(),
         config,
-        capacity: match mode {
-            Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
-            // Nothing is stamped.
-            _ => Capacity {
-                targets: 1,
-                stamps: 1,
-            },
-        },
         goroutines: goroutines.unwrap_or(u64::MAX),
-    })
+    };
+    ProbeSource::attach(&request, capacity)
+}
+
+/// What the programs must know of a process, from what is known of its program: `stamp` is the offset of
+/// `g.trackingStamp`, `bias` run-time minus link-time address. Slow waits are not told one by one.
+pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals, bias: u64) -> TargetConfig {
+    let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
+    TargetConfig {
+        slower_ns: u64::MAX,
+        time_to_run: globals
+            .time_to_run
+            .map_or(0, |address| address.wrapping_add(bias)),
+        g_m: field(|l| l.g.m),
+        g_tracking_stamp: stamp.unwrap_or(0),
+        g_gopc: field(|l| l.g.gopc),
+        g_goid: field(|l| l.g.goid),
+        g_preempt: field(|l| l.g.preempt),
+        m_curg: field(|l| l.m.curg),
+        m_p: field(|l| l.m.p),
+        p_id: field(|l| l.p.id),
+        ..TargetConfig::default()
+    }
 }
 
 /// Programs that do nothing in place of the mode's, for `cargo xtask bench hit`: what the traps alone cost.

@@ -14,13 +14,12 @@ use crate::{
     memory::{Memory as _, ProcessMemory},
     model::Symbolizer,
     output::capture::TargetInfo,
-    plan::{Attempt, Mode, Plan, Site, told},
+    plan::{Attempt, Mode, Program, Site, program::Reading, told},
     sources::passive::PassiveSource,
     target::{
-        Globals, Target,
+        Target,
         binary::BuildMode,
-        globals,
-        layout::{self, Layout, LayoutSource, Verdict},
+        layout::LayoutSource,
         process::{self, Process},
     },
 };
@@ -30,12 +29,8 @@ pub struct Prepared {
     target: Target,
     pid: u32,
     ended: AsyncFd<OwnedFd>,
-    /// Offsets of the runtime's structs, or why they are not known.
-    pub layout: std::result::Result<(Layout, LayoutSource), layout::Unknown>,
-    /// Link-time addresses of the runtime's variables.
-    pub globals: Globals,
-    /// Where probes can go.
-    pub plan: Plan,
+    /// What follows from its file; of the variables those that its memory agrees with.
+    pub reading: Reading,
     /// Names of creation sites that were asked for, by address.
     names: RefCell<BTreeMap<u64, Option<String>>>,
 }
@@ -47,33 +42,17 @@ impl Prepared {
     /// No such process, several of them, or one that cannot be traced.
     pub fn new(options: &AttachOptions) -> Result<Self> {
         let pid = select(&options.target)?;
-        let force = options.force;
-        let (target, (layout, globals, plan)) = Target::of_process(pid, |target, binary| {
-            let facts = &target.facts;
-            let tags = facts.build_tags();
-            // What decoding found is believed only if the live process agrees.
-            let live = layout::of_live(
-                &facts.version,
-                facts.arch,
-                &tags,
-                binary.image().data,
-                &ProcessMemory::new(pid.unsigned_abs()),
-                target.load_bias,
-                |layout| globals::find(binary, layout),
-            );
-            for (variable, verdict) in live.check.verdicts() {
-                match verdict {
-                    Verdict::Refuted(found) => {
-                        log::warn!("runtime.{variable} is not where the code says, and is left out: {found}")
-                    }
-                    other => log::debug!("runtime.{variable}: {other:?}"),
-                }
-            }
-            let (layout, globals) = (live.layout, live.globals);
-            let known = layout.as_ref().ok().map(|(layout, _)| layout);
-            let plan = Plan::of(binary, known, facts.version.minor, force);
-            Ok((layout, globals, plan))
-        })?;
+        let (target, program) = Target::of_process(pid, |_, binary| Ok(Program::of(binary, options.force)))?;
+        let memory = ProcessMemory::new(pid.unsigned_abs());
+        let live = program.live(&memory, target.load_bias);
+        for (variable, found) in live.refuted() {
+            log::warn!("runtime.{variable} is not where the code says, and is left out: {found}");
+        }
+        log::debug!("in live memory: {:?}", live.check);
+        let reading = Reading {
+            globals: live.globals,
+            ..live.reading.clone()
+        };
         let process = process_of(&target)?;
         let pidfd = process
             .pidfd()
@@ -87,9 +66,7 @@ impl Prepared {
             target,
             pid,
             ended: pidfd,
-            layout,
-            globals,
-            plan,
+            reading,
             names,
         })
     }
@@ -136,32 +113,21 @@ impl Prepared {
     pub fn sites(&self, mode: Mode) -> std::result::Result<&[Site], &[Attempt]> {
         match mode {
             Mode::Passive => Ok(&[]),
-            Mode::Sampled => match &self.plan.sampled {
+            Mode::Sampled => match &self.reading.plan.sampled {
                 Ok(sampled) => Ok(&sampled.sites),
                 Err(attempts) => Err(attempts),
             },
-            Mode::Exact => self.plan.exact.as_deref().map_err(Vec::as_slice),
+            Mode::Exact => self.reading.plan.exact.as_deref().map_err(Vec::as_slice),
         }
-    }
-
-    /// Offset of `g.trackingStamp`: as the code uses it, else as the layout has it.
-    pub fn tracking_stamp(&self) -> Option<u32> {
-        let decoded = self.plan.sampled.as_ref().ok().and_then(|sampled| sampled.stamp);
-        decoded.or_else(|| {
-            self.layout
-                .as_ref()
-                .ok()
-                .map(|(layout, _)| layout.g.tracking_stamp)
-        })
     }
 
     /// A reader of the runtime's memory.
     pub fn passive_source(&self) -> PassiveSource<ProcessMemory> {
-        let layout = self.layout.as_ref().ok().map(|(layout, _)| layout.clone());
+        let layout = self.reading.layout().cloned();
         let memory = ProcessMemory::new(self.pid);
         PassiveSource::new(
             memory,
-            &self.globals,
+            &self.reading.globals,
             self.bias(),
             layout,
             self.target.facts.version.minor,
@@ -200,7 +166,7 @@ impl Prepared {
 
     /// Length of `allgs` now: how many g structs there are.
     pub fn goroutines(&self) -> Option<u64> {
-        let allgs = self.globals.allgs?.wrapping_add(self.bias());
+        let allgs = self.reading.globals.allgs?.wrapping_add(self.bias());
         ProcessMemory::new(self.pid).read_u64(allgs.wrapping_add(8)).ok()
     }
 
@@ -228,7 +194,7 @@ impl Prepared {
     /// Things about it that a reader of the figures should know.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        match &self.layout {
+        match &self.reading.layout {
             Ok((_, LayoutSource::Table)) => {}
             Ok((_, source)) => notes.push(format!("struct layouts of the runtime: {source}")),
             Err(e) => notes.push(e.to_string()),

@@ -29,14 +29,39 @@ impl FileId {
     }
 }
 
+/// Which file it is and in which state: nobody has written to it, nor put another in its place, as long as this is
+/// the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileState {
+    /// Which.
+    pub id: FileId,
+    /// Size in bytes.
+    pub len: u64,
+    /// When its content was last changed (seconds, nanoseconds). Whoever owns the file can set this.
+    pub modified: (i64, i64),
+    /// When anything of it was last changed. Nobody can set this but the clock.
+    pub changed: (i64, i64),
+}
+
+impl FileState {
+    /// The state in the result of a `stat`.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            id: FileId::of(metadata),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
 /// A program's file, kept open: it stays readable when it is replaced or deleted, or when its process ends.
 #[derive(Debug)]
 pub struct ProgramFile {
     file: File,
     path: PathBuf,
     name: String,
-    id: FileId,
-    len: u64,
+    state: FileState,
 }
 
 /// The bytes of a [`ProgramFile`]; unmapped, and so no longer resident, when dropped.
@@ -93,8 +118,7 @@ impl ProgramFile {
             file,
             path,
             name,
-            id: FileId::of(&metadata),
-            len: metadata.len(),
+            state: FileState::of(&metadata),
         })
     }
 
@@ -110,17 +134,22 @@ impl ProgramFile {
 
     /// Device and inode.
     pub fn id(&self) -> FileId {
-        self.id
+        self.state.id
+    }
+
+    /// Its state when it was opened.
+    pub fn state(&self) -> FileState {
+        self.state
     }
 
     /// Its size in bytes when it was opened.
     pub fn len(&self) -> u64 {
-        self.len
+        self.state.len
     }
 
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.state.len == 0
     }
 
     /// The open file itself.

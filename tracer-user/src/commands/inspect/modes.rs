@@ -3,9 +3,9 @@
 use super::{Found, our_arch};
 use crate::{
     output::inspection::{Activity, ModePlan, Prediction, SiteInfo},
-    plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive},
+    plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive, program::Reading},
     sources::kernel,
-    target::{Arch, Globals, binary::GoBinary, layout::Layout},
+    target::{Arch, Globals, binary::Facts},
 };
 
 /// What was found for each mode, or looked for in vain.
@@ -16,11 +16,10 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    pub(super) fn of(binary: &GoBinary<'_>, layout: Option<&Layout>, globals: &Globals) -> Self {
-        let facts = binary.facts();
+    pub(super) fn of(facts: &Facts, reading: &Reading, globals: &Globals) -> Self {
         Self {
-            passive: passive::passive(globals, layout, facts.version.minor),
-            probes: Plan::of(binary, layout, facts.version.minor, false),
+            passive: passive::passive(globals, reading.layout(), facts.version.minor),
+            probes: reading.plan.clone(),
             arch: facts.arch,
         }
     }

@@ -60,8 +60,8 @@ fn run() -> Result<Trial> {
         .map_err(|cause| Error::failed(format!("could not start the event loop: {cause}")))?;
     let _inside = runtime.enter();
     let mut kernel = Kernel::load(Capacity {
-        targets: 1,
         stamps: 64,
+        ..Capacity::ONE
     })?;
     let (programs, verified) = verify(&kernel);
     let mut checks = vec![programs];
@@ -113,11 +113,10 @@ fn measure(kernel: &mut Kernel) -> Result<HitCost> {
         (Mode::Exact, ProgramKind::Exact),
     ]
     .into_iter()
-    .zip(0..)
-    .map(|((mode, program), cookie)| {
+    .map(|(mode, program)| {
         Ok((
             mode,
-            calibrate::measure(kernel, program, calibrate::dearest(program), cookie)?.hit_ns,
+            calibrate::measure(kernel, program, calibrate::dearest(program))?.hit_ns,
         ))
     })
     .collect()

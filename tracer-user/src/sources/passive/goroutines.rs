@@ -45,8 +45,9 @@ const G_STATES: [&str; 12] = [
 ];
 
 /// The last walk, and when it was.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Walk {
+    per_second: Duration,
     last_ns: Option<u64>,
     last: Option<Found>,
 }
@@ -60,7 +61,22 @@ struct Found {
     counts: BTreeMap<u32, u64>,
 }
 
+impl Default for Walk {
+    fn default() -> Self {
+        Self {
+            per_second: BUDGET_PER_SECOND,
+            last_ns: None,
+            last: None,
+        }
+    }
+}
+
 impl Walk {
+    /// Allows it so much of our CPU time per second, where that is less than usual.
+    pub(super) fn allow(&mut self, per_second: Duration) {
+        self.per_second = per_second.min(BUDGET_PER_SECOND);
+    }
+
     /// Counts the goroutines by state into the snapshot, all or, where there are more than there is time
     /// for, a sample of them scaled up.
     pub(super) fn read(
@@ -99,10 +115,10 @@ impl Walk {
     /// What this walk may take, and begins the time to the next.
     fn budget(&mut self, now_ns: u64) -> Duration {
         let Some(last_ns) = self.last_ns.replace(now_ns) else {
-            return BUDGET_PER_SECOND;
+            return self.per_second;
         };
         let since = Duration::from_nanos(now_ns.saturating_sub(last_ns));
-        BUDGET_PER_SECOND.mul_f64(since.as_secs_f64()).min(LONGEST)
+        self.per_second.mul_f64(since.as_secs_f64()).min(LONGEST)
     }
 }
 

@@ -8,6 +8,8 @@ mod gauges;
 mod goroutines;
 mod time_to_run;
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, Kind, Loss, LossCause, Observation, Snapshot};
@@ -81,6 +83,12 @@ impl<M: Memory> PassiveSource<M> {
     /// How its histogram counts, or `None` where there is no histogram to be read.
     pub fn scheme(&self) -> Option<BucketScheme> {
         self.time_to_run.as_ref().map(TimeToRun::scheme)
+    }
+
+    /// Gives the walk over the goroutines less of our CPU time than [`snapshot`](Self::snapshot) says; it looks at a
+    /// thousand of them in any case.
+    pub fn allow_walk(&mut self, per_second: Duration) {
+        self.walk.allow(per_second);
     }
 
     /// Reads everything once; `now_ns` is CLOCK_MONOTONIC. The first call yields a snapshot and sets what

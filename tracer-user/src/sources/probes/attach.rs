@@ -8,13 +8,14 @@ use std::{
         unix::fs::FileExt as _,
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aya::programs::{
     ProgramError, UProbe,
     uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use tracer_ebpf::{Site, SiteKey};
+use tracer_ebpf::{SITES_PER_TARGET, Site, SiteKey};
 
 use super::{kernel::Kernel, maps, multi};
 use crate::error::{Error, Result, privilege::Need, refusal::refused};
@@ -27,7 +28,7 @@ const FORCE_PERF_EVENTS: &str = "GMPSCOPE_PERF_EVENTS";
 const INITIAL_PID_NAMESPACE: u64 = 0xeffffffc;
 
 /// Which programs are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProgramKind {
     /// Two hits per scheduling cycle.
     Exact,
@@ -153,12 +154,12 @@ pub struct Probes {
 
 #[allow(dead_code, reason = "held for what their drop does")]
 enum Links {
-    Multi(OwnedFd, multi::Program),
+    Multi(OwnedFd, Arc<multi::Program>),
     PerfEvents(Vec<UProbeLink>),
 }
 
 /// Attaches `program` to `points` of `scope`, whose mapped executable is at `file`
-/// (`/proc/PID/exe`). `first_cookie` is the first free index of the table of sites.
+/// (`/proc/PID/exe`). Their sites take the place of those that `slot` had before.
 ///
 /// # Errors
 /// [`crate::error::Failure::NotPermitted`] where the kernel refuses; both ways are in the message.
@@ -166,16 +167,24 @@ pub fn attach(
     kernel: &mut Kernel,
     program: ProgramKind,
     points: &[Point],
-    first_cookie: u32,
+    slot: u32,
     scope: Scope,
     file: &Path,
 ) -> Result<Probes> {
+    if points.len() > SITES_PER_TARGET as usize {
+        return Err(Error::not_traceable(format!(
+            "{} instructions were to be probed in {scope}, and a target has room for {SITES_PER_TARGET}; please \
+             report this with the Go version of the program",
+            points.len()
+        )));
+    }
+    let first_cookie = slot * SITES_PER_TARGET;
     read_pages(file, points)?;
     if std::env::var_os(FORCE_PERF_EVENTS).is_some() {
         log::info!("{FORCE_PERF_EVENTS} is set: attaching by perf events");
         return attach_perf(kernel, program, points, first_cookie, scope, file);
     }
-    match multi::support() {
+    match kernel.multi_support() {
         multi::Support::Works => match attach_multi(kernel, program, points, first_cookie, scope, file) {
             Ok(probes) => Ok(probes),
             Err(multi_error) => {
@@ -321,11 +330,7 @@ fn write_sites_by_ip(
     points: &[Point],
     scope: Scope,
 ) -> Result<()> {
-    let tgid = if program == ProgramKind::Mark {
-        0
-    } else {
-        scope.pid()
-    };
+    let tgid = tgid_of(program, scope);
     // The programs see PIDs of the initial namespace: with any other every hit would be lost in silence.
     let initial = rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE);
     if !initial && tgid != 0 {
@@ -337,16 +342,38 @@ fn write_sites_by_ip(
     }
     let mut table = maps::sites_by_ip(&mut kernel.ebpf)?;
     for point in points {
-        let key = SiteKey {
-            ip: point.address,
-            tgid,
-            reserved: 0,
-        };
         table
-            .insert(maps::Abi(key), maps::Abi(point.site), 0)
+            .insert(maps::Abi(key_by_ip(point, tgid)), maps::Abi(point.site), 0)
             .map_err(maps::context("write", "SITES_BY_IP"))?;
     }
     Ok(())
+}
+
+/// The keys that [`attach`] made sites known by, where there are no cookies: to be removed when the probes are
+/// gone.
+pub fn keys_by_ip(program: ProgramKind, points: &[Point], scope: Scope) -> Vec<SiteKey> {
+    if aya::features().bpf_cookie() {
+        return Vec::new();
+    }
+    let tgid = tgid_of(program, scope);
+    points.iter().map(|point| key_by_ip(point, tgid)).collect()
+}
+
+/// Marks are told apart by link-time addresses, in whatever process.
+fn tgid_of(program: ProgramKind, scope: Scope) -> u32 {
+    if program == ProgramKind::Mark {
+        0
+    } else {
+        scope.pid()
+    }
+}
+
+fn key_by_ip(point: &Point, tgid: u32) -> SiteKey {
+    SiteKey {
+        ip: point.address,
+        tgid,
+        reserved: 0,
+    }
 }
 
 /// A path to the very file that is open, replaced or deleted though it be.

@@ -125,16 +125,20 @@ pub fn dearest(program: ProgramKind) -> SiteKind {
 ///
 /// # Errors
 /// Whatever attaching to our own process meets.
-pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind, cookie: u32) -> Result<Cost> {
-    let probes = probe_ourselves(kernel, program, kind, cookie)?;
+pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Result<Cost> {
+    // Those of the measurement before would be measured with it.
+    if let Some(before) = kernel.calibrating.take() {
+        let _ = before.join();
+    }
+    let probes = probe_ourselves(kernel, program, kind)?;
     batch(CYCLES / 10);
     let fastest = (0..BATCHES).map(|_| batch(CYCLES)).fold(f64::INFINITY, f64::min);
     let latency_floor_ns = match program {
         ProgramKind::Exact => floor(kernel, kernel.calibration_slot)?,
         _ => None,
     };
-    // Nobody waits for these probes to be gone.
-    thread::spawn(move || drop(probes));
+    // Nobody but the next measurement waits for these probes to be gone.
+    kernel.calibrating = Some(thread::spawn(move || drop(probes)));
     Ok(Cost {
         hit_ns: [fastest as u64, (fastest * BUSY_FACTOR) as u64],
         latency_floor_ns,
@@ -142,13 +146,14 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind, cookie
 }
 
 /// Attaches `program` to the calibration function.
-fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind, cookie: u32) -> Result<Probes> {
+fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Result<Probes> {
     let slot = kernel.calibration_slot;
     let config = TargetConfig {
         slower_ns: u64::MAX,
         enabled: 1,
         g_tracking_stamp: STAMP_WORD * 8,
         g_gopc: (STAMP_WORD + 10) * 8,
+        creation_sites: 1,
         ..TargetConfig::default()
     };
     maps::targets(&mut kernel.ebpf)?
@@ -172,7 +177,7 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind, co
         kernel,
         program,
         &points,
-        cookie,
+        slot,
         Scope::process(std::process::id())?,
         Path::new("/proc/self/exe"),
     )

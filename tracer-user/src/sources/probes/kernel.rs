@@ -3,11 +3,20 @@
 use std::{
     collections::HashMap,
     os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    thread::JoinHandle,
 };
 
-use aya::{Ebpf, EbpfLoader};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
+};
 use aya_log::EbpfLogger;
-use tracer_ebpf::{DEFAULT_STAMPS, MAX_TARGETS, Origin};
+use tracer_ebpf::{
+    DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_TARGETS, Origin, RING_BYTES, SITES_PER_TARGET,
+    host::HOST_RING_BYTES,
+};
 
 use super::{attach, maps, multi, raw::Purpose};
 use crate::error::{
@@ -16,8 +25,10 @@ use crate::error::{
     refusal::{chain, refused},
 };
 
-/// Programs at raw tracepoints, by their names and those of the tracepoints.
-const TRACEPOINTS: [&str; 6] = [
+/// Programs at raw tracepoints.
+const TRACEPOINTS: [&str; 8] = [
+    "process_exec",
+    "process_exit",
     "sched_prepare_exec",
     "sched_process_exec",
     "sched_process_exit",
@@ -32,21 +43,60 @@ const LOG_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GMPSCOPE_EBPF_OBJECT"));
 
 /// How large the kernel's tables are to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Processes to be traced at once.
+    /// Targets at once: processes that are probed, and binaries whose starts are.
     pub targets: u32,
+    /// How many of them can be traced with `exact` at once: each takes 30 kB for each CPU.
+    pub exact: u32,
     /// Goroutines of all targets that can be stamped at once (`exact`).
     pub stamps: u32,
+    /// Creation sites of all targets together that have a histogram of their own, 5 kB each.
+    pub creation_sites: u32,
+    /// Whether anything is told of processes that come and go.
+    pub tells_of_processes: bool,
 }
 
+/// Most memory that the histograms of `exact` take on a host, in bytes.
+const MOST_FOR_EXACT: usize = 16 << 20;
+/// Most targets that are traced with `exact` at once on a host.
+const MOST_EXACT: usize = 8;
+/// Creation sites of a target on a host.
+pub const CREATION_SITES_ON_HOST: u32 = 64;
+
 impl Capacity {
+    /// For one target, nothing of which is stamped.
+    pub const ONE: Self = Self {
+        targets: 1,
+        exact: 1,
+        stamps: 1,
+        creation_sites: MAX_CREATION_SITES,
+        tells_of_processes: false,
+    };
+
     /// For one target whose `allgs` has `goroutines` entries now: as many again for those to come.
     pub fn for_one(goroutines: u64) -> Self {
         let wanted = u32::try_from(goroutines.saturating_mul(2)).unwrap_or(u32::MAX);
         Self {
-            targets: 1,
             stamps: wanted.clamp(DEFAULT_STAMPS, 1 << 22),
+            ..Self::ONE
+        }
+    }
+
+    /// For `targets` processes and binaries of a host; `exact` says whether any of them may be traced so. What is
+    /// taken grows with the machine, and stays below some 40 MB of the kernel's memory on any.
+    pub fn for_host(targets: u32, exact: bool) -> Self {
+        let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
+        let each = cpus * size_of::<Histogram>() * Origin::COUNT as usize;
+        let fit = (MOST_FOR_EXACT / each).clamp(1, MOST_EXACT) as u32;
+        let targets = targets.clamp(1, MAX_TARGETS - 1);
+        Self {
+            targets,
+            exact: if exact { fit.min(targets) } else { 0 },
+            stamps: if exact { 2 * DEFAULT_STAMPS } else { 1 },
+            creation_sites: (targets * CREATION_SITES_ON_HOST / 2)
+                .clamp(CREATION_SITES_ON_HOST, 2 * MAX_CREATION_SITES),
+            tells_of_processes: true,
         }
     }
 }
@@ -57,8 +107,16 @@ pub struct Kernel {
     pub(in crate::sources) ebpf: Ebpf,
     /// Descriptors of all maps, also of those that were taken out of `ebpf`.
     map_fds: HashMap<String, OwnedFd>,
-    /// Index of the slot that calibration uses: one past the targets.
-    pub(super) calibration_slot: u32,
+    /// Programs that are loaded for uprobe_multi links, by name: the verifier need not see them again.
+    for_multi: HashMap<&'static str, Arc<multi::Program>>,
+    /// Whether there are such links; found out once.
+    multi: Option<multi::Support>,
+    /// Index of the slot that calibration uses: one past those that can do `exact`, which it can as well.
+    pub(in crate::sources) calibration_slot: u32,
+    /// What takes the probes of the last calibration away.
+    pub(super) calibrating: Option<JoinHandle<()>>,
+    /// How large it was made.
+    pub(in crate::sources) capacity: Capacity,
 }
 
 impl Kernel {
@@ -68,16 +126,33 @@ impl Kernel {
     /// [`Failure::NotPermitted`] where privilege or a kernel feature is missing.
     pub fn load(capacity: Capacity) -> Result<Self> {
         let targets = capacity.targets.min(MAX_TARGETS - 1);
+        let capacity = Capacity {
+            targets,
+            exact: capacity.exact.min(targets),
+            ..capacity
+        };
         let slots = targets + 1;
         let level = log_level();
+        let smallest = u32::try_from(rustix::param::page_size()).unwrap_or(HOST_RING_BYTES);
+        let (ring, host_ring) = match capacity.tells_of_processes {
+            true => (HOST_RING_BYTES, HOST_RING_BYTES),
+            false => (RING_BYTES, smallest),
+        };
         let mut ebpf = EbpfLoader::new()
             // No program of ours is relocated against the kernel's types, and the parsed BTF is 30 MB.
             .btf(None)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .map_max_entries("TARGETS", slots)
+            .map_max_entries("STATES", slots)
             .map_max_entries("COUNTERS", slots)
-            .map_max_entries("EXACT_HISTOGRAMS", slots * Origin::COUNT)
+            .map_max_entries("SITES", slots * SITES_PER_TARGET)
+            .map_max_entries("SITES_BY_IP", slots * SITES_PER_TARGET)
+            .map_max_entries("EXACT_HISTOGRAMS", (capacity.exact + 1) * Origin::COUNT)
+            // Each target has one more, for all others.
+            .map_max_entries("SAMPLED_HISTOGRAMS", capacity.creation_sites + slots)
             .map_max_entries("STAMPS", capacity.stamps)
+            .map_max_entries("EVENTS", ring)
+            .map_max_entries("HOST_EVENTS", host_ring)
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
         let map_fds = maps::descriptors(&ebpf)
@@ -90,15 +165,82 @@ impl Kernel {
         Ok(Self {
             ebpf,
             map_fds,
-            calibration_slot: targets,
+            for_multi: HashMap::new(),
+            multi: None,
+            calibration_slot: capacity.exact,
+            calibrating: None,
+            capacity,
         })
     }
 
-    /// Loads a program for uprobe_multi links.
-    pub(super) fn program_for_multi(&self, name: &str) -> Result<multi::Program> {
-        self.code(name)
+    /// Whether uprobe_multi links can be used.
+    pub(super) fn multi_support(&mut self) -> multi::Support {
+        self.multi.get_or_insert_with(multi::support).clone()
+    }
+
+    /// A program for uprobe_multi links, loaded when it is first asked for.
+    pub(super) fn program_for_multi(&mut self, name: &'static str) -> Result<Arc<multi::Program>> {
+        if let Some(loaded) = self.for_multi.get(name) {
+            return Ok(Arc::clone(loaded));
+        }
+        let loaded = self
+            .code(name)
             .and_then(|code| multi::Program::load(&code))
-            .map_err(|e| refused("attach by uprobe_multi", Need::LoadPrograms, &e))
+            .map(Arc::new)
+            .map_err(|e| refused("attach by uprobe_multi", Need::LoadPrograms, &e))?;
+        self.for_multi.insert(name, Arc::clone(&loaded));
+        trim_heap();
+        Ok(loaded)
+    }
+
+    /// Attaches a program to a raw tracepoint.
+    pub(in crate::sources) fn attach_point(
+        &mut self,
+        program: &str,
+        tracepoint: &str,
+    ) -> Result<RawTracePointLink> {
+        let failed = |e: ProgramError| {
+            refused(
+                &format!("attach to the tracepoint `{tracepoint}`"),
+                Need::LoadPrograms,
+                &e,
+            )
+        };
+        let loaded: &mut RawTracePoint = self
+            .ebpf
+            .program_mut(program)
+            .ok_or_else(|| {
+                Error::failed(format!(
+                    "the eBPF object of this build has no program `{program}`"
+                ))
+            })?
+            .try_into()
+            .map_err(failed)?;
+        if loaded.fd().is_err() {
+            loaded.load().map_err(failed)?;
+        }
+        loaded
+            .attach(tracepoint)
+            .and_then(|id| loaded.take_link(id))
+            .map_err(failed)
+    }
+
+    /// Takes a ring buffer out, to be read.
+    pub(in crate::sources) fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>> {
+        let ring = self
+            .ebpf
+            .take_map(name)
+            .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no map `{name}`")))?;
+        RingBuf::try_from(ring).map_err(maps::context("open", name))
+    }
+
+    /// One more descriptor of a map, for another thread.
+    pub(in crate::sources) fn map_fd(&self, name: &str) -> Result<OwnedFd> {
+        self.map_fds
+            .get(name)
+            .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no map `{name}`")))?
+            .try_clone()
+            .map_err(|e| Error::failed(format!("could not open the BPF map `{name}` once more: {e}")))
     }
 
     fn code(&self, name: &str) -> std::result::Result<multi::Code, multi::LoadError> {
@@ -143,6 +285,15 @@ fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), aya_log::Error> 
         }
     });
     Ok(())
+}
+
+/// Gives back what parsing took: the heap otherwise stays at its largest.
+pub(in crate::sources) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer, and is safe to call at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn load_error(e: &aya::EbpfError) -> Error {

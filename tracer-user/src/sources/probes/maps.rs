@@ -8,11 +8,13 @@ use std::{
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
 };
 use tracer_ebpf::{
-    Counters, Histogram, Site, SiteKey, TargetConfig,
-    start::{Call, StartConfig},
+    Counters, Histogram, Origin, Site, SiteKey, Stamp, TargetConfig, TargetState,
+    histogram::BUCKETS,
+    host::{HostConfig, HostCounters},
+    start::{Call, Start, StartConfig},
 };
 
 use crate::error::{Error, Result};
@@ -32,10 +34,15 @@ pod!(
     Call,
     Counters,
     Histogram,
+    HostConfig,
+    HostCounters,
     Site,
     SiteKey,
+    Stamp,
+    Start,
     StartConfig,
-    TargetConfig
+    TargetConfig,
+    TargetState
 );
 
 /// Descriptors of all maps by name, for programs that are not loaded by aya.
@@ -81,6 +88,9 @@ typed!(
     /// Configuration, by target index.
     targets, Array<Abi<TargetConfig>>, "TARGETS");
 typed!(
+    /// What is kept for all CPUs together, by target index.
+    states, Array<Abi<TargetState>>, "STATES");
+typed!(
     /// Sites, by cookie.
     sites, Array<Abi<Site>>, "SITES");
 typed!(
@@ -102,15 +112,70 @@ typed!(
     /// Processes whose next `execve` is followed.
     held, HashMap<u32, u32>, "HELD");
 typed!(
+    /// Processes on their way to `main.main`, by tgid.
+    starts, HashMap<u32, Abi<Start>>, "STARTS");
+typed!(
+    /// What the programs must know to tell of processes.
+    host_config, Array<Abi<HostConfig>>, "HOST_CONFIG");
+typed!(
+    /// What of processes did not fit.
+    host_counters, Array<Abi<HostCounters>>, "HOST_COUNTERS");
+typed!(
     /// System calls that have not returned, by thread.
     calls, HashMap<u32, Abi<Call>>, "CALLS");
 typed!(
     /// How a system call is to be sent, by its number.
     call_kinds, HashMap<u32, u32>, "CALL_KINDS");
 
+/// A hash map by one of its descriptors.
+///
+/// # Errors
+/// It is none.
+pub fn hash<K: Pod, V: Pod>(fd: OwnedFd, name: &'static str) -> Result<HashMap<MapData, K, V>> {
+    let data = MapData::from_fd(fd).map_err(context("open", name))?;
+    let map = Map::from_map_data(data).map_err(context("open", name))?;
+    HashMap::try_from(map).map_err(context("open", name))
+}
+
 /// Says which map an operation failed on.
 pub fn context(what: &'static str, name: &'static str) -> impl Fn(MapError) -> Error {
     move |e| failed(what, name, &e)
+}
+
+/// A histogram without a wait.
+pub const EMPTY_HISTOGRAM: Abi<Histogram> = Abi(Histogram {
+    counts: [0; BUCKETS],
+    sum_ns: 0,
+    max_ns: 0,
+    min_ns_inverted: 0,
+});
+
+/// As many times this value as there are CPUs.
+fn on_every_cpu<T: Pod>(value: T, name: &'static str) -> Result<PerCpuValues<T>> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(what, e)| Error::failed(format!("the number of CPUs cannot be read ({what}): {e}")))?;
+    PerCpuValues::try_from(vec![value; cpus])
+        .map_err(|e| Error::failed(format!("could not write the BPF map `{name}`: {e}")))
+}
+
+/// Sets the counters of a target to zero.
+pub fn clear_counters(ebpf: &mut Ebpf, target: u32) -> Result<()> {
+    let zero = on_every_cpu(Abi(Counters::default()), "COUNTERS")?;
+    counters(ebpf)?
+        .set(target, zero, 0)
+        .map_err(context("write", "COUNTERS"))
+}
+
+/// Empties the histograms of `exact` of a target.
+pub fn clear_exact(ebpf: &mut Ebpf, target: u32) -> Result<()> {
+    let mut table = exact_histograms(ebpf)?;
+    for origin in Origin::ALL {
+        let empty = on_every_cpu(EMPTY_HISTOGRAM, "EXACT_HISTOGRAMS")?;
+        table
+            .set(target * Origin::COUNT + origin as u32, empty, 0)
+            .map_err(context("write", "EXACT_HISTOGRAMS"))?;
+    }
+    Ok(())
 }
 
 /// Sum of the counters of one target over all CPUs.

@@ -1,9 +1,11 @@
 //! The kernel's histograms, read and turned into what is new in them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use aya::Ebpf;
-use tracer_ebpf::{Histogram, Origin, creation_site_of, histogram::BUCKETS};
+use tracer_ebpf::{
+    Histogram, OTHER_CREATION_SITES, Origin, creation_site_key, creation_site_of, histogram::BUCKETS,
+};
 
 use super::maps;
 use crate::{
@@ -16,6 +18,8 @@ pub struct Tables {
     /// What was measured as 0 ns is no wait.
     zeros_are_no_waits: bool,
     last: HashMap<HistogramKey, Box<Reading>>,
+    /// Creation sites that are known to have a histogram.
+    creation_sites: BTreeSet<u64>,
 }
 
 /// One histogram, summed over CPUs.
@@ -56,6 +60,7 @@ impl Tables {
         Self {
             zeros_are_no_waits,
             last: HashMap::new(),
+            creation_sites: BTreeSet::from([OTHER_CREATION_SITES]),
         }
     }
 
@@ -77,21 +82,30 @@ impl Tables {
         Ok(deltas)
     }
 
-    /// New waits of `sampled`, one delta per creation site that has any.
-    pub fn sampled(&mut self, ebpf: &mut Ebpf, target: u32) -> Result<Vec<HistogramDelta>> {
+    /// New waits of `sampled`, one delta per creation site that has any. `made` is how many creation sites the
+    /// kernel has made a histogram for: only where it has grown is the table walked, which all targets share.
+    pub fn sampled(&mut self, ebpf: &mut Ebpf, target: u32, made: u64) -> Result<Vec<HistogramDelta>> {
         let table = maps::sampled_histograms(ebpf)?;
-        let mut deltas = Vec::new();
-        for key in table.keys() {
-            let key = key.map_err(maps::context("walk", "SAMPLED_HISTOGRAMS"))?;
-            let (of, gopc) = creation_site_of(key);
-            if of != target {
-                continue;
+        // The one for all others was there before.
+        if (self.creation_sites.len() as u64) < made.saturating_add(1) {
+            for key in table.keys() {
+                let (of, gopc) = creation_site_of(key.map_err(maps::context("walk", "SAMPLED_HISTOGRAMS"))?);
+                if of == target {
+                    self.creation_sites.insert(gopc);
+                }
             }
+        }
+        let mut deltas = Vec::new();
+        let mut readings = Vec::with_capacity(self.creation_sites.len());
+        for &gopc in &self.creation_sites {
             let histogram = table
-                .get(&key, 0)
+                .get(&creation_site_key(target, gopc), 0)
                 .map_err(maps::context("read", "SAMPLED_HISTOGRAMS"))?;
             let mut reading = Box::<Reading>::default();
             reading.add(&histogram.0);
+            readings.push((gopc, reading));
+        }
+        for (gopc, reading) in readings {
             deltas.extend(self.since_last(HistogramKey::CreationSite(gopc), reading));
         }
         Ok(deltas)
@@ -128,13 +142,4 @@ impl Tables {
         *last = reading;
         Some(delta)
     }
-}
-
-/// A slow wait as it lies in the ring; `None` if it is not one.
-pub fn slow_wait(bytes: &[u8]) -> Option<tracer_ebpf::SlowWait> {
-    if bytes.len() != size_of::<tracer_ebpf::SlowWait>() {
-        return None;
-    }
-    // SAFETY: of the right length, and every bit pattern of that struct of integers is valid.
-    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
 }

@@ -1,6 +1,7 @@
 //! Starts of a program: the moments between `execve` and `main.main`, and the system calls that were slow on
 //! the way, as the kernel side sends them one by one.
 
+pub(in crate::sources) mod binary;
 mod calls;
 mod named;
 mod opened;
@@ -10,24 +11,18 @@ use std::{fs::File, time::Duration};
 
 use aya::{
     maps::{MapData, RingBuf},
-    programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
+    programs::raw_trace_point::RawTracePointLink,
 };
-use tracer_ebpf::{
-    Counters, TargetConfig,
-    start::{Call, CallEvent, StartConfig, StartEvent},
-};
+use tracer_ebpf::start::{Call, CallEvent, StartConfig, StartEvent};
 
 pub use self::named::Functions;
-use self::{named::Named, opened::Opened, task::TaskOffsets};
-use super::probes::{
-    Capacity, Kernel, ProgramKind, Scope,
-    attach::{self, LinkKind, Point, Probes},
-    maps,
-};
+pub(in crate::sources) use self::task::TaskOffsets;
+use self::{binary::Binary, opened::Opened};
+use super::probes::{Capacity, Kernel, LinkKind, Scope, kernel, maps, ring};
 use crate::{
-    error::{Error, Result, privilege::Need, refusal::refused},
+    error::{Error, Result},
     plan::start::{MarkSite, StartPlan},
-    stream::{Event, Kind, Loss, LossCause, Observation, start::StartCall},
+    stream::{Event, Kind, Observation, start::StartCall},
 };
 
 /// The only binary of a capture has the first slot of each table.
@@ -60,13 +55,10 @@ pub struct Request<'a> {
 /// What is attached for starts, and what of it was read.
 pub struct StartSource {
     kernel: Kernel,
-    probes: Option<Probes>,
+    binary: Binary,
     points: Vec<RawTracePointLink>,
     ring: RingBuf<MapData>,
-    counted: Counters,
-    named: Named,
     opened: Opened,
-    sites: usize,
     times_threads: Option<String>,
 }
 
@@ -76,47 +68,37 @@ impl StartSource {
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
     pub fn attach(request: &Request<'_>) -> Result<Self> {
-        let mut kernel = Kernel::load(Capacity {
-            targets: 1,
-            stamps: 1,
-        })?;
+        let mut kernel = Kernel::load(Capacity::ONE)?;
         let sites: Vec<MarkSite> = match request.whose {
             Whose::Held(_) => request.plan.sites.clone(),
             Whose::HeldInTurn | Whose::Any => request.plan.once(),
         };
-        let points: Vec<Point> = sites
-            .iter()
-            .map(|site| Point {
-                file_offset: site.site.file_offset,
-                address: site.site.address,
-                site: for_kernel(site, request.plan.old_tasks),
-            })
-            .collect();
         let (offsets, times_threads) = match TaskOffsets::of_kernel() {
             Ok(offsets) => (offsets, None),
             Err(why) => (TaskOffsets::default(), Some(why)),
         };
         configure(&mut kernel, request, offsets)?;
-        let ring = kernel
-            .ebpf
-            .take_map("EVENTS")
-            .ok_or_else(|| Error::failed("the eBPF object of this build has no map `EVENTS`"))?;
-        let ring = RingBuf::try_from(ring).map_err(maps::context("open", "EVENTS"))?;
+        let ring = kernel.take_ring("EVENTS")?;
         let scope = match request.whose {
             Whose::Held(pid) => Scope::process(pid)?,
             Whose::HeldInTurn | Whose::Any => Scope::Binary,
         };
-        let path = attach::path_of(request.file);
-        let probes = attach::attach(&mut kernel, ProgramKind::Mark, &points, 0, scope, &path)?;
+        let binary = Binary::attach(
+            &mut kernel,
+            SLOT,
+            request.file,
+            request.plan,
+            &sites,
+            scope,
+            times_threads.is_none(),
+        )?;
+        kernel::trim_heap();
         let mut source = Self {
             kernel,
-            probes: Some(probes),
+            binary,
             points: Vec::new(),
             ring,
-            counted: Counters::default(),
-            named: Named::new(request.plan.entry, times_threads.is_none()),
             opened: Opened::new(nanoseconds(request.slow_call)),
-            sites: points.len(),
             times_threads,
         };
         source.attach_points(request.whose)?;
@@ -145,39 +127,18 @@ impl StartSource {
 
     /// Attaches the program of this name to the tracepoint of the same name.
     fn attach_point(&mut self, name: &str) -> Result<()> {
-        let failed = |e: ProgramError| {
-            refused(
-                &format!("attach to the tracepoint `{name}`"),
-                Need::LoadPrograms,
-                &e,
-            )
-        };
-        let program: &mut RawTracePoint = self
-            .kernel
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
-            .try_into()
-            .map_err(failed)?;
-        if program.fd().is_err() {
-            program.load().map_err(failed)?;
-        }
-        let link = program
-            .attach(name)
-            .and_then(|id| program.take_link(id))
-            .map_err(failed)?;
-        self.points.push(link);
+        self.points.push(self.kernel.attach_point(name, name)?);
         Ok(())
     }
 
     /// How many instructions are probed.
     pub fn sites(&self) -> usize {
-        self.sites
+        self.binary.sites()
     }
 
     /// How the probes are held.
     pub fn link_kind(&self) -> Option<LinkKind> {
-        self.probes.as_ref().map(|probes| probes.kind)
+        self.binary.link_kind()
     }
 
     /// Why time off the CPU and page faults are not known, if they are not.
@@ -213,9 +174,9 @@ impl StartSource {
         let mut marks = Vec::new();
         let mut seen = Vec::new();
         while let Some(item) = self.ring.next() {
-            if let Some(event) = read::<StartEvent>(&item) {
+            if let Some(event) = ring::read::<StartEvent>(&item) {
                 marks.push(event);
-            } else if let Some(event) = read::<CallEvent>(&item) {
+            } else if let Some(event) = ring::read::<CallEvent>(&item) {
                 seen.extend(self.opened.returned(&event));
             } else {
                 log::warn!(
@@ -224,34 +185,15 @@ impl StartSource {
                 );
             }
         }
-        self.named.learn(&marks, functions);
+        let marks = self.binary.marks(&marks, functions);
         for observation in &mut seen {
             if let Kind::Event(Event::StartCall(call)) = &mut observation.kind {
-                call.pid = self.named.pid_of(call.pid);
+                call.pid = self.binary.named.pid_of(call.pid);
             }
         }
-        let marks = marks.iter().filter_map(|event| {
-            Some(Observation {
-                at_ns: event.at_ns,
-                kind: Kind::Event(Event::StartMark(self.named.mark(event)?)),
-            })
-        });
         seen.extend(marks);
         seen.sort_by_key(|observation| observation.at_ns);
-        let counters = maps::read_counters(&mut self.kernel.ebpf, SLOT)?;
-        let new = counters.since(&self.counted);
-        self.counted = counters;
-        let lost = new.marks_lost + new.calls_lost;
-        let at = |kind| Observation { at_ns: now_ns, kind };
-        if new.hits() > 0 {
-            seen.push(at(Kind::Hits(new.hits())));
-        }
-        if lost > 0 {
-            seen.push(at(Kind::Loss(Loss {
-                cause: LossCause::StartsLost,
-                count: lost,
-            })));
-        }
+        seen.extend(self.binary.counts(&mut self.kernel, now_ns)?);
         Ok(seen)
     }
 
@@ -260,7 +202,7 @@ impl StartSource {
     /// # Errors
     /// The kernel's table cannot be opened.
     pub fn unfinished(&mut self, pid: u32, now_ns: u64) -> Result<Option<Observation>> {
-        let tgid = self.named.tgid_of(pid);
+        let tgid = self.binary.named.tgid_of(pid);
         // A thread that is in no call has no entry.
         let Ok(call) = maps::calls(&mut self.kernel.ebpf)?.get(&tgid, 0) else {
             return Ok(None);
@@ -282,10 +224,10 @@ impl StartSource {
         }))
     }
 
-    /// Takes everything away; see [`Probes`] for how long that takes.
+    /// Takes everything away; see [`super::probes::attach::Probes`] for how long that takes.
     pub fn detach(&mut self) {
         self.points.clear();
-        drop(self.probes.take());
+        drop(self.binary.take_probes());
     }
 }
 
@@ -294,12 +236,8 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -> Result<()> {
-    let namespace = rustix::fs::stat("/proc/self/ns/pid")
-        .map_err(|e| Error::failed(format!("/proc/self/ns/pid cannot be examined: {e}")))?;
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     let config = StartConfig {
-        pidns_device: namespace.st_dev,
-        pidns_inode: namespace.st_ino,
         entry: request.plan.entry,
         slow_call_ns: nanoseconds(request.slow_call),
         every_exec: u32::from(request.whose == Whose::Any),
@@ -309,18 +247,9 @@ fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -
         task_major_faults: offsets.major_faults,
         execve: number(libc::SYS_execve),
         execveat: number(libc::SYS_execveat),
-        reserved: 0,
+        ..StartConfig::default()
     };
-    maps::start_config(&mut kernel.ebpf)?
-        .set(0, maps::Abi(config), 0)
-        .map_err(maps::context("write", "START_CONFIG"))?;
-    let target = TargetConfig {
-        enabled: 1,
-        ..TargetConfig::default()
-    };
-    maps::targets(&mut kernel.ebpf)?
-        .set(SLOT, maps::Abi(target), 0)
-        .map_err(maps::context("write", "TARGETS"))?;
+    configure_marks(kernel, config)?;
     let mut kinds = maps::call_kinds(&mut kernel.ebpf)?;
     for (number, kind) in calls::kinds() {
         kinds
@@ -330,29 +259,28 @@ fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -
     Ok(())
 }
 
-fn for_kernel(site: &MarkSite, old_tasks: bool) -> tracer_ebpf::Site {
-    tracer_ebpf::Site {
-        target: SLOT,
-        kind: site.site.kind as u8,
-        origin: site.mark as u8,
-        gp_in: site.site.gp_in,
-        slot: site.site.slot,
-        // The init task's layout: see the kernel side's `init_function`.
-        old_in: u8::from(old_tasks),
-        ..tracer_ebpf::Site::default()
-    }
+/// Tells the kernel side of starts what to do, in our own PID namespace.
+///
+/// # Errors
+/// The namespace cannot be examined, or the table not be written.
+pub(in crate::sources) fn configure_marks(kernel: &mut Kernel, config: StartConfig) -> Result<()> {
+    let (pidns_device, pidns_inode) = own_pid_namespace()?;
+    let config = StartConfig {
+        pidns_device,
+        pidns_inode,
+        ..config
+    };
+    maps::start_config(&mut kernel.ebpf)?
+        .set(0, maps::Abi(config), 0)
+        .map_err(maps::context("write", "START_CONFIG"))
 }
 
-/// Structs of integers without padding, as the kernel side sends them.
-trait Sent: Copy {}
-impl Sent for StartEvent {}
-impl Sent for CallEvent {}
-
-/// An event as it lies in the ring; `None` if it is another.
-fn read<T: Sent>(bytes: &[u8]) -> Option<T> {
-    if bytes.len() != size_of::<T>() {
-        return None;
-    }
-    // SAFETY: of the right length, and every bit pattern of these structs of integers is valid.
-    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+/// Device and inode of our own PID namespace.
+///
+/// # Errors
+/// It cannot be examined.
+pub(in crate::sources) fn own_pid_namespace() -> Result<(u64, u64)> {
+    let namespace = rustix::fs::stat("/proc/self/ns/pid")
+        .map_err(|e| Error::failed(format!("/proc/self/ns/pid cannot be examined: {e}")))?;
+    Ok((namespace.st_dev, namespace.st_ino))
 }

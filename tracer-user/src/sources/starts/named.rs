@@ -47,6 +47,12 @@ impl Named {
         known.map_or(pid, |(tgid, _)| *tgid)
     }
 
+    /// Nothing more comes of this process.
+    pub fn forget(&mut self, tgid: u32) {
+        self.pids.remove(&tgid);
+        self.biases.remove(&tgid);
+    }
+
     /// Notes where processes are loaded, and asks for the names that are not known yet.
     pub fn learn(&mut self, marks: &[StartEvent], functions: &dyn Functions) {
         let mut unknown = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! Where the running kernel keeps what is read of a thread: offsets within its `task_struct`, from the kernel's
 //! own description of its types (BTF, `/sys/kernel/btf/vmlinux`; Documentation/bpf/btf.rst).
 //!
-//! aya parses all of it into 30 MB; four offsets need one walk over the bytes.
+//! aya parses all of it into 30 MB; a few offsets need one walk over the bytes.
 
 use std::fs;
 
@@ -21,6 +21,10 @@ pub struct TaskOffsets {
     pub minor_faults: u32,
     /// `maj_flt`.
     pub major_faults: u32,
+    /// `signal`.
+    pub signal: u32,
+    /// `live` of `signal_struct`.
+    pub signal_live: u32,
 }
 
 impl TaskOffsets {
@@ -43,6 +47,8 @@ impl TaskOffsets {
             state: field("__state").or_else(|| field("state"))?,
             minor_faults: field("min_flt")?,
             major_faults: field("maj_flt")?,
+            signal: field("signal")?,
+            signal_live: types.member(types.structure("signal_struct")?, "live", DEEPEST)?,
         })
     }
 }
@@ -156,9 +162,10 @@ fn record_length(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A struct `task_struct` of an int `pid`, an anonymous struct of `__state` and `min_flt`, and `maj_flt`.
+    /// A struct `task_struct` of an int `pid`, an anonymous struct of `__state` and `min_flt`, `maj_flt`, and
+    /// `signal`; and a `signal_struct`.
     fn example() -> Vec<u8> {
-        let strings = b"\0task_struct\0pid\0__state\0min_flt\0maj_flt\0";
+        let strings = b"\0task_struct\0pid\0__state\0min_flt\0maj_flt\0signal\0signal_struct\0live\0";
         let name = |name: &str| {
             let all = String::from_utf8_lossy(strings);
             u32::try_from(all.find(&format!("\0{name}\0")).unwrap() + 1).unwrap()
@@ -171,8 +178,8 @@ mod tests {
             // 3
             vec![
                 name("task_struct"),
-                4 << 24 | 3,
-                40,
+                4 << 24 | 4,
+                48,
                 name("pid"),
                 1,
                 32,
@@ -182,7 +189,12 @@ mod tests {
                 name("maj_flt"),
                 1,
                 256,
+                name("signal"),
+                1,
+                320,
             ],
+            // 4
+            vec![name("signal_struct"), 4 << 24 | 1, 16, name("live"), 1, 32],
         ]
         .concat();
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -203,6 +215,8 @@ mod tests {
             state: 8,
             minor_faults: 16,
             major_faults: 32,
+            signal: 40,
+            signal_live: 4,
         };
         assert_eq!(TaskOffsets::of(&example()), Some(expected));
     }

@@ -21,8 +21,7 @@ pub use live::{LiveCheck, Verdict, check_live};
 pub use structs::{G, Layout, M, Moduledata, P, Sched, TimeHist, TimeHistogram};
 
 use self::table::{Known, Table};
-use super::{Arch, Globals, GoVersion};
-use crate::memory::Memory;
+use super::{Arch, GoVersion};
 
 /// Where a layout comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -40,7 +39,7 @@ pub enum LayoutSource {
     /// The binary's own debug information.
     Dwarf,
     /// The table has another patch release, whose layout was confirmed in every struct by the memory of the
-    /// live process (see [`confirm`]).
+    /// live process (see [`Candidates`]).
     Confirmed {
         /// Patch number of that release.
         like: u32,
@@ -135,77 +134,43 @@ pub fn find_or_dwarf(
     })
 }
 
-/// For a patch release that the table lacks and a stripped binary: takes the layouts of its neighbours of
-/// the same minor version, and believes one if the memory of the live process confirms it in every struct
-/// and none of the others. `globals` finds the variables by a layout (their link-time addresses), `bias`
-/// is added to them. Yields the layout, and the variables with it.
-pub fn confirm(
-    version: &GoVersion,
-    arch: Arch,
-    build_tags: &[&str],
-    memory: &impl Memory,
-    bias: u64,
-    globals: impl Fn(&Layout) -> Globals,
-) -> Option<(Layout, LayoutSource, Globals)> {
-    if version.vendor_or_prerelease.is_some() {
-        return None;
-    }
-    let neighbours = Table::embedded().ok()?.neighbours(
+/// The layouts that a binary may have.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    /// Its own, or why it is not known.
+    pub layout: Result<(Layout, LayoutSource), Unknown>,
+    /// Where it is not: those of the patch releases beside it, for a stripped binary of one that the table lacks.
+    /// One is to be believed if the memory of a live process confirms it in every struct ([`check_live`]), and none
+    /// of the others.
+    pub neighbours: Vec<(Layout, LayoutSource)>,
+}
+
+/// Everything above for one file: table, else DWARF of `elf`, else what its neighbours have.
+pub fn candidates(version: &GoVersion, arch: Arch, build_tags: &[&str], elf: &[u8]) -> Candidates {
+    let layout = find_or_dwarf(version, arch, build_tags, elf);
+    let neighbours = match &layout {
+        Err(_) => neighbours(version, arch, build_tags),
+        Ok(_) => Vec::new(),
+    };
+    Candidates { layout, neighbours }
+}
+
+/// The layouts of the patch releases of the same minor version beside one that the table lacks.
+pub fn neighbours(version: &GoVersion, arch: Arch, build_tags: &[&str]) -> Vec<(Layout, LayoutSource)> {
+    let (None, Ok(table)) = (&version.vendor_or_prerelease, Table::embedded()) else {
+        return Vec::new();
+    };
+    let neighbours = table.neighbours(
         version.minor,
         version.patch,
         arch,
         &version.experiments,
         build_tags,
     );
-    let mut fitting = neighbours.into_iter().filter_map(|(like, layout)| {
-        let globals = globals(&layout);
-        let fits = check_live(memory, &globals, bias, Some(&layout)).confirms_layout();
-        fits.then_some((layout, LayoutSource::Confirmed { like }, globals))
-    });
-    match (fitting.next(), fitting.next()) {
-        (Some(one), None) => Some(one),
-        _ => None,
-    }
-}
-
-/// What is known of a live process's structs and variables, and may be believed.
-#[derive(Clone, Debug)]
-pub struct Live {
-    /// The layout and where it comes from.
-    pub layout: Result<(Layout, LayoutSource), Unknown>,
-    /// Link-time addresses of the variables, without those that live memory refutes.
-    pub globals: Globals,
-    /// What live memory says of each.
-    pub check: LiveCheck,
-}
-
-/// Everything above for one process: table, else DWARF of `elf`, else a neighbour's layout that memory
-/// confirms; then the variables, checked against memory. `globals` finds them in the code.
-pub fn of_live(
-    version: &GoVersion,
-    arch: Arch,
-    build_tags: &[&str],
-    elf: &[u8],
-    memory: &impl Memory,
-    bias: u64,
-    globals: impl Fn(Option<&Layout>) -> Globals,
-) -> Live {
-    let layout = find_or_dwarf(version, arch, build_tags, elf).or_else(|unknown| {
-        confirm(version, arch, build_tags, memory, bias, |layout| {
-            globals(Some(layout))
-        })
-        .map(|(layout, source, _)| (layout, source))
-        .ok_or(unknown)
-    });
-    let known = layout.as_ref().ok().map(|(layout, _)| layout);
-    let decoded = globals(known);
-    let check = check_live(memory, &decoded, bias, known);
-    let globals = check.believed(&decoded);
-    Live {
-        layout,
-        globals,
-        check,
-    }
+    neighbours
+        .into_iter()
+        .map(|(like, layout)| (layout, LayoutSource::Confirmed { like }))
+        .collect()
 }
 
 /// How the buckets of a `runtime.timeHistogram` map to nanoseconds; the formulas are in `histogram.go`.

@@ -1,55 +1,30 @@
-//! How many CPUs a process's cgroups let it use.
+//! How many CPUs a process's cgroups let it use, and how often it was held back.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use procfs::process::{MountInfo, Process};
+use procfs::process::Process;
 
-/// The least limit of the process's cgroup and its ancestors, in CPUs; `None` if none has one, or if the
-/// cgroup file systems are not mounted where we see them.
-pub(super) fn cpu_limit(process: &Process) -> Option<f64> {
-    let mut least: Option<f64> = None;
-    for Place {
-        unified,
-        top,
-        mut dir,
-    } in places(process)?
-    {
-        loop {
-            let here = if unified {
-                unified_limit(&dir)
-            } else {
-                legacy_limit(&dir)
-            };
-            if let Some(limit) = here {
-                least = Some(least.map_or(limit, |l| l.min(limit)));
-            }
-            if dir == top || !dir.pop() {
-                break;
-            }
-        }
-    }
-    least
+/// The cgroup file systems that are mounted where we see them. Reading them costs as much as there are mounts, so
+/// that whoever looks at many processes keeps this.
+#[derive(Clone, Debug, Default)]
+pub struct Hierarchies(Vec<Mounted>);
+
+#[derive(Clone, Debug)]
+struct Mounted {
+    /// cgroup v2; else v1's with the controller `cpu`.
+    unified: bool,
+    /// Which cgroup is at the mount point: a mount may show only a subtree.
+    root: String,
+    point: PathBuf,
 }
 
-/// `nr_throttled`, and the throttled time in nanoseconds, of the process's own cgroups: of the one that says so.
-pub(super) fn throttled(process: &Process) -> Option<(u64, u64)> {
-    places(process)?.into_iter().find_map(|place| {
-        let text = fs::read_to_string(place.dir.join("cpu.stat")).ok()?;
-        let value = |name: &str| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line?.trim().parse::<u64>().ok()
-        };
-        let time = value("throttled_time").or_else(|| value("throttled_usec")?.checked_mul(1_000));
-        Some((value("nr_throttled")?, time?))
-    })
-}
+/// Where the cgroups of a process that may limit its CPU are seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroups(Vec<Place>);
 
-/// Where a cgroup of the process that may limit its CPU is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
-    /// cgroup v2.
     unified: bool,
     /// The mount point.
     top: PathBuf,
@@ -57,42 +32,122 @@ struct Place {
     dir: PathBuf,
 }
 
-fn places(process: &Process) -> Option<Vec<Place>> {
-    let groups = process.cgroups().ok()?;
-    let mounts = Process::myself().ok()?.mountinfo().ok()?;
-    let seen = groups.0.iter().filter_map(|group| {
-        let unified = group.hierarchy == 0;
-        if !unified && !group.controllers.iter().any(|c| c == "cpu") {
-            return None;
-        }
-        let belongs = |m: &&MountInfo| {
-            if unified {
-                m.fs_type == "cgroup2"
-            } else {
-                m.fs_type == "cgroup" && m.super_options.contains_key("cpu")
-            }
-        };
-        let (top, dir) = mounts
-            .0
-            .iter()
-            .filter(belongs)
-            .find_map(|m| place(m, &group.pathname))?;
-        Some(Place { unified, top, dir })
-    });
-    Some(seen.collect())
+/// What a cgroup was held back since it was made, because its quota was used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttled {
+    /// Periods in which something wanted to run.
+    pub periods: u64,
+    /// Those in which the quota was used up.
+    pub throttled_periods: u64,
+    /// Time held back, summed over CPUs, in nanoseconds.
+    pub time_ns: u64,
 }
 
-/// (mount point, the cgroup's directory below it). A mount may show only a subtree of the hierarchy.
-fn place(mount: &MountInfo, cgroup: &str) -> Option<(PathBuf, PathBuf)> {
-    let below = Path::new(cgroup).strip_prefix(&mount.root).ok()?;
-    // "/../x": outside our cgroup namespace, not visible.
-    if below
-        .components()
-        .any(|c| matches!(c, std::path::Component::ParentDir))
-    {
-        return None;
+impl Hierarchies {
+    /// What is mounted; nothing where that cannot be read.
+    pub fn mounted() -> Self {
+        let mounts = Process::myself().and_then(|ourselves| ourselves.mountinfo());
+        let Ok(mounts) = mounts else {
+            return Self::default();
+        };
+        let seen = mounts.0.into_iter().filter_map(|mount| {
+            let unified = mount.fs_type == "cgroup2";
+            let legacy = mount.fs_type == "cgroup" && mount.super_options.contains_key("cpu");
+            (unified || legacy).then_some(Mounted {
+                unified,
+                root: mount.root,
+                point: mount.mount_point,
+            })
+        });
+        Self(seen.collect())
     }
-    Some((mount.mount_point.clone(), mount.mount_point.join(below)))
+
+    /// The cgroups that a process is in, by the text of its `/proc/PID/cgroup`.
+    pub fn of(&self, cgroups: &str) -> Cgroups {
+        let places = cgroups.lines().filter_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            let unified = hierarchy == "0";
+            if !unified && !controllers.split(',').any(|controller| controller == "cpu") {
+                return None;
+            }
+            self.0
+                .iter()
+                .filter(|mounted| mounted.unified == unified)
+                .find_map(|mounted| mounted.place(path))
+        });
+        Cgroups(places.collect())
+    }
+}
+
+impl Mounted {
+    fn place(&self, cgroup: &str) -> Option<Place> {
+        let below = Path::new(cgroup).strip_prefix(&self.root).ok()?;
+        // "/../x": outside our cgroup namespace, not visible.
+        if below.components().any(|c| matches!(c, Component::ParentDir)) {
+            return None;
+        }
+        Some(Place {
+            unified: self.unified,
+            top: self.point.clone(),
+            dir: self.point.join(below),
+        })
+    }
+}
+
+impl Cgroups {
+    /// The least limit of the cgroups and their ancestors, in CPUs; `None` if none has one.
+    pub fn cpu_limit(&self) -> Option<f64> {
+        let limits = self.0.iter().flat_map(Place::up).filter_map(|here| here.limit());
+        limits.reduce(f64::min)
+    }
+
+    /// What was held back of the nearest cgroup that has a limit, else of the process's own; `None` where none says.
+    pub fn throttled(&self) -> Option<Throttled> {
+        self.0.iter().find_map(|own| {
+            let limited = own.up().find(|here| here.limit().is_some());
+            Throttled::parse(&fs::read_to_string(limited.as_ref().unwrap_or(own).dir.join("cpu.stat")).ok()?)
+        })
+    }
+}
+
+impl Place {
+    /// Itself, and what lies above it up to the mount point.
+    fn up(&self) -> impl Iterator<Item = Self> {
+        let begin = Some(self.clone());
+        std::iter::successors(begin, |here| {
+            let above = here.dir.parent().filter(|_| here.dir != here.top)?;
+            Some(Self {
+                dir: above.to_owned(),
+                ..here.clone()
+            })
+        })
+    }
+
+    fn limit(&self) -> Option<f64> {
+        if self.unified {
+            unified_limit(&self.dir)
+        } else {
+            legacy_limit(&self.dir)
+        }
+    }
+}
+
+impl Throttled {
+    /// Reads a `cpu.stat`, of v1 (nanoseconds) or v2 (microseconds).
+    fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| {
+            let mut lines = text.lines();
+            let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            found?.trim().parse::<u64>().ok()
+        };
+        let time_ns = value("throttled_time").or_else(|| value("throttled_usec")?.checked_mul(1_000));
+        Some(Self {
+            periods: value("nr_periods")?,
+            throttled_periods: value("nr_throttled")?,
+            time_ns: time_ns?,
+        })
+    }
 }
 
 /// cgroup v2: "max 100000" or "50000 100000", in microseconds per period.
@@ -105,15 +160,76 @@ pub(super) fn unified_limit(dir: &Path) -> Option<f64> {
 /// cgroup v1: a quota of -1 is none.
 pub(super) fn legacy_limit(dir: &Path) -> Option<f64> {
     let read = |name| {
-        fs::read_to_string(dir.join(name))
-            .ok()?
-            .trim()
-            .parse::<f64>()
-            .ok()
+        let text = fs::read_to_string(dir.join(name)).ok()?;
+        text.trim().parse::<f64>().ok()
     };
     ratio(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
 }
 
 fn ratio(quota: f64, period: f64) -> Option<f64> {
     (quota > 0.0 && period > 0.0).then(|| quota / period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mounted(unified: bool, root: &str, point: &Path) -> Mounted {
+        Mounted {
+            unified,
+            root: root.into(),
+            point: point.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_least_limit_up_to_the_mount_point_counts_and_its_cgroup_is_the_one_held_back() {
+        let top = tempfile::tempdir().unwrap();
+        let pod = top.path().join("pod");
+        let container = pod.join("container");
+        fs::create_dir_all(&container).unwrap();
+        fs::write(pod.join("cpu.max"), "50000 100000\n").unwrap();
+        fs::write(container.join("cpu.max"), "max 100000\n").unwrap();
+        let stat = |n: u64| format!("usage_usec 5\nnr_periods {n}\nnr_throttled 2\nthrottled_usec 3\n");
+        fs::write(pod.join("cpu.stat"), stat(10)).unwrap();
+        fs::write(container.join("cpu.stat"), stat(20)).unwrap();
+        let seen = Hierarchies(vec![mounted(true, "/", top.path())]);
+        let cgroups = seen.of("0::/pod/container\n");
+        assert_eq!(cgroups.cpu_limit(), Some(0.5));
+        let throttled = Throttled {
+            periods: 10,
+            throttled_periods: 2,
+            time_ns: 3_000,
+        };
+        assert_eq!(cgroups.throttled(), Some(throttled));
+        fs::write(container.join("cpu.max"), "25000 100000\n").unwrap();
+        assert_eq!(cgroups.cpu_limit(), Some(0.25));
+        assert_eq!(cgroups.throttled().unwrap().periods, 20);
+        fs::remove_file(pod.join("cpu.max")).unwrap();
+        fs::remove_file(container.join("cpu.max")).unwrap();
+        assert_eq!(cgroups.cpu_limit(), None);
+        assert_eq!(cgroups.throttled().unwrap().periods, 20, "its own");
+    }
+
+    #[test]
+    fn the_older_kind_is_found_by_its_controller_and_below_what_is_mounted() {
+        let top = tempfile::tempdir().unwrap();
+        let own = top.path().join("x");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(
+            own.join("cpu.stat"),
+            "nr_periods 4\nnr_throttled 1\nthrottled_time 7\n",
+        )
+        .unwrap();
+        let seen = Hierarchies(vec![mounted(false, "/docker/abc", top.path())]);
+        let text =
+            "5:memory:/docker/abc/x\n4:cpu,cpuacct:/docker/abc/x\n1:name=systemd:/docker/abc/x\n0::/y\n";
+        let throttled = seen.of(text).throttled().unwrap();
+        assert_eq!((throttled.periods, throttled.time_ns), (4, 7));
+        assert_eq!(seen.of("4:cpu,cpuacct:/elsewhere\n"), Cgroups::default());
+        assert_eq!(seen.of("4:cpu:/docker/abc/../../x\n"), Cgroups::default());
+        for hostile in ["", ":", "::", "4:cpu", "0::", "\n\n", "x:y:z:w"] {
+            assert_eq!(seen.of(hostile), Cgroups::default(), "{hostile:?}");
+        }
+    }
 }

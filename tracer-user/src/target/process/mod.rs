@@ -4,23 +4,24 @@
 
 mod cgroup;
 mod find;
+mod life;
 mod maps;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
 
-use nix::time::ClockId;
 use procfs::ProcError;
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
+pub use cgroup::{Cgroups, Hierarchies, Throttled};
 pub use find::{Found, by_comm, by_exe};
+pub use life::Life;
+
+use life::image;
 
 use super::file::{FileId, ProgramFile};
 use crate::error::privilege::{Need, advice};
@@ -29,22 +30,11 @@ use crate::error::{Error, Result};
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// `AT_NULL` and its value, the last pair of an auxiliary vector.
-const END_MARK: usize = 16;
-/// How long the rest of an execve is waited for.
-const EXEC_MS: u32 = 20;
-
 /// A process that was alive when it was opened. Its PID may be used again; this stays the one it was.
 #[derive(Debug)]
 pub struct Process {
-    pid: i32,
-    start_time: u64,
-    comm: String,
-    uid: u32,
-    /// What tells its program's image from that of any other exec; see [`image`].
-    image: Vec<u8>,
+    life: Life,
     proc: procfs::process::Process,
-    pidfd: OwnedFd,
 }
 
 impl Process {
@@ -96,45 +86,45 @@ impl Process {
                 stat.comm, stat.ppid
             )));
         }
-        Ok(Self {
+        let life = Life {
             pid,
             start_time: stat.starttime,
             comm: stat.comm,
             uid: status.euid,
             image: image(pid),
-            proc,
             pidfd,
-        })
+        };
+        Ok(Self { life, proc })
     }
 
     /// Its PID, in our namespace.
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.life.pid()
     }
 
     /// When it was started, in clock ticks since boot: with the PID, its identity.
     pub fn start_time(&self) -> u64 {
-        self.start_time
+        self.life.start_time()
     }
 
     /// Its name, at most 15 bytes.
     pub fn comm(&self) -> &str {
-        &self.comm
+        self.life.comm()
     }
 
     /// Readable once the process has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.life.pidfd()
     }
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(n) if n > 0)
+        self.life.has_ended()
+    }
+
+    /// What is to be kept of it by whoever watches it for long.
+    pub fn into_life(self) -> Life {
+        self.life
     }
 
     /// The file that it executes, also if that was replaced or deleted, or is in a container.
@@ -155,16 +145,14 @@ impl Process {
         fs::metadata(&path)
             .map(|m| FileId::of(&m))
             .map_err(|e| match e.kind() {
-                ErrorKind::PermissionDenied => hidden(self.pid, "its program (/proc/PID/exe)"),
+                ErrorKind::PermissionDenied => hidden(self.pid(), "its program (/proc/PID/exe)"),
                 _ => self.ended(),
             })
     }
 
-    /// Whether it has been started anew (execve) since it was opened, be it with the very same program. One whose
-    /// auxiliary vector may not be read, or that has just ended, has not as far as we know.
+    /// See [`Life::has_execed`].
     pub fn has_execed(&self) -> bool {
-        let now = image(self.pid);
-        !now.is_empty() && !self.image.is_empty() && now != self.image
+        self.life.has_execed()
     }
 
     /// Its threads' ids, in our PID namespace.
@@ -174,36 +162,27 @@ impl Process {
         Ok(tasks.flatten().map(|t| t.tid).collect())
     }
 
-    /// CPU time that all its threads have used since it started, in nanoseconds: those that have ended
-    /// included, exact to the last tick of the scheduler.
+    /// See [`Life::cpu_time_ns`].
     pub fn cpu_time_ns(&self) -> Result<u64> {
-        let failed = |e| Error::failed(format!("process {}: its CPU clock cannot be read: {e}", self.pid));
-        let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(self.pid)).map_err(|e| match e {
-            nix::errno::Errno::ESRCH => self.ended(),
-            e => failed(e),
-        })?;
-        let time = clock.now().map_err(failed)?;
-        // The clock goes by PID: it is ours only if the process is still there.
-        if self.has_ended() {
-            return Err(self.ended());
-        }
-        let (seconds, rest) = (u64::try_from(time.tv_sec()), u64::try_from(time.tv_nsec()));
-        Ok(seconds
-            .unwrap_or(0)
-            .saturating_mul(1_000_000_000)
-            .saturating_add(rest.unwrap_or(0)))
+        self.life.cpu_time_ns()
     }
 
     /// CPUs that its cgroup and that cgroup's ancestors let it use, the least of them (`cpu.max`, or
     /// `cpu.cfs_quota_us`); `None` where nothing limits it, or nothing can be seen of it.
     pub fn cgroup_cpu_limit(&self) -> Option<f64> {
-        cgroup::cpu_limit(&self.proc)
+        self.cgroups()?.cpu_limit()
     }
 
-    /// How often its own cgroup was stopped because its quota was used up, and for how long in nanoseconds, since
+    /// How often its cgroup was stopped because its quota was used up, and for how long in nanoseconds, since
     /// the cgroup was made; `None` where nothing of it is seen.
     pub fn cgroup_throttled(&self) -> Option<(u64, u64)> {
-        cgroup::throttled(&self.proc)
+        let throttled = self.cgroups()?.throttled()?;
+        Some((throttled.throttled_periods, throttled.time_ns))
+    }
+
+    fn cgroups(&self) -> Option<Cgroups> {
+        let text = fs::read_to_string(self.path("cgroup")).ok()?;
+        Some(Hierarchies::mounted().of(&text))
     }
 
     /// Whether its root or mounts are others than ours, as in a container.
@@ -213,45 +192,30 @@ impl Process {
     }
 
     fn path(&self, relative: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/{relative}", self.pid))
+        PathBuf::from(format!("/proc/{}/{relative}", self.pid()))
     }
 
     fn ended(&self) -> Error {
-        Error::not_traceable(format!("process {} ({}) has ended", self.pid, self.comm))
+        self.life.ended()
     }
 
     fn looked(&self, what: &str, e: ProcError) -> Error {
         match e {
-            ProcError::PermissionDenied(_) => hidden(self.pid, what),
+            ProcError::PermissionDenied(_) => hidden(self.pid(), what),
             ProcError::NotFound(_) => self.ended(),
             ProcError::Io(ref io, _) if io.raw_os_error() == Some(libc::ESRCH) => self.ended(),
             e => Error::failed(format!(
                 "process {} ({}): {what} cannot be read: {e}",
-                self.pid, self.comm
+                self.pid(),
+                self.comm()
             )),
         }
     }
 
     /// The user that it runs as.
     pub fn uid(&self) -> u32 {
-        self.uid
+        self.life.uid()
     }
-}
-
-/// `/proc/PID/auxv`, whose addresses differ from one execve to the next where address space is randomized: with
-/// that switched off, a program that starts itself anew is not noticed. (The random bytes that it points to would
-/// not do: Go's runtime clears them from 1.22 on, rand.go, `randinit`.) Empty where it cannot be read.
-///
-/// In the middle of an execve it has no more than its end mark: then it is waited for, some milliseconds.
-fn image(pid: i32) -> Vec<u8> {
-    for _ in 0..EXEC_MS {
-        match fs::read(format!("/proc/{pid}/auxv")) {
-            Ok(auxv) if auxv.len() == END_MARK => thread::sleep(Duration::from_millis(1)),
-            Ok(auxv) => return auxv,
-            Err(_) => return Vec::new(),
-        }
-    }
-    Vec::new()
 }
 
 /// The error for what the kernel does not let us see of a process.

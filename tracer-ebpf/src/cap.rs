@@ -1,0 +1,51 @@
+//! The hit cap: a target that is hit more often than was agreed to is switched off on the spot.
+
+use tracer_ebpf::{
+    TargetConfig,
+    host::{HostEvent, host_event},
+};
+
+use crate::{atomic, clock, maps};
+
+/// Wake the reader: until it detaches, every further hit costs the target a trap.
+const WAKEUP: u64 = 2;
+
+/// Counts a hit of a target with a cap, and whether it is one too many.
+///
+/// One counter for all CPUs, since the load of a target may sit on one of them; it is added to without fetch,
+/// which kernels before 5.12 do not know. What is read afterwards holds at least the own hit, so that no more than
+/// [`TargetConfig::hit_limit`] hits are let through.
+#[inline(always)]
+pub fn is_past(target: u32, config: &TargetConfig) -> bool {
+    let Some(state) = maps::STATES.get_ptr_mut(target) else {
+        return false;
+    };
+    // SAFETY: a checked pointer into the map; only the field's address is taken.
+    let hits = unsafe { &raw mut (*state).hits };
+    atomic::add(hits, 1);
+    // SAFETY: as above. Volatile, so that it is read after the addition.
+    if unsafe { core::ptr::read_volatile(hits) } <= config.hit_limit {
+        return false;
+    }
+    switch_off(target);
+    true
+}
+
+/// Switches a target off, and says so.
+#[inline(always)]
+fn switch_off(target: u32) {
+    let Some(config) = maps::TARGETS.get_ptr_mut(target) else {
+        return;
+    };
+    // SAFETY: a checked pointer into the map, one word of which is written as a whole.
+    unsafe { core::ptr::write_volatile(&raw mut (*config).enabled, 0) };
+    // Where there is no room, the reader finds out at its next look at the counter.
+    if let Some(mut entry) = maps::HOST_EVENTS.reserve::<HostEvent>(0) {
+        entry.write(HostEvent {
+            at_ns: clock::now(),
+            subject: target,
+            kind: host_event::CAPPED,
+        });
+        entry.submit(WAKEUP);
+    }
+}

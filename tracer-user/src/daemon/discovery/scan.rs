@@ -1,0 +1,88 @@
+//! The list of processes, from /proc.
+
+use std::{fs, io, os::unix::fs::MetadataExt as _};
+
+use super::census::Scanned;
+
+/// All processes, threads of the kernel left out. What ends while the list is read may be in it or not.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn scan() -> io::Result<Vec<Scanned>> {
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let since_boot_ns = since_boot_ns();
+    let seen = pids()?.into_iter().filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let start_time = start_time(&stat)?;
+        let started_ns = u128::from(start_time) * 1_000_000_000 / u128::from(ticks);
+        let exe = fs::metadata(format!("/proc/{pid}/exe")).ok();
+        Some(Scanned {
+            pid,
+            start_time,
+            age_ns: since_boot_ns.saturating_sub(u64::try_from(started_ns).unwrap_or(u64::MAX)),
+            exe: exe.map(|exe| (exe.dev(), exe.ino())),
+        })
+    });
+    Ok(seen.collect())
+}
+
+/// The ids of all processes, those of the kernel included; 30 times as fast as [`scan`].
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn pids() -> io::Result<Vec<u32>> {
+    let names = fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
+    Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
+}
+
+/// `PF_KTHREAD`, include/linux/sched.h.
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// The start time in the text of a `/proc/PID/stat`; `None` for a thread of the kernel, and for a zombie, which has no
+/// program any more. Fields are counted behind the name, which may hold anything (proc_pid_stat(5)).
+fn start_time(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    let start_time = fields.nth(12)?.parse().ok()?;
+    (flags & PF_KTHREAD == 0 && !matches!(state, "Z" | "X" | "x")).then_some(start_time)
+}
+
+/// CLOCK_BOOTTIME, in which start times count.
+fn since_boot_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_are_in_it_and_as_old_as_we_are() {
+        let pid = std::process::id();
+        let ourselves = scan().unwrap().into_iter().find(|p| p.pid == pid).unwrap();
+        let exe = fs::metadata(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(ourselves.exe, Some((exe.dev(), exe.ino())));
+        let stat = procfs::process::Process::myself().unwrap().stat().unwrap();
+        assert_eq!(ourselves.start_time, stat.starttime);
+        assert!(ourselves.age_ns < 3_600_000_000_000, "{ourselves:?}");
+        assert!(pids().unwrap().contains(&pid));
+    }
+
+    #[test]
+    fn names_may_hold_anything() {
+        let behind = "S 1 2 3 4 5 4194560 7 8 9 10 11 12 13 14 20 0 1 0 4711 22";
+        assert_eq!(start_time(&format!("12 (a) b) {behind}")), Some(4711));
+        assert_eq!(start_time(&format!("12 () (S 1 2) {behind}")), Some(4711));
+        assert_eq!(start_time(&format!("12 (a) {}", behind.replace('S', "Z"))), None);
+        assert_eq!(
+            start_time(&format!("2 (kthreadd) {}", behind.replace("4194560", "2129984"))),
+            None
+        );
+        for hostile in ["", "1 (x", "1 (x) ", "1 (x) S 1", "x) S 1 2 3 4 5 x"] {
+            assert_eq!(start_time(hostile), None);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The daemon's one loop: it waits for whatever comes next, and has the host deal with it.
+
+use std::{
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use super::{
+    config::{Config, Layers, Loaded, Reloader, Tier},
+    host::{Host, now_ns},
+    systemd,
+    view::HostView,
+};
+use crate::{
+    error::{
+        Error, Result,
+        privilege::{Need, Privileges, advice},
+    },
+    sources::{host::HostKernel, probes::Capacity},
+};
+
+/// What is shown is renewed at most this often.
+const VIEW_NS: u64 = 1_000_000_000;
+/// The loop turns at least this often.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Watches the host until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration has mistakes, the address to serve on cannot be had, or processes may not be looked into.
+pub async fn run(layers: Layers) -> Result<()> {
+    let mut reloader = Reloader::start(layers)?;
+    let loaded = reloader.loaded();
+    let config = Arc::clone(&loaded.config);
+    may_look_into_processes()?;
+    raise_open_files();
+    let listener = listener(&config).await?;
+    let address = listener.local_addr().ok();
+    let mut signals = Signals::new()?;
+    let (words, mut heard) = mpsc::unbounded_channel();
+    let (kernel, is_told) = kernel_side(&config);
+    let mut host = Host::new(config, kernel, is_told, words)?;
+    let ends = watched(host.ends_fd())?;
+    let events = host.events_fd().map(watched).transpose()?;
+    let (show, shown) = watch::channel(Arc::new(HostView::default()));
+    let mut clocks = Clocks::new();
+    let mut ready = false;
+    log::info!(
+        "watching Go processes; metrics on {}",
+        address.map_or_else(
+            || "a socket that was handed over".to_owned(),
+            |address| format!("http://{address}/metrics")
+        )
+    );
+    loop {
+        let wait = clocks.until(host.next_due());
+        tokio::select! {
+            biased;
+            name = signals.end() => {
+                log::info!("{name}: ending");
+                break;
+            }
+            trigger = reloader.due() => {
+                systemd::reloading();
+                let reload = reloader.reload(trigger);
+                if !reload.changed.is_empty() {
+                    host.reconfigure(Arc::clone(&reloader.loaded().config), now_ns());
+                }
+                systemd::ready(&status(&host));
+            }
+            () = readable(Some(&ends)) => host.take_ends(now_ns()),
+            () = readable(events.as_ref()) => host.take_events(now_ns()),
+            word = heard.recv() => {
+                if let Some(word) = word {
+                    host.take_word(word, now_ns());
+                }
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+        let now = now_ns();
+        host.tick(now);
+        if !ready && host.has_scanned() {
+            ready = true;
+            systemd::ready(&status(&host));
+        }
+        if now >= clocks.view_ns {
+            clocks.view_ns = now.saturating_add(VIEW_NS);
+            let view = with_configuration(host.view(now), &reloader);
+            show.send_replace(Arc::new(view));
+        }
+        if clocks.watchdog_is_due(now) {
+            systemd::alive();
+        }
+    }
+    systemd::stopping();
+    host.stop();
+    drop((shown, listener));
+    Ok(())
+}
+
+/// Whatever is due by time and does not belong to the host.
+struct Clocks {
+    view_ns: u64,
+    watchdog: Option<Duration>,
+    watchdog_ns: u64,
+}
+
+impl Clocks {
+    fn new() -> Self {
+        Self {
+            view_ns: 0,
+            watchdog: systemd::watchdog(),
+            watchdog_ns: 0,
+        }
+    }
+
+    /// How long the loop may wait.
+    fn until(&self, due_ns: u64) -> Duration {
+        let due = due_ns.min(self.view_ns).min(match self.watchdog {
+            Some(_) => self.watchdog_ns,
+            None => u64::MAX,
+        });
+        Duration::from_nanos(due.saturating_sub(now_ns())).min(LONGEST)
+    }
+
+    fn watchdog_is_due(&mut self, now_ns: u64) -> bool {
+        let Some(every) = self.watchdog.filter(|_| now_ns >= self.watchdog_ns) else {
+            return false;
+        };
+        self.watchdog_ns = now_ns.saturating_add(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX));
+        true
+    }
+}
+
+/// What ends the daemon.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let on = |kind| {
+            signal(kind).map_err(|e| Error::failed(format!("could not install a handler for signals: {e}")))
+        };
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
+    }
+
+    async fn end(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+fn with_configuration(mut view: HostView, reloader: &Reloader) -> HostView {
+    let loaded: Arc<Loaded> = reloader.loaded();
+    view.daemon.reloads = reloader.counts().clone();
+    view.daemon.config_loaded_at = Some(loaded.loaded_at);
+    view
+}
+
+fn status(host: &Host) -> String {
+    format!("{} Go processes", host.targets())
+}
+
+/// The socket that systemd hands over, else one of our own.
+async fn listener(config: &Config) -> Result<TcpListener> {
+    let failed = |e: std::io::Error| {
+        Error::failed(format!(
+            "cannot listen on {}: {e}; another gmpscope may be running, else choose another address with http.listen",
+            config.http.listen
+        ))
+    };
+    match systemd::listener()? {
+        Some(socket) => {
+            socket.set_nonblocking(true).map_err(failed)?;
+            TcpListener::from_std(socket).map_err(failed)
+        }
+        None => TcpListener::bind(config.http.listen).await.map_err(failed),
+    }
+}
+
+/// The kernel side, and whether it tells of processes. Without it all targets are `passive`, and are found by scans.
+fn kernel_side(config: &Config) -> (Option<HostKernel>, bool) {
+    let wants_exact =
+        config.tier.highest == Tier::Exact || config.target.iter().any(|rule| rule.tier == Some(Tier::Exact));
+    let mut kernel = match HostKernel::load(Capacity::for_host(config.discovery.max_targets, wants_exact)) {
+        Ok(kernel) => kernel,
+        Err(e) => {
+            log::warn!("no probes, and processes are found by reading /proc every second: {e}");
+            return (None, false);
+        }
+    };
+    match kernel.watch_processes() {
+        Ok(()) => (Some(kernel), true),
+        Err(e) => {
+            log::warn!("processes are found by reading /proc every second: {e}");
+            (Some(kernel), false)
+        }
+    }
+}
+
+/// Without that there is nothing to do.
+fn may_look_into_processes() -> Result<()> {
+    let missing = Privileges::ours().missing_for(Need::ReadProcess);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    Err(Error::not_permitted(format!(
+        "the memory of other processes may not be read (missing: {}). {} `gmpscope doctor` tells more.",
+        names.join(", "),
+        advice(Need::ReadProcess)
+    )))
+}
+
+/// One descriptor for each target, and some: as many as we may have.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+        log::debug!("the limit of open files stays: {e}");
+    }
+}
+
+/// A descriptor that somebody else owns, and holds for as long as the loop runs.
+struct Foreign(RawFd);
+
+impl AsRawFd for Foreign {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+#[allow(
+    deprecated,
+    reason = "the successor is unsafe to call; the host keeps the descriptor open as long as it lives"
+)]
+fn watched(fd: BorrowedFd<'_>) -> Result<AsyncFd<Foreign>> {
+    AsyncFd::with_interest(Foreign(fd.as_raw_fd()), Interest::READABLE)
+        .map_err(|e| Error::failed(format!("the event loop cannot wait for a descriptor: {e}")))
+}
+
+/// Resolves when there is something to be read; without a descriptor, never. Whatever is readable is read before the
+/// next call.
+async fn readable(fd: Option<&AsyncFd<Foreign>>) {
+    match fd {
+        Some(fd) => match fd.readable().await {
+            Ok(mut guard) => guard.clear_ready(),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,90 @@
+//! Which of many processes have ended: all their pidfds behind one descriptor.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::event::{Timespec, epoll};
+
+/// Ends that are taken at once; the rest comes with the next call.
+const AT_ONCE: usize = 64;
+
+/// The pidfds that are waited for. One that is closed is no longer waited for.
+#[derive(Debug)]
+pub struct Ends(OwnedFd);
+
+impl Ends {
+    /// Waits for none.
+    ///
+    /// # Errors
+    /// There are too many open files.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    /// Waits for one more.
+    ///
+    /// # Errors
+    /// The kernel has no room for it (fs.epoll.max_user_watches).
+    pub fn add(&self, pid: u32, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(u64::from(pid));
+        Ok(epoll::add(&self.0, pidfd, data, epoll::EventFlags::IN)?)
+    }
+
+    /// Readable when a process has ended.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Those that have ended, as long as their pidfds are open.
+    ///
+    /// # Errors
+    /// None that is to be expected.
+    pub fn ended(&self) -> io::Result<Vec<u32>> {
+        let mut events = [const { MaybeUninit::uninit() }; AT_ONCE];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let (ended, _) = epoll::wait(&self.0, &mut events, Some(&at_once))?;
+        let pids = ended
+            .iter()
+            .filter_map(|event| u32::try_from(event.data.u64()).ok());
+        Ok(pids.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::process::Process;
+    use std::process::Command;
+
+    #[test]
+    fn who_has_ended_is_named() {
+        let ends = Ends::new().unwrap();
+        let mut children: Vec<_> = (0..3)
+            .map(|_| Command::new("sleep").arg("60").spawn().unwrap())
+            .collect();
+        let lives: Vec<_> = children
+            .iter()
+            .map(|child| Process::open(child.id().cast_signed()).unwrap().into_life())
+            .collect();
+        for life in &lives {
+            ends.add(life.pid().unsigned_abs(), life.pidfd()).unwrap();
+        }
+        assert_eq!(ends.ended().unwrap(), [] as [u32; 0]);
+        children[1].kill().unwrap();
+        children[1].wait().unwrap();
+        assert_eq!(ends.ended().unwrap(), [children[1].id()]);
+        assert_eq!(ends.ended().unwrap(), [children[1].id()], "until it is closed");
+        drop(lives);
+        assert_eq!(ends.ended().unwrap(), [] as [u32; 0]);
+        for mut child in children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

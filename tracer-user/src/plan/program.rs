@@ -1,0 +1,144 @@
+//! What the file of a program tells of how to trace it, whoever runs it. Found once for each file: it borrows
+//! nothing from the file's bytes, and takes some kilobytes. What a process adds is [`Program::live`].
+
+use super::Plan;
+use crate::{
+    memory::Memory,
+    target::{
+        Globals,
+        binary::{Facts, GoBinary, image::Segment},
+        globals,
+        layout::{self, Candidates, Layout, LayoutSource, LiveCheck, Unknown, Verdict, check_live},
+    },
+};
+
+/// A program, analysed.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// How it was built.
+    pub facts: Facts,
+    /// Its executable segments: by them it is found in a process.
+    pub code: Vec<Segment>,
+    /// With the layout of its release, or without any.
+    reading: Reading,
+    /// With the layout of a release beside it, where its own is not known: the memory of a process may confirm
+    /// one of them.
+    neighbours: Vec<Reading>,
+}
+
+/// What follows from a layout of the runtime's structs.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Offsets of their fields, or why they are not known.
+    pub layout: Result<(Layout, LayoutSource), Unknown>,
+    /// Link-time addresses of the runtime's variables, as the code has them.
+    pub globals: Globals,
+    /// Where probes can go.
+    pub plan: Plan,
+}
+
+/// What is known of a program in a live process, and may be believed.
+#[derive(Clone, Debug)]
+pub struct Live<'p> {
+    /// Layout and plan; its addresses were not looked at.
+    pub reading: &'p Reading,
+    /// Which of the program's readings that is, see [`Program::nth`].
+    pub nth: usize,
+    /// Link-time addresses of the variables, without those that live memory refutes.
+    pub globals: Globals,
+    /// What live memory says of each.
+    pub check: LiveCheck,
+}
+
+impl Program {
+    /// Decodes a program. `force` admits instructions that the kernel must single-step.
+    pub fn of(binary: &GoBinary<'_>, force: bool) -> Self {
+        let (facts, elf) = (binary.facts(), binary.image().data);
+        let layouts = layout::candidates(&facts.version, facts.arch, &facts.build_tags(), elf);
+        Self::with_layouts(binary, layouts, force)
+    }
+
+    /// Decodes a program, whose structs have one of these layouts.
+    pub fn with_layouts(binary: &GoBinary<'_>, layouts: Candidates, force: bool) -> Self {
+        let facts = binary.facts();
+        let reading = |layout: Result<(Layout, LayoutSource), Unknown>| {
+            let known = layout.as_ref().ok().map(|(layout, _)| layout);
+            let globals = globals::find(binary, known);
+            let plan = Plan::of(binary, known, facts.version.minor, force);
+            Reading {
+                layout,
+                globals,
+                plan,
+            }
+        };
+        let segments = binary.image().segments().iter();
+        Self {
+            facts: facts.clone(),
+            code: segments.filter(|segment| segment.executable).copied().collect(),
+            reading: reading(layouts.layout),
+            neighbours: layouts
+                .neighbours
+                .into_iter()
+                .map(|neighbour| reading(Ok(neighbour)))
+                .collect(),
+        }
+    }
+
+    /// What the file alone tells.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    /// A reading by the number that [`Live`] has: 0 is what the file alone tells.
+    pub fn nth(&self, nth: usize) -> &Reading {
+        let neighbour = nth.checked_sub(1).and_then(|nth| self.neighbours.get(nth));
+        neighbour.unwrap_or(&self.reading)
+    }
+
+    /// What holds in a process that runs it, which has it `bias` away from its link-time addresses. Where the
+    /// release's own layout is not known, a neighbour's is taken if memory confirms it in every struct, and none
+    /// of the others. What decoding found is believed only if the memory agrees.
+    pub fn live(&self, memory: &impl Memory, bias: u64) -> Live<'_> {
+        let layout_of = |reading: &Reading| reading.layout.as_ref().ok().map(|(layout, _)| layout.clone());
+        let mut fitting = (1..).zip(&self.neighbours).filter(|(_, reading)| {
+            let layout = layout_of(reading);
+            check_live(memory, &reading.globals, bias, layout.as_ref()).confirms_layout()
+        });
+        let (nth, reading) = match (fitting.next(), fitting.next()) {
+            (Some(one), None) => one,
+            _ => (0, &self.reading),
+        };
+        let check = check_live(memory, &reading.globals, bias, layout_of(reading).as_ref());
+        Live {
+            reading,
+            nth,
+            globals: check.believed(&reading.globals),
+            check,
+        }
+    }
+}
+
+impl Live<'_> {
+    /// The variables that are not where the code says, and what was found instead.
+    pub fn refuted(&self) -> Vec<(&'static str, &str)> {
+        let verdicts = self.check.verdicts().into_iter();
+        let refuted = verdicts.filter_map(|(variable, verdict)| match verdict {
+            Verdict::Refuted(found) => Some((variable, found.as_str())),
+            _ => None,
+        });
+        refuted.collect()
+    }
+}
+
+impl Reading {
+    /// The layout, where it is known.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.layout.as_ref().ok().map(|(layout, _)| layout)
+    }
+
+    /// Offset of `g.trackingStamp`: as the code uses it, else as the layout has it.
+    pub fn tracking_stamp(&self) -> Option<u32> {
+        let decoded = self.plan.sampled.as_ref().ok().and_then(|sampled| sampled.stamp);
+        decoded.or_else(|| self.layout().map(|layout| layout.g.tracking_stamp))
+    }
+}

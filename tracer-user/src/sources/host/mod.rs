@@ -1,0 +1,544 @@
+//! All targets of a host by one load of the kernel side: processes that are probed, binaries whose starts are, and
+//! what the kernel tells of processes that come and go.
+//!
+//! ```text
+//! HostKernel ──▶ Kernel (maps and programs, one load)
+//!   ├─ slots ──▶ Target  one per probed process: `sampled` or `exact`
+//!   │        └─▶ Binary  one per binary whose starts are timed
+//!   ├─ events            exec, exit, "past its cap"
+//!   └─ leaving           what is taken away, on threads of its own
+//! ```
+//!
+//! A target takes some kilobytes of the kernel's memory, an `exact` one 30 kB for each CPU.
+
+mod events;
+mod leaving;
+mod slots;
+mod starting;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    os::fd::BorrowedFd,
+};
+
+use aya::{
+    maps::{MapData, RingBuf},
+    programs::raw_trace_point::RawTracePointLink,
+};
+use tracer_ebpf::{
+    SiteKind, SlowWait, TargetConfig,
+    start::{StartConfig, StartEvent},
+};
+
+use self::{
+    events::Events,
+    leaving::{Leaving, Remains},
+    slots::Slots,
+    starting::Starting,
+};
+pub use self::{events::ProcessEvent, slots::SlotId};
+use super::{
+    probes::{
+        Capacity, Cost, Kernel, LinkKind, ProgramKind, Request, Scope, Target, calibrate,
+        kernel::{self, CREATION_SITES_ON_HOST},
+        maps, ring, slow_wait,
+    },
+    starts::{
+        Functions,
+        binary::{Binary, is_last},
+        configure_marks,
+    },
+};
+use crate::{
+    error::{Error, Failure, Result},
+    plan::start::StartPlan,
+    stream::{Kind, Loss, LossCause, Observation},
+};
+
+/// Most marks of a binary that are kept until they are asked for.
+const MOST_MARKS: usize = 1 << 16;
+
+/// The kernel side of a host.
+pub struct HostKernel {
+    kernel: Kernel,
+    slots: Slots,
+    targets: BTreeMap<u32, Probed>,
+    binaries: BTreeMap<u32, Started>,
+    leaving: Leaving,
+    ring: RingBuf<MapData>,
+    events: Events,
+    starting: Starting,
+    /// What the programs of starts are attached to, while there is a binary.
+    points: Vec<RawTracePointLink>,
+    costs: HashMap<(ProgramKind, u8), Cost>,
+}
+
+struct Probed {
+    id: SlotId,
+    target: Target,
+    /// Since when: what is older is about who had the slot before.
+    since_ns: u64,
+    waits: Vec<Observation>,
+}
+
+struct Started {
+    id: SlotId,
+    binary: Binary,
+    marks: Vec<StartEvent>,
+    lost: u64,
+}
+
+/// Whose starts to time.
+#[derive(Clone, Copy, Debug)]
+pub struct StartsRequest<'a> {
+    /// The file that the sites were found in.
+    pub file: &'a File,
+    /// The sites; those are probed that are executed once in a process.
+    pub plan: &'a StartPlan,
+}
+
+/// What has happened on the host since the last look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Happened {
+    /// To processes, in the order in which the kernel told it.
+    pub processes: Vec<ProcessEvent>,
+    /// Targets that were hit more often than their cap allows. They are off; each hit still costs them a trap until
+    /// they are detached.
+    pub capped: Vec<SlotId>,
+    /// Events of processes that were lost: a scan of /proc tells what they were.
+    pub lost: u64,
+}
+
+impl HostKernel {
+    /// Creates the maps. Nothing is attached.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    pub fn load(capacity: Capacity) -> Result<Self> {
+        let mut kernel = Kernel::load(capacity)?;
+        let ring = kernel.take_ring("EVENTS")?;
+        let events = Events::new(&mut kernel)?;
+        kernel::trim_heap();
+        Ok(Self {
+            slots: Slots::new(kernel.capacity.targets, kernel.capacity.exact),
+            kernel,
+            targets: BTreeMap::new(),
+            binaries: BTreeMap::new(),
+            leaving: Leaving::default(),
+            ring,
+            events,
+            starting: Starting::default(),
+            points: Vec::new(),
+            costs: HashMap::new(),
+        })
+    }
+
+    /// From now on [`Self::happened`] tells of processes. Every `execve` and every end of a thread of the host then
+    /// runs a short program.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    pub fn watch_processes(&mut self) -> Result<()> {
+        let watched = self.events.watch_processes(&mut self.kernel);
+        // The kernel's description of its types was read.
+        kernel::trim_heap();
+        watched
+    }
+
+    /// Readable when a target was switched off, or when events pile up: a reader looks by itself a few times a second
+    /// besides.
+    pub fn events_fd(&self) -> BorrowedFd<'_> {
+        self.events.fd()
+    }
+
+    /// What has happened since the last call.
+    ///
+    /// # Errors
+    /// A table of the kernel's cannot be read or written.
+    pub fn happened(&mut self) -> Result<Happened> {
+        let batch = self.events.read(&mut self.kernel)?;
+        let mut capped = Vec::new();
+        for (slot, at_ns) in batch.capped {
+            if let Some(probed) = self.targets.get_mut(&slot)
+                && probed.since_ns <= at_ns
+            {
+                probed.target.note_capped(&mut self.kernel)?;
+                if !capped.contains(&probed.id) {
+                    capped.push(probed.id);
+                }
+            }
+        }
+        Ok(Happened {
+            processes: batch.processes,
+            capped,
+            lost: batch.lost,
+        })
+    }
+
+    /// What a hit costs on this machine: of `program` as such, measured once on our own process. Takes some 10 ms.
+    ///
+    /// # Errors
+    /// As [`calibrate::measure`].
+    pub fn cost_of(&mut self, program: ProgramKind) -> Result<Cost> {
+        self.measured(program, calibrate::dearest(program))
+    }
+
+    /// What a hit of this target's costs on this machine, likewise.
+    ///
+    /// # Errors
+    /// As [`calibrate::measure`].
+    pub fn cost(&mut self, slot: SlotId) -> Result<Cost> {
+        let target = &self.probed(slot)?.target;
+        let (program, kind) = (target.program(), target.calibrated_by());
+        self.measured(program, kind)
+    }
+
+    fn measured(&mut self, program: ProgramKind, kind: SiteKind) -> Result<Cost> {
+        if let Some(cost) = self.costs.get(&(program, kind as u8)) {
+            return Ok(*cost);
+        }
+        let cost = calibrate::measure(&mut self.kernel, program, kind)?;
+        self.costs.insert((program, kind as u8), cost);
+        Ok(cost)
+    }
+
+    /// Attaches to one process, with a cap on its hits from the first moment on if `hits_per_window` is one. The probes
+    /// are live when this returns, after some 10 ms.
+    ///
+    /// # Errors
+    /// [`Failure::NotPermitted`] where privilege or a kernel feature is missing, [`Failure::NotTraceable`] where the
+    /// process has ended, [`Failure::Failed`] where no slot is free.
+    pub fn attach(
+        &mut self,
+        request: &Request<'_>,
+        hits_per_window: Option<u64>,
+        now_ns: u64,
+    ) -> Result<SlotId> {
+        let exact = request.program == ProgramKind::Exact;
+        let id = self.take_slot(exact)?;
+        let request = Request {
+            config: TargetConfig {
+                creation_sites: CREATION_SITES_ON_HOST,
+                ..request.config
+            },
+            ..request.clone()
+        };
+        match Target::attach(&mut self.kernel, id.index, &request, hits_per_window) {
+            Ok(target) => {
+                let probed = Probed {
+                    id,
+                    target,
+                    since_ns: now_ns,
+                    waits: Vec::new(),
+                };
+                self.targets.insert(id.index, probed);
+                Ok(id)
+            }
+            Err(e) => {
+                self.slots.give_back(id.index);
+                Err(e)
+            }
+        }
+    }
+
+    /// How the probes of a target are held.
+    ///
+    /// # Errors
+    /// It was detached.
+    pub fn link_kind(&self, slot: SlotId) -> Result<Option<LinkKind>> {
+        Ok(self.probed(slot)?.target.link_kind())
+    }
+
+    /// What was seen of a target since the last call: waits, hits (those while it was off included) and losses.
+    ///
+    /// # Errors
+    /// It was detached, or a table of the kernel's cannot be read.
+    pub fn observe(&mut self, slot: SlotId, now_ns: u64) -> Result<Vec<Observation>> {
+        self.read_ring();
+        let probed = found(&mut self.targets, slot)?;
+        let mut seen = std::mem::take(&mut probed.waits);
+        seen.extend(probed.target.observe(&mut self.kernel, now_ns)?);
+        Ok(seen)
+    }
+
+    /// Begins a window in which no more than so many hits of a target are let through. One more, and the kernel side
+    /// switches it off, and [`Self::happened`] tells it. Without a new window the old one goes on: if we are held up, so
+    /// is the target's cost.
+    ///
+    /// # Errors
+    /// It was detached, or a table of the kernel's cannot be written.
+    pub fn begin_window(&mut self, slot: SlotId, hits: u64) -> Result<()> {
+        let probed = found(&mut self.targets, slot)?;
+        probed.target.begin_window(&mut self.kernel, hits)
+    }
+
+    /// Whether a target was switched off by its cap.
+    pub fn is_capped(&self, slot: SlotId) -> bool {
+        self.probed(slot).is_ok_and(|probed| probed.target.is_capped())
+    }
+
+    /// Switches a target off: from here on a hit counts nothing but that it was. What was counted stays to be observed.
+    ///
+    /// # Errors
+    /// It was detached, or the table cannot be written.
+    pub fn switch_off(&mut self, slot: SlotId) -> Result<()> {
+        let probed = found(&mut self.targets, slot)?;
+        probed.target.switch_off(&mut self.kernel)
+    }
+
+    /// Takes the probes of a target away, on a thread of its own: some 35 ms with a multi link, some 80 ms for each of
+    /// its perf events. Its slot is free afterwards.
+    ///
+    /// # Errors
+    /// It was detached before.
+    pub fn detach(&mut self, slot: SlotId) -> Result<()> {
+        self.probed(slot)?;
+        let Some(mut probed) = self.targets.remove(&slot.index) else {
+            return Err(detached(slot));
+        };
+        if let Err(e) = probed.target.switch_off(&mut self.kernel) {
+            log::warn!("{e}");
+        }
+        let stamped = probed.target.program() == ProgramKind::Exact;
+        let (probes, keys) = probed.target.take_probes();
+        self.leaving.begin(
+            &self.kernel,
+            Remains {
+                index: slot.index,
+                probes,
+                keys,
+                stamped,
+            },
+        )
+    }
+
+    /// Times the starts of a binary, in all its processes to come. While there is one, every `execve` and every end of a
+    /// thread of the host runs a short program more.
+    ///
+    /// # Errors
+    /// As [`Self::attach`]. On kernels without attach cookies (before 5.15) only one binary can be had at a time.
+    pub fn attach_starts(&mut self, request: &StartsRequest<'_>) -> Result<SlotId> {
+        if !aya::features().bpf_cookie() && !self.binaries.is_empty() {
+            return Err(Error::not_permitted(
+                "this kernel has no attach cookies (they came with 5.15), and without them the starts of only one \
+                 binary can be timed at once",
+            ));
+        }
+        let id = self.take_slot(false)?;
+        let attached = self.attach_binary(id, request);
+        if attached.is_err() {
+            self.slots.give_back(id.index);
+            self.forget_points();
+        }
+        attached.map(|()| id)
+    }
+
+    fn attach_binary(&mut self, id: SlotId, request: &StartsRequest<'_>) -> Result<()> {
+        if self.points.is_empty() {
+            let config = StartConfig {
+                entry: request.plan.entry,
+                every_exec: 1,
+                ..StartConfig::default()
+            };
+            configure_marks(&mut self.kernel, config)?;
+            // The nearest to the entry of execve; it came with Linux 6.11.
+            match self
+                .kernel
+                .attach_point("sched_prepare_exec", "sched_prepare_exec")
+            {
+                Ok(point) => self.points.push(point),
+                Err(e) => log::info!("{e}: a start counts from sched_process_exec"),
+            }
+            for name in ["sched_process_exec", "sched_process_exit"] {
+                self.points.push(self.kernel.attach_point(name, name)?);
+            }
+        }
+        let sites = request.plan.once();
+        let binary = Binary::attach(
+            &mut self.kernel,
+            id.index,
+            request.file,
+            request.plan,
+            &sites,
+            Scope::Binary,
+            false,
+        )?;
+        let started = Started {
+            id,
+            binary,
+            marks: Vec::new(),
+            lost: 0,
+        };
+        self.binaries.insert(id.index, started);
+        Ok(())
+    }
+
+    /// What was seen of the starts of a binary since the last call: marks of each process, in the order of time, hits and
+    /// losses. Processes of other programs are left out.
+    ///
+    /// # Errors
+    /// It was detached, or a table of the kernel's cannot be read.
+    pub fn observe_starts(
+        &mut self,
+        slot: SlotId,
+        now_ns: u64,
+        functions: &dyn Functions,
+    ) -> Result<Vec<Observation>> {
+        self.read_ring();
+        self.forget_others(now_ns);
+        let started = self
+            .binaries
+            .get_mut(&slot.index)
+            .filter(|started| started.id == slot);
+        let started = started.ok_or_else(|| detached(slot))?;
+        let marks = std::mem::take(&mut started.marks);
+        let mut seen = started.binary.marks(&marks, functions);
+        for event in marks.iter().filter(|event| is_last(event)) {
+            started.binary.named.forget(event.tgid);
+        }
+        seen.sort_by_key(|observation| observation.at_ns);
+        seen.extend(started.binary.counts(&mut self.kernel, now_ns)?);
+        let lost = std::mem::take(&mut started.lost);
+        if lost > 0 {
+            let loss = Loss {
+                cause: LossCause::StartsLost,
+                count: lost,
+            };
+            seen.push(Observation {
+                at_ns: now_ns,
+                kind: Kind::Loss(loss),
+            });
+        }
+        Ok(seen)
+    }
+
+    /// Takes the probes of a binary away, as [`Self::detach`] does.
+    ///
+    /// # Errors
+    /// It was detached before.
+    pub fn detach_starts(&mut self, slot: SlotId) -> Result<()> {
+        let is_it = self
+            .binaries
+            .get(&slot.index)
+            .is_some_and(|started| started.id == slot);
+        let started = is_it.then(|| self.binaries.remove(&slot.index)).flatten();
+        let (probes, keys) = started.ok_or_else(|| detached(slot))?.binary.take_probes();
+        self.forget_points();
+        self.leaving.begin(
+            &self.kernel,
+            Remains {
+                index: slot.index,
+                probes,
+                keys,
+                stamped: false,
+            },
+        )
+    }
+
+    /// Without a binary no other process is to pay anything.
+    fn forget_points(&mut self) {
+        if self.binaries.is_empty() {
+            self.points.clear();
+            self.starting = Starting::default();
+        }
+    }
+
+    /// Takes everything away, all at once, and waits until it is gone.
+    pub fn detach_all(&mut self) {
+        self.points.clear();
+        self.events.detach();
+        let of_targets = std::mem::take(&mut self.targets).into_values();
+        let of_binaries = std::mem::take(&mut self.binaries).into_values();
+        let probes = of_targets
+            .map(|mut probed| probed.target.take_probes())
+            .chain(of_binaries.map(|mut started| started.binary.take_probes()))
+            .filter_map(|(probes, _)| probes)
+            .collect();
+        leaving::all_at_once(probes);
+        let _ = self.leaving.wait();
+    }
+
+    fn take_slot(&mut self, exact: bool) -> Result<SlotId> {
+        for index in self.leaving.gone() {
+            self.slots.give_back(index);
+        }
+        self.slots.take(exact).ok_or_else(|| {
+            let Capacity {
+                targets, exact: most, ..
+            } = self.kernel.capacity;
+            let many = if exact { most } else { targets };
+            let leaving = match self.leaving.is_empty() {
+                true => "",
+                false => "; some are being detached, so that it may work in a second",
+            };
+            Error {
+                failure: Failure::Failed,
+                message: format!(
+                    "there is room for {many} targets{} at once, and all of it is taken{leaving}",
+                    if exact { " with exact" } else { "" }
+                ),
+            }
+        })
+    }
+
+    fn probed(&self, slot: SlotId) -> Result<&Probed> {
+        let probed = self.targets.get(&slot.index).filter(|probed| probed.id == slot);
+        probed.ok_or_else(|| detached(slot))
+    }
+
+    /// Sorts what is in the ring by whom it is about.
+    fn read_ring(&mut self) {
+        while let Some(item) = self.ring.next() {
+            if let Some(event) = ring::read::<StartEvent>(&item) {
+                if let Some((slot, marks)) = self.starting.take(event)
+                    && let Some(started) = self.binaries.get_mut(&slot)
+                {
+                    let room = MOST_MARKS.saturating_sub(started.marks.len());
+                    started.lost += marks.len().saturating_sub(room) as u64;
+                    started.marks.extend(marks.into_iter().take(room));
+                }
+            } else if let Some(event) = ring::read::<SlowWait>(&item) {
+                if let Some(probed) = self.targets.get_mut(&event.target)
+                    && probed.since_ns <= event.at_ns
+                {
+                    probed.waits.push(slow_wait(&event));
+                }
+            } else {
+                log::warn!(
+                    "an event of {} bytes from the kernel is of no known kind",
+                    item.len()
+                );
+            }
+        }
+    }
+
+    /// Processes that called `execve` and run another program make room, here and in the kernel's table.
+    fn forget_others(&mut self, now_ns: u64) {
+        let others = self.starting.forget_others(now_ns);
+        if others.is_empty() {
+            return;
+        }
+        if let Ok(mut table) = maps::starts(&mut self.kernel.ebpf) {
+            for tgid in others {
+                // It may have ended, or given way to another.
+                let _ = table.remove(&tgid);
+            }
+        }
+    }
+}
+
+impl Drop for HostKernel {
+    fn drop(&mut self) {
+        self.detach_all();
+    }
+}
+
+fn found(targets: &mut BTreeMap<u32, Probed>, slot: SlotId) -> Result<&mut Probed> {
+    let probed = targets.get_mut(&slot.index).filter(|probed| probed.id == slot);
+    probed.ok_or_else(|| detached(slot))
+}
+
+fn detached(slot: SlotId) -> Error {
+    Error::failed(format!("{slot:?} was detached before"))
+}

@@ -1,0 +1,319 @@
+//! One target in its slot of the kernel's tables: live probes on one process, and what they have counted.
+
+use std::fs::File;
+
+use tracer_ebpf::{
+    Counters, OTHER_CREATION_SITES, Origin, SiteKey, SiteKind, TargetConfig, TargetState, creation_site_key,
+};
+
+use super::{
+    attach::{self, LinkKind, Point, Probes, ProgramKind, Scope},
+    calibrate::{self, Cost},
+    kernel::Kernel,
+    maps,
+    tables::Tables,
+};
+use crate::{
+    error::Result,
+    plan::Site,
+    stream::{Kind, Loss, LossCause, Observation},
+};
+
+/// What to attach where.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Process.
+    pub pid: u32,
+    /// The file that the sites were found in. Probes go to this very inode, whatever the process has become
+    /// meanwhile: in another program the same offsets could lie inside instructions.
+    pub file: &'a File,
+    /// Which programs.
+    pub program: ProgramKind,
+    /// Where.
+    pub sites: &'a [Site],
+    /// Run-time minus link-time address of the executable.
+    pub bias: u64,
+    /// Struct offsets and thresholds; `enabled` and `hit_limit` are set by [`Target::attach`].
+    pub config: TargetConfig,
+    /// Goroutines that may have been runnable when the probes went live; `u64::MAX` if unknown.
+    pub goroutines: u64,
+}
+
+/// Live probes on one process, and what they have counted.
+pub struct Target {
+    slot: u32,
+    probes: Option<Probes>,
+    program: ProgramKind,
+    /// Of the first site; the others are alike.
+    kind: SiteKind,
+    config: TargetConfig,
+    /// By which the sites are known, where there are no cookies.
+    keys: Vec<SiteKey>,
+    tables: Tables,
+    counted: Counters,
+    /// How many goroutines more may be seen to run of which it was not seen that they could, before that is
+    /// a loss: those that were runnable when the probes went live.
+    early: u64,
+    capped: bool,
+}
+
+impl Target {
+    /// Attaches. The probes are live when this returns; without a cap unless `hits_per_window` is one.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    pub fn attach(
+        kernel: &mut Kernel,
+        slot: u32,
+        request: &Request<'_>,
+        hits_per_window: Option<u64>,
+    ) -> Result<Self> {
+        let config = TargetConfig {
+            enabled: 0,
+            hit_limit: hits_per_window.unwrap_or(0),
+            ..request.config
+        };
+        clear(kernel, slot)?;
+        write(kernel, slot, config)?;
+        let points: Vec<Point> = request
+            .sites
+            .iter()
+            .map(|site| Point {
+                file_offset: site.file_offset,
+                address: site.address.wrapping_add(request.bias),
+                site: for_kernel(site, slot),
+            })
+            .collect();
+        let kind = request
+            .sites
+            .first()
+            .map_or(calibrate::dearest(request.program), |site| site.kind);
+        let scope = Scope::process(request.pid)?;
+        let exe = attach::path_of(request.file);
+        let probes = attach::attach(kernel, request.program, &points, slot, scope, &exe)?;
+        // Counting begins when all sites are live: else a goroutine is seen to run of which it was not seen
+        // that it could.
+        let config = TargetConfig { enabled: 1, ..config };
+        write(kernel, slot, config)?;
+        Ok(Self {
+            slot,
+            probes: Some(probes),
+            program: request.program,
+            kind,
+            config,
+            keys: attach::keys_by_ip(request.program, &points, scope),
+            tables: Tables::new(is_the_runtimes_figure(kind)),
+            counted: Counters::default(),
+            early: request.goroutines,
+            capped: false,
+        })
+    }
+
+    /// How the probes are held.
+    pub fn link_kind(&self) -> Option<LinkKind> {
+        self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// Whether the latencies are those that the runtime itself measured.
+    pub fn takes_the_runtimes_figure(&self) -> bool {
+        is_the_runtimes_figure(self.kind)
+    }
+
+    /// Which programs are attached.
+    pub fn program(&self) -> ProgramKind {
+        self.program
+    }
+
+    /// The kind of site by which a hit is measured.
+    pub fn calibrated_by(&self) -> SiteKind {
+        match self.kind {
+            // Needs no more of a goroutine than calibration's has. An inlined compare-and-swap costs no more than
+            // a call, which stands for it.
+            SiteKind::WaitRecorded => self.kind,
+            _ => calibrate::dearest(self.program),
+        }
+    }
+
+    /// Measures what a hit of this target's costs on this machine, on our own process.
+    ///
+    /// # Errors
+    /// As [`calibrate::measure`].
+    pub fn calibrate(&self, kernel: &mut Kernel) -> Result<Cost> {
+        calibrate::measure(kernel, self.program, self.calibrated_by())
+    }
+
+    /// Switches the programs off for the target: from here on a hit counts nothing but that it was. What was counted
+    /// stays to be read.
+    ///
+    /// # Errors
+    /// The table cannot be written.
+    pub fn switch_off(&mut self, kernel: &mut Kernel) -> Result<()> {
+        self.config.enabled = 0;
+        write(kernel, self.slot, self.config)
+    }
+
+    /// Begins a window in which no more than so many hits are let through. A target that is past its cap stays off.
+    ///
+    /// # Errors
+    /// A table cannot be read or written.
+    pub fn begin_window(&mut self, kernel: &mut Kernel, hits: u64) -> Result<()> {
+        let state = state_of(kernel, self.slot)?;
+        if self.is_past(&state) {
+            self.note_capped(kernel)?;
+        }
+        if self.capped {
+            return Ok(());
+        }
+        // 0 would be no cap at all.
+        self.config.hit_limit = state.hits.saturating_add(hits).max(1);
+        write(kernel, self.slot, self.config)
+    }
+
+    /// The kernel side has said that the target is past its cap.
+    ///
+    /// # Errors
+    /// The table cannot be written.
+    pub fn note_capped(&mut self, kernel: &mut Kernel) -> Result<()> {
+        if self.capped {
+            return Ok(());
+        }
+        self.capped = true;
+        // A window that was begun at that very moment has switched it on again.
+        self.switch_off(kernel)
+    }
+
+    /// Whether it was hit more often than its cap allows, and is off therefore.
+    pub fn is_capped(&self) -> bool {
+        self.capped
+    }
+
+    fn is_past(&self, state: &TargetState) -> bool {
+        self.config.hit_limit != 0 && state.hits > self.config.hit_limit
+    }
+
+    /// Takes the probes out, to be dropped; see [`Probes`] for how long that takes.
+    pub fn take_probes(&mut self) -> (Option<Probes>, Vec<SiteKey>) {
+        (self.probes.take(), std::mem::take(&mut self.keys))
+    }
+
+    /// What has come since the last call, but for slow waits.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    pub fn observe(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<Vec<Observation>> {
+        let state = state_of(kernel, self.slot)?;
+        if self.is_past(&state) {
+            self.note_capped(kernel)?;
+        }
+        let ebpf = &mut kernel.ebpf;
+        let deltas = match self.program {
+            ProgramKind::Exact => self.tables.exact(ebpf, self.slot)?,
+            ProgramKind::Sampled => self.tables.sampled(ebpf, self.slot, state.creation_sites)?,
+            ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
+        };
+        // A sampled wait is a hit that is counted in its histogram alone.
+        let sampled_hits: u64 = match self.program {
+            ProgramKind::Sampled => deltas
+                .iter()
+                .map(|delta| delta.counts.iter().map(|(_, n)| n).sum::<u64>() + delta.excluded_zero)
+                .sum(),
+            _ => 0,
+        };
+        let at = |kind| Observation { at_ns: now_ns, kind };
+        let mut seen: Vec<Observation> = deltas
+            .into_iter()
+            .map(|delta| at(Kind::HistogramDelta(delta)))
+            .collect();
+        let counters = maps::read_counters(ebpf, self.slot)?;
+        let new = counters.since(&self.counted);
+        self.counted = counters;
+        // With a cap it is the traps that count, and a target that is off has them as well.
+        let off = if self.config.hit_limit == 0 {
+            0
+        } else {
+            new.disabled
+        };
+        let hits = new.hits() + sampled_hits + off;
+        if hits > 0 {
+            seen.push(at(Kind::Hits(hits)));
+        }
+        let early = new.unpaired.min(self.early);
+        self.early -= early;
+        seen.extend(losses(&new, early).into_iter().map(|loss| at(Kind::Loss(loss))));
+        Ok(seen)
+    }
+
+    /// The kernel's counters since the probes went live, as of the last [`Self::observe`].
+    pub fn counters(&self) -> Counters {
+        self.counted
+    }
+}
+
+fn state_of(kernel: &mut Kernel, slot: u32) -> Result<TargetState> {
+    let state = maps::states(&mut kernel.ebpf)?
+        .get(&slot, 0)
+        .map_err(maps::context("read", "STATES"))?;
+    Ok(state.0)
+}
+
+fn write(kernel: &mut Kernel, slot: u32, config: TargetConfig) -> Result<()> {
+    maps::targets(&mut kernel.ebpf)?
+        .set(slot, maps::Abi(config), 0)
+        .map_err(maps::context("write", "TARGETS"))
+}
+
+/// Makes a slot as if nobody had had it. What lies in tables that are not by slot was removed when the probes of
+/// the last one were gone.
+fn clear(kernel: &mut Kernel, slot: u32) -> Result<()> {
+    maps::clear_counters(&mut kernel.ebpf, slot)?;
+    maps::states(&mut kernel.ebpf)?
+        .set(slot, maps::Abi(TargetState::default()), 0)
+        .map_err(maps::context("write", "STATES"))?;
+    if slot < kernel.capacity.exact {
+        maps::clear_exact(&mut kernel.ebpf, slot)?;
+    }
+    // Made here, so that no other target can take its room.
+    maps::sampled_histograms(&mut kernel.ebpf)?
+        .insert(
+            creation_site_key(slot, OTHER_CREATION_SITES),
+            maps::EMPTY_HISTOGRAM,
+            0,
+        )
+        .map_err(maps::context("write", "SAMPLED_HISTOGRAMS"))
+}
+
+fn is_the_runtimes_figure(kind: SiteKind) -> bool {
+    matches!(kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
+}
+
+fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
+    tracer_ebpf::Site {
+        target: slot,
+        kind: site.kind as u8,
+        origin: site.origin.unwrap_or(Origin::Unblocked) as u8,
+        gp_in: site.gp_in,
+        zf_when_swapped: site.zf_when_swapped,
+        old_in: site.statuses_in.0,
+        new_in: site.statuses_in.1,
+        slot: site.slot,
+        reserved2: 0,
+    }
+}
+
+/// `early` of the unpaired ones began before the capture.
+fn losses(new: &Counters, early: u64) -> Vec<Loss> {
+    [
+        (LossCause::Unpaired, early),
+        (LossCause::Unseen, new.unpaired - early),
+        (LossCause::StampsFull, new.stamps_full),
+        (LossCause::CreationSitesFull, new.creation_sites_full),
+        (LossCause::HistogramsFull, new.histograms_full + new.samples_full),
+        (LossCause::RingFull, new.ring_full),
+        (LossCause::Unreadable, new.unreadable),
+        (LossCause::Negative, new.negative + new.negative_samples),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(cause, count)| Loss { cause, count })
+    .collect()
+}

@@ -1,0 +1,144 @@
+//! One binary in its slot of the kernel's tables: live probes on the starts of its processes, and what they have
+//! counted.
+
+use std::fs::File;
+
+use tracer_ebpf::{
+    Counters, SiteKey, TargetConfig,
+    start::{Mark, StartEvent},
+};
+
+use super::named::{Functions, Named};
+use crate::{
+    error::Result,
+    plan::start::{MarkSite, StartPlan},
+    sources::probes::{
+        Kernel, ProgramKind, Scope,
+        attach::{self, LinkKind, Point, Probes},
+        maps,
+    },
+    stream::{Event, Kind, Loss, LossCause, Observation},
+};
+
+/// Live probes on the starts of a binary, or of one process of it.
+pub struct Binary {
+    slot: u32,
+    probes: Option<Probes>,
+    /// By which the sites are known, where there are no cookies.
+    keys: Vec<SiteKey>,
+    counted: Counters,
+    /// Who and what the marks are about.
+    pub named: Named,
+    sites: usize,
+}
+
+impl Binary {
+    /// Attaches to `sites` of `plan` in `scope`. With `times_threads` the kernel side counts time off the CPU and page
+    /// faults.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    pub fn attach(
+        kernel: &mut Kernel,
+        slot: u32,
+        file: &File,
+        plan: &StartPlan,
+        sites: &[MarkSite],
+        scope: Scope,
+        times_threads: bool,
+    ) -> Result<Self> {
+        maps::clear_counters(&mut kernel.ebpf, slot)?;
+        let config = TargetConfig {
+            enabled: 1,
+            ..TargetConfig::default()
+        };
+        maps::targets(&mut kernel.ebpf)?
+            .set(slot, maps::Abi(config), 0)
+            .map_err(maps::context("write", "TARGETS"))?;
+        let points: Vec<Point> = sites
+            .iter()
+            .map(|site| Point {
+                file_offset: site.site.file_offset,
+                address: site.site.address,
+                site: for_kernel(site, slot, plan.old_tasks),
+            })
+            .collect();
+        let path = attach::path_of(file);
+        let probes = attach::attach(kernel, ProgramKind::Mark, &points, slot, scope, &path)?;
+        Ok(Self {
+            slot,
+            probes: Some(probes),
+            keys: attach::keys_by_ip(ProgramKind::Mark, &points, scope),
+            counted: Counters::default(),
+            named: Named::new(plan.entry, times_threads),
+            sites: points.len(),
+        })
+    }
+
+    /// How many instructions are probed.
+    pub fn sites(&self) -> usize {
+        self.sites
+    }
+
+    /// How the probes are held.
+    pub fn link_kind(&self) -> Option<LinkKind> {
+        self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// What marks mean, with the names of the functions that they are about.
+    pub fn marks(&mut self, marks: &[StartEvent], functions: &dyn Functions) -> Vec<Observation> {
+        self.named.learn(marks, functions);
+        marks
+            .iter()
+            .filter_map(|event| {
+                Some(Observation {
+                    at_ns: event.at_ns,
+                    kind: Kind::Event(Event::StartMark(self.named.mark(event)?)),
+                })
+            })
+            .collect()
+    }
+
+    /// Hits and losses since the last call.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be read.
+    pub fn counts(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<Vec<Observation>> {
+        let counters = maps::read_counters(&mut kernel.ebpf, self.slot)?;
+        let new = counters.since(&self.counted);
+        self.counted = counters;
+        let lost = new.marks_lost + new.calls_lost;
+        let hits = (new.hits() > 0).then(|| Kind::Hits(new.hits()));
+        let loss = (lost > 0).then_some(Kind::Loss(Loss {
+            cause: LossCause::StartsLost,
+            count: lost,
+        }));
+        let kinds = hits.into_iter().chain(loss);
+        Ok(kinds.map(|kind| Observation { at_ns: now_ns, kind }).collect())
+    }
+
+    /// Takes the probes out, to be dropped; see [`Probes`] for how long that takes.
+    pub fn take_probes(&mut self) -> (Option<Probes>, Vec<SiteKey>) {
+        (self.probes.take(), std::mem::take(&mut self.keys))
+    }
+}
+
+/// Whether nothing more comes of a process's start after this mark.
+pub fn is_last(event: &StartEvent) -> bool {
+    [Mark::MainMain, Mark::Exited]
+        .map(|mark| mark as u32)
+        .contains(&event.mark)
+}
+
+fn for_kernel(site: &MarkSite, slot: u32, old_tasks: bool) -> tracer_ebpf::Site {
+    tracer_ebpf::Site {
+        target: slot,
+        kind: site.site.kind as u8,
+        origin: site.mark as u8,
+        gp_in: site.site.gp_in,
+        slot: site.site.slot,
+        // The init task's layout: see the kernel side's `init_function`.
+        old_in: u8::from(old_tasks),
+        ..tracer_ebpf::Site::default()
+    }
+}
