@@ -325,8 +325,6 @@ pub fn daemon_sections() -> String {
     .join("\n\n")
 }
 
-<<<<<<< HEAD
-=======
 /// `gmpscope config --help`, last words.
 pub fn config_sections() -> String {
     [CONFIG_EXAMPLES, CONFIG_EXIT_STATUS].join("\n\n")
