@@ -4,8 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{FormatArg, Verbosity, attach::ByArg, duration, help};
-use crate::session::options::{ReplayOptions, SplitBy};
+use super::{FormatArg, Verbosity, attach::ByArg, help};
+use crate::{
+    duration,
+    session::options::{ReplayOptions, SplitBy},
+};
 
 /// `gmpscope replay`.
 #[derive(Debug, Args)]

@@ -62,8 +62,10 @@ impl Encoder {
             if self.block.is_empty() {
                 self.begin(observation.at_ns);
             }
-            let tag = observation::encode(&mut self.contents, self.base_ns, observation);
-            self.record(tag);
+            observation::encode(self.base_ns, observation, &mut |tag, append| {
+                append(&mut self.contents);
+                self.record(tag);
+            });
         }
     }
 

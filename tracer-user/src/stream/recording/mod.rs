@@ -9,6 +9,8 @@ mod encoder;
 mod observation;
 mod reader;
 mod recorder;
+mod scheduler;
+mod transitions;
 mod wire;
 
 pub use reader::{Ended, Reader};

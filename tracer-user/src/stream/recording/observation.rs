@@ -3,7 +3,11 @@
 //! Layouts are in docs/recording.md. What a later version adds comes under a new tag, which an older reader passes
 //! over.
 
-use super::wire::{Bytes, Read, Trouble, put, put_difference, put_some, put_text};
+use super::{
+    scheduler::{self, Parts},
+    transitions,
+    wire::{Bytes, Read, Trouble, put, put_difference, put_some, put_text},
+};
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
     Snapshot,
@@ -26,51 +30,93 @@ pub mod tag {
     pub const LOSS: u8 = 0x15;
     /// [`super::Kind::Hits`].
     pub const HITS: u8 = 0x16;
+    /// [`super::Kind::Transitions`], or a part of them.
+    pub const TRANSITIONS: u8 = 0x17;
+    /// [`super::Kind::Scheduler`], or a part of it.
+    pub const SCHEDULER: u8 = 0x18;
 }
 
-/// Appends an observation's contents; its tag.
-pub fn encode(out: &mut Vec<u8>, base_ns: u64, observation: &Observation) -> u8 {
-    put_difference(out, observation.at_ns, base_ns);
+/// Calls `record` with the tag of an observation, and with what appends its contents; more than once for one that
+/// may be too large for a single record.
+pub fn encode(
+    base_ns: u64,
+    observation: &Observation,
+    record: &mut dyn FnMut(u8, &mut dyn FnMut(&mut Vec<u8>)),
+) {
     match &observation.kind {
-        Kind::Event(Event::SlowWait(wait)) => {
-            slow_wait(out, wait);
-            tag::SLOW_WAIT
+        Kind::Transitions(all) => {
+            let mut left = all.len();
+            // Also of none there is one.
+            for run in all
+                .chunks(transitions::RUN)
+                .chain(all.is_empty().then_some(&[][..]))
+            {
+                left -= run.len();
+                let last = run
+                    .last()
+                    .map_or(observation.at_ns, |transition| transition.at_ns);
+                let at_ns = if left == 0 { observation.at_ns } else { last };
+                record(tag::TRANSITIONS, &mut |out| {
+                    put_difference(out, at_ns, base_ns);
+                    transitions::encode(out, base_ns, run);
+                });
+            }
         }
-        Kind::Event(Event::StartMark(mark)) => {
-            start_mark(out, mark);
-            tag::START_MARK
-        }
-        Kind::Event(Event::StartCall(call)) => {
-            start_call(out, call);
-            tag::START_CALL
-        }
-        Kind::HistogramDelta(delta) => {
-            histogram_delta(out, delta);
-            tag::HISTOGRAM_DELTA
-        }
-        Kind::Snapshot(snapshot) => {
-            // Few, with many parts that may be absent, and more to come: as JSON. Writing to memory does not
-            // fail, and the type has no map that is not keyed by text.
-            let _ = serde_json::to_writer(&mut *out, snapshot);
-            tag::SNAPSHOT
-        }
-        Kind::Loss(loss) => {
-            put_text(out, loss.cause.name());
-            put(out, loss.count);
-            tag::LOSS
-        }
-        Kind::Hits(hits) => {
-            put(out, *hits);
-            tag::HITS
+        Kind::Scheduler(snapshot) => scheduler::parts(snapshot, base_ns, |part| {
+            record(tag::SCHEDULER, &mut |out| {
+                put_difference(out, observation.at_ns, base_ns);
+                part(out);
+            });
+        }),
+        kind => {
+            let tag = tag_of(kind);
+            record(tag, &mut |out| {
+                put_difference(out, observation.at_ns, base_ns);
+                encode_small(out, kind);
+            });
         }
     }
 }
 
-/// An observation from its contents.
+fn tag_of(kind: &Kind) -> u8 {
+    match kind {
+        Kind::Event(Event::SlowWait(_)) => tag::SLOW_WAIT,
+        Kind::Event(Event::StartMark(_)) => tag::START_MARK,
+        Kind::Event(Event::StartCall(_)) => tag::START_CALL,
+        Kind::HistogramDelta(_) => tag::HISTOGRAM_DELTA,
+        Kind::Snapshot(_) => tag::SNAPSHOT,
+        Kind::Loss(_) => tag::LOSS,
+        Kind::Hits(_) => tag::HITS,
+        Kind::Transitions(_) => tag::TRANSITIONS,
+        Kind::Scheduler(_) => tag::SCHEDULER,
+    }
+}
+
+fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
+    match kind {
+        Kind::Event(Event::SlowWait(wait)) => slow_wait(out, wait),
+        Kind::Event(Event::StartMark(mark)) => start_mark(out, mark),
+        Kind::Event(Event::StartCall(call)) => start_call(out, call),
+        Kind::HistogramDelta(delta) => histogram_delta(out, delta),
+        Kind::Snapshot(snapshot) => {
+            // Few, with many parts that may be absent, and more to come: as JSON. Writing to memory does not
+            // fail, and the type has no map that is not keyed by text.
+            let _ = serde_json::to_writer(&mut *out, snapshot);
+        }
+        Kind::Loss(loss) => {
+            put_text(out, loss.cause.name());
+            put(out, loss.count);
+        }
+        Kind::Hits(hits) => put(out, *hits),
+        Kind::Transitions(_) | Kind::Scheduler(_) => {}
+    }
+}
+
+/// An observation from its contents; `None` for a part of one that is to be continued in `parts`.
 ///
 /// # Errors
 /// The contents are not what the tag says, or of a later version.
-pub fn decode(tag: u8, contents: &[u8], base_ns: u64) -> Read<Observation> {
+pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read<Option<Observation>> {
     let mut bytes = Bytes(contents);
     let at_ns = bytes.difference(base_ns)?;
     let kind = match tag {
@@ -84,10 +130,15 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64) -> Read<Observation> {
             count: bytes.number()?,
         }),
         tag::HITS => Kind::Hits(bytes.number()?),
+        tag::TRANSITIONS => Kind::Transitions(transitions::decode(&mut bytes, base_ns)?),
+        tag::SCHEDULER => match parts.take(&mut bytes, base_ns)? {
+            Some(snapshot) => Kind::Scheduler(Box::new(snapshot)),
+            None => return Ok(None),
+        },
         _ => return Err(Trouble::Unknown),
     };
     // What is left is what a later version has appended.
-    Ok(Observation { at_ns, kind })
+    Ok(Some(Observation { at_ns, kind }))
 }
 
 fn slow_wait(out: &mut Vec<u8>, wait: &SlowWait) {

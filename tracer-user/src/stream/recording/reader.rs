@@ -6,6 +6,7 @@ use super::{
     Entry,
     block::{self, Next},
     encoder, observation,
+    scheduler::Parts,
     wire::{Bytes, Trouble},
 };
 use crate::{
@@ -35,6 +36,7 @@ pub struct Reader<R> {
     unknown: u64,
     keys: BTreeSet<HistogramKey>,
     names: usize,
+    parts: Parts,
 }
 
 /// How a recording ended.
@@ -83,6 +85,7 @@ impl<R: Read> Reader<R> {
             unknown: 0,
             keys: BTreeSet::new(),
             names: 0,
+            parts: Parts::default(),
         })
     }
 
@@ -109,12 +112,16 @@ impl<R: Read> Reader<R> {
                     self.ended = Some(Ended::Whole);
                     break;
                 }
-                tag => match observation::decode(tag, contents, self.base_ns) {
+                tag => match observation::decode(tag, contents, self.base_ns, &mut self.parts) {
                     Ok(observation) => {
                         self.read = to;
+                        let Some(observation) = observation else {
+                            continue;
+                        };
                         self.note_key(&observation)?;
+                        let large = matches!(observation.kind, Kind::Transitions(_) | Kind::Scheduler(_));
                         seen.push(observation);
-                        if seen.len() >= AT_ONCE {
+                        if large || seen.len() >= AT_ONCE {
                             break;
                         }
                         continue;

@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, IsTerminal as _, Write as _},
@@ -21,7 +21,10 @@ use std::{
 use super::{block, encoder::Encoder};
 use crate::{
     error::{Error, Result},
-    stream::{Event, HistogramKey, Kind, Observation},
+    stream::{
+        Event, HistogramKey, Kind, Observation,
+        transition::{Transition, What, status},
+    },
 };
 
 /// Blocks that may wait to be written, some 8 MiB. Past that the disk is waited for, and what the kernel's buffers
@@ -37,7 +40,7 @@ pub struct Recorder(Option<Rc<RefCell<Recording>>>);
 /// A file that is recorded into.
 struct Recording {
     encoder: Encoder,
-    named: BTreeSet<u64>,
+    named: HashSet<u64>,
     handed_over: Instant,
     destination: Destination,
     writer: Option<Writer>,
@@ -71,7 +74,7 @@ impl Recorder {
         };
         Ok(Self(Some(Rc::new(RefCell::new(Recording {
             encoder: Encoder::default(),
-            named: BTreeSet::new(),
+            named: HashSet::new(),
             handed_over: Instant::now(),
             destination: Destination::open(path)?,
             writer: None,
@@ -107,11 +110,14 @@ impl Recorder {
             return;
         };
         let mut recording = recording.borrow_mut();
-        let new: BTreeSet<u64> = seen
-            .iter()
-            .filter_map(address)
-            .filter(|address| !recording.named.contains(address))
-            .collect();
+        let mut new = BTreeSet::new();
+        for observation in seen {
+            each_address(observation, |address| {
+                if address != 0 && !recording.named.contains(&address) {
+                    new.insert(address);
+                }
+            });
+        }
         if !new.is_empty() {
             let new: Vec<u64> = new.into_iter().collect();
             let names = names(&new);
@@ -150,17 +156,29 @@ impl fmt::Debug for Recorder {
     }
 }
 
-/// The address in an observation that will be shown by its name.
-fn address(observation: &Observation) -> Option<u64> {
-    let address = match &observation.kind {
-        Kind::Event(Event::SlowWait(wait)) => wait.gopc,
-        Kind::HistogramDelta(delta) => match delta.key {
-            HistogramKey::CreationSite(gopc) => Some(gopc),
-            _ => None,
-        },
-        _ => None,
-    };
-    address.filter(|address| *address != 0)
+/// Tells the addresses in an observation that may be shown by their names: creation sites.
+fn each_address(observation: &Observation, mut tell: impl FnMut(u64)) {
+    match &observation.kind {
+        Kind::Event(Event::SlowWait(wait)) => tell(wait.gopc.unwrap_or(0)),
+        Kind::HistogramDelta(delta) => {
+            if let HistogramKey::CreationSite(gopc) = delta.key {
+                tell(gopc);
+            }
+        }
+        Kind::Transitions(all) => all
+            .iter()
+            .filter(|it| is_birth(it))
+            .for_each(|it| tell(it.detail)),
+        Kind::Scheduler(all) => all.goroutines.iter().for_each(|seen| tell(seen.gopc)),
+        _ => {}
+    }
+}
+
+/// Whether its detail is a creation site: see [`What::Goroutine`].
+fn is_birth(transition: &Transition) -> bool {
+    let (old, new) = transition.statuses();
+    let is_dead = |status| matches!(status, status::DEAD | status::IDLE | status::DEADEXTRA);
+    transition.what == What::Goroutine as u8 && is_dead(old) && !is_dead(new)
 }
 
 impl Recording {

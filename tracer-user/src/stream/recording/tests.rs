@@ -11,6 +11,7 @@ use super::{
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
     start::{Mark, StartCall, StartMark, Usage},
+    transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Transition},
 };
 
 fn origin() -> impl Strategy<Value = Origin> {
@@ -144,6 +145,91 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     )
 }
 
+fn transition() -> impl Strategy<Value = Transition> {
+    // As they are, and as they may be.
+    let near = (
+        1_000_000u64..1_010_000,
+        0u64..50,
+        prop_oneof![Just(0), 1u64..9],
+        0u32..8,
+        any::<[bool; 2]>(),
+    );
+    let near = near.prop_map(|(at_ns, g, detail, tid, [one, other])| Transition {
+        at_ns,
+        subject: 0xc000_0000 + g * 448,
+        detail,
+        tid,
+        what: 1,
+        status: if one { 0x12 } else { 0x24 },
+        reason: u8::from(other),
+        flags: 0,
+    });
+    let any = any::<(u64, u64, u64, u32, [u8; 4])>().prop_map(
+        |(at_ns, subject, detail, tid, [what, status, reason, flags])| Transition {
+            at_ns,
+            subject,
+            detail,
+            tid,
+            what,
+            status,
+            reason,
+            flags,
+        },
+    );
+    prop_oneof![8 => near, 1 => any]
+}
+
+fn scheduler() -> impl Strategy<Value = SchedSnapshot> {
+    let goroutine =
+        any::<([u64; 5], [u8; 2])>().prop_map(|([g, goid, m, gopc, startpc], [status, reason])| {
+            GoroutineSeen {
+                g,
+                goid,
+                status,
+                reason,
+                m,
+                gopc,
+                startpc,
+            }
+        });
+    let processor = any::<(u64, u64, u32, u32, u8)>().prop_map(|(p, m, id, queued, status)| ProcessorSeen {
+        p,
+        id,
+        status,
+        m,
+        queued,
+    });
+    let machine =
+        any::<([u64; 5], u32, [bool; 2])>().prop_map(|([m, id, curg, p, oldp], tid, [spinning, blocked])| {
+            MachineSeen {
+                m,
+                id,
+                tid,
+                curg,
+                p,
+                oldp,
+                spinning,
+                blocked,
+            }
+        });
+    let parts = (
+        any::<(u64, u64, bool)>(),
+        vec(goroutine, 0..20),
+        vec(processor, 0..5),
+        vec(machine, 0..5),
+    );
+    parts.prop_map(
+        |((begin_ns, end_ns, cut_short), goroutines, processors, machines)| SchedSnapshot {
+            begin_ns,
+            end_ns,
+            goroutines,
+            processors,
+            machines,
+            cut_short,
+        },
+    )
+}
+
 fn observation() -> impl Strategy<Value = Observation> {
     let loss = (prop::sample::select(LossCause::ALL.to_vec()), any::<u64>());
     let kind = prop_oneof![
@@ -154,6 +240,8 @@ fn observation() -> impl Strategy<Value = Observation> {
         snapshot().prop_map(Kind::Snapshot),
         loss.prop_map(|(cause, count)| Kind::Loss(Loss { cause, count })),
         any::<u64>().prop_map(Kind::Hits),
+        vec(transition(), 0..60).prop_map(Kind::Transitions),
+        scheduler().prop_map(|seen| Kind::Scheduler(Box::new(seen))),
     ];
     (any::<u64>(), kind).prop_map(|(at_ns, kind)| Observation { at_ns, kind })
 }
@@ -271,6 +359,111 @@ proptest! {
             while let Ok(Some(_)) = reader.next() {}
         }
     }
+}
+
+#[test]
+fn what_is_too_large_for_one_record_comes_in_parts() {
+    let transitions: Vec<Transition> = (0..20_001u64)
+        .map(|n| Transition {
+            at_ns: 5_000 + n * 700,
+            subject: 0xc000_0000 + (n % 300) * 448,
+            detail: n % 7,
+            tid: (n % 5) as u32,
+            what: 1,
+            status: 0x12,
+            reason: (n % 3) as u8,
+            flags: 0,
+        })
+        .collect();
+    let goroutines = (0..100_000u64).map(|n| GoroutineSeen {
+        g: 0xc000_0000 + n * 448,
+        goid: n,
+        status: 4,
+        reason: 9,
+        gopc: 0x401000,
+        ..GoroutineSeen::default()
+    });
+    let snapshot = SchedSnapshot {
+        begin_ns: 4_000,
+        end_ns: 4_900,
+        goroutines: goroutines.collect(),
+        ..SchedSnapshot::default()
+    };
+    let at_ns = u64::MAX;
+    let seen = vec![
+        Observation {
+            at_ns: 4_900,
+            kind: Kind::Scheduler(Box::new(snapshot)),
+        },
+        Observation {
+            at_ns,
+            kind: Kind::Transitions(transitions.clone()),
+        },
+    ];
+    let (back, ended) = read(&write(&[Entry::Observations(seen.clone())], true)).unwrap();
+    assert_eq!(ended, Ended::Whole);
+    let back: Vec<Observation> = back
+        .into_iter()
+        .flat_map(|entry| match entry {
+            Entry::Observations(seen) => seen,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(back.first(), seen.first());
+    let parts: Vec<Transition> = back
+        .iter()
+        .filter_map(|observation| match &observation.kind {
+            Kind::Transitions(part) => Some(part.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(parts, transitions);
+    assert_eq!(
+        back.last().unwrap().at_ns,
+        at_ns,
+        "the last has the time of the whole"
+    );
+}
+
+/// As a server's: few threads, thousands of goroutines, each transition at its own time.
+#[test]
+fn a_transition_takes_at_most_eight_bytes() {
+    let mut seed = 1u64;
+    let mut random = move |below: u64| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut at_ns = 7_534_615_756_199;
+    let statuses = [0x41, 0x12, 0x24, 0x21];
+    let seen: Vec<Observation> = (0..40)
+        .map(|_| {
+            let batch = (0..10_000).map(|_| {
+                at_ns += random(2_000);
+                let status = statuses[random(4) as usize];
+                Transition {
+                    at_ns,
+                    subject: 0xc000_0000_0000 + random(5_000) * 448,
+                    detail: 0,
+                    tid: 4_000 + random(8) as u32,
+                    what: 1,
+                    status,
+                    reason: if status == 0x24 { random(6) as u8 } else { 0 },
+                    flags: 0,
+                }
+            });
+            let batch = batch.collect();
+            Observation {
+                at_ns,
+                kind: Kind::Transitions(batch),
+            }
+        })
+        .collect();
+    let file = write(&[Entry::Observations(seen)], true);
+    let each = file.len() as f64 / 400_000.0;
+    assert!(each <= 8.0, "{each} bytes");
 }
 
 #[test]
