@@ -7,6 +7,7 @@ mod arch;
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod go;
 mod layouts;
 mod paths;

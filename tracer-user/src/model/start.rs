@@ -206,6 +206,8 @@ pub struct Starts {
     /// Whether the dynamic loader runs before the program's own first instruction.
     dynamic: bool,
     open: BTreeMap<u32, Open>,
+    /// Marks and calls of all that are open.
+    held: usize,
 }
 
 /// A start that has not ended.
@@ -218,6 +220,9 @@ struct Open {
 /// No more processes are followed at once than this; those of `attach --next` that call execve and turn out to
 /// run another program are forgotten by it.
 const MOST_OPEN: usize = 4_096;
+/// Nor more of their marks and calls than this are held: the process that began first is forgotten then, too. A
+/// start has some hundred.
+const MOST_HELD: usize = 1 << 21;
 
 impl Starts {
     /// Nothing observed yet.
@@ -225,6 +230,7 @@ impl Starts {
         Self {
             dynamic,
             open: BTreeMap::new(),
+            held: 0,
         }
     }
 
@@ -238,6 +244,7 @@ impl Starts {
                     end_ns: observation.at_ns,
                     call: call.clone(),
                 });
+                self.hold_one_more();
                 None
             }
             _ => None,
@@ -257,14 +264,14 @@ impl Starts {
 
     /// Ends the start of a process at this moment, whatever it is at.
     pub fn cut(&mut self, pid: u32, now_ns: u64) -> Option<Start> {
-        let open = self.open.remove(&pid)?;
+        let open = self.remove(pid)?;
         self.close(pid, open, now_ns, Ended::Unfinished)
     }
 
     fn mark(&mut self, at_ns: u64, mark: &StartMark) -> Option<Start> {
         if mark.mark == Mark::Execve || mark.mark == Mark::ExecPrepared {
             // Also the second attempt of one that failed.
-            self.open.remove(&mark.pid);
+            self.remove(mark.pid);
         }
         if mark.mark == Mark::Executed
             && let Some(open) = self.open.get(&mark.pid)
@@ -274,19 +281,20 @@ impl Starts {
                 .is_some_and(|(_, last)| last.mark == Mark::Executed)
         {
             // Where the tracepoint before is missing: the program that called execve had itself been started so.
-            self.open.remove(&mark.pid);
+            self.remove(mark.pid);
         }
         if self.open.len() >= MOST_OPEN && !self.open.contains_key(&mark.pid) {
             self.forget_oldest();
         }
         let open = self.open.entry(mark.pid).or_default();
         open.marks.push((at_ns, mark.clone()));
+        self.hold_one_more();
         let ended = match mark.mark {
             Mark::MainMain => Ended::Main,
             Mark::Exited => Ended::Exit,
             _ => return None,
         };
-        let open = self.open.remove(&mark.pid)?;
+        let open = self.remove(mark.pid)?;
         if !open.has_entered() {
             return None;
         }
@@ -300,7 +308,20 @@ impl Starts {
             .min_by_key(|(_, open)| open.marks.first().map(|(at_ns, _)| *at_ns))
             .map(|(pid, _)| *pid);
         if let Some(pid) = oldest {
-            self.open.remove(&pid);
+            self.remove(pid);
+        }
+    }
+
+    fn remove(&mut self, pid: u32) -> Option<Open> {
+        let open = self.open.remove(&pid)?;
+        self.held = self.held.saturating_sub(open.marks.len() + open.calls.len());
+        Some(open)
+    }
+
+    fn hold_one_more(&mut self) {
+        self.held += 1;
+        if self.held > MOST_HELD {
+            self.forget_oldest();
         }
     }
 

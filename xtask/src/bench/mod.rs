@@ -4,6 +4,7 @@ mod accuracy;
 mod attach;
 mod capture;
 mod column;
+mod fuzz;
 mod hit;
 mod large_binary;
 mod lifetimes;
@@ -37,6 +38,8 @@ enum What {
     Start(start::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
+    /// Feeds what reads programs and recordings with what nobody would write
+    Fuzz(fuzz::Args),
 }
 
 /// Runs the command.
@@ -50,6 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Attach(args) => attach::run(args),
         What::Start(args) => start::run(args),
         What::Accuracy => accuracy::run(),
+        What::Fuzz(args) => fuzz::run(args),
     }
 }
 

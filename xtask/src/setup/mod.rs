@@ -7,6 +7,7 @@ mod apt;
 mod archive;
 mod bpf;
 pub mod deny;
+pub mod fuzz;
 pub mod kernels;
 mod pip;
 pub mod qemu;
@@ -50,6 +51,8 @@ pub enum Component {
     Cross(Arch),
     /// Boots other kernels, of both architectures.
     Qemu,
+    /// cargo-fuzz.
+    Fuzz,
 }
 
 impl Component {
@@ -65,6 +68,7 @@ impl Component {
                 .map(Self::Cross),
         );
         all.push(Self::Qemu);
+        all.push(Self::Fuzz);
         all
     }
 
@@ -80,6 +84,7 @@ impl Component {
             Self::Linker => "to link gmpscope".into(),
             Self::Cross(arch) => format!("to link gmpscope for {}", arch.name()),
             Self::Qemu => "to boot other kernels".into(),
+            Self::Fuzz => "to fuzz what reads programs and recordings".into(),
         }
     }
 
@@ -120,6 +125,7 @@ impl Component {
                 ],
             },
             Self::Qemu => Vec::new(),
+            Self::Fuzz => fuzz::missing_packages()?,
         })
     }
 
@@ -130,6 +136,7 @@ impl Component {
             Self::Lint => (!deny::is_there()?).then(|| format!("cargo-deny {}", deny::VERSION)),
             Self::Go(version) => (!releases::is_there(version)?).then(|| format!("Go {version}")),
             Self::Qemu => (!qemu::is_there()?).then(|| "QEMU for both architectures".into()),
+            Self::Fuzz => (!fuzz::is_there()?).then(|| format!("cargo-fuzz {}", fuzz::VERSION)),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => None,
         })
     }
@@ -141,6 +148,7 @@ impl Component {
             Self::Lint => deny::install(),
             Self::Go(version) => releases::install(version),
             Self::Qemu => qemu::install(),
+            Self::Fuzz => fuzz::install(),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),
         }
     }

@@ -6,7 +6,7 @@
 use super::{
     scheduler::{self, Parts},
     transitions,
-    wire::{Bytes, Read, Trouble, put, put_difference, put_some, put_text},
+    wire::{Append, Bytes, Read, Trouble, put, put_difference, put_some, put_text},
 };
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
@@ -38,11 +38,7 @@ pub mod tag {
 
 /// Calls `record` with the tag of an observation, and with what appends its contents; more than once for one that
 /// may be too large for a single record.
-pub fn encode(
-    base_ns: u64,
-    observation: &Observation,
-    record: &mut dyn FnMut(u8, &mut dyn FnMut(&mut Vec<u8>)),
-) {
+pub fn encode(base_ns: u64, observation: &Observation, record: &mut dyn FnMut(u8, Append<'_>)) {
     match &observation.kind {
         Kind::Transitions(all) => {
             let mut left = all.len();

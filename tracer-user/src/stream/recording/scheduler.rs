@@ -1,6 +1,6 @@
 //! A reading of every goroutine, P and M. There may be millions, so that it comes in parts.
 
-use super::wire::{Bytes, Read, Trouble, put, put_difference};
+use super::wire::{Append, Bytes, Read, Trouble, put, put_difference};
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot};
 
 /// Most goroutines, Ps and Ms each of one part.
@@ -17,7 +17,7 @@ mod flag {
 }
 
 /// The parts of a reading: `part` is called for each with what appends it.
-pub fn parts(snapshot: &SchedSnapshot, base_ns: u64, mut part: impl FnMut(&mut dyn FnMut(&mut Vec<u8>))) {
+pub fn parts(snapshot: &SchedSnapshot, base_ns: u64, mut part: impl FnMut(Append<'_>)) {
     let mut goroutines = snapshot.goroutines.chunks(PART);
     let mut processors = snapshot.processors.chunks(PART);
     let mut machines = snapshot.machines.chunks(PART);
@@ -31,7 +31,8 @@ pub fn parts(snapshot: &SchedSnapshot, base_ns: u64, mut part: impl FnMut(&mut d
         let machines = machines.next().unwrap_or_default();
         part(&mut |out| {
             let last = if n == parts { flag::LAST } else { 0 };
-            out.push(u8::from(snapshot.cut_short) * flag::CUT_SHORT | last);
+            let cut_short = if snapshot.cut_short { flag::CUT_SHORT } else { 0 };
+            out.push(cut_short | last);
             put_difference(out, snapshot.begin_ns, base_ns);
             put_difference(out, snapshot.end_ns, snapshot.begin_ns);
             put_goroutines(out, goroutines);
@@ -144,7 +145,9 @@ fn put_machines(out: &mut Vec<u8>, machines: &[MachineSeen]) {
     put(out, machines.len() as u64);
     let mut last = MachineSeen::default();
     for seen in machines {
-        out.push(u8::from(seen.spinning) * flag::SPINNING | u8::from(seen.blocked) * flag::BLOCKED);
+        let spinning = if seen.spinning { flag::SPINNING } else { 0 };
+        let blocked = if seen.blocked { flag::BLOCKED } else { 0 };
+        out.push(spinning | blocked);
         put_difference(out, seen.m, last.m);
         put_difference(out, seen.id, last.id);
         put(out, u64::from(seen.tid));

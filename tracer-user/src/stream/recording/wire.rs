@@ -12,6 +12,9 @@ pub enum Trouble {
 /// Shorthand for what reading yields.
 pub type Read<T> = Result<T, Trouble>;
 
+/// Appends the contents of a record.
+pub type Append<'a> = &'a mut dyn FnMut(&mut Vec<u8>);
+
 /// Appends an unsigned number: seven bits a byte, the lowest first, the top bit set on all but the last.
 pub fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
