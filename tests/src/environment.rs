@@ -28,6 +28,21 @@ pub fn gmpscope() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The Debian package of that binary, from `GMPSCOPE_DEB`.
+pub fn package_file() -> Result<PathBuf> {
+    let path = PathBuf::from(
+        std::env::var_os("GMPSCOPE_DEB")
+            .with_context(|| format!("GMPSCOPE_DEB does not name the Debian package: {HINT}"))?,
+    );
+    if !path.is_file() {
+        bail!(
+            "GMPSCOPE_DEB names {}, which is not there: {HINT}",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
 /// Where built workloads and oracles are kept.
 pub fn cache() -> Result<PathBuf> {
     let root = match std::env::var_os("GMPSCOPE_CACHE") {

@@ -89,3 +89,77 @@ pub fn patched_text(pid: u32) -> Result<Vec<u64>> {
     }
     Ok(patched)
 }
+
+/// Ids of the BPF links that a process holds, from /proc/PID/fdinfo (kernel/bpf/syscall.c, `bpf_link_show_fdinfo`).
+pub fn bpf_links_of(pid: u32) -> Result<BTreeSet<u32>> {
+    ids_of(pid, "link_id:")
+}
+
+/// All BPF objects that a process holds by file descriptors, as [`bpf_objects`] names them.
+pub fn bpf_objects_of(pid: u32) -> Result<BTreeSet<(&'static str, u32)>> {
+    let mut all = BTreeSet::new();
+    for (kind, field) in [("program", "prog_id:"), ("map", "map_id:"), ("link", "link_id:")] {
+        all.extend(ids_of(pid, field)?.into_iter().map(|id| (kind, id)));
+    }
+    Ok(all)
+}
+
+fn ids_of(pid: u32, field: &str) -> Result<BTreeSet<u32>> {
+    let mut ids = BTreeSet::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // One may be closed meanwhile.
+        let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
+        let found = text.lines().find_map(|line| line.strip_prefix(field));
+        ids.extend(found.and_then(|id| id.trim().parse::<u32>().ok()));
+    }
+    Ok(ids)
+}
+
+/// Counts, from now on until it is dropped, how often the kernel runs each BPF program: its own figure, which knows
+/// nothing of what a program does.
+#[derive(Debug)]
+pub struct Runs {
+    _stats: std::os::fd::OwnedFd,
+}
+
+impl Runs {
+    /// `BPF_ENABLE_STATS` with `BPF_STATS_RUN_TIME` (linux/bpf.h).
+    pub fn count() -> Result<Self> {
+        const BPF_ENABLE_STATS: i32 = 32;
+        let attr = [0_u32];
+        // SAFETY: `attr` is valid for the 4 bytes that the kernel reads.
+        let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_ENABLE_STATS, attr.as_ptr(), 4) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error())
+                .context("asking the kernel to count: run the tests as root");
+        }
+        use std::os::fd::FromRawFd;
+        // SAFETY: the call made this descriptor, and nobody else has it.
+        let stats = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as i32) };
+        Ok(Self { _stats: stats })
+    }
+
+    /// Runs of the programs on probed instructions that a process has loaded, together: `run_cnt`, which
+    /// /proc/PID/fdinfo shows.
+    pub fn of(&self, pid: u32) -> Result<u64> {
+        let mut programs = std::collections::BTreeMap::new();
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+            let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
+            let field = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.and_then(|value| value.trim().parse::<u64>().ok())
+            };
+            // BPF_PROG_TYPE_KPROBE, which uprobes have, too.
+            const KPROBE: u64 = 2;
+            if let (Some(id), Some(KPROBE), Some(runs)) =
+                (field("prog_id:"), field("prog_type:"), field("run_cnt:"))
+            {
+                programs.insert(id, runs);
+            }
+        }
+        if programs.is_empty() {
+            bail!("process {pid} has loaded no BPF program");
+        }
+        Ok(programs.values().sum())
+    }
+}

@@ -9,28 +9,40 @@
 //! | `GMPSCOPE_BIN` | the `gmpscope` binary |
 //! | `GMPSCOPE_CACHE` | where built workloads are kept; default `~/.cache/gmpscope` |
 //! | `GMPSCOPE_WORKLOADS` | workloads that were built elsewhere: nothing is built |
+//! | `GMPSCOPE_PROMETHEUS` | folder of `prometheus` and `promtool` |
+//! | `GMPSCOPE_DEB` | the Debian package of that binary |
 //! | `GMPSCOPE_TESTS` | `full` for every Go version and build variant |
 
 pub mod agreement;
 pub mod binary;
+pub mod crowd;
+pub mod daemon;
 pub mod environment;
 pub mod event;
+pub mod exposition;
 pub mod histogram;
+pub mod host;
+pub mod http;
 pub mod kernel;
 pub mod left_behind;
 pub mod oracle;
 pub mod privilege;
+pub mod prometheus;
 pub mod run;
 pub mod scenario;
 pub mod start;
+pub mod system;
 pub mod toolchain;
 pub mod variant;
 pub mod workload;
 
+pub use daemon::Daemon;
 pub use environment::machine;
 pub use event::Event;
 pub use histogram::RuntimeHistogram;
+pub use prometheus::Prometheus;
 pub use run::{Attach, Outcome, Tracer};
+pub use system::System;
 pub use toolchain::Toolchain;
 pub use variant::Variant;
 pub use workload::Workload;

@@ -104,6 +104,19 @@ impl Traced {
             };
         }
         let output = self.command.output()?;
+        let mut ran = self.read(
+            output.status,
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )?;
+        ran.stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(ran)
+    }
+
+    /// What it left, having ended like this, and what the command wrote.
+    ///
+    /// # Errors
+    /// The capture is none.
+    pub fn read(self, status: ExitStatus, stdout: String) -> Result<Ran> {
         let capture = match std::fs::read_to_string(&self.result) {
             Ok(json) => {
                 let last = json.lines().last().unwrap_or_default();
@@ -112,9 +125,9 @@ impl Traced {
             Err(_) => None,
         };
         Ok(Ran {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status,
+            stdout,
+            stderr: String::new(),
             capture,
         })
     }

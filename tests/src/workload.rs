@@ -26,15 +26,22 @@ pub struct Workload {
 impl Workload {
     /// Starts a binary and waits until it is parked.
     pub fn start(binary: &Path, gomaxprocs: u32, args: &[&str]) -> Result<Self> {
-        let mut child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .arg("-control")
             .args(args)
             .env("GOMAXPROCS", gomaxprocs.to_string())
-            .env_remove("GODEBUG")
+            .env_remove("GODEBUG");
+        Self::start_by(command)
+    }
+
+    /// Starts it by a command that ends in one with `-control`, and waits until it is parked.
+    pub fn start_by(mut command: Command) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+            .with_context(|| format!("cannot start {command:?}"))?;
         let stdin = child.stdin.take().context("no stdin")?;
         let stdout = child.stdout.take().context("no stdout")?;
         let (send, lines) = channel();
@@ -50,7 +57,7 @@ impl Workload {
             Err(e) => {
                 _ = child.kill();
                 _ = child.wait();
-                return Err(e.context(format!("starting {}", binary.display())));
+                return Err(e.context(format!("starting {command:?}")));
             }
         };
         Ok(Self {

@@ -249,7 +249,7 @@ fn a_start_with_the_latencies_behind_it_is_replayed_to_the_byte() -> Result<()> 
     for format in ["json", "text"] {
         run(&[
             "run", "--mode", "exact", "--format", format, "-o", &live, "--record", &recording, "--",
-            &program, "-for", "2s",
+            &program, "-for", "6s",
         ])?;
         let live = fs::read_to_string(&live)?;
         ensure!(live.contains("schedinit") && live.contains("unblocked"), "{live}");

@@ -56,8 +56,12 @@ pub fn entered(ctx: &RawTracePointContext) {
 pub fn returned(ctx: &RawTracePointContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
-    if lifecycle::start_of(tgid).is_none() {
-        return;
+    match lifecycle::start_of(tgid) {
+        Some(start) if start.phase == phase::EXECUTING && start.executing == tid => {
+            return lifecycle::execve_failed(tgid);
+        }
+        Some(_) => {}
+        None => return,
     }
     // SAFETY: only this thread's own programs change its entry.
     let Some(call) = (unsafe { maps::CALLS.get(&tid) }) else {

@@ -174,8 +174,8 @@ pub struct Site {
     pub old_in: u8,
     /// Register with the new status, for [`SiteKind::Swapped`].
     pub new_in: u8,
-    /// Zero.
-    pub reserved2: u16,
+    /// Number of its binary, for [`SiteKind::Mark`]; else 0.
+    pub binary: u16,
 }
 
 /// Key of `SITES_BY_IP`, which stands in for attach cookies where the kernel has none (before 5.15).
@@ -184,7 +184,7 @@ pub struct Site {
 pub struct SiteKey {
     /// Run-time address of the instruction.
     pub ip: u64,
-    /// Process id, in the initial PID namespace.
+    /// Process id, in the initial PID namespace; of [`SiteKind::Mark`] the number of its binary.
     pub tgid: u32,
     /// Zero.
     pub reserved: u32,
@@ -312,6 +312,8 @@ pub struct Counters {
     pub marks_lost: u64,
     /// Slow system calls of starts that found no room in the ring buffer.
     pub calls_lost: u64,
+    /// Processes that found no room in the table of those that are followed.
+    pub tree_full: u64,
 }
 
 impl Counters {
@@ -338,6 +340,7 @@ impl Counters {
             marks: self.marks + other.marks,
             marks_lost: self.marks_lost + other.marks_lost,
             calls_lost: self.calls_lost + other.calls_lost,
+            tree_full: self.tree_full + other.tree_full,
         }
     }
 
@@ -364,6 +367,7 @@ impl Counters {
             marks: self.marks.wrapping_sub(other.marks),
             marks_lost: self.marks_lost.wrapping_sub(other.marks_lost),
             calls_lost: self.calls_lost.wrapping_sub(other.calls_lost),
+            tree_full: self.tree_full.wrapping_sub(other.tree_full),
         }
     }
 

@@ -8,9 +8,9 @@ use aya_ebpf::{
     },
     programs::RawTracePointContext,
 };
-use tracer_ebpf::start::{Mark, NO_TARGET, Start, StartConfig, StartEvent, phase};
+use tracer_ebpf::start::{MAX_BINARIES, Mark, NO_TARGET, Start, StartConfig, StartEvent, phase};
 
-use crate::{clock, maps};
+use crate::{clock, maps, tree};
 
 /// Do not wake the reader: a wake-up costs more than the trap, and what it then does takes the CPU from the start.
 const NO_WAKEUP: u64 = 1;
@@ -24,15 +24,27 @@ pub fn start_of(tgid: u32) -> Option<&'static mut Start> {
     Some(unsafe { &mut *start })
 }
 
-/// The current process calls execve. It is followed if it is one of those that are held.
+/// The current process calls execve. It is followed if it is one of those that are held, or of their tree.
 #[inline(always)]
 pub fn execve_entered(config: &StartConfig, pid_tgid: u64) {
+    if config.tree != 0 {
+        if tree::execve_entered(config, (pid_tgid >> 32) as u32) {
+            begin(Mark::Execve, pid_tgid);
+        }
+        return;
+    }
     let pid = own_pid(config.pidns_device, config.pidns_inode);
     // SAFETY: entries are removed by the user side alone, and a stale one is one that was held.
     if pid == 0 || unsafe { maps::HELD.get(&pid) }.is_none() {
         return;
     }
     begin(Mark::Execve, pid_tgid);
+}
+
+/// `execve` of the current process has come back: the program is still the old one.
+#[inline(always)]
+pub fn execve_failed(tgid: u32) {
+    let _ = maps::STARTS.remove(&tgid);
 }
 
 /// A program is about to take the place of another.
@@ -51,8 +63,13 @@ pub fn executed() {
     let tgid = (pid_tgid >> 32) as u32;
     let seen = start_of(tgid).is_some_and(|start| start.phase == phase::EXECUTING);
     if seen {
+        let binary = tree::binary_of(tgid);
         if let Some(start) = start_of(tgid) {
-            send(start, Mark::Executed as u32, 0, pid_tgid);
+            start.binary = binary;
+            send(start, Mark::Executed as u32, u64::from(binary), pid_tgid);
+        }
+        if binary >= MAX_BINARIES {
+            let _ = maps::STARTS.remove(&tgid);
         }
     } else if follows_every_exec() {
         begin(Mark::Executed, pid_tgid);
@@ -81,6 +98,10 @@ pub fn exited() {
             send(start, Mark::Exited as u32, 0, pid_tgid);
         }
         let _ = maps::STARTS.remove(&tgid);
+    }
+    // While another thread of it executes a program, the process goes on.
+    if start_of(tgid).is_none() {
+        tree::exited(tgid);
     }
 }
 
@@ -127,6 +148,7 @@ fn begin(mark: Mark, pid_tgid: u64) {
         return;
     }
     if let Some(start) = start_of(tgid) {
+        start.executing = pid_tgid as u32;
         send(start, mark as u32, 0, pid_tgid);
     }
 }
@@ -143,6 +165,8 @@ static EMPTY: Start = Start {
     asleep: 0,
     phase: phase::EXECUTING,
     target: NO_TARGET,
+    binary: 0,
+    executing: 0,
     reserved: 0,
 };
 

@@ -29,6 +29,7 @@ mod registers;
 mod sampled;
 mod site;
 mod slow;
+mod tree;
 
 use aya_ebpf::{
     macros::{raw_tracepoint, uprobe},
@@ -100,6 +101,13 @@ pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
 #[raw_tracepoint]
 pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
     calls::returned(&ctx);
+    0
+}
+
+/// A process makes another, or a thread.
+#[raw_tracepoint]
+pub fn sched_process_fork(ctx: RawTracePointContext) -> u32 {
+    tree::forked(&ctx);
     0
 }
 

@@ -9,7 +9,7 @@ use tracer_ebpf::{
     Counters, DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_SITES, MAX_TARGETS, Origin, RING_BYTES,
     Site, SiteKey, Stamp, TargetConfig, TargetState,
     host::{HOST_RING_BYTES, HostConfig, HostCounters},
-    start::{Call, MAX_CALL_KINDS, MAX_CALLS, MAX_STARTS, Start, StartConfig},
+    start::{Call, MAX_BINARIES, MAX_CALL_KINDS, MAX_CALLS, MAX_STARTS, MAX_TREE, Start, StartConfig},
 };
 
 /// By target index.
@@ -58,9 +58,20 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 pub static START_CONFIG: Array<StartConfig> = Array::with_max_entries(1, 0);
 
-/// Processes whose next `execve` is to be followed, by their PID in gmpscope's PID namespace.
+/// Processes whose `execve` is to be followed, by their PID in gmpscope's PID namespace (those of a tree that have
+/// none there, by that of the initial one). Value: the number of the binary that they are about to run, or one of
+/// `start::binary`.
 #[map]
-pub static HELD: HashMap<u32, u32> = HashMap::with_max_entries(MAX_STARTS, 0);
+pub static HELD: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TREE, 0);
+
+/// Processes of the trees that are followed, by tgid. The value says nothing.
+#[map]
+pub static TREE: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TREE, 0);
+
+/// Link-time address of the ELF entry, by binary of a tree, for programs that know sites by their address: it tells how far
+/// a process is from its link-time addresses.
+#[map]
+pub static ENTRIES: Array<u64> = Array::with_max_entries(MAX_BINARIES, 0);
 
 /// Processes on their way to `main.main`, by tgid.
 #[map]

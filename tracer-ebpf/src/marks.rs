@@ -16,9 +16,14 @@ pub fn site_by_address(ctx: &ProbeContext) -> Option<&'static Site> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let start = lifecycle::start_of(tgid)?;
     if start.phase < phase::STARTING {
-        start.bias = ip.wrapping_sub(maps::START_CONFIG.get(0)?.entry);
+        let config = maps::START_CONFIG.get(0)?;
+        let entry = match config.tree {
+            0 => config.entry,
+            _ => *maps::ENTRIES.get(start.binary)?,
+        };
+        start.bias = ip.wrapping_sub(entry);
     }
-    site::by_link_time_address(ip.wrapping_sub(start.bias))
+    site::by_link_time_address(start.binary, ip.wrapping_sub(start.bias))
 }
 
 /// A probed instruction of a process that starts was reached.

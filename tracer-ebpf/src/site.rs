@@ -29,12 +29,12 @@ pub fn by_ip(ctx: &ProbeContext) -> Option<&'static Site> {
     unsafe { maps::SITES_BY_IP.get(&key) }
 }
 
-/// The site at this link-time address, in whatever process.
+/// The site at this link-time address of a binary, in whatever process.
 #[inline(always)]
-pub fn by_link_time_address(address: u64) -> Option<&'static Site> {
+pub fn by_link_time_address(binary: u32, address: u64) -> Option<&'static Site> {
     let key = SiteKey {
         ip: address,
-        tgid: 0,
+        tgid: binary,
         reserved: 0,
     };
     // SAFETY: entries are only removed after their probes are gone.

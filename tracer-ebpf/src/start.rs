@@ -8,6 +8,10 @@ pub const MAX_CALLS: u32 = 2_048;
 pub const MAX_CALL_KINDS: u32 = 128;
 /// How many `go` statements of one start are sent: the first few are the runtime's own.
 pub const MAX_GO_STATEMENTS: u32 = 64;
+/// How many processes of a tree that is followed can live at once.
+pub const MAX_TREE: u32 = 32_768;
+/// How many binaries of a tree that is followed can be probed at once.
+pub const MAX_BINARIES: u32 = 240;
 /// Ps whose first binding is told apart from later ones.
 pub const MAX_PS: u32 = 1_024;
 
@@ -19,7 +23,8 @@ pub enum Mark {
     Execve = 0,
     /// `execve` has opened the program and is about to replace the old one (`sched_prepare_exec`, Linux 6.11).
     ExecPrepared = 1,
-    /// `execve` has mapped the program (`sched_process_exec`).
+    /// `execve` has mapped the program (`sched_process_exec`); value: its binary, which of a process in a tree that is
+    /// followed may also be one of [`binary`].
     Executed = 2,
     /// The main thread ends (`sched_process_exit`).
     Exited = 3,
@@ -118,8 +123,8 @@ pub struct StartConfig {
     pub pidns_device: u64,
     /// See [`Self::pidns_device`].
     pub pidns_inode: u64,
-    /// Link-time address of the ELF entry, for programs that know sites by their address: it tells how far
-    /// the process is from its link-time addresses.
+    /// Link-time address of the ELF entry of the only binary, for programs that know sites by their address: it
+    /// tells how far the process is from its link-time addresses.
     pub entry: u64,
     /// System calls of at least this many nanoseconds are sent.
     pub slow_call_ns: u64,
@@ -137,8 +142,27 @@ pub struct StartConfig {
     pub execve: u32,
     /// Number of the system call `execveat`.
     pub execveat: u32,
+    /// `task_struct.tgid`.
+    pub task_tgid: u32,
+    /// 1: processes in `HELD` are followed with all that descend from them, at each `execve`; 0: at their next one.
+    pub tree: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// What is known of a program that is executed, besides the number of a binary that is probed.
+pub mod binary {
+    /// It is none that can be traced.
+    pub const NOT_TRACED: u32 = u32::MAX;
+    /// Nobody has looked at it.
+    pub const UNKNOWN: u32 = u32::MAX - 1;
+    /// It went on before it was known.
+    pub const UNREADY: u32 = u32::MAX - 2;
+
+    /// Whether it is the number of a binary, and none of the above.
+    pub const fn is_traced(binary: u32) -> bool {
+        binary < UNREADY
+    }
 }
 
 /// A process on its way to `main.main`. Key: its tgid in the initial PID namespace. What changes while it
@@ -166,6 +190,10 @@ pub struct Start {
     pub phase: u32,
     /// Index of the target whose ELF entry was reached; [`NO_TARGET`] before.
     pub target: u32,
+    /// Which binary it runs, for programs that know sites by their address.
+    pub binary: u32,
+    /// Thread that is in `execve`.
+    pub executing: u32,
     /// Zero.
     pub reserved: u32,
 }
@@ -275,8 +303,8 @@ pub struct CallEvent {
 }
 
 const _: () = {
-    assert!(core::mem::size_of::<StartConfig>() == 64);
-    assert!(core::mem::size_of::<Start>() == 184);
+    assert!(core::mem::size_of::<StartConfig>() == 72);
+    assert!(core::mem::size_of::<Start>() == 192);
     assert!(core::mem::size_of::<StartEvent>() == 72);
     assert!(core::mem::size_of::<Call>() == 40);
     assert!(core::mem::size_of::<CallEvent>() == 160);

@@ -45,7 +45,12 @@ pub fn components(arch: Arch) -> Vec<Component> {
 
 /// The release binary of this machine's architecture, its path said by [`paths::release_binary`].
 pub fn release() -> Result<()> {
-    compile("gmpscope", Arch::native(), true, &GMPSCOPE)
+    release_for(Arch::native())
+}
+
+/// The release binary of an architecture, its path said by [`paths::binary`].
+pub fn release_for(arch: Arch) -> Result<()> {
+    compile("gmpscope", arch, true, &GMPSCOPE)
 }
 
 /// The release binary, and what runs it in a virtual machine.

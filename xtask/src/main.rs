@@ -1,4 +1,4 @@
-//! Every developer command of the project: `cargo xtask setup | build | demo | test | vm | bench | layouts`.
+//! Every developer command of the project: `cargo xtask setup | build | deb | demo | test | vm | bench | layouts`.
 //!
 //! One file (or folder) per command. Each command does its own set-up, so that any of them works in a
 //! fresh clone on a fresh machine.
@@ -6,6 +6,7 @@
 mod arch;
 mod bench;
 mod build;
+mod deb;
 mod demo;
 mod fuzz;
 mod go;
@@ -45,6 +46,8 @@ enum Command {
     Setup(setup::Args),
     /// Build gmpscope, for this machine or for arm64
     Build(build::Args),
+    /// Build the Debian package: the daemon with its unit, configuration and manual pages
+    Deb(deb::Args),
     /// Build gmpscope, start a Go program and show how long its goroutines waited
     Demo(demo::Args),
     /// Regenerate the table of the Go runtime's struct layouts from Go's own sources
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Deb(args) => deb::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Layouts(args) => layouts::run(&args),
         Command::Test(args) => test::run(&args),

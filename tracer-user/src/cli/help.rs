@@ -55,6 +55,9 @@ EXAMPLES
       A timeline of the server's start, on stderr; the server runs on.
   gmpscope run --repeat 50 --format json -o starts.json -- ./tool --version
       Fifty starts: a histogram of each phase.
+  gmpscope run --follow -- go build ./...
+      How the go command, the compiler, the assembler and the linker start: a
+      line for each, and the slowest starts as timelines.
   gmpscope attach --exe /usr/local/bin/tool --next 3
       The next three starts of that binary, whoever makes them.";
 
@@ -82,7 +85,14 @@ OVERHEAD
   Some 30 probe hits until main.main and two for each package with an init, of
   about a microsecond each. Until then the kernel also looks, at every system
   call and every switch of a CPU on this host, whether it is the command's, which
-  costs them some 0.1 microseconds. Behind main.main nothing is left attached.";
+  costs them some 0.1 microseconds. Behind main.main nothing is left attached.
+  With --follow all this lasts until the command ends, other processes of the
+  same programs hit the probes, too, and every execve on the host waits for one
+  answer of gmpscope's, some 0.1 milliseconds. A Go program that is new waits
+  until it is probed, some 20 to 90 milliseconds, which is told and is in no
+  phase. None waits longer than 2 seconds. If gmpscope is killed, all that waits
+  goes on. Before a stop of the terminal's it lets all pass; under SIGSTOP or a
+  debugger it answers nobody.";
 
 /// What the exit status of `run` says.
 pub const RUN_EXIT_STATUS: &str = "\
@@ -257,7 +267,9 @@ PRIVILEGES
   Root has all that is needed. Else passive needs CAP_SYS_PTRACE (or to be the
   same user as the process, where yama allows it); sampled and exact need
   CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and where the kernel has no working
-  uprobe_multi (before 6.6) CAP_SYS_ADMIN. `gmpscope doctor` checks them.";
+  uprobe_multi (before 6.6) CAP_SYS_ADMIN. `gmpscope doctor` checks them.
+  run --follow needs CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH and a kernel with
+  fanotify's permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS).";
 
 /// Files that are read; for the manual.
 pub const FILES: &str = "\

@@ -35,7 +35,7 @@ pub struct RunArgs {
         value_enum,
         env = "GMPSCOPE_MODE",
         hide_env_values = true,
-        conflicts_with = "repeat"
+        conflicts_with_all = ["repeat", "follow"]
     )]
     mode: Option<ModeArg>,
     /// With --mode: print each wait of at least this length as it ends
@@ -56,6 +56,14 @@ pub struct RunArgs {
     /// Run it so many times, one after the other, and show each phase's times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: u32,
+    /// Trace also the Go programs that it starts in turn, and those that they
+    /// start; it need not be a Go program itself
+    ///
+    /// Ends when the command does. Meanwhile each program that is executed on
+    /// this host waits for an answer of gmpscope's: see OVERHEAD. Needs
+    /// CAP_SYS_ADMIN.
+    #[arg(long)]
+    follow: bool,
     /// Run it as this user (name or number); default: the invoking user, also
     /// under sudo
     #[arg(short, long, value_name = "USER")]
@@ -118,6 +126,7 @@ impl RunArgs {
             command: self.command,
             user: self.user,
             repeat: self.repeat,
+            follow: self.follow,
             duration: self.duration,
             output: OutputOptions {
                 format: self.format.into(),

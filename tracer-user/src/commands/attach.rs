@@ -16,6 +16,6 @@ use crate::{
 pub fn run(request: AttachRequest) -> Result<ExitCode> {
     match request {
         AttachRequest::Running(options) => block_on(runner::run(options)).map(|()| ExitCode::SUCCESS),
-        AttachRequest::Next(options) => block_on(start::runner::next(options)),
+        AttachRequest::Next(options) => block_on(start::begin::next(options)),
     }
 }

@@ -15,6 +15,7 @@ use super::{
         programs::Programs,
         scan,
     },
+    probing::{Probing, Unknown, With, program_of},
     targets::{Target, Targets, Trouble},
     view::{DaemonView, HostView},
 };
@@ -46,6 +47,8 @@ pub enum Word {
     Scanned(u64, std::io::Result<Vec<Scanned>>),
     /// One process.
     Looked(Ticket, Seen),
+    /// Names of creation sites of this process were looked up.
+    Learned(u32, Result<()>),
 }
 
 /// All that is known.
@@ -55,8 +58,8 @@ pub struct Host {
     targets: Targets,
     programs: Arc<Programs>,
     hierarchies: Hierarchies,
-    /// The kernel side; `None` where it cannot be had.
-    kernel: Option<HostKernel>,
+    /// Probes, and what the kernel tells; `None` where that cannot be had.
+    probing: Option<Probing>,
     /// Whether the kernel tells of processes.
     is_told: bool,
     complaints: Complaints,
@@ -88,7 +91,7 @@ impl Host {
             targets,
             programs: Arc::default(),
             hierarchies: Hierarchies::mounted(),
-            kernel,
+            probing: kernel.map(Probing::new),
             is_told,
             complaints: Complaints::default(),
             lost_process_events: 0,
@@ -120,7 +123,7 @@ impl Host {
 
     /// Readable when the kernel has much to tell.
     pub fn events_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.kernel.as_ref().map(HostKernel::events_fd)
+        self.probing.as_ref().map(|probing| probing.kernel().events_fd())
     }
 
     /// When [`Self::tick`] has something to do.
@@ -130,11 +133,10 @@ impl Host {
         } else {
             self.scan_due_ns.min(self.pids_due_ns)
         };
-        let events = if self.kernel.is_some() {
-            self.events_due_ns
-        } else {
-            u64::MAX
-        };
+        let probing = self.probing.as_ref();
+        let events = probing.map_or(u64::MAX, |probing| {
+            probing.next_due(&self.targets).min(self.events_due_ns)
+        });
         let due = [self.census.next_due(), self.targets.next_due()]
             .into_iter()
             .flatten();
@@ -143,7 +145,7 @@ impl Host {
 
     /// Does what is due.
     pub fn tick(&mut self, now_ns: u64) {
-        if self.kernel.is_some() && now_ns >= self.events_due_ns {
+        if self.probing.is_some() && now_ns >= self.events_due_ns {
             self.take_events(now_ns);
         }
         if !self.is_scanning && now_ns >= self.scan_due_ns {
@@ -156,18 +158,40 @@ impl Host {
             self.send_to_look(ticket);
         }
         self.read_targets(now_ns);
+        self.with_probing(now_ns, |probing, config, targets, with| {
+            probing.tick(config, targets, with)
+        });
+    }
+
+    /// Lets the probed side do something, and has names looked up that it does not know.
+    fn with_probing(
+        &mut self,
+        now_ns: u64,
+        what: impl FnOnce(&mut Probing, &Config, &mut Targets, &mut With<'_>),
+    ) {
+        let Some(probing) = &mut self.probing else { return };
+        let mut unknown = Vec::new();
+        let mut with = With {
+            complaints: &mut self.complaints,
+            unknown: &mut unknown,
+            now_ns,
+        };
+        what(probing, &self.config, &mut self.targets, &mut with);
+        for unknown in unknown {
+            self.send_to_learn(unknown);
+        }
     }
 
     /// What the kernel has told of processes.
     pub fn take_events(&mut self, now_ns: u64) {
         self.events_due_ns = now_ns.saturating_add(EVENTS_NS);
-        let Some(kernel) = &mut self.kernel else { return };
-        let happened = match kernel.happened() {
+        let Some(probing) = &mut self.probing else { return };
+        let happened = match probing.kernel_mut().happened() {
             Ok(happened) => happened,
             Err(e) => return self.complaints.add("kernel", &e, now_ns),
         };
-        for event in happened.processes {
-            match event {
+        for event in &happened.processes {
+            match *event {
                 ProcessEvent::Exec { pid, at_ns } => {
                     if self.census.exec(pid, at_ns) {
                         self.let_go(pid, "it runs another program");
@@ -184,6 +208,11 @@ impl Host {
         if happened.lost > 0 {
             self.lost_process_events = self.lost_process_events.saturating_add(happened.lost);
             self.scan_due_ns = now_ns;
+        }
+        if !happened.capped.is_empty() {
+            self.with_probing(now_ns, |probing, _, targets, with| {
+                probing.capped(&happened, targets, with);
+            });
         }
     }
 
@@ -211,6 +240,14 @@ impl Host {
         match word {
             Word::Scanned(began_ns, all) => self.take_scan(began_ns, all, now_ns),
             Word::Looked(ticket, seen) => self.take_look(ticket, seen, now_ns),
+            Word::Learned(pid, result) => {
+                if let Err(e) = result {
+                    self.complaints.add("names", &e, now_ns);
+                }
+                if let Some(target) = self.targets.get_mut(pid) {
+                    target.learned();
+                }
+            }
         }
     }
 
@@ -234,6 +271,9 @@ impl Host {
             self.census.settle(pid, Outcome::Excluded);
             self.let_go(pid, "a rule leaves it alone now");
         }
+        self.with_probing(now_ns, |probing, config, targets, with| {
+            probing.reconfigure(config, targets, with);
+        });
         let again = |outcome| matches!(outcome, Outcome::Excluded | Outcome::BeyondLimit);
         self.census.look_again(now_ns, again);
     }
@@ -244,13 +284,15 @@ impl Host {
             targets: self.targets.views(),
             starts: std::collections::BTreeMap::new(),
             daemon: self.daemon_view(now_ns),
+            metrics: self.config.metrics.clone(),
+            made: Some(std::time::Instant::now()),
         }
     }
 
     /// Takes all probes away.
     pub fn stop(&mut self) {
-        if let Some(mut kernel) = self.kernel.take() {
-            kernel.detach_all();
+        if let Some(mut probing) = self.probing.take() {
+            probing.stop();
         }
     }
 
@@ -316,6 +358,15 @@ impl Host {
         });
     }
 
+    fn send_to_learn(&self, unknown: Unknown) {
+        let words = self.words.clone();
+        tokio::task::spawn_blocking(move || {
+            let Unknown { pid, known, gopcs } = unknown;
+            let learned = program_of(pid, &known).and_then(|file| known.learn(&gopcs, &file));
+            let _ = words.send(Word::Learned(pid, learned));
+        });
+    }
+
     fn take_look(&mut self, ticket: Ticket, seen: Seen, now_ns: u64) {
         let (outcome, target) = match seen {
             Seen::Nothing => (Outcome::Nothing, None),
@@ -326,7 +377,7 @@ impl Host {
                 (Outcome::Failed, None)
             }
             Seen::Go(_) | Seen::Refused(_) if !self.has_room() => (Outcome::BeyondLimit, None),
-            Seen::Go(found) => (Outcome::Watched, Some(Target::watched(*found))),
+            Seen::Go(found) => (Outcome::Watched, Some(Target::watched(*found, &self.config))),
             Seen::Refused(refused) => (Outcome::Watched, Some(Target::refused(*refused))),
         };
         if !self.census.looked(ticket, outcome) {
@@ -358,7 +409,8 @@ impl Host {
     }
 
     fn let_go(&mut self, pid: u32, why: &str) {
-        if let Some(target) = self.targets.remove(pid) {
+        if let Some(mut target) = self.targets.remove(pid) {
+            self.with_probing(now_ns(), |probing, _, _, with| probing.release(&mut target, with));
             log::info!("target {pid} ({}) is let go: {why}", target.view().name.comm);
         }
     }
@@ -407,6 +459,7 @@ impl Host {
             cpu: Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0)),
             resident_bytes: resident_bytes().unwrap_or(0),
             open_fds: self.fds.1,
+            hit_ns: self.probing.as_ref().and_then(Probing::hit_ns),
             errors: self.complaints.counts(),
             not_go: self.census.count(Outcome::NotGo),
             excluded: self.census.count(Outcome::Excluded),

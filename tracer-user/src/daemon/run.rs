@@ -10,12 +10,13 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
 };
 
 use super::{
     config::{Config, Layers, Loaded, Reloader, Tier},
     host::{Host, now_ns},
+    http::{self, Limits, Pages},
     systemd,
     view::HostView,
 };
@@ -29,6 +30,8 @@ use crate::{
 
 /// What is shown is renewed at most this often.
 const VIEW_NS: u64 = 1_000_000_000;
+/// `/healthz` fails when the loop has not turned for so long.
+const STALE: Duration = Duration::from_secs(60);
 /// The loop turns at least this often.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -47,12 +50,25 @@ pub async fn run(layers: Layers) -> Result<()> {
     let mut signals = Signals::new()?;
     let (words, mut heard) = mpsc::unbounded_channel();
     let (kernel, is_told) = kernel_side(&config);
+    let limits = Limits::new(&config.http);
     let mut host = Host::new(config, kernel, is_told, words)?;
     let ends = watched(host.ends_fd())?;
     let events = host.events_fd().map(watched).transpose()?;
-    let (show, shown) = watch::channel(Arc::new(HostView::default()));
+    let (show, view) = watch::channel(Arc::new(HostView::default()));
+    let (found, ready) = watch::channel(false);
+    let (health, config) = watch::channel(Arc::new(reloader.health()));
+    let pages = Pages {
+        view,
+        ready,
+        config,
+        stale_after: STALE,
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(http::serve(listener, limits, pages, async {
+        // Nobody being there to say it any more is the end too.
+        let _ = stopped.await;
+    }));
     let mut clocks = Clocks::new();
-    let mut ready = false;
     log::info!(
         "watching Go processes; metrics on {}",
         address.map_or_else(
@@ -74,6 +90,7 @@ pub async fn run(layers: Layers) -> Result<()> {
                 if !reload.changed.is_empty() {
                     host.reconfigure(Arc::clone(&reloader.loaded().config), now_ns());
                 }
+                health.send_replace(Arc::new(reloader.health()));
                 systemd::ready(&status(&host));
             }
             () = readable(Some(&ends)) => host.take_ends(now_ns()),
@@ -87,8 +104,8 @@ pub async fn run(layers: Layers) -> Result<()> {
         }
         let now = now_ns();
         host.tick(now);
-        if !ready && host.has_scanned() {
-            ready = true;
+        if !*found.borrow() && host.has_scanned() {
+            found.send_replace(true);
             systemd::ready(&status(&host));
         }
         if now >= clocks.view_ns {
@@ -101,8 +118,9 @@ pub async fn run(layers: Layers) -> Result<()> {
         }
     }
     systemd::stopping();
+    drop(stop);
     host.stop();
-    drop((shown, listener));
+    let _ = server.await;
     Ok(())
 }
 
@@ -169,6 +187,8 @@ fn with_configuration(mut view: HostView, reloader: &Reloader) -> HostView {
     let loaded: Arc<Loaded> = reloader.loaded();
     view.daemon.reloads = reloader.counts().clone();
     view.daemon.config_loaded_at = Some(loaded.loaded_at);
+    view.daemon.config_sha256 = Some(loaded.sha256.clone());
+    view.daemon.config_ok = Some(reloader.health().ok);
     view
 }
 

@@ -1,10 +1,14 @@
 //! What the daemon knows at one moment, as plain data: what metrics and `/targets` show. Counts and histograms
 //! only ever grow while a target is watched.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    daemon::config::Tier,
+    daemon::config::{Metrics, Tier},
     latency::Histogram,
     stream::{LossCause, Origin, Snapshot},
 };
@@ -18,6 +22,10 @@ pub struct HostView {
     pub starts: BTreeMap<String, StartsView>,
     /// The daemon itself.
     pub daemon: DaemonView,
+    /// Which series are exported, as the configuration in force says.
+    pub metrics: Metrics,
+    /// When the loop made this; `/healthz` is not healthy when that is too long ago.
+    pub made: Option<Instant>,
 }
 
 /// Who a process is.
@@ -107,6 +115,10 @@ pub struct DaemonView {
     pub resident_bytes: u64,
     /// Its open file descriptors.
     pub open_fds: u64,
+    /// Most file descriptors that it may have open.
+    pub max_fds: Option<u64>,
+    /// When it started.
+    pub started_at: Option<jiff::Timestamp>,
     /// What one probe hit is estimated to cost here: [low, high], in nanoseconds.
     pub hit_ns: Option<[u64; 2]>,
     /// Errors since it started, by a short fixed name of their kind.
@@ -123,4 +135,8 @@ pub struct DaemonView {
     pub reloads: BTreeMap<&'static str, u64>,
     /// When the configuration in force was loaded.
     pub config_loaded_at: Option<jiff::Timestamp>,
+    /// Whether the last reading of the configuration had no mistake.
+    pub config_ok: Option<bool>,
+    /// SHA-256 of the configuration in force, in hexadecimal digits.
+    pub config_sha256: Option<String>,
 }

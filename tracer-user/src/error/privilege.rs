@@ -13,6 +13,8 @@ const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
+    /// Opening files that only their owner may read.
+    DacReadSearch = 2,
     /// Reading another process's memory, maps and executable.
     SysPtrace = 19,
     /// Stands for `Perfmon` and `Bpf` as well.
@@ -28,6 +30,7 @@ pub enum Capability {
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::SysResource => "CAP_SYS_RESOURCE",

@@ -58,11 +58,13 @@ pub struct TargetInfo {
     pub pid: u32,
     /// Path of the executable, as the target sees it.
     pub exe: String,
-    /// `1.27.3`, with ` X:…` where experiments are on.
+    /// `1.27.3`, with ` X:…` where experiments are on. Absent of a command that is no Go program and was followed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub go_version: String,
     /// `amd64` or `arm64`.
     pub arch: String,
     /// `exe` or `pie`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub build_mode: String,
     /// Whether it has no symbol table.
     pub stripped: bool,

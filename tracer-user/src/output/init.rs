@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{build::hist, capture::Hist};
+use super::{
+    build::hist,
+    capture::Hist,
+    followed::{BinaryOf, TreeOf},
+};
 use crate::{
     latency::start::PhaseTimes,
     model::start::{CallAt, Ended, Phase, Start},
@@ -30,9 +34,19 @@ pub struct Init {
     /// By phase, over all runs; absent where there was only one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub histograms: BTreeMap<String, Hist>,
-    /// Every start in short, the first thousand; absent where there was only one.
+    /// Every start in short, the first thousand (with `--follow`: hundred thousand); absent where there was only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<Short>,
+    /// With `--follow`: by binary, the one with the most time in starts first. `histograms` is absent then, and the
+    /// start that is told in full is the command's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binaries: Vec<BinaryOf>,
+    /// With `--follow`: starts told in full: those that did not end, then the slowest of each binary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slowest: Vec<Run>,
+    /// With `--follow`: what was executed, and what of it was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeOf>,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -44,10 +58,17 @@ fn is_zero(n: &u64) -> bool {
 pub struct Run {
     /// Process.
     pub pid: u32,
+    /// Path of its executable, with `--follow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
     /// What time 0 is: `execve_entry`, `sched_prepare_exec` or `sched_process_exec`.
     pub t0: String,
     /// The same, in nanoseconds of CLOCK_MONOTONIC.
     pub t0_ns: u64,
+    /// With `--follow`: how long it was held within `execve` until its program was probed. Time 0 comes so much after
+    /// the entry of `execve`: no duration has it in it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_ns: u64,
     /// What ended it: `main.main`, `exit`, or `unfinished`.
     pub ended: String,
     /// From begin to end.
@@ -137,12 +158,18 @@ pub struct CallOf {
 pub struct Short {
     /// Process.
     pub pid: u32,
+    /// Path of its executable, with `--follow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
     /// When it began: nanoseconds since the capture did.
     pub at_ns: u64,
     /// The same, in nanoseconds of CLOCK_MONOTONIC.
     pub t0_ns: u64,
     /// How long it took.
     pub duration_ns: u64,
+    /// As in a start that is told in full.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_ns: u64,
     /// What ended it.
     pub ended: String,
     /// Its longest phase.
@@ -175,6 +202,7 @@ pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
         } else {
             Vec::new()
         },
+        ..Init::default()
     }
 }
 
@@ -193,24 +221,29 @@ pub fn short(start: &Start, begin_ns: u64) -> Short {
     let longest = start.phases.iter().max_by_key(|phase| phase.duration_ns());
     Short {
         pid: start.pid,
+        exe: None,
         at_ns: start.begin_ns().saturating_sub(begin_ns),
         t0_ns: start.begin_ns(),
         duration_ns: start.duration_ns(),
+        held_ns: start.held_ns,
         ended: start.ended.name().to_owned(),
         longest: longest.map_or_else(String::new, |phase| phase.step.name()),
         longest_ns: longest.map_or(0, Phase::duration_ns),
     }
 }
 
-fn run(start: &Start) -> Run {
+/// A start in full.
+pub fn run(start: &Start) -> Run {
     let zero = start.begin_ns();
     let since = |at_ns: u64| at_ns.saturating_sub(zero);
     let mut calls: Vec<&CallAt> = start.calls.iter().collect();
     calls.sort_by_key(|call| std::cmp::Reverse(call.call.duration_ns));
     Run {
         pid: start.pid,
+        exe: None,
         t0: start.zero.name().to_owned(),
         t0_ns: zero,
+        held_ns: start.held_ns,
         ended: start.ended.name().to_owned(),
         duration_ns: start.duration_ns(),
         phases: start

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{
     capture::Hist,
     escape::escape,
+    followed_text,
     init::{Init, PhaseOf, Run, Short},
     layout::{WIDTH, tail, wrap},
     units::duration,
@@ -21,14 +22,22 @@ const SHORT_SHARE: u64 = 50;
 const CALLS: usize = 10;
 
 /// What is usual: for orientation, not a verdict.
-const LEGEND: &str = "usual on an idle machine, for orientation only: main_created and main_started together 10 to 50us, \
+pub const LEGEND: &str = "usual on an idle machine, for orientation only: main_created and main_started together 10 to 50us, \
                       binding a P 2 to 15us, the init of a package 10 to 50us.";
 
 /// All of it.
 pub fn render(init: &Init) -> String {
+    if let Some(tree) = &init.tree {
+        return followed_text::render(init, tree);
+    }
     let mut text = String::new();
     if let Some(run) = &init.run {
-        text.push_str(&timeline(run, init.runs + init.unfinished));
+        let several = init.runs + init.unfinished > 1;
+        text.push_str(&timeline(
+            run,
+            if several { ", of several the median" } else { "" },
+        ));
+        text.push_str(&wrap(LEGEND, 0));
     } else {
         text.push_str("\nno start was seen\n");
     }
@@ -49,7 +58,8 @@ struct Row {
     packages: usize,
 }
 
-fn timeline(run: &Run, of: u64) -> String {
+/// A start in full; `which` says which one of several.
+pub fn timeline(run: &Run, which: &str) -> String {
     let zero = match run.t0.as_str() {
         "execve_entry" => "the entry of execve",
         "sched_prepare_exec" => "the kernel's sched_prepare_exec, the nearest to the entry of execve here",
@@ -60,9 +70,15 @@ fn timeline(run: &Run, of: u64) -> String {
         "exit" => format!("it ended after {}, before main.main", duration(run.duration_ns)),
         _ => format!("main.main was not reached within {}", duration(run.duration_ns)),
     };
-    let which = if of > 1 { ", of several the median" } else { "" };
+    let held = match run.held_ns {
+        0 => String::new(),
+        ns => format!(", without the {} for which gmpscope held it there", duration(ns)),
+    };
     let mut text = wrap(
-        &format!("start of process {}{which}: {ended}; times from {zero}", run.pid),
+        &format!(
+            "start of process {}{which}: {ended}; times from {zero}{held}",
+            run.pid
+        ),
         0,
     );
     // Writing to a String cannot fail.
@@ -91,7 +107,6 @@ fn timeline(run: &Run, of: u64) -> String {
     }
     text.push_str(&beside(run));
     text.push_str(&calls(run));
-    text.push_str(&wrap(LEGEND, 0));
     text
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::latency::{Latency, start::PhaseTimes};
+use crate::latency::Latency;
 use crate::model::Symbolizer;
 
 use super::build::{Named, hist};
@@ -103,64 +103,6 @@ impl Interval {
             quantile(largest(hist)),
             self.lost_events,
             self.probe_hits,
-        )
-    }
-}
-/// Value of [`StartsInterval::schema`].
-pub const STARTS_SCHEMA: &str = "gmpscope.starts/1";
-
-/// The starts of one stretch of time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StartsInterval {
-    /// [`STARTS_SCHEMA`].
-    pub schema: String,
-    /// Its begin, in nanoseconds since the capture's.
-    pub at_ns: u64,
-    /// Its length.
-    pub duration_ns: u64,
-    /// Starts that came to `main.main` in it.
-    pub runs: u64,
-    /// How long each phase took, and `total`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub histograms: BTreeMap<String, Hist>,
-}
-
-impl StartsInterval {
-    /// The interval from `from_ns` to `to_ns` (CLOCK_MONOTONIC) of a capture that began at `begin_ns`; `times` are
-    /// of it alone.
-    pub fn of(times: &PhaseTimes, begin_ns: u64, from_ns: u64, to_ns: u64) -> Self {
-        Self {
-            schema: STARTS_SCHEMA.to_owned(),
-            at_ns: from_ns.saturating_sub(begin_ns),
-            duration_ns: to_ns.saturating_sub(from_ns),
-            runs: times.total().map_or(0, |total| total.count()),
-            histograms: times
-                .phases()
-                .map(|(name, times)| (name.to_owned(), hist(times)))
-                .collect(),
-        }
-    }
-
-    /// The line above [`Self::line`]s.
-    pub fn header() -> String {
-        format!(
-            "{:>8} {:>8} {:>8} {:>8} {:>8}\n",
-            "time", "starts", "p50", "p90", "max"
-        )
-    }
-
-    /// For people: whole starts.
-    pub fn line(&self) -> String {
-        let total = self.histograms.get("total");
-        let shown =
-            |of: fn(&Hist) -> Option<u64>| total.and_then(of).map_or_else(|| "-".to_owned(), duration);
-        format!(
-            "{:>7.1}s {:>8} {:>8} {:>8} {:>8}\n",
-            self.at_ns.saturating_add(self.duration_ns) as f64 / 1e9,
-            self.runs,
-            shown(|hist| hist.p50_ns),
-            shown(|hist| hist.p90_ns),
-            shown(|hist| hist.max_ns)
         )
     }
 }

@@ -6,6 +6,8 @@
 pub mod build;
 pub mod capture;
 pub mod escape;
+pub mod followed;
+mod followed_text;
 pub mod gauges;
 pub mod histogram;
 pub mod init;
@@ -17,6 +19,7 @@ pub mod json;
 pub mod layout;
 pub mod progress;
 pub mod sink;
+pub mod starts_interval;
 pub mod table;
 pub mod text;
 pub mod units;

@@ -74,12 +74,18 @@ pub fn render(capture: &Capture, style: Style) -> String {
 fn header(capture: &Capture) -> String {
     let (target, how) = (&capture.target, &capture.capture);
     let mut target_line = format!(
-        "process {} {}, go{} {}",
+        "process {} {}, ",
         target.pid,
-        tail(&escape(&target.exe), WIDTH * 3 / 4),
-        escape(target.go_version.trim_start_matches("go")),
-        escape(&target.arch)
+        tail(&escape(&target.exe), WIDTH * 3 / 4)
     );
+    target_line.push_str(&match target.go_version.as_str() {
+        "" => "itself no Go program".to_owned(),
+        version => format!(
+            "go{} {}",
+            escape(version.trim_start_matches("go")),
+            escape(&target.arch)
+        ),
+    });
     // Writing to a String cannot fail.
     if let Some(gomaxprocs) = target.gomaxprocs {
         let _ = write!(target_line, ", GOMAXPROCS {gomaxprocs}");

@@ -9,10 +9,9 @@ use crate::{
     plan::{Mode, told},
     sources::{
         passive::PassiveSource,
-        probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request},
+        probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request, config_of},
     },
     stream::{BucketScheme, Kind, Observation},
-    target::{Globals, layout::Layout},
 };
 
 /// The sources of one mode.
@@ -158,27 +157,6 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
         goroutines: goroutines.unwrap_or(u64::MAX),
     };
     ProbeSource::attach(&request, capacity)
-}
-
-/// What the programs must know of a process, from what is known of its program: `stamp` is the offset of
-/// `g.trackingStamp`, `bias` run-time minus link-time address. Slow waits are not told one by one.
-pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals, bias: u64) -> TargetConfig {
-    let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
-    TargetConfig {
-        slower_ns: u64::MAX,
-        time_to_run: globals
-            .time_to_run
-            .map_or(0, |address| address.wrapping_add(bias)),
-        g_m: field(|l| l.g.m),
-        g_tracking_stamp: stamp.unwrap_or(0),
-        g_gopc: field(|l| l.g.gopc),
-        g_goid: field(|l| l.g.goid),
-        g_preempt: field(|l| l.g.preempt),
-        m_curg: field(|l| l.m.curg),
-        m_p: field(|l| l.m.p),
-        p_id: field(|l| l.p.id),
-        ..TargetConfig::default()
-    }
 }
 
 /// Programs that do nothing in place of the mode's, for `cargo xtask bench hit`: what the traps alone cost.

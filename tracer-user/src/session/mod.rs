@@ -22,6 +22,7 @@ pub mod replay;
 pub mod runner;
 pub mod start;
 pub mod step;
+pub mod tier;
 
 pub use effect::{Effect, EndedBy};
 pub use happening::{Happening, Offer};

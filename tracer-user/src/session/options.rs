@@ -41,6 +41,8 @@ pub struct RunOptions {
     pub user: Option<String>,
     /// How many times, one after the other.
     pub repeat: u32,
+    /// Trace also the starts of Go programs that it starts in turn.
+    pub follow: bool,
     /// Stop tracing (not the command) after so long.
     pub duration: Option<Duration>,
     /// Trace its latencies from `main.main` on, too.

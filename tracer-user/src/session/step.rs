@@ -140,6 +140,34 @@ pub enum StartStep {
         /// The same by the clock on the wall, RFC 3339.
         started_at: jiff::Timestamp,
     },
+    /// This process is the command.
+    Command {
+        /// Its id.
+        pid: u32,
+    },
+    /// A program of the command's tree, before it starts.
+    Binary {
+        /// How marks name it.
+        number: u32,
+        /// What is known of it.
+        info: TargetInfo,
+        /// Whether the dynamic loader runs before its own first instruction.
+        dynamic: bool,
+    },
+    /// Processes of the command's tree were left when it had ended.
+    Outlived {
+        /// How many.
+        processes: u64,
+    },
+    /// What has passed the gate at which programs wait for their probes.
+    Gate {
+        /// File systems whose programs wait.
+        watched_file_systems: u64,
+        /// Those whose programs do not.
+        not_watched: Vec<String>,
+        /// Programs that others executed meanwhile.
+        execs_of_others: u64,
+    },
     /// What is around the starts, as far as it is known by now.
     Around(Around),
     /// Starts that are open end here.
@@ -177,6 +205,9 @@ pub struct StartBegin {
     pub version: String,
     /// What is known of the program, of no process yet.
     pub target: TargetInfo,
+    /// Whether the starts are those of a command and of all that descends from it, whatever they are.
+    #[serde(default)]
+    pub tree: bool,
     /// Whether the dynamic loader runs before the program's own first instruction.
     pub dynamic: bool,
     /// Whether more than one start may come.

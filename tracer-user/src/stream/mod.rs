@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use tracer_ebpf::Origin;
 
 use self::{
-    start::{StartCall, StartMark},
+    start::{StartCall, StartHeld, StartMark},
     transition::{SchedSnapshot, Transition},
 };
 
@@ -51,6 +51,8 @@ pub enum Event {
     StartMark(StartMark),
     /// A system call of a process that starts returned; at that moment.
     StartCall(StartCall),
+    /// A process that starts was held by us; at the moment when it went on.
+    StartHeld(StartHeld),
 }
 
 /// A wait Runnable→Running that was at least as long as `--slower`.

@@ -13,7 +13,8 @@ pub struct StartMark {
     pub main_thread: bool,
     /// Which moment.
     pub mark: Mark,
-    /// A number that belongs to it: Ps of [`Mark::ProcResizeBegin`], the P's id of [`Mark::PBound`]; else 0.
+    /// A number that belongs to it: Ps of [`Mark::ProcResizeBegin`], the P's id of [`Mark::PBound`], the binary of
+    /// [`Mark::Executed`] (or one of [`tracer_ebpf::start::binary`]); else 0.
     pub value: u64,
     /// A name that belongs to it: the package of [`Mark::InitBegin`], the function of [`Mark::GoStatement`].
     pub name: Option<String>,
@@ -68,4 +69,13 @@ pub struct StartCall {
     pub duration_ns: u64,
     /// What it returned, a negated errno where it failed; `None` while it has not returned.
     pub result: Option<i64>,
+}
+
+/// How long a process was held in `execve` until its program was probed: time that is ours, not the program's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartHeld {
+    /// Process.
+    pub pid: u32,
+    /// From when we knew of it to when we let it go.
+    pub held_ns: u64,
 }

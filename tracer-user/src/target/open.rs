@@ -55,7 +55,14 @@ impl Target {
         path: &Path,
         look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
-        let file = ProgramFile::open(path)?;
+        Self::of_opened(ProgramFile::open(path)?, look)
+    }
+
+    /// The same of a file that is open.
+    pub fn of_opened<T>(
+        file: ProgramFile,
+        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+    ) -> Result<(Self, T)> {
         let mapping = file.map()?;
         let binary = GoBinary::parse(&mapping, file.name())?;
         let facts = binary.facts().clone();

@@ -4,8 +4,10 @@ mod accuracy;
 mod attach;
 mod capture;
 mod column;
+mod daemon;
 mod fuzz;
 mod hit;
+mod host;
 mod large_binary;
 mod lifetimes;
 pub mod markdown;
@@ -36,10 +38,16 @@ enum What {
     Attach(attach::Args),
     /// What tracing a start adds to it
     Start(start::Args),
+    /// What the kernel side of a watched host costs: process events, the hit cap, memory, detaching
+    Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
     /// Feeds what reads programs and recordings with what nobody would write
     Fuzz(fuzz::Args),
+    /// What the daemon costs a host: docs/daemon.md
+    Daemon(daemon::CostArgs),
+    /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
+    Soak(daemon::SoakArgs),
 }
 
 /// Runs the command.
@@ -52,8 +60,11 @@ pub fn run(args: &Args) -> Result<()> {
         What::Hit(args) => hit::run(args),
         What::Attach(args) => attach::run(args),
         What::Start(args) => start::run(args),
+        What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
         What::Fuzz(args) => fuzz::run(args),
+        What::Daemon(args) => daemon::cost(args),
+        What::Soak(args) => daemon::soak(args),
     }
 }
 

@@ -1,9 +1,10 @@
 //! `cargo xtask bench start`: what `gmpscope run` adds to the start of a program.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -59,6 +60,8 @@ pub fn run(args: &Args) -> Result<()> {
         go::NEWEST,
         args.rounds
     );
+    let cell = |s: &Spread| format!("{:.2} [{:.2}..{:.2}]", s.median, s.low, s.high);
+    let of = |times: Vec<Duration>| spread(times.iter().map(|t| t.as_secs_f64() * 1e3)).context("no rounds");
     for program in &programs {
         step::title(program.name);
         let (mut untraced, mut traced) = (Vec::new(), Vec::new());
@@ -66,9 +69,6 @@ pub fn run(args: &Args) -> Result<()> {
             untraced.push(lifetime(program, None, &file)?);
             traced.push(lifetime(program, Some(&gmpscope), &file)?);
         }
-        let cell = |s: &Spread| format!("{:.2} [{:.2}..{:.2}]", s.median, s.low, s.high);
-        let of =
-            |times: Vec<Duration>| spread(times.iter().map(|t| t.as_secs_f64() * 1e3)).context("no rounds");
         let (untraced, traced) = (of(untraced)?, of(traced)?);
         let row = format!(
             "| {} | {} | {} | {} | {:.2} |\n",
@@ -81,6 +81,24 @@ pub fn run(args: &Args) -> Result<()> {
         print!("   {row}");
         text += &row;
     }
+    step::title("bystander");
+    let hello = &programs[0].binary;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..BLOCKS {
+        alone.extend(lives(hello, args.rounds)?);
+        let gate = Gate::close(&gmpscope, &file)?;
+        beside.extend(lives(hello, args.rounds)?);
+        drop(gate);
+    }
+    let (alone, beside) = (of(alone)?, of(beside)?);
+    let row = format!(
+        "| hello | of somebody else, beside `gmpscope run --follow`; from fork to its end | {} | {} | {:.2} |\n",
+        cell(&alone),
+        cell(&beside),
+        beside.median - alone.median
+    );
+    print!("   {row}");
+    text += &row;
     println!("\n{text}");
     if args.write {
         let document = paths::root().join("docs/overhead.md");
@@ -88,6 +106,54 @@ pub fn run(args: &Args) -> Result<()> {
         println!("written into {}", document.display());
     }
     Ok(())
+}
+
+/// How often the gate is closed and opened again.
+const BLOCKS: usize = 5;
+
+/// A command that is followed and does nothing: every execve of the host passes the gate.
+struct Gate(Child);
+
+impl Gate {
+    fn close(gmpscope: &Path, file: &Path) -> Result<Self> {
+        let mut child = Command::new(gmpscope)
+            .args(["run", "--follow", "--format", "json", "-o"])
+            .arg(file)
+            .args(["--", "sleep", "600"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting gmpscope run --follow")?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let mut line = String::new();
+        BufReader::new(stderr).read_line(&mut line)?;
+        let gate = Self(child);
+        match line.starts_with("attached:") {
+            true => Ok(gate),
+            false => bail!("gmpscope run --follow did not attach: {line}"),
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // Its command ends with it: SIGTERM is passed on.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// From fork to the end of a program that nobody traces, so many times.
+fn lives(program: &Path, rounds: usize) -> Result<Vec<Duration>> {
+    let life = || -> Result<Duration> {
+        let begun = Instant::now();
+        Command::new(program)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()?;
+        Ok(begun.elapsed())
+    };
+    (0..rounds).map(|_| life()).collect()
 }
 
 /// One start, from the exec to the exit of the program; traced if there is a `tracer`.

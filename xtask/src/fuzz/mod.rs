@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::setup::{Component, fuzz};
-use crate::{paths, step};
+use crate::step;
 
 /// The targets, and the largest input that is made for each.
 pub const TARGETS: [(&str, u64); 3] = [("program", 4 << 10), ("dwarf", 2 << 20), ("recording", 256 << 10)];

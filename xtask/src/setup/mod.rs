@@ -9,7 +9,9 @@ mod bpf;
 pub mod deny;
 pub mod fuzz;
 pub mod kernels;
+pub mod packaging;
 mod pip;
+pub mod prometheus;
 pub mod qemu;
 pub mod releases;
 
@@ -53,6 +55,10 @@ pub enum Component {
     Qemu,
     /// cargo-fuzz.
     Fuzz,
+    /// Makes the Debian package, and checks it.
+    Packaging,
+    /// Scrapes the daemon.
+    Prometheus,
 }
 
 impl Component {
@@ -69,6 +75,8 @@ impl Component {
         );
         all.push(Self::Qemu);
         all.push(Self::Fuzz);
+        all.push(Self::Packaging);
+        all.push(Self::Prometheus);
         all
     }
 
@@ -85,6 +93,8 @@ impl Component {
             Self::Cross(arch) => format!("to link gmpscope for {}", arch.name()),
             Self::Qemu => "to boot other kernels".into(),
             Self::Fuzz => "to fuzz what reads programs and recordings".into(),
+            Self::Packaging => "to make the Debian package".into(),
+            Self::Prometheus => "to ask the daemon as its users do".into(),
         }
     }
 
@@ -124,8 +134,9 @@ impl Component {
                     format!("libc6-dev-{}-cross", arch.short()),
                 ],
             },
-            Self::Qemu => Vec::new(),
             Self::Fuzz => fuzz::missing_packages()?,
+            Self::Qemu | Self::Prometheus => Vec::new(),
+            Self::Packaging => packaging::missing_packages(),
         })
     }
 
@@ -137,6 +148,12 @@ impl Component {
             Self::Go(version) => (!releases::is_there(version)?).then(|| format!("Go {version}")),
             Self::Qemu => (!qemu::is_there()?).then(|| "QEMU for both architectures".into()),
             Self::Fuzz => (!fuzz::is_there()?).then(|| format!("cargo-fuzz {}", fuzz::VERSION)),
+            Self::Packaging => {
+                (!packaging::is_there()?).then(|| format!("cargo-deb {}", packaging::CARGO_DEB_VERSION))
+            }
+            Self::Prometheus => {
+                (!prometheus::is_there()?).then(|| "Prometheus (Debian's package, unpacked)".into())
+            }
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => None,
         })
     }
@@ -149,6 +166,8 @@ impl Component {
             Self::Go(version) => releases::install(version),
             Self::Qemu => qemu::install(),
             Self::Fuzz => fuzz::install(),
+            Self::Packaging => packaging::install(),
+            Self::Prometheus => prometheus::install(),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),
         }
     }

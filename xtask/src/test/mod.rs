@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::setup::{self, Component};
-use crate::{build, fuzz, go, paths, privilege, step, vm};
+use crate::setup::{self, Component, prometheus};
+use crate::{arch::Arch, deb, fuzz, go, paths, privilege, step, vm};
 use counts::Counts;
 
 /// Run every check and every test.
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
         report.check("dependencies", checks::dependencies);
     }
     report.tests("unit tests", || unit_tests(args));
-    let built = report.check("release build", build::release);
+    let built = report.check("release build and package", package);
     report.tests("end-to-end tests", || match built {
         true => end_to_end(args),
         false => bail!("there is no release binary to test"),
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn components(fast: bool) -> Vec<Component> {
     let mut components = vec![Component::Bpf, Component::Lint, Component::Cgo];
-    components.push(Component::Linker);
+    components.extend([Component::Linker, Component::Packaging, Component::Prometheus]);
     if fast {
         components.extend(go::FAST.map(Component::Go));
     } else {
@@ -95,6 +95,11 @@ fn fuzzing() -> Result<Counts> {
     fuzz::prepare(&paths::release_binary())?;
     let passed = fuzz::run(FUZZED)?;
     Ok(Counts { passed, failed: 0 })
+}
+
+/// The binary and its Debian package.
+fn package() -> Result<()> {
+    deb::check(&deb::make(Arch::native())?)
 }
 
 /// The oldest kernel, and the other architecture.
@@ -144,6 +149,8 @@ fn end_to_end_of(args: &Args, names: &[String]) -> Result<Command> {
 fn with_environment(command: &mut Command, fast: bool) -> Result<()> {
     command
         .env("GMPSCOPE_BIN", paths::release_binary())
+        .env("GMPSCOPE_DEB", deb::path(Arch::native()))
+        .env("GMPSCOPE_PROMETHEUS", prometheus::folder()?)
         .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?)
         .env("GMPSCOPE_TESTS", if fast { "fast" } else { "full" });

@@ -13,6 +13,9 @@ use super::{
     value::Written,
 };
 
+/// Unknown keys for which is looked what may have been meant.
+const SUGGESTED: usize = 1_000;
+
 /// What one file says. Values are in the [`Config`] that it was read over.
 #[derive(Debug, Default)]
 pub struct Document {
@@ -82,7 +85,7 @@ fn syntax(error: &toml::de::Error, text: &str) -> Raw {
     let is_duplicate = what == "duplicate key";
     let problem = if is_duplicate {
         "it is set before in the same file: leave one of the two".to_owned()
-    } else if what.contains("quoted") || what.starts_with("invalid") {
+    } else if (what.contains("quoted") || what.starts_with("invalid")) && !what.contains("key") {
         format!("not TOML: {what} (texts stand in quotes, as in \"10s\", \"0.5%\")")
     } else {
         format!("not TOML: {what}")
@@ -182,6 +185,12 @@ impl Reader<'_> {
             }
             _ => SETTINGS.iter().map(|setting| setting.name).collect(),
         };
+        // Comparing takes time, and nobody reads a thousand pieces of advice.
+        let names = if self.raw.len() < SUGGESTED {
+            names
+        } else {
+            Vec::new()
+        };
         let message = unknown(name, &names);
         self.wrong(Some(at), Kind::UnknownKey, name, message);
     }
@@ -197,7 +206,7 @@ impl Reader<'_> {
 }
 
 /// The message about a name that none of `names` is.
-pub fn unknown(name: &str, names: &[&str]) -> String {
+fn unknown(name: &str, names: &[&str]) -> String {
     let advice = suggest::nearest(name, names.iter().copied()).map_or_else(
         || "`gmpscope config show` lists all".to_owned(),
         |meant| format!("did you mean `{meant}`?"),

@@ -40,3 +40,6 @@ use crate::duration;
 
 /// How long `exact` can last.
 const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests;

@@ -3,23 +3,32 @@
 /// A longer name than this is no slip of a setting's name, and would take long to compare.
 const LONGEST: usize = 64;
 
-/// The one of `names` that is nearest to `written`: a few letters off, or under another table.
+/// The one of `names` that is nearest to `written`: a few letters off, or under another table, or without its table.
 pub fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     if written.len() > LONGEST {
         return None;
     }
-    let normal = written.to_lowercase().replace('-', "_");
-    let few = (normal.chars().count() / 3).max(1);
-    let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
+    let written = written.to_lowercase().replace('-', "_");
+    let key = last(&written);
     names
-        .map(|name| {
-            let distance = strsim::osa_distance(&normal, name);
-            let same_last = last(name) == last(&normal);
-            (distance, same_last, name)
+        .filter_map(|name| {
+            let whole = strsim::osa_distance(&written, name);
+            let keys = strsim::osa_distance(key, last(name));
+            let alike = whole <= few(&written) || keys == 0 || (key == written && keys <= few(key));
+            alike.then_some((whole.min(keys), whole, name))
         })
-        .filter(|(distance, same_last, _)| *distance <= few || *same_last)
-        .min_by_key(|(distance, ..)| *distance)
+        .min()
         .map(|(.., name)| name)
+}
+
+/// The part of a dotted name behind its table.
+fn last(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(_, key)| key)
+}
+
+/// So many letters may be wrong.
+fn few(name: &str) -> usize {
+    (name.chars().count() / 3).max(1)
 }
 
 #[cfg(test)]
@@ -38,6 +47,7 @@ mod tests {
             ("http.lsiten", Some("http.listen")),
             ("htp.listen", Some("http.listen")),
             ("listen", Some("http.listen")),
+            ("lisen", Some("http.listen")),
             ("server.listen", Some("http.listen")),
             ("budget.target-floor", Some("budget.target_floor")),
             ("Budget.Target", Some("budget.target")),

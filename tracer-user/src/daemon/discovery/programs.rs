@@ -141,7 +141,9 @@ impl File {
 impl Known {
     /// The name of the function with a `go` statement, if it was asked for before: `Some(None)` where none is there.
     pub fn name(&self, gopc: u64) -> Option<Option<Arc<str>>> {
-        lock(&self.names).get(&gopc).cloned()
+        let names = lock(&self.names);
+        let is_full = names.len() >= MAX_NAMES;
+        names.get(&gopc).cloned().or(is_full.then_some(None))
     }
 
     /// Names what was not asked for before; `file` must be the one that was analysed. What is more than can be kept

@@ -1,6 +1,7 @@
 //! The Go processes that are watched, and when each is to be read.
 
 mod ends;
+mod governed;
 mod target;
 
 use std::{
@@ -13,7 +14,10 @@ use std::{
 };
 
 use self::ends::Ends;
-pub use self::target::{Target, Trouble, Watched};
+pub use self::{
+    governed::{Governed, settings, tier_of},
+    target::{Target, Trouble, Watched},
+};
 use crate::daemon::view::TargetView;
 
 /// Readings that fall into one of these stretches of time are made together: waking up costs as much as one.
@@ -88,6 +92,11 @@ impl Targets {
         self.all
             .iter_mut()
             .map(|(pid, planned)| (*pid, &mut planned.target))
+    }
+
+    /// Whether any is, or may be, probed.
+    pub fn has_governed(&self) -> bool {
+        self.all.values().any(|planned| planned.target.is_governed())
     }
 
     /// How many.

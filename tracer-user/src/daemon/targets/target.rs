@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
+use super::Governed;
 use crate::{
     daemon::{
         config::{Config, Tier},
@@ -13,7 +14,8 @@ use crate::{
         view::{Name, TargetView, Throttling},
     },
     latency::Histogram,
-    memory::{ProcessMemory, ReadError},
+    memory::{Memory as _, ProcessMemory, ReadError},
+    plan::program::Reading,
     sources::passive::{ObserveError, PassiveSource},
     stream::{Kind, Observation},
     target::{
@@ -34,6 +36,10 @@ pub struct Target {
     decision: Decision,
     /// How it is read; `None` for a Go program that cannot be.
     watched: Option<Watched>,
+    /// How it is probed.
+    governed: Option<Governed>,
+    /// Waits that its runtime has tracked since they were last asked for.
+    tracked: Option<u64>,
     cgroups: Cgroups,
     limits_due_ns: u64,
     /// Readings that failed in a row.
@@ -65,9 +71,16 @@ pub enum Trouble {
     Unreadable(ReadError),
 }
 
+impl Watched {
+    /// What is known of its program.
+    pub fn reading(&self) -> &Reading {
+        self.known.program.nth(self.nth)
+    }
+}
+
 impl Target {
     /// A process that is read from now on.
-    pub fn watched(found: Found) -> Self {
+    pub fn watched(found: Found, config: &Config) -> Self {
         let Found {
             identity,
             known,
@@ -92,13 +105,15 @@ impl Target {
                 .to_owned()
         });
         view.runtime_waits = runtime_waits;
-        target.watched = Some(Watched {
+        let watched = Watched {
             known,
             nth,
             globals,
             bias,
             passive,
-        });
+        };
+        target.governed = Some(Governed::new(config, target.decision, &watched));
+        target.watched = Some(watched);
         target
     }
 
@@ -148,6 +163,8 @@ impl Target {
             placed,
             decision,
             watched: None,
+            governed: None,
+            tracked: None,
             cgroups: Cgroups::default(),
             limits_due_ns: 0,
             troubles: 0,
@@ -189,6 +206,93 @@ impl Target {
     /// How it is read.
     pub fn watching(&self) -> Option<&Watched> {
         self.watched.as_ref()
+    }
+
+    /// How it is probed.
+    pub fn governed_mut(&mut self) -> Option<&mut Governed> {
+        self.governed.as_mut()
+    }
+
+    /// Whether it is, or may be, probed.
+    pub fn is_governed(&self) -> bool {
+        let is_probed = |governed: &Governed| governed.slot.is_some();
+        self.governed
+            .as_ref()
+            .is_some_and(|governed| self.decision.tier > Tier::Passive || is_probed(governed))
+    }
+
+    /// Its PID.
+    pub fn pid(&self) -> u32 {
+        self.life.pid().unsigned_abs()
+    }
+
+    /// What the rules said when they were last asked.
+    pub fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    /// CPU time of the process so far, in nanoseconds; `None` once it has ended.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        self.life.cpu_time_ns().ok()
+    }
+
+    /// Length of `allgs` now: how many g structs there are.
+    pub fn goroutines(&self) -> Option<u64> {
+        let watched = self.watched.as_ref()?;
+        let allgs = watched.globals.allgs?.wrapping_add(watched.bias);
+        ProcessMemory::new(self.pid())
+            .read_u64(allgs.wrapping_add(8))
+            .ok()
+    }
+
+    /// Waits that its runtime has tracked since the last call; `None` where that cannot be read, or is for the first
+    /// time.
+    pub fn tracked_waits(&mut self, now_ns: u64) -> Option<u64> {
+        let seen = self.watched.as_mut()?.passive.observe_waits(now_ns).ok()?;
+        self.take(&seen);
+        self.tracked.replace(0).filter(|_| !seen.is_empty())
+    }
+
+    /// A window begins now, whatever was before.
+    pub fn begin_window(&mut self, now_ns: u64) -> Option<()> {
+        let cpu_ns = self.cpu_ns()?;
+        let _ = self.governed.as_mut()?.turn_window(now_ns, cpu_ns);
+        Some(())
+    }
+
+    /// Takes in what its probes have seen: how many hits that were, and creation sites whose names are to be looked
+    /// up.
+    pub fn take_probed(&mut self, seen: &[Observation]) -> (u64, Vec<u64>) {
+        let (Some(governed), Some(watched)) = (&mut self.governed, &self.watched) else {
+            return (0, Vec::new());
+        };
+        let view = Arc::make_mut(&mut self.view);
+        let (hits, unknown) = governed.take(seen, watched, view);
+        view.hits = view.hits.saturating_add(hits);
+        view.cost += Duration::from_nanos(hits.saturating_mul(governed.hit_ns));
+        (hits, unknown)
+    }
+
+    /// Names of creation sites were looked up.
+    pub fn learned(&mut self) {
+        if let (Some(governed), Some(watched)) = (&mut self.governed, &self.watched) {
+            governed.learned(watched, Arc::make_mut(&mut self.view));
+        }
+    }
+
+    /// Says why it is not traced with more.
+    pub fn explain(&mut self, now_ns: u64) {
+        let Some(governed) = &self.governed else { return };
+        let why = match self.view.tier < self.view.allowed {
+            true => governed
+                .governor
+                .obstacle(now_ns)
+                .map(|obstacle| obstacle.to_string()),
+            false => None,
+        };
+        if why != self.view.why {
+            self.view_mut().why = why;
+        }
     }
 
     /// Reads the runtime's memory and what the system says of the process. `walk` is our CPU time per second that
@@ -248,6 +352,9 @@ impl Target {
         for observation in seen {
             match &observation.kind {
                 Kind::HistogramDelta(delta) => {
+                    let new = delta.counts.iter().map(|(_, count)| count);
+                    let new = new.fold(0u64, |sum, count| sum.saturating_add(*count));
+                    self.tracked = self.tracked.map(|before| before.saturating_add(new));
                     if let Some(waits) = &mut view.runtime_waits {
                         waits.add_delta(delta);
                     }

@@ -18,6 +18,8 @@ fn phase(name: &str, begin_ms: u64, end_ms: u64, usage: Usage) -> Phase {
 fn start(phases: Vec<Phase>) -> Start {
     Start {
         pid: 1,
+        binary: 0,
+        held_ns: 0,
         zero: Zero::Execve,
         phases,
         spans: Vec::new(),

@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::{
+    Event, Kind, Observation,
+    start::{Mark, StartHeld, StartMark},
+};
 
 fn mark(mark: Mark, at_ns: u64) -> Observation {
     named(mark, at_ns, None)
@@ -44,8 +48,16 @@ fn whole() -> Vec<Observation> {
     ]
 }
 
+fn loading(dynamic: bool) -> Starts {
+    let mut starts = Starts::default();
+    if dynamic {
+        starts.loads(0);
+    }
+    starts
+}
+
 fn run(dynamic: bool, observations: &[Observation]) -> Vec<Start> {
-    let mut starts = Starts::new(dynamic);
+    let mut starts = loading(dynamic);
     observations
         .iter()
         .filter_map(|seen| starts.observe(seen))
@@ -117,8 +129,30 @@ fn another_program_is_no_start() {
 }
 
 #[test]
+fn the_time_for_which_it_was_held_is_not_the_programs() {
+    let held = |at_ns, held_ns| Observation {
+        at_ns,
+        kind: Kind::Event(Event::StartHeld(StartHeld { pid: 7, held_ns })),
+    };
+    let alone = run(false, &whole());
+    // Of an earlier execve, of this one before its entry was told, of this one.
+    let mut seen = vec![held(900, 50), held(1_200, 60)];
+    seen.extend(whole());
+    seen.insert(4, held(1_300, 70));
+    let [start] = run(false, &seen).try_into().unwrap();
+    assert_eq!(
+        (start.held_ns, start.begin_ns()),
+        (130, alone[0].begin_ns() + 130)
+    );
+    assert_eq!(start.end_ns(), alone[0].end_ns());
+    assert_eq!(start.phases[1..], alone[0].phases[1..]);
+    // 50 were told to have been asleep, less than it was held.
+    assert_eq!(start.phases[0].usage.unwrap().asleep_ns, 0);
+}
+
+#[test]
 fn one_that_hangs_is_cut() {
-    let mut starts = Starts::new(false);
+    let mut starts = Starts::default();
     for seen in &whole()[..13] {
         assert_eq!(starts.observe(seen), None);
     }
@@ -133,7 +167,7 @@ proptest! {
     /// Whatever marks come, and in whatever order: no gap, no overlap, nothing outside.
     #[test]
     fn phases_never_leave_a_gap(marks in proptest::collection::vec((0u32..24, 0u64..1 << 40), 1..60), dynamic: bool) {
-        let mut starts = Starts::new(dynamic);
+        let mut starts = loading(dynamic);
         let mut ended: Vec<Start> = marks
             .into_iter()
             .filter_map(|(number, at_ns)| starts.observe(&mark(Mark::from_u32(number)?, at_ns)))

@@ -51,6 +51,8 @@ fn start() -> Start {
     let (begin, end) = (phases[0].begin_ns, at);
     Start {
         pid: 4711,
+        binary: 0,
+        held_ns: 0,
         zero: Zero::Execve,
         spans: vec![Span {
             name: "procresize",

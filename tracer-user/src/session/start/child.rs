@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsRawFd as _, OwnedFd, RawFd},
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
     path::PathBuf,
@@ -53,11 +53,11 @@ pub struct Held {
 }
 
 impl Held {
-    /// Makes the process. It waits.
+    /// Makes the process. It waits. It does not have our descriptor `ours`, not even before its execve.
     ///
     /// # Errors
     /// No process can be made.
-    pub fn spawn(invocation: &Invocation) -> Result<Self> {
+    pub fn spawn(invocation: &Invocation, ours: Option<RawFd>) -> Result<Self> {
         let failed = |e: io::Error| Error {
             failure: Failure::NotStarted,
             message: format!(
@@ -80,6 +80,9 @@ impl Held {
             command.pre_exec(move || {
                 // Its own copy of the writing end would keep it waiting for ever if we died.
                 libc::close(gate_number);
+                if let Some(ours) = ours {
+                    libc::close(ours);
+                }
                 wait(&waits, &report)?;
                 signal_mask.thread_set_mask()?;
                 identity.as_ref().map_or(Ok(()), Identity::assume)
@@ -200,7 +203,7 @@ mod tests {
     fn nothing_happens_before_the_word() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("there");
-        let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()])).unwrap();
+        let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()]), None).unwrap();
         let exe = std::fs::read_link(format!("/proc/{}/exe", held.pid)).unwrap();
         assert_eq!(exe, std::env::current_exe().unwrap());
         assert!(!file.exists());
@@ -213,7 +216,7 @@ mod tests {
     fn one_that_is_aborted_executes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("there");
-        let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()])).unwrap();
+        let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()]), None).unwrap();
         held.abort();
         assert_eq!(held.status().unwrap(), Failure::NotStarted as u8);
         assert!(!file.exists());
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn one_whose_tracer_is_gone_goes_on() {
-        let mut held = Held::spawn(&invocation("/bin/sh", &["-c", "exit 7"])).unwrap();
+        let mut held = Held::spawn(&invocation("/bin/sh", &["-c", "exit 7"]), None).unwrap();
         drop(held.gate.take());
         assert_eq!(held.status().unwrap(), 7);
     }
@@ -229,7 +232,7 @@ mod tests {
     #[test]
     fn the_status_is_the_commands_own() {
         let status = |script| {
-            let mut held = Held::spawn(&invocation("/bin/sh", &["-c", script])).unwrap();
+            let mut held = Held::spawn(&invocation("/bin/sh", &["-c", script]), None).unwrap();
             held.release();
             held.status().unwrap()
         };
@@ -240,7 +243,7 @@ mod tests {
     #[test]
     fn what_cannot_be_executed_says_so() {
         let run = |program| {
-            let mut held = Held::spawn(&invocation(program, &[])).unwrap();
+            let mut held = Held::spawn(&invocation(program, &[]), None).unwrap();
             held.release();
             held.status().unwrap_err().failure
         };

@@ -22,7 +22,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long a command may take to end behind `main.main` and still be printed only then.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// Signals that would end us. (A stop of the terminal stops the command and us alike.)
+/// Signals that would stop us. They do (a stop of the terminal stops the command and us alike), unless others wait
+/// for our answers.
+const STOPS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// Signals that would end us.
 const SIGNALS: [Signal; 6] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -40,6 +44,13 @@ pub enum Woken {
         /// Its number.
         number: i32,
         /// By a process.
+        sent: bool,
+    },
+    /// A signal that is to stop us.
+    Stop {
+        /// Its number.
+        number: i32,
+        /// As of [`Self::Signal`].
         sent: bool,
     },
     /// The command has ended.
@@ -67,14 +78,15 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// Takes over the signals. To be called before there are other threads. The second value is the mask that
-    /// was in force before, which a command is to have.
+    /// Takes over the signals, with `stops` also those that stop. To be called before there are other threads. The
+    /// second value is the mask that was in force before, which a command is to have.
     ///
     /// # Errors
     /// No more descriptors.
-    pub fn new(duration: Option<Duration>, period: Option<Duration>) -> Result<(Self, SigSet)> {
+    pub fn new(duration: Option<Duration>, period: Option<Duration>, stops: bool) -> Result<(Self, SigSet)> {
         let failed = |e: io::Error| Error::failed(format!("signals cannot be waited for: {e}"));
-        let ours: SigSet = SIGNALS.into_iter().collect();
+        let stops = STOPS.into_iter().filter(|_| stops);
+        let ours: SigSet = SIGNALS.into_iter().chain(stops).collect();
         let before = SigSet::thread_get_mask().map_err(|e| failed(e.into()))?;
         ours.thread_block().map_err(|e| failed(e.into()))?;
         let signals = SignalFd::with_flags(&ours, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
@@ -138,10 +150,12 @@ async fn next_signal(signals: &mut AsyncFd<SignalFd>) -> Woken {
         };
         match guard.get_inner_mut().read_signal() {
             Ok(Some(signal)) => {
-                return Woken::Signal {
-                    number: i32::try_from(signal.ssi_signo).unwrap_or_default(),
-                    // SI_USER, SI_QUEUE and SI_TKILL are not above 0; the terminal's are the kernel's.
-                    sent: signal.ssi_code <= 0,
+                let number = i32::try_from(signal.ssi_signo).unwrap_or_default();
+                // SI_USER, SI_QUEUE and SI_TKILL are not above 0; the terminal's are the kernel's.
+                let sent = signal.ssi_code <= 0;
+                return match STOPS.iter().any(|stop| *stop as i32 == number) {
+                    true => Woken::Stop { number, sent },
+                    false => Woken::Signal { number, sent },
                 };
             }
             _ => guard.clear_ready(),

@@ -12,6 +12,8 @@ pub struct Policy {
     pub whose: Whose,
     /// Behind `main.main` its latencies are wanted, too. Only of one run of ours.
     pub goes_on: bool,
+    /// All that descends from a command of ours is followed, until it ends.
+    pub tree: bool,
 }
 
 /// Whose starts are traced.
@@ -211,6 +213,7 @@ impl Session {
                 match self.policy.whose {
                     // Nothing of what comes is looked at, and the probes cost. A command that runs on is shown
                     // how it started; one that ends at once is let end first.
+                    Whose::Ours { .. } if self.policy.tree => vec![],
                     Whose::Ours { runs: 1 } => {
                         self.attached = false;
                         let then = if self.policy.goes_on {
@@ -234,7 +237,7 @@ impl Session {
                 let all = matches!(self.policy.whose, Whose::Ours { runs } if self.runs >= runs);
                 if all {
                     self.state = State::Waiting;
-                    let whole = self.ended >= u64::from(self.runs);
+                    let whole = self.policy.tree || self.ended >= u64::from(self.runs);
                     let effects = self.last_words(EndedBy::TargetExit, whole);
                     self.quit(effects)
                 } else {

@@ -3,17 +3,22 @@
 //! [`Session`] is a pure state machine, as [`super::Session`] is for a process that runs already: what happened
 //! goes in, what is to be done comes out.
 
+mod attached;
+pub mod begin;
 mod behind;
 mod child;
 mod clocks;
+mod followed;
 mod identity;
 mod machine;
 mod program;
-pub mod runner;
+mod programs;
+mod runner;
 #[cfg(test)]
 mod scenarios;
 mod starting;
 mod surroundings;
+mod tree;
 
 pub use machine::{Effect, Happening, Policy, Session, Whose};
 pub use starting::{Form, Starting};

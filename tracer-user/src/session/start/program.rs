@@ -14,8 +14,7 @@ use crate::{
     output::capture::TargetInfo,
     plan::start::{self, StartPlan},
     session::prepare,
-    sources::starts::Functions,
-    target::{Target, layout},
+    target::{Target, file::ProgramFile, layout},
 };
 
 /// A Go program on disk.
@@ -32,7 +31,16 @@ impl Program {
     /// # Errors
     /// It is no Go program, or begin and end of its start cannot be found.
     pub fn open(path: &Path) -> Result<Self> {
-        let (target, plan) = Target::of_file(path, |target, binary| {
+        Self::of(ProgramFile::open(path)?)
+    }
+
+    /// Analyses a file that is open.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of(file: ProgramFile) -> Result<Self> {
+        let name = file.name().to_owned();
+        let (target, plan) = Target::of_opened(file, |target, binary| {
             let facts = &target.facts;
             let tags = facts.build_tags();
             let layout = layout::find_or_dwarf(&facts.version, facts.arch, &tags, binary.image().data).ok();
@@ -43,10 +51,8 @@ impl Program {
             };
             StartPlan::of(binary, &program, layout.as_ref().map(|(layout, _)| layout)).map_err(|attempt| {
                 Error::not_traceable(format!(
-                    "the start of {} cannot be traced: {}: {}",
-                    path.display(),
-                    attempt.what,
-                    attempt.outcome
+                    "the start of {name} cannot be traced: {}: {}",
+                    attempt.what, attempt.outcome
                 ))
             })
         })?;
@@ -59,8 +65,9 @@ impl Program {
     }
 }
 
-impl Functions for Program {
-    fn beginning_at(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+impl Program {
+    /// Names of its functions that begin at these link-time addresses, as far as they are known.
+    pub fn functions(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
         let named = self.target.with_binary(|binary| {
             let named = addresses
                 .iter()
@@ -70,6 +77,12 @@ impl Functions for Program {
         named
             .inspect_err(|e| log::warn!("functions have no names: {e}"))
             .unwrap_or_default()
+    }
+
+    /// What of it is not told apart, and why.
+    pub fn untold(&self) -> impl Iterator<Item = String> {
+        let missing = self.plan.missing.iter();
+        missing.map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome))
     }
 }
 

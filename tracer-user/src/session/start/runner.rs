@@ -1,16 +1,15 @@
 //! Carries out what a [`Session`] wants, and tells it what came of it.
 
-use std::{collections::VecDeque, process::ExitCode, time::Duration};
+use std::{collections::VecDeque, process::ExitCode};
 
 use rustix::process::Signal;
 
 use super::{
-    Effect, Happening, Policy, Session, Whose,
+    Effect, Happening, Policy, Session,
     behind::Behind,
     child::{Held, Invocation},
     clocks::{Clocks, Woken},
-    identity::Identity,
-    program::{self, Program},
+    programs::Programs,
     starting::{Form, Starting},
     surroundings::Surroundings,
 };
@@ -22,123 +21,35 @@ use crate::{
     },
     session::{
         EndedBy,
-        options::{AttachOptions, Chatter, NextOptions, OutputOptions, RunOptions, TargetSelector},
+        options::{Chatter, OutputOptions},
         runner::{self, now_ns},
         step::{StartBegin, StartStep, Step},
     },
-    sources::starts::{self, Request, StartSource},
+    sources::starts::{StartSource, gate::Question},
     stream::{Observation, recording::Recorder},
 };
 
-/// System calls of at least this length are told.
-const SLOW_CALL: Duration = Duration::from_millis(1);
-
-/// Runs a command, and traces how it starts. The status is the command's own.
-///
-/// # Errors
-/// [`Failure::NotStarted`], [`Failure::NotExecutable`] and [`Failure::NotFound`] where the command was not
-/// started.
-pub async fn run(options: RunOptions) -> Result<ExitCode> {
-    let before = |e: Error| Error {
-        failure: Failure::NotStarted,
-        ..e
-    };
-    let identity = Identity::chosen(options.user.as_deref())?;
-    let (name, arguments) = options
-        .command
-        .split_first()
-        .ok_or_else(|| Error::usage("name the command to run behind `--`"))?;
-    let path = program::find(name)?;
-    let several = options.repeat > 1;
-    let sink = match &options.output.path {
-        Some(path) => Sink::open(Some(path)).map_err(before)?,
-        None => Sink::stderr(),
-    };
-    let recorder = Recorder::open(options.output.record.as_deref()).map_err(before)?;
-    let program = Program::open(&path).map_err(before)?;
-    // With latencies, duration and intervals are theirs.
-    let ours = options.latencies.is_none();
-    let (clocks, signal_mask) = Clocks::new(
-        options.duration.filter(|_| ours),
-        options.output.interval.filter(|_| ours),
-    )
-    .map_err(before)?;
-    let invocation = Invocation {
-        program: path,
-        name: name.clone(),
-        arguments: arguments.to_vec(),
-        identity,
-        signal_mask,
-    };
-    let policy = Policy {
-        whose: Whose::Ours { runs: options.repeat },
-        goes_on: options.latencies.is_some(),
-    };
-    let mut runner = Runner::new(
-        program,
-        clocks,
-        policy,
-        &options.output,
-        (sink, recorder),
-        several,
-        Some(invocation),
-    );
-    runner.behind = Behind::new(options.latencies.map(|latencies| AttachOptions {
-        target: TargetSelector::Pid(0),
-        duration: options.duration,
-        mode: latencies.mode,
-        format: options.output.format,
-        output: options.output.path,
-        interval: options.output.interval,
-        slower: latencies.slower,
-        by: latencies.by,
-        record: None,
-        force: false,
-        chatter: options.output.chatter,
-    }));
-    runner.run().await
-}
-
-/// Waits for the next starts of a binary, whoever makes them.
-///
-/// # Errors
-/// Whatever ended it.
-pub async fn next(options: NextOptions) -> Result<ExitCode> {
-    let sink = Sink::open(options.output.path.as_deref())?;
-    let recorder = Recorder::open(options.output.record.as_deref())?;
-    let program = Program::open(&options.exe)?;
-    let (clocks, _) = Clocks::new(options.duration, options.output.interval)?;
-    let policy = Policy {
-        whose: Whose::Next {
-            starts: options.starts,
-        },
-        goes_on: false,
-    };
-    let several = options.starts > 1;
-    let outputs = (sink, recorder);
-    Runner::new(program, clocks, policy, &options.output, outputs, several, None)
-        .run()
-        .await
-}
-
-struct Runner {
-    program: Program,
-    clocks: Clocks,
-    policy: Policy,
-    source: Option<StartSource>,
-    starting: Starting,
+/// The clocks, the command, what is attached, and what was seen.
+pub struct Runner {
+    pub(super) programs: Programs,
+    pub(super) clocks: Clocks,
+    pub(super) policy: Policy,
+    pub(super) source: Option<StartSource>,
+    pub(super) starting: Starting,
     recorder: Recorder,
     chatter: Chatter,
-    invocation: Option<Invocation>,
-    held: Option<Held>,
-    around: Surroundings,
-    behind: Behind,
+    pub(super) invocation: Option<Invocation>,
+    pub(super) held: Option<Held>,
+    pub(super) around: Surroundings,
+    /// What comes behind `main.main`.
+    pub behind: Behind,
     outcome: Result<u8>,
 }
 
 impl Runner {
-    fn new(
-        program: Program,
+    /// One that has done nothing yet.
+    pub fn new(
+        mut programs: Programs,
         clocks: Clocks,
         policy: Policy,
         output: &OutputOptions,
@@ -151,27 +62,30 @@ impl Runner {
             sink,
             by_interval: output.interval.is_some() && !policy.goes_on,
         };
-        let missing = program.plan.missing.iter();
+        let (dynamic, missing) = match &programs {
+            Programs::One(program) => (program.plan.dynamic, program.untold().collect()),
+            Programs::Tree(_) => (false, vec![]),
+        };
         let begin = StartBegin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            target: program.info(),
-            dynamic: program.plan.dynamic,
-            several,
+            target: programs.subject(),
+            tree: programs.tree().is_some(),
+            dynamic,
+            // Of a tree there may be thousands.
+            several: several && !policy.tree,
             goes_on: policy.goes_on,
-            missing: missing
-                .map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome))
-                .collect(),
+            missing,
             interval_ns: output.interval.map(|d| d.as_nanos() as u64),
         };
         recorder.step(|| Step::Starts(StartStep::Begin(begin.clone())).to_json());
         Self {
-            starting: Starting::new(form, begin),
-            recorder,
-            chatter: output.chatter,
-            program,
+            programs,
             clocks,
             policy,
             source: None,
+            starting: Starting::new(form, begin),
+            recorder,
+            chatter: output.chatter,
             invocation,
             held: None,
             around: Surroundings::default(),
@@ -180,7 +94,11 @@ impl Runner {
         }
     }
 
-    async fn run(mut self) -> Result<ExitCode> {
+    /// Does it all.
+    ///
+    /// # Errors
+    /// Whatever ended it.
+    pub async fn run(mut self) -> Result<ExitCode> {
         let mut session = Session::new(self.policy);
         let mut happenings = VecDeque::from([Happening::Begin]);
         while !session.is_done() {
@@ -190,6 +108,7 @@ impl Runner {
                     tokio::select! {
                         woken = self.clocks.next() => happenings.extend(self.woken(woken)),
                         result = self.behind.ended() => self.latencies_ended(result),
+                        question = asked(&mut self.programs) => happenings.extend(self.asked(question)),
                     }
                     continue;
                 }
@@ -214,6 +133,11 @@ impl Runner {
 
     fn woken(&mut self, woken: Woken) -> Vec<Happening> {
         match woken {
+            Woken::Stop { number, sent } => {
+                self.pass_on(number, sent);
+                self.stop();
+                vec![]
+            }
             Woken::Signal { number, sent } => {
                 self.pass_on(number, sent);
                 vec![Happening::Signal]
@@ -255,6 +179,7 @@ impl Runner {
         {
             log::warn!("{e}");
         }
+        self.let_tree_go();
         match self.held.take().map(|mut held| held.status()) {
             Some(Ok(code)) => Happening::CommandEnded { code },
             Some(Err(error)) => Happening::NotExecuted { error },
@@ -300,12 +225,16 @@ impl Runner {
             }
             Effect::Print { ended_by, whole } => {
                 self.look_around();
+                self.count_passed();
                 self.print(ended_by, whole);
                 vec![]
             }
             Effect::Detach => {
                 if let Some(mut source) = self.source.take() {
                     source.detach();
+                }
+                if let Some(tree) = self.programs.tree() {
+                    tree.deafen();
                 }
                 vec![]
             }
@@ -339,7 +268,7 @@ impl Runner {
         let pid = self.held.as_ref().map_or(0, |held| held.pid);
         match self.behind.analyse(pid) {
             Ok(Some((options, target))) => {
-                self.step(StartStep::GoOn);
+                self.tell(StartStep::GoOn);
                 let began = self.starting.began();
                 let sink = self.starting.take_sink();
                 self.behind
@@ -367,6 +296,11 @@ impl Runner {
     }
 
     fn print(&mut self, ended_by: EndedBy, whole: bool) {
+        let notes = self.programs.tree().map(|tree| tree.notes());
+        notes
+            .unwrap_or_default()
+            .into_iter()
+            .for_each(|note| self.note(note));
         let finish = StartStep::Finish {
             at_ns: now_ns(),
             ended_by,
@@ -377,19 +311,46 @@ impl Runner {
         }
     }
 
-    fn note(&mut self, note: String) {
-        // A note writes nothing.
-        let _ = self.step(StartStep::Note { note });
+    fn look_around(&mut self) {
+        if self.invocation.is_some() {
+            self.around.settle();
+            self.tell_around();
+        }
     }
 
     /// Goes through the same door as a recording's.
-    fn step(&mut self, step: StartStep) -> Option<Happening> {
+    pub(super) fn step(&mut self, step: StartStep) -> Option<Happening> {
         let recorded = Step::Starts(step.clone());
         self.recorder.step(|| recorded.to_json());
         written_as(self.starting.step(step))
     }
 
-    fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<u32>, Flow)> {
+    /// A step that writes no output.
+    pub(super) fn tell(&mut self, step: StartStep) {
+        let _ = self.step(step);
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        self.tell(StartStep::Note { note });
+    }
+
+    pub(super) fn tell_around(&mut self) {
+        self.tell(StartStep::Around(self.around.known.clone()));
+    }
+
+    /// The window begins, unless it has.
+    pub(super) fn open_window(&mut self) {
+        self.recorder.begin();
+        self.tell(StartStep::Open {
+            at_ns: now_ns(),
+            started_at: jiff::Timestamp::now(),
+        });
+        self.tell_around();
+        self.clocks.open_window();
+    }
+
+    /// As [`Starting::observe`], of what was seen live.
+    pub(super) fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<(u32, u32)>, Flow)> {
         self.recorder.observe(seen, |_| Vec::new());
         let observed = self.starting.observe(seen);
         if let Some(why) = self.recorder.failure() {
@@ -399,140 +360,27 @@ impl Runner {
         observed
     }
 
-    fn say_attached(&self, sites: usize) {
+    /// Says on stderr that all is attached.
+    pub(super) fn say_attached(&self, what: &str) {
         if self.chatter == Chatter::Normal {
-            let said = format!(
-                "attached: {} ({}), starts, {sites} probed instructions",
-                self.program.target.file.name(),
-                self.program.target.facts.version.raw
-            );
-            eprint!("{}", layout::wrap(&said, 0));
-        }
-    }
-
-    fn hold(&mut self) -> Result<()> {
-        let invocation = self
-            .invocation
-            .as_ref()
-            .ok_or_else(|| Error::failed("there is no command to hold"))?;
-        let held = Held::spawn(invocation)?;
-        held.pidfd
-            .try_clone()
-            .and_then(|pidfd| self.clocks.watch_command(pidfd))
-            .map_err(|e| Error::failed(format!("process {} cannot be watched: {e}", held.pid)))?;
-        self.around.of_held(held.pid);
-        self.held = Some(held);
-        Ok(())
-    }
-
-    fn attach(&mut self) -> Result<()> {
-        let whose = match (self.policy.whose, &self.held) {
-            (Whose::Ours { runs: 1 }, Some(held)) => starts::Whose::Held(held.pid),
-            (Whose::Ours { .. }, _) => starts::Whose::HeldInTurn,
-            (Whose::Next { .. }, _) => starts::Whose::Any,
-        };
-        let source = StartSource::attach(&Request {
-            whose,
-            file: self.program.target.file.file(),
-            plan: &self.program.plan,
-            slow_call: SLOW_CALL,
-        })?;
-        if let Some(why) = source.without_usage() {
-            self.note(format!("time off the CPU and page faults are not known: {why}"));
-        }
-        for attempt in &self.program.plan.missing {
-            log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
-        }
-        let by = source.link_kind().map(|kind| kind.name().to_owned());
-        let _ = self.step(StartStep::Attached { by });
-        self.say_attached(source.sites());
-        self.source = Some(source);
-        if matches!(self.policy.whose, Whose::Next { .. }) {
-            self.open_window();
-        }
-        Ok(())
-    }
-
-    fn open_window(&mut self) {
-        self.recorder.begin();
-        let open = StartStep::Open {
-            at_ns: now_ns(),
-            started_at: jiff::Timestamp::now(),
-        };
-        let _ = self.step(open);
-        self.tell_around();
-        self.clocks.open_window();
-    }
-
-    fn tell_around(&mut self) {
-        let _ = self.step(StartStep::Around(self.around.known.clone()));
-    }
-
-    fn release(&mut self) -> Vec<Happening> {
-        let (Some(held), Some(source)) = (&mut self.held, &mut self.source) else {
-            return vec![];
-        };
-        let followed = source.hold(held.pid);
-        self.open_window();
-        // Whatever fails on our side, the command is to run.
-        if let Some(held) = &mut self.held {
-            held.release();
-        }
-        followed
-            .err()
-            .map(|error| Happening::SourceFailed { error })
-            .into_iter()
-            .collect()
-    }
-
-    fn collect(&mut self) -> Vec<Happening> {
-        let Some(source) = &mut self.source else {
-            return vec![];
-        };
-        let seen = match source.observe(now_ns(), &self.program) {
-            Ok(seen) => seen,
-            Err(error) => return vec![Happening::SourceFailed { error }],
-        };
-        match self.observe(&seen) {
-            Ok((ended, flow)) => {
-                let happenings = ended.iter().map(|pid| self.start_ended(*pid)).collect::<Vec<_>>();
-                happenings.into_iter().chain(written_as(Ok(flow))).collect()
-            }
-            Err(error) => vec![Happening::SourceFailed { error }],
-        }
-    }
-
-    fn start_ended(&mut self, pid: u32) -> Happening {
-        if self.invocation.is_none() {
-            self.around.of_other(pid);
-            self.tell_around();
-        }
-        Happening::StartEnded
-    }
-
-    /// System calls that hold up starts right now.
-    fn unfinished(&mut self) -> Vec<Observation> {
-        let pids = self.starting.on_their_way();
-        let Some(source) = &mut self.source else {
-            return vec![];
-        };
-        let calls = pids.into_iter().map(|pid| source.unfinished(pid, now_ns()));
-        calls.filter_map(|call| call.ok().flatten()).collect()
-    }
-
-    fn look_around(&mut self) {
-        if self.invocation.is_some() {
-            self.around.settle();
-            self.tell_around();
+            eprint!("{}", layout::wrap(&format!("attached: {what}"), 0));
         }
     }
 }
 
 /// What a write means for the session.
-fn written_as(written: Result<Flow>) -> Option<Happening> {
+pub(super) fn written_as(written: Result<Flow>) -> Option<Happening> {
     match written {
         Ok(Flow::Written) => None,
         Ok(Flow::ReaderGone) => Some(Happening::ReaderGone),
         Err(error) => Some(Happening::SourceFailed { error }),
+    }
+}
+
+/// What the gate asks next.
+async fn asked(programs: &mut Programs) -> Question {
+    match programs.tree() {
+        Some(tree) => tree.asked().await,
+        None => std::future::pending().await,
     }
 }

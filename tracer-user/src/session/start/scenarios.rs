@@ -14,6 +14,7 @@ fn ours(runs: u32) -> Session {
     Session::new(Policy {
         whose: Whose::Ours { runs },
         goes_on: false,
+        tree: false,
     })
 }
 
@@ -21,6 +22,7 @@ fn next(starts: u64) -> Session {
     Session::new(Policy {
         whose: Whose::Next { starts },
         goes_on: false,
+        tree: false,
     })
 }
 
@@ -120,6 +122,28 @@ fn the_first_failure_of_several_runs_is_the_status() {
 }
 
 #[test]
+fn a_tree_is_followed_until_its_command_ends() {
+    let mut session = Session::new(Policy {
+        whose: Whose::Ours { runs: 2 },
+        goes_on: false,
+        tree: true,
+    });
+    for happening in [Begin, Held, Attached] {
+        session.handle(happening);
+    }
+    for _ in 0..3 {
+        assert_eq!(session.handle(StartEnded), []);
+    }
+    assert_eq!(session.handle(CommandEnded { code: 0 }), [Collect, Cut, Hold]);
+    assert_eq!(session.handle(Held), [Release]);
+    // A shell that starts no Go program is no failure.
+    assert_eq!(
+        session.handle(CommandEnded { code: 4 }),
+        and(printed(EndedBy::TargetExit, true), Quit { code: 4 })
+    );
+}
+
+#[test]
 fn what_cannot_be_traced_is_never_started() {
     let mut session = ours(1);
     session.handle(Begin);
@@ -155,6 +179,7 @@ fn latencies_come_behind_the_start_and_are_printed_with_it() {
     let mut session = Session::new(Policy {
         whose: Whose::Ours { runs: 1 },
         goes_on: true,
+        tree: false,
     });
     for happening in [Begin, Held, Attached] {
         session.handle(happening);

@@ -1,17 +1,17 @@
 //! What is kept of starts while they are traced, and how it is printed. As [`crate::session::capturing::Capturing`]
 //! it is told observations and steps alone, live or from a recording.
 
+use super::{followed::Followed, programs::ONLY};
 use crate::{
     error::{Error, Result},
     findings::start::{self as findings, Evidence},
     latency::start::PhaseTimes,
     model::start::{Ended, Start, Starts},
     output::{
-        capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA},
-        init, init_text,
-        interval::StartsInterval,
-        json,
+        capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA, TargetInfo},
+        init, init_text, json,
         sink::{Flow, Sink},
+        starts_interval::StartsInterval,
         text::{self, Style},
     },
     session::{
@@ -54,17 +54,24 @@ pub struct Starting {
     attached_by: Option<String>,
     lost: u64,
     notes: Vec<String>,
+    /// Starts of a command's tree, which are kept here and not in `ended`, `times` and `interval`.
+    followed: Option<Followed>,
     complete: Option<bool>,
 }
 
 impl Starting {
     /// Nothing seen yet.
     pub fn new(form: Form, program: StartBegin) -> Self {
+        let mut open = Starts::default();
+        if program.dynamic {
+            open.loads(ONLY);
+        }
         Self {
             form,
-            open: Starts::new(program.dynamic),
+            followed: program.tree.then(Followed::default),
             program,
             around: Around::default(),
+            open,
             ended: Vec::new(),
             times: PhaseTimes::default(),
             interval: PhaseTimes::default(),
@@ -87,17 +94,18 @@ impl Starting {
     /// The output cannot be written.
     pub fn step(&mut self, step: StartStep) -> Result<Flow> {
         match step {
-            StartStep::Begin(program) => {
-                self.open = Starts::new(program.dynamic);
-                self.program = program;
-            }
-            StartStep::Attached { by } => self.attached_by = by,
+            StartStep::Begin(program) => self.program = program,
+            StartStep::Attached { by } => self.attached_by = self.attached_by.take().or(by),
             StartStep::Open { at_ns, started_at } => self.open(at_ns, started_at),
             StartStep::Around(around) => self.around = around,
             StartStep::Cut { at_ns } => return self.cut(at_ns),
             StartStep::Interval { at_ns } if self.form.by_interval => return self.print_interval(at_ns),
             StartStep::Interval { .. } | StartStep::GoOn => {}
             StartStep::Note { note } => self.notes.push(note),
+            StartStep::Command { .. }
+            | StartStep::Binary { .. }
+            | StartStep::Outlived { .. }
+            | StartStep::Gate { .. } => self.tree_step(step),
             StartStep::Finish {
                 at_ns,
                 ended_by,
@@ -105,6 +113,39 @@ impl Starting {
             } => return self.print(ended_by, whole, at_ns),
         }
         Ok(Flow::Written)
+    }
+
+    /// What only a tree has.
+    fn tree_step(&mut self, step: StartStep) {
+        let Some(followed) = &mut self.followed else {
+            return;
+        };
+        match step {
+            StartStep::Command { pid } => followed.command(pid),
+            StartStep::Binary {
+                number,
+                info,
+                dynamic,
+            } => {
+                if dynamic {
+                    self.open.loads(number);
+                }
+                followed.know(number, info);
+            }
+            StartStep::Outlived { processes } => {
+                followed.tree.outlived = followed.tree.outlived.saturating_add(processes);
+            }
+            StartStep::Gate {
+                watched_file_systems,
+                not_watched,
+                execs_of_others,
+            } => {
+                followed.tree.watched_file_systems = watched_file_systems;
+                followed.tree.not_watched = not_watched;
+                followed.tree.execs_of_others = execs_of_others;
+            }
+            _ => {}
+        }
     }
 
     /// The window begins, unless it has.
@@ -115,20 +156,28 @@ impl Starting {
         }
     }
 
-    /// Takes in what was seen; the processes whose starts have ended by it.
+    /// Whether a start of this binary is on its way.
+    pub fn runs(&self, binary: u32) -> bool {
+        self.open.runs(binary)
+    }
+
+    /// Takes in what was seen; (process, binary) of the starts that have ended by it.
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<u32>, Flow)> {
+    pub fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<(u32, u32)>, Flow)> {
         let mut ended = Vec::new();
         for observation in seen {
+            if let Some(followed) = &mut self.followed {
+                followed.executed(observation);
+            }
             match &observation.kind {
                 Kind::Hits(hits) => self.hits = self.hits.saturating_add(*hits),
                 Kind::Loss(loss) => self.lost = self.lost.saturating_add(loss.count),
                 _ => ended.extend(self.open.observe(observation)),
             }
         }
-        let pids = ended.iter().map(|start| start.pid).collect();
+        let pids = ended.iter().map(|start| (start.pid, start.binary)).collect();
         let flow = self.take(ended)?;
         Ok((pids, flow))
     }
@@ -151,6 +200,10 @@ impl Starting {
     fn take(&mut self, ended: Vec<Start>) -> Result<Flow> {
         let mut lines = String::new();
         for start in ended {
+            if let Some(followed) = &mut self.followed {
+                followed.add(start, self.begin_ns);
+                continue;
+            }
             self.times.add(&start);
             self.interval.add(&start);
             if self.program.several && !self.form.by_interval && self.form.format == Format::Text {
@@ -172,13 +225,17 @@ impl Starting {
 
     /// Prints what came in the interval that ends now.
     fn print_interval(&mut self, now_ns: u64) -> Result<Flow> {
-        let times = std::mem::take(&mut self.interval);
-        let line = StartsInterval::of(&times, self.begin_ns, self.interval_from_ns, now_ns);
+        let (begin_ns, from_ns) = (self.begin_ns, self.interval_from_ns);
+        let line = match &mut self.followed {
+            Some(followed) => followed.interval(begin_ns, from_ns, now_ns),
+            None => StartsInterval::of(&std::mem::take(&mut self.interval), begin_ns, from_ns, now_ns),
+        };
         self.interval_from_ns = now_ns;
+        let followed = self.followed.is_some();
         let text = match self.form.format {
             Format::Json => json::line(&line).map_err(unwritable)?,
-            Format::Text if self.lines == 0 => StartsInterval::header() + &line.line(),
-            Format::Text => line.line(),
+            Format::Text if self.lines == 0 => StartsInterval::header(followed) + &line.lines(),
+            Format::Text => line.lines(),
         };
         self.lines += 1;
         self.form.sink.write(&text)
@@ -212,7 +269,7 @@ impl Starting {
     /// The same, to be told with what comes behind `main.main`.
     pub fn began(&self) -> Began {
         Began {
-            init: init::build(&self.ended, &self.times, self.begin_ns),
+            init: self.init(),
             findings: self.findings(),
         }
     }
@@ -222,7 +279,17 @@ impl Starting {
         std::mem::replace(&mut self.form.sink, Sink::stderr())
     }
 
+    fn init(&self) -> init::Init {
+        match &self.followed {
+            Some(followed) => followed.init(),
+            None => init::build(&self.ended, &self.times, self.begin_ns),
+        }
+    }
+
     fn findings(&self) -> Vec<Finding> {
+        if let Some(followed) = &self.followed {
+            return followed.findings(&self.around);
+        }
         let Some(start) = init::shown(&self.ended) else {
             return Vec::new();
         };
@@ -241,15 +308,35 @@ impl Starting {
         })
     }
 
+    /// The start that the capture's head is about.
+    fn shown(&self) -> Option<&Start> {
+        match &self.followed {
+            Some(followed) => followed.own(),
+            None => init::shown(&self.ended),
+        }
+    }
+
+    /// The program that the capture is about: of a tree what the command itself was seen to run.
+    fn subject(&self) -> TargetInfo {
+        let own = self
+            .followed
+            .as_ref()
+            .and_then(|followed| followed.info(followed.own()?.binary));
+        own.unwrap_or(&self.program.target).clone()
+    }
+
     fn capture(&mut self, ended_by: EndedBy, whole: bool) -> Capture {
-        let shown = init::shown(&self.ended);
         let findings = self.findings();
-        let mut target = self.program.target.clone();
-        target.pid = shown.map_or(0, |start| start.pid);
-        target.cgroup_cpu_limit = self.around.cgroup_cpu_limit;
-        target.gomaxprocs = shown.and_then(|start| start.gomaxprocs);
         let mut notes = std::mem::take(&mut self.notes);
         notes.append(&mut self.program.missing);
+        let shown = self.shown();
+        let mut target = self.subject();
+        let command = self.followed.as_ref().and_then(Followed::first_command);
+        target.pid = shown.map(|start| start.pid).or(command).unwrap_or(0);
+        target.cgroup_cpu_limit = self.around.cgroup_cpu_limit;
+        target.gomaxprocs = shown.and_then(|start| start.gomaxprocs);
+        let followed = self.followed.as_ref();
+        let whole = whole && followed.is_none_or(Followed::is_complete);
         Capture {
             schema: SCHEMA.to_owned(),
             target,
@@ -260,7 +347,7 @@ impl Starting {
                 duration_ns: self.end_ns.saturating_sub(self.begin_ns),
                 complete: whole && self.lost == 0,
                 ended_by: ended_by.name().to_owned(),
-                events: self.ended.len() as u64,
+                events: followed.map_or(self.ended.len() as u64, Followed::ended),
                 lost_events: self.lost,
                 lost_by_cause: Default::default(),
                 sampling: None,
@@ -277,7 +364,7 @@ impl Starting {
             by_creation_site: Default::default(),
             slow: Vec::new(),
             slow_summary: None,
-            init: Some(init::build(&self.ended, &self.times, self.begin_ns)),
+            init: Some(self.init()),
             goroutines: None,
             scheduler: None,
             findings,

@@ -542,3 +542,9 @@ fn found(targets: &mut BTreeMap<u32, Probed>, slot: SlotId) -> Result<&mut Probe
 fn detached(slot: SlotId) -> Error {
     Error::failed(format!("{slot:?} was detached before"))
 }
+
+/// It is moved to where the daemon's loop runs.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<HostKernel>();
+};

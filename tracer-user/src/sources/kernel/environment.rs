@@ -51,6 +51,13 @@ pub fn privileges(ours: &Privileges) -> Vec<Check> {
         let consequence = "only processes of our own user can be read, and so traced";
         Check::degraded("CAP_SYS_PTRACE", "not held", consequence).advise(setcap)
     });
+    checks.push(if ours.has(Capability::DacReadSearch) {
+        Check::ok("CAP_DAC_READ_SEARCH", held(ours))
+    } else {
+        let consequence = "programs that only their owner may read cannot be traced";
+        Check::degraded("CAP_DAC_READ_SEARCH", "not held", consequence)
+            .advise("if there are such, run as root or give it, too: with it every file can be read")
+    });
     checks.push(match (ours.initial_user_namespace, ours.initial_pid_namespace) {
         (Some(false), _) => Check::missing("namespaces", "in a user namespace of its own", PROBING)
             .advise("run on the host, or in a container with --privileged"),
@@ -69,7 +76,10 @@ pub fn privileges(ours: &Privileges) -> Vec<Check> {
             "a filter is on us",
             "it may forbid bpf, perf_event_open or process_vm_readv; the checks below tell",
         )
-        .advise("if they fail: run the container with --security-opt seccomp=unconfined"),
+        .advise(
+            "if they fail: run the container with --security-opt seccomp=unconfined; in a systemd unit, SystemCallFilter= \
+             has to allow them",
+        ),
         _ => Check::ok("seccomp", "no filter"),
     });
     checks

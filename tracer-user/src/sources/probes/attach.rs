@@ -34,7 +34,7 @@ pub enum ProgramKind {
     Exact,
     /// One hit per wait that the runtime tracks.
     Sampled,
-    /// Moments of a process's start. Without cookies its sites are known by their link-time addresses,
+    /// Moments of a process's start. Without cookies its sites are known by their binary and link-time addresses,
     /// whatever the process: they are attached before it has any.
     Mark,
     /// Nothing but the trap.
@@ -330,10 +330,9 @@ fn write_sites_by_ip(
     points: &[Point],
     scope: Scope,
 ) -> Result<()> {
-    let tgid = tgid_of(program, scope);
     // The programs see PIDs of the initial namespace: with any other every hit would be lost in silence.
     let initial = rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE);
-    if !initial && tgid != 0 {
+    if !initial && program != ProgramKind::Mark {
         return Err(Error::not_permitted(
             "this kernel has no attach cookies (they came with 5.15), and without them probes can only be told \
              apart from the initial PID namespace; run gmpscope there (on the host, or in a container with \
@@ -343,7 +342,11 @@ fn write_sites_by_ip(
     let mut table = maps::sites_by_ip(&mut kernel.ebpf)?;
     for point in points {
         table
-            .insert(maps::Abi(key_by_ip(point, tgid)), maps::Abi(point.site), 0)
+            .insert(
+                maps::Abi(key_by_ip(program, point, scope)),
+                maps::Abi(point.site),
+                0,
+            )
             .map_err(maps::context("write", "SITES_BY_IP"))?;
     }
     Ok(())
@@ -355,23 +358,20 @@ pub fn keys_by_ip(program: ProgramKind, points: &[Point], scope: Scope) -> Vec<S
     if aya::features().bpf_cookie() {
         return Vec::new();
     }
-    let tgid = tgid_of(program, scope);
-    points.iter().map(|point| key_by_ip(point, tgid)).collect()
+    points
+        .iter()
+        .map(|point| key_by_ip(program, point, scope))
+        .collect()
 }
 
-/// Marks are told apart by link-time addresses, in whatever process.
-fn tgid_of(program: ProgramKind, scope: Scope) -> u32 {
-    if program == ProgramKind::Mark {
-        0
-    } else {
-        scope.pid()
-    }
-}
-
-fn key_by_ip(point: &Point, tgid: u32) -> SiteKey {
+/// Marks are told apart by binary and link-time address, in whatever process.
+fn key_by_ip(program: ProgramKind, point: &Point, scope: Scope) -> SiteKey {
     SiteKey {
         ip: point.address,
-        tgid,
+        tgid: match program {
+            ProgramKind::Mark => u32::from(point.site.binary),
+            _ => scope.pid(),
+        },
         reserved: 0,
     }
 }

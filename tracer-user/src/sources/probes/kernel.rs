@@ -13,6 +13,7 @@ use aya::{
     programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
 };
 use aya_log::EbpfLogger;
+use tracer_ebpf::start::MAX_STARTS;
 use tracer_ebpf::{
     DEFAULT_STAMPS, Histogram, MAX_CREATION_SITES, MAX_TARGETS, Origin, RING_BYTES, SITES_PER_TARGET,
     host::HOST_RING_BYTES,
@@ -26,12 +27,13 @@ use crate::error::{
 };
 
 /// Programs at raw tracepoints.
-const TRACEPOINTS: [&str; 8] = [
+const TRACEPOINTS: [&str; 9] = [
     "process_exec",
     "process_exit",
     "sched_prepare_exec",
     "sched_process_exec",
     "sched_process_exit",
+    "sched_process_fork",
     "sched_switch",
     "sys_enter",
     "sys_exit",
@@ -51,6 +53,8 @@ pub struct Capacity {
     pub exact: u32,
     /// Goroutines of all targets that can be stamped at once (`exact`).
     pub stamps: u32,
+    /// Processes whose `execve` is to be followed at once.
+    pub processes: u32,
     /// Creation sites of all targets together that have a histogram of their own, 5 kB each.
     pub creation_sites: u32,
     /// Whether anything is told of processes that come and go.
@@ -72,6 +76,7 @@ impl Capacity {
         stamps: 1,
         creation_sites: MAX_CREATION_SITES,
         tells_of_processes: false,
+        processes: MAX_STARTS,
     };
 
     /// For one target whose `allgs` has `goroutines` entries now: as many again for those to come.
@@ -84,7 +89,7 @@ impl Capacity {
     }
 
     /// For `targets` processes and binaries of a host; `exact` says whether any of them may be traced so. What is
-    /// taken grows with the machine, and stays below some 40 MB of the kernel's memory on any.
+    /// taken grows with the machine, and stays below some 50 MB of the kernel's memory on any.
     pub fn for_host(targets: u32, exact: bool) -> Self {
         let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
         let each = cpus * size_of::<Histogram>() * Origin::COUNT as usize;
@@ -97,6 +102,7 @@ impl Capacity {
             creation_sites: (targets * CREATION_SITES_ON_HOST / 2)
                 .clamp(CREATION_SITES_ON_HOST, 2 * MAX_CREATION_SITES),
             tells_of_processes: true,
+            processes: 1,
         }
     }
 }
@@ -151,6 +157,8 @@ impl Kernel {
             // Each target has one more, for all others.
             .map_max_entries("SAMPLED_HISTOGRAMS", capacity.creation_sites + slots)
             .map_max_entries("STAMPS", capacity.stamps)
+            .map_max_entries("HELD", capacity.processes)
+            .map_max_entries("TREE", capacity.processes)
             .map_max_entries("EVENTS", ring)
             .map_max_entries("HOST_EVENTS", host_ring)
             .load(OBJECT)

@@ -109,8 +109,14 @@ typed!(
     /// The one configuration of a capture of starts.
     start_config, Array<Abi<StartConfig>>, "START_CONFIG");
 typed!(
-    /// Processes whose next `execve` is followed.
+    /// Processes whose `execve` is followed.
     held, HashMap<u32, u32>, "HELD");
+typed!(
+    /// Processes of the trees that are followed.
+    tree, HashMap<u32, u32>, "TREE");
+typed!(
+    /// Link-time addresses of ELF entries, by binary.
+    entries, Array<u64>, "ENTRIES");
 typed!(
     /// Processes on their way to `main.main`, by tgid.
     starts, HashMap<u32, Abi<Start>>, "STARTS");

@@ -18,7 +18,7 @@ pub use self::{
     attach::{LinkKind, ProgramKind, Scope},
     calibrate::Cost,
     kernel::{Capacity, Kernel},
-    target::{Request, Target},
+    target::{Request, Target, config_of},
 };
 use crate::{
     error::Result,

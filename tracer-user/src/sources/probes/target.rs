@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     plan::Site,
     stream::{Kind, Loss, LossCause, Observation},
+    target::{Globals, layout::Layout},
 };
 
 /// What to attach where.
@@ -37,6 +38,27 @@ pub struct Request<'a> {
     pub config: TargetConfig,
     /// Goroutines that may have been runnable when the probes went live; `u64::MAX` if unknown.
     pub goroutines: u64,
+}
+
+/// What the programs must know of a process, from what is known of its program: `stamp` is the offset of
+/// `g.trackingStamp`, `bias` run-time minus link-time address. Slow waits are not told one by one.
+pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals, bias: u64) -> TargetConfig {
+    let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
+    TargetConfig {
+        slower_ns: u64::MAX,
+        time_to_run: globals
+            .time_to_run
+            .map_or(0, |address| address.wrapping_add(bias)),
+        g_m: field(|l| l.g.m),
+        g_tracking_stamp: stamp.unwrap_or(0),
+        g_gopc: field(|l| l.g.gopc),
+        g_goid: field(|l| l.g.goid),
+        g_preempt: field(|l| l.g.preempt),
+        m_curg: field(|l| l.m.curg),
+        m_p: field(|l| l.m.p),
+        p_id: field(|l| l.p.id),
+        ..TargetConfig::default()
+    }
 }
 
 /// Live probes on one process, and what they have counted.
@@ -70,7 +92,8 @@ impl Target {
     ) -> Result<Self> {
         let config = TargetConfig {
             enabled: 0,
-            hit_limit: hits_per_window.unwrap_or(0),
+            // 0 would be no cap at all.
+            hit_limit: hits_per_window.map_or(0, |hits| hits.max(1)),
             ..request.config
         };
         clear(kernel, slot)?;
@@ -296,7 +319,7 @@ fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
         old_in: site.statuses_in.0,
         new_in: site.statuses_in.1,
         slot: site.slot,
-        reserved2: 0,
+        binary: 0,
     }
 }
 

@@ -14,11 +14,14 @@ use crate::{
     plan::start::{MarkSite, StartPlan},
     sources::probes::{
         Kernel, ProgramKind, Scope,
-        attach::{self, LinkKind, Point, Probes},
+        attach::{self, Point, Probes},
         maps,
     },
     stream::{Event, Kind, Loss, LossCause, Observation},
 };
+
+/// The number of the only binary that its marks are about.
+const ONLY: u32 = 0;
 
 /// Live probes on the starts of a binary, or of one process of it.
 pub struct Binary {
@@ -29,7 +32,6 @@ pub struct Binary {
     counted: Counters,
     /// Who and what the marks are about.
     pub named: Named,
-    sites: usize,
 }
 
 impl Binary {
@@ -65,38 +67,25 @@ impl Binary {
             .collect();
         let path = attach::path_of(file);
         let probes = attach::attach(kernel, ProgramKind::Mark, &points, slot, scope, &path)?;
+        let mut named = Named::new(times_threads);
+        named.add(ONLY, plan.entry);
         Ok(Self {
             slot,
             probes: Some(probes),
             keys: attach::keys_by_ip(ProgramKind::Mark, &points, scope),
             counted: Counters::default(),
-            named: Named::new(plan.entry, times_threads),
-            sites: points.len(),
+            named,
         })
-    }
-
-    /// How many instructions are probed.
-    pub fn sites(&self) -> usize {
-        self.sites
-    }
-
-    /// How the probes are held.
-    pub fn link_kind(&self) -> Option<LinkKind> {
-        self.probes.as_ref().map(|probes| probes.kind)
     }
 
     /// What marks mean, with the names of the functions that they are about.
     pub fn marks(&mut self, marks: &[StartEvent], functions: &dyn Functions) -> Vec<Observation> {
-        self.named.learn(marks, functions);
-        marks
-            .iter()
-            .filter_map(|event| {
-                Some(Observation {
-                    at_ns: event.at_ns,
-                    kind: Kind::Event(Event::StartMark(self.named.mark(event)?)),
-                })
-            })
-            .collect()
+        let marks = self.named.marks(marks, |_| ONLY, functions);
+        let observations = marks.into_iter().map(|(at_ns, mark)| Observation {
+            at_ns,
+            kind: Kind::Event(Event::StartMark(mark)),
+        });
+        observations.collect()
     }
 
     /// Hits and losses since the last call.

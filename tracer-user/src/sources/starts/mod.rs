@@ -3,8 +3,10 @@
 
 pub(in crate::sources) mod binary;
 mod calls;
+pub mod gate;
 mod named;
 mod opened;
+mod probed;
 mod task;
 
 use std::{fs::File, time::Duration};
@@ -13,20 +15,37 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::raw_trace_point::RawTracePointLink,
 };
-use tracer_ebpf::start::{Call, CallEvent, StartConfig, StartEvent};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracer_ebpf::{
+    Counters, TargetConfig,
+    start::{Call, CallEvent, MAX_BINARIES, MAX_TREE, StartConfig, StartEvent},
+};
 
-pub use self::named::Functions;
 pub(in crate::sources) use self::task::TaskOffsets;
-use self::{binary::Binary, opened::Opened};
-use super::probes::{Capacity, Kernel, LinkKind, Scope, kernel, maps, ring};
+use self::{
+    gate::{Gate, Question},
+    named::Named,
+    opened::Opened,
+    probed::Probed,
+};
+pub use self::{named::Functions, probed::Gone};
+use super::probes::{
+    Capacity, Kernel, ProgramKind, Scope,
+    attach::{self, LinkKind, Point},
+    kernel, maps, ring,
+};
 use crate::{
     error::{Error, Result},
     plan::start::{MarkSite, StartPlan},
-    stream::{Event, Kind, Observation, start::StartCall},
+    stream::{
+        Event, Kind, Loss, LossCause, Observation,
+        start::{StartCall, StartHeld},
+    },
 };
 
-/// The only binary of a capture has the first slot of each table.
+/// The counters' slot.
 const SLOT: u32 = 0;
+const _: () = assert!(MAX_BINARIES < tracer_ebpf::MAX_TARGETS);
 
 /// Whose starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,81 +54,171 @@ pub enum Whose {
     Held(u32),
     /// Of processes that are held one after the other: what is executed once, and their system calls.
     HeldInTurn,
+    /// The same, and of all processes that descend from them.
+    Tree,
     /// Of whichever process: what is executed once.
     Any,
 }
 
-/// What to attach where.
+/// A program whose starts are traced.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Whose starts.
-    pub whose: Whose,
+pub struct Binary<'a> {
     /// The file that the sites were found in.
     pub file: &'a File,
     /// The sites.
     pub plan: &'a StartPlan,
-    /// System calls of at least so long are told.
-    pub slow_call: Duration,
 }
 
 /// What is attached for starts, and what of it was read.
 pub struct StartSource {
     kernel: Kernel,
-    binary: Binary,
+    whose: Whose,
+    probed: Probed,
     points: Vec<RawTracePointLink>,
+    gate: Option<Gate>,
     ring: RingBuf<MapData>,
+    counted: Counters,
+    named: Named,
     opened: Opened,
     times_threads: Option<String>,
 }
 
 impl StartSource {
-    /// Loads the kernel side and attaches. All is live when this returns.
+    /// Loads the kernel side, and attaches what is not of one binary. System calls of at least `slow_call` are told.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
-    pub fn attach(request: &Request<'_>) -> Result<Self> {
-        let mut kernel = Kernel::load(Capacity::ONE)?;
-        let sites: Vec<MarkSite> = match request.whose {
-            Whose::Held(_) => request.plan.sites.clone(),
-            Whose::HeldInTurn | Whose::Any => request.plan.once(),
-        };
+    pub fn load(whose: Whose, slow_call: Duration) -> Result<Self> {
+        let mut kernel = Kernel::load(match whose {
+            Whose::Tree => Capacity {
+                // Each binary has a slot in the table of sites.
+                targets: MAX_BINARIES,
+                processes: MAX_TREE,
+                ..Capacity::ONE
+            },
+            _ => Capacity::ONE,
+        })?;
         let (offsets, times_threads) = match TaskOffsets::of_kernel() {
             Ok(offsets) => (offsets, None),
+            Err(why) if whose == Whose::Tree => {
+                return Err(Error::not_permitted(format!(
+                    "--follow must know which process makes which: {why}"
+                )));
+            }
             Err(why) => (TaskOffsets::default(), Some(why)),
         };
-        configure(&mut kernel, request, offsets)?;
+        configure(&mut kernel, whose, slow_call, offsets)?;
         let ring = kernel.take_ring("EVENTS")?;
-        let scope = match request.whose {
-            Whose::Held(pid) => Scope::process(pid)?,
-            Whose::HeldInTurn | Whose::Any => Scope::Binary,
-        };
-        let binary = Binary::attach(
-            &mut kernel,
-            SLOT,
-            request.file,
-            request.plan,
-            &sites,
-            scope,
-            times_threads.is_none(),
-        )?;
-        kernel::trim_heap();
         let mut source = Self {
             kernel,
-            binary,
+            whose,
+            probed: Probed::default(),
             points: Vec::new(),
+            gate: None,
             ring,
-            opened: Opened::new(nanoseconds(request.slow_call)),
+            counted: Counters::default(),
+            named: Named::new(times_threads.is_none()),
+            opened: Opened::new(nanoseconds(slow_call)),
             times_threads,
         };
-        source.attach_points(request.whose)?;
-        if let Whose::Held(pid) = request.whose {
+        source.attach_points(whose)?;
+        if let Whose::Held(pid) = whose {
             source.hold(pid)?;
         }
         Ok(source)
     }
 
+    /// Probes a binary, which has this number from here on. All is live when this returns.
+    ///
+    /// # Errors
+    /// The kernel refuses, or there are too many.
+    pub fn probe(&mut self, number: u32, binary: Binary<'_>) -> Result<()> {
+        let sites: Vec<MarkSite> = match self.whose {
+            Whose::Held(_) => binary.plan.sites.clone(),
+            Whose::HeldInTurn | Whose::Tree | Whose::Any => binary.plan.once(),
+        };
+        let scope = match self.whose {
+            Whose::Held(pid) => Scope::process(pid)?,
+            Whose::HeldInTurn | Whose::Tree | Whose::Any => Scope::Binary,
+        };
+        let slot = self.probed.free_slot()?;
+        let points: Vec<Point> = sites
+            .iter()
+            .map(|site| Point {
+                file_offset: site.site.file_offset,
+                address: site.site.address,
+                site: for_kernel(site, slot, binary.plan.old_tasks),
+            })
+            .collect();
+        self.tell_entry(slot, binary.plan.entry)?;
+        let path = attach::path_of(binary.file);
+        let probes = attach::attach(
+            &mut self.kernel,
+            ProgramKind::Mark,
+            &points,
+            u32::from(slot),
+            scope,
+            &path,
+        )?;
+        let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
+        self.named.add(number, binary.plan.entry);
+        self.probed.add(slot, number, probes, points.len(), keys);
+        kernel::trim_heap();
+        Ok(())
+    }
+
+    /// Takes the probes of a binary away: they go when what is returned is dropped, which takes its time.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be opened.
+    pub fn unprobe(&mut self, number: u32) -> Result<Option<Gone>> {
+        let Some(gone) = self.probed.remove(number) else {
+            return Ok(None);
+        };
+        let mut table = maps::sites_by_ip(&mut self.kernel.ebpf)?;
+        for key in gone.keys() {
+            // Hits of probes that are about to go find nothing.
+            let _ = table.remove(&maps::Abi(key));
+        }
+        Ok(Some(gone))
+    }
+
+    /// How the kernel side calls a binary that is probed.
+    pub fn slot_of(&self, number: u32) -> Option<u32> {
+        self.probed.slot_of(number)
+    }
+
+    /// Closes the gate: from here on programs that processes of the tree execute are asked about, and wait.
+    ///
+    /// # Errors
+    /// As [`Gate::close`].
+    pub fn close_gate(&mut self) -> Result<UnboundedReceiver<Question>> {
+        let (gate, questions) = Gate::close(self.kernel.map_fd("HELD")?)?;
+        self.gate = Some(gate);
+        Ok(questions)
+    }
+
+    /// The gate, while it is closed.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.as_ref()
+    }
+
+    /// Processes of the tree that live; they are not followed any more.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be read.
+    pub fn let_tree_go(&mut self) -> Result<u64> {
+        let mut tree = maps::tree(&mut self.kernel.ebpf)?;
+        let living: Vec<u32> = tree.keys().filter_map(std::result::Result::ok).collect();
+        let gone = living.iter().filter(|tgid| tree.remove(tgid).is_ok()).count();
+        Ok(gone as u64)
+    }
+
     fn attach_points(&mut self, whose: Whose) -> Result<()> {
         let mut wanted = vec!["sched_process_exec", "sched_process_exit"];
+        if whose == Whose::Tree {
+            wanted.push("sched_process_fork");
+        }
         if self.times_threads.is_none() {
             wanted.push("sched_switch");
         }
@@ -131,14 +240,29 @@ impl StartSource {
         Ok(())
     }
 
+    /// Tells the programs, where they know sites by address, where a binary's ELF entry is.
+    fn tell_entry(&mut self, slot: u16, entry: u64) -> Result<()> {
+        if self.whose == Whose::Tree {
+            return maps::entries(&mut self.kernel.ebpf)?
+                .set(u32::from(slot), entry, 0)
+                .map_err(maps::context("write", "ENTRIES"));
+        }
+        let mut table = maps::start_config(&mut self.kernel.ebpf)?;
+        let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
+        config.entry = entry;
+        table
+            .set(0, maps::Abi(config), 0)
+            .map_err(maps::context("write", "START_CONFIG"))
+    }
+
     /// How many instructions are probed.
     pub fn sites(&self) -> usize {
-        self.binary.sites()
+        self.probed.sites()
     }
 
     /// How the probes are held.
     pub fn link_kind(&self) -> Option<LinkKind> {
-        self.binary.link_kind()
+        self.probed.link_kind()
     }
 
     /// Why time off the CPU and page faults are not known, if they are not.
@@ -185,15 +309,43 @@ impl StartSource {
                 );
             }
         }
-        let marks = self.binary.marks(&marks, functions);
+        let marks = self
+            .named
+            .marks(&marks, |slot| self.probed.number_of(slot), functions);
         for observation in &mut seen {
             if let Kind::Event(Event::StartCall(call)) = &mut observation.kind {
-                call.pid = self.binary.named.pid_of(call.pid);
+                call.pid = self.named.pid_of(call.pid);
             }
         }
-        seen.extend(marks);
+        seen.extend(marks.into_iter().map(|(at_ns, mark)| Observation {
+            at_ns,
+            kind: Kind::Event(Event::StartMark(mark)),
+        }));
+        // Behind the ring: what ends a start comes behind the hold in it.
+        if let Some(gate) = &self.gate {
+            seen.extend(gate.holds().map(|hold| Observation {
+                at_ns: hold.until_ns,
+                kind: Kind::Event(Event::StartHeld(StartHeld {
+                    pid: hold.pid,
+                    held_ns: hold.held_ns,
+                })),
+            }));
+        }
         seen.sort_by_key(|observation| observation.at_ns);
-        seen.extend(self.binary.counts(&mut self.kernel, now_ns)?);
+        let counters = maps::read_counters(&mut self.kernel.ebpf, SLOT)?;
+        let new = counters.since(&self.counted);
+        self.counted = counters;
+        let lost = new.marks_lost + new.calls_lost + new.tree_full;
+        let at = |kind| Observation { at_ns: now_ns, kind };
+        if new.hits() > 0 {
+            seen.push(at(Kind::Hits(new.hits())));
+        }
+        if lost > 0 {
+            seen.push(at(Kind::Loss(Loss {
+                cause: LossCause::StartsLost,
+                count: lost,
+            })));
+        }
         Ok(seen)
     }
 
@@ -202,7 +354,7 @@ impl StartSource {
     /// # Errors
     /// The kernel's table cannot be opened.
     pub fn unfinished(&mut self, pid: u32, now_ns: u64) -> Result<Option<Observation>> {
-        let tgid = self.binary.named.tgid_of(pid);
+        let tgid = self.named.tgid_of(pid);
         // A thread that is in no call has no entry.
         let Ok(call) = maps::calls(&mut self.kernel.ebpf)?.get(&tgid, 0) else {
             return Ok(None);
@@ -224,10 +376,12 @@ impl StartSource {
         }))
     }
 
-    /// Takes everything away; see [`super::probes::attach::Probes`] for how long that takes.
+    /// Takes everything away; see [`attach::Probes`] for how long that takes.
     pub fn detach(&mut self) {
+        // What waits at the gate goes on first.
+        drop(self.gate.take());
         self.points.clear();
-        drop(self.binary.take_probes());
+        self.probed.clear();
     }
 }
 
@@ -235,21 +389,29 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -> Result<()> {
+fn configure(kernel: &mut Kernel, whose: Whose, slow_call: Duration, offsets: TaskOffsets) -> Result<()> {
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     let config = StartConfig {
-        entry: request.plan.entry,
-        slow_call_ns: nanoseconds(request.slow_call),
-        every_exec: u32::from(request.whose == Whose::Any),
+        slow_call_ns: nanoseconds(slow_call),
+        every_exec: u32::from(whose == Whose::Any),
         task_pid: offsets.pid,
         task_state: offsets.state,
         task_minor_faults: offsets.minor_faults,
         task_major_faults: offsets.major_faults,
         execve: number(libc::SYS_execve),
         execveat: number(libc::SYS_execveat),
+        task_tgid: offsets.tgid,
+        tree: u32::from(whose == Whose::Tree),
         ..StartConfig::default()
     };
     configure_marks(kernel, config)?;
+    let target = TargetConfig {
+        enabled: 1,
+        ..TargetConfig::default()
+    };
+    maps::targets(&mut kernel.ebpf)?
+        .set(SLOT, maps::Abi(target), 0)
+        .map_err(maps::context("write", "TARGETS"))?;
     let mut kinds = maps::call_kinds(&mut kernel.ebpf)?;
     for (number, kind) in calls::kinds() {
         kinds
@@ -257,6 +419,20 @@ fn configure(kernel: &mut Kernel, request: &Request<'_>, offsets: TaskOffsets) -
             .map_err(maps::context("write", "CALL_KINDS"))?;
     }
     Ok(())
+}
+
+fn for_kernel(site: &MarkSite, slot: u16, old_tasks: bool) -> tracer_ebpf::Site {
+    tracer_ebpf::Site {
+        target: SLOT,
+        kind: site.site.kind as u8,
+        origin: site.mark as u8,
+        gp_in: site.site.gp_in,
+        slot: site.site.slot,
+        binary: slot,
+        // The init task's layout: see the kernel side's `init_function`.
+        old_in: u8::from(old_tasks),
+        ..tracer_ebpf::Site::default()
+    }
 }
 
 /// Tells the kernel side of starts what to do, in our own PID namespace.

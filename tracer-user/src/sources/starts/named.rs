@@ -2,96 +2,144 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracer_ebpf::start::StartEvent;
+use tracer_ebpf::start::{MAX_BINARIES, StartEvent};
 
 use crate::stream::start::{Mark, StartMark, Usage};
 
-/// Names of the program's functions.
+/// Names of the programs' functions.
 pub trait Functions {
-    /// Those that begin at these link-time addresses, as far as they are known.
-    fn beginning_at(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String>;
+    /// Those of a binary that begin at these link-time addresses, as far as they are known.
+    fn beginning_at(&self, binary: u32, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String>;
 }
 
-/// Where processes are loaded, and what their functions are called.
+/// A link-time address in a binary.
+type Address = (u32, u64);
+
+/// What processes run, where they are loaded, and what their functions are called.
 pub struct Named {
-    entry: u64,
     usage_is_known: bool,
-    /// Run-time minus link-time address of each process that has come to its ELF entry.
-    biases: BTreeMap<u32, u64>,
-    names: BTreeMap<u64, Option<String>>,
-    /// Ids in our PID namespace of processes, by those that the kernel has.
-    pids: BTreeMap<u32, u32>,
+    /// Link-time address of the ELF entry, by binary.
+    entries: BTreeMap<u32, u64>,
+    running: BTreeMap<u32, Running>,
+    names: BTreeMap<Address, Option<String>>,
+    /// Processes that send nothing more.
+    ended: Vec<u32>,
+}
+
+/// A process, known by the id that the kernel has for it.
+#[derive(Clone, Copy)]
+struct Running {
+    /// Its id in our PID namespace.
+    pid: u32,
+    binary: u32,
+    /// Run-time minus link-time address, once it has come to its ELF entry.
+    bias: Option<u64>,
 }
 
 impl Named {
-    /// Of a program whose ELF entry has this link-time address. Without `usage_is_known` the kernel side counts
-    /// neither time off the CPU nor page faults.
-    pub fn new(entry: u64, usage_is_known: bool) -> Self {
+    /// Of no binary yet. Without `usage_is_known` the kernel side counts neither time off the CPU nor page faults.
+    pub fn new(usage_is_known: bool) -> Self {
         Self {
-            entry,
             usage_is_known,
-            biases: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            running: BTreeMap::new(),
             names: BTreeMap::new(),
-            pids: BTreeMap::new(),
+            ended: Vec::new(),
         }
+    }
+
+    /// A binary whose ELF entry has this link-time address.
+    pub fn add(&mut self, binary: u32, entry: u64) {
+        self.entries.insert(binary, entry);
     }
 
     /// The id in our PID namespace of a process that the kernel has under `tgid`.
     pub fn pid_of(&self, tgid: u32) -> u32 {
-        self.pids.get(&tgid).copied().unwrap_or(tgid)
+        self.running.get(&tgid).map_or(tgid, |running| running.pid)
     }
 
     /// The id that the kernel has for a process of our PID namespace.
     pub fn tgid_of(&self, pid: u32) -> u32 {
-        let known = self.pids.iter().find(|(_, own)| **own == pid);
+        let known = self.running.iter().find(|(_, running)| running.pid == pid);
         known.map_or(pid, |(tgid, _)| *tgid)
     }
 
     /// Nothing more comes of this process.
     pub fn forget(&mut self, tgid: u32) {
-        self.pids.remove(&tgid);
-        self.biases.remove(&tgid);
+        self.running.remove(&tgid);
     }
 
-    /// Notes where processes are loaded, and asks for the names that are not known yet.
-    pub fn learn(&mut self, marks: &[StartEvent], functions: &dyn Functions) {
-        let mut unknown = BTreeSet::new();
-        for event in marks {
-            self.pids.insert(event.tgid, own_pid(event));
-            if event.mark == Mark::Entry as u32 {
-                self.biases
-                    .insert(event.tgid, event.value.wrapping_sub(self.entry));
+    /// The marks that events stand for, in the same order, with their times. `binary_of` knows the number of the binary
+    /// that the kernel side has under another.
+    pub fn marks(
+        &mut self,
+        events: &[StartEvent],
+        binary_of: impl Fn(u32) -> u32,
+        functions: &dyn Functions,
+    ) -> Vec<(u64, StartMark)> {
+        for tgid in self.ended.drain(..) {
+            self.running.remove(&tgid);
+        }
+        // A process may execute several programs within one batch.
+        let addresses: Vec<Option<Address>> =
+            events.iter().map(|event| self.learn(event, &binary_of)).collect();
+        self.find(addresses.iter().flatten(), functions);
+        let named = events.iter().zip(addresses);
+        named
+            .filter_map(|(event, address)| Some((event.at_ns, self.mark(event, address, &binary_of)?)))
+            .collect()
+    }
+
+    /// Notes what a mark tells of its process; the address of the function that it is about.
+    fn learn(&mut self, event: &StartEvent, binary_of: impl Fn(u32) -> u32) -> Option<Address> {
+        let running = self.running.entry(event.tgid).or_insert(Running {
+            pid: own_pid(event),
+            binary: 0,
+            bias: None,
+        });
+        running.pid = own_pid(event);
+        match Mark::from_u32(event.mark)? {
+            Mark::Executed => {
+                running.binary = binary(event, &binary_of);
+                running.bias = None;
             }
-            if let Some(address) = self.named_address(event)
-                && !self.names.contains_key(&address)
-            {
-                unknown.insert(address);
+            Mark::Entry => {
+                let entry = self.entries.get(&running.binary)?;
+                running.bias = Some(event.value.wrapping_sub(*entry));
+            }
+            Mark::MainMain | Mark::Exited => self.ended.push(event.tgid),
+            Mark::InitBegin | Mark::GoStatement if event.value != 0 => {
+                return Some((running.binary, event.value.wrapping_sub(running.bias?)));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Asks for the names that are not known yet.
+    fn find<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>, functions: &dyn Functions) {
+        let mut unknown: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
+        for (binary, address) in addresses {
+            if !self.names.contains_key(&(*binary, *address)) {
+                unknown.entry(*binary).or_default().insert(*address);
             }
         }
-        if unknown.is_empty() {
-            return;
-        }
-        let mut found = functions.beginning_at(&unknown);
-        for address in unknown {
-            self.names.insert(address, found.remove(&address));
+        for (binary, addresses) in unknown {
+            let mut found = functions.beginning_at(binary, &addresses);
+            for address in addresses {
+                self.names.insert((binary, address), found.remove(&address));
+            }
         }
     }
 
-    /// Link-time address of the function that a mark is about.
-    fn named_address(&self, event: &StartEvent) -> Option<u64> {
-        let named = [Mark::InitBegin, Mark::GoStatement].map(|mark| mark as u32);
-        if !named.contains(&event.mark) || event.value == 0 {
-            return None;
-        }
-        Some(event.value.wrapping_sub(*self.biases.get(&event.tgid)?))
-    }
-
-    /// The mark that an event stands for.
-    pub fn mark(&self, event: &StartEvent) -> Option<StartMark> {
+    fn mark(
+        &self,
+        event: &StartEvent,
+        address: Option<Address>,
+        binary_of: impl Fn(u32) -> u32,
+    ) -> Option<StartMark> {
         let mark = Mark::from_u32(event.mark)?;
-        let function = self
-            .named_address(event)
-            .and_then(|address| self.names.get(&address).cloned().flatten());
+        let function = address.and_then(|address| self.names.get(&address).cloned().flatten());
         let name = match mark {
             Mark::InitBegin => function.as_deref().map(package_of).map(str::to_owned),
             _ => function,
@@ -104,6 +152,7 @@ impl Named {
             mark,
             value: match mark {
                 Mark::ProcResizeBegin | Mark::PBound => event.value,
+                Mark::Executed => u64::from(binary(event, binary_of)),
                 _ => 0,
             },
             name,
@@ -114,6 +163,15 @@ impl Named {
                 major_faults: event.major_faults,
             }),
         })
+    }
+}
+
+/// The binary of [`Mark::Executed`]: [`tracer_ebpf::start::binary`] stays as it is.
+fn binary(event: &StartEvent, binary_of: impl Fn(u32) -> u32) -> u32 {
+    match u32::try_from(event.value) {
+        Ok(slot) if slot < MAX_BINARIES => binary_of(slot),
+        Ok(unknown) => unknown,
+        Err(_) => tracer_ebpf::start::binary::UNKNOWN,
     }
 }
 

@@ -15,6 +15,8 @@ const DEEPEST: usize = 8;
 pub struct TaskOffsets {
     /// `pid`: the thread's id.
     pub pid: u32,
+    /// `tgid`: the process's.
+    pub tgid: u32,
     /// `__state` (before 5.14 `state`).
     pub state: u32,
     /// `min_flt`.
@@ -44,6 +46,7 @@ impl TaskOffsets {
         let field = |name| types.member(task, name, DEEPEST);
         Some(Self {
             pid: field("pid")?,
+            tgid: field("tgid")?,
             state: field("__state").or_else(|| field("state"))?,
             minor_faults: field("min_flt")?,
             major_faults: field("maj_flt")?,
@@ -162,10 +165,10 @@ fn record_length(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A struct `task_struct` of an int `pid`, an anonymous struct of `__state` and `min_flt`, `maj_flt`, and
+    /// A struct `task_struct` of the ints `pid` and `tgid`, an anonymous struct of `__state` and `min_flt`, `maj_flt`, and
     /// `signal`; and a `signal_struct`.
     fn example() -> Vec<u8> {
-        let strings = b"\0task_struct\0pid\0__state\0min_flt\0maj_flt\0signal\0signal_struct\0live\0";
+        let strings = b"\0task_struct\0pid\0tgid\0__state\0min_flt\0maj_flt\0signal\0signal_struct\0live\0";
         let name = |name: &str| {
             let all = String::from_utf8_lossy(strings);
             u32::try_from(all.find(&format!("\0{name}\0")).unwrap() + 1).unwrap()
@@ -178,11 +181,14 @@ mod tests {
             // 3
             vec![
                 name("task_struct"),
-                4 << 24 | 4,
+                4 << 24 | 5,
                 48,
                 name("pid"),
                 1,
                 32,
+                name("tgid"),
+                1,
+                288,
                 0,
                 2,
                 64,
@@ -212,6 +218,7 @@ mod tests {
     fn members_are_found_through_anonymous_structs() {
         let expected = TaskOffsets {
             pid: 4,
+            tgid: 36,
             state: 8,
             minor_faults: 16,
             major_faults: 32,

@@ -11,7 +11,7 @@ use super::{
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
     Snapshot,
-    start::{Mark, StartCall, StartMark, Usage},
+    start::{Mark, StartCall, StartHeld, StartMark, Usage},
 };
 
 /// Tags of observations.
@@ -34,6 +34,8 @@ pub mod tag {
     pub const TRANSITIONS: u8 = 0x17;
     /// [`super::Kind::Scheduler`], or a part of it.
     pub const SCHEDULER: u8 = 0x18;
+    /// [`super::StartHeld`].
+    pub const START_HELD: u8 = 0x19;
 }
 
 /// Calls `record` with the tag of an observation, and with what appends its contents; more than once for one that
@@ -79,6 +81,7 @@ fn tag_of(kind: &Kind) -> u8 {
         Kind::Event(Event::SlowWait(_)) => tag::SLOW_WAIT,
         Kind::Event(Event::StartMark(_)) => tag::START_MARK,
         Kind::Event(Event::StartCall(_)) => tag::START_CALL,
+        Kind::Event(Event::StartHeld(_)) => tag::START_HELD,
         Kind::HistogramDelta(_) => tag::HISTOGRAM_DELTA,
         Kind::Snapshot(_) => tag::SNAPSHOT,
         Kind::Loss(_) => tag::LOSS,
@@ -93,6 +96,10 @@ fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
         Kind::Event(Event::SlowWait(wait)) => slow_wait(out, wait),
         Kind::Event(Event::StartMark(mark)) => start_mark(out, mark),
         Kind::Event(Event::StartCall(call)) => start_call(out, call),
+        Kind::Event(Event::StartHeld(StartHeld { pid, held_ns })) => {
+            put(out, u64::from(*pid));
+            put(out, *held_ns);
+        }
         Kind::HistogramDelta(delta) => histogram_delta(out, delta),
         Kind::Snapshot(snapshot) => {
             // Few, with many parts that may be absent, and more to come: as JSON. Writing to memory does not
@@ -119,6 +126,10 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
         tag::SLOW_WAIT => Kind::Event(Event::SlowWait(read_slow_wait(&mut bytes)?)),
         tag::START_MARK => Kind::Event(Event::StartMark(read_start_mark(&mut bytes)?)),
         tag::START_CALL => Kind::Event(Event::StartCall(read_start_call(&mut bytes)?)),
+        tag::START_HELD => Kind::Event(Event::StartHeld(StartHeld {
+            pid: bytes.small()?,
+            held_ns: bytes.number()?,
+        })),
         tag::HISTOGRAM_DELTA => Kind::HistogramDelta(read_histogram_delta(&mut bytes)?),
         tag::SNAPSHOT => Kind::Snapshot(read_snapshot(&mut bytes)?),
         tag::LOSS => Kind::Loss(Loss {

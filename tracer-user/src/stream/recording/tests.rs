@@ -10,7 +10,7 @@ use super::{
 };
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
-    start::{Mark, StartCall, StartMark, Usage},
+    start::{Mark, StartCall, StartHeld, StartMark, Usage},
     transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Transition},
 };
 
@@ -236,6 +236,8 @@ fn observation() -> impl Strategy<Value = Observation> {
         slow_wait().prop_map(Kind::Event),
         start_mark().prop_map(Kind::Event),
         start_call().prop_map(Kind::Event),
+        any::<(u32, u64)>()
+            .prop_map(|(pid, held_ns)| Kind::Event(Event::StartHeld(StartHeld { pid, held_ns }))),
         histogram_delta().prop_map(Kind::HistogramDelta),
         snapshot().prop_map(Kind::Snapshot),
         loss.prop_map(|(cause, count)| Kind::Loss(Loss { cause, count })),

@@ -97,16 +97,32 @@ impl Life {
 
 /// `/proc/PID/auxv`, whose addresses differ from one execve to the next where address space is randomized: with
 /// that switched off, a program that starts itself anew is not noticed. (The random bytes that it points to would
-/// not do: Go's runtime clears them from 1.22 on, rand.go, `randinit`.) Empty where it cannot be read.
+/// not do: Go's runtime clears them from 1.22 on, rand.go, `randinit`.)
 ///
-/// In the middle of an execve it has no more than its end mark: then it is waited for, some milliseconds.
+/// In the middle of an execve it has no more than its end mark: then it is waited for, some milliseconds. It is for
+/// its owner to read; who may trace the process without being that has the addresses of its stack and arguments
+/// from /proc/PID/stat. Empty where neither tells.
 pub(super) fn image(pid: i32) -> Vec<u8> {
     for _ in 0..EXEC_MS {
         match fs::read(format!("/proc/{pid}/auxv")) {
             Ok(auxv) if auxv.len() == END_MARK => thread::sleep(Duration::from_millis(1)),
             Ok(auxv) => return auxv,
-            Err(_) => return Vec::new(),
+            Err(_) => return stack(pid).unwrap_or_default(),
         }
     }
     Vec::new()
+}
+
+/// Where the stack and the arguments of a process begin (`startstack`, `arg_start`, proc(5)): 0 to who may not trace it.
+fn stack(pid: i32) -> Option<Vec<u8>> {
+    let stat = procfs::process::Process::new(pid)
+        .and_then(|process| process.stat())
+        .ok()?;
+    let addresses = [stat.startstack, stat.arg_start?];
+    (addresses != [0, 0]).then(|| {
+        addresses
+            .iter()
+            .flat_map(|address| address.to_ne_bytes())
+            .collect()
+    })
 }

@@ -7,6 +7,7 @@ use procfs::process::{MMPermissions, MemoryMap};
 
 use super::Process;
 use crate::error::{Error, Result};
+use crate::memory::{Memory as _, ProcessMemory};
 use crate::target::binary::image::Segment;
 use crate::target::file::{FileId, ProgramFile};
 
@@ -137,10 +138,11 @@ impl Process {
         first.is_some_and(|m| self.has_same_bytes(m.address.0, file))
     }
 
+    /// Read by process_vm_readv(2): /proc/PID/mem is for its owner to open, whoever may trace it.
     fn has_same_bytes(&self, address: u64, file: &ProgramFile) -> bool {
         let (mut mapped, mut original) = (vec![0; COMPARED], vec![0; COMPARED]);
-        let memory = self.proc.mem();
-        memory.is_ok_and(|m| m.read_exact_at(&mut mapped, address).is_ok())
+        let memory = u32::try_from(self.pid()).map(ProcessMemory::new);
+        memory.is_ok_and(|m| m.read(address, &mut mapped).is_ok())
             && file.file().read_exact_at(&mut original, 0).is_ok()
             && mapped == original
     }

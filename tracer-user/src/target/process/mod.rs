@@ -131,11 +131,17 @@ impl Process {
     pub fn exe(&self) -> Result<ProgramFile> {
         let path = self.path("exe");
         let shown = fs::read_link(&path).map(|p| p.display().to_string());
+        let may_look = shown.is_ok();
         let name = shown.unwrap_or_else(|_| path.display().to_string());
-        let file = self
-            .proc
-            .open_relative("exe")
-            .map_err(|e| self.looked("its program (/proc/PID/exe)", e))?;
+        let file = self.proc.open_relative("exe").map_err(|e| match e {
+            // Who may follow the link may trace the process: it is the file that is closed to us.
+            ProcError::PermissionDenied(_) if may_look => Error::not_permitted(format!(
+                "process {} ({}): its program {name} may be read by its owner only. Run gmpscope as root, or give \
+                 it CAP_DAC_READ_SEARCH, too.",
+                self.pid(), self.comm()
+            )),
+            e => self.looked("its program (/proc/PID/exe)", e),
+        })?;
         ProgramFile::from_file(file, path, name)
     }
 

@@ -1,4 +1,6 @@
-//! `cargo xtask demo`: from nothing to a histogram of a real Go program.
+//! `cargo xtask demo`: from nothing to a histogram of a real Go program, or to an answer of Prometheus about it.
+
+mod prometheus;
 
 use std::process::Stdio;
 
@@ -14,10 +16,16 @@ pub struct Args {
     /// How long each capture takes
     #[arg(long, default_value = "5s")]
     duration: String,
+    /// Instead of attaching to it: the daemon watches it, a Prometheus scrapes that, and answers a question
+    #[arg(long, conflicts_with = "duration")]
+    prometheus: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
+    if args.prometheus {
+        return prometheus::run();
+    }
     setup::ensure(&[Component::Bpf, Component::Linker, Component::Go(go::NEWEST)])?;
     build::release()?;
     step::title("a Go program to look at");

@@ -1,0 +1,158 @@
+//! Many processes of one Go program: some that stand, others that come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::daemon::{Daemon, Held};
+use crate::toolchain;
+use crate::variant::Variant;
+
+/// How long one that passes lives, as its option says it.
+const LIFE: &str = "2500ms";
+/// Who has lived so long must have been told of.
+pub const TOLD: Duration = Duration::from_secs(2);
+/// How often it is looked who is told of.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Ends when it is dropped.
+#[derive(Debug)]
+pub struct Crowd {
+    exe: PathBuf,
+    standing: Processes,
+    _dir: TempDir,
+}
+
+/// What came of those that came and went.
+#[derive(Clone, Debug, Default)]
+pub struct Passed {
+    /// How many were started.
+    pub started: usize,
+    /// Those that were never told of.
+    pub missed: BTreeSet<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Processes(Vec<Child>);
+
+impl Crowd {
+    /// So many processes of a workload of the newest Go, under a name that no other process has.
+    pub fn of(workload: &str, standing: usize, arguments: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let exe = dir.path().join(workload);
+        std::fs::copy(Variant::Stripped.build(&toolchain::newest()?, workload)?, &exe)?;
+        let mut crowd = Self {
+            exe,
+            standing: Processes::default(),
+            _dir: dir,
+        };
+        for _ in 0..standing {
+            crowd.standing.0.push(start(&crowd.exe, arguments)?);
+        }
+        Ok(crowd)
+    }
+
+    /// Its program.
+    pub fn exe(&self) -> &Path {
+        &self.exe
+    }
+
+    /// The rule of a configuration that watches it at this tier.
+    pub fn rule(&self, tier: &str) -> String {
+        format!(
+            "[[target]]\nexe = \"{}\"\ntier = \"{tier}\"\n",
+            self.exe.display()
+        )
+    }
+
+    /// PIDs of those that the daemon tells of, at whatever tier.
+    pub fn told(&self, daemon: &Daemon) -> Result<BTreeSet<u32>> {
+        let exe = self.exe.display().to_string();
+        let labels = [("exe", exe.as_str())];
+        let page = daemon.metrics()?;
+        let found = page
+            .find("gmpscope_tier", &labels)
+            .filter(|sample| sample.value == 1.0);
+        Ok(found
+            .filter_map(|sample| sample.labels.get("pid")?.parse().ok())
+            .collect())
+    }
+
+    /// Waits until the daemon tells of those that stand and of no other, and a little more.
+    pub fn alone(&self, daemon: &Daemon) -> Result<Held> {
+        let standing = self.standing.pids();
+        daemon.wait_for("those that stand, and no other", |_| {
+            (self.told(daemon).ok()? == standing).then_some(())
+        })?;
+        std::thread::sleep(Duration::from_secs(2));
+        daemon.holds()
+    }
+
+    /// Starts so many a second for a time, each of which ends after two and a half seconds, and waits for their end.
+    pub fn pass(&self, daemon: &Daemon, per_second: u32, time: Duration) -> Result<Passed> {
+        let mut passing = Processes::default();
+        let (mut started, mut told) = (BTreeMap::new(), BTreeSet::new());
+        let began = Instant::now();
+        let (mut looked, mut next) = (began, 0);
+        while began.elapsed() < time || !passing.0.is_empty() {
+            if began.elapsed() < time && began.elapsed() >= Duration::from_secs(1) * next / per_second {
+                let child = start(&self.exe, &["-for", LIFE])?;
+                started.insert(child.id(), Instant::now());
+                passing.0.push(child);
+                next += 1;
+            }
+            passing.reap();
+            if looked.elapsed() >= LOOK {
+                told.extend(self.told(daemon)?);
+                looked = Instant::now();
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(Passed {
+            started: started.len(),
+            missed: started.into_keys().filter(|pid| !told.contains(pid)).collect(),
+        })
+    }
+
+    /// How many of those that stand have ended.
+    pub fn fallen(&mut self) -> usize {
+        let before = self.standing.0.len();
+        self.standing.reap();
+        before - self.standing.0.len()
+    }
+}
+
+fn start(exe: &Path, arguments: &[&str]) -> Result<Child> {
+    Ok(Command::new(exe)
+        .args(arguments)
+        .env("GOMAXPROCS", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()?)
+}
+
+impl Processes {
+    fn pids(&self) -> BTreeSet<u32> {
+        self.0.iter().map(Child::id).collect()
+    }
+
+    fn reap(&mut self) {
+        self.0
+            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            _ = child.kill();
+        }
+        for child in &mut self.0 {
+            _ = child.wait();
+        }
+    }
+}

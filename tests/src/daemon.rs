@@ -1,0 +1,325 @@
+//! A running `gmpscope daemon`, as its service manager and its scraper see it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::environment::gmpscope;
+use crate::exposition::Exposition;
+use crate::http;
+
+/// How long it may take to be ready, on a machine where other tests compile.
+const READY: Duration = Duration::from_secs(30);
+/// How long something that it does by itself may take to be seen.
+pub const SEEN: Duration = Duration::from_secs(30);
+
+/// What every test's configuration begins with: only what its own rules name is watched, and is read often.
+const BASE: &str = "\
+tier.highest = \"off\"
+tier.passive_interval = \"500ms\"
+tier.probe_interval = \"500ms\"
+discovery.interval = \"2s\"
+discovery.settle = \"100ms\"
+";
+
+/// Killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    notifications: UnixDatagram,
+    address: SocketAddr,
+    dir: TempDir,
+}
+
+impl Daemon {
+    /// Starts it with this configuration beside [`BASE`], and waits until it says that it is ready.
+    pub fn start(config: &str) -> Result<Self> {
+        Self::start_with(config, |_| Ok(()))
+    }
+
+    /// The same; `change` has the last word about the command.
+    pub fn start_with(config: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
+        let mut daemon = Self::spawn(config, change)?;
+        daemon.wait_for_notification("READY=1", READY)?;
+        Ok(daemon)
+    }
+
+    /// Starts it as it is installed, but for what this configuration says, and the processes of others on this machine.
+    pub fn start_as_installed(config: &str) -> Result<Self> {
+        let mut daemon = Self::spawn_with_file(&format!("tier.highest = \"off\"\n{config}"), |_| Ok(()))?;
+        daemon.wait_for_notification("READY=1", READY)?;
+        Ok(daemon)
+    }
+
+    /// Starts it and does not wait.
+    pub fn spawn(config: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
+        Self::spawn_with_file(&format!("{BASE}{config}"), change)
+    }
+
+    fn spawn_with_file(config: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("config.toml");
+        fs::write(&file, config)?;
+        let socket = dir.path().join("notify");
+        let notifications = UnixDatagram::bind(&socket)?;
+        // Bound and let go again: nobody else is given it so soon.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = Command::new(gmpscope()?);
+        command
+            .arg("daemon")
+            .arg("--config")
+            .arg(&file)
+            .args(["--http-listen", &address.to_string()])
+            .env("NOTIFY_SOCKET", &socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.path().join("stderr"))?);
+        change(&mut command)?;
+        let child = command.spawn().context("starting gmpscope daemon")?;
+        Ok(Self {
+            child,
+            notifications,
+            address,
+            dir,
+        })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
+    }
+
+    /// Replaces its configuration file, as an editor does: whole.
+    pub fn configure(&self, config: &str) -> Result<()> {
+        let new = self.dir.path().join("config.new");
+        fs::write(&new, format!("{BASE}{config}"))?;
+        fs::rename(&new, self.config())?;
+        Ok(())
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// A page.
+    pub fn get(&self, path: &str) -> Result<http::Response> {
+        http::get(self.address, path)
+    }
+
+    /// What it exports now.
+    pub fn metrics(&self) -> Result<Exposition> {
+        Exposition::parse(self.get("/metrics")?.ok()?.text()?)
+    }
+
+    /// Waits until `what` is found in its metrics.
+    pub fn wait_for<T>(&self, what: &str, find: impl Fn(&Exposition) -> Option<T>) -> Result<T> {
+        self.wait_at_most(SEEN, what, find)
+    }
+
+    /// The same, for so long at most.
+    pub fn wait_at_most<T>(
+        &self,
+        at_most: Duration,
+        what: &str,
+        find: impl Fn(&Exposition) -> Option<T>,
+    ) -> Result<T> {
+        let end = Instant::now() + at_most;
+        loop {
+            if let Some(found) = find(&self.metrics()?) {
+                return Ok(found);
+            }
+            if Instant::now() > end {
+                bail!(
+                    "{what} was not seen within {at_most:?}. Targets:\n{}\nIt said:\n{}",
+                    self.get("/targets")
+                        .and_then(|page| Ok(page.text()?.to_owned()))?,
+                    self.said()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until a process is watched at a tier.
+    pub fn wait_for_tier(&self, pid: u32, tier: &str) -> Result<()> {
+        let pid = pid.to_string();
+        self.wait_for(&format!("process {pid} at {tier}"), |page| {
+            let labels = [("pid", pid.as_str()), ("tier", tier)];
+            (page.sum("gmpscope_tier", &labels) == 1.0).then_some(())
+        })
+    }
+
+    /// The next message to its service manager that has this line; the others before it are dropped.
+    pub fn wait_for_notification(&mut self, line: &str, at_most: Duration) -> Result<String> {
+        let end = Instant::now() + at_most;
+        let mut buffer = [0; 4096];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            ensure!(
+                !left.is_zero(),
+                "no notification {line} within {at_most:?}. It said:\n{}",
+                self.said()
+            );
+            self.notifications.set_read_timeout(Some(
+                left.min(Duration::from_millis(200)).max(Duration::from_millis(1)),
+            ))?;
+            if let Ok(n) = self.notifications.recv(&mut buffer) {
+                let message = String::from_utf8_lossy(&buffer[..n]).into_owned();
+                if message.lines().any(|one| one == line) {
+                    return Ok(message);
+                }
+            } else if let Some(status) = self.child.try_wait()? {
+                bail!("it ended with {status}. It said:\n{}", self.said());
+            }
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: kill takes two numbers; the child is not yet waited for, so the pid is its own.
+        unsafe { libc::kill(self.pid() as i32, signal) };
+    }
+
+    /// Whether it still runs.
+    pub fn alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end; says how long that took.
+    pub fn wait(&mut self, at_most: Duration) -> Result<(ExitStatus, Duration)> {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok((status, began.elapsed()));
+            }
+            ensure!(
+                began.elapsed() < at_most,
+                "it did not end within {at_most:?}. It said:\n{}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(&mut self) -> Result<(ExitStatus, Duration)> {
+        self.signal(libc::SIGTERM);
+        self.wait(Duration::from_secs(30))
+    }
+
+    /// What it holds, by the kernel's word.
+    pub fn holds(&self) -> Result<Held> {
+        Held::of(self.pid())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// What a process holds of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Open file descriptors, by what they are: `bpf-link`, `socket`, `[pidfd]`, a path.
+    pub descriptors: BTreeMap<String, usize>,
+    /// Memory that no file backs, in bytes: what a leak would make grow.
+    pub private_bytes: u64,
+    /// All that is resident, in bytes.
+    pub resident_bytes: u64,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl Held {
+    /// By this process.
+    pub fn of(pid: u32) -> Result<Self> {
+        let mut descriptors = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+            // One may be closed meanwhile.
+            let Ok(target) = fs::read_link(entry?.path()) else {
+                continue;
+            };
+            *descriptors.entry(kind(&target)).or_default() += 1;
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let kilobytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+        };
+        Ok(Self {
+            descriptors,
+            private_bytes: kilobytes("RssAnon:").context("no RssAnon")? << 10,
+            resident_bytes: kilobytes("VmRSS:").context("no VmRSS")? << 10,
+            threads: kilobytes("Threads:").context("no Threads")? as usize,
+        })
+    }
+
+    /// All descriptors.
+    pub fn open(&self) -> usize {
+        self.descriptors.values().sum()
+    }
+
+    /// BPF links.
+    pub fn links(&self) -> usize {
+        let links = self
+            .descriptors
+            .iter()
+            .filter(|(kind, _)| kind.starts_with("bpf-link"));
+        links.map(|(_, n)| n).sum()
+    }
+}
+
+/// `socket:[1234]` → `socket`, `anon_inode:bpf-link` → `bpf-link`, `/proc/77/maps` → `/proc/N/maps`.
+fn kind(target: &Path) -> String {
+    let text = target.display().to_string();
+    let text = text.strip_prefix("anon_inode:").unwrap_or(&text);
+    let text = text.split(":[").next().unwrap_or(text);
+    let mut kind = String::new();
+    for character in text.chars() {
+        match character.is_ascii_digit() {
+            true if kind.ends_with('N') => {}
+            true => kind.push('N'),
+            false => kind.push(character),
+        }
+    }
+    kind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_hold_ourselves() {
+        let before = Held::of(std::process::id()).unwrap();
+        let file = File::open("/proc/self/status").unwrap();
+        let after = Held::of(std::process::id()).unwrap();
+        let at = |held: &Held| held.descriptors.get("/proc/N/status").copied().unwrap_or(0);
+        assert_eq!(at(&after), at(&before) + 1, "{:?}", after.descriptors);
+        drop(file);
+        assert!(before.resident_bytes > 1 << 20 && before.threads > 0);
+        assert_eq!(kind(Path::new("anon_inode:bpf-link")), "bpf-link");
+        assert_eq!(kind(Path::new("socket:[123]")), "socket");
+    }
+}

@@ -1,0 +1,315 @@
+//! Those who ask badly, write wrong settings, hide processes, or leave no room for logs: it goes on.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use gmpscope_tests::kernel::bpf_links_of;
+use gmpscope_tests::{Daemon, Variant, Workload, http, machine, toolchain};
+use tempfile::TempDir;
+
+/// A parked program of its own name, and a rule that names it.
+fn target(workload: &str, tier: &str) -> Result<(TempDir, Workload, String)> {
+    let dir = tempfile::tempdir()?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let path = dir.path().join(workload);
+    fs::copy(Variant::Stripped.build(&toolchain::newest()?, workload)?, &path)?;
+    let workload = Workload::start(&path, 2, &[])?;
+    let rule = format!("[[target]]\nexe = \"{}\"\ntier = \"{tier}\"\n", path.display());
+    Ok((dir, workload, rule))
+}
+
+#[test]
+fn requests_that_are_none() -> Result<()> {
+    let _one = machine();
+    let mut daemon = Daemon::start("")?;
+    let at = daemon.address();
+    let long = "x".repeat(1 << 20);
+    for (what, bytes, allowed) in [
+        (
+            "another method",
+            "POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".into(),
+            vec![405],
+        ),
+        (
+            "a method that is none",
+            "BREW /metrics HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+            vec![405, 501],
+        ),
+        (
+            "another path",
+            "GET /debug/pprof HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+            vec![404],
+        ),
+        (
+            "a path upwards",
+            "GET /metrics/../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+            vec![400, 404],
+        ),
+        (
+            "a long path",
+            format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            vec![400, 414, 431],
+        ),
+        (
+            "a long header",
+            format!("GET /metrics HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"),
+            vec![400, 431],
+        ),
+        (
+            "many headers",
+            format!("GET /metrics HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(5000)),
+            vec![400, 431],
+        ),
+        ("no HTTP", "hello\r\n\r\n".into(), vec![400]),
+        (
+            "TLS",
+            "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\r\n\r\n".into(),
+            vec![400],
+        ),
+        (
+            "two lengths",
+            "GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".into(),
+            vec![400],
+        ),
+    ] {
+        let bytes: String = bytes;
+        match http::raw(at, bytes.as_bytes()) {
+            Ok(answer) => ensure!(allowed.contains(&answer.status), "{what}: {}", answer.status),
+            // It need not answer what is no request, only not keep it.
+            Err(error) => ensure!(allowed.contains(&400), "{what}: {error:#}"),
+        }
+        assert_eq!(daemon.get("/healthz")?.status, 200, "after {what}");
+    }
+    let head = http::raw(
+        at,
+        b"HEAD /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
+    ensure!(
+        head.as_ref()
+            .is_ok_and(|answer| [200, 405].contains(&answer.status))
+            || head.is_err_and(|error| error.to_string().contains("bytes came")),
+        "HEAD"
+    );
+    ensure!(
+        daemon.alive() && !daemon.said().contains("panicked"),
+        "{}",
+        daemon.said()
+    );
+    Ok(())
+}
+
+#[test]
+fn connections_that_never_ask() -> Result<()> {
+    let _one = machine();
+    let mut daemon = Daemon::start("[http]\nmax_connections = 16\ntimeout = \"2s\"\n")?;
+    assert_eq!(daemon.get("/healthz")?.status, 200);
+    let before = daemon.holds()?;
+    let mut slow: Vec<TcpStream> = Vec::new();
+    for n in 0..200 {
+        let mut stream = http::connect(daemon.address())?;
+        // One half says nothing, the other begins a request and goes on a byte at a time.
+        if n % 2 == 0 {
+            _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nX: ");
+        }
+        slow.push(stream);
+    }
+    let most = daemon.holds()?;
+    let sockets = |held: &gmpscope_tests::daemon::Held| held.descriptors.get("socket").copied().unwrap_or(0);
+    ensure!(
+        sockets(&most) <= sockets(&before) + 16 + 1,
+        "{} sockets are open: {:?}",
+        sockets(&most),
+        most.descriptors
+    );
+    let end = Instant::now() + Duration::from_secs(15);
+    // As long as they hold the door, others may be turned away; the timeout ends that though they go on and on.
+    let served = loop {
+        for stream in slow.iter_mut().step_by(2) {
+            _ = stream.write_all(b"x");
+        }
+        if daemon.get("/healthz").is_ok_and(|answer| answer.status == 200) {
+            break true;
+        }
+        if Instant::now() > end {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    ensure!(served, "nobody is served. It said:\n{}", daemon.said());
+    std::thread::sleep(Duration::from_secs(3));
+    for stream in &mut slow {
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        ensure!(!timed_out, "a connection is still open");
+    }
+    let after = daemon.holds()?;
+    assert_eq!(sockets(&after), sockets(&before), "{:?}", after.descriptors);
+    ensure!(daemon.alive(), "{}", daemon.said());
+    Ok(())
+}
+
+#[test]
+fn a_storm_of_reloads() -> Result<()> {
+    let _one = machine();
+    let (_dir, mut workload, rule) = target("mixed", "sampled")?;
+    let rule = format!("[budget]\ntarget = \"100%\"\nhost = \"100%\"\n{rule}");
+    let mut daemon = Daemon::start(&rule)?;
+    daemon.wait_for_tier(workload.pid(), "sampled")?;
+    workload.go()?;
+    let links = bpf_links_of(daemon.pid())?;
+    let before = daemon.holds()?;
+    for n in 0..60 {
+        match n % 3 {
+            0 => daemon.configure(&format!("{rule}[metrics]\ncreation_sites = {}\n", 5 + n))?,
+            1 => daemon.configure(&format!("{rule}[metrics]\ncreation_site = {n}\n"))?,
+            _ => fs::write(daemon.config(), &b"[tier\xff"[..n % 8])?,
+        }
+        daemon.signal(libc::SIGHUP);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.configure(&format!("{rule}[metrics]\ncreation_sites = 7\n"))?;
+    daemon.signal(libc::SIGHUP);
+    let health =
+        || -> Result<serde_json::Value> { Ok(serde_json::from_str(daemon.get("/health/config")?.text()?)?) };
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let health = health()?;
+        let set = health["valid"].to_string().contains("metrics.creation_sites");
+        if health["ok"] == true && set {
+            break;
+        }
+        ensure!(
+            Instant::now() < end,
+            "the last configuration is not in force: {health}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // Whatever was written, the rule for this program never changed in a configuration that was in force.
+    assert_eq!(
+        bpf_links_of(daemon.pid())?,
+        links,
+        "its probe was taken away meanwhile"
+    );
+    let page = daemon.metrics()?;
+    for result in ["ok", "error"] {
+        let n = page.sum("gmpscope_config_reloads_total", &[("result", result)]);
+        ensure!(n > 0.0, "no reload with result {result}");
+    }
+    let after = daemon.holds()?;
+    assert_eq!(
+        after.open(),
+        before.open(),
+        "{:?}\n{:?}",
+        before.descriptors,
+        after.descriptors
+    );
+    // Each reload is one line of JSON.
+    let said = daemon.said();
+    let lines = said.lines().filter(|line| line.starts_with('{'));
+    let reloads = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let reloads: Vec<_> = reloads
+        .filter(|line| line.to_string().contains("sha256"))
+        .collect();
+    ensure!(
+        reloads.len() > 5,
+        "{} lines about reloads:\n{said}",
+        reloads.len()
+    );
+    ensure!(daemon.alive(), "{}", daemon.said());
+    Ok(())
+}
+
+#[test]
+fn no_room_for_logs() -> Result<()> {
+    let _one = machine();
+    let (_dir, workload, rule) = target("mixed", "passive")?;
+    let mut daemon = Daemon::start_with(&rule, |command| {
+        command.stderr(File::options().write(true).open("/dev/full")?);
+        Ok(())
+    })?;
+    daemon.wait_for_tier(workload.pid(), "passive")?;
+    // Each of these would be logged.
+    for n in 0..5 {
+        daemon.configure(&format!("{rule}[metrics]\ncreation_sites = {}\n", 5 + n))?;
+        daemon.signal(libc::SIGHUP);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    daemon.wait_for("a reload", |page| {
+        (page.sum("gmpscope_config_reloads_total", &[("result", "ok")]) > 0.0).then_some(())
+    })?;
+    let (status, _) = daemon.stop()?;
+    ensure!(status.success(), "{status}");
+
+    // A reader that does not read: the pipe is full, and so must not stop it.
+    let (mut reader, writer) = std::io::pipe()?;
+    let daemon = Daemon::start_with(&rule, |command| {
+        command.stderr(writer);
+        Ok(())
+    })?;
+    for n in 0..400 {
+        daemon.configure(&format!("{rule}[metrics]\ncreation_sites = {}\n", 5 + n))?;
+        daemon.signal(libc::SIGHUP);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(daemon.get("/healthz")?.status, 200);
+    drop(daemon);
+    let mut said = Vec::new();
+    reader.read_to_end(&mut said)?;
+    Ok(())
+}
+
+#[test]
+fn processes_that_are_hidden() -> Result<()> {
+    let _one = machine();
+    let (dir, workload, rule) = target("mixed", "passive")?;
+    // One that it may read beside one that it may not: both of the same program, the second with more privileges.
+    let exe = dir.path().join("mixed");
+    let reduced = ["--inh-caps=-sys_ptrace", "--bounding-set=-sys_ptrace"];
+    let mut command = Command::new("setpriv");
+    command.args(reduced).arg(&exe).arg("-control");
+    let readable = Workload::start_by(command)?;
+    let mut daemon = Daemon::start_with(&rule, |command| {
+        let words: Vec<_> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(ToOwned::to_owned)
+            .collect();
+        let environment: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        let mut hidden = Command::new("unshare");
+        hidden
+            .args(["--mount", "sh", "-c"])
+            .arg("mount -t proc -o hidepid=invisible proc /proc && exec setpriv \"$@\"")
+            .arg("sh")
+            .args(reduced)
+            .args(words)
+            .envs(environment)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(File::create(dir.path().join("stderr"))?);
+        *command = hidden;
+        Ok(())
+    })?;
+    let said = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    daemon
+        .wait_for_tier(readable.pid(), "passive")
+        .with_context(|| said(&dir.path().join("stderr")))?;
+    let pid = workload.pid().to_string();
+    assert_eq!(
+        daemon
+            .metrics()?
+            .sum("gmpscope_tier", &[("pid", pid.as_str()), ("tier", "passive")]),
+        0.0
+    );
+    ensure!(daemon.alive(), "{}", said(&dir.path().join("stderr")));
+    Ok(())
+}

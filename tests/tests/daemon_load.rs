@@ -1,0 +1,165 @@
+//! Many processes, many starts, a program that is dear to watch, and a daemon that is killed: nothing leaks, nothing is
+//! missed, and no target pays more than was agreed to.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use gmpscope_tests::crowd::{Crowd, TOLD};
+use gmpscope_tests::kernel::{Runs, bpf_objects_of, patched_text, wait_until_gone};
+use gmpscope_tests::{Daemon, Variant, Workload, environment, machine, toolchain};
+use tempfile::TempDir;
+
+/// A program under a name that no other process has.
+fn copy(workload: &str) -> Result<(TempDir, PathBuf)> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join(workload);
+    std::fs::copy(Variant::Stripped.build(&toolchain::newest()?, workload)?, &path)?;
+    Ok((dir, path))
+}
+
+fn rule(exe: &Path, tier: &str) -> String {
+    format!("[[target]]\nexe = \"{}\"\ntier = \"{tier}\"\n", exe.display())
+}
+
+#[test]
+fn processes_that_come_and_go() -> Result<()> {
+    let _one = machine();
+    let (live, starts, time) = match environment::full() {
+        true => (300, 20, Duration::from_secs(60)),
+        false => (60, 10, Duration::from_secs(10)),
+    };
+    let mut crowd = Crowd::of("idle", live, &[])?;
+    let daemon = Daemon::start(&crowd.rule("passive"))?;
+    // Once to have allocated what it needs at most, then to see whether it needs more and more.
+    crowd.pass(&daemon, starts, time / 4)?;
+    let before = crowd.alone(&daemon)?;
+    let passed = crowd.pass(&daemon, starts, time)?;
+    assert_eq!(
+        passed.missed,
+        BTreeSet::new(),
+        "lived {TOLD:?}, and never told of"
+    );
+    let after = crowd.alone(&daemon)?;
+    assert_eq!(after.descriptors, before.descriptors);
+    assert_eq!(after.threads, before.threads);
+    ensure!(
+        after.private_bytes <= before.private_bytes + (2 << 20),
+        "after {} starts its memory grew from {} to {} KiB",
+        passed.started,
+        before.private_bytes >> 10,
+        after.private_bytes >> 10
+    );
+    assert_eq!(crowd.fallen(), 0, "some that were watched have ended");
+    Ok(())
+}
+
+/// How many are probed when it is killed.
+const PROBED: usize = 20;
+
+#[test]
+fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
+    let _one = machine();
+    let (_dir, exe) = copy("checksum")?;
+    let dear = "[budget]\ntarget = \"100%\"\nhost = \"100%\"\n";
+    let mut daemon = Daemon::start(&format!("{dear}{}", rule(&exe, "sampled")))?;
+    let mut targets = Vec::new();
+    for _ in 0..PROBED {
+        let mut workload = Workload::start(&exe, 1, &["-pause", "5ms"])?;
+        workload.go()?;
+        targets.push(workload);
+    }
+    for target in &targets {
+        daemon.wait_for_tier(target.pid(), "sampled")?;
+        ensure!(
+            !patched_text(target.pid())?.is_empty(),
+            "there is no probe in the text"
+        );
+    }
+    let ours = bpf_objects_of(daemon.pid())?;
+    ensure!(
+        ours.iter().filter(|(kind, _)| *kind == "link").count() >= PROBED,
+        "fewer links than targets: {ours:?}"
+    );
+    daemon.signal(libc::SIGKILL);
+    daemon.wait(Duration::from_secs(20))?;
+    wait_until_gone(&ours, Duration::from_secs(20))?;
+    let mut earlier = Vec::new();
+    for target in &mut targets {
+        ensure!(
+            patched_text(target.pid())?.is_empty(),
+            "there are breakpoints after the end"
+        );
+        earlier.push(target.count()?.iterations);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    for (target, earlier) in targets.iter_mut().zip(earlier) {
+        let now = target.count()?.iterations;
+        ensure!(
+            now > earlier,
+            "process {} computes nothing any more",
+            target.pid()
+        );
+        // It ends by itself if a block is wrong.
+        target.park()?;
+        ensure!(target.alive(), "process {} ended", target.pid());
+    }
+    Ok(())
+}
+
+/// What the watched program may be charged at most, of its own CPU time: 0.5 % are agreed to, and the rest is what
+/// estimates may be off.
+const CHARGED: f64 = 0.007;
+
+#[test]
+fn a_burst_costs_no_more_than_was_agreed_to() -> Result<()> {
+    let _one = machine();
+    let (_dir, exe) = copy("pingpong")?;
+    let daemon = Daemon::start(&rule(&exe, "sampled"))?;
+    let mut target = Workload::start(&exe, 2, &[])?;
+    // As long as it does nothing, probing it costs nothing.
+    daemon.wait_for_tier(target.pid(), "sampled")?;
+    let runs = Runs::count()?;
+    let exe = exe.display().to_string();
+    let labels = [("exe", exe.as_str())];
+    let counted = || -> Result<(f64, f64)> {
+        let page = daemon.metrics()?;
+        let sum = |name: &str| page.sum(name, &labels);
+        Ok((
+            sum("gmpscope_probe_hits_total"),
+            sum("gmpscope_probe_cost_seconds_total"),
+        ))
+    };
+    target.go()?;
+    // The configuration has windows of 500 ms: two may pass until it is seen.
+    std::thread::sleep(Duration::from_millis(1200));
+    let before = (target.count()?, runs.of(daemon.pid())?, counted()?);
+    let (_, cost) = before.2;
+    ensure!(cost > 0.0, "the burst was not even seen");
+    let hit = cost / before.2.0;
+    std::thread::sleep(Duration::from_secs(4));
+    let after = (target.count()?, runs.of(daemon.pid())?, counted()?);
+    let cpu = (after.0.cpu_ns - before.0.cpu_ns) as f64 / 1e9;
+    let told = (after.2.1 - before.2.1) / cpu;
+    let kernels = (after.1 - before.1) as f64 * hit / cpu;
+    ensure!(
+        told <= CHARGED && kernels <= CHARGED,
+        "of its CPU time it was charged {:.3} % as the daemon tells, {:.3} % as the kernel counts ({} runs of {} ns)",
+        told * 100.0,
+        kernels * 100.0,
+        after.1 - before.1,
+        hit * 1e9
+    );
+    // It is still watched, and it is said why with less.
+    daemon.wait_for_tier(target.pid(), "passive")?;
+    let why = daemon.get("/targets")?;
+    ensure!(why.text()?.contains("budget"), "{}", why.text()?);
+    let steps = daemon.metrics()?;
+    let down = steps.sum(
+        "gmpscope_tier_steps_total",
+        &[("exe", &exe), ("from", "sampled"), ("to", "passive")],
+    );
+    ensure!(down >= 1.0, "the step down is not counted");
+    Ok(())
+}

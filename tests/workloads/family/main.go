@@ -1,0 +1,81 @@
+// Family: a program that starts others. Each says on its first line of main who it is, and when that was on
+// CLOCK_MONOTONIC; its first argument says what it does then.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"gmpscope.test/workloads/internal/control"
+)
+
+func main() {
+	begun := control.Monotonic()
+	// One write: others of the family write to the same pipe.
+	fmt.Printf("main %d %d\n", os.Getpid(), begun)
+	args := os.Args[1:]
+	if len(args) == 0 {
+		return
+	}
+	switch args[0] {
+	case "run": // PROGRAM ARGS…: a child; its status becomes ours.
+		os.Exit(status(child(args[1:]).Run()))
+	case "many": // N PROGRAM ARGS…: so many children at once.
+		many(number(args[1]), args[2:])
+	case "exec": // PROGRAM ARGS…: in our place.
+		panic(syscall.Exec(args[1], args[1:], os.Environ()))
+	case "leave": // PROGRAM ARGS…: a child that is not waited for.
+		if err := child(args[1:]).Start(); err != nil {
+			panic(err)
+		}
+	case "exit": // CODE
+		os.Exit(number(args[1]))
+	case "sleep": // MILLISECONDS
+		time.Sleep(time.Duration(number(args[1])) * time.Millisecond)
+	}
+}
+
+func child(args []string) *exec.Cmd {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd
+}
+
+func many(n int, args []string) {
+	var all sync.WaitGroup
+	for i := 0; i < n; i++ {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			if code := status(child(args).Run()); code != 0 {
+				os.Exit(code)
+			}
+		}()
+	}
+	all.Wait()
+}
+
+func status(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	panic(err)
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}

@@ -1,0 +1,221 @@
+//! One connection, and its clock.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{Limits, Shared, counters::Refusal, page};
+
+/// Largest head of a request, in bytes; what is larger is answered with 431.
+pub const HEAD_BYTES: usize = 8 << 10;
+/// Most headers.
+const HEADERS: usize = 64;
+
+/// When a connection must be over with what it does.
+#[derive(Debug)]
+pub struct Clock {
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    deadline: Instant,
+    /// Whether a request is read or answered.
+    busy: bool,
+    /// Whether the answer is made, and only has to be sent.
+    answered: bool,
+    /// Room for a large page, until it is sent.
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Clock {
+    fn new(limits: Limits) -> Self {
+        let state = State {
+            deadline: Instant::now() + limits.timeout,
+            busy: true,
+            answered: false,
+            held: None,
+        };
+        Self {
+            limits,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.with(|state| state.deadline)
+    }
+
+    /// Bytes came, or a request that lay in the buffer is looked at.
+    fn asked(&self) {
+        self.with(|state| {
+            if !state.busy {
+                state.busy = true;
+                state.deadline = Instant::now() + self.limits.timeout;
+            }
+        });
+    }
+
+    /// A request was read as a whole.
+    fn called(&self) {
+        self.asked();
+        self.with(|state| state.answered = false);
+    }
+
+    /// Its answer is made.
+    fn answered(&self, held: Option<OwnedSemaphorePermit>) {
+        self.with(|state| {
+            state.answered = true;
+            state.held = held;
+        });
+    }
+
+    /// All that there is to send was sent.
+    fn sent(&self) {
+        self.with(|state| {
+            if state.answered {
+                state.deadline = Instant::now() + self.limits.idle;
+                (state.busy, state.answered, state.held) = (false, false, None);
+            }
+        });
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A stream that tells the clock what happens.
+struct Timed {
+    stream: TcpStream,
+    clock: Arc<Clock>,
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.clock.asked();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buffer)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        // hyper flushes when its own buffer is empty.
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.clock.sent();
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// How a connection ended.
+enum Ended {
+    Over(hyper::Result<()>),
+    TimedOut,
+}
+
+/// Serves one connection until it ends, its time is over, or `ended` says that all shall end.
+pub async fn run(stream: TcpStream, shared: Arc<Shared>, mut ended: watch::Receiver<bool>) {
+    // Answers are written as a whole.
+    let _ = stream.set_nodelay(true);
+    let clock = Arc::new(Clock::new(shared.limits));
+    let timed = Timed {
+        stream,
+        clock: Arc::clone(&clock),
+    };
+    let service = {
+        let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
+        service_fn(move |request| {
+            let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
+            clock.called();
+            async move {
+                let (answer, held) = page::answer(&shared, &request).await;
+                clock.answered(held);
+                Ok::<_, Infallible>(answer)
+            }
+        })
+    };
+    let mut connection = pin!(
+        http1::Builder::new()
+            .max_header_size(HEAD_BYTES)
+            .max_buf_size(2 * HEAD_BYTES)
+            .max_headers(HEADERS)
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(timed), service)
+    );
+    let mut sleep = pin!(sleep_until(clock.deadline()));
+    let mut all_end = pin!(async move {
+        // That nobody could say it any more is the end too.
+        let _ = ended.wait_for(|ended| *ended).await;
+    });
+    let mut ending = false;
+    let outcome = poll_fn(|cx| {
+        if !ending && all_end.as_mut().poll(cx).is_ready() {
+            ending = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Ended::Over(result));
+        }
+        let deadline = clock.deadline();
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep.as_mut().poll(cx).map(|()| Ended::TimedOut)
+    })
+    .await;
+    let refusal = match outcome {
+        Ended::Over(Ok(())) => return,
+        // One that was kept and not used is not refused.
+        Ended::TimedOut if !clock.with(|state| state.busy) => return,
+        Ended::TimedOut => Refusal::Timeout,
+        Ended::Over(Err(e)) if e.is_parse_too_large() => Refusal::TooLarge,
+        Ended::Over(Err(e)) if e.is_parse() => Refusal::Malformed,
+        Ended::Over(Err(_)) => Refusal::Error,
+    };
+    shared.counters.refused(refusal);
+}

@@ -1,0 +1,89 @@
+//! `/targets`: what is watched, how, and why not with more.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::daemon::{metrics, view::HostView};
+
+/// The page.
+#[derive(Debug, Serialize)]
+pub struct Targets<'a> {
+    targets: Vec<Target<'a>>,
+    /// Live processes that are not watched, by reason.
+    passed_over: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Target<'a> {
+    pid: u32,
+    exe: &'a str,
+    comm: &'a str,
+    /// In clock ticks since boot.
+    start_time: u64,
+    uid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<&'a str>,
+    go_version: &'a str,
+    tier: &'static str,
+    allowed: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+    probe_hits: u64,
+    probe_cost_ns: u128,
+    cpu_ns: u128,
+    losses: BTreeMap<&'static str, u64>,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Serialize)]
+struct Step {
+    from: &'static str,
+    to: &'static str,
+    count: u64,
+}
+
+/// The page of a view, by PID.
+pub fn list(view: &HostView) -> Targets<'_> {
+    let targets = metrics::targets(view).map(|target| Target {
+        pid: target.name.pid,
+        exe: &target.name.exe,
+        comm: &target.name.comm,
+        start_time: target.name.start_time,
+        uid: target.name.uid,
+        container: target.name.container.as_deref(),
+        pod: target.name.pod.as_deref(),
+        go_version: &target.go_version,
+        tier: target.tier.name(),
+        allowed: target.allowed.name(),
+        why: target.why.as_deref(),
+        probe_hits: target.hits,
+        probe_cost_ns: target.cost.as_nanos(),
+        cpu_ns: target.cpu.as_nanos(),
+        losses: target
+            .losses
+            .iter()
+            .map(|(cause, count)| (cause.name(), *count))
+            .collect(),
+        steps: target
+            .steps
+            .iter()
+            .map(|((from, to), count)| Step {
+                from: from.name(),
+                to: to.name(),
+                count: *count,
+            })
+            .collect(),
+    });
+    let daemon = &view.daemon;
+    Targets {
+        targets: targets.collect(),
+        passed_over: BTreeMap::from([
+            ("not_go", daemon.not_go),
+            ("excluded", daemon.excluded),
+            ("beyond_limit", daemon.beyond_limit),
+        ]),
+    }
+}

@@ -1,0 +1,100 @@
+//! Runnable→Running, and starts.
+
+use super::{Family, Kind, Read};
+use crate::daemon::metrics::{
+    bounds::Bounds,
+    sample::{Put, Value},
+};
+
+/// How long goroutines waited to run.
+pub const WAITS: &[Family] = &[
+    Family {
+        name: "gmpscope_sched_latencies_seconds",
+        kind: Kind::Histogram(Bounds::Fine),
+        unit: Some("seconds"),
+        help: "Time that goroutines could run and did not, as the Go runtime itself samples it (about one wait in \
+               eight; /sched/latencies:seconds), since the daemon found the process. _sum is an estimate: the runtime \
+               keeps none, so each wait counts with the middle of its bucket, at most 12.5 % off. Of Go up to 1.25 \
+               zeros are left out, see gmpscope_sched_latencies_excluded_total.",
+        labels: &[],
+        read: Read::Process(|process, samples| {
+            if let Some(waits) = &process.target.runtime_waits {
+                samples.put(&[], Value::Waits(waits));
+            }
+        }),
+    },
+    Family {
+        name: "gmpscope_sched_latencies_excluded_total",
+        kind: Kind::Counter,
+        unit: None,
+        help: "Entries of the runtime's histogram that were no waits and are not in gmpscope_sched_latencies_seconds: \
+               zeros that Go up to 1.25 counts when a stack grows, a system call returns or the GC scans.",
+        labels: &[],
+        read: Read::Process(|process, samples| {
+            if let Some(waits) = &process.target.runtime_waits {
+                samples.put(&[], Value::Count(waits.excluded_zero()));
+            }
+        }),
+    },
+    Family {
+        name: "gmpscope_sampled_latencies_seconds",
+        kind: Kind::Histogram(Bounds::Coarse),
+        unit: Some("seconds"),
+        help: "Waits Runnable to Running that were measured in tier sampled (those that the runtime samples, about one \
+               in eight), by the function whose go statement made the goroutine. At most metrics.creation_sites of a \
+               process have series of their own, the rest is other.",
+        labels: &["creation_site"],
+        read: Read::Process(|process, samples| {
+            for (site, waits) in process.sites.into_iter().flatten() {
+                samples.put(&[("creation_site", site)], Value::Waits(waits));
+            }
+        }),
+    },
+    Family {
+        name: "gmpscope_exact_latencies_seconds",
+        kind: Kind::Histogram(Bounds::Fine),
+        unit: Some("seconds"),
+        help: "Every wait Runnable to Running while the process was in tier exact, by how the goroutine became \
+               runnable.",
+        labels: &["origin"],
+        read: Read::Process(|process, samples| {
+            for (origin, waits) in &process.target.exact_waits {
+                samples.put(&[("origin", origin.name())], Value::Waits(waits));
+            }
+        }),
+    },
+];
+
+/// How programs started.
+pub const STARTS: &[Family] = &[
+    Family {
+        name: "gmpscope_init_phase_seconds",
+        kind: Kind::Histogram(Bounds::Coarse),
+        unit: Some("seconds"),
+        help: "Time of each phase of the starts of the binaries that init.include names, from the entry of execve to \
+               main.main; phase total is all of it. Starts that never came to main.main are not in it. The 50 \
+               slowest package inits of a binary's first starts have series of their own, the rest is init:other.",
+        labels: &["exe", "phase"],
+        read: Read::Host(|host, samples| {
+            for (exe, starts) in host.starts {
+                for (phase, times) in &starts.phases {
+                    samples.put(&[("exe", exe), ("phase", phase)], Value::Waits(times));
+                }
+            }
+        }),
+    },
+    Family {
+        name: "gmpscope_starts_total",
+        kind: Kind::Counter,
+        unit: None,
+        help: "Starts of the binaries that init.include names: completed came to main.main, failed ended before.",
+        labels: &["exe", "result"],
+        read: Read::Host(|host, samples| {
+            for (exe, starts) in host.starts {
+                for (result, count) in [("completed", starts.completed), ("failed", starts.failed)] {
+                    samples.put(&[("exe", exe), ("result", result)], Value::Count(count));
+                }
+            }
+        }),
+    },
+];

@@ -1,0 +1,89 @@
+//! From a [`HostView`] to what Prometheus reads.
+//!
+//! ```text
+//! HostView ──▶ families (one table: name, type, unit, HELP, labels, how it is read) ──▶ encode ──▶ bytes
+//!                  └──▶ document: docs/metrics.md
+//! ```
+//!
+//! The formats are written by the crate `prometheus-client`: text 0.0.4, OpenMetrics 1.0 and the delimited protobuf
+//! with native histograms. A scrape makes a registry of one collector, so that what was counted elsewhere is
+//! encoded as it is and series of a process that is gone are not there any more. No `_created` is written: the daemon
+//! does not know when the runtime of a target began to count.
+
+mod bounds;
+mod document;
+mod encode;
+mod families;
+mod format;
+mod label;
+mod native;
+mod sample;
+mod series;
+#[cfg(test)]
+pub mod testing;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use prometheus_client::{
+    encoding::{prometheus_protobuf, prometheus_text, text},
+    registry::Registry,
+};
+
+pub use self::{
+    bounds::Bounds,
+    document::document,
+    families::{Family, Kind, families},
+    format::Format,
+    label::MOST_BYTES,
+    series::{INIT_PACKAGES, targets},
+};
+use self::{encode::Scrape, series::Chosen};
+use crate::daemon::{http::counters::Counts, view::HostView};
+
+/// Makes answers to scrapes. Keep one for the life of the daemon: it remembers which creation sites have series of
+/// their own.
+#[derive(Debug, Default)]
+pub struct Exposition {
+    chosen: Mutex<Chosen>,
+}
+
+impl Exposition {
+    /// Nothing chosen yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All series at one moment. Takes milliseconds: some 0.1 ms for each target.
+    pub fn render(&self, view: Arc<HostView>, http: Counts, format: Format) -> Result<Bytes, fmt::Error> {
+        let own = self
+            .chosen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .series(&view);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scrape::new(view, own, http)));
+        match format {
+            Format::Text => {
+                let mut text = String::new();
+                prometheus_text::encode(&mut text, &registry)?;
+                Ok(text.into())
+            }
+            Format::OpenMetrics => {
+                let mut written = String::new();
+                text::encode(&mut written, &registry)?;
+                Ok(written.into())
+            }
+            Format::Protobuf => match prometheus_protobuf::encode_to_vec(&registry) {
+                Ok(bytes) => Ok(bytes.into()),
+                Err(_) => Err(fmt::Error),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

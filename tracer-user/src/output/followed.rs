@@ -1,0 +1,93 @@
+//! The part of a capture that `--follow` adds to `init`: many programs, and what was not seen of them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    build::hist,
+    capture::{Hist, TargetInfo},
+};
+use crate::latency::start::{PhaseTimes, TOTAL};
+
+/// Starts of one binary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BinaryOf {
+    /// Path of the executable.
+    pub exe: String,
+    /// As in `target`.
+    pub go_version: String,
+    /// As in `target`.
+    pub build_mode: String,
+    /// Starts that came to `main.main`.
+    pub runs: u64,
+    /// Starts that ended before, or had not ended when the capture did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unfinished: u64,
+    /// The phase with the longest median.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub slowest_phase: String,
+    /// By phase, and `total`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub histograms: BTreeMap<String, Hist>,
+}
+
+impl BinaryOf {
+    /// The starts of a binary, and how long their phases took.
+    pub fn of(info: &TargetInfo, unfinished: u64, times: &PhaseTimes) -> Self {
+        let histograms: BTreeMap<String, Hist> = times
+            .phases()
+            .map(|(name, times)| (name.to_owned(), hist(times)))
+            .collect();
+        let slowest = histograms
+            .iter()
+            .filter(|(name, _)| *name != TOTAL)
+            .max_by_key(|(_, hist)| hist.p50_ns);
+        Self {
+            exe: info.exe.clone(),
+            go_version: info.go_version.clone(),
+            build_mode: info.build_mode.clone(),
+            runs: times.total().map_or(0, |total| total.count()),
+            unfinished,
+            slowest_phase: slowest.map_or_else(String::new, |(name, _)| name.clone()),
+            histograms,
+        }
+    }
+
+    /// Whole starts.
+    pub fn total(&self) -> Option<&Hist> {
+        self.histograms.get(TOTAL)
+    }
+}
+
+/// What a command and all that descends from it executed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TreeOf {
+    /// Programs that were executed.
+    pub execs: u64,
+    /// Of them, those that are no Go programs.
+    pub others: u64,
+    /// Of them, those that were not looked at, not in time, or cannot be traced: starts may be missing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unseen: u64,
+    /// Of them, those that ended before their first instruction.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ended_early: u64,
+    /// Processes that were left when the command had ended, and were followed no longer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outlived: u64,
+    /// File systems whose programs are held until they are probed.
+    pub watched_file_systems: u64,
+    /// Those whose programs are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_watched: Vec<String>,
+    /// Programs that others executed meanwhile: each waited for one answer.
+    pub execs_of_others: u64,
+    /// Starts that `starts` has no room for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}

@@ -1,0 +1,228 @@
+//! What the runner does with what is attached.
+
+use std::time::Duration;
+
+use super::{
+    Happening, Whose,
+    child::Held,
+    programs::{ONLY, Programs},
+    runner::{Runner, written_as},
+    tree::Found,
+};
+use crate::{
+    error::{Error, Result},
+    session::{runner::now_ns, step::StartStep},
+    sources::{
+        probes::LinkKind,
+        starts::{
+            self, Binary, StartSource,
+            gate::{Gate, Question},
+        },
+    },
+    stream::Observation,
+};
+
+/// System calls of at least this length are told.
+const SLOW_CALL: Duration = Duration::from_millis(1);
+
+impl Runner {
+    /// Makes a process that waits before its execve.
+    ///
+    /// # Errors
+    /// It cannot be made, or not be watched.
+    pub(super) fn hold(&mut self) -> Result<()> {
+        let invocation = self
+            .invocation
+            .as_ref()
+            .ok_or_else(|| Error::failed("there is no command to hold"))?;
+        let gate = self.source.as_ref().and_then(StartSource::gate);
+        let held = Held::spawn(invocation, gate.map(Gate::descriptor))?;
+        held.pidfd
+            .try_clone()
+            .and_then(|pidfd| self.clocks.watch_command(pidfd))
+            .map_err(|e| Error::failed(format!("process {} cannot be watched: {e}", held.pid)))?;
+        self.around.of_held(held.pid);
+        self.tell(StartStep::Command { pid: held.pid });
+        self.held = Some(held);
+        Ok(())
+    }
+
+    /// Attaches what is wanted.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn attach(&mut self) -> Result<()> {
+        let whose = match (self.policy.whose, &self.held) {
+            _ if self.policy.tree => starts::Whose::Tree,
+            (Whose::Ours { runs: 1 }, Some(held)) => starts::Whose::Held(held.pid),
+            (Whose::Ours { .. }, _) => starts::Whose::HeldInTurn,
+            (Whose::Next { .. }, _) => starts::Whose::Any,
+        };
+        let mut source = StartSource::load(whose, SLOW_CALL)?;
+        if let Some(why) = source.without_usage() {
+            self.note(format!("time off the CPU and page faults are not known: {why}"));
+        }
+        match &mut self.programs {
+            Programs::One(program) => {
+                let binary = Binary {
+                    file: program.target.file.file(),
+                    plan: &program.plan,
+                };
+                source.probe(ONLY, binary)?;
+                for attempt in &program.plan.missing {
+                    log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
+                }
+                let said = format!(
+                    "{} ({}), starts, {} probed instructions",
+                    program.target.file.name(),
+                    program.target.facts.version.raw,
+                    source.sites()
+                );
+                self.tell_attached_by(source.link_kind());
+                self.say_attached(&said);
+            }
+            Programs::Tree(tree) => {
+                tree.listen(source.close_gate()?);
+                let watches = source.gate().map_or(0, |gate| gate.watches);
+                self.say_attached(&format!(
+                    "the command and all that descends from it, on {watches} file systems"
+                ));
+            }
+        }
+        self.source = Some(source);
+        if matches!(self.policy.whose, Whose::Next { .. }) {
+            self.open_window();
+        }
+        Ok(())
+    }
+
+    fn tell_attached_by(&mut self, kind: Option<LinkKind>) {
+        let by = kind.map(|kind| kind.name().to_owned());
+        self.tell(StartStep::Attached { by });
+    }
+
+    /// Lets the held process go.
+    pub(super) fn release(&mut self) -> Vec<Happening> {
+        let (Some(held), Some(source)) = (&mut self.held, &mut self.source) else {
+            return vec![];
+        };
+        let followed = source.hold(held.pid);
+        self.open_window();
+        // Whatever fails on our side, the command is to run.
+        if let Some(held) = &mut self.held {
+            held.release();
+        }
+        followed
+            .err()
+            .map(|error| Happening::SourceFailed { error })
+            .into_iter()
+            .collect()
+    }
+
+    /// Takes over what the kernel has sent.
+    pub(super) fn collect(&mut self) -> Vec<Happening> {
+        let Some(source) = &mut self.source else {
+            return vec![];
+        };
+        let seen = match source.observe(now_ns(), &self.programs) {
+            Ok(seen) => seen,
+            Err(error) => return vec![Happening::SourceFailed { error }],
+        };
+        match self.observe(&seen) {
+            Ok((ended, flow)) => {
+                let happenings = ended
+                    .iter()
+                    .map(|(pid, binary)| self.start_ended(*pid, *binary))
+                    .collect::<Vec<_>>();
+                happenings.into_iter().chain(written_as(Ok(flow))).collect()
+            }
+            Err(error) => vec![Happening::SourceFailed { error }],
+        }
+    }
+
+    fn start_ended(&mut self, pid: u32, binary: u32) -> Happening {
+        if let Some(tree) = self.programs.tree() {
+            tree.used(binary);
+        }
+        if self.invocation.is_none() {
+            self.around.of_other(pid);
+            self.tell_around();
+        }
+        Happening::StartEnded
+    }
+
+    /// System calls that hold up starts right now.
+    pub(super) fn unfinished(&mut self) -> Vec<Observation> {
+        let pids = self.starting.on_their_way();
+        let Some(source) = &mut self.source else {
+            return vec![];
+        };
+        let calls = pids.into_iter().map(|pid| source.unfinished(pid, now_ns()));
+        calls.filter_map(|call| call.ok().flatten()).collect()
+    }
+
+    /// A process waits at the gate with a program that nobody knows.
+    pub(super) fn asked(&mut self, question: Question) -> Vec<Happening> {
+        // A slot of the kernel's tables may be given to another binary: what it sent before is of the old one.
+        let happenings = self.collect();
+        let (Programs::Tree(tree), Some(source)) = (&mut self.programs, &mut self.source) else {
+            return happenings;
+        };
+        let starting = &self.starting;
+        let found = tree.answer(question, source, |binary| starting.runs(binary));
+        let kind = source.link_kind();
+        if let Some(Found {
+            number,
+            info,
+            dynamic,
+        }) = found
+        {
+            self.tell_attached_by(kind);
+            self.tell(StartStep::Binary {
+                number,
+                info,
+                dynamic,
+            });
+        }
+        happenings
+    }
+
+    /// The command has ended: what is left of its tree is not followed any more.
+    pub(super) fn let_tree_go(&mut self) {
+        let Some(source) = self.source.as_mut().filter(|_| self.policy.tree) else {
+            return;
+        };
+        match source.let_tree_go() {
+            Ok(processes) => self.tell(StartStep::Outlived { processes }),
+            Err(e) => log::warn!("{e}"),
+        }
+    }
+
+    /// Notes what the gate has seen.
+    pub(super) fn count_passed(&mut self) {
+        let gate = self.source.as_ref().and_then(StartSource::gate);
+        let Some(gate) = gate.filter(|_| self.policy.tree) else {
+            return;
+        };
+        let step = StartStep::Gate {
+            watched_file_systems: gate.watches as u64,
+            not_watched: gate.left.clone(),
+            execs_of_others: gate.passed().map_or(0, |passed| passed.others),
+        };
+        self.tell(step);
+    }
+
+    /// Stops ourselves as the terminal asks for. Nobody answers meanwhile, so nothing may wait.
+    pub(super) fn stop(&mut self) {
+        let gate = self.source.as_ref().and_then(StartSource::gate);
+        if let Some(gate) = gate {
+            gate.pause();
+        }
+        if let Err(e) = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP) {
+            log::warn!("stopping failed: {e}");
+        }
+        if let Some(gate) = gate {
+            gate.resume();
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! From what was asked for to a [`Runner`].
+
+use std::process::ExitCode;
+
+use super::{
+    Policy, Whose,
+    behind::Behind,
+    child::Invocation,
+    clocks::Clocks,
+    identity::Identity,
+    program::{self, Program},
+    programs::Programs,
+    runner::Runner,
+    tree::Tree,
+};
+use crate::{
+    error::{Error, Failure, Result},
+    output::sink::Sink,
+    session::options::{AttachOptions, NextOptions, RunOptions, TargetSelector},
+    stream::recording::Recorder,
+};
+
+/// Runs a command, and traces how it starts. The status is the command's own.
+///
+/// # Errors
+/// [`Failure::NotStarted`], [`Failure::NotExecutable`] and [`Failure::NotFound`] where the command was not
+/// started.
+pub async fn run(options: RunOptions) -> Result<ExitCode> {
+    let before = |e: Error| Error {
+        failure: Failure::NotStarted,
+        ..e
+    };
+    let identity = Identity::chosen(options.user.as_deref())?;
+    let (name, arguments) = options
+        .command
+        .split_first()
+        .ok_or_else(|| Error::usage("name the command to run behind `--`"))?;
+    let path = program::find(name)?;
+    let several = options.repeat > 1;
+    let tree = options.follow;
+    let sink = match &options.output.path {
+        Some(path) => Sink::open(Some(path)).map_err(before)?,
+        None => Sink::stderr(),
+    };
+    let recorder = Recorder::open(options.output.record.as_deref()).map_err(before)?;
+    let programs = match tree {
+        true => Programs::Tree(Tree::new(path.clone())),
+        false => Programs::One(Box::new(Program::open(&path).map_err(before)?)),
+    };
+    // With latencies, duration and intervals are theirs.
+    let ours = options.latencies.is_none();
+    let (clocks, signal_mask) = Clocks::new(
+        options.duration.filter(|_| ours),
+        options.output.interval.filter(|_| ours),
+        tree,
+    )
+    .map_err(before)?;
+    let invocation = Invocation {
+        program: path,
+        name: name.clone(),
+        arguments: arguments.to_vec(),
+        identity,
+        signal_mask,
+    };
+    let policy = Policy {
+        whose: Whose::Ours { runs: options.repeat },
+        goes_on: options.latencies.is_some(),
+        tree,
+    };
+    let mut runner = Runner::new(
+        programs,
+        clocks,
+        policy,
+        &options.output,
+        (sink, recorder),
+        several,
+        Some(invocation),
+    );
+    runner.behind = Behind::new(options.latencies.map(|latencies| AttachOptions {
+        target: TargetSelector::Pid(0),
+        duration: options.duration,
+        mode: latencies.mode,
+        format: options.output.format,
+        output: options.output.path,
+        interval: options.output.interval,
+        slower: latencies.slower,
+        by: latencies.by,
+        record: None,
+        force: false,
+        chatter: options.output.chatter,
+    }));
+    runner.run().await
+}
+
+/// Waits for the next starts of a binary, whoever makes them.
+///
+/// # Errors
+/// Whatever ended it.
+pub async fn next(options: NextOptions) -> Result<ExitCode> {
+    let sink = Sink::open(options.output.path.as_deref())?;
+    let recorder = Recorder::open(options.output.record.as_deref())?;
+    let programs = Programs::One(Box::new(Program::open(&options.exe)?));
+    let (clocks, _) = Clocks::new(options.duration, options.output.interval, false)?;
+    let policy = Policy {
+        whose: Whose::Next {
+            starts: options.starts,
+        },
+        goes_on: false,
+        tree: false,
+    };
+    let several = options.starts > 1;
+    let outputs = (sink, recorder);
+    Runner::new(programs, clocks, policy, &options.output, outputs, several, None)
+        .run()
+        .await
+}

@@ -1,0 +1,83 @@
+//! What the daemon costs a host, and whether that grows: measured by a program of the tests crate.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::{gmpscope, markdown};
+use crate::setup::{self, Component};
+use crate::{go, paths, step};
+
+/// What watching a host costs it.
+#[derive(clap::Args)]
+pub struct CostArgs {
+    /// Write the table into docs/daemon.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// Whether the daemon holds more and more while processes come and go.
+#[derive(clap::Args)]
+pub struct SoakArgs {
+    /// For how many minutes
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
+    /// Write the table into docs/daemon.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// `cargo xtask bench daemon`.
+pub fn cost(args: &CostArgs) -> Result<()> {
+    let table = measured(&["cost"])?;
+    finish("cargo xtask bench daemon", &table, args.write)
+}
+
+/// `cargo xtask bench soak`.
+pub fn soak(args: &SoakArgs) -> Result<()> {
+    let seconds = (args.minutes * 60).to_string();
+    let table = measured(&["soak", &seconds])?;
+    finish("cargo xtask bench soak", &table, args.write)
+}
+
+/// The table that the program writes.
+fn measured(arguments: &[&str]) -> Result<String> {
+    setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
+    let gmpscope = gmpscope()?;
+    let folder = paths::target().join("bench");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let file = folder.join("daemon.md");
+    let mut cargo = paths::cargo();
+    cargo
+        .args([
+            "run",
+            "--release",
+            "--package",
+            "gmpscope-tests",
+            "--bin",
+            "daemon",
+            "--",
+        ])
+        .args(arguments)
+        .arg(&file)
+        .env("GMPSCOPE_BIN", gmpscope)
+        .env("GMPSCOPE_CACHE", paths::cache()?)
+        .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
+    step::shown("the daemon on this host", &mut cargo)?;
+    fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn finish(name: &str, table: &str, write: bool) -> Result<()> {
+    let text = format!(
+        "Measured on {}; Go {}.\n\n{table}",
+        markdown::machine(),
+        go::NEWEST
+    );
+    println!("\n{text}");
+    if write {
+        let document = paths::root().join("docs/daemon.md");
+        markdown::replace(&document, name, &text)?;
+        println!("written into {}", document.display());
+    }
+    Ok(())
+}
