@@ -110,10 +110,16 @@ impl Daemon {
         self.dir.path().join("config.toml")
     }
 
-    /// Replaces its configuration file, as an editor does: whole.
+    /// Replaces its configuration file by this one beside [`BASE`].
     pub fn configure(&self, config: &str) -> Result<()> {
+        self.replace_config(format!("{BASE}{config}").as_bytes())
+    }
+
+    /// Replaces its configuration file, whatever the bytes, in one moment: a reload sees the old one or the new one,
+    /// never an empty one, which would be right and mean all defaults.
+    pub fn replace_config(&self, bytes: &[u8]) -> Result<()> {
         let new = self.dir.path().join("config.new");
-        fs::write(&new, format!("{BASE}{config}"))?;
+        fs::write(&new, bytes)?;
         fs::rename(&new, self.config())?;
         Ok(())
     }

@@ -173,7 +173,7 @@ fn a_storm_of_reloads() -> Result<()> {
         match n % 3 {
             0 => daemon.configure(&format!("{rule}[metrics]\ncreation_sites = {}\n", 5 + n))?,
             1 => daemon.configure(&format!("{rule}[metrics]\ncreation_site = {n}\n"))?,
-            _ => fs::write(daemon.config(), &b"[tier\xff"[..1 + n % 6])?,
+            _ => daemon.replace_config(&b"[tier\xff"[..1 + n % 6])?,
         }
         daemon.signal(libc::SIGHUP);
         std::thread::sleep(Duration::from_millis(20));
@@ -196,10 +196,10 @@ fn a_storm_of_reloads() -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
     }
     // Whatever was written, the rule for this program never changed in a configuration that was in force.
-    assert_eq!(
-        bpf_links_of(daemon.pid())?,
-        links,
-        "its probe was taken away meanwhile"
+    ensure!(
+        bpf_links_of(daemon.pid())? == links,
+        "its probe was taken away meanwhile:\n{}",
+        daemon.said()
     );
     let page = daemon.metrics()?;
     for result in ["ok", "error"] {

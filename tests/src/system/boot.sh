@@ -38,7 +38,7 @@ fi
 # Only what is needed is started, whatever the host has installed.
 : > etc/machine-id
 rm -rf etc/systemd/system/*.wants etc/fstab
-cat > etc/systemd/system/gmpscope-test.target <<'UNIT'
+cat > etc/systemd/system/test-machine.target <<'UNIT'
 [Unit]
 Description=As much of a machine as the tests need
 Wants=systemd-journald.service
@@ -52,4 +52,4 @@ cd /
 umount -l oldroot
 rmdir oldroot
 exec env -i container=other LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    /lib/systemd/systemd --system --unit=gmpscope-test.target --show-status=no
+    /lib/systemd/systemd --system --unit=test-machine.target --show-status=no
