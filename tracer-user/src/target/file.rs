@@ -1,13 +1,13 @@
 //! Opening a program's file and mapping it for as long as it is analysed.
 
 use std::fs::{File, Metadata};
-use std::io::ErrorKind;
-use std::ops::Deref;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
+use super::mapping::Mapping;
 use crate::error::{Error, Result};
 
 /// Which file it is, whatever name it has by now.
@@ -53,6 +53,25 @@ impl FileState {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+
+    /// The state of the file at `path` as the kernel knows it, without asking its file system: a server behind that
+    /// may never answer (`AT_STATX_DONT_SYNC`, statx(2)). What is told of a file on the network may be some seconds
+    /// old.
+    ///
+    /// # Errors
+    /// There is nothing at `path`, or it may not be looked at.
+    pub fn known_at(path: &str) -> io::Result<Self> {
+        let known = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS)?;
+        Ok(Self {
+            id: FileId {
+                device: makedev(known.stx_dev_major, known.stx_dev_minor),
+                inode: known.stx_ino,
+            },
+            len: known.stx_size,
+            modified: (known.stx_mtime.tv_sec, known.stx_mtime.tv_nsec.into()),
+            changed: (known.stx_ctime.tv_sec, known.stx_ctime.tv_nsec.into()),
+        })
+    }
 }
 
 /// A program's file, kept open: it stays readable when it is replaced or deleted, or when its process ends.
@@ -62,18 +81,6 @@ pub struct ProgramFile {
     path: PathBuf,
     name: String,
     state: FileState,
-}
-
-/// The bytes of a [`ProgramFile`]; unmapped, and so no longer resident, when dropped.
-#[derive(Debug)]
-pub struct Mapping(Mmap);
-
-impl Deref for Mapping {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 impl ProgramFile {
@@ -159,17 +166,7 @@ impl ProgramFile {
 
     /// Maps it. Pages are read as they are looked at.
     pub fn map(&self) -> Result<Mapping> {
-        map(&self.file)
-            .map(Mapping)
+        Mapping::of(&self.file)
             .map_err(|e| Error::failed(format!("{}: cannot be mapped into memory: {e}", self.name)))
     }
-}
-
-fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: The mapping is private and read-only, and this crate hands it out as `&[u8]` only. What Rust
-    // cannot rule out is that somebody else writes to the file: the kernel refuses that while any process
-    // executes it (ETXTBSY), and package managers replace files instead of writing into them. Should bytes
-    // change all the same, every parser here takes each byte as hostile and reads it by value; should the file
-    // be cut short, the process gets SIGBUS, as every tool that maps executables does.
-    unsafe { Mmap::map(file) }
 }

@@ -2,13 +2,14 @@
 //! functions, structs and variables are.
 //!
 //! All parsing here is sans-I/O over `&[u8]`, bounded, and treats every byte as hostile; opening and
-//! mapping files is done in [`file`] and [`process`] alone.
+//! mapping files is done in [`file`], [`mapping`] and [`process`] alone.
 
 pub mod binary;
 pub mod code;
 pub mod file;
 pub mod globals;
 pub mod layout;
+pub mod mapping;
 mod open;
 pub mod pclntab;
 pub mod process;

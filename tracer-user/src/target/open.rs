@@ -36,18 +36,21 @@ impl Target {
         let file = process.exe()?;
         let mapping = file.map()?;
         let origin = format!("process {pid} ({}), {}", process.comm(), file.name());
-        let binary =
-            GoBinary::parse(&mapping, &origin).map_err(|e| go_library(&process, &file).unwrap_or(e))?;
-        let load_bias = process.load_bias(&file, binary.image().segments())?;
-        let facts = binary.facts().clone();
-        let target = Self {
-            facts,
-            file,
-            process: Some(process),
-            load_bias,
-        };
-        let seen = look(&target, &binary)?;
-        Ok((target, seen))
+        let made = (|| {
+            let binary =
+                GoBinary::parse(&mapping, &origin).map_err(|e| go_library(&process, &file).unwrap_or(e))?;
+            let load_bias = process.load_bias(&file, binary.image().segments())?;
+            let facts = binary.facts().clone();
+            let target = Self {
+                facts,
+                file,
+                process: Some(process),
+                load_bias,
+            };
+            let seen = look(&target, &binary)?;
+            Ok((target, seen))
+        })();
+        mapping.judge(&origin, made)
     }
 
     /// Opens a program by its path, and shows it to `look` as [`Self::of_process`] does.
@@ -64,23 +67,26 @@ impl Target {
         look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
         let mapping = file.map()?;
-        let binary = GoBinary::parse(&mapping, file.name())?;
-        let facts = binary.facts().clone();
-        let target = Self {
-            facts,
-            file,
-            process: None,
-            load_bias: 0,
-        };
-        let seen = look(&target, &binary)?;
-        Ok((target, seen))
+        let name = file.name().to_owned();
+        let made = GoBinary::parse(&mapping, &name).and_then(|binary| {
+            let facts = binary.facts().clone();
+            let target = Self {
+                facts,
+                file,
+                process: None,
+                load_bias: 0,
+            };
+            let seen = look(&target, &binary)?;
+            Ok((target, seen))
+        });
+        mapping.judge(&name, made)
     }
 
     /// Maps the file again and shows it, for instance to name addresses when the capture has ended.
     pub fn with_binary<T>(&self, look: impl FnOnce(&GoBinary<'_>) -> T) -> Result<T> {
         let mapping = self.file.map()?;
-        let binary = GoBinary::parse(&mapping, self.file.name())?;
-        Ok(look(&binary))
+        let made = GoBinary::parse(&mapping, self.file.name()).map(|binary| look(&binary));
+        mapping.judge(self.file.name(), made)
     }
 
     /// Names of the functions that hold the `go` statements to which these values of `g.gopc` return, by
@@ -120,7 +126,7 @@ fn go_library(process: &Process, exe: &ProgramFile) -> Option<Error> {
     let libraries = process.libraries(exe.id()).ok()?;
     let library = libraries.iter().take(MAX_LIBRARIES).find(|mapped| {
         let opened = process.open_mapped(mapped).and_then(|f| f.map());
-        opened.is_ok_and(|bytes| binary::has_go(&bytes))
+        opened.is_ok_and(|bytes| binary::has_go(&bytes) && !bytes.was_cut())
     })?;
     Some(Error::not_traceable(format!(
         "process {} ({}): its program {} is not Go, but it has loaded a shared library that is ({}): Go in a library \

@@ -117,8 +117,8 @@ impl File {
     pub fn analyse(&self, file: &ProgramFile) -> Analysed {
         let found = self.analysed.get_or_init(|| {
             let analysed = file.map().and_then(|bytes| {
-                let binary = GoBinary::parse(&bytes, file.name())?;
-                Ok(Program::of(&binary, false))
+                let made = GoBinary::parse(&bytes, file.name()).map(|binary| Program::of(&binary, false));
+                bytes.judge(file.name(), made)
             });
             match analysed {
                 Ok(program) => Analysed::Go(Arc::new(Known {
@@ -154,14 +154,17 @@ impl Known {
     pub fn learn(&self, gopcs: &[u64], file: &ProgramFile) -> crate::error::Result<()> {
         let bytes = file.map()?;
         let binary = GoBinary::parse(&bytes, file.name())?;
+        // What is asked of the file is asked before others may wait for it.
+        let sites = gopcs
+            .iter()
+            .map(|gopc| (*gopc, binary.creation_site(*gopc).map(Arc::from)));
+        let sites: Vec<(u64, Option<Arc<str>>)> = bytes.judge(file.name(), Ok(sites.collect()))?;
         let mut names = lock(&self.names);
-        for gopc in gopcs {
+        for (gopc, site) in sites {
             if names.len() >= MAX_NAMES {
                 break;
             }
-            names
-                .entry(*gopc)
-                .or_insert_with(|| binary.creation_site(*gopc).map(Arc::from));
+            names.entry(gopc).or_insert(site);
         }
         Ok(())
     }

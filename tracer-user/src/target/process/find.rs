@@ -6,7 +6,7 @@ use std::path::Path;
 use procfs::process::all_processes;
 
 use crate::error::{Error, Result};
-use crate::target::file::FileId;
+use crate::target::file::{FileId, FileState};
 
 /// The kernel keeps so many bytes of a process's name (`TASK_COMM_LEN` less the NUL).
 const COMM_LEN: usize = 15;
@@ -59,7 +59,7 @@ fn search(matches: impl Fn(&Found, Option<FileId>) -> bool) -> Result<Vec<Found>
             continue;
         }
         let link = format!("/proc/{}/exe", process.pid());
-        let exe = fs::metadata(&link).map(|m| FileId::of(&m)).ok();
+        let exe = FileState::known_at(&link).map(|state| state.id).ok();
         let found = Found {
             pid: process.pid(),
             comm: stat.comm,

@@ -23,7 +23,7 @@ pub use life::Life;
 
 use life::image;
 
-use super::file::{FileId, ProgramFile};
+use super::file::{FileId, FileState, ProgramFile};
 use crate::error::privilege::{Need, advice};
 use crate::error::{Error, Result};
 
@@ -148,8 +148,8 @@ impl Process {
     /// Identity of the file that it executes now; changes when it execs.
     pub fn exe_id(&self) -> Result<FileId> {
         let path = self.path("exe");
-        fs::metadata(&path)
-            .map(|m| FileId::of(&m))
+        FileState::known_at(&path.to_string_lossy())
+            .map(|state| state.id)
             .map_err(|e| match e.kind() {
                 ErrorKind::PermissionDenied => hidden(self.pid(), "its program (/proc/PID/exe)"),
                 _ => self.ended(),
