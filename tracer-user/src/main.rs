@@ -3,11 +3,21 @@
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
-use tracer_user::{cli::Cli, commands, output::escape::escape};
+use tracer_user::{
+    cli::{Cli, Command},
+    commands,
+    daemon::stderr::Stderr,
+    output::escape::escape,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    env_logger::Builder::new()
+    let mut builder = env_logger::Builder::new();
+    if let Command::Daemon(_) = cli.command {
+        // Its loop waits for nobody, nor for who reads this.
+        builder.target(env_logger::Target::Pipe(Box::new(Stderr)));
+    }
+    builder
         .filter_level(log::LevelFilter::Warn)
         .filter_module("tracer_user", cli.log_level())
         // What the kernel side says of itself.

@@ -55,7 +55,8 @@ fn cost() -> Result<String> {
     let (standing, starts, time) = BUSY;
     let crowd = Crowd::of("idle", standing, &[])?;
     let daemon = Daemon::start(&crowd.rule("passive"))?;
-    crowd.pass(&daemon, starts, time / 4)?;
+    // Until it has had as many at once as it will have: what it takes for that is no growth.
+    crowd.pass(&daemon, starts, time)?;
     let before = crowd.alone(&daemon)?;
     let (cpu, began) = (self::cpu(daemon.pid())?, Instant::now());
     let passed = crowd.pass(&daemon, starts, time)?;
@@ -97,6 +98,7 @@ fn row(table: &mut String, what: &str, share: f64, daemon: &Daemon) -> Result<()
         times[SCRAPES - 1],
         size / 1000
     )?;
+    eprintln!("{}", table.lines().last().unwrap_or_default());
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Threads that look into files and processes and make pages, beside the one that does everything else.
-const THREADS: usize = 32;
+const THREADS: usize = 64;
 /// How long what they are at may hold up our end.
 const LAST_LOOK: Duration = Duration::from_millis(200);
 
@@ -23,8 +23,10 @@ pub fn run(layers: Layers) -> Result<ExitCode> {
         .max_blocking_threads(THREADS)
         .build()
         .map_err(|e| Error::failed(format!("could not start the event loop: {e}")))?;
+    daemon::stderr::start().map_err(|e| Error::failed(format!("could not start a thread: {e}")))?;
     let ended = runtime.block_on(daemon::run(layers));
     runtime.shutdown_timeout(LAST_LOOK);
+    daemon::stderr::finish();
     ended.map(|()| ExitCode::SUCCESS)
 }
 

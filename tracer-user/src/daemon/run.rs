@@ -28,8 +28,10 @@ use crate::{
     sources::{host::HostKernel, probes::Capacity},
 };
 
-/// What is shown is renewed at most this often.
+/// What is shown is renewed this often.
 const VIEW_NS: u64 = 1_000_000_000;
+/// After a target has come or gone, it is renewed at the next multiple of this: the loop turns then in any case.
+const SOON_NS: u64 = 250_000_000;
 /// A loop that has not turned for so long hangs: `/healthz` says so.
 const STALE: Duration = Duration::from_secs(30);
 /// How long answers that are being sent may hold up our end.
@@ -115,6 +117,9 @@ pub async fn run(layers: Layers) -> Result<()> {
         }
         let now = now_ns();
         host.tick(now);
+        if host.take_changed() {
+            clocks.view_ns = clocks.view_ns.min(now.next_multiple_of(SOON_NS));
+        }
         if now >= clocks.view_ns {
             clocks.view_ns = now.saturating_add(1).next_multiple_of(VIEW_NS);
             let view = with_configuration(host.view(now), &reloader, shows.config.borrow().ok);

@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::Path,
     sync::Arc,
 };
@@ -31,6 +30,8 @@ const ONLY: u32 = 0;
 const MOST: usize = 64;
 /// Marks are read this often.
 const READ_NS: u64 = 1_000_000_000;
+/// Binaries of which it is shown what was counted, at most: a pattern may fit ever new ones.
+const MOST_COUNTED: usize = 256;
 /// A binary that no process runs and that is not where it was is watched no longer than this.
 const KEPT_NS: u64 = 600_000_000_000;
 /// A start that has not come to `main.main` after so long is given up.
@@ -77,6 +78,8 @@ struct Timed {
 
 #[derive(Default)]
 struct Counted {
+    /// When one of its starts was last seen to begin or end.
+    used_ns: u64,
     completed: u64,
     failed: u64,
     times: PhaseTimes,
@@ -96,11 +99,11 @@ impl Startings {
         let mut found = Vec::new();
         for path in &config.init.include {
             let is_fixed = !path.contains(['*', '?']);
-            if is_fixed && let Ok(metadata) = fs::metadata(path) {
+            if is_fixed && let Ok(state) = FileState::known_at(path) {
                 found.push(Candidate {
                     exe: path.clone(),
                     path: path.clone(),
-                    state: FileState::of(&metadata),
+                    state,
                 });
             }
         }
@@ -179,7 +182,8 @@ impl Startings {
         match attached {
             Ok(timed) => {
                 log::info!("starts of {} are timed", binary.exe);
-                self.counted.entry(Arc::clone(&binary.exe)).or_default();
+                let counted = self.counted.entry(Arc::clone(&binary.exe)).or_default();
+                counted.used_ns = now_ns;
                 binary.timed = Some(timed);
             }
             // Said once for each file: it is not tried again.
@@ -219,6 +223,9 @@ impl Startings {
                     continue;
                 }
             };
+            if !seen.is_empty() {
+                counted.used_ns = now_ns;
+            }
             for observation in &seen {
                 match &observation.kind {
                     Kind::Event(_) => {
@@ -268,6 +275,21 @@ impl Startings {
         });
         let meant = |exe: &str| config.init.include.iter().any(|pattern| fits(pattern, exe));
         self.counted.retain(|exe, _| meant(exe));
+        self.forget_oldest();
+    }
+
+    /// Keeps what is shown bounded: those binaries go that are timed no longer, the longest unused first.
+    fn forget_oldest(&mut self) {
+        let timed: BTreeSet<&str> = self.binaries.values().map(|binary| &*binary.exe).collect();
+        let past = self.counted.iter().filter(|(exe, _)| !timed.contains(&***exe));
+        let mut past: Vec<(u64, Arc<str>)> = past
+            .map(|(exe, counted)| (counted.used_ns, Arc::clone(exe)))
+            .collect();
+        past.sort();
+        let excess = self.counted.len().saturating_sub(MOST_COUNTED);
+        for (_, exe) in past.into_iter().take(excess) {
+            self.counted.remove(&exe);
+        }
     }
 
     /// What is shown.
@@ -324,4 +346,44 @@ impl Counted {
 
 fn key(id: FileId) -> FileKey {
     (id.device, id.inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_bounded_and_what_is_timed_stays() {
+        let mut startings = Startings::default();
+        for n in 0..MOST_COUNTED as u64 + 10 {
+            let exe: Arc<str> = format!("/tmp/build-{n}").into();
+            let used_ns = n;
+            startings.counted.insert(
+                exe,
+                Counted {
+                    used_ns,
+                    ..Counted::default()
+                },
+            );
+        }
+        let id = FileId { device: 1, inode: 2 };
+        let state = FileState {
+            id,
+            len: 0,
+            modified: (0, 0),
+            changed: (0, 0),
+        };
+        let oldest = Binary {
+            exe: "/tmp/build-0".into(),
+            state,
+            timed: None,
+            seen_ns: 0,
+        };
+        startings.binaries.insert(key(id), oldest);
+        startings.forget_oldest();
+        assert_eq!(startings.counted.len(), MOST_COUNTED);
+        assert!(startings.counted.contains_key("/tmp/build-0"));
+        assert!(!startings.counted.contains_key("/tmp/build-10"));
+        assert!(startings.counted.contains_key("/tmp/build-11"));
+    }
 }

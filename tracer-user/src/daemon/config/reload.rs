@@ -1,6 +1,6 @@
 //! Reading the configuration again while the daemon runs: all of it, or nothing.
 
-use std::{collections::BTreeMap, io, io::Write, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::{
     table::{self, Effect},
     watch::Watch,
 };
-use crate::output::json;
+use crate::{daemon::stderr, output::json};
 
 /// Files are read when nothing has happened to them for so long: who writes one often writes several.
 const QUIET: Duration = Duration::from_millis(200);
@@ -241,6 +241,6 @@ fn unwatched(error: &io::Error) {
 /// One write, so that lines of others do not come between. A log that is full must not stop the daemon.
 fn log(reload: &Reload) {
     if let Ok(line) = json::line(reload) {
-        let _ = io::stderr().write_all(line.as_bytes());
+        stderr::write(line.as_bytes());
     }
 }

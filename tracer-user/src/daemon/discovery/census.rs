@@ -31,6 +31,8 @@ pub enum Outcome {
     Watched,
     /// It could not be looked at; a scan will try again.
     Failed,
+    /// Its file system does not answer; each scan will try again.
+    Silent,
 }
 
 /// A look that is to be made. The ticket tells it from every other look, also at the same PID.
@@ -182,11 +184,11 @@ impl Census {
         gone
     }
 
-    /// Looks again at what could not be looked at, some times.
+    /// Looks again at what could not be looked at: some times, or for as long as nobody answers.
     fn retry(&mut self, pid: u32, now_ns: u64) {
         if let Some(known) = self.processes.get_mut(&pid)
-            && known.state == State::Done(Outcome::Failed)
-            && known.failures < MAX_FAILURES
+            && (known.state == State::Done(Outcome::Silent)
+                || known.state == State::Done(Outcome::Failed) && known.failures < MAX_FAILURES)
         {
             known.state = State::Settling(now_ns);
             self.queue.insert((now_ns, pid));

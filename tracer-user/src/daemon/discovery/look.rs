@@ -5,6 +5,7 @@ use std::{fs, io::ErrorKind, sync::Arc};
 
 use super::{
     Decision, Looked, Placed, decide,
+    looks::Errand,
     programs::{Analysed, Known, Programs},
 };
 use crate::{
@@ -32,6 +33,8 @@ pub enum Seen {
     Go(Box<Found>),
     /// A Go program that cannot be watched.
     Refused(Box<Refused>),
+    /// It was not looked at, since its file system does not answer.
+    Silent(Error),
     /// It could not be looked at: a fixed name for the kind of error, and the error.
     Failed(&'static str, Error),
 }
@@ -76,8 +79,18 @@ pub struct Found {
 }
 
 /// Looks at a process. Also says which file (device, inode) it ran, where that was seen.
-pub fn look(pid: u32, config: &Config, programs: &Programs, now_ns: u64) -> (Seen, Option<(u64, u64)>) {
+pub fn look(
+    pid: u32,
+    errand: &Errand,
+    config: &Config,
+    programs: &Programs,
+    now_ns: u64,
+) -> (Seen, Option<(u64, u64)>) {
     match state(pid) {
+        Ok(Some(state)) if !errand.goes_to(state.id.device) => {
+            let exe = Some((state.id.device, state.id.inode));
+            (Seen::Silent(silent(pid)), exe)
+        }
         Ok(Some(state)) => {
             let exe = Some((state.id.device, state.id.inode));
             (look_at(pid, state, config, programs, now_ns), exe)
@@ -87,10 +100,17 @@ pub fn look(pid: u32, config: &Config, programs: &Programs, now_ns: u64) -> (See
     }
 }
 
+/// What is said of a process whose program cannot be looked at, because its file system does not answer.
+pub fn silent(pid: u32) -> Error {
+    Error::failed(format!(
+        "process {pid}: its program lies on a file system that does not answer; it is tried again when that does"
+    ))
+}
+
 /// What costs one system call: most processes are not Go, and most of those run a program that was seen before.
 fn state(pid: u32) -> Result<Option<FileState>, Seen> {
-    match fs::metadata(format!("/proc/{pid}/exe")) {
-        Ok(metadata) => Ok(Some(FileState::of(&metadata))),
+    match FileState::known_at(&format!("/proc/{pid}/exe")) {
+        Ok(state) => Ok(Some(state)),
         Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(Seen::Failed(
             "process_not_permitted",
             Error::not_permitted(format!(

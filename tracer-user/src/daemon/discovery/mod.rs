@@ -3,6 +3,7 @@
 pub mod census;
 mod container;
 pub mod look;
+pub mod looks;
 pub mod programs;
 mod rules;
 pub mod scan;

@@ -1,8 +1,9 @@
 //! The list of processes, from /proc.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _};
+use std::{fs, io};
 
 use super::census::Scanned;
+use crate::target::file::FileState;
 
 /// All processes, threads of the kernel left out. What ends while the list is read may be in it or not.
 ///
@@ -15,12 +16,12 @@ pub fn scan() -> io::Result<Vec<Scanned>> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let start_time = start_time(&stat)?;
         let started_ns = u128::from(start_time) * 1_000_000_000 / u128::from(ticks);
-        let exe = fs::metadata(format!("/proc/{pid}/exe")).ok();
+        let exe = FileState::known_at(&format!("/proc/{pid}/exe")).ok();
         Some(Scanned {
             pid,
             start_time,
             age_ns: since_boot_ns.saturating_sub(u64::try_from(started_ns).unwrap_or(u64::MAX)),
-            exe: exe.map(|exe| (exe.dev(), exe.ino())),
+            exe: exe.map(|exe| (exe.id.device, exe.id.inode)),
         })
     });
     Ok(seen.collect())
@@ -57,6 +58,8 @@ fn since_boot_ns() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]

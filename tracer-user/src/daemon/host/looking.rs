@@ -8,7 +8,7 @@ use crate::daemon::{
     discovery::{
         census::{Outcome, Scanned, Ticket},
         fits,
-        look::{Seen, look},
+        look::{Seen, look, silent},
         scan,
     },
     probing::{Unknown, program_of},
@@ -16,6 +16,11 @@ use crate::daemon::{
     targets::Target,
 };
 use crate::target::process::Hierarchies;
+
+/// The kind of error that a file system is which does not answer.
+const SILENT: &str = "file_system_silent";
+/// Who looks up names of functions at most: a file may never answer.
+const LEARNERS: usize = 8;
 
 impl Host {
     pub(super) fn scan(&mut self, now_ns: u64) {
@@ -87,16 +92,33 @@ impl Host {
         }
     }
 
-    pub(super) fn send_to_look(&self, ticket: Ticket) {
+    /// Lets looks that never end be, and their processes wait.
+    pub(super) fn give_up_looks(&mut self, now_ns: u64) {
+        for ticket in self.looks.give_up(now_ns) {
+            self.complaints.add(SILENT, &silent(ticket.pid), now_ns);
+            self.census.looked(ticket, Outcome::Silent, None);
+        }
+    }
+
+    pub(super) fn send_to_look(&mut self, ticket: Ticket, now_ns: u64) {
+        let errand = self.looks.begin(ticket, now_ns);
         let (config, programs) = (Arc::clone(&self.config), Arc::clone(&self.programs));
         let words = self.words.clone();
         tokio::task::spawn_blocking(move || {
-            let (seen, exe) = look(ticket.pid, &config, &programs, now_ns());
+            let (seen, exe) = look(ticket.pid, &errand, &config, &programs, self::now_ns());
             let _ = words.send(Word::Looked(ticket, seen, exe));
         });
     }
 
-    pub(super) fn send_to_learn(&self, unknown: Unknown) {
+    pub(super) fn send_to_learn(&mut self, unknown: Unknown) {
+        if self.learning >= LEARNERS {
+            // Files do not answer: these waits are counted without a name, rather than others be held up.
+            if let Some(target) = self.targets.get_mut(unknown.pid) {
+                target.learned();
+            }
+            return;
+        }
+        self.learning += 1;
         let words = self.words.clone();
         tokio::task::spawn_blocking(move || {
             let Unknown { pid, known, gopcs } = unknown;
@@ -106,10 +128,20 @@ impl Host {
     }
 
     pub(super) fn take_look(&mut self, ticket: Ticket, seen: Seen, exe: Option<(u64, u64)>, now_ns: u64) {
+        if !self.looks.came_back(ticket) {
+            // Its file system answers again.
+            self.census
+                .look_again(now_ns, |outcome| outcome == Outcome::Silent);
+            return;
+        }
         let (outcome, target) = match seen {
             Seen::Nothing => (Outcome::Nothing, None),
             Seen::NotGo => (Outcome::NotGo, None),
             Seen::Excluded => (Outcome::Excluded, None),
+            Seen::Silent(e) => {
+                self.complaints.add(SILENT, &e, now_ns);
+                (Outcome::Silent, None)
+            }
             Seen::Failed(kind, e) => {
                 self.complaints.add(kind, &e, now_ns);
                 (Outcome::Failed, None)

@@ -20,11 +20,13 @@ use super::{
     discovery::{
         census::{Census, Outcome, Scanned, Ticket},
         look::Seen,
+        looks::Looks,
         programs::Programs,
     },
     probing::{Probing, With},
     reader::{Done, Reader},
     starts::{Candidate, Startings},
+    stderr,
     targets::Targets,
     view::{DaemonView, HostView},
 };
@@ -62,6 +64,9 @@ pub enum Word {
 pub struct Host {
     config: Arc<Config>,
     census: Census,
+    looks: Looks,
+    /// Who is looking up names.
+    learning: usize,
     targets: Targets,
     programs: Arc<Programs>,
     reader: Reader,
@@ -98,6 +103,8 @@ impl Host {
             .map_err(|e| Error::failed(format!("processes cannot be waited for (epoll): {e}")))?;
         Ok(Self {
             census: Census::new(nanos(config.discovery.settle), LOOKS_AT_ONCE),
+            looks: Looks::default(),
+            learning: 0,
             targets,
             programs: Arc::default(),
             reader: Reader::new(words.clone()),
@@ -129,6 +136,11 @@ impl Host {
         self.targets.len()
     }
 
+    /// Whether a target has come or gone since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        self.targets.take_changed()
+    }
+
     /// Readable when a watched process has ended.
     pub fn ends_fd(&self) -> BorrowedFd<'_> {
         self.targets.ends_fd()
@@ -151,9 +163,13 @@ impl Host {
             let due = probing.next_due(&self.targets).min(self.starts.next_due());
             due.min(self.events_due_ns)
         });
-        let due = [self.census.next_due(), self.targets.next_due()]
-            .into_iter()
-            .flatten();
+        let due = [
+            self.census.next_due(),
+            self.looks.next_due(),
+            self.targets.next_due(),
+        ]
+        .into_iter()
+        .flatten();
         due.fold(scan.min(events), u64::min)
     }
 
@@ -168,8 +184,9 @@ impl Host {
         if !self.is_scanning && now_ns >= self.pids_due_ns {
             self.find_new(now_ns);
         }
+        self.give_up_looks(now_ns);
         for ticket in self.census.due(now_ns) {
-            self.send_to_look(ticket);
+            self.send_to_look(ticket, now_ns);
         }
         self.read_targets(now_ns);
         self.with_probing(now_ns, |probing, config, targets, with| {
@@ -269,6 +286,7 @@ impl Host {
                 }
             }
             Word::Learned(pid, result) => {
+                self.learning = self.learning.saturating_sub(1);
                 if let Err(e) = result {
                     self.complaints.add("names", &e, now_ns);
                 }
@@ -351,6 +369,11 @@ impl Host {
             // One of them is the list's.
             self.fds = (now_ns.saturating_add(FDS_NS), open.saturating_sub(1));
         }
+        let mut errors = self.complaints.counts();
+        let lines_dropped = stderr::lost();
+        if lines_dropped > 0 {
+            errors.insert("log_lines_dropped", lines_dropped);
+        }
         DaemonView {
             cpu: Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0)),
             resident_bytes: resident_bytes().unwrap_or(0),
@@ -358,7 +381,7 @@ impl Host {
             max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             started_at: Some(self.started_at),
             hit_ns: self.probing.as_ref().and_then(Probing::hit_ns),
-            errors: self.complaints.counts(),
+            errors,
             not_go: self.census.count(Outcome::NotGo),
             excluded: self.census.count(Outcome::Excluded),
             beyond_limit: self.census.count(Outcome::BeyondLimit),

@@ -31,6 +31,8 @@ pub struct Targets {
     due: BTreeSet<(u64, u32)>,
     ends: Ends,
     interval_ns: u64,
+    /// One has come or gone since that was last asked.
+    has_changed: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,7 @@ impl Targets {
             due: BTreeSet::new(),
             ends: Ends::new()?,
             interval_ns: nanos(interval),
+            has_changed: false,
         })
     }
 
@@ -72,6 +75,7 @@ impl Targets {
         let due_ns = now_ns;
         self.all.insert(pid, Planned { target, due_ns });
         self.due.insert((due_ns, pid));
+        self.has_changed = true;
         Ok(())
     }
 
@@ -79,7 +83,13 @@ impl Targets {
     pub fn remove(&mut self, pid: u32) -> Option<Target> {
         let Planned { target, due_ns } = self.all.remove(&pid)?;
         self.due.remove(&(due_ns, pid));
+        self.has_changed = true;
         Some(target)
+    }
+
+    /// Whether one has come or gone since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
     }
 
     /// One of them.
