@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -34,7 +35,7 @@ discovery.settle = \"100ms\"
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
-    notifications: UnixDatagram,
+    notifications: Receiver<String>,
     address: SocketAddr,
     dir: TempDir,
 }
@@ -69,7 +70,7 @@ impl Daemon {
         let file = dir.path().join("config.toml");
         fs::write(&file, config)?;
         let socket = dir.path().join("notify");
-        let notifications = UnixDatagram::bind(&socket)?;
+        let notifications = notifications(UnixDatagram::bind(&socket)?);
         // It may be run as another user than we are.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
@@ -122,6 +123,11 @@ impl Daemon {
         fs::write(&new, bytes)?;
         fs::rename(&new, self.config())?;
         Ok(())
+    }
+
+    /// The pipe to which it writes its log, where that was asked for; once.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
     }
 
     /// What it has said so far.
@@ -180,7 +186,6 @@ impl Daemon {
     /// The next message to its service manager that has this line; the others before it are dropped.
     pub fn wait_for_notification(&mut self, line: &str, at_most: Duration) -> Result<String> {
         let end = Instant::now() + at_most;
-        let mut buffer = [0; 4096];
         loop {
             let left = end.saturating_duration_since(Instant::now());
             ensure!(
@@ -188,11 +193,8 @@ impl Daemon {
                 "no notification {line} within {at_most:?}. It said:\n{}",
                 self.said()
             );
-            self.notifications.set_read_timeout(Some(
-                left.min(Duration::from_millis(200)).max(Duration::from_millis(1)),
-            ))?;
-            if let Ok(n) = self.notifications.recv(&mut buffer) {
-                let message = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            let wait = left.min(Duration::from_millis(200));
+            if let Ok(message) = self.notifications.recv_timeout(wait) {
                 if message.lines().any(|one| one == line) {
                     return Ok(message);
                 }
@@ -239,6 +241,26 @@ impl Daemon {
     pub fn holds(&self) -> Result<Held> {
         Held::of(self.pid())
     }
+}
+
+/// Messages to a service manager, which reads them as they come.
+fn notifications(socket: UnixDatagram) -> Receiver<String> {
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        // Also when nothing comes any more it ends, soon after whoever listens.
+        _ = socket.set_read_timeout(Some(Duration::from_secs(1)));
+        loop {
+            let message = match socket.recv(&mut buffer) {
+                Ok(n) => String::from_utf8_lossy(&buffer[..n]).into_owned(),
+                Err(_) => String::new(),
+            };
+            if send.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    receive
 }
 
 impl Drop for Daemon {

@@ -25,6 +25,7 @@ pub mod host;
 pub mod http;
 pub mod kernel;
 pub mod left_behind;
+pub mod mounted;
 pub mod oracle;
 pub mod privilege;
 pub mod prometheus;

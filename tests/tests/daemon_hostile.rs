@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use gmpscope_tests::daemon::SEEN;
+use gmpscope_tests::exposition::Exposition;
 use gmpscope_tests::kernel::bpf_links_of;
+use gmpscope_tests::mounted::Mounted;
 use gmpscope_tests::{Daemon, Variant, Workload, http, machine, toolchain};
 use tempfile::TempDir;
 
@@ -250,6 +253,102 @@ fn no_room_for_logs() -> Result<()> {
     })?;
     let (status, _) = daemon.stop()?;
     ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+#[test]
+fn nobody_reads_the_log() -> Result<()> {
+    let _one = machine();
+    let (_dir, workload, rule) = target("mixed", "passive")?;
+    let mut daemon = Daemon::start_with(&rule, |command| {
+        command.arg("-v").stderr(Stdio::piped());
+        Ok(())
+    })?;
+    let pipe = daemon.take_stderr().context("no pipe")?;
+    daemon.wait_for_tier(workload.pid(), "passive")?;
+    // Each is told of: soon more than the pipe and what is kept beside it hold.
+    let mistakes: String = (0..500)
+        .map(|n| format!("{}{n} = 1\n", "x".repeat(100)))
+        .collect();
+    let dropped = [("kind", "log_lines_dropped")];
+    let end = Instant::now() + SEEN;
+    while daemon.metrics()?.sum("gmpscope_errors_total", &dropped) == 0.0 {
+        ensure!(Instant::now() < end, "no line was dropped");
+        daemon.replace_config(mistakes.as_bytes())?;
+        daemon.signal(libc::SIGHUP);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let reloads = |page: &Exposition| page.sum("gmpscope_config_reloads_total", &[("result", "error")]);
+    daemon.configure(&rule)?;
+    daemon.signal(libc::SIGHUP);
+    let failed = daemon.wait_for("a good reload behind the bad ones", |page| {
+        (page.sum("gmpscope_config_reloads_total", &[("result", "ok")]) > 0.0).then(|| reloads(page))
+    })?;
+    ensure!(failed > 0.0);
+    ensure!(daemon.get("/healthz")?.status == 200);
+    // Who reads at last is told.
+    let reader = std::thread::spawn(move || -> Result<String> {
+        let (mut pipe, mut text) = (pipe, String::new());
+        pipe.read_to_string(&mut text)?;
+        Ok(text)
+    });
+    let (status, took) = daemon.stop()?;
+    ensure!(status.success(), "{status}");
+    ensure!(took < Duration::from_secs(3), "{took:?}");
+    let text = reader
+        .join()
+        .map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    ensure!(
+        text.contains("lines of this log were dropped"),
+        "{} bytes",
+        text.len()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_file_system_that_does_not_answer() -> Result<()> {
+    let _one = machine();
+    let go = toolchain::newest()?;
+    let mounted = Mounted::with(&Variant::Stripped.build(&go, "idle")?)?;
+    let silent: Vec<Workload> = (0..3)
+        .map(|_| Workload::start(&mounted.program(), 2, &[]))
+        .collect::<Result<_>>()?;
+    mounted.fall_silent();
+    let (_dir, workload, rule) = target("mixed", "passive")?;
+    let rules = format!(
+        "{rule}[[target]]\nexe = \"{}\"\ntier = \"passive\"\n",
+        mounted.program().display()
+    );
+    let mut daemon = Daemon::start(&rules)?;
+    // What is on it takes the looks that may be made at once; then others have their turn.
+    daemon.wait_for_tier(workload.pid(), "passive")?;
+    daemon.wait_for("word of the file system", |page| {
+        (page.sum("gmpscope_errors_total", &[("kind", "file_system_silent")]) > 0.0).then_some(())
+    })?;
+    let (_other_dir, other, other_rule) = target("idle", "passive")?;
+    daemon.configure(&format!("{rules}{other_rule}"))?;
+    daemon.wait_for_tier(other.pid(), "passive")?;
+    for workload in &silent {
+        let pid = workload.pid().to_string();
+        ensure!(
+            daemon
+                .metrics()?
+                .find("gmpscope_tier", &[("pid", &pid)])
+                .next()
+                .is_none()
+        );
+    }
+    mounted.answer();
+    for workload in &silent {
+        daemon.wait_for_tier(workload.pid(), "passive")?;
+    }
+    mounted.fall_silent();
+    let (status, took) = daemon.stop()?;
+    ensure!(
+        status.success() && took < Duration::from_secs(3),
+        "{status}, {took:?}"
+    );
     Ok(())
 }
 

@@ -4,6 +4,8 @@ use std::{
     io,
     net::TcpListener,
     os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    sync::{OnceLock, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -11,6 +13,11 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 use sd_notify::NotifyState;
 
 use crate::error::{Error, Result};
+
+/// Messages that wait to be told at most.
+const MOST_UNTOLD: usize = 256;
+
+static TELLER: OnceLock<io::Result<mpsc::SyncSender<String>>> = OnceLock::new();
 
 /// Tells it that we serve.
 pub fn ready(status: &str) {
@@ -40,9 +47,28 @@ pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|timeout| timeout / 3)
 }
 
-/// A manager that does not listen is no reason to stop.
+/// A manager that does not listen is no reason to stop, and one that listens late no reason to wait: its socket holds
+/// ten messages (`net.unix.max_dgram_qlen`), and whoever sends one more sleeps. So a thread of its own tells it.
 fn tell(what: &[NotifyState<'_>]) {
-    if let Err(e) = sd_notify::notify(what) {
+    let lines: Vec<String> = what.iter().map(ToString::to_string).collect();
+    let teller = TELLER.get_or_init(|| {
+        let (teller, untold) = mpsc::sync_channel::<String>(MOST_UNTOLD);
+        let spawned = thread::Builder::new()
+            .name("sd_notify".to_owned())
+            .spawn(move || {
+                for lines in untold {
+                    if let Err(e) = sd_notify::notify(&[NotifyState::Custom(&lines)]) {
+                        log::debug!("the service manager was not told: {e}");
+                    }
+                }
+            });
+        spawned.map(|_| teller)
+    });
+    let told = match teller {
+        Ok(teller) => teller.try_send(lines.join("\n")).map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    if let Err(e) = told {
         log::debug!("the service manager was not told: {e}");
     }
 }
