@@ -57,6 +57,12 @@ impl Traced {
         self
     }
 
+    /// In this folder.
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// With these options of gmpscope's.
     pub fn options(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(ToString::to_string));
@@ -95,7 +101,11 @@ impl Traced {
             .get_envs()
             .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)))
             .collect();
+        let folder = self.command.get_current_dir().map(Path::to_owned);
         self.command = Command::new(line.first().context("no command")?);
+        if let Some(folder) = folder {
+            self.command.current_dir(folder);
+        }
         self.command.args(&line[1..]).stdin(Stdio::null());
         for (name, value) in environment {
             match value {

@@ -471,6 +471,20 @@ fn the_status_and_the_streams_are_the_commands_own() -> Result<()> {
 }
 
 #[test]
+fn the_environment_and_the_working_directory_are_the_callers() -> Result<()> {
+    let _one = machine();
+    let folder = tempfile::tempdir()?;
+    let ran = Traced::new(&newest()?)?
+        .in_folder(folder.path())
+        .env("SLOW_START_SAYS", "a \"word\"\n")
+        .arg("where")
+        .run()?;
+    let expected = format!("{} <nil> {:?}", folder.path().display(), "a \"word\"\n");
+    ensure!(ran.stdout.lines().any(|line| line == expected), "{}", ran.stdout);
+    Ok(())
+}
+
+#[test]
 fn a_signal_reaches_the_command() -> Result<()> {
     let _one = machine();
     let traced = Traced::new(&newest()?)?.arg("wait");

@@ -9,6 +9,7 @@ import (
 
 	"gmpscope.test/workloads/internal/control"
 	_ "gmpscope.test/workloads/slow_start/account"
+	_ "gmpscope.test/workloads/slow_start/collects"
 	_ "gmpscope.test/workloads/slow_start/computes"
 	_ "gmpscope.test/workloads/slow_start/dials"
 	_ "gmpscope.test/workloads/slow_start/sleeps"
@@ -32,6 +33,10 @@ func main() {
 	for _, arg := range os.Args[1:] {
 		if arg == "whoami" {
 			fmt.Printf("uid %d\n", os.Getuid())
+		}
+		if arg == "where" {
+			folder, err := os.Getwd()
+			fmt.Printf("%s %v %q\n", folder, err, os.Getenv("SLOW_START_SAYS"))
 		}
 		if arg == "wait" {
 			// Until its standard input ends.
