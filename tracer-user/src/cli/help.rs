@@ -36,7 +36,9 @@ EXAMPLES
   gmpscope attach -p 4711 -d 1m --slower 10ms --format json -o waits.json
       Also tell each wait of 10 ms or more, with its goroutine; all as JSON.
   gmpscope attach -p 4711 -d 5s --mode exact --by origin
-      Every wait, told apart by how the goroutine became runnable.";
+      Every wait, told apart by how the goroutine became runnable.
+  gmpscope attach -p 4711 -d 5s --mode full
+      Every transition: also what goroutines waited for, Ps, threads, churn.";
 
 /// `gmpscope run --help`, first words.
 pub const RUN_ABOUT: &str = "\
@@ -220,6 +222,9 @@ OVERHEAD
   exact    two hits per switch: half as much CPU time again in a busy server,
            and some 15 times as much in a program that does nothing but switch.
            The latencies themselves grow with it.
+  full     three hits per switch, with --syscalls two more per system call; and
+           on every switch of a CPU of this host the kernel looks whether the
+           thread is the process's, some 0.1 microseconds (not with --no-threads).
   Each result says how many hits there were and what they cost on this machine.
   Try it where it does not matter first.";
 

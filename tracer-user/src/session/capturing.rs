@@ -1,6 +1,7 @@
 //! What is kept while a capture runs, and how it is printed: the joint between the data's way and the user.
 
 use super::{
+    changes::Changes,
     effect::EndedBy,
     options::{AttachOptions, Chatter, Format, SplitBy},
     prepare::Prepared,
@@ -8,7 +9,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     latency::Latency,
-    model::Model,
+    model::{Model, sched::SchedConfig},
     output::{
         build::{self, Named, Parts},
         capture::{Finding, Init},
@@ -20,6 +21,9 @@ use crate::{
     plan::Mode,
     stream::{BucketScheme, Event, Kind, Observation},
 };
+
+/// How often the line on the terminal is drawn at most.
+const SHOW_EVERY_NS: u64 = 100_000_000;
 
 /// The open window of a capture.
 pub struct Capturing {
@@ -34,6 +38,8 @@ pub struct Capturing {
     interval_from_ns: u64,
     intervals: u64,
     slow_shown: bool,
+    shown_ns: u64,
+    changes: Option<Changes>,
     latency: Latency,
     interval: Latency,
     model: Model,
@@ -86,6 +92,8 @@ impl Capturing {
             interval_from_ns: 0,
             intervals: 0,
             slow_shown: false,
+            shown_ns: 0,
+            changes: None,
             latency: Latency::new(BucketScheme::Kernel),
             interval: Latency::new(BucketScheme::Kernel),
             model: Model::default(),
@@ -112,6 +120,17 @@ impl Capturing {
         self.mode = mode;
         self.latency = Latency::new(scheme);
         self.interval = Latency::new(scheme);
+        if mode == Mode::Full {
+            self.model = Model::with_scheduler(SchedConfig {
+                minor: target.minor(),
+                syscalls: self.options.full.syscalls,
+                slower_ns: self.options.slower.map(|d| d.as_nanos() as u64),
+            });
+            self.changes = Changes::open().inspect_err(|e| log::warn!("{e}")).ok().flatten();
+            if let (Some(_), Some(sched)) = (&self.changes, self.model.scheduler_mut()) {
+                sched.keep_changes();
+            }
+        }
         self.started_at = jiff::Timestamp::now();
         (self.begin_ns, self.end_ns, self.interval_from_ns) = (now_ns, now_ns, now_ns);
         self.cpu_at_begin_ns = target.cpu_ns();
@@ -133,11 +152,17 @@ impl Capturing {
     /// # Errors
     /// The output cannot be written.
     pub fn observe(&mut self, target: &Prepared, observations: &[Observation]) -> Result<Flow> {
-        let mut flow = Flow::Written;
         for observation in observations {
+            self.model.observe(observation);
+        }
+        let told = self.model.take_told();
+        if let (Some(changes), Some(sched)) = (&mut self.changes, self.model.scheduler_mut()) {
+            changes.write(sched)?;
+        }
+        let mut flow = Flow::Written;
+        for observation in observations.iter().chain(&told) {
             self.latency.observe(observation);
             self.interval.observe(observation);
-            self.model.observe(observation);
             if let Kind::Event(Event::SlowWait(wait)) = &observation.kind
                 && self.options.format == Format::Text
             {
@@ -166,7 +191,9 @@ impl Capturing {
     /// Draws how far it is.
     pub fn show_progress(&mut self, now_ns: u64, neighbours: u64) {
         self.most_neighbours = self.most_neighbours.max(neighbours);
-        if let Some(progress) = &mut self.progress {
+        let is_due = now_ns.saturating_sub(self.shown_ns) >= SHOW_EVERY_NS;
+        if let Some(progress) = self.progress.as_mut().filter(|_| is_due) {
+            self.shown_ns = now_ns;
             let total = self.latency.total();
             let duration = self.options.duration.map(|d| d.as_nanos() as u64);
             progress.draw(
@@ -231,6 +258,9 @@ impl Capturing {
         if self.options.interval.is_some() && self.end_ns > self.interval_from_ns {
             // The piece that is left: all lines together are the whole.
             let _ = self.print_interval(target, self.end_ns)?;
+        }
+        if let (Some(changes), Some(sched)) = (self.changes.take(), self.model.scheduler_mut()) {
+            changes.finish(sched)?;
         }
         let mut capture = build::build(Parts {
             target: target.info(),

@@ -183,6 +183,7 @@ impl Session {
     fn when_live(&mut self, mode: Mode, happening: Happening) -> Vec<Effect> {
         match happening {
             Happening::Tick => vec![Effect::Collect],
+            Happening::EventsLost => vec![Effect::Snapshot],
             Happening::IntervalElapsed => vec![Effect::Collect, Effect::Snapshot, Effect::PrintInterval],
             Happening::BudgetExceeded { why } => match self.cheaper.pop_front() {
                 Some(to) => {
@@ -278,7 +279,10 @@ impl Session {
 
     fn ignore(&self, happening: &Happening) -> Vec<Effect> {
         // Timers that fire early or late are no news; anything else would be the runner's mistake.
-        if !matches!(happening, Happening::Tick | Happening::IntervalElapsed) {
+        if !matches!(
+            happening,
+            Happening::Tick | Happening::IntervalElapsed | Happening::EventsLost
+        ) {
             log::debug!("session: {happening:?} means nothing while {:?}", self.state);
         }
         vec![]
@@ -299,6 +303,7 @@ fn end_of(happening: &Happening) -> Option<EndedBy> {
         | Happening::Detached
         | Happening::Tick
         | Happening::IntervalElapsed
+        | Happening::EventsLost
         | Happening::SourceFailed { .. }
         | Happening::BudgetExceeded { .. } => None,
     }

@@ -11,6 +11,7 @@
 //! ```
 
 mod capturing;
+mod changes;
 pub mod effect;
 pub mod happening;
 mod live;

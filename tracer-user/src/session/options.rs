@@ -26,6 +26,8 @@ pub struct AttachOptions {
     pub by: Option<SplitBy>,
     /// Attach also where the kernel must single-step the probed instruction.
     pub force: bool,
+    /// What `full` is to tell.
+    pub full: FullOptions,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
 }
@@ -84,6 +86,27 @@ pub struct OutputOptions {
     pub interval: Option<Duration>,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
+}
+
+/// What is wanted of `full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullOptions {
+    /// Each system call, too: two more probe hits.
+    pub syscalls: bool,
+    /// What Linux's scheduler does with the threads.
+    pub threads: bool,
+    /// Bytes of the ring buffer: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`].
+    pub ring_bytes: u32,
+}
+
+impl Default for FullOptions {
+    fn default() -> Self {
+        Self {
+            syscalls: false,
+            threads: true,
+            ring_bytes: tracer_ebpf::full::DEFAULT_RING_BYTES,
+        }
+    }
 }
 
 /// How the user named the process.

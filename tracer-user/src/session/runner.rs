@@ -21,18 +21,22 @@ use super::{
     capturing::{Began, Capturing, Ending},
     live::Live,
     neighbours::Presence,
-    options::AttachOptions,
+    options::{AttachOptions, FullOptions},
     prepare::Prepared,
 };
 use crate::{
     error::{Error, Failure, Result},
     output::sink::{Flow, Sink},
+    plan::Mode,
 };
 
 /// How often the kernel's tables are emptied.
 const TICK: Duration = Duration::from_millis(500);
 /// The same while slow waits are to be shown as they happen.
 const TICK_FOR_SLOW: Duration = Duration::from_millis(100);
+
+/// The same of `full`, whose ring buffer holds half a second of what a busy program does.
+const TICK_FOR_FULL: Duration = Duration::from_millis(5);
 
 /// Traces one process from its plan to the printed result.
 ///
@@ -63,6 +67,7 @@ pub(super) async fn capture(
     let mut runner = Runner {
         presence: Presence::announce(target.pid(), target.start_time()),
         slower_ns: options.slower.map(|d| d.as_nanos() as u64),
+        full: options.full,
         capturing: Capturing::new(options, sink, began),
         target,
         live: None,
@@ -94,6 +99,7 @@ struct Runner {
     ending: Option<Ending>,
     presence: Presence,
     slower_ns: Option<u64>,
+    full: FullOptions,
     /// A source failed, at whatever moment: the capture is not whole.
     source_failed: bool,
     outcome: Result<()>,
@@ -104,14 +110,16 @@ impl Runner {
         let now = now_ns();
         match effect {
             Effect::Attach { mode } => {
-                return Some(match Live::attach(&self.target, mode, self.slower_ns, now) {
-                    Ok(live) => {
-                        let sites = live.sites();
-                        self.live = Some(live);
-                        Happening::Attached { mode, sites }
-                    }
-                    Err(error) => Happening::AttachFailed { mode, error },
-                });
+                return Some(
+                    match Live::attach(&self.target, mode, self.slower_ns, self.full, now) {
+                        Ok(live) => {
+                            let sites = live.sites();
+                            self.live = Some(live);
+                            Happening::Attached { mode, sites }
+                        }
+                        Err(error) => Happening::AttachFailed { mode, error },
+                    },
+                );
             }
             Effect::FallBack { from, to, why } => self.capturing.fell_back(from, to, &why),
             Effect::OpenWindow { mode, sites } => {
@@ -139,6 +147,9 @@ impl Runner {
             }
             Effect::Finish { ended_by, whole } => {
                 let live = self.live.as_ref();
+                for note in live.map(Live::notes).unwrap_or_default() {
+                    self.capturing.note(note);
+                }
                 self.ending = Some(Ending {
                     ended_by,
                     whole: whole && !self.source_failed,
@@ -185,7 +196,8 @@ impl Runner {
         };
         let answer = self.take(&seen);
         self.capturing.show_progress(now, self.presence.others());
-        answer
+        let needs_snapshot = self.live.as_mut().is_some_and(|live| live.needs_snapshot(now));
+        answer.or(needs_snapshot.then_some(Happening::EventsLost))
     }
 
     fn take(&mut self, seen: &[crate::stream::Observation]) -> Option<Happening> {
@@ -236,10 +248,10 @@ struct Clocks {
 
 impl Clocks {
     fn new(options: &AttachOptions) -> Result<Self> {
-        let tick = if options.slower.is_some() {
-            TICK_FOR_SLOW
-        } else {
-            TICK
+        let tick = match (options.mode, options.slower) {
+            (Some(Mode::Full), _) => TICK_FOR_FULL,
+            (_, Some(_)) => TICK_FOR_SLOW,
+            (_, None) => TICK,
         };
         quit_on_second_signal()?;
         let on = |kind| {

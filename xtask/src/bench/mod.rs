@@ -11,6 +11,7 @@ mod large_binary;
 mod lifetimes;
 pub mod markdown;
 mod overhead;
+mod replay;
 mod rounds;
 mod start;
 mod statistics;
@@ -41,6 +42,8 @@ enum What {
     Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
+    /// How many transitions a second go through stream and model, and what a goroutine takes
+    Replay,
     /// What the daemon costs a host: docs/daemon.md
     Daemon(daemon::CostArgs),
     /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
@@ -59,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Start(args) => start::run(args),
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
+        What::Replay => replay::run(),
         What::Daemon(args) => daemon::cost(args),
         What::Soak(args) => daemon::soak(args),
     }

@@ -417,7 +417,11 @@ impl Target {
                     let lost = view.losses.entry(loss.cause).or_default();
                     *lost = lost.saturating_add(loss.count);
                 }
-                Kind::Hits(_) | Kind::Event(_) => {}
+                Kind::Hits(_)
+                | Kind::Event(_)
+                | Kind::Transitions(_)
+                | Kind::TransitionsSeen(_)
+                | Kind::Scheduler(_) => {}
             }
         }
     }

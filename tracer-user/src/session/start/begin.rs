@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{Error, Failure, Result},
     output::sink::Sink,
-    session::options::{AttachOptions, NextOptions, RunOptions, TargetSelector},
+    session::options::{AttachOptions, FullOptions, NextOptions, RunOptions, TargetSelector},
 };
 
 /// Runs a command, and traces how it starts. The status is the command's own.
@@ -84,6 +84,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         slower: latencies.slower,
         by: latencies.by,
         force: false,
+        full: FullOptions::default(),
         chatter: options.output.chatter,
     }));
     runner.run().await

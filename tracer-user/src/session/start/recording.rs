@@ -322,6 +322,8 @@ impl Recording {
             runnable_to_running: Hist::default(),
             by_origin: Default::default(),
             by_creation_site: Default::default(),
+            by_wait_reason: Default::default(),
+            full: None,
             slow: Vec::new(),
             slow_summary: None,
             init: Some(self.init()),
