@@ -5,6 +5,7 @@ mod attach;
 mod capture;
 mod column;
 mod daemon;
+mod fuzz;
 mod hit;
 mod host;
 mod large_binary;
@@ -41,6 +42,8 @@ enum What {
     Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
+    /// Feeds what reads programs and recordings with what nobody would write
+    Fuzz(fuzz::Args),
     /// What the daemon costs a host: docs/daemon.md
     Daemon(daemon::CostArgs),
     /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
@@ -59,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Start(args) => start::run(args),
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
+        What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),
         What::Soak(args) => daemon::soak(args),
     }

@@ -128,7 +128,7 @@ impl Governed {
                     }
                     HistogramKey::All => {}
                 },
-                Kind::Snapshot(_) | Kind::Event(_) => {}
+                Kind::Snapshot(_) | Kind::Event(_) | Kind::Transitions(_) | Kind::Scheduler(_) => {}
             }
         }
         (hits, unknown)
