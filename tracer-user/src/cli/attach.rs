@@ -60,6 +60,10 @@ pub struct AttachArgs {
     /// Write the result to this file; `-` is stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Record the capture into this file, too, from which `gmpscope replay` makes
+    /// the same result; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Print also what each period of this length added
     #[arg(
         short, long, value_name = "TIME", value_parser = duration::period,
@@ -214,6 +218,12 @@ impl AttachArgs {
     /// # Errors
     /// As [`Self::into_options`].
     pub fn into_request(self, verbosity: Verbosity) -> Result<AttachRequest> {
+        let to_stdout = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        if to_stdout(&self.record) && (self.output.is_none() || to_stdout(&self.output)) {
+            return Err(Error::usage(
+                "--record - would mix the recording with the result: name a file for the result with -o",
+            ));
+        }
         let Some(starts) = self.next else {
             return self.into_options(verbosity).map(AttachRequest::Running);
         };
@@ -232,6 +242,7 @@ impl AttachArgs {
             output: OutputOptions {
                 format: self.format.into(),
                 path: self.output.filter(|path| path.as_os_str() != "-"),
+                record: self.record,
                 interval: self.interval,
                 chatter: verbosity.chatter(),
             },
@@ -264,6 +275,7 @@ impl AttachArgs {
             interval: self.interval,
             slower,
             by,
+            record: self.record,
             force: self.force,
             full: self.full.into(),
             chatter: verbosity.chatter(),

@@ -42,9 +42,9 @@ pub struct Parts<'a> {
     /// Names of creation sites.
     pub symbolizer: &'a dyn Symbolizer,
     /// How the probes were held, if there were any.
-    pub attached_by: Option<&'static str>,
+    pub attached_by: Option<&'a str>,
     /// Who measured the latencies: `runtime` or `probe`.
-    pub measured_by: &'static str,
+    pub measured_by: &'a str,
     /// Cost of one hit on this machine, (low, high), where it was measured.
     pub probe_cost_ns: Option<[u64; 2]>,
     /// CPU time of the target in the window, where known.

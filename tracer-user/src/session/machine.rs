@@ -263,7 +263,7 @@ impl Session {
             // Without a duration the target's end is the window's end; but what a passive capture had
             // not read by then is lost.
             EndedBy::TargetExit | EndedBy::TargetExec => !self.policy.bounded && mode.has_probes(),
-            EndedBy::SourceFailed | EndedBy::Budget => false,
+            EndedBy::SourceFailed | EndedBy::Budget | EndedBy::RecordingCut => false,
         };
         let finish = Effect::Finish { ended_by, whole };
         match ended_by {

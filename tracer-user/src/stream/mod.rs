@@ -1,6 +1,7 @@
 //! The one type that every source yields, and every later room reads: [`Observation`].
 
 pub mod buckets;
+pub mod recording;
 pub mod reorder;
 pub mod start;
 pub mod transition;
@@ -155,6 +156,26 @@ pub enum LossCause {
 }
 
 impl LossCause {
+    /// Every cause.
+    pub const ALL: [LossCause; 11] = [
+        Self::Unpaired,
+        Self::Unseen,
+        Self::StampsFull,
+        Self::CreationSitesFull,
+        Self::HistogramsFull,
+        Self::RingFull,
+        Self::Unreadable,
+        Self::Negative,
+        Self::StartsLost,
+        Self::TransitionsDropped,
+        Self::TransitionsLate,
+    ];
+
+    /// The cause of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+
     /// A name for output.
     pub const fn name(self) -> &'static str {
         match self {
@@ -184,7 +205,8 @@ impl LossCause {
 
 /// Gauges of the Go runtime, read from the target's memory at one moment, not atomically. Each is absent
 /// where the layout does not give it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
     /// Goroutines by state, in the runtime's words (`runnable`, `running`, `syscall`, `waiting`, …), dead
     /// ones left out; those that the runtime runs for itself are counted too.

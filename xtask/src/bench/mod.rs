@@ -5,6 +5,7 @@ mod attach;
 mod capture;
 mod column;
 mod daemon;
+mod fuzz;
 mod hit;
 mod host;
 mod large_binary;
@@ -44,6 +45,8 @@ enum What {
     Accuracy,
     /// How many transitions a second go through stream and model, and what a goroutine takes
     Replay,
+    /// Feeds what reads programs and recordings with what nobody would write
+    Fuzz(fuzz::Args),
     /// What the daemon costs a host: docs/daemon.md
     Daemon(daemon::CostArgs),
     /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
@@ -63,6 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
         What::Replay => replay::run(),
+        What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),
         What::Soak(args) => daemon::soak(args),
     }

@@ -417,6 +417,7 @@ impl Target {
                     let lost = view.losses.entry(loss.cause).or_default();
                     *lost = lost.saturating_add(loss.count);
                 }
+                // Not of its memory's.
                 Kind::Hits(_)
                 | Kind::Event(_)
                 | Kind::Transitions(_)

@@ -22,6 +22,8 @@ pub use state::State;
 pub use waits::Wait;
 pub use world::World;
 
+use serde::{Deserialize, Serialize};
+
 use self::{
     goroutine::{Table, mark},
     machine::Machines,
@@ -33,14 +35,16 @@ use crate::stream::{
     transition::{Transition, What, status},
 };
 
-/// What the model must know of a capture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the model must know of a capture. It is part of recordings: what a later version adds must have a default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedConfig {
     /// 27 of Go 1.27.3.
     pub minor: u32,
     /// Whether each system call is told, not only those that cost the goroutine its P.
+    #[serde(default)]
     pub syscalls: bool,
     /// Waits Runnable→Running of at least so long are told one by one.
+    #[serde(default)]
     pub slower_ns: Option<u64>,
 }
 
