@@ -91,7 +91,7 @@ fn run(arguments: &[&str]) -> Result<i32> {
 #[test]
 fn each_mode_is_replayed_to_the_byte() -> Result<()> {
     let _machine = machine();
-    for mode in ["passive", "sampled", "exact"] {
+    for mode in ["passive", "sampled", "exact", "full"] {
         let place = Place::with("mixed")?;
         let mut workload = Workload::start(&place.program, 2, &[])?;
         workload.go()?;
@@ -125,7 +125,11 @@ fn each_mode_is_replayed_to_the_byte() -> Result<()> {
 #[test]
 fn intervals_slow_waits_and_splits_are_replayed_as_they_were_told() -> Result<()> {
     let _machine = machine();
-    for (mode, by) in [("sampled", "creation-site"), ("exact", "origin")] {
+    for (mode, by) in [
+        ("sampled", "creation-site"),
+        ("exact", "origin"),
+        ("full", "origin"),
+    ] {
         let place = Place::with("mixed")?;
         let mut workload = Workload::start(&place.program, 2, &[])?;
         workload.go()?;
