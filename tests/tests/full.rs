@@ -6,15 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
+use gmpscope_tests::transitions::table::{AGREED, must_agree};
 use gmpscope_tests::transitions::{Compared, compare};
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 
-/// Ways of tests/workloads/states that must agree.
-const WAYS: [&str; 8] = [
-    "syscalls", "blocking", "timers", "mutex", "churn", "locked", "gc", "http",
-];
-/// Least share of all changes of state that both must have.
-const AGREED: f64 = 0.999;
 /// How often two that look at different moments may be asked to agree on a machine that does something else beside.
 const ATTEMPTS: usize = 3;
 
@@ -49,14 +44,9 @@ fn full_has_the_changes_of_the_trace() -> Result<()> {
     let _one = machine();
     let mut cases = Vec::new();
     for t in toolchain::all()?.iter().filter(|t| t.minor() >= 22) {
-        let case = |program: &'static str| Case::new(t, Variant::Stripped, program);
-        cases.push(case("mixed"));
-        if environment::full() {
-            let ways: [[&'static str; 2]; WAYS.len()] = WAYS.map(|way| ["-do", way]);
-            cases.extend(ways.iter().map(|args| case("states").args(args)));
-            cases.push(case("pingpong").gomaxprocs(1));
-            cases.push(case("pool"));
-            cases.push(Case::new(t, Variant::PgoStripped, "mixed"));
+        match environment::full() {
+            true => cases.extend(must_agree(t)),
+            false => cases.push(Case::new(t, Variant::Stripped, "mixed")),
         }
     }
     if !environment::full() {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what tracing costs, and whether what it says is true; the tables of docs/.
 
 mod accuracy;
+mod agreement;
 mod attach;
 mod capture;
 mod column;
@@ -43,6 +44,8 @@ enum What {
     Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
+    /// Agreement of mode full with runtime/trace, change by change: docs/accuracy.md
+    Agreement(agreement::Args),
     /// How many transitions a second go through stream and model, and what a goroutine takes
     Replay,
     /// Feeds what reads programs and recordings with what nobody would write
@@ -65,6 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Start(args) => start::run(args),
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
+        What::Agreement(args) => agreement::run(args),
         What::Replay => replay::run(),
         What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),

@@ -1,6 +1,9 @@
 //! Every change of a goroutine's state: as `gmpscope` in mode `full` has it, and as `runtime/trace` of the same run
 //! has it, compared one by one.
 
+mod subsequence;
+pub mod table;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tracer_user::output::capture::Capture;
 
+use self::subsequence::common;
 use crate::environment::monotonic_ns;
 use crate::oracle;
 use crate::run::Attach;
@@ -43,12 +47,9 @@ pub type Changes = BTreeMap<u64, Vec<Change>>;
 
 /// Number of the origin "syscall".
 const SYSCALL: u8 = 4;
-/// A return from a system call that gets a P at once is written as Runnable for as long as the way by the system stack
-/// and a lock takes: some microseconds, and two hits of ours lie on it. It is left out only where the runtime never
-/// made the goroutine Runnable, which the call that would do so tells us.
-const AT_ONCE_NS: u64 = 20_000;
-/// Differences in one goroutine's changes that are looked for; with more, the rest counts as different.
-const MOST_DIFFERENT: usize = 2_000;
+/// A return from a system call that lost its P and got one at once is written as Runnable, and behind it as Running,
+/// by one function of the runtime that never makes the goroutine Runnable: three ticks of the trace's clock at most.
+const AT_ONCE_NS: u64 = 192;
 
 /// What the file has that `GMPSCOPE_CHANGES` names, within a window.
 pub fn ours(file: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
@@ -134,6 +135,8 @@ pub struct Agreement {
     pub more: u64,
     /// Detours by Runnable that the trace writes and the goroutine never made: system calls that got a P at once.
     pub syscalls: u64,
+    /// The same, but longer than that may take, in nanoseconds: they are not left out.
+    pub long_syscalls_ns: Vec<u64>,
     /// The same of coroutines.
     pub switches: u64,
     /// Differences of the times of what matched, ascending: theirs minus ours, in nanoseconds.
@@ -201,6 +204,10 @@ impl Agreement {
                 let took = next.at_ns - change.at_ns;
                 let counter = match change.from.as_str() {
                     "syscall" if took <= AT_ONCE_NS => Some(&mut self.syscalls),
+                    "syscall" => {
+                        self.long_syscalls_ns.push(took);
+                        None
+                    }
                     "waiting" if took <= 1 => Some(&mut self.switches),
                     _ => None,
                 };
@@ -219,66 +226,6 @@ impl Agreement {
         }
         kept
     }
-}
-
-/// Pairs of indexes of a longest common subsequence (Myers, An O(ND) Difference Algorithm, 1986).
-fn common(a: &[Change], b: &[Change]) -> Vec<(usize, usize)> {
-    let same = |x: usize, y: usize| a[x].same(&b[y]);
-    let most = MOST_DIFFERENT.min(a.len() + b.len());
-    let width = 2 * most + 3;
-    let at = |k: isize| (k + most as isize + 1) as usize;
-    let mut furthest = vec![0usize; width];
-    let mut steps: Vec<Vec<usize>> = Vec::new();
-    let mut end = None;
-    'search: for d in 0..=most as isize {
-        steps.push(furthest.clone());
-        let mut k = -d;
-        while k <= d {
-            let down = k == -d || k != d && furthest[at(k - 1)] < furthest[at(k + 1)];
-            let mut x = if down {
-                furthest[at(k + 1)]
-            } else {
-                furthest[at(k - 1)] + 1
-            };
-            let mut y = (x as isize - k) as usize;
-            while x < a.len() && y < b.len() && same(x, y) {
-                (x, y) = (x + 1, y + 1);
-            }
-            furthest[at(k)] = x;
-            if x >= a.len() && y >= b.len() {
-                end = Some((d, k));
-                break 'search;
-            }
-            k += 2;
-        }
-    }
-    let Some((mut d, mut k)) = end else {
-        // Too different: what is alike at the front is all that counts.
-        let alike = (0..a.len().min(b.len())).take_while(|n| same(*n, *n));
-        return alike.map(|n| (n, n)).collect();
-    };
-    let (mut x, mut y) = (a.len(), b.len());
-    let mut pairs = Vec::new();
-    while d >= 0 {
-        let before = &steps[d as usize];
-        let down = k == -d || k != d && before[at(k - 1)] < before[at(k + 1)];
-        let from_k = if down { k + 1 } else { k - 1 };
-        let from_x = if d == 0 { 0 } else { before[at(from_k)] };
-        let from_y = (from_x as isize - from_k) as usize;
-        let (start_x, start_y) = match (d, down) {
-            (0, _) => (0, 0),
-            (_, true) => (from_x, from_y + 1),
-            (_, false) => (from_x + 1, from_y),
-        };
-        while x > start_x && y > start_y {
-            (x, y) = (x - 1, y - 1);
-            pairs.push((x, y));
-        }
-        (x, y) = (from_x, from_y);
-        (d, k) = (d - 1, from_k);
-    }
-    pairs.reverse();
-    pairs
 }
 
 /// One run that was compared.
