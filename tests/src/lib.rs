@@ -34,6 +34,7 @@ pub mod scenario;
 pub mod start;
 pub mod system;
 pub mod toolchain;
+pub mod transitions;
 pub mod variant;
 pub mod workload;
 

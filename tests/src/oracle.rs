@@ -65,7 +65,7 @@ impl Waits {
 
 /// Reads a trace file: the waits that ended between two moments of CLOCK_MONOTONIC.
 pub fn waits(trace: &Path, from_ns: u64, to_ns: u64, list: bool) -> Result<Waits> {
-    let mut c = Command::new(reader()?);
+    let mut c = Command::new(reader("schedwaits")?);
     c.args(["-from", &from_ns.to_string(), "-to", &to_ns.to_string()]);
     if list {
         c.arg("-list");
@@ -74,16 +74,25 @@ pub fn waits(trace: &Path, from_ns: u64, to_ns: u64, list: bool) -> Result<Waits
     serde_json::from_slice(&out).context("the oracle's output")
 }
 
-/// The reader, built by the newest toolchain: it takes the files of all older ones from Go 1.22 on.
-fn reader() -> Result<PathBuf> {
+/// Reads a trace file: every change of a goroutine's state between two moments of CLOCK_MONOTONIC, a line each
+/// (tests/oracles/schedchanges).
+pub fn changes(trace: &Path, from_ns: u64, to_ns: u64) -> Result<String> {
+    let mut c = Command::new(reader("schedchanges")?);
+    c.args(["-from", &from_ns.to_string(), "-to", &to_ns.to_string()]);
+    let out = run(c.arg(trace))?;
+    String::from_utf8(out).context("the oracle's output")
+}
+
+/// A reader, built by the newest toolchain: it takes the files of all older ones from Go 1.22 on.
+fn reader(name: &str) -> Result<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one = BUILDING.lock();
     let toolchain = toolchain::newest()?;
-    let source = package().join("oracles/schedwaits/main.go");
+    let source = package().join("oracles").join(name).join("main.go");
     let dir = cache()?.join("oracles").join(toolchain.version());
     std::fs::create_dir_all(&dir)?;
-    let overlay = dir.join("overlay.json");
-    let inside = toolchain.root.join("src/cmd/schedwaits/main.go");
+    let overlay = dir.join(format!("{name}.json"));
+    let inside = toolchain.root.join("src/cmd").join(name).join("main.go");
     let replace = BTreeMap::from([(inside.display().to_string(), source.display().to_string())]);
     let scratch = tempfile::NamedTempFile::new_in(&dir)?;
     std::fs::write(
@@ -91,7 +100,7 @@ fn reader() -> Result<PathBuf> {
         serde_json::to_vec(&serde_json::json!({ "Replace": replace }))?,
     )?;
     scratch.persist(&overlay)?;
-    let binary = dir.join("schedwaits");
+    let binary = dir.join(name);
     // Go's own cache makes this quick when nothing has changed.
     let mut go = toolchain.go();
     go.current_dir(toolchain.root.join("src/cmd"))
@@ -103,7 +112,7 @@ fn reader() -> Result<PathBuf> {
         .arg(&overlay)
         .arg("-o")
         .arg(&binary)
-        .arg("./schedwaits"))
+        .arg(format!("./{name}")))
     .context("building the reader of runtime/trace")?;
     Ok(binary)
 }

@@ -236,6 +236,7 @@ impl Measured {
             "passive" => self.passive(),
             "sampled" => self.sampled(),
             "exact" => self.exact(),
+            "full" => self.full(),
             other => vec![format!("unknown mode {other}")],
         };
         wrong.extend(self.shape());
@@ -380,6 +381,25 @@ impl Measured {
         if let Some(waits) = &self.waits {
             wrong.extend(self.against_trace(waits));
         }
+        wrong
+    }
+
+    /// As `exact`, and no transition unaccounted for. That the threads are followed, too, is not taken for granted.
+    fn full(&self) -> Vec<String> {
+        let mut wrong = self.exact();
+        let Some(full) = &self.capture.full else {
+            wrong.push("nothing of what only full has".into());
+            return wrong;
+        };
+        let model = &full.model;
+        if model.seen == 0 || model.seen != model.transitions + model.lost {
+            wrong.push(format!(
+                "seen in the kernel {}, but delivered {} and dropped {}",
+                model.seen, model.transitions, model.lost
+            ));
+        }
+        let not_told = |note: &&String| note.contains("not seen") || note.contains("not told");
+        wrong.extend(self.capture.capture.notes.iter().filter(not_told).cloned());
         wrong
     }
 

@@ -6,6 +6,7 @@
 //! object serves many targets.
 #![no_std]
 
+pub mod full;
 pub mod histogram;
 pub mod host;
 pub mod start;
@@ -107,6 +108,15 @@ pub enum SiteKind {
     WaitRecorded = 7,
     /// A moment of a process's start: which one is in [`Site::origin`].
     Mark = 8,
+    /// The branch after an inlined compare-and-swap of two statuses that are in [`Site::old_in`] and
+    /// [`Site::new_in`] themselves, not in registers (`full`).
+    SwappedConstants = 9,
+    /// The entry of a function whose call is a transition: [`Site::origin`] is a [`full::What`], and arguments are
+    /// still in registers (`full`).
+    Entry = 10,
+    /// The entry of a function whose call changes the status of a goroutine past casgstatus, as
+    /// [`Site::old_in`] and [`Site::new_in`] say (`full`).
+    StatusEntry = 11,
 }
 
 impl SiteKind {
@@ -122,6 +132,9 @@ impl SiteKind {
             6 => Self::Swapped,
             7 => Self::WaitRecorded,
             8 => Self::Mark,
+            9 => Self::SwappedConstants,
+            10 => Self::Entry,
+            11 => Self::StatusEntry,
             _ => return None,
         })
     }
@@ -134,6 +147,8 @@ impl SiteKind {
 pub mod gp_in {
     /// Not in a register: follow the current g (R14, X28) to its m, and that to `m.curg`.
     pub const CURG: u8 = 0xff;
+    /// The current g itself (R14, X28).
+    pub const CURRENT: u8 = 0xfd;
     /// In the stack slot at stack pointer + [`super::Site::slot`].
     pub const STACK_SLOT: u8 = 0xfe;
 }

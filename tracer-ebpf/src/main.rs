@@ -29,6 +29,8 @@ mod registers;
 mod sampled;
 mod site;
 mod slow;
+mod threads;
+mod transition;
 mod tree;
 
 use aya_ebpf::{
@@ -68,6 +70,24 @@ pub fn sampled_cookie(ctx: ProbeContext) -> u32 {
 pub fn sampled_ip(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_ip(&ctx) {
         sampled::hit(&ctx, site);
+    }
+    0
+}
+
+/// `full`: a transition of a goroutine, a P, an M or the world.
+#[uprobe]
+pub fn full_cookie(ctx: ProbeContext) -> u32 {
+    if let Some(site) = site::by_cookie(&ctx) {
+        transition::hit(&ctx, site);
+    }
+    0
+}
+
+/// `full`, on kernels without attach cookies.
+#[uprobe]
+pub fn full_ip(ctx: ProbeContext) -> u32 {
+    if let Some(site) = site::by_ip(&ctx) {
+        transition::hit(&ctx, site);
     }
     0
 }
@@ -150,6 +170,27 @@ pub fn process_exit(_ctx: RawTracePointContext) -> u32 {
 #[raw_tracepoint]
 pub fn sched_switch(ctx: RawTracePointContext) -> u32 {
     lifecycle::switched(&ctx);
+    0
+}
+
+/// `full`: a CPU goes from one thread to another.
+#[raw_tracepoint]
+pub fn full_switch(ctx: RawTracePointContext) -> u32 {
+    threads::switched(&ctx);
+    0
+}
+
+/// `full`: a thread is woken.
+#[raw_tracepoint]
+pub fn full_wakeup(ctx: RawTracePointContext) -> u32 {
+    threads::woken(&ctx);
+    0
+}
+
+/// `full`: a thread ends.
+#[raw_tracepoint]
+pub fn full_exit(_ctx: RawTracePointContext) -> u32 {
+    threads::ended();
     0
 }
 

@@ -5,6 +5,7 @@ mod attach;
 mod config;
 mod daemon;
 pub mod help;
+mod replay;
 mod run;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ pub use attach::{AttachArgs, AttachRequest};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use config::{ConfigArgs, ConfigRequest, ShowFormat};
 pub use daemon::DaemonArgs;
+pub use replay::ReplayArgs;
 pub use run::RunArgs;
 
 use crate::session::options::{Chatter, Format};
@@ -49,6 +51,9 @@ pub enum Command {
     /// Run a command, and show where the time from execve to main.main goes
     #[command(long_about = help::RUN_ABOUT)]
     Run(RunArgs),
+    /// Make the result of a recorded capture again
+    #[command(long_about = help::REPLAY_ABOUT)]
+    Replay(ReplayArgs),
     /// Show what a binary or process is, what can be traced, and at what cost
     Inspect(InspectArgs),
     /// Check kernel features and privileges, and say what to do

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod deb;
 mod demo;
+mod fuzz;
 mod go;
 mod layouts;
 mod paths;

@@ -14,7 +14,7 @@ use gmpscope_tests::{Attach, Outcome, Toolchain, Variant, Workload, environment,
 use crate::finding::Finding;
 use crate::machine::kernel_log;
 
-const MODES: [&str; 3] = ["passive", "sampled", "exact"];
+const MODES: [&str; 4] = ["passive", "sampled", "exact", "full"];
 /// An emulated machine does in this time what a real one does in a tenth.
 const WINDOW: Duration = Duration::from_millis(300);
 /// What the runtime records in that time at the least.
@@ -51,7 +51,7 @@ pub fn all() -> Result<()> {
         start_phases(toolchain, held);
     }
     check("follow", None, || followed(newest));
-    for mode in ["sampled", "exact"] {
+    for mode in ["sampled", "exact", "full"] {
         check("killed", Some(mode), || killed(newest, mode));
     }
     check("no privilege", None, || refused(newest));

@@ -3,13 +3,16 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+use tracer_ebpf::full::RING_BYTES_RANGE;
 
 use super::{FormatArg, Verbosity, help};
 use crate::{
     duration,
     error::{Error, Result},
     plan::Mode,
-    session::options::{AttachOptions, LatencyOptions, NextOptions, OutputOptions, SplitBy, TargetSelector},
+    session::options::{
+        AttachOptions, FullOptions, LatencyOptions, NextOptions, OutputOptions, SplitBy, TargetSelector,
+    },
 };
 
 /// `gmpscope attach`.
@@ -57,6 +60,10 @@ pub struct AttachArgs {
     /// Write the result to this file; `-` is stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Record the capture into this file, too, from which `gmpscope replay` makes
+    /// the same result; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Print also what each period of this length added
     #[arg(
         short, long, value_name = "TIME", value_parser = duration::period,
@@ -78,6 +85,58 @@ pub struct AttachArgs {
     /// hit costs the process 10 to 14 times as much
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    full: FullArgs,
+}
+
+/// What only `--mode full` has.
+#[derive(Debug, Args)]
+struct FullArgs {
+    /// With --mode full: tell each system call, too, at two more hits for each
+    #[arg(long, env = "GMPSCOPE_SYSCALLS", hide_env_values = true)]
+    syscalls: bool,
+    /// With --mode full: do not follow what Linux's scheduler does with the
+    /// threads
+    #[arg(long, env = "GMPSCOPE_NO_THREADS", hide_env_values = true)]
+    no_threads: bool,
+    /// With --mode full: size of the ring buffer in bytes, a power of two; k, M and
+    /// G as suffixes
+    #[arg(
+        long, value_name = "SIZE", default_value = "16M", value_parser = ring_bytes,
+        env = "GMPSCOPE_RING", hide_env_values = true
+    )]
+    ring: u32,
+}
+
+impl From<FullArgs> for FullOptions {
+    fn from(args: FullArgs) -> Self {
+        Self {
+            syscalls: args.syscalls,
+            threads: !args.no_threads,
+            ring_bytes: args.ring,
+        }
+    }
+}
+
+/// A size of the ring buffer: `16M`, `65536`.
+fn ring_bytes(text: &str) -> std::result::Result<u32, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (text.get(..text.len() - 1), 1 << 10),
+        Some(b'm' | b'M') => (text.get(..text.len() - 1), 1 << 20),
+        Some(b'g' | b'G') => (text.get(..text.len() - 1), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let (least, most) = RING_BYTES_RANGE;
+    let bytes = digits.and_then(|digits| digits.parse::<u32>().ok()?.checked_mul(unit));
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (least..=most).contains(bytes))
+        .ok_or_else(|| {
+            format!(
+                "a power of two from {}k to {}M is needed, as in 16M",
+                least >> 10,
+                most >> 20
+            )
+        })
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +168,9 @@ pub(super) enum ModeArg {
     Sampled,
     /// Two probe hits per scheduling cycle: every wait
     Exact,
+    /// Three probe hits per scheduling cycle: every transition of goroutines, Ps
+    /// and Ms, with wait reasons
+    Full,
 }
 
 impl From<ModeArg> for Option<Mode> {
@@ -118,6 +180,7 @@ impl From<ModeArg> for Option<Mode> {
             ModeArg::Passive => Some(Mode::Passive),
             ModeArg::Sampled => Some(Mode::Sampled),
             ModeArg::Exact => Some(Mode::Exact),
+            ModeArg::Full => Some(Mode::Full),
         }
     }
 }
@@ -125,9 +188,9 @@ impl From<ModeArg> for Option<Mode> {
 /// `--by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ByArg {
-    /// How the goroutine became runnable (needs --mode exact)
+    /// How the goroutine became runnable (needs --mode exact or full)
     Origin,
-    /// The function of the goroutine's go statement (needs sampled)
+    /// The function of the goroutine's go statement (needs sampled or full)
     CreationSite,
 }
 
@@ -155,6 +218,12 @@ impl AttachArgs {
     /// # Errors
     /// As [`Self::into_options`].
     pub fn into_request(self, verbosity: Verbosity) -> Result<AttachRequest> {
+        let to_stdout = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        if to_stdout(&self.record) && (self.output.is_none() || to_stdout(&self.output)) {
+            return Err(Error::usage(
+                "--record - would mix the recording with the result: name a file for the result with -o",
+            ));
+        }
         let Some(starts) = self.next else {
             return self.into_options(verbosity).map(AttachRequest::Running);
         };
@@ -173,6 +242,7 @@ impl AttachArgs {
             output: OutputOptions {
                 format: self.format.into(),
                 path: self.output.filter(|path| path.as_os_str() != "-"),
+                record: self.record,
                 interval: self.interval,
                 chatter: verbosity.chatter(),
             },
@@ -191,6 +261,11 @@ impl AttachArgs {
             _ => return Err(Error::usage("name the process by one of --pid, --exe and --comm")),
         };
         let LatencyOptions { mode, slower, by } = latencies(self.mode, self.slower, self.by)?;
+        if self.full.syscalls && mode != Some(Mode::Full) {
+            return Err(Error::usage(
+                "--syscalls needs --mode full: no other mode tells system calls",
+            ));
+        }
         Ok(AttachOptions {
             target,
             duration: self.duration,
@@ -200,7 +275,9 @@ impl AttachArgs {
             interval: self.interval,
             slower,
             by,
+            record: self.record,
             force: self.force,
+            full: self.full.into(),
             chatter: verbosity.chatter(),
         })
     }
@@ -224,15 +301,18 @@ pub(super) fn latencies(
     }
     let by = by.map(SplitBy::from);
     match (by, mode) {
+        (Some(_), Some(Mode::Full)) => {}
         (Some(SplitBy::Origin), Some(Mode::Exact)) | (Some(SplitBy::CreationSite), Some(Mode::Sampled)) => {}
         (Some(SplitBy::CreationSite), None) | (None, _) => {}
         (Some(SplitBy::Origin), _) => {
             return Err(Error::usage(
-                "--by origin needs --mode exact: no other mode sees how a goroutine became runnable",
+                "--by origin needs --mode exact or full: no other mode sees how a goroutine became runnable",
             ));
         }
         (Some(SplitBy::CreationSite), Some(_)) => {
-            return Err(Error::usage("--by creation-site needs --mode sampled (or auto)"));
+            return Err(Error::usage(
+                "--by creation-site needs --mode sampled (or auto) or full",
+            ));
         }
     }
     Ok(LatencyOptions { mode, slower, by })

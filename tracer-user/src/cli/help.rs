@@ -36,7 +36,9 @@ EXAMPLES
   gmpscope attach -p 4711 -d 1m --slower 10ms --format json -o waits.json
       Also tell each wait of 10 ms or more, with its goroutine; all as JSON.
   gmpscope attach -p 4711 -d 5s --mode exact --by origin
-      Every wait, told apart by how the goroutine became runnable.";
+      Every wait, told apart by how the goroutine became runnable.
+  gmpscope attach -p 4711 -d 5s --mode full
+      Every transition: also what goroutines waited for, Ps, threads, churn.";
 
 /// `gmpscope run --help`, first words.
 pub const RUN_ABOUT: &str = "\
@@ -60,6 +62,24 @@ EXAMPLES
       line for each, and the slowest starts as timelines.
   gmpscope attach --exe /usr/local/bin/tool --next 3
       The next three starts of that binary, whoever makes them.";
+
+/// `gmpscope replay --help`, first words.
+pub const REPLAY_ABOUT: &str = "\
+Make the result of a recorded capture again.
+
+What --record of attach and run has written goes through the same steps as a live
+capture and gives the same result, to the byte of the JSON, on any machine:
+neither the process nor its binary is needed. Form, split and intervals may be
+others than those of the capture.";
+
+/// `gmpscope replay -h`.
+pub const REPLAY_EXAMPLES: &str = "\
+EXAMPLES
+  gmpscope attach -p 4711 -d 10s --record waits.gmps
+  gmpscope replay waits.gmps --format json
+      What attach would have printed as JSON.
+  gmpscope replay waits.gmps --interval 1s
+      The same seconds, one by one.";
 
 /// What a traced start costs.
 pub const RUN_OVERHEAD: &str = "\
@@ -220,6 +240,9 @@ OVERHEAD
   exact    two hits per switch: half as much CPU time again in a busy server,
            and some 15 times as much in a program that does nothing but switch.
            The latencies themselves grow with it.
+  full     three hits per switch, with --syscalls two more per system call; and
+           on every switch of a CPU of this host the kernel looks whether the
+           thread is the process's, some 0.1 microseconds (not with --no-threads).
   Each result says how many hits there were and what they cost on this machine.
   Try it where it does not matter first.";
 
@@ -231,7 +254,8 @@ EXIT STATUS
   2  wrong usage, or several processes match
   3  the target cannot be traced: not Go, gone before we started, unsupported
   4  not enough privilege, or the kernel lacks a feature
-  5  captured, but incomplete: events lost, or the target ended early";
+  5  captured, but incomplete: events lost, the target ended early, or the
+     recording could not be written whole";
 
 /// Variables of the environment.
 pub const ENVIRONMENT: &str = "\
@@ -260,7 +284,7 @@ FILES
       replaced on disk, or is in a container, is found all the same.
   /sys/bus/event_source/devices/uprobe/type
       Whether the kernel has uprobes.
-  Nothing is written but the file named by -o.";
+  Nothing is written but the files named by -o and --record.";
 
 /// Other pages and tools; for the manual.
 pub const SEE_ALSO: &str = "\
@@ -287,6 +311,21 @@ pub fn run_sections() -> String {
         PRIVILEGES,
         RUN_EXIT_STATUS,
         ENVIRONMENT,
+    ]
+    .join("\n\n")
+}
+
+/// `gmpscope replay --help`, last words.
+pub fn replay_sections() -> String {
+    [
+        REPLAY_EXAMPLES,
+        "\
+EXIT STATUS
+  0  done
+  1  failed: no recording, or in a version of the format that is not known
+  2  wrong usage
+  5  the capture was incomplete, or the recording is cut off: what there is was
+     shown",
     ]
     .join("\n\n")
 }

@@ -80,6 +80,10 @@ pub struct RunArgs {
     /// Write the result to this file; default: stderr
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Record the capture into this file, too, from which `gmpscope replay` makes
+    /// the same result
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Print also what each period of this length added
     #[arg(
         short, long, value_name = "TIME", value_parser = duration::period,
@@ -108,6 +112,11 @@ impl RunArgs {
                  name a file",
             ));
         }
+        if self.record.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+            return Err(Error::usage(
+                "--record - would mix the recording with the command's own output: name a file",
+            ));
+        }
         let latencies = self
             .mode
             .map(|mode| latencies(mode, self.slower, self.by))
@@ -122,6 +131,7 @@ impl RunArgs {
             output: OutputOptions {
                 format: self.format.into(),
                 path: self.output,
+                record: self.record,
                 interval: self.interval,
                 chatter: verbosity.chatter(),
             },

@@ -95,7 +95,8 @@ mod tests {
                 Check::ok("kernel", "Linux 6.1.0"),
                 Check::degraded("perf_event_paranoid", "3", "something is slower than it could be")
                     .advise(advice),
-                Check::missing("CAP_BPF", "not held", &[Mode::Sampled, Mode::Exact]).advise(advice),
+                Check::missing("CAP_BPF", "not held", &[Mode::Sampled, Mode::Exact, Mode::Full])
+                    .advise(advice),
             ],
             HitCost::new(),
             Verified::new(),

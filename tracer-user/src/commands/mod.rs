@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod inspect;
 pub mod man;
+pub mod replay;
 pub mod run;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let done = match cli.command {
         Command::Attach(args) => return attach::run(args.into_request(verbosity)?),
         Command::Run(args) => return run::run(args.into_options(verbosity)?),
+        Command::Replay(args) => replay::run(&args.into_options(verbosity)),
         Command::Inspect(args) => inspect::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Daemon(args) => return daemon::run(args.into_layers()),

@@ -363,6 +363,9 @@ impl Probing {
         let reading = watched.reading();
         let no_sites = |attempts| Error::not_traceable(format!("no place to attach to: {}", told(attempts)));
         let (program, sites) = match waiting.mode {
+            Mode::Full => {
+                return Err(Error::failed("the daemon does not trace with full".to_owned()));
+            }
             Mode::Exact => (
                 ProgramKind::Exact,
                 reading.plan.exact.as_deref().map_err(|e| no_sites(e))?,

@@ -51,7 +51,12 @@ impl Latency {
             }
             Kind::Hits(hits) => self.hits = self.hits.saturating_add(*hits),
             Kind::Event(Event::SlowWait(wait)) => self.slow.add(observation.at_ns, wait),
-            Kind::HistogramDelta(_) | Kind::Snapshot(_) | Kind::Event(_) => {}
+            Kind::HistogramDelta(_)
+            | Kind::Snapshot(_)
+            | Kind::Event(_)
+            | Kind::Transitions(_)
+            | Kind::TransitionsSeen(_)
+            | Kind::Scheduler(_) => {}
         }
     }
 

@@ -1,8 +1,10 @@
-//! The runtime's state as far as the observations tell it: the gauges of the snapshots, and ([`start`]) how it
-//! started.
+//! The runtime's state as far as the observations tell it: the gauges of the snapshots, ([`start`]) how it
+//! started, and ([`sched`]) what its scheduler did.
 
+pub mod sched;
 pub mod start;
 
+use self::sched::{Sched, SchedConfig};
 use crate::stream::{Kind, Observation, Snapshot};
 
 /// Names for addresses of the running process.
@@ -18,6 +20,7 @@ pub trait Symbolizer {
 /// What the snapshots say.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
+    sched: Option<Sched>,
     first: Option<(u64, Snapshot)>,
     last: Option<(u64, Snapshot)>,
     snapshots: u64,
@@ -25,8 +28,34 @@ pub struct Model {
 }
 
 impl Model {
+    /// One that rebuilds the scheduler from its transitions, too.
+    pub fn with_scheduler(config: SchedConfig) -> Self {
+        Self {
+            sched: Some(Sched::new(config)),
+            ..Self::default()
+        }
+    }
+
+    /// The scheduler, where it is rebuilt.
+    pub fn scheduler(&self) -> Option<&Sched> {
+        self.sched.as_ref()
+    }
+
+    /// The same, to be asked for what it gives once.
+    pub fn scheduler_mut(&mut self) -> Option<&mut Sched> {
+        self.sched.as_mut()
+    }
+
+    /// What follows from the transitions since the last call.
+    pub fn take_told(&mut self) -> Vec<Observation> {
+        self.sched.as_mut().map(Sched::take_told).unwrap_or_default()
+    }
+
     /// Takes in one observation.
     pub fn observe(&mut self, observation: &Observation) {
+        if let Some(sched) = &mut self.sched {
+            sched.observe(observation);
+        }
         let Kind::Snapshot(snapshot) = &observation.kind else {
             return;
         };

@@ -10,8 +10,9 @@ use crate::model::{Model, Symbolizer};
 use crate::stream::{BucketScheme, HistogramKey};
 
 use super::capture::{
-    Bucket, Capture, CaptureInfo, Goroutines, Hist, SCHEMA, Sampling, Slow, SlowSummary, TargetInfo,
+    Bucket, Capture, CaptureInfo, Full, Goroutines, Hist, SCHEMA, Sampling, Slow, SlowSummary, TargetInfo,
 };
+use super::full;
 
 /// Name of the creation site under which the kernel counts what its table has no room for.
 const OTHER: &str = "other";
@@ -20,7 +21,7 @@ const OTHER: &str = "other";
 pub struct Parts<'a> {
     /// What was traced. `gomaxprocs`, where absent, is taken from the last snapshot.
     pub target: TargetInfo,
-    /// `passive`, `sampled`, `exact`.
+    /// `passive`, `sampled`, `exact`, `full`.
     pub mode: &'a str,
     /// Why this mode, where `auto` chose.
     pub mode_reason: Option<String>,
@@ -41,9 +42,9 @@ pub struct Parts<'a> {
     /// Names of creation sites.
     pub symbolizer: &'a dyn Symbolizer,
     /// How the probes were held, if there were any.
-    pub attached_by: Option<&'static str>,
+    pub attached_by: Option<&'a str>,
     /// Who measured the latencies: `runtime` or `probe`.
-    pub measured_by: &'static str,
+    pub measured_by: &'a str,
     /// Cost of one hit on this machine, (low, high), where it was measured.
     pub probe_cost_ns: Option<[u64; 2]>,
     /// CPU time of the target in the window, where known.
@@ -88,8 +89,8 @@ pub fn build(parts: Parts) -> Capture {
             .filter(|(_, count)| **count > 0)
             .map(|(cause, count)| (cause.name().to_owned(), *count))
             .collect(),
-        // `exact` sees every wait; the others what the runtime chose to measure.
-        sampling: (parts.mode != "exact").then(|| Sampling {
+        // `exact` and `full` see every wait; the others what the runtime chose to measure.
+        sampling: (!["exact", "full"].contains(&parts.mode)).then(|| Sampling {
             by: "runtime".to_owned(),
             nominal: 8,
             measured_by: Some(parts.measured_by.to_owned()),
@@ -107,13 +108,18 @@ pub fn build(parts: Parts) -> Capture {
         symbolizer: parts.symbolizer,
         begin_ns: parts.begin_ns,
     };
+    let report = parts.model.scheduler().map(|sched| sched.report(parts.end_ns));
     Capture {
         schema: SCHEMA.to_owned(),
         target,
         capture,
         runnable_to_running: total_hist,
         by_origin: named.by_origin(latency),
-        by_creation_site: named.by_creation_site(latency),
+        by_creation_site: match &report {
+            Some(report) => full::by_creation_site(report, &named),
+            None => named.by_creation_site(latency),
+        },
+        by_wait_reason: report.as_ref().map(full::by_wait_reason).unwrap_or_default(),
         slow_summary: slow_summary(latency.slow()),
         slow: latency
             .slow()
@@ -122,8 +128,9 @@ pub fn build(parts: Parts) -> Capture {
             .map(|slow| named.slow(slow))
             .collect(),
         init: None,
-        goroutines: goroutines(parts.model),
+        goroutines: goroutines(parts.model, report.as_ref().map(|report| report.churn)),
         scheduler: scheduler(parts.model),
+        full: report.as_ref().map(|report| Full::of(report, &named)),
         findings,
     }
 }
@@ -265,12 +272,12 @@ fn slow_summary(slow: &latency::SlowWaits) -> Option<SlowSummary> {
     })
 }
 
-fn goroutines(model: &Model) -> Option<Goroutines> {
+fn goroutines(model: &Model, churn: Option<(u64, u64)>) -> Option<Goroutines> {
     let live = model.live()?;
     let last = model.last()?;
     Some(Goroutines {
-        created: None,
-        exited: None,
+        created: churn.map(|(created, _)| created),
+        exited: churn.map(|(_, exited)| exited),
         live,
         by_state: last.goroutines_by_state.iter().cloned().collect(),
         estimated: last.goroutines_sampled,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::full::Full;
 pub use super::init::Init;
 pub use crate::findings::Finding;
 
@@ -31,6 +32,9 @@ pub struct Capture {
     /// By function of the `go` statement: `sampled`, `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_creation_site: BTreeMap<String, Hist>,
+    /// How long goroutines waited, by the reason in the runtime's words: `full`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_wait_reason: BTreeMap<String, Hist>,
     /// Waits of at least `--slower`, the longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<Slow>,
@@ -46,6 +50,9 @@ pub struct Capture {
     /// The runtime's other gauges: run queues, Ps, Ms, GC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<serde_json::Value>,
+    /// The scheduler, rebuilt from its transitions: `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full: Option<Full>,
     /// What stood out, with its evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
@@ -85,7 +92,7 @@ pub struct TargetInfo {
 /// How it was captured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaptureInfo {
-    /// `passive`, `sampled`, `exact`.
+    /// `passive`, `sampled`, `exact`, `full`.
     pub mode: String,
     /// Why this mode, where `auto` chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]

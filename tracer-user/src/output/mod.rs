@@ -8,6 +8,8 @@ pub mod capture;
 pub mod escape;
 pub mod followed;
 mod followed_text;
+pub mod full;
+mod full_text;
 pub mod gauges;
 pub mod histogram;
 pub mod init;

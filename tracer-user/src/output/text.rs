@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::capture::{Capture, Finding, Hist, Slow};
 use super::escape::escape;
+use super::full_text;
 use super::gauges;
 use super::histogram;
 use super::init_text;
@@ -64,6 +65,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
     if total.count > 0 {
         text.push_str(&breakdown(total, title, hists, style));
     }
+    text.push_str(&full_text::render(capture));
     text.push_str(&slow(capture));
     text.push_str(&facts(capture));
     text.push_str(&findings(&capture.findings, style));

@@ -13,12 +13,16 @@ pub const TRACKING_PERIOD: f64 = 8.0;
 /// have more of their waits tracked.
 pub const CYCLES_PER_TRACKED_WAIT: [f64; 2] = [4.0, 8.0];
 
+/// Probe hits of `full` per scheduling cycle: runnable, running, waiting. Ps and Ms that change come on top.
+pub const HITS_PER_FULL_CYCLE: f64 = 3.0;
+
 /// Probe hits per scheduling cycle of a goroutine (runnable, running, off).
 pub fn hits_per_cycle(mode: Mode) -> f64 {
     match mode {
         Mode::Passive => 0.0,
         Mode::Sampled => 1.0 / TRACKING_PERIOD,
         Mode::Exact => 2.0,
+        Mode::Full => HITS_PER_FULL_CYCLE,
     }
 }
 
@@ -43,7 +47,9 @@ pub fn hits_per_second(mode: Mode, tracked_waits_per_second: f64) -> [f64; 2] {
     match mode {
         Mode::Passive => [0.0, 0.0],
         Mode::Sampled => [tracked_waits_per_second; 2],
-        Mode::Exact => CYCLES_PER_TRACKED_WAIT.map(|cycles| 2.0 * cycles * tracked_waits_per_second),
+        Mode::Exact | Mode::Full => {
+            CYCLES_PER_TRACKED_WAIT.map(|cycles| hits_per_cycle(mode) * cycles * tracked_waits_per_second)
+        }
     }
 }
 

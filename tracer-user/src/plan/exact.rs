@@ -1,7 +1,7 @@
 //! The sites of `exact`: every place where a goroutine becomes Runnable, or Running from Runnable.
 
 use super::sites::{Decoded, site};
-use super::{Attempt, Origin, Site, SiteKind, swap};
+use super::{Attempt, Origin, Site, SiteKind, changes::Changes, swap};
 use crate::target::code::flow::{Analysis, Value};
 use crate::target::code::{self, Insn};
 use crate::target::layout::Layout;
@@ -23,6 +23,19 @@ pub(super) const RUNNING: u64 = 2;
 /// # Errors
 /// What was tried and why it did not do: there is never a result that misses a transition.
 pub fn exact(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Vec<Site>, Vec<Attempt>> {
+    of_changes(code, layout, Changes::OfRunnable, force)
+}
+
+/// The sites at which goroutines' status changes in one of the ways that `changes` says.
+///
+/// # Errors
+/// As [`exact`].
+pub(super) fn of_changes(
+    code: &dyn Code,
+    layout: Option<&Layout>,
+    changes: Changes,
+    force: bool,
+) -> Result<Vec<Site>, Vec<Attempt>> {
     let casgstatus = code.functions(CASGSTATUS);
     if casgstatus.is_empty() {
         return Err(vec![Attempt {
@@ -45,8 +58,10 @@ pub fn exact(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Ve
         }
         let found = Decoded::new(code, function).and_then(|decoded| {
             let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
-            let mut found = self::calls(code, &decoded, &analysis, &casgstatus, force)?;
-            found.extend(swap::sites(code, &decoded, &analysis, status, inlined, force)?);
+            let mut found = self::calls(code, &decoded, &analysis, &casgstatus, changes, force)?;
+            found.extend(swap::sites(
+                code, &decoded, &analysis, status, inlined, changes, force,
+            )?);
             Ok(found)
         });
         match found {
@@ -82,6 +97,7 @@ fn calls(
     decoded: &Decoded,
     analysis: &Analysis,
     casgstatus: &[Function],
+    changes: Changes,
     force: bool,
 ) -> Result<Vec<Site>, Attempt> {
     let mut found = Vec::new();
@@ -102,8 +118,9 @@ fn calls(
             value.copied().and_then(Value::constant).map(|v| v & 0xffff_ffff)
         };
         let (old, new) = (argument(1), argument(2));
-        if may_be(RUNNABLE, old) || may_be(RUNNABLE, new) {
-            found.push((index, *insn, new));
+        let place = || place(code, &decoded.function, insn.address);
+        if changes.include(old, new, place) {
+            found.push((index, *insn, new, Changes::is_of_syscall(old, new)));
         }
     });
     if found.len() > MAX_SITES {
@@ -113,9 +130,10 @@ fn calls(
         });
     }
     let mut sites = Vec::new();
-    for (index, insn, new) in found {
+    for (index, insn, new, of_syscall) in found {
         let mut site = site(code, &decoded.function, &insn, SiteKind::StatusCall, force)?;
         site.gp_in = code::argument(code.arch(), 0);
+        site.of_syscall = of_syscall;
         if may_be(RUNNABLE, new) {
             site.origin = Some(origin(code, decoded, analysis, index));
         }
@@ -129,17 +147,19 @@ pub(super) fn may_be(wanted: u64, status: Option<u64>) -> bool {
     status.is_none_or(|s| s == wanted)
 }
 
+/// The functions that the instruction at `address` belongs to, the innermost inlined one first.
+fn place(code: &dyn Code, function: &Function, address: u64) -> Vec<String> {
+    let mut names = code.inlined_at(function, address);
+    names.push(function.name.clone());
+    names
+}
+
 /// How a goroutine became runnable whose status is set by instruction `index`. With profile-guided
 /// optimisation one of these functions may be inlined into another: the innermost known one decides.
 pub(super) fn origin(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, index: usize) -> Origin {
     let address = decoded.insns.get(index).map_or(0, |i| i.address);
-    let inlined = code.inlined_at(&decoded.function, address);
-    for name in inlined
-        .iter()
-        .map(String::as_str)
-        .chain([decoded.function.name.as_str()])
-    {
-        return match name {
+    for name in place(code, &decoded.function, address) {
+        return match name.as_str() {
             "runtime.newproc1" => Origin::Created,
             "runtime.injectglist" => Origin::Netpoll,
             "runtime.goschedImpl" | "runtime.goyield_m" => Origin::Yielded,

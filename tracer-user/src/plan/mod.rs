@@ -2,10 +2,12 @@
 //! target alone; nothing is attached here.
 
 mod branch;
+mod changes;
 pub mod cost;
 pub mod emulation;
 pub mod entry;
 pub mod exact;
+pub mod full;
 pub mod mode;
 pub mod passive;
 pub mod program;
@@ -59,6 +61,10 @@ pub struct Site {
     /// For sites into Runnable: how the goroutine became runnable. Of `goschedImpl` always
     /// [`Origin::Yielded`]: the program tells preemption apart.
     pub origin: Option<Origin>,
+    /// A change that a system call makes each time, also where it does not cost the goroutine its P.
+    pub of_syscall: bool,
+    /// For [`SiteKind::Entry`]: which transition a call of the function is.
+    pub what: Option<tracer_ebpf::full::What>,
     /// Where the goroutine's pointer is at this instruction: a register's number or one of
     /// [`tracer_ebpf::gp_in`].
     pub gp_in: u8,
@@ -68,7 +74,8 @@ pub struct Site {
     /// For branches behind an inlined compare-and-swap: the zero flag (0, 1) that says it was done, see
     /// [`tracer_ebpf::Site::zf_when_swapped`].
     pub zf_when_swapped: u8,
-    /// For [`SiteKind::Swapped`]: registers that hold the old and the new status.
+    /// For [`SiteKind::Swapped`]: registers that hold the old and the new status. For
+    /// [`SiteKind::SwappedConstants`] and [`SiteKind::StatusEntry`] the statuses themselves.
     pub statuses_in: (u8, u8),
 }
 
@@ -88,6 +95,8 @@ pub struct Plan {
     pub exact: Result<Vec<Site>, Vec<Attempt>>,
     /// Sites of `sampled`, or what stands in the way.
     pub sampled: Result<sampled::Sampled, Vec<Attempt>>,
+    /// Sites of `full`, or what stands in the way.
+    pub full: Result<full::Full, Vec<Attempt>>,
 }
 
 impl Plan {
@@ -97,6 +106,7 @@ impl Plan {
         Self {
             exact: exact::exact(code, layout, force),
             sampled: sampled::sampled(code, layout, minor, force),
+            full: full::full(code, layout, minor, force),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How a target is traced. In the order of what it costs the target, the cheapest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// No probe at all: the runtime's own memory is read from outside.
@@ -14,11 +14,13 @@ pub enum Mode {
     Sampled,
     /// Two probe hits per scheduling cycle: every wait.
     Exact,
+    /// Every transition of goroutines, Ps and Ms, one by one.
+    Full,
 }
 
 impl Mode {
     /// Every mode, the cheapest first.
-    pub const ALL: [Mode; 3] = [Mode::Passive, Mode::Sampled, Mode::Exact];
+    pub const ALL: [Mode; 4] = [Mode::Passive, Mode::Sampled, Mode::Exact, Mode::Full];
 
     /// The name that the command line and JSON use.
     pub const fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Mode {
             Mode::Passive => "passive",
             Mode::Sampled => "sampled",
             Mode::Exact => "exact",
+            Mode::Full => "full",
         }
     }
 

@@ -73,6 +73,8 @@ pub(super) fn site(
         emulation,
         kind,
         origin: None,
+        what: None,
+        of_syscall: false,
         gp_in: gp_in::CURG,
         slot: 0,
         zf_when_swapped: 0,

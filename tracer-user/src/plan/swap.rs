@@ -5,7 +5,7 @@
 
 use super::exact::{CASGSTATUS, RUNNABLE, RUNNING, may_be, origin};
 use super::sites::{Decoded, site};
-use super::{Attempt, Site, SiteKind, branch};
+use super::{Attempt, Site, SiteKind, branch, changes::Changes};
 use crate::target::code::flow::{Analysis, Value};
 use crate::target::code::{self, Insn, Op};
 use crate::target::layout::Layout;
@@ -160,6 +160,7 @@ pub(super) fn sites(
     analysis: &Analysis,
     status: u32,
     inlined: usize,
+    changes: Changes,
     force: bool,
 ) -> Result<Vec<Site>, Attempt> {
     let fail = |outcome: String| Attempt {
@@ -188,12 +189,19 @@ pub(super) fn sites(
             to,
             ..
         } = swap;
-        if !may_be(RUNNABLE, from) && !may_be(RUNNABLE, to) {
+        let address = decoded.insns.get(index).map_or(0, |i| i.address);
+        let place = || {
+            let mut names = code.inlined_at(&decoded.function, address);
+            names.push(decoded.function.name.clone());
+            names
+        };
+        if !changes.include(from, to, place) {
             continue;
         }
-        let kind = match (from, to) {
-            (_, Some(RUNNABLE)) => SiteKind::SwappedToRunnable,
-            (Some(RUNNABLE), Some(RUNNING)) => SiteKind::SwappedToRunning,
+        let kind = match (changes, from, to) {
+            (Changes::OfRunnable, _, Some(RUNNABLE)) => SiteKind::SwappedToRunnable,
+            (Changes::OfRunnable, Some(RUNNABLE), Some(RUNNING)) => SiteKind::SwappedToRunning,
+            (Changes::All { .. }, Some(_), Some(_)) => SiteKind::SwappedConstants,
             _ => SiteKind::Swapped,
         };
         let branch = branch::behind(code.arch(), &decoded.insns, analysis, index);
@@ -213,18 +221,24 @@ pub(super) fn sites(
         }
         let mut site = site(code, &decoded.function, insn, kind, force)?;
         (site.gp_in, site.slot) = (g, past);
+        site.of_syscall = Changes::is_of_syscall(from, to);
         site.zf_when_swapped = branch.zf;
         if kind == SiteKind::Swapped {
             // A status that is not Runnable for sure is not worth a register: the stack pointer's number
             // reads as 0, which is Idle.
             let none = code::stack_pointer(code.arch());
-            let from = if may_be(RUNNABLE, from) { old } else { none };
+            let matters = changes != Changes::OfRunnable || may_be(RUNNABLE, from);
+            let from = if matters { old } else { none };
             if !kept(new) || !(from == none || branch.old_kept && kept(old)) {
                 return Err(fail(
                     "a status that the probe needs is overwritten before the branch".into(),
                 ));
             }
             site.statuses_in = (from, new);
+        }
+        if let (SiteKind::SwappedConstants, Some(from), Some(to)) = (kind, from, to) {
+            // Without the scan bit each fits: `swaps` and casgstatus have none.
+            site.statuses_in = (from as u8, to as u8);
         }
         if may_be(RUNNABLE, to) {
             site.origin = Some(origin(code, decoded, analysis, index));

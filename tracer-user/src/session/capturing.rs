@@ -1,14 +1,18 @@
-//! What is kept while a capture runs, and how it is printed: the joint between the data's way and the user.
+//! What is kept while a capture runs, and how it is printed: the joint between the data's way and the user. It knows
+//! no target: all that it is told are observations and steps, which may as well come from a recording.
+
+use std::time::Duration;
 
 use super::{
+    changes::Changes,
     effect::EndedBy,
     options::{AttachOptions, Chatter, Format, SplitBy},
-    prepare::Prepared,
+    step::{Holding, LatencyBegin, LatencyStep, Opening},
 };
 use crate::{
     error::{Error, Result},
     latency::Latency,
-    model::Model,
+    model::{Model, Symbolizer},
     output::{
         build::{self, Named, Parts},
         capture::{Finding, Init},
@@ -21,9 +25,39 @@ use crate::{
     stream::{BucketScheme, Event, Kind, Observation},
 };
 
+/// How a capture is told.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// In what form.
+    pub format: Format,
+    /// What tells histograms apart.
+    pub by: Option<SplitBy>,
+    /// Whether intervals are told, too.
+    pub by_interval: bool,
+    /// What goes to stderr.
+    pub chatter: Chatter,
+    /// How far it is can be told; of this length, where it has one.
+    pub progress: Option<Option<Duration>>,
+}
+
+impl Form {
+    /// As it was asked for.
+    pub fn of(options: &AttachOptions) -> Self {
+        let quiet = options.interval.is_some() || options.slower.is_some();
+        Self {
+            format: options.format,
+            by: options.by,
+            by_interval: options.interval.is_some(),
+            chatter: options.chatter,
+            progress: (options.chatter == Chatter::Normal && !quiet).then_some(options.duration),
+        }
+    }
+}
+
 /// The open window of a capture.
 pub struct Capturing {
-    options: AttachOptions,
+    form: Form,
+    target: LatencyBegin,
     sink: Sink,
     progress: Option<Progress>,
     mode: Mode,
@@ -34,13 +68,16 @@ pub struct Capturing {
     interval_from_ns: u64,
     intervals: u64,
     slow_shown: bool,
+    changes: Option<Changes>,
     latency: Latency,
     interval: Latency,
     model: Model,
     cpu_at_begin_ns: Option<u64>,
     cpu_ns: Option<u64>,
-    most_neighbours: u64,
+    neighbours: u64,
     notes: Vec<String>,
+    holding: Holding,
+    ending: Option<(EndedBy, bool)>,
     /// How it started, and what stood out in that.
     began: Option<Began>,
 }
@@ -54,30 +91,14 @@ pub struct Began {
     pub findings: Vec<Finding>,
 }
 
-/// What the window's end adds to the capture.
-pub struct Ending {
-    /// Why.
-    pub ended_by: EndedBy,
-    /// Whether the window was all that was asked for.
-    pub whole: bool,
-    /// What a hit costs.
-    pub cost: Option<crate::sources::probes::Cost>,
-    /// How the probes are held, in the words of the JSON.
-    pub attached_by: Option<&'static str>,
-    /// Who measured the latencies, in the words of the JSON.
-    pub measured_by: &'static str,
-}
-
 impl Capturing {
     /// A window that is not open yet.
-    pub fn new(options: AttachOptions, sink: Sink, began: Option<Began>) -> Self {
-        let progress =
-            (options.chatter == Chatter::Normal && options.interval.is_none() && options.slower.is_none())
-                .then(Progress::stderr);
+    pub fn new(form: Form, target: LatencyBegin, sink: Sink, began: Option<Began>) -> Self {
         Self {
-            options,
+            progress: form.progress.map(|_| Progress::stderr()),
+            form,
+            target,
             sink,
-            progress,
             mode: Mode::Passive,
             mode_reason: None,
             started_at: jiff::Timestamp::now(),
@@ -86,63 +107,93 @@ impl Capturing {
             interval_from_ns: 0,
             intervals: 0,
             slow_shown: false,
+            changes: None,
             latency: Latency::new(BucketScheme::Kernel),
             interval: Latency::new(BucketScheme::Kernel),
             model: Model::default(),
             cpu_at_begin_ns: None,
             cpu_ns: None,
-            most_neighbours: 0,
+            neighbours: 0,
             notes: Vec::new(),
+            holding: Holding::default(),
+            ending: None,
             began,
         }
     }
 
+    /// Takes in a step.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn step(&mut self, symbolizer: &dyn Symbolizer, step: LatencyStep) -> Result<Flow> {
+        match step {
+            LatencyStep::Begin(target) => self.target = target,
+            LatencyStep::FallBack { from, to, why } => self.fall_back(from, to, &why),
+            LatencyStep::Open(opening) => self.open(&opening),
+            LatencyStep::Hold(holding) => self.holding = holding,
+            LatencyStep::Interval { at_ns } if self.form.by_interval => {
+                return self.print_interval(symbolizer, at_ns);
+            }
+            LatencyStep::Interval { .. } => {}
+            LatencyStep::Note { note } => self.notes.push(note),
+            LatencyStep::Close {
+                at_ns,
+                cpu_ns,
+                concurrent_captures,
+            } => self.close(at_ns, cpu_ns, concurrent_captures),
+            LatencyStep::Finish { ended_by, whole } => self.ending = Some((ended_by, whole)),
+        }
+        Ok(Flow::Written)
+    }
+
     /// Says why the mode is what it is.
-    pub fn fell_back(&mut self, from: Mode, to: Mode, why: &str) {
+    fn fall_back(&mut self, from: Mode, to: Mode, why: &str) {
         let reason = format!("{from} cannot be had: {why}");
-        if self.options.chatter == Chatter::Normal {
+        if self.form.chatter == Chatter::Normal {
             self.clear_progress();
             eprintln!("gmpscope: {to} in place of {from}: {why}");
         }
         self.mode_reason = Some(reason);
     }
 
-    /// Opens the window.
-    pub fn open(&mut self, target: &Prepared, mode: Mode, scheme: BucketScheme, sites: usize, now_ns: u64) {
-        self.mode = mode;
-        self.latency = Latency::new(scheme);
-        self.interval = Latency::new(scheme);
-        self.started_at = jiff::Timestamp::now();
-        (self.begin_ns, self.end_ns, self.interval_from_ns) = (now_ns, now_ns, now_ns);
-        self.cpu_at_begin_ns = target.cpu_ns();
-        if self.options.chatter == Chatter::Normal {
-            let how = match sites {
-                0 => "no probes".to_owned(),
-                n => format!("{n} probed instructions"),
-            };
-            eprintln!(
-                "attached: process {} ({}), {mode}, {how}",
-                target.pid(),
-                target.version()
-            );
+    fn open(&mut self, opening: &Opening) {
+        self.mode = opening.mode;
+        self.latency = Latency::new(opening.scheme);
+        self.interval = Latency::new(opening.scheme);
+        if let Some(config) = opening.scheduler {
+            self.model = Model::with_scheduler(config);
+            self.changes = Changes::open().inspect_err(|e| log::warn!("{e}")).ok().flatten();
+            if let (Some(_), Some(sched)) = (&self.changes, self.model.scheduler_mut()) {
+                sched.keep_changes();
+            }
         }
+        self.started_at = opening.started_at;
+        let now_ns = opening.at_ns;
+        (self.begin_ns, self.end_ns, self.interval_from_ns) = (now_ns, now_ns, now_ns);
+        self.cpu_at_begin_ns = opening.cpu_ns;
     }
 
     /// Takes in what was seen; slow waits are shown at once.
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn observe(&mut self, target: &Prepared, observations: &[Observation]) -> Result<Flow> {
-        let mut flow = Flow::Written;
+    pub fn observe(&mut self, symbolizer: &dyn Symbolizer, observations: &[Observation]) -> Result<Flow> {
         for observation in observations {
+            self.model.observe(observation);
+        }
+        let told = self.model.take_told();
+        if let (Some(changes), Some(sched)) = (&mut self.changes, self.model.scheduler_mut()) {
+            changes.write(sched)?;
+        }
+        let mut flow = Flow::Written;
+        for observation in observations.iter().chain(&told) {
             self.latency.observe(observation);
             self.interval.observe(observation);
-            self.model.observe(observation);
             if let Kind::Event(Event::SlowWait(wait)) = &observation.kind
-                && self.options.format == Format::Text
+                && self.form.format == Format::Text
             {
                 let named = Named {
-                    symbolizer: target,
+                    symbolizer,
                     begin_ns: self.begin_ns,
                 };
                 let slow = named.slow(&crate::latency::Slow {
@@ -164,11 +215,10 @@ impl Capturing {
     }
 
     /// Draws how far it is.
-    pub fn show_progress(&mut self, now_ns: u64, neighbours: u64) {
-        self.most_neighbours = self.most_neighbours.max(neighbours);
+    pub fn show_progress(&mut self, now_ns: u64) {
         if let Some(progress) = &mut self.progress {
             let total = self.latency.total();
-            let duration = self.options.duration.map(|d| d.as_nanos() as u64);
+            let duration = self.form.progress.flatten().map(|d| d.as_nanos() as u64);
             progress.draw(
                 now_ns.saturating_sub(self.begin_ns),
                 duration,
@@ -185,13 +235,10 @@ impl Capturing {
     }
 
     /// Prints what came in the interval that ends now.
-    ///
-    /// # Errors
-    /// The output cannot be written.
-    pub fn print_interval(&mut self, target: &Prepared, now_ns: u64) -> Result<Flow> {
+    fn print_interval(&mut self, symbolizer: &dyn Symbolizer, now_ns: u64) -> Result<Flow> {
         let interval = interval::build(
             &self.interval,
-            target,
+            symbolizer,
             self.begin_ns,
             self.interval_from_ns,
             now_ns,
@@ -199,7 +246,7 @@ impl Capturing {
         self.interval = Latency::new(self.interval.scheme());
         self.interval_from_ns = now_ns;
         self.intervals += 1;
-        let text = match self.options.format {
+        let text = match self.form.format {
             Format::Json => json::line(&interval).map_err(unwritable)?,
             Format::Text if self.intervals == 1 => interval::header() + &interval.line(),
             Format::Text => interval.line(),
@@ -208,59 +255,65 @@ impl Capturing {
     }
 
     /// Closes the window: the last figures of the target itself.
-    pub fn close(&mut self, target: &Prepared, now_ns: u64, neighbours: u64) {
+    fn close(&mut self, now_ns: u64, cpu_ns: Option<u64>, neighbours: u64) {
         self.end_ns = now_ns;
-        self.most_neighbours = self.most_neighbours.max(neighbours);
-        self.cpu_ns = match (self.cpu_at_begin_ns, target.cpu_ns()) {
+        self.neighbours = neighbours;
+        self.cpu_ns = match (self.cpu_at_begin_ns, cpu_ns) {
             (Some(begin), Some(end)) => end.checked_sub(begin),
             _ => None,
         };
         self.clear_progress();
     }
 
-    /// Adds something that a reader of the figures should know.
-    pub fn note(&mut self, note: String) {
-        self.notes.push(note);
+    /// Whether all is captured, so that there is something to print.
+    pub fn is_finished(&self) -> bool {
+        self.ending.is_some()
     }
 
     /// Writes the result, and says whether it is complete.
     ///
     /// # Errors
-    /// The output cannot be written.
-    pub fn print(&mut self, target: &Prepared, ending: &Ending) -> Result<bool> {
-        if self.options.interval.is_some() && self.end_ns > self.interval_from_ns {
+    /// The output cannot be written, or there is no result.
+    pub fn print(&mut self, symbolizer: &dyn Symbolizer) -> Result<bool> {
+        let Some((ended_by, whole)) = self.ending else {
+            return Err(Error::failed("the capture has no end"));
+        };
+        if self.form.by_interval && self.end_ns > self.interval_from_ns {
             // The piece that is left: all lines together are the whole.
-            let _ = self.print_interval(target, self.end_ns)?;
+            let _ = self.print_interval(symbolizer, self.end_ns)?;
+        }
+        if let (Some(changes), Some(sched)) = (self.changes.take(), self.model.scheduler_mut()) {
+            changes.finish(sched)?;
         }
         let mut capture = build::build(Parts {
-            target: target.info(),
+            target: self.target.target.clone(),
             mode: self.mode.name(),
             mode_reason: self.mode_reason.clone(),
             started_at: self.started_at,
             begin_ns: self.begin_ns,
             end_ns: self.end_ns,
-            ended_by: ending.ended_by.name(),
-            whole: ending.whole,
+            ended_by: ended_by.name(),
+            whole,
             latency: &self.latency,
             model: &self.model,
-            symbolizer: target,
-            attached_by: ending.attached_by,
-            measured_by: ending.measured_by,
-            probe_cost_ns: ending.cost.map(|cost| cost.hit_ns),
+            symbolizer,
+            attached_by: self.holding.attached_by.as_deref(),
+            measured_by: &self.holding.measured_by,
+            probe_cost_ns: self.holding.hit_ns,
             target_cpu_ns: self.cpu_ns,
-            latency_floor_ns: ending.cost.and_then(|cost| cost.latency_floor_ns),
-            concurrent_captures: self.most_neighbours,
+            latency_floor_ns: self.holding.latency_floor_ns,
+            concurrent_captures: self.neighbours,
             notes: std::mem::take(&mut self.notes),
         });
-        capture.capture.notes.extend(target.notes());
+        capture.capture.notes.append(&mut self.target.notes);
         if let Some(began) = self.began.take() {
             capture.init = Some(began.init);
             capture.findings.splice(0..0, began.findings);
         }
-        let text = match self.options.format {
+        let text = match self.form.format {
             Format::Json => json::line(&capture).map_err(unwritable)?,
             Format::Text => {
-                let by = self.options.by.map(|by| match by {
+                let by = self.form.by.map(|by| match by {
                     SplitBy::Origin => By::Origin,
                     SplitBy::CreationSite => By::CreationSite,
                 });

@@ -1,6 +1,6 @@
 //! What a session wants done.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{error::Error, plan::Mode};
 
@@ -57,7 +57,7 @@ pub enum Effect {
 }
 
 /// What ended a capture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndedBy {
     /// It was as long as was asked for.
@@ -76,6 +76,8 @@ pub enum EndedBy {
     ReaderGone,
     /// All starts that were asked for were seen.
     Starts,
+    /// A recording ends here in the middle of its capture.
+    RecordingCut,
 }
 
 impl EndedBy {
@@ -90,6 +92,7 @@ impl EndedBy {
             Self::Budget => "budget",
             Self::ReaderGone => "reader_gone",
             Self::Starts => "starts",
+            Self::RecordingCut => "recording_cut",
         }
     }
 

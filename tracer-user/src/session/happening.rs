@@ -44,6 +44,8 @@ pub enum Happening {
         /// Why.
         why: String,
     },
+    /// Transitions were lost: the states of goroutines are to be read anew.
+    EventsLost,
     /// The probes cost the target more than was agreed to.
     BudgetExceeded {
         /// The figures.

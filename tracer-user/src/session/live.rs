@@ -2,7 +2,7 @@
 
 use tracer_ebpf::TargetConfig;
 
-use super::prepare::Prepared;
+use super::{options::FullOptions, prepare::Prepared};
 use crate::{
     error::{Error, Result},
     memory::ProcessMemory,
@@ -10,6 +10,7 @@ use crate::{
     sources::{
         passive::PassiveSource,
         probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request, config_of},
+        transitions::{self, SnapshotReader, TransitionSource},
     },
     stream::{BucketScheme, Kind, Observation},
 };
@@ -19,6 +20,7 @@ pub struct Live {
     mode: Mode,
     passive: PassiveSource<ProcessMemory>,
     probes: Option<ProbeSource>,
+    full: Option<Full>,
     /// What a hit costs here.
     pub cost: Option<Cost>,
     sites: usize,
@@ -29,27 +31,38 @@ impl Live {
     ///
     /// # Errors
     /// The mode cannot be had, with the reason.
-    pub fn attach(target: &Prepared, mode: Mode, slower_ns: Option<u64>, now_ns: u64) -> Result<Self> {
+    pub fn attach(
+        target: &Prepared,
+        mode: Mode,
+        slower_ns: Option<u64>,
+        options: FullOptions,
+        now_ns: u64,
+    ) -> Result<Self> {
         let mut passive = target.passive_source();
-        let probes = match mode {
+        let (mut probes, mut full) = (None, None);
+        match mode {
             Mode::Passive => {
                 passive.observe_waits(now_ns)?;
-                None
             }
-            Mode::Sampled | Mode::Exact => Some(attach_probes(target, mode, slower_ns)?),
-        };
+            Mode::Sampled | Mode::Exact => probes = Some(attach_probes(target, mode, slower_ns)?),
+            Mode::Full => full = Some(Full::attach(target, options)?),
+        }
         if target.has_execed() {
             return Err(Error::not_traceable(format!(
                 "process {} became another program while gmpscope attached to it; attach again",
                 target.pid()
             )));
         }
-        let sites = target.sites(mode).map_or(0, <[_]>::len);
+        let sites = match &full {
+            Some(full) => full.sites,
+            None => target.sites(mode).map_or(0, <[_]>::len),
+        };
         Ok(Self {
             mode,
             passive,
             probes,
-            cost: None,
+            cost: full.as_ref().and_then(|full| full.source.cost()),
+            full,
             sites,
         })
     }
@@ -61,12 +74,17 @@ impl Live {
 
     /// How the probes are held; `None` without probes.
     pub fn attached_by(&self) -> Option<&'static str> {
-        self.probes.as_ref()?.link_kind().map(LinkKind::name)
+        let kind = match &self.full {
+            Some(full) => full.source.link_kind(),
+            None => self.probes.as_ref()?.link_kind(),
+        };
+        kind.map(LinkKind::name)
     }
 
     /// Who measures the latencies.
     pub fn measured_by(&self) -> &'static str {
         match &self.probes {
+            _ if self.full.is_some() => "probe",
             Some(probes) if !probes.takes_the_runtimes_figure() => "probe",
             _ => "runtime",
         }
@@ -76,7 +94,7 @@ impl Live {
     pub fn scheme(&self) -> BucketScheme {
         match self.mode {
             Mode::Passive => self.passive.scheme().unwrap_or(BucketScheme::Go121),
-            Mode::Sampled | Mode::Exact => BucketScheme::Kernel,
+            Mode::Sampled | Mode::Exact | Mode::Full => BucketScheme::Kernel,
         }
     }
 
@@ -95,14 +113,30 @@ impl Live {
     /// # Errors
     /// The source yields nothing any more.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
-        match &mut self.probes {
-            Some(probes) => probes.observe(now_ns),
-            None => Ok(self.passive.observe_waits(now_ns)?),
+        match (&mut self.probes, &mut self.full) {
+            (_, Some(full)) => full.source.observe(now_ns),
+            (Some(probes), None) => probes.observe(now_ns),
+            (None, None) => Ok(self.passive.observe_waits(now_ns)?),
         }
     }
 
-    /// The runtime's gauges.
+    /// What a reader of the figures should know.
+    pub fn notes(&self) -> Vec<String> {
+        self.full.as_ref().map(Full::notes).unwrap_or_default()
+    }
+
+    /// Whether something was lost, so that every state is to be read anew.
+    pub fn needs_snapshot(&mut self, now_ns: u64) -> bool {
+        self.full
+            .as_mut()
+            .is_some_and(|full| full.source.needs_snapshot(now_ns))
+    }
+
+    /// The runtime's gauges; in `full` every goroutine, P and M is read, too, and comes with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
+        if let Some(full) = &mut self.full {
+            full.read_states();
+        }
         self.passive
             .snapshot(now_ns)
             .inspect_err(|e| log::debug!("no gauges: {e}"))
@@ -115,6 +149,11 @@ impl Live {
 
     /// Stops counting; what was counted can still be observed.
     pub fn stop(&mut self) -> Result<()> {
+        if let Some(full) = &mut self.full {
+            // While the transitions still come: what is read later would not fit them.
+            full.read_states();
+            full.source.stop()?;
+        }
         self.probes.as_mut().map_or(Ok(()), ProbeSource::stop)
     }
 
@@ -123,6 +162,75 @@ impl Live {
         if let Some(probes) = &mut self.probes {
             probes.detach();
         }
+        if let Some(full) = &mut self.full {
+            full.source.detach();
+        }
+    }
+}
+
+/// `full`: what comes by the ring, and what is read from memory.
+struct Full {
+    source: TransitionSource,
+    snapshots: SnapshotReader<ProcessMemory>,
+    sites: usize,
+    missing: Vec<String>,
+}
+
+impl Full {
+    fn attach(target: &Prepared, options: FullOptions) -> Result<Self> {
+        let refuse = |why: String| Error::not_traceable(format!("full cannot be had: {why}"));
+        let plan = target
+            .reading
+            .plan
+            .full
+            .as_ref()
+            .map_err(|attempts| refuse(told(attempts)))?;
+        let unknown = || refuse("the layout of the runtime's structs is not known".to_owned());
+        let layout = target.reading.layout().ok_or_else(unknown)?;
+        let snapshots = target.snapshot_reader().ok_or_else(unknown)?;
+        let mut sites = plan.sites.clone();
+        if options.syscalls {
+            sites.extend(plan.syscalls.iter().cloned());
+        }
+        let source = TransitionSource::attach(&transitions::Request {
+            pid: target.pid(),
+            file: target.file(),
+            sites: &sites,
+            bias: target.bias(),
+            config: config(target, None),
+            g_waitreason: layout.g.waitreason,
+            g_coroarg: layout.g.coroarg,
+            syscalls: options.syscalls,
+            threads: options.threads,
+            ring_bytes: options.ring_bytes,
+        })?;
+        Ok(Self {
+            source,
+            snapshots,
+            sites: sites.len(),
+            missing: plan
+                .missing
+                .iter()
+                .map(|attempt| format!("not seen: {}: {}", attempt.what, attempt.outcome))
+                .collect(),
+        })
+    }
+
+    /// Reads every goroutine, P and M; not once the transitions have stopped.
+    fn read_states(&mut self) {
+        if self.source.is_stopped() {
+            return;
+        }
+        match self.snapshots.read(super::runner::now_ns) {
+            Ok(snapshot) => self.source.meet(snapshot),
+            Err(e) => log::debug!("the scheduler's state was not read: {e}"),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let threads = self.source.without_threads();
+        let threads = threads.map(|why| format!("Linux's scheduling of the threads is not told: {why}"));
+        self.missing.iter().cloned().chain(threads).collect()
     }
 }
 
@@ -130,17 +238,7 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     let sites = target
         .sites(mode)
         .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
-    let reading = &target.reading;
-    let config = TargetConfig {
-        slower_ns: slower_ns.unwrap_or(u64::MAX),
-        creation_sites: u32::MAX,
-        ..config_of(
-            reading.layout(),
-            reading.tracking_stamp(),
-            &reading.globals,
-            target.bias(),
-        )
-    };
+    let config = config(target, slower_ns);
     let goroutines = target.goroutines();
     let capacity = match mode {
         Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
@@ -157,6 +255,21 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
         goroutines: goroutines.unwrap_or(u64::MAX),
     };
     ProbeSource::attach(&request, capacity)
+}
+
+/// What the programs must know of a target.
+fn config(target: &Prepared, slower_ns: Option<u64>) -> TargetConfig {
+    let reading = &target.reading;
+    TargetConfig {
+        slower_ns: slower_ns.unwrap_or(u64::MAX),
+        creation_sites: u32::MAX,
+        ..config_of(
+            reading.layout(),
+            reading.tracking_stamp(),
+            &reading.globals,
+            target.bias(),
+        )
+    }
 }
 
 /// Programs that do nothing in place of the mode's, for `cargo xtask bench hit`: what the traps alone cost.

@@ -183,6 +183,7 @@ impl Session {
     fn when_live(&mut self, mode: Mode, happening: Happening) -> Vec<Effect> {
         match happening {
             Happening::Tick => vec![Effect::Collect],
+            Happening::EventsLost => vec![Effect::Snapshot],
             Happening::IntervalElapsed => vec![Effect::Collect, Effect::Snapshot, Effect::PrintInterval],
             Happening::BudgetExceeded { why } => match self.cheaper.pop_front() {
                 Some(to) => {
@@ -262,7 +263,7 @@ impl Session {
             // Without a duration the target's end is the window's end; but what a passive capture had
             // not read by then is lost.
             EndedBy::TargetExit | EndedBy::TargetExec => !self.policy.bounded && mode.has_probes(),
-            EndedBy::SourceFailed | EndedBy::Budget => false,
+            EndedBy::SourceFailed | EndedBy::Budget | EndedBy::RecordingCut => false,
         };
         let finish = Effect::Finish { ended_by, whole };
         match ended_by {
@@ -278,7 +279,10 @@ impl Session {
 
     fn ignore(&self, happening: &Happening) -> Vec<Effect> {
         // Timers that fire early or late are no news; anything else would be the runner's mistake.
-        if !matches!(happening, Happening::Tick | Happening::IntervalElapsed) {
+        if !matches!(
+            happening,
+            Happening::Tick | Happening::IntervalElapsed | Happening::EventsLost
+        ) {
             log::debug!("session: {happening:?} means nothing while {:?}", self.state);
         }
         vec![]
@@ -299,6 +303,7 @@ fn end_of(happening: &Happening) -> Option<EndedBy> {
         | Happening::Detached
         | Happening::Tick
         | Happening::IntervalElapsed
+        | Happening::EventsLost
         | Happening::SourceFailed { .. }
         | Happening::BudgetExceeded { .. } => None,
     }

@@ -11,6 +11,7 @@
 //! ```
 
 mod capturing;
+mod changes;
 pub mod effect;
 pub mod happening;
 mod live;
@@ -18,8 +19,10 @@ mod machine;
 mod neighbours;
 pub mod options;
 mod prepare;
+pub mod replay;
 pub mod runner;
 pub mod start;
+pub mod step;
 pub mod tier;
 
 pub use effect::{Effect, EndedBy};

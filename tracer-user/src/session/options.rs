@@ -24,8 +24,12 @@ pub struct AttachOptions {
     pub slower: Option<Duration>,
     /// Split the histogram.
     pub by: Option<SplitBy>,
+    /// Where the capture is recorded; `-`: stdout.
+    pub record: Option<PathBuf>,
     /// Attach also where the kernel must single-step the probed instruction.
     pub force: bool,
+    /// What `full` is to tell.
+    pub full: FullOptions,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
 }
@@ -73,6 +77,23 @@ pub struct LatencyOptions {
     pub by: Option<SplitBy>,
 }
 
+/// A recording of which the result is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayOptions {
+    /// The recording; `None`: stdin.
+    pub file: Option<PathBuf>,
+    /// As [`AttachOptions::format`].
+    pub format: Format,
+    /// As [`AttachOptions::output`].
+    pub output: Option<PathBuf>,
+    /// As [`AttachOptions::interval`].
+    pub interval: Option<Duration>,
+    /// As [`AttachOptions::by`].
+    pub by: Option<SplitBy>,
+    /// What goes to stderr besides the logs.
+    pub chatter: Chatter,
+}
+
 /// How the result of a capture of starts is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputOptions {
@@ -80,10 +101,33 @@ pub struct OutputOptions {
     pub format: Format,
     /// Where; `None`: to stderr of `run`, else to stdout.
     pub path: Option<PathBuf>,
+    /// Where the capture is recorded; `-`: stdout.
+    pub record: Option<PathBuf>,
     /// Write what was added in each period of this length as well.
     pub interval: Option<Duration>,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
+}
+
+/// What is wanted of `full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullOptions {
+    /// Each system call, too: two more probe hits.
+    pub syscalls: bool,
+    /// What Linux's scheduler does with the threads.
+    pub threads: bool,
+    /// Bytes of the ring buffer: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`].
+    pub ring_bytes: u32,
+}
+
+impl Default for FullOptions {
+    fn default() -> Self {
+        Self {
+            syscalls: false,
+            threads: true,
+            ring_bytes: tracer_ebpf::full::DEFAULT_RING_BYTES,
+        }
+    }
 }
 
 /// How the user named the process.

@@ -15,7 +15,7 @@ use crate::{
     model::Symbolizer,
     output::capture::TargetInfo,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
-    sources::passive::PassiveSource,
+    sources::{passive::PassiveSource, transitions::SnapshotReader},
     target::{
         Target,
         binary::BuildMode,
@@ -103,6 +103,10 @@ impl Prepared {
                 mode: Mode::Exact,
                 obstacle: probes(Mode::Exact),
             },
+            Offer {
+                mode: Mode::Full,
+                obstacle: probes(Mode::Full),
+            },
         ]
     }
 
@@ -118,6 +122,10 @@ impl Prepared {
                 Err(attempts) => Err(attempts),
             },
             Mode::Exact => self.reading.plan.exact.as_deref().map_err(Vec::as_slice),
+            Mode::Full => match &self.reading.plan.full {
+                Ok(full) => Ok(&full.sites),
+                Err(attempts) => Err(attempts),
+            },
         }
     }
 
@@ -132,6 +140,24 @@ impl Prepared {
             layout,
             self.target.facts.version.minor,
         )
+    }
+
+    /// A reader of every goroutine, P and M; `None` where the layout is not known.
+    pub fn snapshot_reader(&self) -> Option<SnapshotReader<ProcessMemory>> {
+        let layout = self.reading.layout()?;
+        let memory = ProcessMemory::new(self.pid);
+        Some(SnapshotReader::new(
+            memory,
+            self.pid,
+            &self.reading.globals,
+            self.bias(),
+            layout.clone(),
+        ))
+    }
+
+    /// 27 of Go 1.27.3.
+    pub fn minor(&self) -> u32 {
+        self.target.facts.version.minor
     }
 
     /// The file that was analysed.

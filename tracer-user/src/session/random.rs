@@ -6,7 +6,12 @@ use super::*;
 use crate::{error::Error, plan::Mode};
 
 fn mode() -> impl Strategy<Value = Mode> {
-    prop_oneof![Just(Mode::Passive), Just(Mode::Sampled), Just(Mode::Exact)]
+    prop_oneof![
+        Just(Mode::Passive),
+        Just(Mode::Sampled),
+        Just(Mode::Exact),
+        Just(Mode::Full)
+    ]
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -18,6 +23,7 @@ fn from_outside() -> impl Strategy<Value = Happening> {
     prop_oneof![
         4 => Just(Happening::Tick),
         2 => Just(Happening::IntervalElapsed),
+        1 => Just(Happening::EventsLost),
         1 => Just(Happening::DurationElapsed),
         1 => Just(Happening::Signal),
         1 => Just(Happening::TargetExited),

@@ -18,21 +18,29 @@ use tokio::{
 
 use super::{
     Effect, Happening, Policy, Session,
-    capturing::{Began, Capturing, Ending},
+    capturing::{Began, Capturing, Form},
     live::Live,
     neighbours::Presence,
-    options::AttachOptions,
+    options::{AttachOptions, Chatter, FullOptions},
     prepare::Prepared,
+    step::{Holding, LatencyBegin, LatencyStep, Opening, Step},
 };
 use crate::{
     error::{Error, Failure, Result},
+    model::{Symbolizer as _, sched::SchedConfig},
     output::sink::{Flow, Sink},
+    plan::Mode,
+    stream::{Observation, recording::Recorder},
 };
 
 /// How often the kernel's tables are emptied.
 const TICK: Duration = Duration::from_millis(500);
 /// The same while slow waits are to be shown as they happen.
 const TICK_FOR_SLOW: Duration = Duration::from_millis(100);
+/// How often neighbours are looked for, and the line on the terminal is drawn, at most: `full` collects more often.
+const LOOK_EVERY_NS: u64 = 90_000_000;
+/// The same as [`TICK`] of `full`, whose ring buffer holds half a second of what a busy program does.
+const TICK_FOR_FULL: Duration = Duration::from_millis(5);
 
 /// Traces one process from its plan to the printed result.
 ///
@@ -42,9 +50,26 @@ const TICK_FOR_SLOW: Duration = Duration::from_millis(100);
 pub async fn run(options: AttachOptions) -> Result<()> {
     // Before anything is attached: a file that cannot be written fails here.
     let sink = Sink::open(options.output.as_deref())?;
+    let recorder = Recorder::open(options.record.as_deref())?;
     // Handlers come after the analysis, which a signal may just end.
     let target = Prepared::new(&options)?;
-    capture(options, target, sink, None).await
+    let captured = capture(options, target, sink, None, recorder.clone()).await;
+    finish(&recorder, captured)
+}
+
+/// The outcome of a capture with that of its recording: one that was not written whole is incomplete.
+pub(super) fn finish<T>(recorder: &Recorder, outcome: Result<T>) -> Result<T> {
+    let whole = recorder.finish();
+    if let Some(why) = recorder.failure() {
+        log::error!("{why}");
+    }
+    if outcome.is_ok() && !whole {
+        return Err(Error {
+            failure: Failure::Incomplete,
+            message: String::new(),
+        });
+    }
+    outcome
 }
 
 /// Traces a process that was analysed; `began` is how it started, where that is to be told with it.
@@ -53,6 +78,7 @@ pub(super) async fn capture(
     target: Prepared,
     sink: Sink,
     began: Option<Began>,
+    recorder: Recorder,
 ) -> Result<()> {
     let mut clocks = Clocks::new(&options)?;
     let policy = Policy {
@@ -60,19 +86,29 @@ pub(super) async fn capture(
         bounded: options.duration.is_some(),
     };
     let mut session = Session::new(policy);
+    let begin = LatencyBegin {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        target: target.info(),
+        notes: target.notes(),
+        interval_ns: options.interval.map(|d| d.as_nanos() as u64),
+    };
     let mut runner = Runner {
         presence: Presence::announce(target.pid(), target.start_time()),
         slower_ns: options.slower.map(|d| d.as_nanos() as u64),
-        capturing: Capturing::new(options, sink, began),
+        full: options.full,
+        looked_ns: 0,
+        chatter: options.chatter,
+        capturing: Capturing::new(Form::of(&options), begin.clone(), sink, began),
+        recorder,
         target,
         live: None,
-        ending: None,
         source_failed: false,
         outcome: Ok(()),
     };
     let mut happenings = VecDeque::from([Happening::Planned {
         offers: runner.target.offers(),
     }]);
+    happenings.extend(runner.step(LatencyStep::Begin(begin)));
     while !session.is_done() {
         let happening = match happenings.pop_front() {
             Some(happening) => happening,
@@ -90,10 +126,14 @@ pub(super) async fn capture(
 struct Runner {
     target: Prepared,
     capturing: Capturing,
+    recorder: Recorder,
+    chatter: Chatter,
     live: Option<Live>,
-    ending: Option<Ending>,
     presence: Presence,
     slower_ns: Option<u64>,
+    full: FullOptions,
+    /// When neighbours were looked for the last time, CLOCK_MONOTONIC.
+    looked_ns: u64,
     /// A source failed, at whatever moment: the capture is not whole.
     source_failed: bool,
     outcome: Result<()>,
@@ -104,21 +144,38 @@ impl Runner {
         let now = now_ns();
         match effect {
             Effect::Attach { mode } => {
-                return Some(match Live::attach(&self.target, mode, self.slower_ns, now) {
-                    Ok(live) => {
-                        let sites = live.sites();
-                        self.live = Some(live);
-                        Happening::Attached { mode, sites }
-                    }
-                    Err(error) => Happening::AttachFailed { mode, error },
-                });
+                return Some(
+                    match Live::attach(&self.target, mode, self.slower_ns, self.full, now) {
+                        Ok(live) => {
+                            let sites = live.sites();
+                            self.live = Some(live);
+                            Happening::Attached { mode, sites }
+                        }
+                        Err(error) => Happening::AttachFailed { mode, error },
+                    },
+                );
             }
-            Effect::FallBack { from, to, why } => self.capturing.fell_back(from, to, &why),
+            Effect::FallBack { from, to, why } => return self.step(LatencyStep::FallBack { from, to, why }),
             Effect::OpenWindow { mode, sites } => {
-                let live = self.live.as_mut()?;
-                self.capturing.open(&self.target, mode, live.scheme(), sites, now);
+                let opening = Opening {
+                    at_ns: now,
+                    started_at: jiff::Timestamp::now(),
+                    mode,
+                    scheme: self.live.as_ref()?.scheme(),
+                    cpu_ns: self.target.cpu_ns(),
+                    scheduler: (mode == Mode::Full).then(|| SchedConfig {
+                        minor: self.target.minor(),
+                        syscalls: self.full.syscalls,
+                        slower_ns: self.slower_ns,
+                    }),
+                };
+                self.recorder.begin();
+                let opened = self.step(LatencyStep::Open(opening));
+                self.say_attached(mode, sites);
                 clocks.open_window();
-                live.calibrate();
+                self.live.as_mut()?.calibrate();
+                let held = self.step(LatencyStep::Hold(self.holding()));
+                return opened.or(held);
             }
             Effect::Collect => return self.collect(now),
             Effect::Snapshot => {
@@ -126,8 +183,7 @@ impl Runner {
                 return self.take(&[seen]);
             }
             Effect::PrintInterval => {
-                let written = self.capturing.print_interval(&self.target, now);
-                return self.written(written);
+                return self.step(LatencyStep::Interval { at_ns: now });
             }
             Effect::CloseWindow => {
                 if let Some(live) = &mut self.live
@@ -135,21 +191,29 @@ impl Runner {
                 {
                     log::warn!("{e}");
                 }
-                self.capturing.close(&self.target, now, self.presence.others());
+                let close = LatencyStep::Close {
+                    at_ns: now,
+                    cpu_ns: self.target.cpu_ns(),
+                    concurrent_captures: self.presence.others(),
+                };
+                return self.step(close);
             }
             Effect::Finish { ended_by, whole } => {
-                let live = self.live.as_ref();
-                self.ending = Some(Ending {
-                    ended_by,
-                    whole: whole && !self.source_failed,
-                    cost: live.and_then(|live| live.cost),
-                    attached_by: live.and_then(Live::attached_by),
-                    measured_by: live.map_or("runtime", Live::measured_by),
-                });
+                let notes = self.live.as_ref().map(Live::notes).unwrap_or_default();
+                let mut answer = None;
+                for note in notes {
+                    answer = answer.or(self.step(LatencyStep::Note { note }));
+                }
+                let whole = whole && !self.source_failed;
+                let held = self.step(LatencyStep::Hold(self.holding()));
+                let finished = self.step(LatencyStep::Finish { ended_by, whole });
+                return answer.or(held).or(finished);
             }
             Effect::PrintResult => {
-                let ending = self.ending.as_ref().filter(|_| self.outcome.is_ok())?;
-                self.outcome = match self.capturing.print(&self.target, ending) {
+                if self.outcome.is_err() || !self.capturing.is_finished() {
+                    return None;
+                }
+                self.outcome = match self.capturing.print(&self.target) {
                     Ok(true) => Ok(()),
                     Ok(false) => Err(Error {
                         failure: Failure::Incomplete,
@@ -179,17 +243,67 @@ impl Runner {
             }
             Err(e) => {
                 self.source_failed = true;
-                self.capturing.note(e.to_string());
+                let _ = self.step(LatencyStep::Note { note: e.to_string() });
                 return Some(Happening::SourceFailed { why: e.to_string() });
             }
         };
         let answer = self.take(&seen);
-        self.capturing.show_progress(now, self.presence.others());
-        answer
+        if now.saturating_sub(self.looked_ns) >= LOOK_EVERY_NS {
+            self.looked_ns = now;
+            // Others that come and go are met in passing.
+            self.presence.others();
+            self.capturing.show_progress(now);
+        }
+        let needs_snapshot = self.live.as_mut().is_some_and(|live| live.needs_snapshot(now));
+        answer.or(needs_snapshot.then_some(Happening::EventsLost))
     }
 
-    fn take(&mut self, seen: &[crate::stream::Observation]) -> Option<Happening> {
+    /// How the probes are held right now.
+    fn holding(&self) -> Holding {
+        let live = self.live.as_ref();
+        let cost = live.and_then(|live| live.cost);
+        Holding {
+            attached_by: live.and_then(Live::attached_by).map(str::to_owned),
+            measured_by: live.map_or("runtime", Live::measured_by).to_owned(),
+            hit_ns: cost.map(|cost| cost.hit_ns),
+            latency_floor_ns: cost.and_then(|cost| cost.latency_floor_ns),
+        }
+    }
+
+    fn say_attached(&self, mode: Mode, sites: usize) {
+        if self.chatter == Chatter::Normal {
+            let how = match sites {
+                0 => "no probes".to_owned(),
+                n => format!("{n} probed instructions"),
+            };
+            eprintln!(
+                "attached: process {} ({}), {mode}, {how}",
+                self.target.pid(),
+                self.target.version()
+            );
+        }
+    }
+
+    fn step(&mut self, step: LatencyStep) -> Option<Happening> {
+        let recorded = Step::Latencies(step.clone());
+        self.recorder.step(|| recorded.to_json());
+        let written = self.capturing.step(&self.target, step);
+        self.written(written)
+    }
+
+    fn take(&mut self, seen: &[Observation]) -> Option<Happening> {
+        self.recorder.observe(seen, |addresses| {
+            self.target.prepare(addresses);
+            let named = addresses
+                .iter()
+                .filter_map(|address| Some((*address, self.target.function_at(*address)?)));
+            named.collect()
+        });
         let written = self.capturing.observe(&self.target, seen);
+        if let Some(why) = self.recorder.failure() {
+            log::error!("{why}");
+            let _ = self.step(LatencyStep::Note { note: why });
+        }
         self.written(written)
     }
 
@@ -217,7 +331,7 @@ impl Runner {
                     ..
                 })
         );
-        if self.ending.is_some() && printed {
+        if self.capturing.is_finished() && printed {
             self.capturing.finish()?;
         }
         self.outcome
@@ -236,10 +350,10 @@ struct Clocks {
 
 impl Clocks {
     fn new(options: &AttachOptions) -> Result<Self> {
-        let tick = if options.slower.is_some() {
-            TICK_FOR_SLOW
-        } else {
-            TICK
+        let tick = match (options.mode, options.slower) {
+            (Some(Mode::Full), _) => TICK_FOR_FULL,
+            (_, Some(_)) => TICK_FOR_SLOW,
+            (_, None) => TICK,
         };
         quit_on_second_signal()?;
         let on = |kind| {

@@ -6,3 +6,4 @@ pub mod kernel;
 pub mod passive;
 pub mod probes;
 pub mod starts;
+pub mod transitions;

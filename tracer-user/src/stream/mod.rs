@@ -1,12 +1,18 @@
 //! The one type that every source yields, and every later room reads: [`Observation`].
 
 pub mod buckets;
+pub mod recording;
+pub mod reorder;
 pub mod start;
+pub mod transition;
 
 use serde::{Deserialize, Serialize};
 pub use tracer_ebpf::Origin;
 
-use self::start::{StartCall, StartHeld, StartMark};
+use self::{
+    start::{StartCall, StartHeld, StartMark},
+    transition::{SchedSnapshot, Transition},
+};
 
 /// Something that a source saw, at one moment of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +32,14 @@ pub enum Kind {
     HistogramDelta(HistogramDelta),
     /// A reading of the runtime's state from memory.
     Snapshot(Snapshot),
+    /// Transitions of goroutines, Ps, Ms and threads (`full`), in the order of their times. In batches, since there
+    /// may be a million in a second; the observation's own time is that of the last.
+    Transitions(Vec<Transition>),
+    /// Transitions that the kernel side has seen since the last such observation (`full`): those that are told, and
+    /// those that were dropped.
+    TransitionsSeen(u64),
+    /// A reading of every goroutine, P and M from memory (`full`).
+    Scheduler(Box<SchedSnapshot>),
     /// Something was not seen, or not kept; counted where it happened.
     Loss(Loss),
     /// Probe hits since the last such observation; what the target paid for.
@@ -135,9 +149,33 @@ pub enum LossCause {
     Negative,
     /// A mark or a slow system call of a start that the ring buffer had no room for.
     StartsLost,
+    /// A transition (`full`) that the ring buffer had no room for.
+    TransitionsDropped,
+    /// A transition that came so late that later ones were already told; it is told, out of order.
+    TransitionsLate,
 }
 
 impl LossCause {
+    /// Every cause.
+    pub const ALL: [LossCause; 11] = [
+        Self::Unpaired,
+        Self::Unseen,
+        Self::StampsFull,
+        Self::CreationSitesFull,
+        Self::HistogramsFull,
+        Self::RingFull,
+        Self::Unreadable,
+        Self::Negative,
+        Self::StartsLost,
+        Self::TransitionsDropped,
+        Self::TransitionsLate,
+    ];
+
+    /// The cause of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+
     /// A name for output.
     pub const fn name(self) -> &'static str {
         match self {
@@ -150,19 +188,25 @@ impl LossCause {
             Self::Unreadable => "unreadable",
             Self::Negative => "negative",
             Self::StartsLost => "starts_lost",
+            Self::TransitionsDropped => "transitions_dropped",
+            Self::TransitionsLate => "transitions_late",
         }
     }
 
     /// Whether a wait is missing from the histograms because of it. A wait that began before the capture
     /// was never part of it, and one under "other" is still counted.
     pub const fn makes_incomplete(self) -> bool {
-        !matches!(self, Self::Unpaired | Self::CreationSitesFull)
+        !matches!(
+            self,
+            Self::Unpaired | Self::CreationSitesFull | Self::TransitionsLate
+        )
     }
 }
 
 /// Gauges of the Go runtime, read from the target's memory at one moment, not atomically. Each is absent
 /// where the layout does not give it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
     /// Goroutines by state, in the runtime's words (`runnable`, `running`, `syscall`, `waiting`, …), dead
     /// ones left out; those that the runtime runs for itself are counted too.

@@ -1,16 +1,19 @@
 //! `cargo xtask bench`: what tracing costs, and whether what it says is true; the tables of docs/.
 
 mod accuracy;
+mod agreement;
 mod attach;
 mod capture;
 mod column;
 mod daemon;
+mod fuzz;
 mod hit;
 mod host;
 mod large_binary;
 mod lifetimes;
 pub mod markdown;
 mod overhead;
+mod replay;
 mod rounds;
 mod start;
 mod statistics;
@@ -41,6 +44,12 @@ enum What {
     Host(host::Args),
     /// Agreement with the Go runtime's own figures: docs/accuracy.md
     Accuracy,
+    /// Agreement of mode full with runtime/trace, change by change: docs/accuracy.md
+    Agreement(agreement::Args),
+    /// How many transitions a second go through stream and model, and what a goroutine takes
+    Replay,
+    /// Feeds what reads programs and recordings with what nobody would write
+    Fuzz(fuzz::Args),
     /// What the daemon costs a host: docs/daemon.md
     Daemon(daemon::CostArgs),
     /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
@@ -59,6 +68,9 @@ pub fn run(args: &Args) -> Result<()> {
         What::Start(args) => start::run(args),
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
+        What::Agreement(args) => agreement::run(args),
+        What::Replay => replay::run(),
+        What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),
         What::Soak(args) => daemon::soak(args),
     }

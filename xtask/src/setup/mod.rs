@@ -7,6 +7,7 @@ mod apt;
 mod archive;
 mod bpf;
 pub mod deny;
+pub mod fuzz;
 pub mod kernels;
 pub mod packaging;
 mod pip;
@@ -52,6 +53,8 @@ pub enum Component {
     Cross(Arch),
     /// Boots other kernels, of both architectures.
     Qemu,
+    /// cargo-fuzz.
+    Fuzz,
     /// Makes the Debian package, and checks it.
     Packaging,
     /// Scrapes the daemon.
@@ -71,6 +74,7 @@ impl Component {
                 .map(Self::Cross),
         );
         all.push(Self::Qemu);
+        all.push(Self::Fuzz);
         all.push(Self::Packaging);
         all.push(Self::Prometheus);
         all
@@ -88,6 +92,7 @@ impl Component {
             Self::Linker => "to link gmpscope".into(),
             Self::Cross(arch) => format!("to link gmpscope for {}", arch.name()),
             Self::Qemu => "to boot other kernels".into(),
+            Self::Fuzz => "to fuzz what reads programs and recordings".into(),
             Self::Packaging => "to make the Debian package".into(),
             Self::Prometheus => "to ask the daemon as its users do".into(),
         }
@@ -129,6 +134,7 @@ impl Component {
                     format!("libc6-dev-{}-cross", arch.short()),
                 ],
             },
+            Self::Fuzz => fuzz::missing_packages()?,
             Self::Qemu | Self::Prometheus => Vec::new(),
             Self::Packaging => packaging::missing_packages(),
         })
@@ -141,6 +147,7 @@ impl Component {
             Self::Lint => (!deny::is_there()?).then(|| format!("cargo-deny {}", deny::VERSION)),
             Self::Go(version) => (!releases::is_there(version)?).then(|| format!("Go {version}")),
             Self::Qemu => (!qemu::is_there()?).then(|| "QEMU for both architectures".into()),
+            Self::Fuzz => (!fuzz::is_there()?).then(|| format!("cargo-fuzz {}", fuzz::VERSION)),
             Self::Packaging => {
                 (!packaging::is_there()?).then(|| format!("cargo-deb {}", packaging::CARGO_DEB_VERSION))
             }
@@ -158,6 +165,7 @@ impl Component {
             Self::Lint => deny::install(),
             Self::Go(version) => releases::install(version),
             Self::Qemu => qemu::install(),
+            Self::Fuzz => fuzz::install(),
             Self::Packaging => packaging::install(),
             Self::Prometheus => prometheus::install(),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::setup::{self, Component, prometheus};
-use crate::{arch::Arch, deb, go, paths, privilege, step, vm};
+use crate::{arch::Arch, deb, fuzz, go, paths, privilege, step, vm};
 use counts::Counts;
 
 /// Run every check and every test.
@@ -53,6 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
         false => bail!("there is no release binary to test"),
     });
     if args.filter.is_empty() && !args.fast {
+        report.tests("fuzzing", fuzzing);
         report.tests("virtual machines", virtual_machines);
     }
     report.print(began.elapsed())
@@ -66,6 +67,7 @@ fn components(fast: bool) -> Vec<Component> {
     } else {
         components.push(Component::GoDebian);
         components.extend(go::RELEASES.map(Component::Go));
+        components.push(Component::Fuzz);
         components.extend(vm::components(&vm::TESTED, vm::Versions::Few));
     }
     components
@@ -88,6 +90,13 @@ fn unit_tests(args: &Args) -> Result<Counts> {
     counts::run(&mut cargo)
 }
 
+/// Long enough to find again what was found before, and what is easy to find.
+fn fuzzing() -> Result<Counts> {
+    fuzz::prepare(&paths::release_binary())?;
+    let passed = fuzz::run(FUZZED)?;
+    Ok(Counts { passed, failed: 0 })
+}
+
 /// The binary and its Debian package.
 fn package() -> Result<()> {
     deb::check(&deb::make(Arch::native())?)
@@ -103,6 +112,9 @@ fn virtual_machines() -> Result<Counts> {
     }
     Ok(counts)
 }
+
+/// How long each target is fuzzed.
+const FUZZED: Duration = Duration::from_secs(10);
 
 /// Most failed end-to-end tests that are run once more.
 const MOST_AGAIN: usize = 3;

@@ -73,12 +73,13 @@ fn differences(recorded: &BTreeMap<String, u64>, counted: &BTreeMap<String, u64>
         .collect()
 }
 
-/// Records the counts of these machines.
+/// Records the counts of these machines; of those that loaded no program, and of others, what is recorded stays.
 pub fn write(reports: &[Report]) -> Result<()> {
-    let table: Table = reports
+    let mut table = read()?;
+    let new = reports
         .iter()
-        .map(|report| (report.machine.name(), counts(report)))
-        .collect();
+        .map(|report| (report.machine.name(), counts(report)));
+    table.extend(new.filter(|(_, counts)| !counts.is_empty()));
     let file = file();
     fs::write(&file, serde_json::to_string_pretty(&table)? + "\n")
         .with_context(|| format!("writing {}", file.display()))

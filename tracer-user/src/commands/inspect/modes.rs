@@ -39,6 +39,10 @@ impl Plans {
                 Ok(sites) => (sites, &[], true),
                 Err(attempts) => (&[], attempts, false),
             },
+            Mode::Full => match &self.probes.full {
+                Ok(full) => (&full.sites, &full.missing, true),
+                Err(attempts) => (&[], attempts, false),
+            },
         }
     }
 }
@@ -110,8 +114,10 @@ fn told(site: &Site) -> SiteInfo {
 fn meaning(site: &Site) -> String {
     match (site.origin, site.kind) {
         (Some(origin), _) => format!("runnable: {}", origin.name()),
+        (None, SiteKind::Entry) => site.what.map_or_else(String::new, |what| what.name().to_owned()),
         (None, SiteKind::TrackedWaitEnds) => "tracked wait ends".into(),
         (None, SiteKind::HistogramRecord | SiteKind::WaitRecorded) => "wait is recorded".into(),
+        (None, SiteKind::StatusEntry) => "status changes".into(),
         (None, _) => "runnable ends".into(),
     }
 }

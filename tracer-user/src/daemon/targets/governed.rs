@@ -128,7 +128,11 @@ impl Governed {
                     }
                     HistogramKey::All => {}
                 },
-                Kind::Snapshot(_) | Kind::Event(_) => {}
+                Kind::Snapshot(_)
+                | Kind::Event(_)
+                | Kind::Transitions(_)
+                | Kind::TransitionsSeen(_)
+                | Kind::Scheduler(_) => {}
             }
         }
         (hits, unknown)
@@ -180,6 +184,7 @@ pub fn tier_of(mode: Option<Mode>) -> Tier {
         None => Tier::Off,
         Some(Mode::Passive) => Tier::Passive,
         Some(Mode::Sampled) => Tier::Sampled,
-        Some(Mode::Exact) => Tier::Exact,
+        // What costs no less; a governor never chooses it.
+        Some(Mode::Exact | Mode::Full) => Tier::Exact,
     }
 }

@@ -417,7 +417,12 @@ impl Target {
                     let lost = view.losses.entry(loss.cause).or_default();
                     *lost = lost.saturating_add(loss.count);
                 }
-                Kind::Hits(_) | Kind::Event(_) => {}
+                // Not of its memory's.
+                Kind::Hits(_)
+                | Kind::Event(_)
+                | Kind::Transitions(_)
+                | Kind::TransitionsSeen(_)
+                | Kind::Scheduler(_) => {}
             }
         }
     }

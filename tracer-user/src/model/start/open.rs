@@ -19,6 +19,8 @@ pub struct Starts {
     /// Binaries in which the dynamic loader runs before the program's own first instruction.
     dynamic: BTreeSet<u32>,
     open: BTreeMap<u32, Open>,
+    /// Marks and calls of all that are open.
+    pieces: usize,
     /// (until when, how long) processes were held in their last `execve`. It may be told before the mark of its entry.
     held: BTreeMap<u32, Vec<(u64, u64)>>,
 }
@@ -33,6 +35,10 @@ struct Open {
 /// No more processes are followed at once than this; those that call execve and turn out to run another program are
 /// forgotten by it.
 const MOST_OPEN: usize = 4_096;
+/// Nor are more of their marks and calls kept than this: a start has some hundred.
+const MOST_PIECES: usize = 1 << 21;
+/// Most times that one process was held in an `execve`.
+const MOST_HELD: usize = 64;
 
 impl Starts {
     /// The dynamic loader runs before the first instruction of this binary.
@@ -50,6 +56,7 @@ impl Starts {
                     end_ns: observation.at_ns,
                     call: call.clone(),
                 });
+                self.one_more();
                 None
             }
             Kind::Event(Event::StartHeld(held)) => {
@@ -57,7 +64,9 @@ impl Starts {
                     self.held.pop_first();
                 }
                 let times = self.held.entry(held.pid).or_default();
-                times.push((observation.at_ns, held.held_ns));
+                if times.len() < MOST_HELD {
+                    times.push((observation.at_ns, held.held_ns));
+                }
                 None
             }
             _ => None,
@@ -82,14 +91,14 @@ impl Starts {
 
     /// Ends the start of a process at this moment, whatever it is at.
     pub fn cut(&mut self, pid: u32, now_ns: u64) -> Option<Start> {
-        let open = self.open.remove(&pid)?;
+        let open = self.remove(pid)?;
         self.close(pid, open, now_ns, Ended::Unfinished)
     }
 
     fn mark(&mut self, at_ns: u64, mark: &StartMark) -> Option<Start> {
         if mark.mark == Mark::Execve || mark.mark == Mark::ExecPrepared {
             // Also the second attempt of one that failed.
-            self.open.remove(&mark.pid);
+            self.remove(mark.pid);
             if let Some(times) = self.held.get_mut(&mark.pid) {
                 times.retain(|(until_ns, _)| *until_ns > at_ns);
             }
@@ -102,25 +111,26 @@ impl Starts {
                 .is_some_and(|(_, last)| last.mark == Mark::Executed)
         {
             // Where the tracepoint before is missing: the program that called execve had itself been started so.
-            self.open.remove(&mark.pid);
+            self.remove(mark.pid);
         }
         if self.open.len() >= MOST_OPEN && !self.open.contains_key(&mark.pid) {
             self.forget_oldest();
         }
         if mark.mark == Mark::Executed && !u32::try_from(mark.value).is_ok_and(binary::is_traced) {
             // Nothing more comes of it.
-            self.open.remove(&mark.pid);
+            self.remove(mark.pid);
             self.held.remove(&mark.pid);
             return None;
         }
         let open = self.open.entry(mark.pid).or_default();
         open.marks.push((at_ns, mark.clone()));
+        self.one_more();
         let ended = match mark.mark {
             Mark::MainMain => Ended::Main,
             Mark::Exited => Ended::Exit,
             _ => return None,
         };
-        let open = self.open.remove(&mark.pid)?;
+        let open = self.remove(mark.pid)?;
         if !open.has_entered() {
             return None;
         }
@@ -134,7 +144,21 @@ impl Starts {
             .min_by_key(|(_, open)| (open.has_entered(), open.marks.first().map(|(at_ns, _)| *at_ns)))
             .map(|(pid, _)| *pid);
         if let Some(pid) = oldest {
-            self.open.remove(&pid);
+            self.remove(pid);
+        }
+    }
+
+    fn remove(&mut self, pid: u32) -> Option<Open> {
+        let open = self.open.remove(&pid)?;
+        self.pieces = self.pieces.saturating_sub(open.marks.len() + open.calls.len());
+        Some(open)
+    }
+
+    /// A mark or a call was kept: if they are too many, the start that began first is forgotten.
+    fn one_more(&mut self) {
+        self.pieces += 1;
+        if self.pieces > MOST_PIECES {
+            self.forget_oldest();
         }
     }
 
@@ -180,7 +204,7 @@ fn without(exec: &mut Phase, held: &[(u64, u64)]) -> u64 {
     let within = held
         .iter()
         .filter(|(until_ns, _)| (exec.begin_ns..=exec.end_ns).contains(until_ns));
-    let mut held_ns = within.map(|(_, ns)| *ns).sum::<u64>();
+    let mut held_ns = within.fold(0u64, |sum, (_, ns)| sum.saturating_add(*ns));
     // Who was really held then waits for a CPU, which is told as sleep, too. (That its file would have had to be read
     // from disk is not to be seen any more: we have read it.)
     if held_ns >= LONG_HOLD

@@ -7,10 +7,11 @@ use super::{
     child::Held,
     programs::{ONLY, Programs},
     runner::{Runner, written_as},
+    tree::Found,
 };
 use crate::{
     error::{Error, Result},
-    session::runner::now_ns,
+    session::{runner::now_ns, step::StartStep},
     sources::{
         probes::LinkKind,
         starts::{
@@ -41,9 +42,7 @@ impl Runner {
             .and_then(|pidfd| self.clocks.watch_command(pidfd))
             .map_err(|e| Error::failed(format!("process {} cannot be watched: {e}", held.pid)))?;
         self.around.of_held(held.pid);
-        if let Some(followed) = self.recording.followed() {
-            followed.command(held.pid);
-        }
+        self.tell(StartStep::Command { pid: held.pid });
         self.held = Some(held);
         Ok(())
     }
@@ -61,8 +60,7 @@ impl Runner {
         };
         let mut source = StartSource::load(whose, SLOW_CALL)?;
         if let Some(why) = source.without_usage() {
-            self.recording
-                .note(format!("time off the CPU and page faults are not known: {why}"));
+            self.note(format!("time off the CPU and page faults are not known: {why}"));
         }
         match &mut self.programs {
             Programs::One(program) => {
@@ -74,28 +72,33 @@ impl Runner {
                 for attempt in &program.plan.missing {
                     log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
                 }
-                self.recording.attached_by(source.link_kind().map(LinkKind::name));
-                self.recording.say_attached(&format!(
+                let said = format!(
                     "{} ({}), starts, {} probed instructions",
                     program.target.file.name(),
                     program.target.facts.version.raw,
                     source.sites()
-                ));
+                );
+                self.tell_attached_by(source.link_kind());
+                self.say_attached(&said);
             }
             Programs::Tree(tree) => {
                 tree.listen(source.close_gate()?);
                 let watches = source.gate().map_or(0, |gate| gate.watches);
-                self.recording.say_attached(&format!(
+                self.say_attached(&format!(
                     "the command and all that descends from it, on {watches} file systems"
                 ));
             }
         }
         self.source = Some(source);
         if matches!(self.policy.whose, Whose::Next { .. }) {
-            self.recording.open(now_ns());
-            self.clocks.open_window();
+            self.open_window();
         }
         Ok(())
+    }
+
+    fn tell_attached_by(&mut self, kind: Option<LinkKind>) {
+        let by = kind.map(|kind| kind.name().to_owned());
+        self.tell(StartStep::Attached { by });
     }
 
     /// Lets the held process go.
@@ -104,10 +107,11 @@ impl Runner {
             return vec![];
         };
         let followed = source.hold(held.pid);
-        self.recording.open(now_ns());
-        self.clocks.open_window();
+        self.open_window();
         // Whatever fails on our side, the command is to run.
-        held.release();
+        if let Some(held) = &mut self.held {
+            held.release();
+        }
         followed
             .err()
             .map(|error| Happening::SourceFailed { error })
@@ -124,7 +128,7 @@ impl Runner {
             Ok(seen) => seen,
             Err(error) => return vec![Happening::SourceFailed { error }],
         };
-        match self.recording.observe(&seen) {
+        match self.observe(&seen) {
             Ok((ended, flow)) => {
                 let happenings = ended
                     .iter()
@@ -142,13 +146,14 @@ impl Runner {
         }
         if self.invocation.is_none() {
             self.around.of_other(pid);
+            self.tell_around();
         }
         Happening::StartEnded
     }
 
     /// System calls that hold up starts right now.
     pub(super) fn unfinished(&mut self) -> Vec<Observation> {
-        let pids = self.recording.on_their_way();
+        let pids = self.starting.on_their_way();
         let Some(source) = &mut self.source else {
             return vec![];
         };
@@ -163,28 +168,32 @@ impl Runner {
         let (Programs::Tree(tree), Some(source)) = (&mut self.programs, &mut self.source) else {
             return happenings;
         };
-        let recording = &self.recording;
-        let found = tree.answer(question, source, |binary| recording.runs(binary));
-        let by = source.link_kind().map(LinkKind::name);
-        self.recording.attached_by(by);
-        if let Some(found) = found {
-            if found.dynamic {
-                self.recording.loads(found.number);
-            }
-            if let Some(followed) = self.recording.followed() {
-                followed.know(found.number, found.info);
-            }
+        let starting = &self.starting;
+        let found = tree.answer(question, source, |binary| starting.runs(binary));
+        let kind = source.link_kind();
+        if let Some(Found {
+            number,
+            info,
+            dynamic,
+        }) = found
+        {
+            self.tell_attached_by(kind);
+            self.tell(StartStep::Binary {
+                number,
+                info,
+                dynamic,
+            });
         }
         happenings
     }
 
     /// The command has ended: what is left of its tree is not followed any more.
     pub(super) fn let_tree_go(&mut self) {
-        let (Some(source), Some(followed)) = (&mut self.source, self.recording.followed()) else {
+        let Some(source) = self.source.as_mut().filter(|_| self.policy.tree) else {
             return;
         };
         match source.let_tree_go() {
-            Ok(left) => followed.tree.outlived += left,
+            Ok(processes) => self.tell(StartStep::Outlived { processes }),
             Err(e) => log::warn!("{e}"),
         }
     }
@@ -192,12 +201,15 @@ impl Runner {
     /// Notes what the gate has seen.
     pub(super) fn count_passed(&mut self) {
         let gate = self.source.as_ref().and_then(StartSource::gate);
-        let (Some(gate), Some(followed)) = (gate, self.recording.followed()) else {
+        let Some(gate) = gate.filter(|_| self.policy.tree) else {
             return;
         };
-        followed.tree.watched_file_systems = gate.watches as u64;
-        followed.tree.not_watched.clone_from(&gate.left);
-        followed.tree.execs_of_others = gate.passed().map_or(0, |passed| passed.others);
+        let step = StartStep::Gate {
+            watched_file_systems: gate.watches as u64,
+            not_watched: gate.left.clone(),
+            execs_of_others: gate.passed().map_or(0, |passed| passed.others),
+        };
+        self.tell(step);
     }
 
     /// Stops ourselves as the terminal asks for. Nobody answers meanwhile, so nothing may wait.

@@ -16,7 +16,8 @@ use super::{
 use crate::{
     error::{Error, Failure, Result},
     output::sink::Sink,
-    session::options::{AttachOptions, NextOptions, RunOptions, TargetSelector},
+    session::options::{AttachOptions, FullOptions, NextOptions, RunOptions, TargetSelector},
+    stream::recording::Recorder,
 };
 
 /// Runs a command, and traces how it starts. The status is the command's own.
@@ -41,6 +42,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         Some(path) => Sink::open(Some(path)).map_err(before)?,
         None => Sink::stderr(),
     };
+    let recorder = Recorder::open(options.output.record.as_deref()).map_err(before)?;
     let programs = match tree {
         true => Programs::Tree(Tree::new(path.clone())),
         false => Programs::One(Box::new(Program::open(&path).map_err(before)?)),
@@ -70,7 +72,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         clocks,
         policy,
         &options.output,
-        sink,
+        (sink, recorder),
         several,
         Some(invocation),
     );
@@ -83,7 +85,9 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         interval: options.output.interval,
         slower: latencies.slower,
         by: latencies.by,
+        record: None,
         force: false,
+        full: FullOptions::default(),
         chatter: options.output.chatter,
     }));
     runner.run().await
@@ -95,6 +99,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
 /// Whatever ended it.
 pub async fn next(options: NextOptions) -> Result<ExitCode> {
     let sink = Sink::open(options.output.path.as_deref())?;
+    let recorder = Recorder::open(options.output.record.as_deref())?;
     let programs = Programs::One(Box::new(Program::open(&options.exe)?));
     let (clocks, _) = Clocks::new(options.duration, options.output.interval, false)?;
     let policy = Policy {
@@ -105,7 +110,8 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
         tree: false,
     };
     let several = options.starts > 1;
-    Runner::new(programs, clocks, policy, &options.output, sink, several, None)
+    let outputs = (sink, recorder);
+    Runner::new(programs, clocks, policy, &options.output, outputs, several, None)
         .run()
         .await
 }

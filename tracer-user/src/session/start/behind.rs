@@ -12,6 +12,7 @@ use crate::{
         prepare::Prepared,
         runner,
     },
+    stream::recording::Recorder,
 };
 
 /// What is wanted of them, and the capture while it lasts.
@@ -44,8 +45,16 @@ impl Behind {
     }
 
     /// Goes on with it.
-    pub fn go_on(&mut self, options: AttachOptions, target: Prepared, sink: Sink, began: Began) {
-        self.running = Some(Box::pin(runner::capture(options, target, sink, Some(began))));
+    pub fn go_on(
+        &mut self,
+        options: AttachOptions,
+        target: Prepared,
+        sink: Sink,
+        began: Began,
+        recorder: Recorder,
+    ) {
+        let capture = runner::capture(options, target, sink, Some(began), recorder);
+        self.running = Some(Box::pin(capture));
     }
 
     /// Whether it lasts.

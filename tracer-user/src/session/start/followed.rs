@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use tracer_ebpf::start::binary;
 
-use super::surroundings::Surroundings;
 use crate::{
     findings::{
         Finding,
@@ -18,6 +17,7 @@ use crate::{
         init::{self, Init, Run, Short},
         starts_interval::StartsInterval,
     },
+    session::step::Around,
     stream::{Event, Kind, Observation, start::Mark},
 };
 
@@ -64,6 +64,11 @@ impl Followed {
     /// What is known of a binary.
     pub fn know(&mut self, number: u32, info: TargetInfo) {
         self.binaries.entry(number).or_default().info = Some(info);
+    }
+
+    /// What is known of it.
+    pub fn info(&self, number: u32) -> Option<&TargetInfo> {
+        self.binaries.get(&number)?.info.as_ref()
     }
 
     /// This process is the command.
@@ -202,7 +207,7 @@ impl Followed {
     }
 
     /// What stood out in the starts that are told in full.
-    pub fn findings(&self, around: &Surroundings) -> Vec<Finding> {
+    pub fn findings(&self, around: &Around) -> Vec<Finding> {
         let mut found: Vec<Finding> = Vec::new();
         for start in self.outstanding().take(JUDGED) {
             let Some(kept) = self.binaries.get(&start.binary) else {

@@ -13,11 +13,12 @@ mod identity;
 mod machine;
 pub mod program;
 mod programs;
-mod recording;
 mod runner;
 #[cfg(test)]
 mod scenarios;
+mod starting;
 mod surroundings;
 mod tree;
 
 pub use machine::{Effect, Happening, Policy, Session, Whose};
+pub use starting::{Form, Starting};

@@ -60,12 +60,9 @@ impl Program {
         Ok(Self { target, plan })
     }
 
-    /// What the capture says of it.
-    pub fn info(&self, pid: u32, cgroup_cpu_limit: Option<f64>) -> TargetInfo {
-        TargetInfo {
-            cgroup_cpu_limit,
-            ..prepare::info(&self.target, pid)
-        }
+    /// What the capture says of it, of no process yet.
+    pub fn info(&self) -> TargetInfo {
+        prepare::info(&self.target, 0)
     }
 }
 

@@ -19,14 +19,6 @@ pub enum Programs {
     Tree(Tree),
 }
 
-/// What a capture says of the program that it is about.
-pub struct Subject {
-    /// It; of no process yet.
-    pub target: TargetInfo,
-    /// What its reader should know.
-    pub notes: Vec<String>,
-}
-
 impl Programs {
     /// Whether they are those of a command's tree.
     pub fn tree(&mut self) -> Option<&mut Tree> {
@@ -36,17 +28,11 @@ impl Programs {
         }
     }
 
-    /// What the capture is about: the program, or the command. `binary` is what the command itself was seen to run.
-    pub fn subject(&self, binary: Option<u32>) -> Subject {
+    /// What the capture is about: the program, or the command as far as it is known before it runs.
+    pub fn subject(&self) -> TargetInfo {
         match self {
-            Self::One(program) => Subject {
-                target: program.info(0, None),
-                notes: program.untold().collect(),
-            },
-            Self::Tree(tree) => Subject {
-                target: tree.command(binary),
-                notes: tree.notes(),
-            },
+            Self::One(program) => program.info(),
+            Self::Tree(tree) => tree.command(),
         }
     }
 }

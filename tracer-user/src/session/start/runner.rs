@@ -9,15 +9,24 @@ use super::{
     behind::Behind,
     child::{Held, Invocation},
     clocks::{Clocks, Woken},
-    programs::{ONLY, Programs},
-    recording::{Form, Recording},
+    programs::Programs,
+    starting::{Form, Starting},
     surroundings::Surroundings,
 };
 use crate::{
     error::{Error, Failure, Result},
-    output::sink::{Flow, Sink},
-    session::{EndedBy, options::OutputOptions, runner::now_ns},
+    output::{
+        layout,
+        sink::{Flow, Sink},
+    },
+    session::{
+        EndedBy,
+        options::{Chatter, OutputOptions},
+        runner::{self, now_ns},
+        step::{StartBegin, StartStep, Step},
+    },
     sources::starts::{StartSource, gate::Question},
+    stream::{Observation, recording::Recorder},
 };
 
 /// The clocks, the command, what is attached, and what was seen.
@@ -26,7 +35,9 @@ pub struct Runner {
     pub(super) clocks: Clocks,
     pub(super) policy: Policy,
     pub(super) source: Option<StartSource>,
-    pub(super) recording: Recording,
+    pub(super) starting: Starting,
+    recorder: Recorder,
+    chatter: Chatter,
     pub(super) invocation: Option<Invocation>,
     pub(super) held: Option<Held>,
     pub(super) around: Surroundings,
@@ -42,30 +53,39 @@ impl Runner {
         clocks: Clocks,
         policy: Policy,
         output: &OutputOptions,
-        sink: Sink,
+        (sink, recorder): (Sink, Recorder),
         several: bool,
         invocation: Option<Invocation>,
     ) -> Self {
         let form = Form {
             format: output.format,
             sink,
-            chatter: output.chatter,
-            // Of a tree there may be thousands.
-            several: several && !policy.tree,
             by_interval: output.interval.is_some() && !policy.goes_on,
         };
-        let mut recording = Recording::new(form, programs.tree().is_some());
-        if let Programs::One(program) = &programs
-            && program.plan.dynamic
-        {
-            recording.loads(ONLY);
-        }
+        let (dynamic, missing) = match &programs {
+            Programs::One(program) => (program.plan.dynamic, program.untold().collect()),
+            Programs::Tree(_) => (false, vec![]),
+        };
+        let begin = StartBegin {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            target: programs.subject(),
+            tree: programs.tree().is_some(),
+            dynamic,
+            // Of a tree there may be thousands.
+            several: several && !policy.tree,
+            goes_on: policy.goes_on,
+            missing,
+            interval_ns: output.interval.map(|d| d.as_nanos() as u64),
+        };
+        recorder.step(|| Step::Starts(StartStep::Begin(begin.clone())).to_json());
         Self {
             programs,
             clocks,
             policy,
             source: None,
-            recording,
+            starting: Starting::new(form, begin),
+            recorder,
+            chatter: output.chatter,
             invocation,
             held: None,
             around: Surroundings::default(),
@@ -102,8 +122,12 @@ impl Runner {
             let result = self.behind.ended().await;
             self.latencies_ended(result);
         }
-        let code = self.outcome?;
-        self.recording.finish()?;
+        let commands = self.outcome.as_ref().ok().filter(|_| self.invocation.is_some());
+        let commands = commands.copied();
+        let recorded = runner::finish(&self.recorder, self.outcome);
+        // The command's own status is what its caller waits for.
+        let code = commands.map_or(recorded, Ok)?;
+        self.starting.finish()?;
         Ok(ExitCode::from(code))
     }
 
@@ -128,8 +152,8 @@ impl Runner {
             }
             Woken::Tick => self.collect(),
             Woken::Interval => {
-                let written = self.recording.print_interval(now_ns());
-                written_as(written).into_iter().collect()
+                let at_ns = now_ns();
+                self.step(StartStep::Interval { at_ns }).into_iter().collect()
             }
             Woken::Settled => vec![Happening::Settled],
             Woken::Duration => vec![Happening::DurationElapsed],
@@ -192,9 +216,9 @@ impl Runner {
             }
             Effect::Cut => {
                 let unfinished = self.unfinished();
-                let observed = self.recording.observe(&unfinished).map(|(_, flow)| flow);
-                let cut = self.recording.cut(now_ns());
-                [observed, cut].into_iter().filter_map(written_as).collect()
+                let observed = self.observe(&unfinished).map(|(_, flow)| flow);
+                let cut = self.step(StartStep::Cut { at_ns: now_ns() });
+                written_as(observed).into_iter().chain(cut).collect()
             }
             Effect::GoOn => vec![self.go_on()],
             Effect::Settle => {
@@ -246,14 +270,16 @@ impl Runner {
         let pid = self.held.as_ref().map_or(0, |held| held.pid);
         match self.behind.analyse(pid) {
             Ok(Some((options, target))) => {
-                let began = self.recording.began(&self.around);
-                let sink = self.recording.take_sink();
-                self.behind.go_on(options, target, sink, began);
+                self.tell(StartStep::GoOn);
+                let began = self.starting.began();
+                let sink = self.starting.take_sink();
+                self.behind
+                    .go_on(options, target, sink, began, self.recorder.clone());
                 Happening::GoesOn
             }
             Ok(None) => Happening::Settled,
             Err(e) => {
-                self.recording.note(format!("latencies were not traced: {e}"));
+                self.note(format!("latencies were not traced: {e}"));
                 Happening::Settled
             }
         }
@@ -265,25 +291,81 @@ impl Runner {
             Ok(()) => {}
             Err(e) if e.failure == Failure::Incomplete => {}
             Err(e) => {
-                self.recording.note(format!("latencies were not traced: {e}"));
+                self.note(format!("latencies were not traced: {e}"));
                 self.print(EndedBy::TargetExit, true);
             }
         }
     }
 
     fn print(&mut self, ended_by: EndedBy, whole: bool) {
-        let subject = self.programs.subject(self.recording.own_binary());
-        let printed = self
-            .recording
-            .print(subject, &self.around, ended_by, whole, now_ns());
-        if let Err(e) = printed {
-            self.outcome = Err(e);
+        let notes = self.programs.tree().map(|tree| tree.notes());
+        notes
+            .unwrap_or_default()
+            .into_iter()
+            .for_each(|note| self.note(note));
+        let finish = StartStep::Finish {
+            at_ns: now_ns(),
+            ended_by,
+            whole,
+        };
+        if let Some(Happening::SourceFailed { error }) = self.step(finish) {
+            self.outcome = Err(error);
         }
     }
 
     fn look_around(&mut self) {
         if self.invocation.is_some() {
             self.around.settle();
+            self.tell_around();
+        }
+    }
+
+    /// Goes through the same door as a recording's.
+    pub(super) fn step(&mut self, step: StartStep) -> Option<Happening> {
+        let recorded = Step::Starts(step.clone());
+        self.recorder.step(|| recorded.to_json());
+        written_as(self.starting.step(step))
+    }
+
+    /// A step that writes no output.
+    pub(super) fn tell(&mut self, step: StartStep) {
+        let _ = self.step(step);
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        self.tell(StartStep::Note { note });
+    }
+
+    pub(super) fn tell_around(&mut self) {
+        self.tell(StartStep::Around(self.around.known.clone()));
+    }
+
+    /// The window begins, unless it has.
+    pub(super) fn open_window(&mut self) {
+        self.recorder.begin();
+        self.tell(StartStep::Open {
+            at_ns: now_ns(),
+            started_at: jiff::Timestamp::now(),
+        });
+        self.tell_around();
+        self.clocks.open_window();
+    }
+
+    /// As [`Starting::observe`], of what was seen live.
+    pub(super) fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<(u32, u32)>, Flow)> {
+        self.recorder.observe(seen, |_| Vec::new());
+        let observed = self.starting.observe(seen);
+        if let Some(why) = self.recorder.failure() {
+            log::error!("{why}");
+            self.note(why);
+        }
+        observed
+    }
+
+    /// Says on stderr that all is attached.
+    pub(super) fn say_attached(&self, what: &str) {
+        if self.chatter == Chatter::Normal {
+            eprint!("{}", layout::wrap(&format!("attached: {what}"), 0));
         }
     }
 }

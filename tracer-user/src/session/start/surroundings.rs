@@ -2,17 +2,13 @@
 
 use std::fs;
 
-use crate::target::process::Process;
+use crate::{session::step::Around, target::process::Process};
 
 /// What is known of it.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// CPUs that the cgroup may use.
-    pub cgroup_cpu_limit: Option<f64>,
-    /// How often the cgroup was throttled meanwhile, and for how long.
-    pub throttled: Option<(u64, u64)>,
-    /// `GODEBUG` of the traced process.
-    pub godebug: Option<String>,
+    /// It.
+    pub known: Around,
     throttled_before: Option<(u64, u64)>,
 }
 
@@ -20,19 +16,19 @@ impl Surroundings {
     /// Looks at a process of ours that is held.
     pub fn of_held(&mut self, pid: u32) {
         if let Some(process) = open(pid) {
-            self.cgroup_cpu_limit = process.cgroup_cpu_limit();
+            self.known.cgroup_cpu_limit = process.cgroup_cpu_limit();
             self.throttled_before = self.throttled_before.or_else(|| process.cgroup_throttled());
         }
-        self.godebug = std::env::var("GODEBUG").ok();
+        self.known.godebug = std::env::var("GODEBUG").ok();
     }
 
     /// Looks at somebody else's process that has just started: what can still be seen of it.
     pub fn of_other(&mut self, pid: u32) {
         if let Some(process) = open(pid) {
-            self.cgroup_cpu_limit = process.cgroup_cpu_limit();
+            self.known.cgroup_cpu_limit = process.cgroup_cpu_limit();
         }
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        self.godebug = environment
+        self.known.godebug = environment
             .split(|byte| *byte == 0)
             .find_map(|setting| setting.strip_prefix(b"GODEBUG="))
             .map(|value| String::from_utf8_lossy(value).into_owned());
@@ -41,7 +37,7 @@ impl Surroundings {
     /// How often the cgroup of a process of ours was throttled since it was held: it is our own.
     pub fn settle(&mut self) {
         let now = open(std::process::id()).and_then(|ourselves| ourselves.cgroup_throttled());
-        self.throttled = now
+        self.known.throttled = now
             .zip(self.throttled_before)
             .map(|(now, before)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1)));
     }

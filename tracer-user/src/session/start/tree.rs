@@ -41,8 +41,8 @@ pub struct Tree {
     questions: Option<UnboundedReceiver<Question>>,
     /// Those that are probed, by number.
     probed: BTreeMap<u32, Probed>,
-    /// What is known of all that were.
-    infos: BTreeMap<u32, TargetInfo>,
+    /// How many were.
+    found: u32,
     notes: Vec<String>,
     more_notes: u64,
 }
@@ -70,7 +70,7 @@ impl Tree {
             path,
             questions: None,
             probed: BTreeMap::new(),
-            infos: BTreeMap::new(),
+            found: 0,
             notes: Vec::new(),
             more_notes: 0,
         }
@@ -102,11 +102,9 @@ impl Tree {
         self.probed.get(&number).map(|probed| &probed.program)
     }
 
-    /// What is known of the command, which was seen to run this binary, or none that is traced.
-    pub fn command(&self, number: Option<u32>) -> TargetInfo {
-        number
-            .and_then(|number| self.infos.get(&number).cloned())
-            .unwrap_or_else(|| not_go(&self.path))
+    /// What is known of the command, if it is not seen to run a program that is traced.
+    pub fn command(&self) -> TargetInfo {
+        not_go(&self.path)
     }
 
     /// What could not be traced, and why.
@@ -200,7 +198,7 @@ impl Tree {
             return Ok(None);
         }
         self.make_room(source, runs)?;
-        let number = u32::try_from(self.infos.len()).unwrap_or(u32::MAX);
+        let number = self.found;
         let binary = Binary {
             file: program.target.file.file(),
             plan: &program.plan,
@@ -211,10 +209,10 @@ impl Tree {
         })?;
         let found = Found {
             number,
-            info: program.info(0, None),
+            info: program.info(),
             dynamic: program.plan.dynamic,
         };
-        self.infos.insert(number, found.info.clone());
+        self.found = self.found.saturating_add(1);
         let used = Instant::now();
         self.probed.insert(
             number,

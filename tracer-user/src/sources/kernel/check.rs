@@ -91,4 +91,4 @@ impl Check {
 }
 
 /// The modes that need probes.
-pub const PROBING: &[Mode] = &[Mode::Sampled, Mode::Exact];
+pub const PROBING: &[Mode] = &[Mode::Sampled, Mode::Exact, Mode::Full];

@@ -34,6 +34,8 @@ pub enum ProgramKind {
     Exact,
     /// One hit per wait that the runtime tracks.
     Sampled,
+    /// Every transition.
+    Full,
     /// Moments of a process's start. Without cookies its sites are known by their binary and link-time addresses,
     /// whatever the process: they are attached before it has any.
     Mark,
@@ -42,12 +44,13 @@ pub enum ProgramKind {
 }
 
 impl ProgramKind {
-    const ALL: [Self; 4] = [Self::Exact, Self::Sampled, Self::Mark, Self::Empty];
+    const ALL: [Self; 5] = [Self::Exact, Self::Sampled, Self::Full, Self::Mark, Self::Empty];
 
     fn with_cookies(self) -> &'static str {
         match self {
             Self::Exact => "exact_cookie",
             Self::Sampled => "sampled_cookie",
+            Self::Full => "full_cookie",
             Self::Mark => "mark_cookie",
             Self::Empty => "empty",
         }
@@ -57,6 +60,7 @@ impl ProgramKind {
         match self {
             Self::Exact => "exact_ip",
             Self::Sampled => "sampled_ip",
+            Self::Full => "full_ip",
             Self::Mark => "mark_ip",
             Self::Empty => "empty",
         }
@@ -331,8 +335,7 @@ fn write_sites_by_ip(
     scope: Scope,
 ) -> Result<()> {
     // The programs see PIDs of the initial namespace: with any other every hit would be lost in silence.
-    let initial = rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE);
-    if !initial && program != ProgramKind::Mark {
+    if !in_initial_pid_namespace() && program != ProgramKind::Mark {
         return Err(Error::not_permitted(
             "this kernel has no attach cookies (they came with 5.15), and without them probes can only be told \
              apart from the initial PID namespace; run gmpscope there (on the host, or in a container with \
@@ -350,6 +353,11 @@ fn write_sites_by_ip(
             .map_err(maps::context("write", "SITES_BY_IP"))?;
     }
     Ok(())
+}
+
+/// Whether gmpscope's own PIDs are those that the kernel's programs see.
+pub fn in_initial_pid_namespace() -> bool {
+    rustix::fs::stat("/proc/self/ns/pid").is_ok_and(|ns| ns.st_ino == INITIAL_PID_NAMESPACE)
 }
 
 /// The keys that [`attach`] made sites known by, where there are no cookies: to be removed when the probes are

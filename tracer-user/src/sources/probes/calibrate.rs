@@ -115,7 +115,7 @@ const STAMP_WORD: u32 = 8;
 /// The kind of site that stands for a program where none is known yet: the dearest.
 pub fn dearest(program: ProgramKind) -> SiteKind {
     match program {
-        ProgramKind::Exact => SiteKind::StatusCall,
+        ProgramKind::Exact | ProgramKind::Full => SiteKind::StatusCall,
         ProgramKind::Sampled => SiteKind::TrackedWaitEnds,
         ProgramKind::Mark | ProgramKind::Empty => SiteKind::Empty,
     }

@@ -27,7 +27,10 @@ use crate::error::{
 };
 
 /// Programs at raw tracepoints.
-const TRACEPOINTS: [&str; 9] = [
+const TRACEPOINTS: [&str; 12] = [
+    "full_exit",
+    "full_switch",
+    "full_wakeup",
     "process_exec",
     "process_exit",
     "sched_prepare_exec",
@@ -59,6 +62,8 @@ pub struct Capacity {
     pub creation_sites: u32,
     /// Whether anything is told of processes that come and go.
     pub tells_of_processes: bool,
+    /// Bytes of the ring buffer for transitions (`full`): a power of two.
+    pub ring_bytes: u32,
 }
 
 /// Most memory that the histograms of `exact` take on a host, in bytes.
@@ -76,8 +81,12 @@ impl Capacity {
         stamps: 1,
         creation_sites: MAX_CREATION_SITES,
         tells_of_processes: false,
+        ring_bytes: Self::NO_RING,
         processes: MAX_STARTS,
     };
+
+    /// Bytes of a ring buffer that nothing is sent through: the least that every kernel takes.
+    const NO_RING: u32 = 1 << 16;
 
     /// For one target whose `allgs` has `goroutines` entries now: as many again for those to come.
     pub fn for_one(goroutines: u64) -> Self {
@@ -102,6 +111,7 @@ impl Capacity {
             creation_sites: (targets * CREATION_SITES_ON_HOST / 2)
                 .clamp(CREATION_SITES_ON_HOST, 2 * MAX_CREATION_SITES),
             tells_of_processes: true,
+            ring_bytes: Self::NO_RING,
             processes: 1,
         }
     }
@@ -161,6 +171,9 @@ impl Kernel {
             .map_max_entries("TREE", capacity.processes)
             .map_max_entries("EVENTS", ring)
             .map_max_entries("HOST_EVENTS", host_ring)
+            .map_max_entries("FULL_CONFIG", slots)
+            .map_max_entries("FULL_COUNTERS", slots)
+            .map_max_entries("TRANSITIONS", capacity.ring_bytes)
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
         let map_fds = maps::descriptors(&ebpf)

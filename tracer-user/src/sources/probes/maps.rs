@@ -12,6 +12,7 @@ use aya::{
 };
 use tracer_ebpf::{
     Counters, Histogram, Origin, Site, SiteKey, Stamp, TargetConfig, TargetState,
+    full::{FullConfig, FullCounters, TaskConfig},
     histogram::BUCKETS,
     host::{HostConfig, HostCounters},
     start::{Call, Start, StartConfig},
@@ -33,6 +34,8 @@ macro_rules! pod {
 pod!(
     Call,
     Counters,
+    FullConfig,
+    FullCounters,
     Histogram,
     HostConfig,
     HostCounters,
@@ -42,7 +45,8 @@ pod!(
     Start,
     StartConfig,
     TargetConfig,
-    TargetState
+    TargetState,
+    TaskConfig
 );
 
 /// Descriptors of all maps by name, for programs that are not loaded by aya.

@@ -232,7 +232,7 @@ impl Target {
         let deltas = match self.program {
             ProgramKind::Exact => self.tables.exact(ebpf, self.slot)?,
             ProgramKind::Sampled => self.tables.sampled(ebpf, self.slot, state.creation_sites)?,
-            ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
+            ProgramKind::Full | ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
         };
         // A sampled wait is a hit that is counted in its histogram alone.
         let sampled_hits: u64 = match self.program {
@@ -309,11 +309,13 @@ fn is_the_runtimes_figure(kind: SiteKind) -> bool {
     matches!(kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
 }
 
-fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
+/// A site as the programs read it.
+pub(in crate::sources) fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
+    let origin = site.origin.unwrap_or(Origin::Unblocked) as u8;
     tracer_ebpf::Site {
         target: slot,
         kind: site.kind as u8,
-        origin: site.origin.unwrap_or(Origin::Unblocked) as u8,
+        origin: site.what.map_or(origin, |what| what as u8),
         gp_in: site.gp_in,
         zf_when_swapped: site.zf_when_swapped,
         old_in: site.statuses_in.0,

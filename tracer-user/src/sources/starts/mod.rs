@@ -7,7 +7,7 @@ pub mod gate;
 mod named;
 mod opened;
 mod probed;
-mod task;
+pub(in crate::sources) mod task;
 
 use std::{fs::File, time::Duration};
 

@@ -1,23 +1,24 @@
-//! What is kept of starts while they are traced, and how it is printed.
+//! What is kept of starts while they are traced, and how it is printed. As [`crate::session::capturing::Capturing`]
+//! it is told observations and steps alone, live or from a recording.
 
-use super::{followed::Followed, programs::Subject, surroundings::Surroundings};
+use super::{followed::Followed, programs::ONLY};
 use crate::{
     error::{Error, Result},
     findings::start::{self as findings, Evidence},
     latency::start::PhaseTimes,
     model::start::{Ended, Start, Starts},
     output::{
-        capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA},
-        init, json,
+        capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA, TargetInfo},
+        init, init_text, json,
         sink::{Flow, Sink},
         starts_interval::StartsInterval,
         text::{self, Style},
-        {init_text, layout},
     },
     session::{
         EndedBy,
         capturing::Began,
-        options::{Chatter, Format},
+        options::Format,
+        step::{Around, StartBegin, StartStep},
     },
     stream::{Kind, Observation},
 };
@@ -31,17 +32,15 @@ pub struct Form {
     pub format: Format,
     /// Where.
     pub sink: Sink,
-    /// What goes to stderr besides.
-    pub chatter: Chatter,
-    /// More than one start may come: each is told in a line as it ends.
-    pub several: bool,
     /// Lines come by the clock, not by the start.
     pub by_interval: bool,
 }
 
 /// Starts, and what was told of them.
-pub struct Recording {
+pub struct Starting {
     form: Form,
+    program: StartBegin,
+    around: Around,
     open: Starts,
     ended: Vec<Start>,
     times: PhaseTimes,
@@ -52,20 +51,27 @@ pub struct Recording {
     started_at: jiff::Timestamp,
     lines: u64,
     hits: u64,
-    attached_by: Option<&'static str>,
+    attached_by: Option<String>,
     lost: u64,
     notes: Vec<String>,
     /// Starts of a command's tree, which are kept here and not in `ended`, `times` and `interval`.
     followed: Option<Followed>,
+    complete: Option<bool>,
 }
 
-impl Recording {
-    /// Nothing seen yet; of a command's tree or of one program.
-    pub fn new(form: Form, tree: bool) -> Self {
+impl Starting {
+    /// Nothing seen yet.
+    pub fn new(form: Form, program: StartBegin) -> Self {
+        let mut open = Starts::default();
+        if program.dynamic {
+            open.loads(ONLY);
+        }
         Self {
             form,
-            followed: tree.then(Followed::default),
-            open: Starts::default(),
+            followed: program.tree.then(Followed::default),
+            program,
+            around: Around::default(),
+            open,
             ended: Vec::new(),
             times: PhaseTimes::default(),
             interval: PhaseTimes::default(),
@@ -78,35 +84,81 @@ impl Recording {
             attached_by: None,
             lost: 0,
             notes: Vec::new(),
+            complete: None,
         }
     }
 
-    /// The window begins.
-    pub fn open(&mut self, now_ns: u64) {
+    /// Takes in a step. The last one prints the result.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn step(&mut self, step: StartStep) -> Result<Flow> {
+        match step {
+            StartStep::Begin(program) => self.program = program,
+            StartStep::Attached { by } => self.attached_by = self.attached_by.take().or(by),
+            StartStep::Open { at_ns, started_at } => self.open(at_ns, started_at),
+            StartStep::Around(around) => self.around = around,
+            StartStep::Cut { at_ns } => return self.cut(at_ns),
+            StartStep::Interval { at_ns } if self.form.by_interval => return self.print_interval(at_ns),
+            StartStep::Interval { .. } | StartStep::GoOn => {}
+            StartStep::Note { note } => self.notes.push(note),
+            StartStep::Command { .. }
+            | StartStep::Binary { .. }
+            | StartStep::Outlived { .. }
+            | StartStep::Gate { .. } => self.tree_step(step),
+            StartStep::Finish {
+                at_ns,
+                ended_by,
+                whole,
+            } => return self.print(ended_by, whole, at_ns),
+        }
+        Ok(Flow::Written)
+    }
+
+    /// What only a tree has.
+    fn tree_step(&mut self, step: StartStep) {
+        let Some(followed) = &mut self.followed else {
+            return;
+        };
+        match step {
+            StartStep::Command { pid } => followed.command(pid),
+            StartStep::Binary {
+                number,
+                info,
+                dynamic,
+            } => {
+                if dynamic {
+                    self.open.loads(number);
+                }
+                followed.know(number, info);
+            }
+            StartStep::Outlived { processes } => {
+                followed.tree.outlived = followed.tree.outlived.saturating_add(processes);
+            }
+            StartStep::Gate {
+                watched_file_systems,
+                not_watched,
+                execs_of_others,
+            } => {
+                followed.tree.watched_file_systems = watched_file_systems;
+                followed.tree.not_watched = not_watched;
+                followed.tree.execs_of_others = execs_of_others;
+            }
+            _ => {}
+        }
+    }
+
+    /// The window begins, unless it has.
+    fn open(&mut self, now_ns: u64, started_at: jiff::Timestamp) {
         if self.begin_ns == 0 {
-            self.started_at = jiff::Timestamp::now();
+            self.started_at = started_at;
             (self.begin_ns, self.interval_from_ns) = (now_ns, now_ns);
         }
-    }
-
-    /// The dynamic loader runs before the first instruction of this binary.
-    pub fn loads(&mut self, binary: u32) {
-        self.open.loads(binary);
-    }
-
-    /// Starts of a command's tree, if those are traced.
-    pub fn followed(&mut self) -> Option<&mut Followed> {
-        self.followed.as_mut()
     }
 
     /// Whether a start of this binary is on its way.
     pub fn runs(&self, binary: u32) -> bool {
         self.open.runs(binary)
-    }
-
-    /// Something that a reader should know.
-    pub fn note(&mut self, note: String) {
-        self.notes.push(note);
     }
 
     /// Takes in what was seen; (process, binary) of the starts that have ended by it.
@@ -136,10 +188,7 @@ impl Recording {
     }
 
     /// Ends the starts that are open.
-    ///
-    /// # Errors
-    /// The output cannot be written.
-    pub fn cut(&mut self, now_ns: u64) -> Result<Flow> {
+    fn cut(&mut self, now_ns: u64) -> Result<Flow> {
         let cut = self.open.open();
         let cut = cut
             .into_iter()
@@ -157,7 +206,7 @@ impl Recording {
             }
             self.times.add(&start);
             self.interval.add(&start);
-            if self.form.several && !self.form.by_interval && self.form.format == Format::Text {
+            if self.program.several && !self.form.by_interval && self.form.format == Format::Text {
                 if self.lines == 0 {
                     lines.push_str(&init_text::short_header());
                 }
@@ -175,10 +224,7 @@ impl Recording {
     }
 
     /// Prints what came in the interval that ends now.
-    ///
-    /// # Errors
-    /// The output cannot be written.
-    pub fn print_interval(&mut self, now_ns: u64) -> Result<Flow> {
+    fn print_interval(&mut self, now_ns: u64) -> Result<Flow> {
         let (begin_ns, from_ns) = (self.begin_ns, self.interval_from_ns);
         let line = match &mut self.followed {
             Some(followed) => followed.interval(begin_ns, from_ns, now_ns),
@@ -195,23 +241,13 @@ impl Recording {
         self.form.sink.write(&text)
     }
 
-    /// Writes the result; whether it is complete.
-    ///
-    /// # Errors
-    /// The output cannot be written.
-    pub fn print(
-        &mut self,
-        subject: Subject,
-        around: &Surroundings,
-        ended_by: EndedBy,
-        whole: bool,
-        now_ns: u64,
-    ) -> Result<bool> {
+    /// Writes the result.
+    fn print(&mut self, ended_by: EndedBy, whole: bool, now_ns: u64) -> Result<Flow> {
         if self.form.by_interval {
             let _ = self.print_interval(now_ns)?;
         }
         self.end_ns = now_ns;
-        let capture = self.capture(subject, around, ended_by, whole);
+        let capture = self.capture(ended_by, whole);
         let text = match self.form.format {
             Format::Json => json::line(&capture).map_err(unwritable)?,
             Format::Text => {
@@ -219,16 +255,22 @@ impl Recording {
                 text::render(&capture, Style { by: None, colour })
             }
         };
+        self.complete = Some(capture.capture.complete);
         // A reader who has closed the pipe has what he wanted.
         let _ = self.form.sink.write(&text)?;
-        Ok(capture.capture.complete)
+        Ok(Flow::Written)
+    }
+
+    /// Whether the result is complete, once it is written.
+    pub fn complete(&self) -> Option<bool> {
+        self.complete
     }
 
     /// The same, to be told with what comes behind `main.main`.
-    pub fn began(&self, around: &Surroundings) -> Began {
+    pub fn began(&self) -> Began {
         Began {
             init: self.init(),
-            findings: self.findings(around),
+            findings: self.findings(),
         }
     }
 
@@ -244,9 +286,9 @@ impl Recording {
         }
     }
 
-    fn findings(&self, around: &Surroundings) -> Vec<Finding> {
+    fn findings(&self) -> Vec<Finding> {
         if let Some(followed) = &self.followed {
-            return followed.findings(around);
+            return followed.findings(&self.around);
         }
         let Some(start) = init::shown(&self.ended) else {
             return Vec::new();
@@ -260,9 +302,9 @@ impl Recording {
         findings::find(&Evidence {
             start,
             others: &others,
-            cgroup_cpu_limit: around.cgroup_cpu_limit,
-            throttled: around.throttled,
-            godebug: around.godebug.as_deref(),
+            cgroup_cpu_limit: self.around.cgroup_cpu_limit,
+            throttled: self.around.throttled,
+            godebug: self.around.godebug.as_deref(),
         })
     }
 
@@ -274,27 +316,25 @@ impl Recording {
         }
     }
 
-    /// The binary that the command itself was seen to run.
-    pub fn own_binary(&self) -> Option<u32> {
-        self.shown().map(|start| start.binary)
+    /// The program that the capture is about: of a tree what the command itself was seen to run.
+    fn subject(&self) -> TargetInfo {
+        let own = self
+            .followed
+            .as_ref()
+            .and_then(|followed| followed.info(followed.own()?.binary));
+        own.unwrap_or(&self.program.target).clone()
     }
 
-    fn capture(
-        &mut self,
-        subject: Subject,
-        around: &Surroundings,
-        ended_by: EndedBy,
-        whole: bool,
-    ) -> Capture {
-        let findings = self.findings(around);
+    fn capture(&mut self, ended_by: EndedBy, whole: bool) -> Capture {
+        let findings = self.findings();
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.append(&mut self.program.missing);
         let shown = self.shown();
-        let mut target = subject.target;
+        let mut target = self.subject();
         let command = self.followed.as_ref().and_then(Followed::first_command);
         target.pid = shown.map(|start| start.pid).or(command).unwrap_or(0);
-        target.cgroup_cpu_limit = around.cgroup_cpu_limit;
+        target.cgroup_cpu_limit = self.around.cgroup_cpu_limit;
         target.gomaxprocs = shown.and_then(|start| start.gomaxprocs);
-        let mut notes = std::mem::take(&mut self.notes);
-        notes.extend(subject.notes);
         let followed = self.followed.as_ref();
         let whole = whole && followed.is_none_or(Followed::is_complete);
         Capture {
@@ -311,7 +351,7 @@ impl Recording {
                 lost_events: self.lost,
                 lost_by_cause: Default::default(),
                 sampling: None,
-                attached_by: self.attached_by.map(str::to_owned),
+                attached_by: self.attached_by.clone(),
                 probe_hits: self.hits,
                 probe_cost_ns: None,
                 overhead_ratio: None,
@@ -322,24 +362,14 @@ impl Recording {
             runnable_to_running: Hist::default(),
             by_origin: Default::default(),
             by_creation_site: Default::default(),
+            by_wait_reason: Default::default(),
+            full: None,
             slow: Vec::new(),
             slow_summary: None,
             init: Some(self.init()),
             goroutines: None,
             scheduler: None,
             findings,
-        }
-    }
-
-    /// Notes how the probes are held.
-    pub fn attached_by(&mut self, by: Option<&'static str>) {
-        self.attached_by = self.attached_by.or(by);
-    }
-
-    /// Says on stderr that all is attached.
-    pub fn say_attached(&self, what: &str) {
-        if self.form.chatter == Chatter::Normal {
-            eprint!("{}", layout::wrap(&format!("attached: {what}"), 0));
         }
     }
 

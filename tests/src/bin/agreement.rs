@@ -1,0 +1,14 @@
+//! Measures how far mode `full` agrees with `runtime/trace`, and writes the table into the file that is named.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+fn main() -> Result<()> {
+    let file = std::env::args_os()
+        .nth(1)
+        .map(PathBuf::from)
+        .context("name the file to write the table into")?;
+    let table = gmpscope_tests::transitions::table::table(|row| eprintln!("{row}"))?;
+    std::fs::write(&file, table).with_context(|| format!("cannot write {}", file.display()))
+}

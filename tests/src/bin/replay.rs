@@ -1,0 +1,153 @@
+//! How many transitions a second go through stream, model and histograms on one core, and how much memory a living
+//! goroutine takes: events that are made in memory, without a kernel.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use tracer_ebpf::full::{Transition, What, status as s, statuses};
+use tracer_user::latency::Latency;
+use tracer_user::model::sched::{Sched, SchedConfig};
+use tracer_user::stream::reorder::Reorder;
+use tracer_user::stream::{BucketScheme, Kind, Observation};
+
+/// Transitions that are made at a time, and read at a time.
+const BATCH: usize = 32_768;
+/// Batches that are run through.
+const BATCHES: usize = 1_500;
+/// Goroutines that take turns.
+const BUSY: u64 = 64;
+/// Goroutines that live at once, for the memory of one.
+const LIVING: u64 = 1_000_000;
+/// Goroutines that live one after the other.
+const LIVES: u64 = 50_000_000;
+
+fn main() -> Result<()> {
+    let rate = throughput();
+    println!(
+        "stream, model and histograms: {:.2} million transitions a second on one core",
+        rate / 1e6
+    );
+    let bytes = per_goroutine()?;
+    println!("memory of a living goroutine: {bytes:.0} bytes (resident, slope from 0 to {LIVING})");
+    let grown = churn()?;
+    println!(
+        "after {LIVES} goroutines that lived one after the other: {} kB more resident",
+        grown / 1024
+    );
+    ensure!(bytes <= 200.0, "a goroutine takes {bytes:.0} bytes");
+    ensure!(grown < 1 << 20, "memory grows with goroutines that have ended");
+    Ok(())
+}
+
+/// Where the made-up g structs lie.
+const fn g_at(n: u64) -> u64 {
+    0xc000_0000_0000 + n * 512
+}
+
+fn change(at_ns: u64, g: u64, tid: u32, old: u8, new: u8, reason: u8) -> Transition {
+    Transition {
+        at_ns,
+        subject: g,
+        detail: if old == s::DEAD {
+            0x40_1000
+        } else {
+            g * u64::from(new == s::DEAD)
+        },
+        tid,
+        what: What::Goroutine as u8,
+        status: statuses(u32::from(old), u32::from(new)),
+        reason,
+        ..Transition::default()
+    }
+}
+
+fn sched() -> Sched {
+    Sched::new(SchedConfig {
+        minor: 27,
+        syscalls: false,
+        slower_ns: None,
+    })
+}
+
+/// Goroutines on four threads that wake one another, as ping-pong does, in the order in which CPUs deliver them.
+fn batch(clock: &mut u64, turn: &mut u64, made: &mut Vec<Transition>) {
+    made.clear();
+    while made.len() + 3 <= BATCH {
+        let (n, tid) = (*turn % BUSY, (*turn % 4) as u32 + 100);
+        let (g, other) = (g_at(n), g_at((n + 4) % BUSY));
+        *turn += 1;
+        *clock += 1_000;
+        made.push(change(*clock + 300, other, tid, s::WAITING, s::RUNNABLE, 1));
+        made.push(change(*clock, g, tid, s::RUNNING, s::WAITING, 19));
+        made.push(change(*clock + 600, other, tid, s::RUNNABLE, s::RUNNING, 0));
+    }
+}
+
+fn throughput() -> f64 {
+    let (mut sched, mut latency) = (sched(), Latency::new(BucketScheme::Kernel));
+    let mut reorder = Reorder::new();
+    let (mut clock, mut turn, mut made) = (1_000_000, 0, Vec::with_capacity(BATCH));
+    let (mut taken, mut spent) = (0u64, 0.0);
+    for _ in 0..BATCHES {
+        batch(&mut clock, &mut turn, &mut made);
+        let begin = Instant::now();
+        for transition in &made {
+            reorder.push(*transition);
+        }
+        let told = reorder.until(clock.saturating_sub(1_000_000));
+        taken += told.len() as u64;
+        sched.observe(&Observation {
+            at_ns: clock,
+            kind: Kind::Transitions(told),
+        });
+        for told in sched.take_told() {
+            latency.observe(&told);
+        }
+        spent += begin.elapsed().as_secs_f64();
+    }
+    assert!(latency.total().count() > taken / 4, "the waits are not counted");
+    taken as f64 / spent
+}
+
+fn per_goroutine() -> Result<f64> {
+    let mut sched = sched();
+    let before = resident()?;
+    for n in 0..LIVING {
+        sched.happens(&change(1_000 + n, g_at(n), 100, s::DEAD, s::RUNNABLE, 0));
+    }
+    let after = resident()?;
+    assert_eq!(sched.goroutines().count() as u64, LIVING);
+    Ok(after.saturating_sub(before) as f64 / LIVING as f64)
+}
+
+fn churn() -> Result<u64> {
+    let mut sched = sched();
+    let mut clock = 1_000;
+    let mut live = |sched: &mut Sched, lives: u64| {
+        for n in 0..lives {
+            let g = g_at(n % 1_000);
+            clock += 100;
+            sched.happens(&change(clock, g, 100, s::DEAD, s::RUNNABLE, 0));
+            sched.happens(&change(clock + 10, g, 100, s::RUNNABLE, s::RUNNING, 0));
+            sched.happens(&change(clock + 20, g, 100, s::RUNNING, s::DEAD, 0));
+        }
+        sched.take_told();
+    };
+    live(&mut sched, 10_000);
+    let before = resident()?;
+    live(&mut sched, LIVES);
+    assert_eq!(sched.anomalies().total(), 0);
+    Ok(resident()?.saturating_sub(before))
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
+    let pages = status.split(' ').nth(1).context("no second field")?;
+    Ok(pages.parse::<u64>()? * page_size())
+}
+
+fn page_size() -> u64 {
+    // SAFETY: takes a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
+}

@@ -1,0 +1,276 @@
+//! `full`: the record of one transition of a goroutine, a P, an M, the world or a thread, and what the programs
+//! that send it must know.
+//!
+//! The record holds pointers, not ids: what a program reads is what the target pays, and userspace learns goids
+//! and the ids of Ps and Ms from memory. A goroutine that ends tells its goid itself, since its g is used anew.
+
+/// Version of [`Transition`] and of the numbers in it. A recording holds it.
+pub const VERSION: u32 = 1;
+
+/// Default size of the ring buffer that carries transitions, in bytes.
+pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+/// Smallest and largest ring buffer, in bytes. A size is a power of two and a multiple of a page (of 64 KiB on
+/// some arm64 kernels).
+pub const RING_BYTES_RANGE: (u32, u32) = (64 << 10, 1 << 30);
+
+/// What a [`Transition`] is about. A number, once given, keeps its meaning.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum What {
+    /// The status of the goroutine `subject` changes, as [`Transition::status`] says. `reason` is, into
+    /// Waiting, `g.waitreason`; into Runnable, an [`crate::Origin`]. `detail` is, out of Dead or Idle, `g.gopc`;
+    /// into Dead, `g.goid`.
+    Goroutine = 1,
+    /// `coroswitch_m`: the goroutine `detail` stops and `subject` goes on in its place, without ever having been
+    /// Runnable. [`flag::EXITS`]: `detail` ends.
+    Coroutine = 2,
+    /// `acquirep`, `acquirepNoTrace`: this thread's M takes the P `subject`.
+    ProcessorAcquired = 3,
+    /// `releasep`, `releasepNoTrace`: this thread's M gives its P back.
+    ProcessorReleased = 4,
+    /// `handoffp`: the P `subject` is taken from an M that is blocked, by whatever thread.
+    ProcessorHandedOff = 5,
+    /// `procresize`: there are `subject` Ps from here on.
+    ProcessorsResized = 6,
+    /// `mstart1`: this thread begins to be an M.
+    MachineStarted = 7,
+    /// `mexit`: this thread ends to be one.
+    MachineEnded = 8,
+    /// `stopm`: this thread's M has nothing to do and goes to sleep.
+    MachineParked = 9,
+    /// `startm`: an M is wanted for the P `subject` (0: any idle one). `reason` 1: it is to spin.
+    MachineWanted = 10,
+    /// `newm`: a thread is made, for the P `subject` (0: for none). `detail` is the function that it runs: 0 for
+    /// the scheduler.
+    MachineCreated = 11,
+    /// `gcStart`: a cycle of the garbage collector is asked for.
+    GcStart = 12,
+    /// `gcMarkTermination`: its marking is over.
+    GcMarkTermination = 13,
+    /// `stopTheWorldWithSema`. `reason` is the runtime's `stwReason` (Go ≥ 1.21).
+    WorldStops = 14,
+    /// `startTheWorldWithSema`.
+    WorldStarts = 15,
+    /// `sched_switch`: this thread leaves the CPU. `detail` is its state as the kernel has it, 0 if it still could
+    /// run; [`flag::PREEMPTED`].
+    ThreadOff = 16,
+    /// `sched_switch`: this thread gets the CPU whose number is `detail`.
+    ThreadOn = 17,
+    /// `sched_wakeup`: this thread can run; `detail` is the thread that woke it.
+    ThreadWoken = 18,
+    /// `sched_process_exit`: this thread is gone.
+    ThreadEnded = 19,
+}
+
+impl What {
+    /// A few words for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Goroutine => "goroutine changes",
+            Self::Coroutine => "coroutines switch",
+            Self::ProcessorAcquired => "P is acquired",
+            Self::ProcessorReleased => "P is released",
+            Self::ProcessorHandedOff => "P is handed off",
+            Self::ProcessorsResized => "GOMAXPROCS is set",
+            Self::MachineStarted => "M starts",
+            Self::MachineEnded => "M ends",
+            Self::MachineParked => "M parks",
+            Self::MachineWanted => "M is wanted",
+            Self::MachineCreated => "M is made",
+            Self::GcStart => "GC starts",
+            Self::GcMarkTermination => "GC has marked",
+            Self::WorldStops => "world stops",
+            Self::WorldStarts => "world starts",
+            Self::ThreadOff => "thread leaves the CPU",
+            Self::ThreadOn => "thread gets a CPU",
+            Self::ThreadWoken => "thread is woken",
+            Self::ThreadEnded => "thread ends",
+        }
+    }
+
+    /// What has this number.
+    pub const fn from_u8(n: u8) -> Option<Self> {
+        Some(match n {
+            1 => Self::Goroutine,
+            2 => Self::Coroutine,
+            3 => Self::ProcessorAcquired,
+            4 => Self::ProcessorReleased,
+            5 => Self::ProcessorHandedOff,
+            6 => Self::ProcessorsResized,
+            7 => Self::MachineStarted,
+            8 => Self::MachineEnded,
+            9 => Self::MachineParked,
+            10 => Self::MachineWanted,
+            11 => Self::MachineCreated,
+            12 => Self::GcStart,
+            13 => Self::GcMarkTermination,
+            14 => Self::WorldStops,
+            15 => Self::WorldStarts,
+            16 => Self::ThreadOff,
+            17 => Self::ThreadOn,
+            18 => Self::ThreadWoken,
+            19 => Self::ThreadEnded,
+            _ => return None,
+        })
+    }
+}
+
+/// Bits of [`Transition::flags`].
+pub mod flag {
+    /// Something was lost on this CPU just before.
+    pub const AFTER_LOSS: u8 = 1;
+    /// [`super::What::Coroutine`]: the goroutine that stops ends.
+    pub const EXITS: u8 = 2;
+    /// [`super::What::ThreadOff`]: the kernel took the CPU away.
+    pub const PREEMPTED: u8 = 4;
+    /// Memory of the target that the record should tell of could not be read: its field is 0.
+    pub const UNREADABLE: u8 = 8;
+}
+
+/// One transition, as it lies in the ring. 32 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Transition {
+    /// CLOCK_MONOTONIC, taken just before the transition.
+    pub at_ns: u64,
+    /// Address of the g or p that it is about; see [`What`].
+    pub subject: u64,
+    /// More, by [`What`].
+    pub detail: u64,
+    /// The thread that it happened on, in the initial PID namespace.
+    pub tid: u32,
+    /// A [`What`].
+    pub what: u8,
+    /// Of a goroutine: old status in the upper four bits, new status in the lower, without the scan bit; see
+    /// [`status`].
+    pub status: u8,
+    /// By [`What`].
+    pub reason: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+}
+
+impl Transition {
+    /// Old and new status.
+    pub const fn statuses(&self) -> (u8, u8) {
+        (self.status >> 4, self.status & 0xf)
+    }
+}
+
+/// Old and new status in one byte. The scan bit is dropped.
+pub const fn statuses(old: u32, new: u32) -> u8 {
+    ((old & 0xf) << 4 | (new & 0xf)) as u8
+}
+
+/// Status of a g (`runtime/runtime2.go`), unchanged from Go 1.19 to 1.27 where there.
+pub mod status {
+    /// `_Gidle`: just allocated.
+    pub const IDLE: u8 = 0;
+    /// `_Grunnable`.
+    pub const RUNNABLE: u8 = 1;
+    /// `_Grunning`.
+    pub const RUNNING: u8 = 2;
+    /// `_Gsyscall`.
+    pub const SYSCALL: u8 = 3;
+    /// `_Gwaiting`.
+    pub const WAITING: u8 = 4;
+    /// `_Gdead`.
+    pub const DEAD: u8 = 6;
+    /// `_Gcopystack`: running, its stack is moved.
+    pub const COPYSTACK: u8 = 8;
+    /// `_Gpreempted`: stopped for a stack scan, waiting to be made ready again.
+    pub const PREEMPTED: u8 = 9;
+    /// `_Gleaked` (Go ≥ 1.26): waiting for what cannot happen any more.
+    pub const LEAKED: u8 = 10;
+    /// `_Gdeadextra` (Go ≥ 1.26): dead, kept for a callback from C.
+    pub const DEADEXTRA: u8 = 11;
+    /// `_Gscan`, over any other.
+    pub const SCAN: u32 = 0x1000;
+}
+
+/// What the programs of `full` must know of a target beside its [`crate::TargetConfig`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FullConfig {
+    /// By old status: a bit for each new status that is worth a record.
+    pub wanted: [u16; 16],
+    /// `g.waitreason`; 0 where not known.
+    pub g_waitreason: u32,
+    /// `g.coroarg`; 0 where there is none.
+    pub g_coroarg: u32,
+}
+
+/// Where the kernel keeps what the tracepoints' programs read of a thread: offsets within its `task_struct`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskConfig {
+    /// `tgid`; 0: not known, and threads are not followed.
+    pub tgid: u32,
+    /// `pid`.
+    pub pid: u32,
+    /// `__state` (before 5.14 `state`).
+    pub state: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What became of the transitions of one target, per CPU. `seen` = what was put into the ring + what was
+/// dropped, by cause.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FullCounters {
+    /// Transitions that were worth a record, of the runtime.
+    pub seen: u64,
+    /// The same of Linux's scheduler.
+    pub seen_threads: u64,
+    /// Of either, those that the ring had no room for.
+    pub ring_full: u64,
+    /// Hits that were not worth a record.
+    pub unrelated: u64,
+    /// Hits of an inlined compare-and-swap that had not swapped.
+    pub failed_swaps: u64,
+    /// Records that do not tell all, since memory of the target could not be read.
+    pub unreadable: u64,
+    /// Not 0: the next record of this CPU is to say that something was lost before it.
+    pub lost: u64,
+}
+
+impl FullCounters {
+    /// Field by field.
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            seen: self.seen + other.seen,
+            seen_threads: self.seen_threads + other.seen_threads,
+            ring_full: self.ring_full + other.ring_full,
+            unrelated: self.unrelated + other.unrelated,
+            failed_swaps: self.failed_swaps + other.failed_swaps,
+            unreadable: self.unreadable + other.unreadable,
+            lost: self.lost + other.lost,
+        }
+    }
+
+    /// What has come since `other`, an earlier reading.
+    pub const fn since(&self, other: &Self) -> Self {
+        Self {
+            seen: self.seen.wrapping_sub(other.seen),
+            seen_threads: self.seen_threads.wrapping_sub(other.seen_threads),
+            ring_full: self.ring_full.wrapping_sub(other.ring_full),
+            unrelated: self.unrelated.wrapping_sub(other.unrelated),
+            failed_swaps: self.failed_swaps.wrapping_sub(other.failed_swaps),
+            unreadable: self.unreadable.wrapping_sub(other.unreadable),
+            lost: self.lost,
+        }
+    }
+
+    /// Times that a probe stopped a thread of the target.
+    pub const fn hits(&self) -> u64 {
+        self.seen + self.unrelated + self.failed_swaps
+    }
+}
+
+const _: () = {
+    assert!(core::mem::size_of::<Transition>() == 32);
+    assert!(core::mem::size_of::<FullConfig>() == 40);
+    assert!(core::mem::size_of::<FullCounters>() == 56);
+    assert!(core::mem::size_of::<TaskConfig>() == 16);
+};

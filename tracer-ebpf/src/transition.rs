@@ -1,0 +1,226 @@
+//! `full`: every transition becomes a record in the ring. What a program reads of the target is what the target
+//! pays for: a wait's reason, a birth's place, a death's goid, and nothing else.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::map,
+    maps::{Array, PerCpuArray, RingBuf},
+    programs::ProbeContext,
+};
+use tracer_ebpf::{
+    MAX_TARGETS, Origin, Site, SiteKind, TargetConfig,
+    full::{DEFAULT_RING_BYTES, FullConfig, FullCounters, Transition, What, flag, status, statuses},
+    gp_in,
+};
+
+use crate::{atomic::count, clock, memory, registers, site};
+
+/// Transitions.
+#[map]
+static TRANSITIONS: RingBuf = RingBuf::with_byte_size(DEFAULT_RING_BYTES, 0);
+
+/// By target index.
+#[map]
+static FULL_CONFIG: Array<FullConfig> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// By target index.
+#[map]
+static FULL_COUNTERS: PerCpuArray<FullCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
+
+/// Do not wake the reader: it looks by the clock, and a wake-up costs more than the trap.
+const NO_WAKEUP: u64 = 1;
+
+/// A site of a `full` plan was hit.
+#[inline(always)]
+pub fn hit(ctx: &ProbeContext, site: &Site) {
+    let (Some(config), Some(full), Some(counters)) = (
+        site::target_of(site),
+        FULL_CONFIG.get(site.target),
+        counters_of(site.target),
+    ) else {
+        return;
+    };
+    if site.kind == SiteKind::Entry as u8 {
+        entered(ctx, config, full, counters, site);
+        return;
+    }
+    let (g, old, new);
+    if site.kind == SiteKind::StatusCall as u8 {
+        let (first, second, third) = registers::args(ctx);
+        (g, old, new) = (first, second as u32, third as u32);
+    } else if site.kind == SiteKind::StatusEntry as u8 {
+        g = if site.gp_in == gp_in::CURRENT {
+            registers::g(ctx)
+        } else {
+            registers::args(ctx).0
+        };
+        (old, new) = (u32::from(site.old_in), u32::from(site.new_in));
+    } else {
+        if u8::from(registers::zero_flag(ctx)) != site.zf_when_swapped {
+            count!(counters, failed_swaps);
+            return;
+        }
+        g = registers::general(ctx, site.gp_in).wrapping_sub(u64::from(site.slot));
+        if site.kind == SiteKind::Swapped as u8 {
+            old = registers::general(ctx, site.old_in) as u32;
+            new = registers::general(ctx, site.new_in) as u32;
+        } else {
+            (old, new) = (u32::from(site.old_in), u32::from(site.new_in));
+        }
+    }
+    changed(config, full, counters, site, g, old, new);
+}
+
+/// This CPU's counters of a target.
+#[inline(always)]
+pub fn counters_of(target: u32) -> Option<*mut FullCounters> {
+    FULL_COUNTERS.get_ptr_mut(target)
+}
+
+/// A goroutine's status changes.
+#[inline(always)]
+fn changed(
+    config: &TargetConfig,
+    full: &FullConfig,
+    counters: *mut FullCounters,
+    site: &Site,
+    g: u64,
+    old: u32,
+    new: u32,
+) {
+    let (old, new) = (old & !status::SCAN, new & !status::SCAN);
+    // The compiler knows that the index is in bounds and drops what the verifier needs to see.
+    let row = core::hint::black_box(old as usize & 0xf);
+    let wanted = match full.wanted.get(row) {
+        Some(wanted) => u32::from(*wanted),
+        None => 0,
+    };
+    if new > 0xf || wanted >> new & 1 == 0 {
+        count!(counters, unrelated);
+        return;
+    }
+    let mut record = Transition {
+        at_ns: 0,
+        subject: g,
+        detail: 0,
+        tid: 0,
+        what: What::Goroutine as u8,
+        status: statuses(old, new),
+        reason: 0,
+        flags: 0,
+    };
+    let (old, new) = (old as u8, new as u8);
+    if new == status::RUNNABLE {
+        record.reason = site.origin;
+        // goschedImpl is the way both of runtime.Gosched and of preemption; only g.preempt tells them apart.
+        if site.origin == Origin::Yielded as u8
+            && config.g_preempt != 0
+            && memory::read::<u8>(g, config.g_preempt) == Some(1)
+        {
+            record.reason = Origin::Preempted as u8;
+        }
+    } else if new == status::WAITING && full.g_waitreason != 0 {
+        match memory::read::<u8>(g, full.g_waitreason) {
+            Some(reason) => record.reason = reason,
+            None => record.flags = flag::UNREADABLE,
+        }
+    }
+    let told = if old == status::DEAD && new != status::DEAD && new != status::SYSCALL {
+        config.g_gopc
+    } else if new == status::DEAD {
+        config.g_goid
+    } else {
+        0
+    };
+    if told != 0 {
+        match memory::word(g, told) {
+            Some(word) => record.detail = word,
+            None => record.flags = flag::UNREADABLE,
+        }
+    }
+    count!(counters, seen);
+    send(counters, record);
+}
+
+/// A function whose call is a transition is entered.
+#[inline(always)]
+fn entered(
+    ctx: &ProbeContext,
+    config: &TargetConfig,
+    full: &FullConfig,
+    counters: *mut FullCounters,
+    site: &Site,
+) {
+    let (first, second, _) = registers::args(ctx);
+    let what = site.origin;
+    let mut record = Transition {
+        at_ns: 0,
+        subject: 0,
+        detail: 0,
+        tid: 0,
+        what,
+        status: 0,
+        reason: 0,
+        flags: 0,
+    };
+    if what == What::Coroutine as u8 {
+        record.detail = first;
+        // g.coroarg is the coro, whose first field is the goroutine that goes on (coro.go).
+        match memory::word(first, full.g_coroarg).and_then(|coro| memory::word(coro, 0)) {
+            Some(next) => record.subject = next,
+            None => record.flags = flag::UNREADABLE,
+        }
+    } else if what == What::ProcessorAcquired as u8 || what == What::ProcessorHandedOff as u8 {
+        record.subject = first;
+    } else if what == What::ProcessorReleased as u8 {
+        // Seldom, so that the P may be looked up: g → m → p.
+        record.subject = memory::word(registers::g(ctx), config.g_m)
+            .filter(|_| config.m_p != 0)
+            .and_then(|m| memory::word(m, config.m_p))
+            .unwrap_or(0);
+    } else if what == What::ProcessorsResized as u8 {
+        record.subject = first & 0xffff_ffff;
+    } else if what == What::MachineWanted as u8 {
+        record.subject = first;
+        record.reason = second as u8 & 1;
+    } else if what == What::MachineCreated as u8 {
+        record.detail = first;
+        record.subject = second;
+    } else if what == What::WorldStops as u8 && site.new_in != 0 {
+        record.reason = first as u8;
+    }
+    count!(counters, seen);
+    send(counters, record);
+}
+
+/// Puts a record into the ring, with time and thread.
+#[inline(always)]
+fn send(counters: *mut FullCounters, mut record: Transition) {
+    record.tid = bpf_get_current_pid_tgid() as u32;
+    put(counters, record);
+}
+
+/// Puts a record into the ring, with the time: taken when it has its place there, so that whatever comes into the
+/// ring after a look at the clock is later than that look.
+#[inline(always)]
+pub fn put(counters: *mut FullCounters, mut record: Transition) {
+    let Some(mut entry) = TRANSITIONS.reserve::<Transition>(0) else {
+        count!(counters, ring_full);
+        // SAFETY: this CPU's own entry of the map; a program that comes between changes it to the same.
+        unsafe { (*counters).lost = 1 };
+        return;
+    };
+    if record.flags & flag::UNREADABLE != 0 {
+        count!(counters, unreadable);
+    }
+    // SAFETY: as above.
+    unsafe {
+        if (*counters).lost != 0 {
+            (*counters).lost = 0;
+            record.flags |= flag::AFTER_LOSS;
+        }
+    }
+    record.at_ns = clock::now();
+    entry.write(record);
+    entry.submit(NO_WAKEUP);
+}

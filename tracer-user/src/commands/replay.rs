@@ -1,0 +1,14 @@
+//! `gmpscope replay`.
+
+use crate::{
+    error::Result,
+    session::{options::ReplayOptions, replay},
+};
+
+/// Makes the result of a recorded capture again.
+///
+/// # Errors
+/// The recording cannot be read, or is not whole.
+pub fn run(options: &ReplayOptions) -> Result<()> {
+    replay::run(options)
+}

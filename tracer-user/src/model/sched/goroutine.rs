@@ -1,0 +1,138 @@
+//! Goroutines, by the address of their g: a g is used anew for another goroutine when one has ended.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::state::State;
+
+/// One goroutine: one life of a g.
+#[derive(Clone, Debug, Default)]
+pub struct Goroutine {
+    /// Address of its g.
+    pub g: u64,
+    /// Its id; 0 while it is not known.
+    pub goid: u64,
+    /// `g.gopc`; 0 while it is not known.
+    pub gopc: u64,
+    /// Since when it is in its state, CLOCK_MONOTONIC.
+    pub since_ns: u64,
+    /// When it was made; 0 of one that was there before.
+    pub born_ns: u64,
+    /// Nanoseconds in each of the five states of the living.
+    pub spent_ns: [u64; State::COUNT - 1],
+    /// The thread that it runs on, or last ran on; 0: none is known.
+    pub tid: u32,
+    /// Which life of its g this is, so that one is not taken for another.
+    pub life: u32,
+    /// What it does.
+    pub state: State,
+    /// Why it waits, while it does.
+    pub reason: u8,
+    /// How it became runnable, an `Origin`.
+    pub origin: u8,
+    /// Bits of [`mark`].
+    pub marks: u8,
+}
+
+/// Bits of [`Goroutine::marks`].
+pub mod mark {
+    /// Its state was inferred, or the time since when it is in it: no wait is measured from there.
+    pub const INFERRED: u8 = 1;
+    /// It stopped for another coroutine, and may have ended with that.
+    pub const SWITCHED: u8 = 2;
+    /// It was seen to be made.
+    pub const SEEN_BORN: u8 = 4;
+    /// Its state came from an event, not from a snapshot.
+    pub const SEEN: u8 = 8;
+}
+
+impl Goroutine {
+    /// Whether a bit of [`mark`] is set.
+    pub fn is(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+}
+
+/// Hashes an address: Fibonacci hashing, since addresses of g structs differ in their middle bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(u64::from(n));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        let mixed = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The table takes its bits from both ends.
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+/// A map by address.
+pub type ByAddress<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
+
+/// Every g that was seen, with the goroutine that has it or had it last. The runtime never gives a g back: it is as
+/// many as ever lived at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    by_address: ByAddress<u32>,
+    slots: Vec<Goroutine>,
+}
+
+impl Table {
+    /// Number of the slot of this g.
+    pub fn find(&self, g: u64) -> Option<u32> {
+        self.by_address.get(&g).copied()
+    }
+
+    /// Number of the slot of this g; a new one has state Dead.
+    pub fn find_or_add(&mut self, g: u64) -> u32 {
+        let slots = &mut self.slots;
+        *self.by_address.entry(g).or_insert_with(|| {
+            slots.push(Goroutine {
+                g,
+                state: State::Dead,
+                ..Goroutine::default()
+            });
+            (slots.len() - 1) as u32
+        })
+    }
+
+    /// A slot.
+    pub fn get(&self, slot: u32) -> Option<&Goroutine> {
+        self.slots.get(slot as usize)
+    }
+
+    /// A slot, to be changed.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Goroutine> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    /// The goroutine that has this g, as long as it is that life.
+    pub fn of_life(&self, g: u64, life: u32) -> Option<&Goroutine> {
+        self.get(self.find(g)?).filter(|goroutine| goroutine.life == life)
+    }
+
+    /// Numbers of all slots.
+    pub fn slots(&self) -> std::ops::Range<u32> {
+        0..self.slots.len() as u32
+    }
+
+    /// The living, in no order that means anything.
+    pub fn living(&self) -> impl Iterator<Item = &Goroutine> {
+        self.slots
+            .iter()
+            .filter(|goroutine| goroutine.state != State::Dead)
+    }
+}

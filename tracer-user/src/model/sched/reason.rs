@@ -1,0 +1,126 @@
+//! Why goroutines wait, in the runtime's own words.
+
+/// A block for each version of Go; see the file.
+const TABLE: &str = include_str!("wait_reasons.txt");
+
+/// Reasons for which the runtime says that a goroutine waits though it goes on running, on the system stack: so that
+/// the garbage collector or the execution tracer may have its stack. Source: `isWaitingForGC` (Go 1.23),
+/// `isWaitingForSuspendG` (from 1.24 on), and in older versions the callers of casgstatus that set them.
+const STILL_RUNNING: [&str; 10] = [
+    "stopping the world",
+    "GC mark termination",
+    "garbage collection",
+    "garbage collection scan",
+    "trace goroutine status",
+    "trace proc status",
+    "page trace flush",
+    "GC assist marking",
+    "GC worker (active)",
+    "flushing proc caches",
+];
+
+/// The wait reasons of one version of Go.
+#[derive(Clone, Debug)]
+pub struct Reasons {
+    names: Vec<&'static str>,
+    still_running: Vec<bool>,
+    coroutine: Option<u8>,
+    preempted: Option<u8>,
+}
+
+impl Reasons {
+    /// Those of Go 1.`minor`; for a version that the table does not have, none: reasons are then told by number.
+    pub fn of(minor: u32) -> Self {
+        let header = format!("go1.{minor}");
+        let block = TABLE.lines().skip_while(|line| *line != header).skip(1);
+        let names: Vec<&str> = block.map_while(|line| line.strip_prefix('\t')).collect();
+        let number = |wanted: &str| {
+            let at = names.iter().position(|name| *name == wanted)?;
+            u8::try_from(at).ok()
+        };
+        Self {
+            still_running: names.iter().map(|name| STILL_RUNNING.contains(name)).collect(),
+            coroutine: number("coroutine"),
+            preempted: number("preempted"),
+            names,
+        }
+    }
+
+    /// The runtime's word for a reason.
+    pub fn name(&self, reason: u8) -> String {
+        match self.names.get(usize::from(reason)) {
+            Some(&"") | None => format!("reason {reason}"),
+            Some(name) => (*name).to_owned(),
+        }
+    }
+
+    /// Whether a goroutine that waits for this reason goes on running.
+    pub fn still_runs(&self, reason: u8) -> bool {
+        self.still_running
+            .get(usize::from(reason))
+            .copied()
+            .unwrap_or(false)
+    }
+
+    /// The number of "coroutine".
+    pub fn coroutine(&self) -> u8 {
+        self.coroutine.unwrap_or(0)
+    }
+
+    /// The number of "preempted".
+    pub fn preempted(&self) -> u8 {
+        self.preempted.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn numbers_differ_between_versions() {
+        assert_eq!(Reasons::of(27).name(19), "chan receive");
+        assert_eq!(Reasons::of(25).name(14), "chan receive");
+        assert_eq!(Reasons::of(28).name(19), "reason 19");
+        assert!(Reasons::of(27).still_runs(29) && !Reasons::of(27).still_runs(19));
+        assert_eq!(Reasons::of(27).name(Reasons::of(27).coroutine()), "coroutine");
+    }
+
+    /// The table is what the toolchains' own source says.
+    #[test]
+    fn the_table_is_that_of_the_toolchains() {
+        let roots = std::env::var_os("GMPSCOPE_GO_ROOTS")
+            .expect("GMPSCOPE_GO_ROOTS must name Go toolchains: run the tests by `cargo xtask test`");
+        let mut checked = 0;
+        for root in std::env::split_paths(&roots) {
+            let version = std::fs::read_to_string(root.join("VERSION")).unwrap();
+            let minor = version.trim_start_matches("go1.");
+            let minor: u32 = minor[..minor.find(|c: char| !c.is_ascii_digit()).unwrap()]
+                .parse()
+                .unwrap();
+            let source = std::fs::read_to_string(root.join("src/runtime/runtime2.go")).unwrap();
+            let strings: BTreeMap<&str, &str> = source
+                .lines()
+                .filter_map(|line| line.trim().split_once(':'))
+                .filter(|(name, _)| name.starts_with("waitReason"))
+                .filter_map(|(name, text)| {
+                    let text = text.trim().strip_prefix('"')?;
+                    Some((name, &text[..text.find('"')?]))
+                })
+                .collect();
+            let constants = source.lines().map(str::trim);
+            let constants = constants
+                .skip_while(|line| !line.starts_with("waitReasonZero"))
+                .take_while(|line| !line.starts_with(')'));
+            let names: Vec<&str> = constants
+                .filter_map(|line| line.split_ascii_whitespace().next())
+                .filter(|word| word.starts_with("waitReason"))
+                .map(|constant| strings[constant])
+                .collect();
+            assert_eq!(Reasons::of(minor).names, names, "go1.{minor}");
+            checked += 1;
+        }
+        assert!(checked > 0);
+    }
+}

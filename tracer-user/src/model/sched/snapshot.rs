@@ -1,0 +1,191 @@
+//! How the model meets a snapshot of memory, which was read while everything went on.
+//!
+//! It comes after all events that are earlier than its end. A goroutine with an event since it began is better known
+//! from that; one without has not changed while it was read.
+
+use std::collections::HashSet;
+
+use super::goroutine::{Goroutine, mark};
+use super::{Sched, State};
+use crate::stream::transition::{GoroutineSeen, SchedSnapshot, status};
+
+/// An event is told just before the change that it announces; a thread that is interrupted between the two may make
+/// the change late. Within this time before a snapshot an event is believed more.
+const CLOSE_NS: u64 = 20_000_000;
+
+impl Sched {
+    /// Takes in a snapshot.
+    pub(super) fn meet(&mut self, seen: &SchedSnapshot) {
+        if self.begin_ns == 0 {
+            self.begin_ns = seen.end_ns;
+        }
+        self.now_ns = self.now_ns.max(seen.end_ns);
+        let from_ns = seen.begin_ns.saturating_sub(CLOSE_NS);
+        self.meet_machines(seen, from_ns);
+        let mut there = HashSet::with_capacity(seen.goroutines.len());
+        for goroutine in &seen.goroutines {
+            there.insert(goroutine.g);
+            self.meet_goroutine(goroutine, seen, from_ns);
+        }
+        if !seen.cut_short {
+            self.bury(&there, seen, from_ns);
+        }
+        if !seen.cut_short && seen.end_ns >= self.lost_ns {
+            self.valid_from_ns.get_or_insert(seen.end_ns);
+        }
+    }
+
+    fn meet_machines(&mut self, seen: &SchedSnapshot, from_ns: u64) {
+        let thread_of = |m: u64| seen.machines.iter().find(|machine| machine.m == m).map(|m| m.tid);
+        for machine in seen.machines.iter().filter(|machine| machine.tid != 0) {
+            let known = self.machines.by_tid.entry(machine.tid).or_default();
+            (known.m, known.id) = (machine.m, Some(machine.id));
+        }
+        for processor in &seen.processors {
+            let known = self.machines.processors.entry(processor.p).or_default();
+            known.id = Some(processor.id);
+            let (sum, count, most) = known.queued;
+            known.queued = (
+                sum + u64::from(processor.queued),
+                count + 1,
+                most.max(processor.queued),
+            );
+            if known.seen_ns >= from_ns {
+                continue;
+            }
+            // In a system call the P has no m any more (Go ≤ 1.25), but its M still thinks of it as its own.
+            let in_syscall = || {
+                let waits = |m: &&crate::stream::transition::MachineSeen| m.p == 0 && m.oldp == processor.p;
+                (processor.status == 2)
+                    .then(|| seen.machines.iter().find(waits).map(|m| m.tid))
+                    .flatten()
+            };
+            let tid = match processor.m {
+                0 => in_syscall(),
+                m => thread_of(m),
+            };
+            let now_ns = seen.end_ns;
+            match tid.filter(|tid| *tid != 0) {
+                Some(tid) if known.tid == tid => {}
+                Some(tid) => {
+                    let _ = self.machines.acquire(tid, processor.p, now_ns);
+                    if let Some(known) = self.machines.processors.get_mut(&processor.p) {
+                        known.acquired = known.acquired.saturating_sub(1);
+                    }
+                }
+                None if known.tid != 0 => {
+                    let _ = self.machines.release(processor.p, now_ns);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn meet_goroutine(&mut self, seen: &GoroutineSeen, all: &SchedSnapshot, from_ns: u64) {
+        let slot = self.goroutines.find_or_add(seen.g);
+        let Some(goroutine) = self.goroutines.get(slot) else {
+            return;
+        };
+        let Some(mut state) = State::of_status(seen.status) else {
+            return;
+        };
+        if seen.status == status::WAITING && self.reasons.still_runs(seen.reason) {
+            state = State::Running;
+        }
+        let believed = goroutine.state;
+        let is_recent = goroutine.since_ns >= from_ns && goroutine.life != 0;
+        if believed == State::Dead && is_recent {
+            return;
+        }
+        if goroutine.born_ns >= from_ns && goroutine.born_ns != 0 && goroutine.goid != 0 {
+            return;
+        }
+        let is_unsure = goroutine.since_ns < self.lost_ns;
+        let reason = if seen.status == status::PREEMPTED {
+            self.reasons.preempted()
+        } else {
+            seen.reason
+        };
+        if believed == State::Dead {
+            self.lives = self.lives.wrapping_add(1);
+            if goroutine.life != 0 && !is_unsure {
+                self.anomalies.snapshot_differs += 1;
+            }
+            let life = self.lives;
+            if let Some(goroutine) = self.goroutines.get_mut(slot) {
+                *goroutine = Goroutine {
+                    g: seen.g,
+                    since_ns: all.end_ns,
+                    life,
+                    state: State::Dead,
+                    ..Goroutine::default()
+                };
+            }
+        }
+        let identify = |goroutine: &mut Goroutine| {
+            if seen.goid != 0 && (goroutine.goid == 0 || goroutine.born_ns < from_ns) {
+                goroutine.goid = seen.goid;
+            }
+            if goroutine.gopc == 0 {
+                goroutine.gopc = seen.gopc;
+            }
+        };
+        if is_recent || believed == state {
+            if let Some(goroutine) = self.goroutines.get_mut(slot) {
+                identify(goroutine);
+                if is_unsure {
+                    goroutine.marks |= mark::INFERRED;
+                }
+                if believed == state && believed == State::Waiting {
+                    goroutine.reason = reason;
+                }
+            }
+            return;
+        }
+        if !matches!(believed, State::Unknown | State::Dead) && !is_unsure {
+            let syscalls = matches!(
+                (believed, state),
+                (State::Running, State::Syscall) | (State::Syscall, State::Running)
+            );
+            self.anomalies.snapshot_differs += u64::from(self.config.syscalls || !syscalls);
+        }
+        let thread = all
+            .machines
+            .iter()
+            .find(|machine| machine.m == seen.m && seen.m != 0);
+        let tid = thread.map_or(0, |machine| machine.tid);
+        let on_thread = matches!(state, State::Running | State::Syscall);
+        if on_thread && tid == 0 {
+            // It runs on a thread that was not read: it cannot be placed.
+            state = State::Unknown;
+        }
+        let detail = if state == State::Waiting { reason } else { 0 };
+        self.change(slot, state, detail, tid, all.end_ns, true);
+        if let Some(goroutine) = self.goroutines.get_mut(slot) {
+            identify(goroutine);
+        }
+    }
+
+    /// Ends the goroutines that are not there any more.
+    fn bury(&mut self, there: &HashSet<u64>, seen: &SchedSnapshot, from_ns: u64) {
+        for slot in self.goroutines.slots() {
+            let Some(goroutine) = self.goroutines.get(slot) else {
+                continue;
+            };
+            let is_recent = goroutine.since_ns >= from_ns;
+            if goroutine.state == State::Dead || is_recent || there.contains(&goroutine.g) {
+                continue;
+            }
+            let gopc = goroutine.gopc;
+            let tid = goroutine.tid;
+            if goroutine.since_ns >= self.lost_ns {
+                self.anomalies.snapshot_differs += 1;
+            } else {
+                self.anomalies.after_loss += 1;
+            }
+            self.change(slot, State::Dead, 0, tid, seen.end_ns, true);
+            self.exited += 1;
+            self.waits.site(gopc).exited += 1;
+        }
+    }
+}

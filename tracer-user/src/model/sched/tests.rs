@@ -1,0 +1,613 @@
+//! Schedules that are made up: the model must come to the same end as whoever made them, whatever the order in which
+//! CPUs deliver them; and whatever it is told, it must not fall over.
+
+use std::collections::BTreeMap;
+
+use tracer_ebpf::full::{status as s, statuses};
+
+use super::*;
+use crate::stream::Loss;
+use crate::stream::reorder::Reorder;
+use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, flag};
+
+/// xorshift64*, so that a failure can be had again by its seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 33) % n.max(1)
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        let index = self.below(from.len() as u64) as usize;
+        from.get(index).copied()
+    }
+}
+
+const G: u64 = 0xc000_0000_0000;
+const P: u64 = 0xc000_ff00_0000;
+const CHAN_RECEIVE: u8 = 19;
+const COROUTINE: u8 = 37;
+
+fn g_at(n: u64) -> u64 {
+    G + n * 512
+}
+
+/// A scheduler that does whatever is legal, by chance.
+struct Maker {
+    random: Random,
+    minor: u32,
+    now_ns: u64,
+    /// By g: its state, and its thread where it has one.
+    goroutines: BTreeMap<u64, (State, u32)>,
+    /// By thread: its P and its g.
+    machines: BTreeMap<u32, (u64, u64)>,
+    idle: Vec<u64>,
+    spent: BTreeMap<State, u64>,
+    since: BTreeMap<u64, u64>,
+    made: Vec<Transition>,
+    created: u64,
+    exited: u64,
+    waits: u64,
+    /// Number of the reason "stopping the world".
+    stopping: u8,
+}
+
+impl Maker {
+    fn new(seed: u64, minor: u32) -> Self {
+        let processors = 1 + seed % 4;
+        Self {
+            random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            minor,
+            now_ns: 1_000_000,
+            goroutines: BTreeMap::new(),
+            machines: (0..processors as u32 + 3).map(|n| (100 + n, (0, 0))).collect(),
+            idle: (0..processors).map(|n| P + n * 0x4000).collect(),
+            spent: BTreeMap::new(),
+            since: BTreeMap::new(),
+            made: Vec::new(),
+            created: 0,
+            exited: 0,
+            waits: 0,
+            stopping: (0..=u8::MAX)
+                .find(|n| Reasons::of(minor).name(*n) == "stopping the world")
+                .unwrap(),
+        }
+    }
+
+    fn tell(&mut self, transition: Transition) {
+        self.now_ns += 1 + self.random.below(2_000);
+        self.made.push(Transition {
+            at_ns: self.now_ns,
+            ..transition
+        });
+    }
+
+    fn change(&mut self, g: u64, tid: u32, old: u8, new: u8, reason: u8) {
+        self.tell(Transition {
+            subject: g,
+            detail: if old == s::DEAD {
+                0x40_1000 + g % 3
+            } else {
+                u64::from(new == s::DEAD) * g
+            },
+            tid,
+            what: What::Goroutine as u8,
+            status: statuses(u32::from(old), u32::from(new)),
+            reason,
+            ..Transition::default()
+        });
+        let (from, to) = (State::of_status(old).unwrap(), State::of_status(new).unwrap());
+        self.moves(g, from, to, tid);
+    }
+
+    fn moves(&mut self, g: u64, from: State, to: State, tid: u32) {
+        let since = self.since.insert(g, self.now_ns).unwrap_or(self.now_ns);
+        if from != State::Dead {
+            *self.spent.entry(from).or_default() += self.now_ns - since;
+        }
+        self.waits += u64::from((from, to) == (State::Runnable, State::Running));
+        let on_thread = matches!(to, State::Running | State::Syscall);
+        self.goroutines.insert(g, (to, if on_thread { tid } else { 0 }));
+        if let Some(machine) = self.machines.get_mut(&tid) {
+            if to == State::Running {
+                machine.1 = g;
+            } else if machine.1 == g && to != State::Syscall {
+                machine.1 = 0;
+            }
+        }
+    }
+
+    fn in_state(&self, state: State) -> Vec<u64> {
+        let there = self.goroutines.iter().filter(|(_, (its, _))| *its == state);
+        there.map(|(g, _)| *g).collect()
+    }
+
+    /// One step that is legal now.
+    fn step(&mut self) {
+        let threads: Vec<u32> = self.machines.keys().copied().collect();
+        let Some(tid) = self.random.pick(&threads) else {
+            return;
+        };
+        let (p, running) = self.machines[&tid];
+        let state = self
+            .goroutines
+            .get(&running)
+            .map_or(State::Dead, |(state, _)| *state);
+        match (p, running, state) {
+            (0, 0, _) => {
+                if let Some(p) = self.idle.pop() {
+                    self.processor(What::ProcessorAcquired, tid, p);
+                }
+            }
+            // In a system call without a P: it comes back and finds none, or there was a time when it had one.
+            (0, g, State::Syscall) => {
+                if self.minor >= 26 {
+                    self.change(g, tid, s::SYSCALL, s::RUNNING, 0);
+                    self.change(g, tid, s::RUNNING, s::RUNNABLE, Origin::Syscall as u8);
+                } else {
+                    self.change(g, tid, s::SYSCALL, s::RUNNABLE, Origin::Syscall as u8);
+                }
+            }
+            (p, g, State::Syscall) => {
+                if self.random.below(3) == 0 {
+                    // sysmon takes the P away.
+                    self.processor(What::ProcessorHandedOff, 99, p);
+                } else {
+                    self.change(g, tid, s::SYSCALL, s::RUNNING, 0);
+                }
+            }
+            (p, 0, _) => {
+                let runnable = self.in_state(State::Runnable);
+                match self.random.pick(&runnable) {
+                    Some(g) => self.change(g, tid, s::RUNNABLE, s::RUNNING, 0),
+                    None if self.goroutines.len() < 3 => self.create(tid),
+                    None => {
+                        self.processor(What::ProcessorReleased, tid, p);
+                        self.wake(tid);
+                    }
+                }
+            }
+            (_, g, _) => match self.random.below(9) {
+                0 | 1 => self.change(g, tid, s::RUNNING, s::WAITING, CHAN_RECEIVE),
+                2 => self.change(g, tid, s::RUNNING, s::RUNNABLE, Origin::Yielded as u8),
+                3 => self.change(g, tid, s::RUNNING, s::SYSCALL, 0),
+                4 if self.random.below(4) == 0 => {
+                    self.change(g, tid, s::RUNNING, s::DEAD, 0);
+                    self.exited += 1;
+                }
+                5 => self.create(tid),
+                6 => self.coroutine(g, tid),
+                // It waits for the world to stop, and does not.
+                7 => self.tell(Transition {
+                    subject: g,
+                    tid,
+                    what: What::Goroutine as u8,
+                    status: statuses(u32::from(s::RUNNING), u32::from(s::WAITING)),
+                    reason: self.stopping,
+                    ..Transition::default()
+                }),
+                _ => self.wake(tid),
+            },
+        }
+    }
+
+    fn create(&mut self, tid: u32) {
+        let free = (0..40).map(g_at).find(|g| {
+            let state = self.goroutines.get(g).map(|(state, _)| *state);
+            state.is_none_or(|state| state == State::Dead)
+        });
+        if let Some(g) = free {
+            self.change(g, tid, s::DEAD, s::RUNNABLE, Origin::Created as u8);
+            self.created += 1;
+        }
+    }
+
+    fn wake(&mut self, tid: u32) {
+        let waiting = self.in_state(State::Waiting);
+        if let Some(g) = self.random.pick(&waiting) {
+            self.change(g, tid, s::WAITING, s::RUNNABLE, Origin::Unblocked as u8);
+        }
+    }
+
+    fn coroutine(&mut self, g: u64, tid: u32) {
+        let waiting = self.in_state(State::Waiting);
+        let Some(next) = self.random.pick(&waiting) else {
+            return;
+        };
+        self.tell(Transition {
+            subject: next,
+            detail: g,
+            tid,
+            what: What::Coroutine as u8,
+            ..Transition::default()
+        });
+        self.moves(g, State::Running, State::Waiting, tid);
+        self.moves(next, State::Waiting, State::Running, tid);
+    }
+
+    fn processor(&mut self, what: What, tid: u32, p: u64) {
+        self.tell(Transition {
+            subject: p,
+            tid,
+            what: what as u8,
+            ..Transition::default()
+        });
+        if what == What::ProcessorAcquired {
+            self.machines.get_mut(&tid).unwrap().0 = p;
+        } else {
+            self.machines
+                .values_mut()
+                .filter(|m| m.0 == p)
+                .for_each(|m| m.0 = 0);
+            self.idle.push(p);
+        }
+    }
+}
+
+fn sched(minor: u32) -> Sched {
+    Sched::new(SchedConfig {
+        minor,
+        syscalls: true,
+        slower_ns: None,
+    })
+}
+
+/// As CPUs deliver them: near ones crosswise, but those of one goroutine in order; in batches.
+fn delivered(made: &[Transition], random: &mut Random) -> Vec<Transition> {
+    let mut ring: Vec<(u64, Transition)> = Vec::new();
+    let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+    for transition in made {
+        // A place in the ring is taken up to 4 µs before the look at the clock.
+        let place = transition.at_ns - random.below(4_000).min(transition.at_ns);
+        let own = last.entry(transition.subject).or_default();
+        let place = place.max(*own + 1);
+        *own = place;
+        ring.push((place, *transition));
+    }
+    ring.sort_by_key(|(place, _)| *place);
+    let mut reorder = Reorder::new();
+    let mut told = Vec::new();
+    for (place, transition) in ring {
+        reorder.push(transition);
+        if random.below(20) == 0 {
+            told.extend(reorder.until(place.saturating_sub(5_000)));
+        }
+    }
+    told.extend(reorder.until(u64::MAX));
+    assert_eq!(reorder.take_late(), 0);
+    told
+}
+
+/// What holds whatever it was told.
+fn check_invariants(sched: &Sched) {
+    let mut on: BTreeMap<u32, u64> = BTreeMap::new();
+    for goroutine in sched.goroutines() {
+        if matches!(goroutine.state, State::Running | State::Syscall) {
+            let other = on.insert(goroutine.tid, goroutine.g);
+            assert!(other.is_none(), "two goroutines on thread {}", goroutine.tid);
+            let machine = &sched.machines.by_tid[&goroutine.tid];
+            let slot = machine.running.expect("the thread knows its goroutine");
+            assert_eq!(sched.goroutines.get(slot).map(|g| g.g), Some(goroutine.g));
+        }
+    }
+    let mut held: BTreeMap<u32, u64> = BTreeMap::new();
+    for (p, processor) in &sched.machines.processors {
+        if processor.tid != 0 {
+            assert!(held.insert(processor.tid, *p).is_none(), "two Ps on one thread");
+            assert_eq!(sched.machines.by_tid[&processor.tid].p, *p);
+        }
+    }
+    let living = sched.goroutines().count() as u64;
+    let by_state: u64 = State::ALL[..5].iter().map(|s| sched.living[*s as usize]).sum();
+    assert_eq!(living, by_state);
+    let mut spent = 0;
+    for goroutine in sched.goroutines() {
+        let own: u64 = goroutine.spent_ns.iter().sum();
+        if goroutine.is(goroutine::mark::SEEN_BORN) {
+            assert_eq!(
+                own,
+                goroutine.since_ns - goroutine.born_ns,
+                "times sum to the lifetime"
+            );
+        }
+        spent += own;
+    }
+    assert!(spent <= sched.spent_ns.iter().sum());
+}
+
+#[test]
+fn a_legal_schedule_is_rebuilt_whatever_the_order_of_delivery() {
+    for seed in 1..=300 {
+        let minor = 22 + (seed % 6) as u32;
+        let mut maker = Maker::new(seed, minor);
+        (0..600).for_each(|_| maker.step());
+        let told = delivered(&maker.made, &mut Random(seed | 1));
+        let mut sched = sched(minor);
+        told.iter().for_each(|transition| sched.happens(transition));
+        assert_eq!(*sched.anomalies(), Anomalies::default(), "seed {seed}");
+        for (g, (state, tid)) in &maker.goroutines {
+            let goroutine = sched.goroutine_of(*g).expect("it was told of");
+            assert_eq!(goroutine.state, *state, "seed {seed}, {g:x}");
+            if *tid != 0 {
+                assert_eq!(goroutine.tid, *tid, "seed {seed}, {g:x}");
+            }
+        }
+        check_invariants(&sched);
+        let (_, _, spent) = (sched.created, sched.exited, &sched.spent_ns);
+        assert_eq!(
+            (sched.created, sched.exited),
+            (maker.created, maker.exited),
+            "seed {seed}"
+        );
+        for (state, ns) in &maker.spent {
+            assert_eq!(spent[*state as usize], *ns, "seed {seed}, {}", state.name());
+        }
+        let waits: u64 = sched
+            .take_told()
+            .iter()
+            .filter_map(|told| match &told.kind {
+                Kind::HistogramDelta(delta) => Some(delta.counts.iter().map(|(_, n)| n).sum::<u64>()),
+                _ => None,
+            })
+            .sum();
+        assert_eq!(waits, maker.waits, "seed {seed}");
+    }
+}
+
+#[test]
+fn lost_and_made_up_events_break_nothing() {
+    for seed in 1..=300 {
+        let minor = 22 + (seed % 6) as u32;
+        let mut maker = Maker::new(seed, minor);
+        (0..600).for_each(|_| maker.step());
+        let mut random = Random(seed.wrapping_mul(77) | 1);
+        let mut sched = sched(minor);
+        for transition in &maker.made {
+            match random.below(10) {
+                0 => continue,
+                1 => sched.happens(&Transition {
+                    at_ns: transition.at_ns,
+                    subject: g_at(random.below(50)),
+                    detail: g_at(random.below(50)),
+                    tid: 95 + random.below(15) as u32,
+                    what: random.below(25) as u8,
+                    status: random.next() as u8,
+                    reason: random.next() as u8,
+                    flags: 0,
+                }),
+                2 => sched.happens(&Transition {
+                    at_ns: transition.at_ns.saturating_sub(random.below(1_000_000)),
+                    ..*transition
+                }),
+                _ => {}
+            }
+            sched.happens(transition);
+            if random.below(50) == 0 {
+                sched.observe(&Observation {
+                    at_ns: transition.at_ns,
+                    kind: Kind::Loss(Loss {
+                        cause: LossCause::TransitionsDropped,
+                        count: 3,
+                    }),
+                });
+            }
+        }
+        let report = sched.report(maker.now_ns);
+        assert_eq!(report.valid_from_ns, None, "seed {seed}");
+        // One on a thread, and each P with one thread, hold after whatever nonsense.
+        let threads = sched.goroutines().filter(|g| g.state == State::Running).count();
+        let distinct: std::collections::BTreeSet<u32> = sched
+            .goroutines()
+            .filter(|g| g.state == State::Running)
+            .map(|g| g.tid)
+            .collect();
+        assert_eq!(threads, distinct.len(), "seed {seed}");
+    }
+}
+
+fn happened(at_ns: u64, g: u64, tid: u32, old: u8, new: u8, reason: u8) -> Transition {
+    Transition {
+        at_ns,
+        subject: g,
+        tid,
+        what: What::Goroutine as u8,
+        status: statuses(u32::from(old), u32::from(new)),
+        reason,
+        ..Transition::default()
+    }
+}
+
+#[test]
+fn each_event_that_is_missing_is_one_anomaly_of_its_kind() {
+    let g = g_at(1);
+    let all = [
+        happened(10, g, 7, s::DEAD, s::RUNNABLE, 0),
+        happened(20, g, 7, s::RUNNABLE, s::RUNNING, 0),
+        happened(30, g, 7, s::RUNNING, s::WAITING, CHAN_RECEIVE),
+        happened(40, g, 8, s::WAITING, s::RUNNABLE, 1),
+        happened(50, g, 7, s::RUNNABLE, s::RUNNING, 0),
+        happened(60, g, 7, s::RUNNING, s::DEAD, 0),
+    ];
+    let expected = [
+        (1, State::Runnable, State::Running),
+        (2, State::Running, State::Waiting),
+        (3, State::Waiting, State::Runnable),
+        (4, State::Runnable, State::Running),
+    ];
+    for (missing, from, to) in expected {
+        let mut sched = sched(27);
+        for (n, transition) in all.iter().enumerate() {
+            if n != missing {
+                sched.happens(transition);
+            }
+        }
+        let anomalies = sched.anomalies();
+        assert_eq!(anomalies.inferred[from as usize][to as usize], 1, "{missing}");
+        assert_eq!(anomalies.total(), 1, "{missing}: {anomalies:?}");
+    }
+    // After a loss it is told as such, and no wait is measured across it.
+    let mut sched = sched(27);
+    all[..2].iter().for_each(|transition| sched.happens(transition));
+    sched.happens(&Transition {
+        flags: flag::AFTER_LOSS,
+        ..happened(41, g, 8, s::WAITING, s::RUNNABLE, 1)
+    });
+    sched.happens(&all[4]);
+    assert_eq!((sched.anomalies().total(), sched.anomalies().after_loss), (0, 1));
+    let reasons = sched.report(100).by_reason;
+    assert!(reasons.is_empty(), "{reasons:?}");
+}
+
+#[test]
+fn versions_have_their_own_rules() {
+    let g = g_at(1);
+    for (minor, illegal) in [(25, 0), (26, 1)] {
+        let mut sched = sched(minor);
+        sched.happens(&happened(10, g, 7, s::SYSCALL, s::RUNNABLE, 4));
+        assert_eq!(sched.anomalies().illegal, illegal, "go1.{minor}");
+    }
+}
+
+#[test]
+fn without_system_calls_a_lost_p_tells_of_one() {
+    let mut sched = Sched::new(SchedConfig {
+        minor: 27,
+        syscalls: false,
+        slower_ns: Some(5),
+    });
+    let processor = |at_ns, what: What, tid| Transition {
+        at_ns,
+        subject: P,
+        tid,
+        what: what as u8,
+        ..Transition::default()
+    };
+    sched.happens(&processor(5, What::ProcessorAcquired, 7));
+    sched.happens(&happened(10, g_at(1), 7, s::DEAD, s::RUNNABLE, 0));
+    sched.happens(&happened(20, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.happens(&processor(30, What::ProcessorHandedOff, 99));
+    assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Syscall);
+    sched.happens(&happened(40, g_at(1), 7, s::RUNNING, s::RUNNABLE, 4));
+    let report = sched.report(50);
+    assert_eq!((report.inferred_syscalls, report.anomalies.total()), (1, 0));
+    assert_eq!(report.spent_ns[State::Syscall as usize], 10);
+    let slow = sched.take_told();
+    assert!(
+        slow.iter()
+            .any(|told| matches!(&told.kind, Kind::Event(Event::SlowWait(wait)) if wait.latency_ns == 10)),
+        "{slow:?}"
+    );
+}
+
+#[test]
+fn a_snapshot_tells_what_events_have_not() {
+    let mut sched = sched(27);
+    // Seen before the snapshot's end, and so better known.
+    sched.happens(&happened(
+        100_000_000,
+        g_at(2),
+        8,
+        s::RUNNING,
+        s::WAITING,
+        CHAN_RECEIVE,
+    ));
+    let seen = |g, status, m, goid| GoroutineSeen {
+        g,
+        goid,
+        status,
+        reason: CHAN_RECEIVE,
+        m,
+        gopc: 0x401_000,
+        startpc: 0x402_000,
+    };
+    let snapshot = SchedSnapshot {
+        begin_ns: 99_000_000,
+        end_ns: 101_000_000,
+        goroutines: vec![
+            seen(g_at(1), s::RUNNING, 0x11, 1),
+            seen(g_at(2), s::RUNNING, 0x12, 2),
+            seen(g_at(3), s::WAITING, 0, 3),
+        ],
+        processors: vec![ProcessorSeen {
+            p: P,
+            id: 0,
+            status: 1,
+            m: 0x11,
+            queued: 2,
+        }],
+        machines: vec![
+            MachineSeen {
+                m: 0x11,
+                tid: 7,
+                ..MachineSeen::default()
+            },
+            MachineSeen {
+                m: 0x12,
+                id: 1,
+                tid: 8,
+                ..MachineSeen::default()
+            },
+        ],
+        cut_short: false,
+    };
+    let at = |kind| Observation {
+        at_ns: 101_000_000,
+        kind,
+    };
+    sched.observe(&at(Kind::Scheduler(Box::new(snapshot.clone()))));
+    let states: Vec<(State, u64)> = (1..=3)
+        .map(|n| sched.goroutine_of(g_at(n)).map(|g| (g.state, g.goid)).unwrap())
+        .collect();
+    assert_eq!(
+        states,
+        [(State::Running, 1), (State::Waiting, 2), (State::Waiting, 3)]
+    );
+    assert_eq!(sched.anomalies().total(), 0);
+    assert_eq!(sched.valid_from_ns(), Some(101_000_000));
+    check_invariants(&sched);
+    // A second one, in which a goroutine is gone and another is in another state, is met and counted.
+    let later = SchedSnapshot {
+        begin_ns: 900_000_000,
+        end_ns: 901_000_000,
+        goroutines: vec![seen(g_at(1), s::WAITING, 0, 1), seen(g_at(2), s::WAITING, 0, 2)],
+        ..snapshot
+    };
+    sched.observe(&at(Kind::Scheduler(Box::new(later))));
+    assert_eq!(sched.anomalies().snapshot_differs, 2);
+    assert_eq!(sched.goroutine_of(g_at(3)).unwrap().state, State::Dead);
+    let report = sched.report(1_000_000_000);
+    assert_eq!(
+        (report.processors.len(), report.living[State::Waiting as usize]),
+        (1, 2)
+    );
+}
+
+#[test]
+fn a_coroutine_that_ends_does_so_after_it_has_switched() {
+    let mut sched = sched(27);
+    sched.happens(&happened(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.happens(&happened(11, g_at(2), 7, s::DEAD, s::WAITING, COROUTINE));
+    let switch = |at_ns, next, before| Transition {
+        at_ns,
+        subject: next,
+        detail: before,
+        tid: 7,
+        what: What::Coroutine as u8,
+        ..Transition::default()
+    };
+    sched.happens(&switch(20, g_at(2), g_at(1)));
+    assert_eq!(sched.goroutine_of(g_at(2)).unwrap().state, State::Running);
+    sched.happens(&switch(30, g_at(1), g_at(2)));
+    sched.happens(&happened(31, g_at(2), 7, s::RUNNING, s::DEAD, 0));
+    assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Running);
+    assert_eq!(sched.anomalies().total(), 0, "{:?}", sched.anomalies());
+    check_invariants(&sched);
+}

@@ -1,0 +1,113 @@
+//! Who waited how long, from the changes of state.
+
+use tracer_ebpf::Origin;
+
+use super::counts::Counts;
+use super::goroutine::ByAddress;
+use crate::stream::{HistogramDelta, HistogramKey};
+
+/// How many of the longest waits are kept.
+const LONGEST: usize = 20;
+
+/// Waits of the whole capture, and those that were not passed on yet.
+#[derive(Clone, Debug, Default)]
+pub struct Waits {
+    /// Runnable→Running since the last [`Self::take`], by origin.
+    by_origin: [Counts; Origin::ALL.len()],
+    /// Time in Waiting, by the number of the reason.
+    by_reason: Vec<Option<Box<Counts>>>,
+    /// The same goroutines by the place where they were made.
+    sites: ByAddress<Site>,
+    longest: Vec<Wait>,
+}
+
+/// What is known of the goroutines that one `go` statement made.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// Made in the capture.
+    pub created: u64,
+    /// Ended in it.
+    pub exited: u64,
+    /// Their waits Runnable→Running; `None` before the first.
+    pub runnable: Option<Counts>,
+}
+
+/// One time in Waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// When it began, CLOCK_MONOTONIC.
+    pub begin_ns: u64,
+    /// How long it was, or has been.
+    pub duration_ns: u64,
+    /// The goroutine's g.
+    pub g: u64,
+    /// Which life of it.
+    pub life: u32,
+    /// Its id; 0 while it is not known.
+    pub goid: u64,
+    /// Where it was made.
+    pub gopc: u64,
+    /// Why it waited.
+    pub reason: u8,
+    /// It waits still.
+    pub ongoing: bool,
+}
+
+impl Waits {
+    /// A goroutine ran after so long in Runnable.
+    pub fn ran(&mut self, origin: u8, gopc: u64, ns: u64) {
+        if let Some(counts) = self.by_origin.get_mut(usize::from(origin)) {
+            counts.add(ns);
+        }
+        self.site(gopc).runnable.get_or_insert_default().add(ns);
+    }
+
+    /// A goroutine was in Waiting.
+    pub fn waited(&mut self, wait: Wait) {
+        let index = usize::from(wait.reason);
+        if self.by_reason.len() <= index {
+            self.by_reason.resize(index + 1, None);
+        }
+        if let Some(counts) = self.by_reason.get_mut(index) {
+            counts.get_or_insert_default().add(wait.duration_ns);
+        }
+        let shortest = self.longest.last().map_or(0, |wait| wait.duration_ns);
+        if self.longest.len() < LONGEST || wait.duration_ns > shortest {
+            let at = self
+                .longest
+                .partition_point(|longer| longer.duration_ns >= wait.duration_ns);
+            self.longest.insert(at, wait);
+            self.longest.truncate(LONGEST);
+        }
+    }
+
+    /// The `go` statement with this address.
+    pub fn site(&mut self, gopc: u64) -> &mut Site {
+        self.sites.entry(gopc).or_default()
+    }
+
+    /// All `go` statements.
+    pub fn sites(&self) -> impl Iterator<Item = (u64, &Site)> {
+        self.sites.iter().map(|(gopc, site)| (*gopc, site))
+    }
+
+    /// Time in Waiting by the number of the reason.
+    pub fn by_reason(&self) -> impl Iterator<Item = (u8, &Counts)> {
+        (0u8..)
+            .zip(&self.by_reason)
+            .filter_map(|(reason, counts)| Some((reason, counts.as_deref()?)))
+    }
+
+    /// The longest times in Waiting that have ended, the longest first.
+    pub fn longest(&self) -> &[Wait] {
+        &self.longest
+    }
+
+    /// Waits Runnable→Running since the last call.
+    pub fn take(&mut self) -> impl Iterator<Item = HistogramDelta> {
+        Origin::ALL
+            .into_iter()
+            .zip(&mut self.by_origin)
+            .filter_map(|(origin, counts)| counts.take(HistogramKey::Origin(origin)))
+    }
+}

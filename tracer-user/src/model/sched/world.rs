@@ -1,0 +1,99 @@
+//! What concerns all: the garbage collector, the stopped world, Ms that come and go, Linux's threads.
+
+use super::machine::ThreadState;
+use crate::stream::transition::What;
+
+/// Counts and times of the whole capture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct World {
+    /// Cycles of the garbage collector that were asked for.
+    pub gc_starts: u64,
+    /// Cycles whose marking was over.
+    pub gc_cycles: u64,
+    /// From `gcStart` to `gcMarkTermination`, in nanoseconds.
+    pub gc_ns: u64,
+    gc_since_ns: u64,
+    /// Times that the world was stopped.
+    pub stops: u64,
+    /// From `stopTheWorldWithSema` to `startTheWorldWithSema`, in nanoseconds.
+    pub stopped_ns: u64,
+    stopped_since_ns: u64,
+    /// GOMAXPROCS was set.
+    pub resized: u64,
+    /// Ms that began.
+    pub machines_started: u64,
+    /// Ms that ended.
+    pub machines_ended: u64,
+    /// Ms that went to sleep for want of work.
+    pub parks: u64,
+    /// Ms that were wanted to look for work, since a goroutine became runnable and a P was idle.
+    pub wanted_spinning: u64,
+    /// Ms that were wanted for a P that was handed off, or for a world that starts again.
+    pub wanted_for_processor: u64,
+    /// Threads that were made to look for work.
+    pub created_spinning: u64,
+    /// Threads that were made for a P that was handed off, or for a world that starts again.
+    pub created_for_processor: u64,
+    /// Threads that were made for something else: sysmon, the template thread.
+    pub created_other: u64,
+    /// Nanoseconds of all threads on a CPU.
+    pub on_cpu_ns: u64,
+    /// Nanoseconds of all threads that could run and had no CPU.
+    pub waiting_for_cpu_ns: u64,
+    /// Nanoseconds of all threads that waited for something else.
+    pub asleep_ns: u64,
+}
+
+impl World {
+    pub(super) fn happens(&mut self, what: What, at_ns: u64) {
+        match what {
+            What::GcStart => {
+                self.gc_starts += 1;
+                self.gc_since_ns = at_ns;
+            }
+            What::GcMarkTermination => {
+                self.gc_cycles += 1;
+                if self.gc_since_ns != 0 {
+                    self.gc_ns += at_ns.saturating_sub(self.gc_since_ns);
+                    self.gc_since_ns = 0;
+                }
+            }
+            What::WorldStops => {
+                self.stops += 1;
+                self.stopped_since_ns = at_ns;
+            }
+            What::WorldStarts if self.stopped_since_ns != 0 => {
+                self.stopped_ns += at_ns.saturating_sub(self.stopped_since_ns);
+                self.stopped_since_ns = 0;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn wanted(&mut self, spinning: u8) {
+        if spinning != 0 {
+            self.wanted_spinning += 1;
+        } else {
+            self.wanted_for_processor += 1;
+        }
+    }
+
+    /// `wanted` is the `startm` that this belongs to; `function` what the thread runs in place of the scheduler.
+    pub(super) fn created(&mut self, wanted: Option<u8>, function: u64) {
+        match wanted {
+            // startm gives a spinning M a function of its own (mspinning), and no other.
+            Some(1) => self.created_spinning += 1,
+            Some(_) if function == 0 => self.created_for_processor += 1,
+            _ => self.created_other += 1,
+        }
+    }
+
+    pub(super) fn thread_was(&mut self, state: ThreadState, ns: u64) {
+        match state {
+            ThreadState::OnCpu => self.on_cpu_ns += ns,
+            ThreadState::Waiting => self.waiting_for_cpu_ns += ns,
+            ThreadState::Asleep => self.asleep_ns += ns,
+            ThreadState::Unknown => {}
+        }
+    }
+}

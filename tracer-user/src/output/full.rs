@@ -1,0 +1,320 @@
+//! What `full` adds to a capture: waits by reason, Ps, Ms, the world, and how far the picture can be believed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::build::{Named, hist};
+use super::capture::Hist;
+use crate::latency::Histogram;
+use crate::model::sched::{Report, SiteReport, State};
+use crate::stream::{BucketScheme, HistogramDelta};
+
+/// Creation sites that are told with their churn.
+const SITES: usize = 50;
+/// Goroutines more made than ended, from which on a creation site is worth a hint.
+const LEAK_HINT: u64 = 100;
+
+/// The parts of a capture that only `full` has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Full {
+    /// How far the picture can be believed.
+    pub model: ModelInfo,
+    /// Nanoseconds that goroutines spent in each state, all together.
+    pub time_in_state_ns: BTreeMap<String, u64>,
+    /// The longest times for which goroutines waited, the longest first.
+    pub longest_waits: Vec<LongWait>,
+    /// Goroutines made and ended by the function of their `go` statement, those with the most first.
+    pub churn: Vec<Churn>,
+    /// Ps, by id.
+    pub processors: Vec<ProcessorInfo>,
+    /// Ms, and why they were made.
+    pub machines: MachineInfo,
+    /// The garbage collector and the stopped world.
+    pub world: WorldInfo,
+}
+
+/// How far the picture can be believed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Transitions that were taken in.
+    pub transitions: u64,
+    /// Transitions that were lost.
+    pub lost: u64,
+    /// Transitions that the kernel side saw: those that were taken in and those that were lost.
+    pub seen: u64,
+    /// Nanoseconds from the capture's begin from which on every answer holds; absent where something was lost and
+    /// the states were not read anew after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_from_ns: Option<u64>,
+    /// What did not fit and was inferred, by kind: `waiting->running` is a goroutine that was believed to wait and
+    /// of which the next event said that it had run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inferred: BTreeMap<String, u64>,
+    /// The same after a loss, which explains it.
+    pub inferred_after_loss: u64,
+    /// Goroutines that lost their P while they ran, so that they must have been in a system call: without
+    /// `--syscalls` no event tells that.
+    pub inferred_syscalls: u64,
+}
+
+/// One time for which a goroutine waited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LongWait {
+    /// When it began: nanoseconds since the capture's begin; 0 of one that began before.
+    pub at_ns: u64,
+    /// How long it took, or has taken.
+    pub duration_ns: u64,
+    /// Goroutine id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goid: Option<u64>,
+    /// Function of its `go` statement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_site: Option<String>,
+    /// Why, in the runtime's words.
+    pub reason: String,
+    /// It had not ended when the capture did.
+    pub ongoing: bool,
+}
+
+/// Goroutines of one creation site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Churn {
+    /// Function of the `go` statement.
+    pub creation_site: String,
+    /// Made in the capture.
+    pub created: u64,
+    /// Ended in it.
+    pub exited: u64,
+    /// Many more were made than ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grows: bool,
+}
+
+/// One P.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessorInfo {
+    /// Its id.
+    pub id: u32,
+    /// Share of the capture in which it ran a goroutine.
+    pub utilization: f64,
+    /// Nanoseconds in which it did.
+    pub busy_ns: u64,
+    /// Nanoseconds in which an M had it.
+    pub held_ns: u64,
+    /// Times that an M took it.
+    pub acquired: u64,
+    /// Times that it was taken away from an M in a system call.
+    pub handed_off: u64,
+    /// Mean length of its run queue, as of the readings of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_runq: Option<f64>,
+    /// The longest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runq: Option<u32>,
+}
+
+/// Ms.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineInfo {
+    /// Known at the capture's end.
+    pub known: u64,
+    /// Of them asleep for want of work.
+    pub parked: u64,
+    /// Threads that began to be one.
+    pub started: u64,
+    /// Threads that ended to be one.
+    pub ended: u64,
+    /// Times that one went to sleep for want of work.
+    pub parks: u64,
+    /// Why threads were made: `spinning` (a goroutine became runnable and a P was idle), `handed_off` (for a P whose
+    /// M was blocked), `other` (sysmon, the template thread).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub created_because: BTreeMap<String, u64>,
+    /// Nanoseconds of all threads on a CPU, without one though they could run, and asleep, as Linux has it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub thread_time_ns: BTreeMap<String, u64>,
+}
+
+/// The garbage collector and the stopped world.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorldInfo {
+    /// Cycles of the garbage collector that ended.
+    pub gc_cycles: u64,
+    /// Their time, from the start to the end of marking.
+    pub gc_ns: u64,
+    /// Times that the world was stopped.
+    pub stops: u64,
+    /// From the wish to stop it to its start.
+    pub stopped_ns: u64,
+    /// Times that GOMAXPROCS was set.
+    pub gomaxprocs_set: u64,
+}
+
+impl Full {
+    /// From the model's answers.
+    pub fn of(report: &Report, named: &Named<'_>) -> Self {
+        let window_ns = report.end_ns.saturating_sub(named.begin_ns).max(1);
+        let since = |at_ns: u64| at_ns.saturating_sub(named.begin_ns);
+        let world = &report.world;
+        Self {
+            model: ModelInfo {
+                transitions: report.events,
+                lost: report.lost,
+                seen: report.seen,
+                valid_from_ns: report.valid_from_ns.map(since),
+                inferred: inferred(report),
+                inferred_after_loss: report.anomalies.after_loss,
+                inferred_syscalls: report.inferred_syscalls,
+            },
+            time_in_state_ns: State::ALL
+                .into_iter()
+                .zip(report.spent_ns)
+                .filter(|(state, ns)| *state != State::Dead && *ns > 0)
+                .map(|(state, ns)| (state.name().to_owned(), ns))
+                .collect(),
+            longest_waits: report
+                .longest
+                .iter()
+                .map(|(wait, reason)| LongWait {
+                    at_ns: since(wait.begin_ns),
+                    duration_ns: wait.duration_ns,
+                    goid: (wait.goid != 0).then_some(wait.goid),
+                    creation_site: (wait.gopc != 0).then(|| named.creation_site(wait.gopc)),
+                    reason: reason.clone(),
+                    ongoing: wait.ongoing,
+                })
+                .collect(),
+            churn: churn(&report.sites, named),
+            processors: report
+                .processors
+                .iter()
+                .map(|p| ProcessorInfo {
+                    id: p.id,
+                    utilization: rounded((p.busy_ns as f64 / window_ns as f64).min(1.0)),
+                    busy_ns: p.busy_ns,
+                    held_ns: p.held_ns,
+                    acquired: p.acquired,
+                    handed_off: p.handed_off,
+                    mean_runq: p.queued.map(|(mean, _)| rounded(mean)),
+                    max_runq: p.queued.map(|(_, most)| most),
+                })
+                .collect(),
+            machines: MachineInfo {
+                known: report.machines.known,
+                parked: report.machines.parked,
+                started: world.machines_started,
+                ended: world.machines_ended,
+                parks: world.parks,
+                created_because: nonzero([
+                    ("spinning", world.created_spinning),
+                    ("handed_off", world.created_for_processor),
+                    ("other", world.created_other),
+                ]),
+                thread_time_ns: nonzero([
+                    ("on_cpu", world.on_cpu_ns),
+                    ("waiting_for_cpu", world.waiting_for_cpu_ns),
+                    ("asleep", world.asleep_ns),
+                ]),
+            },
+            world: WorldInfo {
+                gc_cycles: world.gc_cycles,
+                gc_ns: world.gc_ns,
+                stops: world.stops,
+                stopped_ns: world.stopped_ns,
+                gomaxprocs_set: world.resized,
+            },
+        }
+    }
+}
+
+/// Time in Waiting by reason.
+pub fn by_wait_reason(report: &Report) -> BTreeMap<String, Hist> {
+    report
+        .by_reason
+        .iter()
+        .map(|(reason, delta)| (reason.clone(), hist_of(delta)))
+        .collect()
+}
+
+/// Waits Runnable→Running by function of the `go` statement.
+pub fn by_creation_site(report: &Report, named: &Named<'_>) -> BTreeMap<String, Hist> {
+    let gopcs: Vec<u64> = report.sites.iter().map(|site| site.gopc).collect();
+    named.symbolizer.prepare(&gopcs);
+    let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
+    for site in &report.sites {
+        let Some(delta) = &site.runnable else { continue };
+        merged
+            .entry(named.creation_site(site.gopc))
+            .or_insert_with(|| Histogram::new(BucketScheme::Kernel))
+            .add_delta(delta);
+    }
+    merged
+        .into_iter()
+        .map(|(name, histogram)| (name, hist(&histogram)))
+        .collect()
+}
+
+fn hist_of(delta: &HistogramDelta) -> Hist {
+    let mut histogram = Histogram::new(delta.scheme);
+    histogram.add_delta(delta);
+    hist(&histogram)
+}
+
+fn inferred(report: &Report) -> BTreeMap<String, u64> {
+    let anomalies = &report.anomalies;
+    let changes = State::ALL.into_iter().zip(&anomalies.inferred);
+    let changes = changes.flat_map(|(from, row)| {
+        State::ALL
+            .into_iter()
+            .zip(row)
+            .map(move |(to, count)| (format!("{}->{}", from.name(), to.name()), *count))
+    });
+    let others = [
+        ("illegal", anomalies.illegal),
+        ("displaced", anomalies.displaced),
+        ("snapshot_differs", anomalies.snapshot_differs),
+        ("backwards", anomalies.backwards),
+        ("garbage", anomalies.garbage),
+    ];
+    let others = others.into_iter().map(|(name, count)| (name.to_owned(), count));
+    changes.chain(others).filter(|(_, count)| *count > 0).collect()
+}
+
+fn churn(sites: &[SiteReport], named: &Named<'_>) -> Vec<Churn> {
+    let mut by_name: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for site in sites.iter().filter(|site| site.created + site.exited > 0) {
+        let (created, exited) = by_name.entry(named.creation_site(site.gopc)).or_default();
+        *created += site.created;
+        *exited += site.exited;
+    }
+    let mut churn: Vec<Churn> = by_name
+        .into_iter()
+        .map(|(creation_site, (created, exited))| Churn {
+            creation_site,
+            created,
+            exited,
+            grows: created.saturating_sub(exited) >= LEAK_HINT && created > 2 * exited,
+        })
+        .collect();
+    churn.sort_by(|a, b| {
+        (b.created + b.exited)
+            .cmp(&(a.created + a.exited))
+            .then_with(|| a.creation_site.cmp(&b.creation_site))
+    });
+    churn.truncate(SITES);
+    churn
+}
+
+fn nonzero<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+}
+
+/// Six decimals are more than is known.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}

@@ -1,0 +1,215 @@
+//! What `full` adds, as people read it.
+
+use std::fmt::Write;
+
+use super::capture::Capture;
+use super::escape::escape;
+use super::full::Full;
+use super::layout::{WIDTH, tail, wrap};
+use super::table::table;
+use super::units::{duration, percent};
+
+/// Lines of each table.
+const LINES: usize = 8;
+
+/// All of it; nothing in other modes.
+pub fn render(capture: &Capture) -> String {
+    let Some(full) = &capture.full else {
+        return String::new();
+    };
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    if !capture.by_wait_reason.is_empty() {
+        let _ = write!(text, "\n{}", table("waited for", &capture.by_wait_reason, LINES));
+    }
+    text.push_str(&longest(full));
+    text.push_str(&processors(full));
+    text.push('\n');
+    text.push_str(&states(full));
+    text.push_str(&machines(full));
+    text.push_str(&world(full));
+    text.push_str(&churn(capture, full));
+    text.push_str(&model(full));
+    text
+}
+
+fn longest(full: &Full) -> String {
+    if full.longest_waits.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\n{:<24} {:>8} {:>10} {:>10} made in\n",
+        "longest waits, for", "took", "began at", "goroutine"
+    );
+    for wait in full.longest_waits.iter().take(LINES) {
+        let goid = wait.goid.map_or_else(|| "-".to_owned(), |goid| goid.to_string());
+        let took = duration(wait.duration_ns) + if wait.ongoing { "+" } else { "" };
+        let line = format!(
+            "{:<24} {:>8} {:>9.3}s {:>10} ",
+            tail(&escape(&wait.reason), 24),
+            took,
+            wait.at_ns as f64 / 1e9,
+            goid
+        );
+        let room = WIDTH.saturating_sub(line.chars().count()).max(8);
+        let site = wait.creation_site.as_deref();
+        let site = site.map_or_else(|| "-".to_owned(), |site| tail(&escape(site), room));
+        let _ = writeln!(text, "{line}{site}");
+    }
+    if full.longest_waits.iter().take(LINES).any(|wait| wait.ongoing) {
+        text.push_str("(+: still waits)\n");
+    }
+    text
+}
+
+fn processors(full: &Full) -> String {
+    if full.processors.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\n{:>4} {:>6} {:>6} {:>10} {:>11} {:>10} {:>9}\n",
+        "P", "busy", "held", "acquired", "handed off", "mean runq", "max runq"
+    );
+    let total: u64 = full
+        .processors
+        .iter()
+        .map(|p| (p.busy_ns as f64 / p.utilization.max(1e-9)) as u64)
+        .max()
+        .unwrap_or(0);
+    for p in full.processors.iter().take(4 * LINES) {
+        let _ = writeln!(
+            text,
+            "{:>4} {:>5.1}% {:>6} {:>10} {:>11} {:>10} {:>9}",
+            p.id,
+            p.utilization * 100.0,
+            percent(p.held_ns.min(total), total),
+            p.acquired,
+            p.handed_off,
+            p.mean_runq
+                .map_or_else(|| "-".to_owned(), |mean| format!("{mean:.1}")),
+            p.max_runq.map_or_else(|| "-".to_owned(), |most| most.to_string()),
+        );
+    }
+    if full.processors.len() > 4 * LINES {
+        let _ = writeln!(text, "({} more)", full.processors.len() - 4 * LINES);
+    }
+    text
+}
+
+fn states(full: &Full) -> String {
+    let total = full
+        .time_in_state_ns
+        .values()
+        .fold(0u64, |sum, ns| sum.saturating_add(*ns));
+    let mut states: Vec<_> = full.time_in_state_ns.iter().collect();
+    states.sort_by_key(|(_, ns)| std::cmp::Reverse(**ns));
+    let parts: Vec<String> = states
+        .into_iter()
+        .map(|(state, ns)| format!("{state} {} ({})", percent(*ns, total), duration(*ns)))
+        .collect();
+    wrap(&format!("time of all goroutines: {}", parts.join(", ")), 0)
+}
+
+fn machines(full: &Full) -> String {
+    let machines = &full.machines;
+    let mut line = format!(
+        "threads: {} known, {} asleep for want of work; {} began, {} ended; {} times one went to sleep",
+        machines.known, machines.parked, machines.started, machines.ended, machines.parks
+    );
+    let because = |name: &str| machines.created_because.get(name).copied().unwrap_or(0);
+    if !machines.created_because.is_empty() {
+        let _ = write!(
+            line,
+            "; made: {} to look for work, {} for a P whose thread was blocked, {} for something else",
+            because("spinning"),
+            because("handed_off"),
+            because("other")
+        );
+    }
+    let time = |name: &str| machines.thread_time_ns.get(name).copied().unwrap_or(0);
+    if !machines.thread_time_ns.is_empty() {
+        let _ = write!(
+            line,
+            "; as Linux has it they were on a CPU for {}, waited for one for {}",
+            duration(time("on_cpu")),
+            duration(time("waiting_for_cpu"))
+        );
+    }
+    wrap(&line, 0)
+}
+
+fn world(full: &Full) -> String {
+    let world = &full.world;
+    if world.gc_cycles + world.stops + world.gomaxprocs_set == 0 {
+        return String::new();
+    }
+    let mut line = format!(
+        "garbage collection: {} cycles, marking for {}; the world was stopped {} times for {}",
+        world.gc_cycles,
+        duration(world.gc_ns),
+        world.stops,
+        duration(world.stopped_ns)
+    );
+    if world.gomaxprocs_set > 0 {
+        let _ = write!(line, "; GOMAXPROCS was set {} times", world.gomaxprocs_set);
+    }
+    wrap(&line, 0)
+}
+
+fn churn(capture: &Capture, full: &Full) -> String {
+    let mut text = String::new();
+    if let Some(goroutines) = &capture.goroutines
+        && let (Some(created), Some(exited)) = (goroutines.created, goroutines.exited)
+        && created + exited > 0
+    {
+        let busiest = full.churn.first().map_or_else(String::new, |churn| {
+            format!(
+                ", most of them in {} ({} and {})",
+                escape(&churn.creation_site),
+                churn.created,
+                churn.exited
+            )
+        });
+        text.push_str(&wrap(
+            &format!("churn: {created} goroutines made, {exited} ended{busiest}"),
+            0,
+        ));
+    }
+    for churn in full.churn.iter().filter(|churn| churn.grows).take(LINES) {
+        text.push_str(&wrap(
+            &format!(
+                "may leak: {} made {} goroutines of which {} ended",
+                escape(&churn.creation_site),
+                churn.created,
+                churn.exited
+            ),
+            0,
+        ));
+    }
+    text
+}
+
+fn model(full: &Full) -> String {
+    let model = &full.model;
+    let mut line = format!("transitions: {} seen, {} lost", model.transitions, model.lost);
+    let inferred: u64 = model.inferred.values().sum();
+    let _ = write!(line, "; {inferred} that did not fit");
+    if !model.inferred.is_empty() {
+        let kinds: Vec<String> = model
+            .inferred
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        let _ = write!(line, " ({})", kinds.join(", "));
+    }
+    if model.inferred_after_loss > 0 {
+        let _ = write!(line, "; {} inferred after losses", model.inferred_after_loss);
+    }
+    match model.valid_from_ns {
+        Some(ns) => {
+            let _ = write!(line, "; all states are known since {}", duration(ns));
+        }
+        None => line.push_str("; states are not known since the last loss"),
+    }
+    wrap(&line, 0)
+}

@@ -1,0 +1,74 @@
+//! Which changes of goroutines' status are looked for in the code.
+
+use super::exact::{RUNNABLE, may_be};
+
+const IDLE: u64 = 0;
+const RUNNING: u64 = 2;
+const SYSCALL: u64 = 3;
+const WAITING: u64 = 4;
+const DEAD: u64 = 6;
+const COPYSTACK: u64 = 8;
+const PREEMPTED: u64 = 9;
+const LEAKED: u64 = 10;
+
+/// Functions that are probed as a whole, so that what happens inside is not told twice.
+const PROBED_AS_A_WHOLE: [&str; 1] = ["runtime.coroswitch_m"];
+/// The same of system calls from Go 1.26 on, where the fast way is a compare-and-swap.
+const SYSCALLS_AS_A_WHOLE: [&str; 2] = ["runtime.reentersyscall", "runtime.exitsyscall"];
+/// Where a goroutine becomes Waiting because it waits. Everywhere else the runtime only says so for a while, and it
+/// goes on running: a GC worker, a stopped world, a stack that is scanned.
+const WHERE_GOROUTINES_WAIT: [&str; 4] = [
+    "runtime.park_m",
+    "runtime.newproc1",
+    "runtime.newcoro",
+    "runtime.casGToWaiting",
+];
+
+/// A choice of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changes {
+    /// Into and out of Runnable.
+    OfRunnable,
+    /// All that mean something to the scheduler.
+    All {
+        /// Go 1.`minor`.
+        minor: u32,
+    },
+}
+
+impl Changes {
+    /// Whether a change is among them: `from` and `to` are the statuses where the code names them, `place` the
+    /// functions that it is in, the innermost first.
+    pub fn include(self, from: Option<u64>, to: Option<u64>, place: impl FnOnce() -> Vec<String>) -> bool {
+        let minor = match self {
+            Self::OfRunnable => return may_be(RUNNABLE, from) || may_be(RUNNABLE, to),
+            Self::All { minor } => minor,
+        };
+        match (from, to) {
+            // Neither means anything to the scheduler: memory for a g, a stack that moves, a leak that is named.
+            (Some(IDLE), Some(DEAD))
+            | (Some(RUNNING), Some(COPYSTACK))
+            | (Some(COPYSTACK), Some(RUNNING)) => {
+                return false;
+            }
+            (Some(LEAKED), _) | (_, Some(LEAKED)) | (Some(PREEMPTED), Some(WAITING)) => return false,
+            // The end of a wait that was none.
+            (Some(WAITING), Some(RUNNING)) => return false,
+            _ => {}
+        }
+        let place = place();
+        let is_in = |functions: &[&str]| place.iter().any(|name| functions.contains(&name.as_str()));
+        if is_in(&PROBED_AS_A_WHOLE) || minor >= 26 && is_in(&SYSCALLS_AS_A_WHOLE) {
+            return false;
+        }
+        to != Some(WAITING) || is_in(&WHERE_GOROUTINES_WAIT)
+    }
+
+    /// Whether a change is one that every system call makes.
+    pub fn is_of_syscall(from: Option<u64>, to: Option<u64>) -> bool {
+        matches!(
+            (from, to),
+            (Some(RUNNING), Some(SYSCALL)) | (Some(SYSCALL), Some(RUNNING))
+        )
+    }
+}

@@ -1,0 +1,259 @@
+//! The sites of `full`: every change of a goroutine's status that means something to the scheduler, and the
+//! functions through which Ps, Ms and the world change.
+
+use super::changes::Changes;
+use super::{Attempt, Site, SiteKind, entry, exact};
+use crate::target::Code;
+use crate::target::layout::Layout;
+use tracer_ebpf::full::{What, status};
+use tracer_ebpf::gp_in;
+
+/// What is probed, and what is not seen.
+#[derive(Clone, Debug)]
+pub struct Full {
+    /// Changes of goroutines' status, and the entries of functions.
+    pub sites: Vec<Site>,
+    /// Those that system calls meet, two hits each: only with `--syscalls`.
+    pub syscalls: Vec<Site>,
+    /// Transitions that this binary does not let us see; the model infers what it can.
+    pub missing: Vec<Attempt>,
+}
+
+/// A function whose call is a transition.
+struct Entry {
+    /// Names that it has had; the first that the binary has is taken.
+    names: &'static [&'static str],
+    /// How many arguments must still be in registers.
+    arguments: u8,
+    what: What,
+    /// Go versions (minor) that have it.
+    minors: std::ops::RangeInclusive<u32>,
+}
+
+const ANY: std::ops::RangeInclusive<u32> = 0..=u32::MAX;
+
+/// Source: proc.go, coro.go and mgc.go of each version.
+const ENTRIES: [Entry; 14] = [
+    Entry {
+        names: &["runtime.coroswitch_m"],
+        arguments: 1,
+        what: What::Coroutine,
+        minors: 23..=u32::MAX,
+    },
+    Entry {
+        names: &["runtime.acquirepNoTrace", "runtime.acquirep"],
+        arguments: 1,
+        what: What::ProcessorAcquired,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.releasepNoTrace", "runtime.releasep"],
+        arguments: 0,
+        what: What::ProcessorReleased,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.handoffp"],
+        arguments: 1,
+        what: What::ProcessorHandedOff,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.procresize"],
+        arguments: 1,
+        what: What::ProcessorsResized,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.mstart1"],
+        arguments: 0,
+        what: What::MachineStarted,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.mexit"],
+        arguments: 0,
+        what: What::MachineEnded,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.stopm"],
+        arguments: 0,
+        what: What::MachineParked,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.startm"],
+        arguments: 2,
+        what: What::MachineWanted,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.newm"],
+        arguments: 2,
+        what: What::MachineCreated,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.gcStart"],
+        arguments: 0,
+        what: What::GcStart,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.gcMarkTermination"],
+        arguments: 0,
+        what: What::GcMarkTermination,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.stopTheWorldWithSema"],
+        arguments: 1,
+        what: What::WorldStops,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.startTheWorldWithSema"],
+        arguments: 0,
+        what: What::WorldStarts,
+        minors: ANY,
+    },
+];
+
+/// First minor version of Go whose `stopTheWorldWithSema` is told a reason.
+const STW_REASON_SINCE: u32 = 21;
+/// First minor version of Go in which a system call changes the status past casgstatus.
+const SYSCALLS_SWAP_SINCE: u32 = 26;
+
+/// All sites of `full` in a binary of Go 1.`minor`.
+///
+/// # Errors
+/// A change of goroutines' status cannot be seen, or the layout of the g is not known.
+pub fn full(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -> Result<Full, Vec<Attempt>> {
+    if layout.is_none() {
+        return Err(vec![Attempt {
+            what: "the layout of the runtime's structs".into(),
+            outcome: "it is not known for this binary, and without it the goroutines that there are already \
+                      cannot be read"
+                .into(),
+        }]);
+    }
+    let all = exact::of_changes(code, layout, Changes::All { minor }, force)?;
+    let (mut syscalls, mut sites): (Vec<Site>, Vec<Site>) = all.into_iter().partition(|site| site.of_syscall);
+    let mut missing = Vec::new();
+    // A function that nothing calls is left out by the linker, and there is nothing to be missed.
+    let unused = |wanted: &&Entry| {
+        wanted.what == What::Coroutine && wanted.names.iter().all(|name| code.functions(name).is_empty())
+    };
+    let there = ENTRIES.iter().filter(|wanted| wanted.minors.contains(&minor));
+    for wanted in there.filter(|wanted| !unused(wanted)) {
+        match entries(code, wanted, minor, force) {
+            Ok(found) => sites.extend(found),
+            Err(attempt) => missing.push(attempt),
+        }
+    }
+    match status_entry(
+        code,
+        "runtime.casGToPreemptScan",
+        1,
+        (status::RUNNING, status::PREEMPTED),
+        force,
+    ) {
+        Ok(found) => sites.extend(found),
+        Err(attempt) => missing.push(attempt),
+    }
+    if minor >= SYSCALLS_SWAP_SINCE {
+        for (name, change) in [
+            ("runtime.reentersyscall", (status::RUNNING, status::SYSCALL)),
+            ("runtime.exitsyscall", (status::SYSCALL, status::RUNNING)),
+        ] {
+            match status_entry(code, name, 0, change, force) {
+                Ok(found) => syscalls.extend(found.into_iter().map(|mut site| {
+                    site.gp_in = gp_in::CURRENT;
+                    site
+                })),
+                Err(attempt) => missing.push(attempt),
+            }
+        }
+    }
+    missing.extend(inlined(code, sites.iter().chain(&syscalls)));
+    Ok(Full {
+        sites,
+        syscalls,
+        missing,
+    })
+}
+
+fn entries(code: &dyn Code, wanted: &Entry, minor: u32, force: bool) -> Result<Vec<Site>, Attempt> {
+    let arguments = match wanted.what {
+        What::WorldStops if minor < STW_REASON_SINCE => 0,
+        _ => wanted.arguments,
+    };
+    let found = wanted.names.iter().find(|name| !code.functions(name).is_empty());
+    let name = found.ok_or_else(|| Attempt {
+        what: wanted.names.join(" or "),
+        outcome: "the binary has no such function".into(),
+    })?;
+    let mut sites = entry_sites(code, name, arguments, SiteKind::Entry, force)?;
+    for site in &mut sites {
+        site.what = Some(wanted.what);
+        // Tells the program that there is an argument to be read.
+        site.statuses_in = (0, u8::from(arguments > 0));
+    }
+    Ok(sites)
+}
+
+fn status_entry(
+    code: &dyn Code,
+    name: &str,
+    arguments: u8,
+    change: (u8, u8),
+    force: bool,
+) -> Result<Vec<Site>, Attempt> {
+    let mut sites = entry_sites(code, name, arguments, SiteKind::StatusEntry, force)?;
+    for site in &mut sites {
+        site.statuses_in = change;
+    }
+    Ok(sites)
+}
+
+fn entry_sites(
+    code: &dyn Code,
+    name: &str,
+    arguments: u8,
+    kind: SiteKind,
+    force: bool,
+) -> Result<Vec<Site>, Attempt> {
+    let functions = code.functions(name);
+    if functions.is_empty() {
+        return Err(Attempt {
+            what: name.to_owned(),
+            outcome: "the binary has no such function".into(),
+        });
+    }
+    functions
+        .iter()
+        .map(|function| entry::site(code, function, arguments, kind, force))
+        .collect()
+}
+
+/// Probed functions that a profile made the compiler inline somewhere: calls there are not seen.
+fn inlined<'s>(code: &dyn Code, sites: impl Iterator<Item = &'s Site>) -> Vec<Attempt> {
+    let probed: Vec<&str> = sites
+        .filter(|site| matches!(site.kind, SiteKind::Entry | SiteKind::StatusEntry))
+        .map(|site| site.function.as_str())
+        .collect();
+    let mut attempts = Vec::new();
+    for function in code.runtime_functions() {
+        for (name, _) in code.inlined_into(function) {
+            // releasep is releasepNoTrace and a line of tracing.
+            if probed.contains(&name.as_str()) {
+                attempts.push(Attempt {
+                    what: name,
+                    outcome: format!("it is inlined into {}, and not seen there", function.name),
+                });
+            }
+        }
+    }
+    attempts
+}

@@ -1,0 +1,367 @@
+//! The source of `full`: every transition, one by one, through a ring buffer that is read by the clock.
+
+mod snapshot;
+mod tables;
+
+use std::{collections::VecDeque, fs::File, time::Duration};
+
+use aya::{
+    maps::{MapData, RingBuf},
+    programs::raw_trace_point::RawTracePointLink,
+};
+use tracer_ebpf::{
+    TargetConfig,
+    full::{FullConfig, FullCounters, TaskConfig, Transition, status},
+};
+
+pub use self::snapshot::SnapshotReader;
+use super::{
+    probes::{
+        Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
+        attach::{self, Point, Probes},
+        calibrate, maps,
+        target::for_kernel,
+    },
+    starts::task::TaskOffsets,
+};
+use crate::{
+    error::{Error, Result},
+    plan::{Site, SiteKind},
+    stream::{Kind, Loss, LossCause, Observation, reorder::Reorder, transition::SchedSnapshot},
+};
+
+/// The only target of a capture from the command line has the first slot of each table.
+const SLOT: u32 = 0;
+/// Where calibration has its slot: behind the only target's.
+const CALIBRATION_SLOT: u32 = 1;
+/// How long a transition is held back, for others that the ring may have behind it: a program that was interrupted
+/// between its place in the ring and its look at the clock holds up what comes after it.
+const WINDOW_NS: u64 = 5_000_000;
+/// The least time from one reading of all states to the next that a loss asks for.
+const SNAPSHOT_PAUSE_NS: u64 = 1_000_000_000;
+/// A program that runs when its target is switched off has ended after this time; it takes a microsecond.
+const FINISHED_WITHIN: Duration = Duration::from_millis(1);
+/// Most transitions of one batch: 2 MB.
+const BATCH: usize = 1 << 16;
+
+/// Tracepoints of Linux's scheduler and the programs for them.
+const THREAD_POINTS: [(&str, &str); 3] = [
+    ("full_switch", "sched_switch"),
+    ("full_wakeup", "sched_wakeup"),
+    ("full_exit", "sched_process_exit"),
+];
+
+/// What to attach where.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Process, in gmpscope's PID namespace.
+    pub pid: u32,
+    /// The file that the sites were found in.
+    pub file: &'a File,
+    /// Where.
+    pub sites: &'a [Site],
+    /// Run-time minus link-time address of the executable.
+    pub bias: u64,
+    /// Struct offsets; `enabled` is set by [`TransitionSource::attach`].
+    pub config: TargetConfig,
+    /// `g.waitreason`.
+    pub g_waitreason: u32,
+    /// `g.coroarg`, where there is one.
+    pub g_coroarg: Option<u32>,
+    /// Whether each system call is told.
+    pub syscalls: bool,
+    /// Whether Linux's scheduling of its threads is told.
+    pub threads: bool,
+    /// Bytes of the ring buffer: a power of two.
+    pub ring_bytes: u32,
+}
+
+/// Live probes on one process, and what has come of them.
+pub struct TransitionSource {
+    kernel: Kernel,
+    probes: Option<Probes>,
+    points: Vec<RawTracePointLink>,
+    ring: RingBuf<MapData>,
+    reorder: Reorder,
+    config: TargetConfig,
+    counted: FullCounters,
+    received: u64,
+    cost: Option<Cost>,
+    without_threads: Option<String>,
+    stopped: bool,
+    /// Snapshots that come when all that is earlier has been told.
+    snapshots: VecDeque<SchedSnapshot>,
+    /// When something was last lost, and when states were last read.
+    lost_ns: u64,
+    read_ns: u64,
+}
+
+impl TransitionSource {
+    /// Loads the kernel side and attaches. The probes are live when this returns.
+    ///
+    /// # Errors
+    /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    pub fn attach(request: &Request<'_>) -> Result<Self> {
+        let mut kernel = Kernel::load(Capacity {
+            ring_bytes: request.ring_bytes,
+            ..Capacity::ONE
+        })?;
+        let full = FullConfig {
+            wanted: wanted(request.syscalls),
+            g_waitreason: request.g_waitreason,
+            g_coroarg: request.g_coroarg.unwrap_or(0),
+        };
+        tables::configure(&mut kernel.ebpf, SLOT, full)?;
+        let unread = FullConfig {
+            g_waitreason: 0,
+            g_coroarg: 0,
+            ..full
+        };
+        tables::configure(&mut kernel.ebpf, CALIBRATION_SLOT, unread)?;
+        let mut ring = kernel.take_ring("TRANSITIONS")?;
+        let points: Vec<Point> = request
+            .sites
+            .iter()
+            .map(|site| Point {
+                file_offset: site.file_offset,
+                address: site.address.wrapping_add(request.bias),
+                site: for_kernel(site, SLOT),
+            })
+            .collect();
+        // Before the target's own transitions come: its records are not told from those.
+        let cost = calibrate::measure(&mut kernel, ProgramKind::Full, SiteKind::StatusCall)
+            .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
+            .ok();
+        while ring.next().is_some() {}
+        let probes = attach::attach(
+            &mut kernel,
+            ProgramKind::Full,
+            &points,
+            SLOT,
+            Scope::process(request.pid)?,
+            &attach::path_of(request.file),
+        )?;
+        let mut source = Self {
+            kernel,
+            probes: Some(probes),
+            points: Vec::new(),
+            ring,
+            reorder: Reorder::new(),
+            config: TargetConfig {
+                enabled: 0,
+                ..request.config
+            },
+            counted: FullCounters::default(),
+            received: 0,
+            cost,
+            without_threads: None,
+            stopped: false,
+            snapshots: VecDeque::new(),
+            lost_ns: 0,
+            read_ns: 0,
+        };
+        if request.threads {
+            source.without_threads = source.follow_threads(request.pid).err();
+        }
+        // All begin at once: else a goroutine is seen to run of which it was not seen that it could.
+        source.enable(1)?;
+        Ok(source)
+    }
+
+    fn enable(&mut self, enabled: u32) -> Result<()> {
+        self.config.enabled = enabled;
+        maps::targets(&mut self.kernel.ebpf)?
+            .set(SLOT, maps::Abi(self.config), 0)
+            .map_err(maps::context("write", "TARGETS"))
+    }
+
+    /// Attaches to Linux's scheduler.
+    ///
+    /// # Errors
+    /// Why it cannot be: the rest works without it.
+    fn follow_threads(&mut self, pid: u32) -> std::result::Result<(), String> {
+        if !attach::in_initial_pid_namespace() {
+            return Err("gmpscope does not run in the initial PID namespace".to_owned());
+        }
+        let offsets = TaskOffsets::of_kernel()?;
+        let task = TaskConfig {
+            tgid: offsets.tgid,
+            pid: offsets.pid,
+            state: offsets.state,
+            reserved: 0,
+        };
+        let told = |e: Error| e.to_string();
+        tables::describe_tasks(&mut self.kernel.ebpf, task).map_err(told)?;
+        tables::follow(&mut self.kernel.ebpf, pid, SLOT).map_err(told)?;
+        for (program, point) in THREAD_POINTS {
+            let link = self.kernel.attach_point(program, point).map_err(told)?;
+            self.points.push(link);
+        }
+        Ok(())
+    }
+
+    /// How the probes are held.
+    pub fn link_kind(&self) -> Option<LinkKind> {
+        self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// What a hit costs on this machine.
+    pub fn cost(&self) -> Option<Cost> {
+        self.cost
+    }
+
+    /// Why Linux's scheduling of the threads is not told, though it was asked for.
+    pub fn without_threads(&self) -> Option<&str> {
+        self.without_threads.as_deref()
+    }
+
+    /// Switches the programs off for the target. What was sent stays to be read.
+    pub fn stop(&mut self) -> Result<()> {
+        self.enable(0)?;
+        self.stopped = true;
+        // Programs that ran on other CPUs just now are not to be missed.
+        std::thread::sleep(FINISHED_WITHIN);
+        Ok(())
+    }
+
+    /// Takes the probes away; see [`Probes`] for how long that takes.
+    pub fn detach(&mut self) {
+        self.points.clear();
+        drop(self.probes.take());
+    }
+
+    /// Whether it was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Takes in a reading of every state. It is told when all that is earlier than its end was.
+    pub fn meet(&mut self, snapshot: SchedSnapshot) {
+        self.read_ns = snapshot.begin_ns;
+        self.snapshots.push_back(snapshot);
+    }
+
+    /// Whether something was lost since states were last read. Not more than once a second: while the ring
+    /// overflows, what is read is not worth much.
+    pub fn needs_snapshot(&mut self, now_ns: u64) -> bool {
+        self.lost_ns > self.read_ns && now_ns.saturating_sub(self.read_ns) >= SNAPSHOT_PAUSE_NS
+    }
+
+    /// What has come since the last call, in the order of time; `now_ns` is a look at the clock just before. Unless
+    /// the source was stopped, the last few milliseconds stay for the next call.
+    ///
+    /// # Errors
+    /// A map that cannot be read.
+    pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
+        // Before the ring is read: a loss is told before what comes after it.
+        let counters = tables::counters(&mut self.kernel.ebpf, SLOT)?;
+        let new = counters.since(&self.counted);
+        self.counted = counters;
+        let mut seen = Vec::new();
+        let at = |kind| Observation { at_ns: now_ns, kind };
+        let loss = |cause, count| at(Kind::Loss(Loss { cause, count }));
+        if new.ring_full > 0 {
+            self.lost_ns = now_ns;
+            seen.push(loss(LossCause::TransitionsDropped, new.ring_full));
+        }
+        while self.drain(now_ns, &mut seen) {}
+        if self.stopped {
+            self.tell(u64::MAX, &mut seen);
+        }
+        if new.seen + new.seen_threads > 0 {
+            seen.push(at(Kind::TransitionsSeen(new.seen + new.seen_threads)));
+        }
+        if new.hits() > 0 {
+            seen.push(at(Kind::Hits(new.hits())));
+        }
+        let late = self.reorder.take_late();
+        if late > 0 {
+            seen.push(loss(LossCause::TransitionsLate, late));
+        }
+        Ok(seen)
+    }
+
+    /// Reads one batch from the ring, and tells what is earlier than the window before `now_ns`. Whether there may
+    /// be more.
+    fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> bool {
+        let mut taken = 0;
+        while taken < BATCH
+            && let Some(item) = self.ring.next()
+        {
+            taken += 1;
+            match read(&item) {
+                Some(transition) => self.reorder.push(transition),
+                None => log::warn!(
+                    "an event of {} bytes from the kernel is no transition",
+                    item.len()
+                ),
+            }
+        }
+        self.received += taken as u64;
+        self.tell(now_ns.saturating_sub(WINDOW_NS), seen);
+        taken == BATCH
+    }
+
+    /// Tells what is earlier than `until_ns`, snapshots at their ends.
+    fn tell(&mut self, until_ns: u64, seen: &mut Vec<Observation>) {
+        while let Some(snapshot) = self.snapshots.pop_front_if(|snapshot| snapshot.end_ns < until_ns) {
+            let at_ns = snapshot.end_ns;
+            self.tell_transitions(at_ns.saturating_add(1), seen);
+            seen.push(Observation {
+                at_ns,
+                kind: Kind::Scheduler(Box::new(snapshot)),
+            });
+        }
+        self.tell_transitions(until_ns, seen);
+    }
+
+    fn tell_transitions(&mut self, until_ns: u64, seen: &mut Vec<Observation>) {
+        let told = self.reorder.until(until_ns);
+        if let Some(last) = told.last() {
+            seen.push(Observation {
+                at_ns: last.at_ns,
+                kind: Kind::Transitions(told),
+            });
+        }
+    }
+
+    /// The kernel's counters as of the last [`Self::observe`], and how many transitions were received.
+    pub fn counters(&self) -> (FullCounters, u64) {
+        (self.counted, self.received)
+    }
+}
+
+/// Which changes of status are worth a record.
+fn wanted(syscalls: bool) -> [u16; 16] {
+    use status::{COPYSTACK, DEAD, DEADEXTRA, IDLE, LEAKED, PREEMPTED, RUNNABLE, RUNNING, SYSCALL, WAITING};
+    let mut wanted = [0u16; 16];
+    let mut want = |old: u8, news: &[u8]| {
+        if let Some(row) = wanted.get_mut(usize::from(old)) {
+            news.iter().for_each(|new| *row |= 1 << new);
+        }
+    };
+    want(IDLE, &[RUNNABLE, WAITING]);
+    want(DEAD, &[RUNNABLE, WAITING, SYSCALL]);
+    want(DEADEXTRA, &[SYSCALL]);
+    want(RUNNABLE, &[RUNNING, WAITING]);
+    want(RUNNING, &[RUNNABLE, WAITING, DEAD, PREEMPTED]);
+    want(SYSCALL, &[RUNNABLE, DEAD, DEADEXTRA]);
+    want(WAITING, &[RUNNABLE, DEAD]);
+    want(PREEMPTED, &[RUNNABLE]);
+    want(LEAKED, &[RUNNABLE, DEAD]);
+    want(COPYSTACK, &[RUNNABLE, WAITING]);
+    if syscalls {
+        want(RUNNING, &[SYSCALL]);
+        want(SYSCALL, &[RUNNING]);
+    }
+    wanted
+}
+
+/// A transition as it lies in the ring; `None` if it is not one.
+fn read(bytes: &[u8]) -> Option<Transition> {
+    if bytes.len() != size_of::<Transition>() {
+        return None;
+    }
+    // SAFETY: of the right length, and every bit pattern of that struct of integers is valid.
+    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+}

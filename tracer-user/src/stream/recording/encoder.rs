@@ -1,0 +1,122 @@
+//! From what is recorded to the contents of blocks.
+
+use super::{
+    block, observation,
+    wire::{put, put_difference, put_text},
+};
+use crate::stream::Observation;
+
+/// Tags of what is not an observation.
+pub mod tag {
+    /// A step of the capture, as JSON.
+    pub const STEP: u8 = 1;
+    /// Names of addresses.
+    pub const NAMES: u8 = 2;
+    /// The recording ends here, whole.
+    pub const END: u8 = 3;
+}
+
+/// A block is handed over once it holds so much.
+const FULL: usize = 128 * 1024;
+/// Longest name that is kept; the compiler makes none of that length.
+const LONGEST_NAME: usize = 16 * 1024;
+
+/// Contents of blocks under construction. Each block stands for itself: no difference crosses its border.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    block: Vec<u8>,
+    base_ns: u64,
+    contents: Vec<u8>,
+    full: Vec<Vec<u8>>,
+    /// What was too large for a block, which nothing that we make is.
+    left_out: u64,
+}
+
+impl Encoder {
+    /// A step, as JSON.
+    pub fn step(&mut self, json: &[u8]) {
+        self.contents.extend_from_slice(json);
+        self.record(tag::STEP);
+    }
+
+    /// Names of addresses of the target.
+    pub fn names<'n>(&mut self, names: impl IntoIterator<Item = (u64, &'n str)>) {
+        let mut last = 0;
+        for (address, name) in names {
+            put_difference(&mut self.contents, address, last);
+            put_text(&mut self.contents, cut(name));
+            last = address;
+            if self.contents.len() > FULL {
+                self.record(tag::NAMES);
+                last = 0;
+            }
+        }
+        if !self.contents.is_empty() {
+            self.record(tag::NAMES);
+        }
+    }
+
+    /// What was observed.
+    pub fn observations(&mut self, seen: &[Observation]) {
+        for observation in seen {
+            if self.block.is_empty() {
+                self.begin(observation.at_ns);
+            }
+            observation::encode(self.base_ns, observation, &mut |tag, append| {
+                append(&mut self.contents);
+                self.record(tag);
+            });
+        }
+    }
+
+    /// The end of the recording.
+    pub fn end(&mut self) {
+        self.record(tag::END);
+    }
+
+    /// Takes the blocks that are full; with `all`, also the one that is not.
+    pub fn take(&mut self, all: bool) -> Vec<Vec<u8>> {
+        if all && !self.block.is_empty() {
+            self.hand_over();
+        }
+        std::mem::take(&mut self.full)
+    }
+
+    /// How much was too large to be recorded.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    fn begin(&mut self, base_ns: u64) {
+        self.base_ns = base_ns;
+        put(&mut self.block, base_ns);
+    }
+
+    /// Puts `contents` into the block, under a tag and behind its length.
+    fn record(&mut self, tag: u8) {
+        if self.contents.len() > block::MOST_RAW / 2 {
+            self.left_out += 1;
+            self.contents.clear();
+            return;
+        }
+        if self.block.is_empty() {
+            self.begin(self.base_ns);
+        }
+        self.block.push(tag);
+        put(&mut self.block, self.contents.len() as u64);
+        self.block.append(&mut self.contents);
+        if self.block.len() >= FULL {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let next = Vec::with_capacity(self.block.len());
+        self.full.push(std::mem::replace(&mut self.block, next));
+    }
+}
+
+fn cut(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(LONGEST_NAME))
+        .unwrap_or_default()
+}

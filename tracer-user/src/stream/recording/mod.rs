@@ -1,0 +1,33 @@
+//! Recordings: what passes through a capture, in a file from which another machine makes the same result.
+//!
+//! What is recorded is what enters the pipeline, before anything is made of it: observations, names of addresses,
+//! and the *steps* of the capture (its window opens, an interval is over, …), which are JSON and belong to
+//! [`crate::session`]. docs/recording.md describes the format byte by byte.
+
+pub mod block;
+mod encoder;
+mod observation;
+mod reader;
+mod recorder;
+mod scheduler;
+mod transitions;
+mod wire;
+
+pub use reader::{Ended, Reader};
+pub use recorder::Recorder;
+
+use super::Observation;
+
+/// A piece of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// A step of the capture, as JSON.
+    Step(String),
+    /// Names of addresses of the target, for what comes behind.
+    Names(Vec<(u64, String)>),
+    /// What was observed.
+    Observations(Vec<Observation>),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+//! One observation in bytes. Each starts with its time, as the difference to the block's.
+//!
+//! Layouts are in docs/recording.md. What a later version adds comes under a new tag, which an older reader passes
+//! over.
+
+use super::{
+    scheduler::{self, Parts},
+    transitions,
+    wire::{Append, Bytes, Read, Trouble, put, put_difference, put_some, put_text},
+};
+use crate::stream::{
+    BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
+    Snapshot,
+    start::{Mark, StartCall, StartHeld, StartMark, Usage},
+};
+
+/// Tags of observations.
+pub mod tag {
+    /// [`super::SlowWait`].
+    pub const SLOW_WAIT: u8 = 0x10;
+    /// [`super::StartMark`].
+    pub const START_MARK: u8 = 0x11;
+    /// [`super::StartCall`].
+    pub const START_CALL: u8 = 0x12;
+    /// [`super::HistogramDelta`].
+    pub const HISTOGRAM_DELTA: u8 = 0x13;
+    /// [`super::Snapshot`].
+    pub const SNAPSHOT: u8 = 0x14;
+    /// [`super::Loss`].
+    pub const LOSS: u8 = 0x15;
+    /// [`super::Kind::Hits`].
+    pub const HITS: u8 = 0x16;
+    /// [`super::Kind::Transitions`], or a part of them.
+    pub const TRANSITIONS: u8 = 0x17;
+    /// [`super::Kind::Scheduler`], or a part of it.
+    pub const SCHEDULER: u8 = 0x18;
+    /// [`super::StartHeld`].
+    pub const START_HELD: u8 = 0x19;
+    /// [`super::Kind::TransitionsSeen`].
+    pub const TRANSITIONS_SEEN: u8 = 0x1a;
+}
+
+/// Calls `record` with the tag of an observation, and with what appends its contents; more than once for one that
+/// may be too large for a single record.
+pub fn encode(base_ns: u64, observation: &Observation, record: &mut dyn FnMut(u8, Append<'_>)) {
+    match &observation.kind {
+        Kind::Transitions(all) => {
+            let mut left = all.len();
+            // Also of none there is one.
+            for run in all
+                .chunks(transitions::RUN)
+                .chain(all.is_empty().then_some(&[][..]))
+            {
+                left -= run.len();
+                let last = run
+                    .last()
+                    .map_or(observation.at_ns, |transition| transition.at_ns);
+                let at_ns = if left == 0 { observation.at_ns } else { last };
+                record(tag::TRANSITIONS, &mut |out| {
+                    put_difference(out, at_ns, base_ns);
+                    transitions::encode(out, base_ns, run);
+                });
+            }
+        }
+        Kind::Scheduler(snapshot) => scheduler::parts(snapshot, base_ns, |part| {
+            record(tag::SCHEDULER, &mut |out| {
+                put_difference(out, observation.at_ns, base_ns);
+                part(out);
+            });
+        }),
+        kind => {
+            let tag = tag_of(kind);
+            record(tag, &mut |out| {
+                put_difference(out, observation.at_ns, base_ns);
+                encode_small(out, kind);
+            });
+        }
+    }
+}
+
+fn tag_of(kind: &Kind) -> u8 {
+    match kind {
+        Kind::Event(Event::SlowWait(_)) => tag::SLOW_WAIT,
+        Kind::Event(Event::StartMark(_)) => tag::START_MARK,
+        Kind::Event(Event::StartCall(_)) => tag::START_CALL,
+        Kind::Event(Event::StartHeld(_)) => tag::START_HELD,
+        Kind::HistogramDelta(_) => tag::HISTOGRAM_DELTA,
+        Kind::Snapshot(_) => tag::SNAPSHOT,
+        Kind::Loss(_) => tag::LOSS,
+        Kind::Hits(_) => tag::HITS,
+        Kind::Transitions(_) => tag::TRANSITIONS,
+        Kind::TransitionsSeen(_) => tag::TRANSITIONS_SEEN,
+        Kind::Scheduler(_) => tag::SCHEDULER,
+    }
+}
+
+fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
+    match kind {
+        Kind::Event(Event::SlowWait(wait)) => slow_wait(out, wait),
+        Kind::Event(Event::StartMark(mark)) => start_mark(out, mark),
+        Kind::Event(Event::StartCall(call)) => start_call(out, call),
+        Kind::Event(Event::StartHeld(StartHeld { pid, held_ns })) => {
+            put(out, u64::from(*pid));
+            put(out, *held_ns);
+        }
+        Kind::HistogramDelta(delta) => histogram_delta(out, delta),
+        Kind::Snapshot(snapshot) => {
+            // Few, with many parts that may be absent, and more to come: as JSON. Writing to memory does not
+            // fail, and the type has no map that is not keyed by text.
+            let _ = serde_json::to_writer(&mut *out, snapshot);
+        }
+        Kind::Loss(loss) => {
+            put_text(out, loss.cause.name());
+            put(out, loss.count);
+        }
+        Kind::Hits(count) | Kind::TransitionsSeen(count) => put(out, *count),
+        Kind::Transitions(_) | Kind::Scheduler(_) => {}
+    }
+}
+
+/// An observation from its contents; `None` for a part of one that is to be continued in `parts`.
+///
+/// # Errors
+/// The contents are not what the tag says, or of a later version.
+pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read<Option<Observation>> {
+    let mut bytes = Bytes(contents);
+    let at_ns = bytes.difference(base_ns)?;
+    let kind = match tag {
+        tag::SLOW_WAIT => Kind::Event(Event::SlowWait(read_slow_wait(&mut bytes)?)),
+        tag::START_MARK => Kind::Event(Event::StartMark(read_start_mark(&mut bytes)?)),
+        tag::START_CALL => Kind::Event(Event::StartCall(read_start_call(&mut bytes)?)),
+        tag::START_HELD => Kind::Event(Event::StartHeld(StartHeld {
+            pid: bytes.small()?,
+            held_ns: bytes.number()?,
+        })),
+        tag::HISTOGRAM_DELTA => Kind::HistogramDelta(read_histogram_delta(&mut bytes)?),
+        tag::SNAPSHOT => Kind::Snapshot(read_snapshot(&mut bytes)?),
+        tag::LOSS => Kind::Loss(Loss {
+            cause: LossCause::named(bytes.text()?).ok_or(Trouble::Unknown)?,
+            count: bytes.number()?,
+        }),
+        tag::HITS => Kind::Hits(bytes.number()?),
+        tag::TRANSITIONS_SEEN => Kind::TransitionsSeen(bytes.number()?),
+        tag::TRANSITIONS => Kind::Transitions(transitions::decode(&mut bytes, base_ns)?),
+        tag::SCHEDULER => match parts.take(&mut bytes, base_ns)? {
+            Some(snapshot) => Kind::Scheduler(Box::new(snapshot)),
+            None => return Ok(None),
+        },
+        _ => return Err(Trouble::Unknown),
+    };
+    // What is left is what a later version has appended.
+    Ok(Some(Observation { at_ns, kind }))
+}
+
+fn slow_wait(out: &mut Vec<u8>, wait: &SlowWait) {
+    let SlowWait {
+        latency_ns,
+        goid,
+        gopc,
+        origin,
+        tid,
+        p,
+    } = wait;
+    out.push(flags([
+        goid.is_some(),
+        gopc.is_some(),
+        origin.is_some(),
+        p.is_some(),
+    ]));
+    put(out, *latency_ns);
+    put(out, u64::from(*tid));
+    put_some(out, *goid);
+    put_some(out, *gopc);
+    put_some(out, origin.map(|origin| origin as u64));
+    put_some(out, p.map(u64::from));
+}
+
+fn read_slow_wait(bytes: &mut Bytes) -> Read<SlowWait> {
+    let [goid, gopc, origin, p] = read_flags(bytes)?;
+    Ok(SlowWait {
+        latency_ns: bytes.number()?,
+        tid: bytes.small()?,
+        goid: bytes.some(goid)?,
+        gopc: bytes.some(gopc)?,
+        origin: bytes.some(origin)?.map(read_origin).transpose()?,
+        p: p.then(|| bytes.small()).transpose()?,
+    })
+}
+
+fn start_mark(out: &mut Vec<u8>, mark: &StartMark) {
+    let StartMark {
+        pid,
+        tid,
+        main_thread,
+        mark,
+        value,
+        name,
+        usage,
+    } = mark;
+    out.push(flags([*main_thread, name.is_some(), usage.is_some(), false]));
+    put(out, u64::from(*pid));
+    put(out, u64::from(*tid));
+    put(out, *mark as u64);
+    put(out, *value);
+    if let Some(name) = name {
+        put_text(out, name);
+    }
+    if let Some(Usage {
+        asleep_ns,
+        waiting_ns,
+        minor_faults,
+        major_faults,
+    }) = usage
+    {
+        for value in [asleep_ns, waiting_ns, minor_faults, major_faults] {
+            put(out, *value);
+        }
+    }
+}
+
+fn read_start_mark(bytes: &mut Bytes) -> Read<StartMark> {
+    let [main_thread, name, usage, _] = read_flags(bytes)?;
+    let (pid, tid) = (bytes.small()?, bytes.small()?);
+    let mark = Mark::from_u32(bytes.small()?).ok_or(Trouble::Unknown)?;
+    let value = bytes.number()?;
+    let name = name.then(|| bytes.text().map(str::to_owned)).transpose()?;
+    let mut read_usage = || {
+        Ok(Usage {
+            asleep_ns: bytes.number()?,
+            waiting_ns: bytes.number()?,
+            minor_faults: bytes.number()?,
+            major_faults: bytes.number()?,
+        })
+    };
+    Ok(StartMark {
+        pid,
+        tid,
+        main_thread,
+        mark,
+        value,
+        name,
+        usage: usage.then(&mut read_usage).transpose()?,
+    })
+}
+
+fn start_call(out: &mut Vec<u8>, call: &StartCall) {
+    let StartCall {
+        pid,
+        tid,
+        main_thread,
+        name,
+        on,
+        duration_ns,
+        result,
+    } = call;
+    out.push(flags([*main_thread, on.is_some(), result.is_some(), false]));
+    put(out, u64::from(*pid));
+    put(out, u64::from(*tid));
+    put_text(out, name);
+    put(out, *duration_ns);
+    if let Some(on) = on {
+        put_text(out, on);
+    }
+    if let Some(result) = result {
+        put_difference(out, result.cast_unsigned(), 0);
+    }
+}
+
+fn read_start_call(bytes: &mut Bytes) -> Read<StartCall> {
+    let [main_thread, on, result, _] = read_flags(bytes)?;
+    Ok(StartCall {
+        pid: bytes.small()?,
+        tid: bytes.small()?,
+        main_thread,
+        name: bytes.text()?.to_owned(),
+        duration_ns: bytes.number()?,
+        on: on.then(|| bytes.text().map(str::to_owned)).transpose()?,
+        result: result
+            .then(|| bytes.difference(0).map(u64::cast_signed))
+            .transpose()?,
+    })
+}
+
+fn histogram_delta(out: &mut Vec<u8>, delta: &HistogramDelta) {
+    let HistogramDelta {
+        key,
+        scheme,
+        counts,
+        sum_ns,
+        extremes_ns,
+        excluded_zero,
+    } = delta;
+    out.push(flags([
+        sum_ns.is_some(),
+        extremes_ns.is_some(),
+        *excluded_zero > 0,
+        false,
+    ]));
+    let (tag, value) = match key {
+        HistogramKey::All => (0, 0),
+        HistogramKey::Origin(origin) => (1, *origin as u64),
+        HistogramKey::CreationSite(gopc) => (2, *gopc),
+    };
+    out.push(tag);
+    put(out, value);
+    out.push(match scheme {
+        BucketScheme::Go119 => 0,
+        BucketScheme::Go121 => 1,
+        BucketScheme::Kernel => 2,
+    });
+    put(out, counts.len() as u64);
+    let mut last = 0;
+    for (index, count) in counts {
+        put_difference(out, u64::from(*index), last);
+        put(out, *count);
+        last = u64::from(*index);
+    }
+    put_some(out, *sum_ns);
+    put_some(out, extremes_ns.map(|(low, _)| low));
+    put_some(out, extremes_ns.map(|(_, high)| high));
+    put_some(out, Some(*excluded_zero).filter(|n| *n > 0));
+}
+
+fn read_histogram_delta(bytes: &mut Bytes) -> Read<HistogramDelta> {
+    let [sum, extremes, excluded, _] = read_flags(bytes)?;
+    let (tag, value) = (bytes.byte()?, bytes.number()?);
+    let key = match tag {
+        0 => HistogramKey::All,
+        1 => HistogramKey::Origin(read_origin(value)?),
+        2 => HistogramKey::CreationSite(value),
+        _ => return Err(Trouble::Unknown),
+    };
+    let scheme = match bytes.byte()? {
+        0 => BucketScheme::Go119,
+        1 => BucketScheme::Go121,
+        2 => BucketScheme::Kernel,
+        _ => return Err(Trouble::Unknown),
+    };
+    let length: usize = bytes.small()?;
+    // Two bytes are the least that a bucket takes.
+    if length > bytes.len() / 2 {
+        return Err(Trouble::Malformed("a histogram has more buckets than bytes"));
+    }
+    let mut counts = Vec::with_capacity(length);
+    let mut last = 0;
+    for _ in 0..length {
+        last = bytes.difference(last)?;
+        let index =
+            u16::try_from(last).map_err(|_| Trouble::Malformed("the index of a bucket is too large"))?;
+        counts.push((index, bytes.number()?));
+    }
+    Ok(HistogramDelta {
+        key,
+        scheme,
+        counts,
+        sum_ns: bytes.some(sum)?,
+        extremes_ns: bytes.some(extremes)?.zip(bytes.some(extremes)?),
+        excluded_zero: bytes.some(excluded)?.unwrap_or(0),
+    })
+}
+
+fn read_snapshot(bytes: &mut Bytes) -> Read<Snapshot> {
+    serde_json::from_slice(bytes.0).map_err(|_| Trouble::Malformed("a snapshot is not what it should be"))
+}
+
+fn read_origin(number: u64) -> Read<Origin> {
+    u8::try_from(number)
+        .ok()
+        .and_then(Origin::from_u8)
+        .ok_or(Trouble::Unknown)
+}
+
+fn flags(set: [bool; 4]) -> u8 {
+    set.iter()
+        .rev()
+        .fold(0, |flags, flag| flags << 1 | u8::from(*flag))
+}
+
+fn read_flags(bytes: &mut Bytes) -> Read<[bool; 4]> {
+    let flags = bytes.byte()?;
+    Ok([1, 2, 4, 8].map(|flag| flags & flag != 0))
+}

@@ -1,0 +1,188 @@
+//! A reading of every goroutine, P and M. There may be millions, so that it comes in parts.
+
+use super::wire::{Append, Bytes, Read, Trouble, put, put_difference};
+use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot};
+
+/// Most goroutines, Ps and Ms each of one part.
+const PART: usize = 2_048;
+/// Most of each that are put together.
+const MOST: usize = 1 << 24;
+
+/// Flags of a part.
+mod flag {
+    pub const CUT_SHORT: u8 = 1;
+    pub const LAST: u8 = 2;
+    pub const SPINNING: u8 = 1;
+    pub const BLOCKED: u8 = 2;
+}
+
+/// The parts of a reading: `part` is called for each with what appends it.
+pub fn parts(snapshot: &SchedSnapshot, base_ns: u64, mut part: impl FnMut(Append<'_>)) {
+    let mut goroutines = snapshot.goroutines.chunks(PART);
+    let mut processors = snapshot.processors.chunks(PART);
+    let mut machines = snapshot.machines.chunks(PART);
+    let parts = [&goroutines.len(), &processors.len(), &machines.len()]
+        .into_iter()
+        .max()
+        .map_or(1, |parts| *parts.max(&1));
+    for n in 1..=parts {
+        let goroutines = goroutines.next().unwrap_or_default();
+        let processors = processors.next().unwrap_or_default();
+        let machines = machines.next().unwrap_or_default();
+        part(&mut |out| {
+            let last = if n == parts { flag::LAST } else { 0 };
+            let cut_short = if snapshot.cut_short { flag::CUT_SHORT } else { 0 };
+            out.push(cut_short | last);
+            put_difference(out, snapshot.begin_ns, base_ns);
+            put_difference(out, snapshot.end_ns, snapshot.begin_ns);
+            put_goroutines(out, goroutines);
+            put_processors(out, processors);
+            put_machines(out, machines);
+        });
+    }
+}
+
+/// Puts the parts of a reading together.
+#[derive(Debug, Default)]
+pub struct Parts(Option<SchedSnapshot>);
+
+impl Parts {
+    /// Takes in a part; the whole, if it was the last one.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn take(&mut self, bytes: &mut Bytes, base_ns: u64) -> Read<Option<SchedSnapshot>> {
+        let flags = bytes.byte()?;
+        let begin_ns = bytes.difference(base_ns)?;
+        let end_ns = bytes.difference(begin_ns)?;
+        let whole = self.0.get_or_insert_default();
+        (whole.begin_ns, whole.end_ns) = (begin_ns, end_ns);
+        whole.cut_short = flags & flag::CUT_SHORT != 0;
+        take_goroutines(bytes, &mut whole.goroutines)?;
+        take_processors(bytes, &mut whole.processors)?;
+        take_machines(bytes, &mut whole.machines)?;
+        let most = whole
+            .goroutines
+            .len()
+            .max(whole.machines.len())
+            .max(whole.processors.len());
+        if most > MOST {
+            return Err(Trouble::Malformed("a reading of the scheduler has no end"));
+        }
+        Ok(if flags & flag::LAST == 0 {
+            None
+        } else {
+            self.0.take()
+        })
+    }
+}
+
+fn put_goroutines(out: &mut Vec<u8>, goroutines: &[GoroutineSeen]) {
+    put(out, goroutines.len() as u64);
+    let mut last = GoroutineSeen::default();
+    for seen in goroutines {
+        out.extend_from_slice(&[seen.status, seen.reason]);
+        for (value, from) in [
+            (seen.g, last.g),
+            (seen.goid, last.goid),
+            (seen.m, 0),
+            (seen.gopc, last.gopc),
+            (seen.startpc, last.startpc),
+        ] {
+            put_difference(out, value, from);
+        }
+        last = *seen;
+    }
+}
+
+fn take_goroutines(bytes: &mut Bytes, goroutines: &mut Vec<GoroutineSeen>) -> Read<()> {
+    let mut last = GoroutineSeen::default();
+    for _ in 0..length(bytes)? {
+        last = GoroutineSeen {
+            status: bytes.byte()?,
+            reason: bytes.byte()?,
+            g: bytes.difference(last.g)?,
+            goid: bytes.difference(last.goid)?,
+            m: bytes.difference(0)?,
+            gopc: bytes.difference(last.gopc)?,
+            startpc: bytes.difference(last.startpc)?,
+        };
+        goroutines.push(last);
+    }
+    Ok(())
+}
+
+fn put_processors(out: &mut Vec<u8>, processors: &[ProcessorSeen]) {
+    put(out, processors.len() as u64);
+    let mut last = 0;
+    for seen in processors {
+        out.push(seen.status);
+        put_difference(out, seen.p, last);
+        put(out, u64::from(seen.id));
+        put(out, seen.m);
+        put(out, u64::from(seen.queued));
+        last = seen.p;
+    }
+}
+
+fn take_processors(bytes: &mut Bytes, processors: &mut Vec<ProcessorSeen>) -> Read<()> {
+    let mut last = 0;
+    for _ in 0..length(bytes)? {
+        let status = bytes.byte()?;
+        last = bytes.difference(last)?;
+        processors.push(ProcessorSeen {
+            p: last,
+            status,
+            id: bytes.small()?,
+            m: bytes.number()?,
+            queued: bytes.small()?,
+        });
+    }
+    Ok(())
+}
+
+fn put_machines(out: &mut Vec<u8>, machines: &[MachineSeen]) {
+    put(out, machines.len() as u64);
+    let mut last = MachineSeen::default();
+    for seen in machines {
+        let spinning = if seen.spinning { flag::SPINNING } else { 0 };
+        let blocked = if seen.blocked { flag::BLOCKED } else { 0 };
+        out.push(spinning | blocked);
+        put_difference(out, seen.m, last.m);
+        put_difference(out, seen.id, last.id);
+        put(out, u64::from(seen.tid));
+        for pointer in [seen.curg, seen.p, seen.oldp] {
+            put(out, pointer);
+        }
+        last = *seen;
+    }
+}
+
+fn take_machines(bytes: &mut Bytes, machines: &mut Vec<MachineSeen>) -> Read<()> {
+    let mut last = MachineSeen::default();
+    for _ in 0..length(bytes)? {
+        let flags = bytes.byte()?;
+        last = MachineSeen {
+            m: bytes.difference(last.m)?,
+            id: bytes.difference(last.id)?,
+            tid: bytes.small()?,
+            curg: bytes.number()?,
+            p: bytes.number()?,
+            oldp: bytes.number()?,
+            spinning: flags & flag::SPINNING != 0,
+            blocked: flags & flag::BLOCKED != 0,
+        };
+        machines.push(last);
+    }
+    Ok(())
+}
+
+fn length(bytes: &mut Bytes) -> Read<u64> {
+    let length = bytes.number()?;
+    if length > PART as u64 {
+        return Err(Trouble::Malformed(
+            "a part of a reading of the scheduler is too long",
+        ));
+    }
+    Ok(length)
+}

@@ -1,0 +1,749 @@
+//! What is written is what is read, and what was not written by us does no harm.
+
+use std::io::Write as _;
+
+use proptest::{collection::vec, option, prelude::*};
+
+use super::{
+    encoder::{self, Encoder},
+    *,
+};
+use crate::stream::{
+    BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
+    start::{Mark, StartCall, StartHeld, StartMark, Usage},
+    transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Transition},
+};
+
+fn origin() -> impl Strategy<Value = Origin> {
+    prop::sample::select(Origin::ALL.to_vec())
+}
+
+fn slow_wait() -> impl Strategy<Value = Event> {
+    let parts = (
+        any::<u64>(),
+        any::<Option<u64>>(),
+        any::<Option<u64>>(),
+        option::of(origin()),
+        any::<u32>(),
+        any::<Option<u32>>(),
+    );
+    parts.prop_map(|(latency_ns, goid, gopc, origin, tid, p)| {
+        Event::SlowWait(SlowWait {
+            latency_ns,
+            goid,
+            gopc,
+            origin,
+            tid,
+            p,
+        })
+    })
+}
+
+fn usage() -> impl Strategy<Value = Usage> {
+    any::<(u64, u64, u64, u64)>().prop_map(|(asleep_ns, waiting_ns, minor_faults, major_faults)| Usage {
+        asleep_ns,
+        waiting_ns,
+        minor_faults,
+        major_faults,
+    })
+}
+
+fn start_mark() -> impl Strategy<Value = Event> {
+    let parts = (
+        any::<(u32, u32, bool, u64)>(),
+        prop::sample::select(Mark::ALL.to_vec()),
+        option::of(".{0,20}"),
+        option::of(usage()),
+    );
+    parts.prop_map(|((pid, tid, main_thread, value), mark, name, usage)| {
+        Event::StartMark(StartMark {
+            pid,
+            tid,
+            main_thread,
+            mark,
+            value,
+            name,
+            usage,
+        })
+    })
+}
+
+fn start_call() -> impl Strategy<Value = Event> {
+    let parts = (
+        any::<(u32, u32, bool, u64, Option<i64>)>(),
+        "[a-z]{1,12}",
+        option::of(".{0,20}"),
+    );
+    parts.prop_map(|((pid, tid, main_thread, duration_ns, result), name, on)| {
+        Event::StartCall(StartCall {
+            pid,
+            tid,
+            main_thread,
+            name,
+            on,
+            duration_ns,
+            result,
+        })
+    })
+}
+
+fn histogram_delta() -> impl Strategy<Value = HistogramDelta> {
+    let key = prop_oneof![
+        Just(HistogramKey::All),
+        origin().prop_map(HistogramKey::Origin),
+        any::<u64>().prop_map(HistogramKey::CreationSite),
+    ];
+    let scheme = prop::sample::select(vec![
+        BucketScheme::Go119,
+        BucketScheme::Go121,
+        BucketScheme::Kernel,
+    ]);
+    let parts = (
+        key,
+        scheme,
+        vec(any::<(u16, u64)>(), 0..20),
+        any::<Option<u64>>(),
+        any::<Option<(u64, u64)>>(),
+        any::<u64>(),
+    );
+    parts.prop_map(
+        |(key, scheme, counts, sum_ns, extremes_ns, excluded_zero)| HistogramDelta {
+            key,
+            scheme,
+            counts,
+            sum_ns,
+            extremes_ns,
+            excluded_zero,
+        },
+    )
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let parts = (
+        vec((".{0,8}", any::<u64>()), 0..4),
+        any::<bool>(),
+        any::<(Option<u64>, Option<u64>, Option<u32>, Option<bool>)>(),
+        vec(any::<u32>(), 0..5),
+        vec(("[a-z]{1,8}", any::<u64>()), 0..3),
+        any::<(Option<u32>, Option<u64>, Option<(u64, u64)>)>(),
+    );
+    parts.prop_map(
+        |(goroutines_by_state, goroutines_sampled, some, local_runqs, ps_by_state, more)| Snapshot {
+            goroutines_by_state,
+            goroutines_sampled,
+            allgs: some.0,
+            global_runq: some.1,
+            gomaxprocs: some.2,
+            gc_waiting: some.3,
+            local_runqs,
+            ps_by_state,
+            idle_ms: more.0,
+            since_last_poll_ns: more.1,
+            stw_pauses: more.2,
+            ..Snapshot::default()
+        },
+    )
+}
+
+fn transition() -> impl Strategy<Value = Transition> {
+    // As they are, and as they may be.
+    let near = (
+        1_000_000u64..1_010_000,
+        0u64..50,
+        prop_oneof![Just(0), 1u64..9],
+        0u32..8,
+        any::<[bool; 2]>(),
+    );
+    let near = near.prop_map(|(at_ns, g, detail, tid, [one, other])| Transition {
+        at_ns,
+        subject: 0xc000_0000 + g * 448,
+        detail,
+        tid,
+        what: 1,
+        status: if one { 0x12 } else { 0x24 },
+        reason: u8::from(other),
+        flags: 0,
+    });
+    let any = any::<(u64, u64, u64, u32, [u8; 4])>().prop_map(
+        |(at_ns, subject, detail, tid, [what, status, reason, flags])| Transition {
+            at_ns,
+            subject,
+            detail,
+            tid,
+            what,
+            status,
+            reason,
+            flags,
+        },
+    );
+    prop_oneof![8 => near, 1 => any]
+}
+
+fn scheduler() -> impl Strategy<Value = SchedSnapshot> {
+    let goroutine =
+        any::<([u64; 5], [u8; 2])>().prop_map(|([g, goid, m, gopc, startpc], [status, reason])| {
+            GoroutineSeen {
+                g,
+                goid,
+                status,
+                reason,
+                m,
+                gopc,
+                startpc,
+            }
+        });
+    let processor = any::<(u64, u64, u32, u32, u8)>().prop_map(|(p, m, id, queued, status)| ProcessorSeen {
+        p,
+        id,
+        status,
+        m,
+        queued,
+    });
+    let machine =
+        any::<([u64; 5], u32, [bool; 2])>().prop_map(|([m, id, curg, p, oldp], tid, [spinning, blocked])| {
+            MachineSeen {
+                m,
+                id,
+                tid,
+                curg,
+                p,
+                oldp,
+                spinning,
+                blocked,
+            }
+        });
+    let parts = (
+        any::<(u64, u64, bool)>(),
+        vec(goroutine, 0..20),
+        vec(processor, 0..5),
+        vec(machine, 0..5),
+    );
+    parts.prop_map(
+        |((begin_ns, end_ns, cut_short), goroutines, processors, machines)| SchedSnapshot {
+            begin_ns,
+            end_ns,
+            goroutines,
+            processors,
+            machines,
+            cut_short,
+        },
+    )
+}
+
+fn observation() -> impl Strategy<Value = Observation> {
+    let loss = (prop::sample::select(LossCause::ALL.to_vec()), any::<u64>());
+    let kind = prop_oneof![
+        slow_wait().prop_map(Kind::Event),
+        start_mark().prop_map(Kind::Event),
+        start_call().prop_map(Kind::Event),
+        any::<(u32, u64)>()
+            .prop_map(|(pid, held_ns)| Kind::Event(Event::StartHeld(StartHeld { pid, held_ns }))),
+        histogram_delta().prop_map(Kind::HistogramDelta),
+        snapshot().prop_map(Kind::Snapshot),
+        loss.prop_map(|(cause, count)| Kind::Loss(Loss { cause, count })),
+        any::<u64>().prop_map(Kind::Hits),
+        any::<u64>().prop_map(Kind::TransitionsSeen),
+        vec(transition(), 0..60).prop_map(Kind::Transitions),
+        scheduler().prop_map(|seen| Kind::Scheduler(Box::new(seen))),
+    ];
+    (any::<u64>(), kind).prop_map(|(at_ns, kind)| Observation { at_ns, kind })
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    prop_oneof![
+        1 => ".{0,40}".prop_map(Entry::Step),
+        1 => vec((any::<u64>(), ".{0,20}"), 1..5).prop_map(Entry::Names),
+        8 => vec(observation(), 1..30).prop_map(Entry::Observations),
+    ]
+}
+
+fn write(entries: &[Entry], end: bool) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    let mut file = block::head();
+    for (index, entry) in entries.iter().enumerate() {
+        match entry {
+            Entry::Step(json) => encoder.step(json.as_bytes()),
+            Entry::Names(names) => {
+                encoder.names(names.iter().map(|(address, name)| (*address, name.as_str())));
+            }
+            Entry::Observations(seen) => encoder.observations(seen),
+        }
+        // As many blocks as a capture makes, and more.
+        let blocks = encoder.take(index % 3 == 2);
+        blocks.iter().for_each(|raw| file.extend(block::seal(raw)));
+    }
+    if end {
+        encoder.end();
+    }
+    let blocks = encoder.take(true);
+    blocks.iter().for_each(|raw| file.extend(block::seal(raw)));
+    assert_eq!(encoder.left_out(), 0);
+    file
+}
+
+/// Everything up to the end or the cut, and which it was.
+fn read(file: &[u8]) -> Result<(Vec<Entry>, Ended), crate::error::Error> {
+    let mut reader = Reader::new(file, "test.gmps")?;
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next()? {
+        entries.push(entry);
+    }
+    assert_eq!(reader.unknown(), 0);
+    let ended = reader.ended().cloned();
+    Ok((
+        entries,
+        ended.unwrap_or_else(|| panic!("no more, and no end either")),
+    ))
+}
+
+/// The pieces one by one: how observations are put together is nobody's business.
+fn pieces(entries: &[Entry]) -> Vec<Entry> {
+    let one = |entry: &Entry| match entry {
+        Entry::Observations(seen) => seen
+            .iter()
+            .map(|observation| Entry::Observations(vec![observation.clone()]))
+            .collect(),
+        other => vec![other.clone()],
+    };
+    entries.iter().flat_map(one).collect()
+}
+
+fn small() -> Vec<Entry> {
+    let observation = |at_ns, kind| Observation { at_ns, kind };
+    vec![
+        Entry::Step("{\"first\":1}".into()),
+        Entry::Names(vec![
+            (0x401000, "main.main".into()),
+            (0x401020, "main.serve".into()),
+        ]),
+        Entry::Observations(vec![
+            observation(1_000, Kind::Hits(7)),
+            observation(
+                1_010,
+                Kind::Loss(Loss {
+                    cause: LossCause::RingFull,
+                    count: 3,
+                }),
+            ),
+        ]),
+        Entry::Step("{\"second\":2}".into()),
+        Entry::Observations(vec![observation(990, Kind::Hits(1))]),
+        Entry::Step("{\"third\":3}".into()),
+        Entry::Observations(vec![observation(2_990, Kind::Hits(u64::MAX))]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_written_is_read(entries in vec(entry(), 0..20)) {
+        let (back, ended) = read(&write(&entries, true)).unwrap();
+        prop_assert_eq!(pieces(&back), pieces(&entries));
+        prop_assert_eq!(ended, Ended::Whole);
+        let (back, ended) = read(&write(&entries, false)).unwrap();
+        prop_assert_eq!(pieces(&back), pieces(&entries));
+        prop_assert_ne!(ended, Ended::Whole);
+    }
+
+    #[test]
+    fn contents_of_no_writer_do_no_harm(raw in vec(any::<u8>(), 1..300), tags in vec(0u8..0x30, 1..20)) {
+        // Noise, and noise in records that are well-formed.
+        let mut records = vec![0];
+        for (tag, contents) in tags.iter().zip(raw.chunks(12)) {
+            records.push(*tag);
+            records.push(contents.len() as u8);
+            records.extend_from_slice(contents);
+        }
+        for raw in [&raw, &records] {
+            let mut file = block::head();
+            file.extend(block::seal(raw));
+            let mut reader = Reader::new(file.as_slice(), "noise").unwrap();
+            while let Ok(Some(_)) = reader.next() {}
+        }
+    }
+}
+
+#[test]
+fn what_is_too_large_for_one_record_comes_in_parts() {
+    let transitions: Vec<Transition> = (0..20_001u64)
+        .map(|n| Transition {
+            at_ns: 5_000 + n * 700,
+            subject: 0xc000_0000 + (n % 300) * 448,
+            detail: n % 7,
+            tid: (n % 5) as u32,
+            what: 1,
+            status: 0x12,
+            reason: (n % 3) as u8,
+            flags: 0,
+        })
+        .collect();
+    let goroutines = (0..100_000u64).map(|n| GoroutineSeen {
+        g: 0xc000_0000 + n * 448,
+        goid: n,
+        status: 4,
+        reason: 9,
+        gopc: 0x401000,
+        ..GoroutineSeen::default()
+    });
+    let snapshot = SchedSnapshot {
+        begin_ns: 4_000,
+        end_ns: 4_900,
+        goroutines: goroutines.collect(),
+        ..SchedSnapshot::default()
+    };
+    let at_ns = u64::MAX;
+    let seen = vec![
+        Observation {
+            at_ns: 4_900,
+            kind: Kind::Scheduler(Box::new(snapshot)),
+        },
+        Observation {
+            at_ns,
+            kind: Kind::Transitions(transitions.clone()),
+        },
+    ];
+    let (back, ended) = read(&write(&[Entry::Observations(seen.clone())], true)).unwrap();
+    assert_eq!(ended, Ended::Whole);
+    let back: Vec<Observation> = back
+        .into_iter()
+        .flat_map(|entry| match entry {
+            Entry::Observations(seen) => seen,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(back.first(), seen.first());
+    let parts: Vec<Transition> = back
+        .iter()
+        .filter_map(|observation| match &observation.kind {
+            Kind::Transitions(part) => Some(part.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(parts, transitions);
+    assert_eq!(
+        back.last().unwrap().at_ns,
+        at_ns,
+        "the last has the time of the whole"
+    );
+}
+
+/// As a server's: few threads, thousands of goroutines, each transition at its own time.
+#[test]
+fn a_transition_takes_at_most_eight_bytes() {
+    let mut seed = 1u64;
+    let mut random = move |below: u64| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut at_ns = 7_534_615_756_199;
+    let statuses = [0x41, 0x12, 0x24, 0x21];
+    let seen: Vec<Observation> = (0..40)
+        .map(|_| {
+            let batch = (0..10_000).map(|_| {
+                at_ns += random(2_000);
+                let status = statuses[random(4) as usize];
+                Transition {
+                    at_ns,
+                    subject: 0xc000_0000_0000 + random(5_000) * 448,
+                    detail: 0,
+                    tid: 4_000 + random(8) as u32,
+                    what: 1,
+                    status,
+                    reason: if status == 0x24 { random(6) as u8 } else { 0 },
+                    flags: 0,
+                }
+            });
+            let batch = batch.collect();
+            Observation {
+                at_ns,
+                kind: Kind::Transitions(batch),
+            }
+        })
+        .collect();
+    let file = write(&[Entry::Observations(seen)], true);
+    let each = file.len() as f64 / 400_000.0;
+    assert!(each <= 8.0, "{each} bytes");
+}
+
+#[test]
+fn a_recording_that_is_cut_anywhere_reads_up_to_the_cut() {
+    let whole = write(&small(), true);
+    let all = pieces(&small());
+    let mut most = 0;
+    for length in 0..whole.len() {
+        let cut = whole.get(..length).unwrap();
+        match read(cut) {
+            Ok((back, ended)) => {
+                let back = pieces(&back);
+                assert_eq!(back, all.get(..back.len()).unwrap(), "{length}");
+                assert!(back.len() >= most, "more is read of less at {length}");
+                most = back.len();
+                assert!(matches!(ended, Ended::Cut { .. }), "{length}");
+            }
+            Err(e) => assert!(
+                length < 12 && e.message.contains("is not a recording"),
+                "{length}: {e}"
+            ),
+        }
+    }
+    assert!(most > all.len() / 2, "{most} of {}", all.len());
+    assert_eq!(read(&whole).unwrap().1, Ended::Whole);
+}
+
+#[test]
+fn a_flipped_bit_is_found() {
+    let whole = write(&small(), true);
+    let all = pieces(&small());
+    for bit in 0..whole.len() * 8 {
+        let mut bad = whole.clone();
+        *bad.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
+        match read(&bad) {
+            Ok((back, ended)) => {
+                let back = pieces(&back);
+                assert_eq!(back, all.get(..back.len()).unwrap(), "bit {bit}");
+                assert!(back.len() < all.len(), "bit {bit} was not missed");
+                assert!(matches!(ended, Ended::Cut { .. }), "bit {bit}");
+            }
+            Err(e) => assert!(bit < 12 * 8, "bit {bit}: {e}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_no_recording_is_refused_with_a_reason() {
+    let refused = |file: &[u8]| match read(file) {
+        Ok(found) => panic!("{found:?}"),
+        Err(e) => e.message,
+    };
+    for garbage in [
+        &b""[..],
+        b"\x7fELF\x02\x01\x01",
+        b"{\"schema\":\"gmpscope.capture/1\"}",
+    ] {
+        assert!(refused(garbage).contains("is not a recording"));
+    }
+    let mut later = block::head();
+    *later.get_mut(8).unwrap() = 2;
+    let message = refused(&later);
+    assert!(
+        message.contains("version 2 of the format") && message.contains("version 1"),
+        "{message}"
+    );
+    // A line end that a copy as text has changed.
+    assert!(refused(&block::head().replace(b"\r\n", b"\n")).contains("is not a recording"));
+}
+
+trait Replace {
+    fn replace(&self, from: &[u8], to: &[u8]) -> Vec<u8>;
+}
+
+impl Replace for Vec<u8> {
+    fn replace(&self, from: &[u8], to: &[u8]) -> Vec<u8> {
+        let at = self
+            .windows(from.len())
+            .position(|window| window == from)
+            .unwrap();
+        let (before, rest) = self.split_at(at);
+        [before, to, rest.get(from.len()..).unwrap()].concat()
+    }
+}
+
+/// A file of one block with one record.
+fn with_record(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let mut raw = vec![0, tag];
+    wire::put(&mut raw, contents.len() as u64);
+    raw.extend_from_slice(contents);
+    let mut file = block::head();
+    file.extend(block::seal(&raw));
+    file
+}
+
+#[test]
+fn hostile_contents_are_an_error_and_a_later_kind_is_passed_over() {
+    // Two bytes that ask for 2^40 buckets.
+    let mut buckets = vec![0, 0, 0, 0, 2];
+    wire::put(&mut buckets, 1 << 40);
+    for (tag, contents) in [
+        (observation::tag::HISTOGRAM_DELTA, buckets.as_slice()),
+        (observation::tag::HITS, &[]),
+        (observation::tag::SNAPSHOT, b"\0[[[[[[["),
+        (encoder::tag::STEP, b"\xff"),
+        (encoder::tag::NAMES, &[2, 9]),
+    ] {
+        let error = read(&with_record(tag, contents)).unwrap_err();
+        assert!(
+            error.message.contains("not a recording as gmpscope writes it"),
+            "{error}"
+        );
+    }
+    // The length of the record is past the block's end.
+    let mut file = block::head();
+    file.extend(block::seal(&[0, encoder::tag::STEP, 200, 1]));
+    assert!(read(&file).is_err());
+
+    let file = with_record(0x70, b"from the future");
+    let mut reader = Reader::new(file.as_slice(), "future").unwrap();
+    assert_eq!(reader.next().unwrap(), None);
+    assert_eq!(reader.unknown(), 1);
+}
+
+#[test]
+fn keys_and_names_without_end_are_refused() {
+    let mut encoder = Encoder::default();
+    for gopc in 1..70_000 {
+        encoder.observations(&[Observation {
+            at_ns: 1,
+            kind: Kind::HistogramDelta(HistogramDelta {
+                key: HistogramKey::CreationSite(gopc),
+                scheme: BucketScheme::Kernel,
+                counts: vec![],
+                sum_ns: None,
+                extremes_ns: None,
+                excluded_zero: 0,
+            }),
+        }]);
+    }
+    let mut file = block::head();
+    encoder
+        .take(true)
+        .iter()
+        .for_each(|raw| file.extend(block::seal(raw)));
+    let error = read(&file).unwrap_err();
+    assert!(error.message.contains("creation sites"), "{error}");
+
+    let mut encoder = Encoder::default();
+    let name = "x".repeat(16_000);
+    encoder.names((0..5_000).map(|address| (address, name.as_str())));
+    let mut file = block::head();
+    encoder
+        .take(true)
+        .iter()
+        .for_each(|raw| file.extend(block::seal(raw)));
+    let error = read(&file).unwrap_err();
+    assert!(error.message.contains("names"), "{error}");
+}
+
+#[test]
+fn every_cause_of_a_loss_has_its_own_name() {
+    for cause in LossCause::ALL {
+        assert_eq!(LossCause::named(cause.name()), Some(cause));
+    }
+    assert_eq!(LossCause::named("a later cause"), None);
+}
+
+#[test]
+fn no_cause_of_a_loss_is_forgotten() {
+    // The compiler does not count variants for us: the source does.
+    let (_, from) = include_str!("../mod.rs")
+        .split_once("pub enum LossCause {")
+        .expect("the enum");
+    let (variants, _) = from.split_once("\n}").expect("its end");
+    let variants: Vec<&str> = variants
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with('#'))
+        .map(|line| line.trim_end_matches(','))
+        .collect();
+    let all: Vec<String> = LossCause::ALL.iter().map(|cause| format!("{cause:?}")).collect();
+    assert_eq!(all, variants);
+}
+
+#[test]
+fn a_recorder_writes_what_it_is_given_and_only_then_touches_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gmps");
+    std::fs::write(&path, "an older recording").unwrap();
+    let recorder = Recorder::open(Some(&path)).unwrap();
+    recorder.step(|| b"{\"first\":1}".to_vec());
+    assert_eq!(std::fs::read(&path).unwrap(), b"an older recording");
+    let taken = Recorder::open(Some(&path)).unwrap_err();
+    assert!(taken.message.contains("another capture records"), "{taken}");
+
+    recorder.begin();
+    let seen = [Observation {
+        at_ns: 5,
+        kind: Kind::HistogramDelta(HistogramDelta {
+            key: HistogramKey::CreationSite(0x401000),
+            scheme: BucketScheme::Kernel,
+            counts: vec![(3, 1)],
+            sum_ns: None,
+            extremes_ns: None,
+            excluded_zero: 0,
+        }),
+    }];
+    let name = |addresses: &[u64]| addresses.iter().map(|a| (*a, "main.main".into())).collect();
+    recorder.observe(&seen, name);
+    recorder.observe(&seen, |_| panic!("asked for the same name twice"));
+    assert!(recorder.finish());
+    assert_eq!(recorder.failure(), None);
+    let (entries, ended) = read(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(ended, Ended::Whole);
+    assert_eq!(
+        entries,
+        [
+            Entry::Step("{\"first\":1}".into()),
+            Entry::Names(vec![(0x401000, "main.main".into())]),
+            Entry::Observations(seen.iter().chain(&seen).cloned().collect()),
+        ]
+    );
+}
+
+#[test]
+fn nothing_recorded_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gmps");
+    let recorder = Recorder::open(Some(&path)).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds paths and names of functions");
+    recorder.step(|| b"{}".to_vec());
+    assert!(recorder.finish());
+    drop(recorder);
+    assert!(!path.exists());
+    let error = Recorder::open(Some(&folder.path().join("no/x.gmps"))).unwrap_err();
+    assert!(error.message.contains("cannot be recorded into"), "{error}");
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_is_told_once() {
+    let recorder = Recorder::open(Some(std::path::Path::new("/dev/full"))).unwrap();
+    recorder.begin();
+    let noise: Vec<Observation> = (0..10_000u64)
+        .map(|n| Observation {
+            at_ns: n,
+            kind: Kind::Hits(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        })
+        .collect();
+    for _ in 0..200 {
+        recorder.observe(&noise, |_| Vec::new());
+    }
+    assert!(!recorder.finish());
+    let why = recorder.failure().unwrap();
+    assert!(why.contains("/dev/full") && why.contains("No space"), "{why}");
+    assert_eq!(recorder.failure(), None);
+}
+
+#[test]
+fn a_file_that_is_read_in_bits_is_the_same() {
+    struct Dribble<'a>(&'a [u8]);
+    impl std::io::Read for Dribble<'_> {
+        fn read(&mut self, mut buffer: &mut [u8]) -> std::io::Result<usize> {
+            let length = self.0.len().min(3).min(buffer.len());
+            let (now, later) = self.0.split_at(length);
+            self.0 = later;
+            buffer.write_all(now)?;
+            Ok(now.len())
+        }
+    }
+    let file = write(&small(), true);
+    let mut reader = Reader::new(Dribble(&file), "pipe").unwrap();
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        entries.push(entry);
+    }
+    assert_eq!(pieces(&entries), pieces(&small()));
+}

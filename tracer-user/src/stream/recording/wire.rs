@@ -1,0 +1,158 @@
+//! Numbers and texts in few bytes: LEB128 varints, zigzag for what may be negative.
+
+/// Why contents were not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// They do not follow the format: no writer of ours makes such.
+    Malformed(&'static str),
+    /// They may be a later version's.
+    Unknown,
+}
+
+/// Shorthand for what reading yields.
+pub type Read<T> = Result<T, Trouble>;
+
+/// Appends the contents of a record.
+pub type Append<'a> = &'a mut dyn FnMut(&mut Vec<u8>);
+
+/// Appends an unsigned number: seven bits a byte, the lowest first, the top bit set on all but the last.
+pub fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends the difference of two numbers, whichever is larger.
+pub fn put_difference(out: &mut Vec<u8>, value: u64, from: u64) {
+    let difference = value.wrapping_sub(from).cast_signed();
+    put(out, ((difference << 1) ^ (difference >> 63)).cast_unsigned());
+}
+
+/// Appends a text behind its length in bytes.
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
+    put(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a number where there is one. That there is one is told elsewhere.
+pub fn put_some(out: &mut Vec<u8>, value: Option<u64>) {
+    if let Some(value) = value {
+        put(out, value);
+    }
+}
+
+/// Bytes that are read from their begin to their end.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many are left.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The next byte.
+    pub fn byte(&mut self) -> Read<u8> {
+        let (first, rest) = self
+            .0
+            .split_first()
+            .ok_or(Trouble::Malformed("it ends too early"))?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    /// The next `n` bytes.
+    pub fn take(&mut self, n: u64) -> Read<&'a [u8]> {
+        let n = usize::try_from(n).map_err(|_| Trouble::Malformed("a length is past all bounds"))?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(n)
+            .ok_or(Trouble::Malformed("a length is past the end"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// What [`put`] wrote.
+    pub fn number(&mut self) -> Read<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Trouble::Malformed("a number has more than 64 bits"))
+    }
+
+    /// What [`put`] wrote, where it must fit a smaller type.
+    pub fn small<T: TryFrom<u64>>(&mut self) -> Read<T> {
+        T::try_from(self.number()?).map_err(|_| Trouble::Malformed("a number is too large"))
+    }
+
+    /// What [`put_difference`] wrote.
+    pub fn difference(&mut self, from: u64) -> Read<u64> {
+        let coded = self.number()?;
+        let difference = (coded >> 1) ^ (coded & 1).wrapping_neg();
+        Ok(from.wrapping_add(difference))
+    }
+
+    /// What [`put_text`] wrote.
+    pub fn text(&mut self) -> Read<&'a str> {
+        let length = self.number()?;
+        std::str::from_utf8(self.take(length)?).map_err(|_| Trouble::Malformed("a text is not UTF-8"))
+    }
+
+    /// What [`put_some`] wrote, if it did.
+    pub fn some(&mut self, there: bool) -> Read<Option<u64>> {
+        there.then(|| self.number()).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(value: u64, from: u64, text: String) {
+            let mut out = Vec::new();
+            put(&mut out, value);
+            put_difference(&mut out, value, from);
+            put_text(&mut out, &text);
+            let mut bytes = Bytes(&out);
+            prop_assert_eq!(bytes.number(), Ok(value));
+            prop_assert_eq!(bytes.difference(from), Ok(value));
+            prop_assert_eq!(bytes.text(), Ok(text.as_str()));
+            prop_assert!(bytes.is_empty());
+        }
+
+        #[test]
+        fn near_numbers_take_few_bytes(from: u64, step in -63i64..64) {
+            let mut out = Vec::new();
+            put_difference(&mut out, from.wrapping_add_signed(step), from);
+            prop_assert_eq!(out.len(), 1);
+        }
+    }
+
+    #[test]
+    fn overlong_numbers_are_refused() {
+        for bytes in [&[0xff; 10][..], &[0x80; 11][..], &[0x80, 0x80][..]] {
+            assert!(Bytes(bytes).number().is_err(), "{bytes:x?}");
+        }
+        assert!(Bytes(&[5, b'a']).text().is_err());
+        assert!(Bytes(&[1, 0xff]).text().is_err());
+    }
+}

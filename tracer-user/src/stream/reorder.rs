@@ -1,0 +1,92 @@
+//! Transitions in the order of time, from buffers that are not: each CPU takes its place in the ring before it
+//! looks at the clock, so that what is near in time may lie crosswise.
+//!
+//! Of one goroutine no order is ever changed: each of its transitions is sent before the next one can happen, so
+//! that the ring has them in the order of their times, and equal times keep their places.
+
+use super::transition::Transition;
+
+/// Holds transitions back until nothing earlier can come.
+#[derive(Debug, Default)]
+pub struct Reorder {
+    held: Vec<Transition>,
+    /// Everything before this has been told.
+    told_ns: u64,
+    late: u64,
+}
+
+impl Reorder {
+    /// Holds nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one in, in the order of the ring.
+    pub fn push(&mut self, transition: Transition) {
+        self.late += u64::from(transition.at_ns < self.told_ns);
+        self.held.push(transition);
+    }
+
+    /// Everything that is earlier than `until_ns`, in the order of time. What comes later with an earlier time is
+    /// told all the same, and counted as late.
+    pub fn until(&mut self, until_ns: u64) -> Vec<Transition> {
+        self.told_ns = self.told_ns.max(until_ns);
+        // Stable, and nearly no work where there is nearly no disorder.
+        self.held.sort_by_key(|transition| transition.at_ns);
+        let count = self
+            .held
+            .partition_point(|transition| transition.at_ns < until_ns);
+        if count == self.held.len() {
+            let room = Vec::with_capacity(self.held.len());
+            return std::mem::replace(&mut self.held, room);
+        }
+        self.held.drain(..count).collect()
+    }
+
+    /// How many came too late since the last call.
+    pub fn take_late(&mut self) -> u64 {
+        std::mem::take(&mut self.late)
+    }
+
+    /// How many are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(at_ns: u64, subject: u64) -> Transition {
+        Transition {
+            at_ns,
+            subject,
+            ..Transition::default()
+        }
+    }
+
+    #[test]
+    fn what_lies_crosswise_is_put_in_order_and_equal_times_keep_their_places() {
+        let mut reorder = Reorder::new();
+        for t in [at(5, 1), at(3, 2), at(3, 3), at(9, 4), at(7, 5)] {
+            reorder.push(t);
+        }
+        assert_eq!(reorder.until(7), [at(3, 2), at(3, 3), at(5, 1)]);
+        reorder.push(at(8, 6));
+        assert_eq!(reorder.held(), 3);
+        assert_eq!(reorder.until(u64::MAX), [at(7, 5), at(8, 6), at(9, 4)]);
+        assert_eq!(reorder.take_late(), 0);
+    }
+
+    #[test]
+    fn what_comes_too_late_is_told_and_counted() {
+        let mut reorder = Reorder::new();
+        reorder.push(at(5, 1));
+        assert_eq!(reorder.until(10).len(), 1);
+        reorder.push(at(9, 2));
+        reorder.push(at(10, 3));
+        assert_eq!(reorder.until(11), [at(9, 2), at(10, 3)]);
+        assert_eq!((reorder.take_late(), reorder.take_late()), (1, 0));
+    }
+}

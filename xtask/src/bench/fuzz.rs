@@ -1,0 +1,38 @@
+//! `cargo xtask bench fuzz`: the fuzz targets, for as long as wanted.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::{fuzz, setup};
+
+/// Fuzz what reads programs and recordings.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How long in all: `90s`, `10m`, `8h`
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    duration: Duration,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    setup::ensure(&fuzz::components())?;
+    fuzz::prepare(&super::gmpscope()?)?;
+    let targets = fuzz::run(args.duration / fuzz::TARGETS.len() as u32)?;
+    println!("\n{targets} targets, and no input that one of them failed at");
+    Ok(())
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => bail!("a time ends in s, m or h"),
+    };
+    Ok(Duration::from_secs(
+        number.parse::<u64>()?.saturating_mul(seconds),
+    ))
+}

