@@ -20,6 +20,9 @@ const LEAK_HINT: u64 = 100;
 pub struct Full {
     /// How far the picture can be believed.
     pub model: ModelInfo,
+    /// How many goroutines were in each state, over time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_time: Option<OverTime>,
     /// Nanoseconds that goroutines spent in each state, all together.
     pub time_in_state_ns: BTreeMap<String, u64>,
     /// The longest times for which goroutines waited, the longest first.
@@ -56,6 +59,17 @@ pub struct ModelInfo {
     /// Goroutines that lost their P while they ran, so that they must have been in a system call: without
     /// `--syscalls` no event tells that.
     pub inferred_syscalls: u64,
+}
+
+/// How many goroutines were in each state, at regular moments.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OverTime {
+    /// The first moment: nanoseconds since the capture's begin.
+    pub from_ns: u64,
+    /// Nanoseconds from each moment to the next.
+    pub step_ns: u64,
+    /// Counts by state, one for each moment; of states in which there ever was one.
+    pub goroutines: BTreeMap<String, Vec<u64>>,
 }
 
 /// One time for which a goroutine waited.
@@ -167,6 +181,7 @@ impl Full {
                 inferred_after_loss: report.anomalies.after_loss,
                 inferred_syscalls: report.inferred_syscalls,
             },
+            over_time: over_time(report, named),
             time_in_state_ns: State::ALL
                 .into_iter()
                 .zip(report.spent_ns)
@@ -226,6 +241,27 @@ impl Full {
             },
         }
     }
+}
+
+fn over_time(report: &Report, named: &Named<'_>) -> Option<OverTime> {
+    let history = &report.history;
+    if history.moments.is_empty() {
+        return None;
+    }
+    let states = State::ALL.into_iter().filter(|state| *state != State::Dead);
+    let counts = states.map(|state| {
+        let of = |moment: &[u64; State::COUNT]| moment.get(state as usize).copied().unwrap_or(0);
+        let counts: Vec<u64> = history.moments.iter().map(of).collect();
+        (state.name().to_owned(), counts)
+    });
+    let first_ns = history.begin_ns.saturating_add(history.step_ns);
+    Some(OverTime {
+        from_ns: first_ns.saturating_sub(named.begin_ns),
+        step_ns: history.step_ns,
+        goroutines: counts
+            .filter(|(_, counts)| counts.iter().any(|count| *count > 0))
+            .collect(),
+    })
 }
 
 /// Time in Waiting by reason.

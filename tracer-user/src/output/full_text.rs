@@ -24,6 +24,7 @@ pub fn render(capture: &Capture) -> String {
     }
     text.push_str(&longest(full));
     text.push_str(&processors(full));
+    text.push_str(&over_time(full));
     text.push('\n');
     text.push_str(&states(full));
     text.push_str(&machines(full));
@@ -92,6 +93,36 @@ fn processors(full: &Full) -> String {
     }
     if full.processors.len() > 4 * LINES {
         let _ = writeln!(text, "({} more)", full.processors.len() - 4 * LINES);
+    }
+    text
+}
+
+/// From none to the most that there ever were.
+const SHADES: [char; 8] = [' ', '.', ':', '-', '=', '+', '#', '@'];
+
+/// One character a moment.
+fn over_time(full: &Full) -> String {
+    let Some(over_time) = &full.over_time else {
+        return String::new();
+    };
+    let mut text = format!(
+        "\n{:<10} {:>7} {:>7} |one column is {}\n",
+        "goroutines",
+        "least",
+        "most",
+        duration(over_time.step_ns)
+    );
+    for (state, counts) in &over_time.goroutines {
+        let most = counts.iter().copied().max().unwrap_or(0);
+        let least = counts.iter().copied().min().unwrap_or(0);
+        let shade = |count: &u64| {
+            // Whatever is not none is to be seen.
+            let steps = (SHADES.len() - 1) as u64;
+            let place = count.saturating_mul(steps).div_ceil(most.max(1)).min(steps);
+            SHADES[place as usize]
+        };
+        let line: String = counts.iter().map(shade).collect();
+        let _ = writeln!(text, "{state:<10} {least:>7} {most:>7} |{}|", line);
     }
     text
 }

@@ -365,3 +365,25 @@ fn an_interrupt_before_the_plan_ends_at_once() {
     ));
     assert_eq!(session.handle(planned(&Mode::ALL)), []);
 }
+
+#[test]
+fn events_that_were_lost_are_answered_by_reading_the_states_anew() {
+    let mut session = live(fixed(Mode::Full), Mode::Full);
+    assert_eq!(session.handle(Happening::EventsLost), [Effect::Snapshot]);
+    assert_eq!(session.handle(Happening::Tick), [Effect::Collect]);
+    assert_eq!(session.handle(Happening::EventsLost), [Effect::Snapshot]);
+    // What was lost is in the counts: the capture ends as any other.
+    let effects = session.handle(Happening::DurationElapsed);
+    assert!(effects.contains(&whole(EndedBy::Duration)));
+}
+
+#[test]
+fn lost_events_mean_nothing_before_and_behind_the_window() {
+    let mut session = Session::new(fixed(Mode::Full));
+    assert_eq!(session.handle(Happening::EventsLost), []);
+    session.handle(planned(&Mode::ALL));
+    assert_eq!(session.handle(Happening::EventsLost), []);
+    session.handle(attached(Mode::Full));
+    session.handle(Happening::DurationElapsed);
+    assert_eq!(session.handle(Happening::EventsLost), []);
+}

@@ -6,6 +6,7 @@
 
 mod counts;
 mod goroutine;
+mod history;
 mod machine;
 mod reason;
 mod report;
@@ -16,6 +17,7 @@ mod world;
 
 pub use counts::Counts;
 pub use goroutine::Goroutine;
+pub use history::History;
 pub use machine::{Machine, Processor, ThreadState};
 pub use report::{MachineReport, ProcessorReport, Report, SiteReport};
 pub use state::State;
@@ -111,6 +113,8 @@ pub struct Sched {
     anomalies: Anomalies,
     /// Living goroutines by state.
     living: [u64; State::COUNT],
+    /// The same over time.
+    history: History,
     /// Nanoseconds that goroutines spent in each state, up to their last change.
     spent_ns: [u64; State::COUNT],
     lives: u32,
@@ -144,6 +148,7 @@ impl Sched {
             world: World::default(),
             anomalies: Anomalies::default(),
             living: [0; State::COUNT],
+            history: History::default(),
             spent_ns: [0; State::COUNT],
             lives: 0,
             created: 0,
@@ -218,6 +223,7 @@ impl Sched {
             self.begin_ns = at_ns;
         }
         self.now_ns = self.now_ns.max(at_ns);
+        self.history.pass(self.now_ns, &self.living);
         if transition.flags & crate::stream::transition::flag::AFTER_LOSS != 0 {
             self.lose(at_ns);
         }

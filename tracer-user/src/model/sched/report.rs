@@ -1,7 +1,7 @@
 //! The model's answers, as of its last observation.
 
 use super::waits::Wait;
-use super::{Anomalies, Sched, State, World};
+use super::{Anomalies, History, Sched, State, World};
 use crate::stream::{HistogramDelta, HistogramKey};
 
 /// How many waits that have not ended are told.
@@ -26,6 +26,8 @@ pub struct Report {
     pub churn: (u64, u64),
     /// Living goroutines by state, as of the moment.
     pub living: [u64; State::COUNT],
+    /// The same at regular moments, from the first snapshot on.
+    pub history: History,
     /// Nanoseconds that goroutines spent in each state, those of the present state included.
     pub spent_ns: [u64; State::COUNT],
     /// Time in Waiting, by reason.
@@ -147,6 +149,11 @@ impl Sched {
             seen: self.seen,
             churn: (self.created, self.exited),
             living: self.living,
+            history: {
+                let mut history = self.history.clone();
+                history.pass(end_ns, &self.living);
+                history
+            },
             spent_ns,
             by_reason: self
                 .waits

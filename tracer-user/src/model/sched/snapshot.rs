@@ -20,6 +20,7 @@ impl Sched {
             self.begin_ns = seen.end_ns;
         }
         self.now_ns = self.now_ns.max(seen.end_ns);
+        self.history.pass(self.now_ns, &self.living);
         let from_ns = seen.begin_ns.saturating_sub(CLOSE_NS);
         self.meet_machines(seen, from_ns);
         let mut there = HashSet::with_capacity(seen.goroutines.len());
@@ -30,6 +31,7 @@ impl Sched {
         if !seen.cut_short {
             self.bury(&there, seen, from_ns);
         }
+        self.history.begin(seen.end_ns);
         if !seen.cut_short && seen.end_ns >= self.lost_ns {
             self.valid_from_ns.get_or_insert(seen.end_ns);
         }
