@@ -8,7 +8,7 @@ use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::transitions::table::{AGREED, must_agree};
 use gmpscope_tests::transitions::{Compared, compare};
-use gmpscope_tests::{Variant, environment, machine, toolchain};
+use gmpscope_tests::{Variant, Workload, environment, machine, toolchain};
 
 /// How often two that look at different moments may be asked to agree on a machine that does something else beside.
 const ATTEMPTS: usize = 3;
@@ -64,6 +64,63 @@ fn full_has_the_changes_of_the_trace() -> Result<()> {
         cases.len(),
         wrong.join("\n")
     );
+    Ok(())
+}
+
+#[test]
+fn what_stands_is_told_at_each_moment_and_with_its_place() -> Result<()> {
+    let _one = machine();
+    const WAITING: u64 = 5000;
+    for toolchain in toolchain::selection()?.into_iter().filter(|t| t.minor() >= 22) {
+        let name = format!("Go {}", toolchain.version());
+        let binary = Variant::Stripped.build(&toolchain, "many_goroutines")?;
+        let mut workload = Workload::start(&binary, 2, &["-waiting", &WAITING.to_string()])?;
+        let tracer = Attach::to(workload.pid()).mode("full").start()?;
+        workload.go_during(Duration::from_millis(500))?;
+        let outcome = tracer.interrupt()?;
+        ensure!(
+            outcome.code() == 0,
+            "{name}: {}: {}",
+            outcome.code(),
+            outcome.stderr
+        );
+        let capture = outcome.capture.expect("a capture");
+        let full = capture.full.as_ref().expect("the part of full");
+        let over_time = full.over_time.as_ref().expect("states over time");
+        let moments = &over_time.goroutines["waiting"];
+        ensure!(moments.len() >= 20, "{name}: {over_time:?}");
+        // Beside those that stand there are main, the two that play, and the runtime's own.
+        ensure!(
+            moments
+                .iter()
+                .all(|count| (WAITING..WAITING + 40).contains(count)),
+            "{name}: {moments:?}"
+        );
+        let span_ns = over_time.step_ns * moments.len() as u64;
+        ensure!(
+            span_ns <= capture.capture.duration_ns && span_ns * 2 > capture.capture.duration_ns,
+            "{name}: {span_ns} of {}",
+            capture.capture.duration_ns
+        );
+        // All that stand have done so since they were first read, and so have the runtime's own.
+        let stands = full.longest_waits.iter().any(|wait| {
+            let site = wait.creation_site.as_deref().unwrap_or_default();
+            wait.ongoing && wait.reason == "chan receive" && wait.goid.is_some() && site.starts_with("main.")
+        });
+        ensure!(stands, "{name}: {:?}", full.longest_waits);
+        ensure!(
+            full.churn.iter().all(|site| !site.grows),
+            "{name}: {:?}",
+            full.churn
+        );
+        ensure!(
+            full.processors
+                .iter()
+                .any(|p| p.utilization > 0.0 && p.utilization <= 1.0),
+            "{name}: {:?}",
+            full.processors
+        );
+    }
     Ok(())
 }
 

@@ -203,6 +203,7 @@ impl Full {
             syscalls: options.syscalls,
             threads: options.threads,
             ring_bytes: options.ring_bytes,
+            program: program_of(Mode::Full),
         })?;
         Ok(Self {
             source,
@@ -280,9 +281,9 @@ fn program_of(mode: Mode) -> ProgramKind {
         log::warn!("{EMPTY_PROGRAMS} is set: the probes do nothing, so no wait is seen");
         return ProgramKind::Empty;
     }
-    if mode == Mode::Exact {
-        ProgramKind::Exact
-    } else {
-        ProgramKind::Sampled
+    match mode {
+        Mode::Exact => ProgramKind::Exact,
+        Mode::Full => ProgramKind::Full,
+        Mode::Sampled | Mode::Passive => ProgramKind::Sampled,
     }
 }

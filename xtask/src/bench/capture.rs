@@ -19,7 +19,7 @@ pub struct Capture {
 /// How it was captured.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Info {
-    /// `passive`, `sampled` or `exact`.
+    /// `passive`, `sampled`, `exact` or `full`.
     pub mode: String,
     /// RFC 3339.
     pub started_at: String,
@@ -27,6 +27,8 @@ pub struct Info {
     pub duration_ns: u64,
     /// Hits of probes.
     pub probe_hits: u64,
+    /// What was seen and did not come through.
+    pub lost_events: u64,
     /// 1 + hits × cost ÷ the target's CPU time.
     #[serde(default)]
     pub overhead_ratio: Option<f64>,

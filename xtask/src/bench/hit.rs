@@ -32,12 +32,15 @@ pub struct Args {
 }
 
 /// Ours and the empty one, side by side.
-const PAIRS: [(Column, Column); 2] = [
+const PAIRS: [(Column, Column); 3] = [
+    (Column::Full, Column::FullEmpty),
     (Column::Exact, Column::ExactEmpty),
     (Column::Sampled, Column::SampledEmpty),
 ];
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 7] = [
     Column::Untraced,
+    Column::Full,
+    Column::FullEmpty,
     Column::Exact,
     Column::ExactEmpty,
     Column::Sampled,

@@ -98,7 +98,8 @@ impl Table {
             rule.push_str("--:|");
         }
         let own = String::from(
-            "| program | mode | hits/s | hits × cost ÷ CPU, as gmpscope states it | measured: added CPU |\n|---|---|--:|--:|--:|\n",
+            "| program | mode | hits/s | hits × cost ÷ CPU, as gmpscope states it | measured: added CPU | lost events, all rounds |\n\
+             |---|---|--:|--:|--:|--:|\n",
         );
         Self {
             head,
@@ -125,7 +126,7 @@ impl Table {
             )?;
         }
         self.cpu.push('\n');
-        for column in [Column::Passive, Column::Sampled, Column::Exact] {
+        for column in [Column::Passive, Column::Sampled, Column::Exact, Column::Full] {
             let own = || rounds.iter().filter_map(|round| round.get(&column)?.own);
             let hits = spread(own().map(|own| own.hits)).context("no capture")?;
             let stated = spread(own().filter_map(|own| own.overhead_ratio))
@@ -135,11 +136,12 @@ impl Table {
             let added = spread(rounds.iter().filter_map(|round| ratio(round, column))).context("no ratio")?;
             writeln!(
                 self.own,
-                "| {} | {} | {:.0} | {stated} | {:.1} % |",
+                "| {} | {} | {:.0} | {stated} | {:.1} % | {} |",
                 program.name,
                 column.name(),
                 hits.median,
-                (added.median - 1.0) * 100.0
+                (added.median - 1.0) * 100.0,
+                own().map(|own| own.lost).sum::<u64>()
             )?;
         }
         let rate = spread(

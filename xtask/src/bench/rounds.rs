@@ -75,6 +75,8 @@ pub struct Own {
     pub overhead_ratio: Option<f64>,
     /// Hits per second.
     pub hits: f64,
+    /// Events lost in the window.
+    pub lost: u64,
 }
 
 /// The samples of one program, a map per round.
@@ -133,6 +135,7 @@ fn one(column: Column, workload: &mut Workload, tools: &Tools, window: Duration)
         own: capture.map(|capture| Own {
             overhead_ratio: capture.capture.overhead_ratio,
             hits: hits_per_second(&capture),
+            lost: capture.capture.lost_events,
         }),
     })
 }

@@ -74,6 +74,8 @@ pub struct Request<'a> {
     pub threads: bool,
     /// Bytes of the ring buffer: a power of two.
     pub ring_bytes: u32,
+    /// [`ProgramKind::Full`], or [`ProgramKind::Empty`] to see what the traps alone cost.
+    pub program: ProgramKind,
 }
 
 /// Live probes on one process, and what has come of them.
@@ -135,7 +137,7 @@ impl TransitionSource {
         while ring.next().is_some() {}
         let probes = attach::attach(
             &mut kernel,
-            ProgramKind::Full,
+            request.program,
             &points,
             SLOT,
             Scope::process(request.pid)?,
