@@ -1,11 +1,10 @@
 //! Whether anything of ours stays in the kernel or in the target, however gmpscope ends.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::kernel::{bpf_objects, patched_text, wait_until_gone};
+use crate::kernel::{bpf_objects_of, patched_text, wait_until_gone};
 use crate::run::Attach;
 use crate::workload::Workload;
 
@@ -22,9 +21,8 @@ pub fn nothing(workload: &mut Workload, attach: &Attach, signal: i32) -> Result<
         patched_text(pid)?.is_empty(),
         "the text differs from the file before"
     );
-    let before = bpf_objects()?;
     let tracer = attach.start()?;
-    let ours: BTreeSet<_> = bpf_objects()?.difference(&before).copied().collect();
+    let ours = bpf_objects_of(tracer.pid())?;
     ensure!(!ours.is_empty(), "there is no program, map or link in the kernel");
     workload.go()?;
     std::thread::sleep(Duration::from_millis(100));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gmpscope_tests::histogram::counts_agree;
-use gmpscope_tests::kernel::{bpf_objects, patched_text};
+use gmpscope_tests::kernel::{bpf_links_of, patched_text};
 use gmpscope_tests::left_behind;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Variant, Workload, machine, toolchain};
@@ -173,16 +173,10 @@ fn nothing_is_left_however_it_ends() -> Result<()> {
 fn passive_puts_nothing_into_the_target() -> Result<()> {
     let _one = machine();
     let mut w = start("mixed")?;
-    let before = bpf_objects()?;
     let tracer = Attach::to(w.pid()).mode("passive").start()?;
     w.go()?;
     std::thread::sleep(Duration::from_millis(100));
-    let links: Vec<_> = bpf_objects()?
-        .difference(&before)
-        .filter(|(kind, _)| *kind == "link")
-        .copied()
-        .collect();
-    assert_eq!(links, vec![]);
+    assert!(bpf_links_of(tracer.pid())?.is_empty());
     assert_eq!(patched_text(w.pid())?, Vec::<u64>::new());
     let c = tracer.interrupt()?.captured()?;
     assert_eq!(c.capture.probe_hits, 0);

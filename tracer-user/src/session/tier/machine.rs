@@ -1,16 +1,16 @@
 //! The machine itself.
 
+mod forecast;
+
 use std::collections::BTreeMap;
 
+use self::forecast::{ADMITTED, is_above};
 use super::{
-    Ask, Budget, Obstacle, Reason, Step, Window,
+    Ask, Effect, Happening, Obstacle, Reason, Settings, Step, Window,
     budget::{SECOND, scale},
 };
 use crate::plan::{Mode, cost};
 
-/// Share of what is allowed that something may be expected to cost before it is attached, in percent: what it then
-/// costs is above as often as below.
-const ADMITTED: u64 = 80;
 /// Cost of a window that is not waited for to come a second time, in percent of what is allowed.
 const INTOLERABLE: u64 = 140;
 /// Windows above what is allowed, one after the other, that are borne.
@@ -19,78 +19,6 @@ const BORNE: u32 = 1;
 const FIRST_BACK_OFF: u64 = 30 * SECOND;
 /// The longest such time; it doubles up to here.
 const LONGEST_BACK_OFF: u64 = 3_600 * SECOND;
-
-/// What was agreed to about a target.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// What it may cost.
-    pub budget: Budget,
-    /// The most that it may be traced with; `None`: it is not even read.
-    pub highest: Option<Mode>,
-    /// How long `exact` is to last, where `highest` allows it; 0 for not at all.
-    pub exact_ns: u64,
-    /// How long a window of a probed target is meant to be.
-    pub window_ns: u64,
-}
-
-/// What can happen to a target.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Happening {
-    /// The rules are others now.
-    Rules(Settings),
-    /// What a hit of a mode costs on this machine is known: nanoseconds, on the high side.
-    Priced {
-        /// The mode.
-        mode: Mode,
-        /// The cost.
-        hit_ns: u64,
-    },
-    /// A mode cannot be had of this program at all.
-    Impossible {
-        /// The mode.
-        mode: Mode,
-        /// Why.
-        why: String,
-    },
-    /// This much of the host's budget is for this target: nanoseconds for each second. See [`super::allot`].
-    Share(u64),
-    /// A window is over.
-    WindowOver(Window),
-    /// The kernel has switched the target off at its hit cap.
-    Capped,
-    /// [`Effect::Attach`] succeeded.
-    Attached,
-    /// [`Effect::Attach`] failed, and nothing of it is left.
-    AttachFailed {
-        /// The message.
-        why: String,
-    },
-    /// [`Effect::Detach`] is done, or is being done by somebody else by now: nothing is counted any more.
-    Detached,
-    /// The process has ended, or has become another program.
-    Ended,
-}
-
-/// Something to be done, in the order in which it stands in the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Attach, with a cap of so many hits for the first window; answer with `Attached` or `AttachFailed`.
-    Attach {
-        /// The mode.
-        mode: Mode,
-        /// The cap.
-        hits: u64,
-    },
-    /// Begin a window with a cap of so many hits.
-    BeginWindow {
-        /// The cap.
-        hits: u64,
-    },
-    /// Switch the target off, take over what was counted, and remove the probes; answer with `Detached`.
-    Detach,
-    /// Say that the target is traced with something else from now on.
-    Step(Step),
-}
 
 /// What one target is traced with.
 #[derive(Clone, Debug, PartialEq)]
@@ -297,63 +225,6 @@ impl Governor {
             effects.extend(self.consider(now_ns));
         }
         effects
-    }
-
-    /// Whether the rules allow a mode.
-    fn may(&self, mode: Mode) -> bool {
-        !self.ended
-            && self.settings.highest.is_some_and(|highest| mode <= highest)
-            && (mode != Mode::Exact || self.exact_left_ns > 0)
-    }
-
-    /// What a mode is expected to cost for each second.
-    fn predicted_ns(&self, mode: Mode) -> Option<u64> {
-        let price = *self.prices.get(&mode)?;
-        let [_, hits] = cost::hits_per_second(mode, self.waits? as f64);
-        Some((hits as u64).saturating_mul(price))
-    }
-
-    /// What may be charged for each second, by the target's own budget.
-    fn allowed_ns(&self) -> u64 {
-        self.settings.budget.allowed_ns(self.cpu_ns, SECOND)
-    }
-
-    /// Whether a mode may be attached, but for the host's budget.
-    fn forecast(&self, mode: Mode, now_ns: u64) -> Result<Forecast, Obstacle> {
-        if !self.may(mode) {
-            return Err(Obstacle::NotAllowed);
-        }
-        if let Some(why) = self.impossible.get(&mode) {
-            return Err(Obstacle::Impossible { why: why.clone() });
-        }
-        if !self.prices.contains_key(&mode) {
-            return Err(Obstacle::NotPriced);
-        }
-        if let Some(back_off) = self.back_off.get(&mode)
-            && back_off.until_ns > now_ns
-        {
-            return Err(Obstacle::BackOff {
-                until_ns: back_off.until_ns,
-                after: back_off.after.clone(),
-            });
-        }
-        let predicted_ns = self.predicted_ns(mode).ok_or(Obstacle::NotMeasured)?;
-        let allowed_ns = self.allowed_ns();
-        if is_above(predicted_ns, allowed_ns, ADMITTED) {
-            return Err(Obstacle::DoesNotFit {
-                predicted_ns,
-                allowed_ns,
-            });
-        }
-        Ok(Forecast {
-            predicted_ns,
-            allowed_ns,
-        })
-    }
-
-    /// Whether the host's budget has room for it.
-    fn is_shared(&self, forecast: &Forecast) -> bool {
-        self.share_ns > 0 && forecast.predicted_ns <= self.share_ns
     }
 
     /// Attaches what can be had, the most telling first.
@@ -577,15 +448,4 @@ impl Governor {
         log::debug!("governor: {what} while {:?}", self.state);
         vec![]
     }
-}
-
-/// What a mode is expected to cost, and what is allowed, for each second.
-struct Forecast {
-    predicted_ns: u64,
-    allowed_ns: u64,
-}
-
-/// Whether `cost` is above this share of what is allowed.
-fn is_above(cost: u64, allowed: u64, percent: u64) -> bool {
-    u128::from(cost) * 100 > u128::from(allowed) * u128::from(percent)
 }

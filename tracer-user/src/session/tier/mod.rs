@@ -18,12 +18,14 @@
 
 mod allot;
 mod budget;
+mod happening;
 mod machine;
 mod reason;
 
 pub use allot::{Ask, allot};
 pub use budget::{Budget, Window};
-pub use machine::{Effect, Governor, Happening, Settings};
+pub use happening::{Effect, Happening, Settings};
+pub use machine::Governor;
 pub use reason::{Obstacle, Reason, Step};
 
 #[cfg(test)]
