@@ -127,7 +127,7 @@ fn changed(
     }
     let told = if old == status::DEAD && new != status::DEAD && new != status::SYSCALL {
         config.g_gopc
-    } else if new == status::DEAD {
+    } else if new == status::DEAD || new == status::DEADEXTRA {
         config.g_goid
     } else {
         0

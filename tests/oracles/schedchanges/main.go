@@ -1,5 +1,6 @@
 // Schedchanges reads a file written by runtime/trace and prints every change of a goroutine's state in
-// [-from, -to], a line each: time (CLOCK_MONOTONIC, ns), goid, old state, new state, reason.
+// [-from, -to], a line each: time (CLOCK_MONOTONIC, ns), goid, old state, new state, the thread that wrote it, whether
+// that had a P (0 or 1), reason.
 //
 // It is compiled as schedwaits is; see there for the clock.
 package main
@@ -54,7 +55,12 @@ func read(in io.Reader, out io.Writer, from, to int64) error {
 		if old == new {
 			continue
 		}
-		fmt.Fprintln(out, at, t.Resource.Goroutine(), name(old), name(new), strings.ReplaceAll(t.Reason, " ", "_"))
+		hasP := 0
+		if ev.Proc() != trace.NoProc {
+			hasP = 1
+		}
+		reason := strings.ReplaceAll(t.Reason, " ", "_")
+		fmt.Fprintln(out, at, t.Resource.Goroutine(), name(old), name(new), ev.Thread(), hasP, reason)
 	}
 }
 

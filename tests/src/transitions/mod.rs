@@ -18,7 +18,7 @@ use crate::run::Attach;
 use crate::scenario::Case;
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// CLOCK_MONOTONIC.
     pub at_ns: u64,
@@ -30,11 +30,28 @@ pub struct Change {
     pub reason: u8,
     /// gmpscope: no event told it.
     pub inferred: bool,
+    /// The trace: the thread that wrote it, by its id.
+    pub thread: i64,
+    /// The trace: that thread had a P.
+    pub has_p: bool,
 }
 
 impl Change {
     fn is(&self, from: &str, to: &str) -> bool {
         self.from == from && self.to == to
+    }
+
+    /// The trace: whether this and the next change of the same goroutine are a way by Runnable that it never went.
+    ///
+    /// A system call that lost its P, and got one before it ended, is written as Runnable and then as Running by the
+    /// function that leaves it, which has not made the goroutine Runnable. The thread has its P by then: a goroutine
+    /// that becomes Runnable since there is none for it has a thread without. And a switch between coroutines is one
+    /// record, which the reader makes three changes of: two records of one thread are a tick of its clock apart.
+    fn begins_detour(&self, next: &Self) -> bool {
+        let by_one = self.thread == next.thread && self.to == "runnable" && next.is("runnable", "running");
+        let at_once = self.from == "syscall" && self.has_p;
+        let switch = self.from == "waiting" && next.at_ns.saturating_sub(self.at_ns) < TICK_NS;
+        by_one && (at_once || switch)
     }
 
     fn same(&self, other: &Self) -> bool {
@@ -47,9 +64,8 @@ pub type Changes = BTreeMap<u64, Vec<Change>>;
 
 /// Number of the origin "syscall".
 const SYSCALL: u8 = 4;
-/// A return from a system call that lost its P and got one at once is written as Runnable, and behind it as Running,
-/// by one function of the runtime that never makes the goroutine Runnable: three ticks of the trace's clock at most.
-const AT_ONCE_NS: u64 = 192;
+/// The clock of a trace counts so many nanoseconds at a time, and each record of a thread is later than the one before.
+const TICK_NS: u64 = 64;
 
 /// What the file has that `GMPSCOPE_CHANGES` names, within a window.
 pub fn ours(file: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
@@ -71,13 +87,15 @@ pub fn ours(file: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
         if at_ns < from_ns || at_ns > to_ns || is_first {
             continue;
         }
-        let goid = goids.get(life).with_context(|| format!("no goid for `{line}`"))?;
-        changes.entry(*goid).or_default().push(Change {
+        // One whose id gmpscope never came to know has nothing that it could be compared with, and counts as more.
+        let goid = goids.get(life).copied().unwrap_or(0);
+        changes.entry(goid).or_default().push(Change {
             at_ns,
             from: from.to_owned(),
             to: to.to_owned(),
             reason: reason.parse()?,
             inferred: inferred == "1",
+            ..Change::default()
         });
     }
     changes.values_mut().for_each(without_detour);
@@ -116,8 +134,9 @@ pub fn theirs(trace: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
                 at_ns,
                 from: from.to_owned(),
                 to: to.to_owned(),
-                reason: 0,
-                inferred: false,
+                thread: next()?.parse()?,
+                has_p: next()? == "1",
+                ..Change::default()
             });
         }
     }
@@ -134,9 +153,8 @@ pub struct Agreement {
     /// What gmpscope has beside.
     pub more: u64,
     /// Detours by Runnable that the trace writes and the goroutine never made: system calls that got a P at once.
-    pub syscalls: u64,
-    /// The same, but longer than that may take, in nanoseconds: they are not left out.
-    pub long_syscalls_ns: Vec<u64>,
+    /// As long as the trace has them Runnable, in nanoseconds.
+    pub syscalls_ns: Vec<u64>,
     /// The same of coroutines.
     pub switches: u64,
     /// Differences of the times of what matched, ascending: theirs minus ours, in nanoseconds.
@@ -158,7 +176,7 @@ impl Agreement {
     }
 
     fn add(&mut self, goid: u64, theirs: &[Change], ours: &[Change]) {
-        let theirs = self.without_artefacts(theirs, ours);
+        let theirs = self.without_artefacts(theirs);
         let pairs = common(&theirs, ours);
         self.theirs += theirs.len() as u64;
         self.matched += pairs.len() as u64;
@@ -189,40 +207,25 @@ impl Agreement {
         }
     }
 
-    /// The trace's changes without detours by Runnable that never were, where gmpscope has none either.
-    fn without_artefacts(&mut self, theirs: &[Change], ours: &[Change]) -> Vec<Change> {
+    /// The trace's changes without detours by Runnable that never were.
+    fn without_artefacts(&mut self, theirs: &[Change]) -> Vec<Change> {
         let mut kept: Vec<Change> = Vec::with_capacity(theirs.len());
         let mut rest = theirs.iter().peekable();
         while let Some(change) = rest.next() {
-            let there = ours.get(kept.len());
-            let detour = rest.peek().filter(|next| {
-                change.to == "runnable"
-                    && next.is("runnable", "running")
-                    && there.is_some_and(|there| there.is(&change.from, "running"))
-            });
-            if let Some(next) = detour {
-                let took = next.at_ns - change.at_ns;
-                let counter = match change.from.as_str() {
-                    "syscall" if took <= AT_ONCE_NS => Some(&mut self.syscalls),
-                    "syscall" => {
-                        self.long_syscalls_ns.push(took);
-                        None
-                    }
-                    "waiting" if took <= 1 => Some(&mut self.switches),
-                    _ => None,
-                };
-                if let Some(counter) = counter {
-                    *counter += 1;
-                    kept.push(Change {
-                        at_ns: next.at_ns,
-                        from: change.from.clone(),
-                        ..(*next).clone()
-                    });
-                    rest.next();
-                    continue;
-                }
+            let next = rest.next_if(|next| change.begins_detour(next));
+            let Some(next) = next else {
+                kept.push(change.clone());
+                continue;
+            };
+            match change.from.as_str() {
+                "syscall" => self.syscalls_ns.push(next.at_ns.saturating_sub(change.at_ns)),
+                _ => self.switches += 1,
             }
-            kept.push(change.clone());
+            kept.push(Change {
+                at_ns: next.at_ns,
+                from: change.from.clone(),
+                ..next.clone()
+            });
         }
         kept
     }
@@ -294,13 +297,18 @@ mod tests {
         let pairs = states.windows(2).zip(1..);
         pairs
             .map(|(pair, n)| Change {
-                at_ns: n * 64,
+                at_ns: n * TICK_NS,
                 from: pair[0].to_owned(),
                 to: pair[1].to_owned(),
-                reason: 0,
-                inferred: false,
+                ..Change::default()
             })
             .collect()
+    }
+
+    fn compared(theirs: &[Change], ours: &[Change]) -> Agreement {
+        let mut agreement = Agreement::default();
+        agreement.add(1, theirs, ours);
+        agreement
     }
 
     #[test]
@@ -318,32 +326,34 @@ mod tests {
             (long, "dead dead", (7, 0, 1)),
         ];
         for (theirs, ours, expected) in cases {
-            let mut agreement = Agreement::default();
-            agreement.add(1, &changes(theirs), &changes(ours));
+            let agreement = compared(&changes(theirs), &changes(ours));
             let found = (agreement.theirs, agreement.matched, agreement.more);
             assert_eq!(found, expected, "{theirs} / {ours}");
         }
     }
 
     #[test]
-    fn a_detour_that_never_was_is_left_out_only_where_it_is_short_and_ours_has_none() {
-        let theirs = changes("running syscall runnable running waiting");
-        let mut agreement = Agreement::default();
-        agreement.add(1, &theirs, &changes("running syscall running waiting"));
-        assert_eq!(
-            (agreement.theirs, agreement.matched, agreement.syscalls),
-            (3, 3, 1)
-        );
-        let mut agreement = Agreement::default();
-        agreement.add(1, &theirs, &theirs.clone());
-        assert_eq!(
-            (agreement.theirs, agreement.matched, agreement.syscalls),
-            (4, 4, 0)
-        );
-        let mut late = theirs.clone();
-        late[2].at_ns += AT_ONCE_NS;
-        let mut agreement = Agreement::default();
-        agreement.add(1, &late, &changes("running syscall running waiting"));
-        assert!(agreement.share() < 0.8 && agreement.syscalls == 0);
+    fn only_a_system_call_that_ended_with_a_p_never_was_runnable() {
+        let ours = changes("running syscall running waiting");
+        let mut theirs = changes("running syscall runnable running waiting");
+        let agreement = compared(&theirs, &ours);
+        assert!(agreement.share() < 0.8 && agreement.syscalls_ns.is_empty());
+        theirs[1].has_p = true;
+        let agreement = compared(&theirs, &ours);
+        assert_eq!((agreement.share(), agreement.syscalls_ns), (1.0, vec![TICK_NS]));
+        // If it was Runnable all the same, gmpscope is wrong to say so.
+        assert!(compared(&theirs, &theirs).share() < 1.0);
+        theirs[2].thread = 1;
+        assert!(compared(&theirs, &ours).share() < 0.8);
+    }
+
+    #[test]
+    fn only_what_one_record_wrote_is_a_switch() {
+        let ours = changes("running waiting running waiting");
+        let mut theirs = changes("running waiting runnable running waiting");
+        assert_eq!(compared(&theirs, &ours).switches, 0);
+        theirs[2].at_ns = theirs[1].at_ns + 2;
+        let agreement = compared(&theirs, &ours);
+        assert_eq!((agreement.share(), agreement.switches), (1.0, 1));
     }
 }

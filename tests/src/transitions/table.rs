@@ -26,8 +26,8 @@ const HEADS: [&str; 11] = [
     "more, gmpscope",
     "share",
     "inferred",
-    "left out: system calls, coroutines",
-    "longer detours: number, p50, longest",
+    "left out: system calls (p50, longest)",
+    "left out: coroutines",
     "trace later by: p1, p50, p99",
     "lost",
 ];
@@ -88,10 +88,10 @@ fn row(case: &Case, compared: &Compared) -> String {
     let model = compared.capture.full.as_ref().map(|full| &full.model);
     let inferred: u64 = model.map_or(0, |model| model.inferred.values().sum());
     let lost = model.map_or("–".to_owned(), |model| model.lost.to_string());
-    let mut long = agreement.long_syscalls_ns.clone();
-    long.sort_unstable();
-    let long = match (long.get(long.len() / 2), long.last()) {
-        (Some(middle), Some(longest)) => format!("{}, {middle}, {longest} ns", long.len()),
+    let mut detours = agreement.syscalls_ns.clone();
+    detours.sort_unstable();
+    let detours = match (detours.get(detours.len() / 2), detours.last()) {
+        (Some(middle), Some(longest)) => format!("{} ({middle}, {longest} ns)", detours.len()),
         _ => "0".to_owned(),
     };
     let cells = [
@@ -103,8 +103,8 @@ fn row(case: &Case, compared: &Compared) -> String {
         // Cut off, not rounded: 99.9 % says that it agrees.
         format!("{:.3} %", (share * 100_000.0).floor() / 1_000.0),
         inferred.to_string(),
-        format!("{}, {}", agreement.syscalls, agreement.switches),
-        long,
+        detours,
+        agreement.switches.to_string(),
         format!(
             "{}, {}, {} ns",
             agreement.off(0.01),

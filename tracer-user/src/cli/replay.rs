@@ -38,8 +38,8 @@ pub struct ReplayArgs {
         env = "GMPSCOPE_INTERVAL", hide_env_values = true
     )]
     interval: Option<Duration>,
-    /// Print one histogram per origin (if exact was recorded) or creation site
-    /// (if sampled was)
+    /// Print one histogram per origin (if exact or full was recorded) or creation
+    /// site (if sampled or full was)
     #[arg(long, value_enum, env = "GMPSCOPE_BY", hide_env_values = true)]
     by: Option<ByArg>,
 }

@@ -150,7 +150,7 @@ fn patches(programs: u8) -> Result<()> {
 /// Recordings of every mode, behind the byte of options that fuzz/fuzz_targets/recording.rs reads.
 fn recordings(gmpscope: &Path) -> Result<()> {
     let folder = of("recording");
-    if folder.join("exact").is_file() {
+    if folder.join("full").is_file() {
         return Ok(());
     }
     make_folder(&folder)?;
@@ -176,8 +176,14 @@ fn recordings(gmpscope: &Path) -> Result<()> {
     );
     std::thread::sleep(Duration::from_millis(200));
     let pid = running.0.id().to_string();
-    for mode in ["passive", "sampled", "exact"] {
-        let mut words = vec!["attach", "-p", &pid, "-m", mode, "-d", "600ms", "-i", "200ms"];
+    // Of full, as much as an input may hold.
+    for (mode, length, interval) in [
+        ("passive", "600ms", "200ms"),
+        ("sampled", "600ms", "200ms"),
+        ("exact", "600ms", "200ms"),
+        ("full", "60ms", "20ms"),
+    ] {
+        let mut words = vec!["attach", "-p", &pid, "-m", mode, "-d", length, "-i", interval];
         if mode != "passive" {
             words.extend(["--slower", "1ms"]);
         }
