@@ -250,10 +250,10 @@ fn a_start_with_the_latencies_behind_it_is_replayed_to_the_byte() -> Result<()> 
     let place = Place::with("mixed")?;
     let (live, recording) = (place.path("live"), place.path("x.gmps"));
     let program = place.program.display().to_string();
-    for format in ["json", "text"] {
+    for (mode, format) in [("exact", "json"), ("exact", "text"), ("full", "json")] {
         run(&[
-            "run", "--mode", "exact", "--format", format, "-o", &live, "--record", &recording, "--",
-            &program, "-for", "6s",
+            "run", "--mode", mode, "--format", format, "-o", &live, "--record", &recording, "--", &program,
+            "-for", "6s",
         ])?;
         let live = fs::read_to_string(&live)?;
         ensure!(live.contains("schedinit") && live.contains("unblocked"), "{live}");
