@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod code;
 pub mod file;
+mod frame;
 pub mod globals;
 pub mod layout;
 mod open;
@@ -15,6 +16,7 @@ pub mod process;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use frame::Frame;
 pub use open::Target;
 use serde::Serialize;
 

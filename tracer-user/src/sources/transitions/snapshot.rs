@@ -177,7 +177,7 @@ fn threads(pid: u32) -> HashMap<u32, u32> {
         let ids = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
         let mut ids = ids.split_ascii_whitespace().filter_map(|id| id.parse().ok());
         let ours: u32 = ids.next()?;
-        Some((ids.last()?, ours))
+        Some((ids.next_back()?, ours))
     });
     pairs.collect()
 }

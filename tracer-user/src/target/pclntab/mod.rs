@@ -6,12 +6,14 @@
 
 mod header;
 mod inltree;
+mod lines;
 mod pcvalue;
 mod text;
 
 use std::collections::HashMap;
 
 pub use header::{Format, Header, find};
+pub use lines::Frame;
 pub use text::{TextMap, TextSection};
 
 use crate::error::{Error, Result};
@@ -23,6 +25,8 @@ const INDEXED: &[u8] = b"runtime.";
 mod field {
     pub const NAME_OFF: usize = 4;
     pub const PCSP: usize = 16;
+    pub const PCFILE: usize = 20;
+    pub const PCLN: usize = 24;
     pub const NPCDATA: usize = 28;
     pub const CU_OFFSET: usize = 32;
 }
@@ -43,6 +47,8 @@ struct Entry {
 pub struct PcLnTab<'d> {
     header: Header,
     names: &'d [u8],
+    cutab: &'d [u8],
+    filetab: &'d [u8],
     pctab: &'d [u8],
     /// `functab` and the `_func`s behind it.
     functab: &'d [u8],
@@ -61,6 +67,8 @@ impl<'d> PcLnTab<'d> {
         let section = |from: usize, to: usize| data.get(from..to).unwrap_or(&[]);
         let mut this = Self {
             names: section(header.funcname_offset, header.cu_offset),
+            cutab: section(header.cu_offset, header.filetab_offset),
+            filetab: section(header.filetab_offset, header.pctab_offset),
             pctab: section(header.pctab_offset, header.pcln_offset),
             functab: data.get(header.pcln_offset..).unwrap_or(&[]),
             header,
