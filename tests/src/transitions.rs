@@ -162,7 +162,7 @@ impl Agreement {
         self.more += (ours.len() - pairs.len()) as u64;
         for &(a, b) in &pairs {
             // What the reader of the trace has moved is not at its own time.
-            if theirs[a].at_ns % 64 == 0 {
+            if theirs[a].at_ns.is_multiple_of(64) {
                 self.off_ns.push(theirs[a].at_ns as i64 - ours[b].at_ns as i64);
             }
         }

@@ -85,11 +85,7 @@ fn goroutines_block_where_the_runtime_says_that_they_are() -> Result<()> {
     let _one = machine();
     let mut wrong = Vec::new();
     for t in toolchain::selection()? {
-        for variant in [Variant::Plain, Variant::PieStripped, Variant::Pgo] {
-            // No profile before Go 1.21.
-            if variant == Variant::Pgo && t.minor() < 21 {
-                continue;
-            }
+        for variant in [Variant::Plain, Variant::PieStripped] {
             if let Err(e) = agrees(&t, variant) {
                 wrong.push(format!("Go {} {}: {e:#}", t.version(), variant.name()));
             }

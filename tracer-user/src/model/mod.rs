@@ -20,7 +20,7 @@ pub trait Symbolizer {
     fn prepare(&self, _gopcs: &[u64]) {}
 
     /// The functions that each of these return addresses lies in, by address: innermost first, those that were inlined
-    /// there included; none of a method that the compiler made. What is not Go's code is left out.
+    /// there included; none of a function that the compiler made. What is not Go's code is left out.
     fn frames(&self, _pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
         BTreeMap::new()
     }

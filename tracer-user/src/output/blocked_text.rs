@@ -119,3 +119,115 @@ fn whole(full: &Full, info: &StacksInfo) -> String {
     }
     wrap(&line, 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(stack: &[&str], incomplete: Option<&str>, count: u64, ongoing: u64) -> BlockedAt {
+        BlockedAt {
+            stack: stack.iter().map(|call| (*call).to_owned()).collect(),
+            incomplete: incomplete.map(str::to_owned),
+            wait_reason: "chan receive".to_owned(),
+            created_at: Some("main.start /src/main.go:5".to_owned()),
+            waits: Waits {
+                count,
+                ongoing,
+                total_ns: 3_000_000,
+                max_ns: 2_000_000,
+            },
+        }
+    }
+
+    fn rendered(blocked_at: Vec<BlockedAt>) -> String {
+        render(&Full {
+            blocked_at,
+            stacks: Some(StacksInfo {
+                walked: 20,
+                different: 3,
+                lost_full: 4,
+                other_places: 2,
+                other: Waits {
+                    count: 5,
+                    ..Waits::default()
+                },
+                unknown: Waits {
+                    ongoing: 6,
+                    ..Waits::default()
+                },
+                ..StacksInfo::default()
+            }),
+            ..Full::default()
+        })
+    }
+
+    #[test]
+    fn the_first_call_is_one_of_the_program() {
+        let whole = place(
+            &[
+                "runtime.chanrecv /go/src/runtime/chan.go:1",
+                "main.a /src/a.go:2",
+                "main.b /src/b.go:3",
+            ],
+            None,
+            7,
+            1,
+        );
+        let own = place(&["runtime.bgsweep /go/src/runtime/mgcsweep.go:9"], None, 1, 0);
+        let text = rendered(vec![whole, own]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[1..9],
+            [
+                "blocked at                                  times     in all    longest",
+                "chan receive                                    8    3.00ms+     2.00ms",
+                "  main.a a.go:2",
+                "  main.b b.go:3",
+                "  made by main.start main.go:5",
+                "chan receive                                    1     3.00ms     2.00ms",
+                "  runtime.bgsweep mgcsweep.go:9",
+                "  made by main.start main.go:5",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let long = "main.with_a_name_of_some_length_".repeat(4) + " /src/main.go:1";
+        let cut = place(
+            &[
+                &long,
+                "main.\u{1b}[31m /src/red.go:2",
+                "main.c",
+                "main.d",
+                "main.e",
+            ],
+            Some("cut"),
+            1,
+            0,
+        );
+        let deep = place(&["main.a", "main.b", "main.c", "main.d"], None, 1, 0);
+        let mut places = vec![cut, deep];
+        places.extend((0..PLACES).map(|_| place(&["main.f /src/f.go:1"], None, 1, 0)));
+        let text = rendered(places);
+        let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for said in [
+            ".. 2 more, and others that are not known (cut)",
+            ".. 1 more made by",
+            "stacks: 3 different ones of 20 times that a goroutine blocked",
+            // Two of ten, and those that the JSON does not have either.
+            "4 places are not shown (7 waits of",
+            "not known where: 6 waits of",
+            "lost 4 times, since the table was full (--stacks=N makes it larger)",
+        ] {
+            assert!(one_line.contains(said), "no `{said}` in {text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    #[test]
+    fn without_stacks_nothing_is_said() {
+        assert_eq!(render(&Full::default()), "");
+    }
+}

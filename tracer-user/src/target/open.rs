@@ -95,7 +95,7 @@ impl Target {
         })
     }
 
-    /// The functions that each of these return addresses lies in, innermost first, by address; none of a method that
+    /// The functions that each of these return addresses lies in, innermost first, by address; none of a function that
     /// the compiler made. What is not Go's code is left out.
     pub fn frames(&self, pcs: &[u64]) -> Result<BTreeMap<u64, Vec<Frame>>> {
         self.with_binary(|binary| {

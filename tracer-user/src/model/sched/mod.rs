@@ -292,6 +292,7 @@ impl Sched {
         }
         // It says that it waits, so that its stack may be looked at, and goes on.
         if new == status::WAITING && from == State::Running && self.reasons.still_runs(transition.reason) {
+            self.stacks.pretended(transition.detail);
             return;
         }
         if from == to {

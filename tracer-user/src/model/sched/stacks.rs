@@ -11,6 +11,8 @@ pub struct Stacks {
     /// By number.
     seen: HashMap<u32, StackSeen>,
     walked: u64,
+    /// Of them, those that went on.
+    pretended: u64,
     places: HashMap<Place, Blocked>,
 }
 
@@ -105,6 +107,11 @@ impl Stacks {
         self.seen.get(&id)
     }
 
+    /// A goroutine with this stack (0: none) said that it waits, and goes on.
+    pub fn pretended(&mut self, stack: u64) {
+        self.pretended += u64::from(stack != 0);
+    }
+
     /// A wait has ended.
     pub fn waited(&mut self, wait: &Wait) {
         self.places
@@ -126,7 +133,7 @@ impl Stacks {
                 .add(wait.duration_ns, true);
         }
         let mut report = StacksReport {
-            walked: self.walked,
+            walked: self.walked.saturating_sub(self.pretended),
             different: self.seen.len() as u64,
             ..StacksReport::default()
         };

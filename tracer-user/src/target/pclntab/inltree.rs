@@ -112,6 +112,15 @@ impl<'d> PcLnTab<'d> {
             .flatten()
     }
 
+    /// Which function of the runtime a node is, as [`PcLnTab::func_id`] has it.
+    pub(super) fn node_id(&self, tree: &[u8], node: u32) -> Option<u8> {
+        let at = match self.header.format {
+            Format::Go118 => (node as usize).checked_mul(20)?.checked_add(2)?,
+            Format::Go120 => (node as usize).checked_mul(16)?,
+        };
+        tree.get(at).copied()
+    }
+
     /// The offset from the entry of the function that holds a node at which the node's call would be, had it not been
     /// inlined: an instruction with the call's source position.
     pub(super) fn parent_offset(&self, tree: &[u8], node: u32) -> Option<u32> {

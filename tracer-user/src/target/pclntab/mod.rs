@@ -55,6 +55,8 @@ pub struct PcLnTab<'d> {
     /// `go.func.*`, where inline trees are; empty when it was not found.
     gofunc: &'d [u8],
     text: TextMap,
+    /// `FuncIDWrapper`: of functions that the compiler made to call others.
+    wrapper: u8,
     entries: Vec<Entry>,
     indexed: HashMap<&'d [u8], Vec<FuncIndex>>,
 }
@@ -74,6 +76,7 @@ impl<'d> PcLnTab<'d> {
             header,
             gofunc,
             text,
+            wrapper: 0,
             entries: Vec::new(),
             indexed: HashMap::new(),
         };
@@ -99,6 +102,8 @@ impl<'d> PcLnTab<'d> {
                 return Err(damaged(i, "the entry"));
             };
             this.entries.push(Entry { name, cu });
+            // The last of the list in every version, whose numbers differ; no program is without such functions.
+            this.wrapper = this.wrapper.max(this.func_id(FuncIndex(i)).unwrap_or(0));
             let rest = this
                 .names
                 .get(name as usize..)
@@ -200,6 +205,12 @@ impl<'d> PcLnTab<'d> {
             return Some((start, end.clamp(start, start.checked_add(size)?)));
         }
         Some((start, end))
+    }
+
+    /// `_func.funcID`: which function of the runtime this is, 0 of almost all.
+    fn func_id(&self, f: FuncIndex) -> Option<u8> {
+        // Then `flag`, a byte of padding, and `nfuncdata`.
+        self.func(f)?.get(self.header.format.func_size() - 4).copied()
     }
 
     fn name_from(&self, offset: u32) -> Option<&'d str> {

@@ -1,7 +1,7 @@
 use tracer_ebpf::full::{status as s, statuses};
 
 use super::*;
-use crate::model::sched::{Sched, SchedConfig};
+use crate::model::sched::{Reasons, Sched, SchedConfig};
 use crate::stream::transition::{Transition, What, end};
 use crate::stream::{Kind, Observation};
 
@@ -62,12 +62,18 @@ fn sched() -> Sched {
 fn waits_are_told_by_place() {
     let mut sched = sched();
     let new = vec![stack(1), stack(2)];
-    told(&mut sched, Kind::Stacks(StacksSeen { new, walked: 6 }));
+    told(&mut sched, Kind::Stacks(StacksSeen { new, walked: 7 }));
     let (mut made, now_ns) = life(G, 0x40, 1_000, &[(1, 100), (2, 5_000), (1, 300), (0, 7)]);
     // One that waits still, made elsewhere; and one of a stack that was never told.
     made.push(change(now_ns, G, (s::RUNNING, s::WAITING), 2));
     let (more, now_ns) = life(G + 512, 0x80, now_ns + 10, &[(99, 11)]);
     made.extend(more);
+    // One that says that it waits, and stops the world: it does not block.
+    let stopping = (0..=u8::MAX).find(|n| Reasons::of(27).name(*n) == "stopping the world");
+    made.push(Transition {
+        reason: stopping.unwrap(),
+        ..change(now_ns, G + 512, (s::RUNNING, s::WAITING), 1)
+    });
     told(&mut sched, Kind::Transitions(made));
     let report = sched.report(now_ns + 1_000);
     let stacks = report.stacks.unwrap();
