@@ -20,6 +20,7 @@ pub mod daemon;
 pub mod environment;
 pub mod event;
 pub mod exposition;
+pub mod goroutines;
 pub mod histogram;
 pub mod host;
 pub mod http;

@@ -91,16 +91,20 @@ fn run(arguments: &[&str]) -> Result<i32> {
 #[test]
 fn each_mode_is_replayed_to_the_byte() -> Result<()> {
     let _machine = machine();
-    for mode in ["passive", "sampled", "exact", "full"] {
+    let modes = ["passive", "sampled", "exact", "full"].map(|mode| (mode, None));
+    for (mode, more) in modes.into_iter().chain([("full", Some("--stacks"))]) {
         let place = Place::with("mixed")?;
         let mut workload = Workload::start(&place.program, 2, &[])?;
         workload.go()?;
-        let outcome = Attach::to(workload.pid())
+        let mut attach = Attach::to(workload.pid())
             .mode(mode)
             .duration(Duration::from_secs(2))
             .arg("--record")
-            .arg(&place.path("x.gmps"))
-            .run()?;
+            .arg(&place.path("x.gmps"));
+        if let Some(more) = more {
+            attach = attach.arg(more);
+        }
+        let outcome = attach.run()?;
         drop(workload);
         let live = outcome.json.clone().context("no JSON")?;
         let code = outcome.code();
@@ -114,6 +118,10 @@ fn each_mode_is_replayed_to_the_byte() -> Result<()> {
                     .any(|name| name.starts_with("main.")),
             "no names: {:?}",
             capture.by_creation_site.keys()
+        );
+        ensure!(
+            more.is_none() || live.contains("mixed/main.go:"),
+            "no lines of the program: {live}"
         );
         let replayed = place.replay("x.gmps", &["--format", "json"])?;
         same(&live, &replayed, mode)?;

@@ -19,7 +19,8 @@ pub const RING_BYTES_RANGE: (u32, u32) = (64 << 10, 1 << 30);
 pub enum What {
     /// The status of the goroutine `subject` changes, as [`Transition::status`] says. `reason` is, into
     /// Waiting, `g.waitreason`; into Runnable, an [`crate::Origin`]. `detail` is, out of Dead or Idle, `g.gopc`;
-    /// into Dead, `g.goid`.
+    /// into Dead, `g.goid`; out of Running into Waiting, where stacks are told, the key of its stack
+    /// ([`crate::stacks`]).
     Goroutine = 1,
     /// `coroswitch_m`: the goroutine `detail` stops and `subject` goes on in its place, without ever having been
     /// Runnable. [`flag::EXITS`]: `detail` ends.

@@ -9,6 +9,7 @@
 pub mod full;
 pub mod histogram;
 pub mod host;
+pub mod stacks;
 pub mod start;
 
 pub use histogram::Histogram;

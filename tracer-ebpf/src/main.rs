@@ -32,6 +32,7 @@ mod slow;
 mod threads;
 mod transition;
 mod tree;
+mod walk;
 
 use aya_ebpf::{
     macros::{raw_tracepoint, uprobe},
@@ -78,7 +79,7 @@ pub fn sampled_ip(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn full_cookie(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_cookie(&ctx) {
-        transition::hit(&ctx, site);
+        transition::hit::<false>(&ctx, site);
     }
     0
 }
@@ -87,7 +88,25 @@ pub fn full_cookie(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn full_ip(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_ip(&ctx) {
-        transition::hit(&ctx, site);
+        transition::hit::<false>(&ctx, site);
+    }
+    0
+}
+
+/// `full`, with the stacks of goroutines that block.
+#[uprobe]
+pub fn stacks_cookie(ctx: ProbeContext) -> u32 {
+    if let Some(site) = site::by_cookie(&ctx) {
+        transition::hit::<true>(&ctx, site);
+    }
+    0
+}
+
+/// The same, on kernels without attach cookies.
+#[uprobe]
+pub fn stacks_ip(ctx: ProbeContext) -> u32 {
+    if let Some(site) = site::by_ip(&ctx) {
+        transition::hit::<true>(&ctx, site);
     }
     0
 }

@@ -13,7 +13,7 @@ use tracer_ebpf::{
     gp_in,
 };
 
-use crate::{atomic::count, clock, memory, registers, site};
+use crate::{atomic::count, clock, memory, registers, site, walk};
 
 /// Transitions.
 #[map]
@@ -30,9 +30,10 @@ static FULL_COUNTERS: PerCpuArray<FullCounters> = PerCpuArray::with_max_entries(
 /// Do not wake the reader: it looks by the clock, and a wake-up costs more than the trap.
 const NO_WAKEUP: u64 = 1;
 
-/// A site of a `full` plan was hit.
+/// A site of a `full` plan was hit. With `STACKS` goroutines that block tell where: programs of their own, so that
+/// without them nobody pays for so much as the question.
 #[inline(always)]
-pub fn hit(ctx: &ProbeContext, site: &Site) {
+pub fn hit<const STACKS: bool>(ctx: &ProbeContext, site: &Site) {
     let (Some(config), Some(full), Some(counters)) = (
         site::target_of(site),
         FULL_CONFIG.get(site.target),
@@ -68,7 +69,9 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
             (old, new) = (u32::from(site.old_in), u32::from(site.new_in));
         }
     }
-    changed(config, full, counters, site, g, old, new);
+    // A goroutine that changes its own status has not saved its registers.
+    let walks = STACKS && g != registers::g(ctx);
+    changed(config, full, counters, site, g, old, new, walks);
 }
 
 /// This CPU's counters of a target.
@@ -77,8 +80,12 @@ pub fn counters_of(target: u32) -> Option<*mut FullCounters> {
     FULL_COUNTERS.get_ptr_mut(target)
 }
 
-/// A goroutine's status changes.
+/// A goroutine's status changes. With `walks` its stack may be told, if it blocks.
 #[inline(always)]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "inlined; a struct of them would be copied to the stack"
+)]
 fn changed(
     config: &TargetConfig,
     full: &FullConfig,
@@ -87,6 +94,7 @@ fn changed(
     g: u64,
     old: u32,
     new: u32,
+    walks: bool,
 ) {
     let (old, new) = (old & !status::SCAN, new & !status::SCAN);
     // The compiler knows that the index is in bounds and drops what the verifier needs to see.
@@ -137,6 +145,9 @@ fn changed(
             Some(word) => record.detail = word,
             None => record.flags = flag::UNREADABLE,
         }
+    }
+    if walks && old == status::RUNNING && new == status::WAITING {
+        record.detail = walk::key_of_waiting(site.target, g);
     }
     count!(counters, seen);
     send(counters, record);

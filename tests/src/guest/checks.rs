@@ -48,6 +48,10 @@ pub fn all() -> Result<()> {
         "perf_events",
     );
     for toolchain in &toolchains {
+        let finding = Finding::of("stacks").go(&toolchain.version()).mode("full");
+        finding.outcome(stacks(toolchain)).print();
+    }
+    for toolchain in &toolchains {
         start_phases(toolchain, held);
     }
     check("follow", None, || followed(newest));
@@ -159,6 +163,38 @@ fn attach(case: &Case, check: &'static str, mode: &'static str, held: &str) {
             Ok(format!("{} waits, {} hits{by}", how.events, how.probe_hits))
         });
     finding.outcome(outcome).print();
+}
+
+/// `--stacks`: every stack is there, and leads from the runtime to the functions of the program.
+fn stacks(toolchain: &Toolchain) -> Result<String> {
+    let mut workload = start(toolchain)?;
+    let tracer = Attach::to(workload.pid()).mode("full").arg("--stacks").start()?;
+    workload.go_during(WINDOW)?;
+    let capture = tracer.interrupt()?.captured()?;
+    let full = capture.full.context("no part of full")?;
+    let info = full.stacks.context("no stacks")?;
+    ensure!(
+        info.walked > 0 && info.lost_full + info.lost_unreadable == 0,
+        "stacks are missing: {info:?}"
+    );
+    let mut ours = 0;
+    for place in &full.blocked_at {
+        ensure!(
+            place.incomplete.is_none() && place.stack.iter().all(|call| !call.starts_with("0x")),
+            "a stack is not whole, or leads out of Go's code: {place:?}"
+        );
+        let is_ours = |call: &&String| call.starts_with("main.") && call.contains(".go:");
+        ours += usize::from(place.stack.iter().any(|call| is_ours(&call)));
+    }
+    ensure!(
+        ours > 0,
+        "no function of the program blocks: {:?}",
+        full.blocked_at
+    );
+    Ok(format!(
+        "{} stacks, {} different, {ours} of the program's own",
+        info.walked, info.different
+    ))
 }
 
 /// `gmpscope run`: the phases of a start.

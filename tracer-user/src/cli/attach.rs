@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
-use tracer_ebpf::full::RING_BYTES_RANGE;
+use tracer_ebpf::{full::RING_BYTES_RANGE, stacks::STACKS_RANGE};
 
 use super::{FormatArg, Verbosity, help};
 use crate::{
@@ -106,6 +106,20 @@ struct FullArgs {
         env = "GMPSCOPE_RING", hide_env_values = true
     )]
     ring: u32,
+    /// With --mode full: tell where goroutines block, by their stacks, at some more
+    /// time for each; at most N different stacks
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "8192",
+        value_parser = clap::value_parser!(u32).range(stacks_range()),
+        env = "GMPSCOPE_STACKS", hide_env_values = true
+    )]
+    stacks: Option<u32>,
+}
+
+/// How many stacks may be asked for.
+fn stacks_range() -> std::ops::RangeInclusive<i64> {
+    let (least, most) = STACKS_RANGE;
+    i64::from(least)..=i64::from(most)
 }
 
 impl From<FullArgs> for FullOptions {
@@ -114,6 +128,7 @@ impl From<FullArgs> for FullOptions {
             syscalls: args.syscalls,
             threads: !args.no_threads,
             ring_bytes: args.ring,
+            stacks: args.stacks,
         }
     }
 }
@@ -264,6 +279,11 @@ impl AttachArgs {
         if self.full.syscalls && mode != Some(Mode::Full) {
             return Err(Error::usage(
                 "--syscalls needs --mode full: no other mode tells system calls",
+            ));
+        }
+        if self.full.stacks.is_some() && mode != Some(Mode::Full) {
+            return Err(Error::usage(
+                "--stacks needs --mode full: no other mode tells where goroutines block",
             ));
         }
         Ok(AttachOptions {

@@ -243,6 +243,8 @@ OVERHEAD
   full     three hits per switch, with --syscalls two more per system call; and
            on every switch of a CPU of this host the kernel looks whether the
            thread is the process's, some 0.1 microseconds (not with --no-threads).
+           With --stacks the hit of a goroutine that blocks takes some 0.5
+           microseconds more, by the depth of its stack.
   Each result says how many hits there were and what they cost on this machine.
   Try it where it does not matter first.";
 

@@ -195,3 +195,22 @@ fn the_command_reference_is_up_to_date() {
         "{path} is not what --help says: GMPSCOPE_UPDATE_DOCS=1 cargo test -p tracer-user command_reference"
     );
 }
+
+#[test]
+fn stacks_are_told_in_full_alone_and_as_many_as_are_asked_for() {
+    let stacks =
+        |args: &str| options(&format!("gmpscope attach -p 1 --mode full {args}")).map(|o| o.full.stacks);
+    assert_eq!(stacks("--no-threads").unwrap(), None);
+    assert_eq!(
+        stacks("--stacks").unwrap(),
+        Some(tracer_ebpf::stacks::DEFAULT_STACKS)
+    );
+    assert_eq!(stacks("--stacks=100").unwrap(), Some(100));
+    for wrong in ["--stacks=0", "--stacks=65537", "--stacks=many"] {
+        let args = format!("gmpscope attach -p 1 --mode full {wrong}");
+        assert_eq!(refused(&args), ErrorKind::ValueValidation, "{wrong}");
+    }
+    let error = options("gmpscope attach -p 1 --mode exact --stacks").unwrap_err();
+    assert_eq!(error.failure, Failure::Usage);
+    assert!(error.message.contains("--mode full"), "{error}");
+}

@@ -56,6 +56,7 @@ impl Latency {
             | Kind::Event(_)
             | Kind::Transitions(_)
             | Kind::TransitionsSeen(_)
+            | Kind::Stacks(_)
             | Kind::Scheduler(_) => {}
         }
     }

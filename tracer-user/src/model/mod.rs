@@ -4,8 +4,11 @@
 pub mod sched;
 pub mod start;
 
+use std::collections::BTreeMap;
+
 use self::sched::{Sched, SchedConfig};
 use crate::stream::{Kind, Observation, Snapshot};
+pub use crate::target::Frame;
 
 /// Names for addresses of the running process.
 pub trait Symbolizer {
@@ -15,6 +18,12 @@ pub trait Symbolizer {
 
     /// Says which addresses will be asked for, so that they can be looked up together.
     fn prepare(&self, _gopcs: &[u64]) {}
+
+    /// The functions that each of these return addresses lies in, by address: innermost first, those that were inlined
+    /// there included; none of a function that the compiler made. What is not Go's code is left out.
+    fn frames(&self, _pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
+        BTreeMap::new()
+    }
 }
 
 /// What the snapshots say.

@@ -7,8 +7,9 @@ use serde_json::Value;
 use crate::findings::{self, Evidence};
 use crate::latency::{self, Histogram, Latency};
 use crate::model::{Model, Symbolizer};
-use crate::stream::{BucketScheme, HistogramKey};
+use crate::stream::{BucketScheme, HistogramKey, LossCause};
 
+use super::blocked::Lost;
 use super::capture::{
     Bucket, Capture, CaptureInfo, Full, Goroutines, Hist, SCHEMA, Sampling, Slow, SlowSummary, TargetInfo,
 };
@@ -130,7 +131,9 @@ pub fn build(parts: Parts) -> Capture {
         init: None,
         goroutines: goroutines(parts.model, report.as_ref().map(|report| report.churn)),
         scheduler: scheduler(parts.model),
-        full: report.as_ref().map(|report| Full::of(report, &named)),
+        full: report
+            .as_ref()
+            .map(|report| Full::of(report, &named, &lost_stacks(latency))),
         findings,
     }
 }
@@ -259,6 +262,15 @@ impl Named<'_> {
             tid: Some(wait.tid),
             p: wait.p,
         }
+    }
+}
+
+/// Stacks of goroutines that blocked that were lost.
+fn lost_stacks(latency: &Latency) -> Lost {
+    let lost = |cause| latency.losses().get(&cause).copied().unwrap_or(0);
+    Lost {
+        full: lost(LossCause::StacksFull),
+        unreadable: lost(LossCause::StacksUnreadable),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::blocked::{self, BlockedAt, Lost, StacksInfo};
 use super::build::{Named, hist};
 use super::capture::Hist;
 use crate::latency::Histogram;
@@ -27,6 +28,13 @@ pub struct Full {
     pub time_in_state_ns: BTreeMap<String, u64>,
     /// The longest times for which goroutines waited, the longest first.
     pub longest_waits: Vec<LongWait>,
+    /// Where goroutines blocked (`--stacks`), the places with the longest time in all first; at most
+    /// [`StacksInfo::shown_at_most`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_at: Vec<BlockedAt>,
+    /// How whole `blocked_at` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stacks: Option<StacksInfo>,
     /// Goroutines made and ended by the function of their `go` statement, those with the most first.
     pub churn: Vec<Churn>,
     /// Ps, by id.
@@ -166,12 +174,16 @@ pub struct WorldInfo {
 }
 
 impl Full {
-    /// From the model's answers.
-    pub fn of(report: &Report, named: &Named<'_>) -> Self {
+    /// From the model's answers; `lost` are the stacks that were lost.
+    pub fn of(report: &Report, named: &Named<'_>, lost: &Lost) -> Self {
         let window_ns = report.end_ns.saturating_sub(named.begin_ns).max(1);
         let since = |at_ns: u64| at_ns.saturating_sub(named.begin_ns);
         let world = &report.world;
+        let told = report.stacks.as_ref();
+        let (blocked_at, stacks) = told.map(|stacks| blocked::build(stacks, named, lost)).unzip();
         Self {
+            blocked_at: blocked_at.unwrap_or_default(),
+            stacks,
             model: ModelInfo {
                 transitions: report.events,
                 lost: report.lost,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::blocked_text;
 use super::capture::Capture;
 use super::escape::escape;
 use super::full::Full;
@@ -23,6 +24,7 @@ pub fn render(capture: &Capture) -> String {
         let _ = write!(text, "\n{}", table("waited for", &capture.by_wait_reason, LINES));
     }
     text.push_str(&longest(full));
+    text.push_str(&blocked_text::render(full));
     text.push_str(&processors(full));
     text.push_str(&over_time(full));
     text.push('\n');

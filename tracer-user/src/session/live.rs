@@ -1,6 +1,6 @@
 //! What is attached to a target right now, whatever the mode: one door for observations.
 
-use tracer_ebpf::TargetConfig;
+use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 
 use super::{options::FullOptions, prepare::Prepared};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     sources::{
         passive::PassiveSource,
         probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request, config_of},
-        transitions::{self, SnapshotReader, TransitionSource},
+        transitions::{self, SnapshotReader, StacksWanted, TransitionSource},
     },
     stream::{BucketScheme, Kind, Observation},
 };
@@ -204,6 +204,15 @@ impl Full {
             threads: options.threads,
             ring_bytes: options.ring_bytes,
             program: program_of(Mode::Full),
+            stacks: options.stacks.map(|most| StacksWanted {
+                most,
+                config: StackConfig {
+                    g_stack_hi: layout.g.stack_hi,
+                    g_sched_pc: layout.g.sched_pc,
+                    g_sched_bp: layout.g.sched_bp,
+                    reserved: 0,
+                },
+            }),
         })?;
         Ok(Self {
             source,

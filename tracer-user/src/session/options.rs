@@ -118,6 +118,8 @@ pub struct FullOptions {
     pub threads: bool,
     /// Bytes of the ring buffer: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`].
     pub ring_bytes: u32,
+    /// Where goroutines block: so many different stacks are kept, within [`tracer_ebpf::stacks::STACKS_RANGE`].
+    pub stacks: Option<u32>,
 }
 
 impl Default for FullOptions {
@@ -126,6 +128,7 @@ impl Default for FullOptions {
             syscalls: false,
             threads: true,
             ring_bytes: tracer_ebpf::full::DEFAULT_RING_BYTES,
+            stacks: None,
         }
     }
 }

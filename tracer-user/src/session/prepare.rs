@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, Failure, Result},
     memory::{Memory as _, ProcessMemory},
-    model::Symbolizer,
+    model::{Frame, Symbolizer},
     output::capture::TargetInfo,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
     sources::{passive::PassiveSource, transitions::SnapshotReader},
@@ -243,6 +243,13 @@ impl Symbolizer for Prepared {
             .and_then(|mut names| names.remove(&gopc));
         self.names.borrow_mut().insert(gopc, found.clone());
         found
+    }
+
+    fn frames(&self, pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
+        self.target
+            .frames(pcs)
+            .inspect_err(|e| log::debug!("no names for stacks: {e}"))
+            .unwrap_or_default()
     }
 
     fn prepare(&self, gopcs: &[u64]) {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Failure, Result},
-    model::Symbolizer,
+    model::{Frame, Symbolizer},
     output::sink::{Flow, Sink},
     plan::Mode,
     stream::{
@@ -111,7 +111,11 @@ impl Replay<'_> {
     fn take(&mut self, entry: Entry, name: &str) -> Result<Flow> {
         match entry {
             Entry::Names(names) => {
-                self.names.0.extend(names);
+                self.names.functions.extend(names);
+                Ok(Flow::Written)
+            }
+            Entry::Frames(frames) => {
+                self.names.frames.extend(frames);
                 Ok(Flow::Written)
             }
             Entry::Observations(seen) => self.observe(&seen),
@@ -343,11 +347,20 @@ impl Replay<'_> {
 
 /// Names of addresses, as they were found when the process ran.
 #[derive(Debug, Default)]
-struct Names(BTreeMap<u64, String>);
+struct Names {
+    functions: BTreeMap<u64, String>,
+    /// Calls at addresses in stacks.
+    frames: BTreeMap<u64, Vec<Frame>>,
+}
 
 impl Symbolizer for Names {
     fn function_at(&self, gopc: u64) -> Option<String> {
-        self.0.get(&gopc).cloned()
+        self.functions.get(&gopc).cloned()
+    }
+
+    fn frames(&self, pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
+        let known = |pc: &u64| Some((*pc, self.frames.get(pc)?.clone()));
+        pcs.iter().filter_map(known).collect()
     }
 }
 

@@ -292,6 +292,7 @@ impl Runner {
     }
 
     fn take(&mut self, seen: &[Observation]) -> Option<Happening> {
+        self.recorder.frames(seen, |pcs| self.target.frames(pcs));
         self.recorder.observe(seen, |addresses| {
             self.target.prepare(addresses);
             let named = addresses

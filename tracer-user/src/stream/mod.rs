@@ -11,7 +11,7 @@ pub use tracer_ebpf::Origin;
 
 use self::{
     start::{StartCall, StartHeld, StartMark},
-    transition::{SchedSnapshot, Transition},
+    transition::{SchedSnapshot, StacksSeen, Transition},
 };
 
 /// Something that a source saw, at one moment of CLOCK_MONOTONIC.
@@ -35,6 +35,8 @@ pub enum Kind {
     /// Transitions of goroutines, Ps, Ms and threads (`full`), in the order of their times. In batches, since there
     /// may be a million in a second; the observation's own time is that of the last.
     Transitions(Vec<Transition>),
+    /// Stacks that transitions name (`full --stacks`).
+    Stacks(StacksSeen),
     /// Transitions that the kernel side has seen since the last such observation (`full`): those that are told, and
     /// those that were dropped.
     TransitionsSeen(u64),
@@ -153,11 +155,15 @@ pub enum LossCause {
     TransitionsDropped,
     /// A transition that came so late that later ones were already told; it is told, out of order.
     TransitionsLate,
+    /// A goroutine blocked at a place that was new, and the kernel's table of stacks (`full --stacks`) was full.
+    StacksFull,
+    /// A goroutine blocked whose stack could not be read.
+    StacksUnreadable,
 }
 
 impl LossCause {
     /// Every cause.
-    pub const ALL: [LossCause; 11] = [
+    pub const ALL: [LossCause; 13] = [
         Self::Unpaired,
         Self::Unseen,
         Self::StampsFull,
@@ -169,6 +175,8 @@ impl LossCause {
         Self::StartsLost,
         Self::TransitionsDropped,
         Self::TransitionsLate,
+        Self::StacksFull,
+        Self::StacksUnreadable,
     ];
 
     /// The cause of this name.
@@ -190,15 +198,21 @@ impl LossCause {
             Self::StartsLost => "starts_lost",
             Self::TransitionsDropped => "transitions_dropped",
             Self::TransitionsLate => "transitions_late",
+            Self::StacksFull => "stacks_full",
+            Self::StacksUnreadable => "stacks_unreadable",
         }
     }
 
     /// Whether a wait is missing from the histograms because of it. A wait that began before the capture
-    /// was never part of it, and one under "other" is still counted.
+    /// was never part of it, and one under "other", or of which it is not known where it was, is still counted.
     pub const fn makes_incomplete(self) -> bool {
         !matches!(
             self,
-            Self::Unpaired | Self::CreationSitesFull | Self::TransitionsLate
+            Self::Unpaired
+                | Self::CreationSitesFull
+                | Self::TransitionsLate
+                | Self::StacksFull
+                | Self::StacksUnreadable
         )
     }
 }

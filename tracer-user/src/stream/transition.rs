@@ -1,6 +1,28 @@
 //! What `full` sees: transitions, in batches and in the order of time, and the states that they begin from.
 
 pub use tracer_ebpf::full::{Transition, What, flag, status};
+pub use tracer_ebpf::stacks::end;
+
+/// What came of the stacks of goroutines that blocked (`--stacks`) since the last such observation. It comes before
+/// the transitions that name the stacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StacksSeen {
+    /// Those that had not been seen before.
+    pub new: Vec<StackSeen>,
+    /// Goroutines that blocked, and told where, or were lost by one of the causes for that.
+    pub walked: u64,
+}
+
+/// A stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StackSeen {
+    /// What [`Transition::detail`] has, once it comes from a source: numbers from 1 on.
+    pub id: u32,
+    /// Return addresses in the running process, innermost first.
+    pub pcs: Vec<u64>,
+    /// One of [`end`].
+    pub end: u32,
+}
 
 /// The state of the scheduler, read from the target's memory while it went on: each goroutine, P and M at one
 /// moment between `begin_ns` and `end_ns`, not all at the same.

@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod code;
 pub mod file;
+mod frame;
 pub mod globals;
 pub mod layout;
 pub mod mapping;
@@ -16,6 +17,7 @@ pub mod process;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use frame::Frame;
 pub use open::Target;
 use serde::Serialize;
 

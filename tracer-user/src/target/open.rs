@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::binary::{self, Facts, GoBinary};
 use super::file::ProgramFile;
+use super::frame::Frame;
 use super::process::Process;
 use crate::error::{Error, Result};
 
@@ -97,6 +98,18 @@ impl Target {
                 .into_iter()
                 .filter_map(|pc| Some((pc, binary.creation_site(self.link_time(pc))?.to_owned())))
                 .collect()
+        })
+    }
+
+    /// The functions that each of these return addresses lies in, innermost first, by address; none of a function that
+    /// the compiler made. What is not Go's code is left out.
+    pub fn frames(&self, pcs: &[u64]) -> Result<BTreeMap<u64, Vec<Frame>>> {
+        self.with_binary(|binary| {
+            let frames = pcs.iter().filter_map(|pc| {
+                let frames = binary.frames_at(self.link_time(*pc).checked_sub(1)?)?;
+                Some((*pc, frames.iter().map(Frame::from).collect()))
+            });
+            frames.collect()
         })
     }
 

@@ -132,6 +132,7 @@ impl Governed {
                 | Kind::Event(_)
                 | Kind::Transitions(_)
                 | Kind::TransitionsSeen(_)
+                | Kind::Stacks(_)
                 | Kind::Scheduler(_) => {}
             }
         }

@@ -422,6 +422,7 @@ impl Target {
                 | Kind::Event(_)
                 | Kind::Transitions(_)
                 | Kind::TransitionsSeen(_)
+                | Kind::Stacks(_)
                 | Kind::Scheduler(_) => {}
             }
         }

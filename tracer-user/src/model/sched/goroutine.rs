@@ -22,6 +22,10 @@ pub struct Goroutine {
     pub spent_ns: [u64; State::COUNT - 1],
     /// The thread that it runs on, or last ran on; 0: none is known.
     pub tid: u32,
+    /// Where it waits, while it does, as [`StackSeen::id`]; 0: not known.
+    ///
+    /// [`StackSeen::id`]: crate::stream::transition::StackSeen::id
+    pub stack: u32,
     /// Which life of its g this is, so that one is not taken for another.
     pub life: u32,
     /// What it does.

@@ -11,6 +11,7 @@ mod machine;
 mod reason;
 mod report;
 mod snapshot;
+mod stacks;
 mod state;
 mod waits;
 mod world;
@@ -20,6 +21,7 @@ pub use goroutine::Goroutine;
 pub use history::History;
 pub use machine::{Machine, Processor, ThreadState};
 pub use report::{MachineReport, ProcessorReport, Report, SiteReport};
+pub use stacks::{Blocked, PlaceReport, Stacks, StacksReport};
 pub use state::State;
 pub use waits::Wait;
 pub use world::World;
@@ -109,6 +111,7 @@ pub struct Sched {
     goroutines: Table,
     machines: Machines,
     waits: Waits,
+    stacks: Stacks,
     world: World,
     anomalies: Anomalies,
     /// Living goroutines by state.
@@ -145,6 +148,7 @@ impl Sched {
             goroutines: Table::default(),
             machines: Machines::default(),
             waits: Waits::default(),
+            stacks: Stacks::default(),
             world: World::default(),
             anomalies: Anomalies::default(),
             living: [0; State::COUNT],
@@ -183,6 +187,7 @@ impl Sched {
                 transitions.iter().for_each(|transition| self.happens(transition));
             }
             Kind::Scheduler(seen) => self.meet(seen),
+            Kind::Stacks(seen) => self.stacks.observe(seen),
             Kind::TransitionsSeen(count) => self.seen = self.seen.saturating_add(*count),
             Kind::Loss(loss) if loss.cause == LossCause::TransitionsDropped => {
                 self.losses = self.losses.saturating_add(loss.count);
@@ -297,6 +302,7 @@ impl Sched {
         }
         // It says that it waits, so that its stack may be looked at, and goes on.
         if new == status::WAITING && from == State::Running && self.reasons.still_runs(transition.reason) {
+            self.stacks.pretended(transition.detail);
             return;
         }
         if from == to {
@@ -323,6 +329,11 @@ impl Sched {
             self.dies(slot, transition);
         } else {
             self.change(slot, to, reason, transition.tid, at_ns, false);
+            if (old, new) == (status::RUNNING, status::WAITING)
+                && let Some(goroutine) = self.goroutines.get_mut(slot)
+            {
+                goroutine.stack = u32::try_from(transition.detail).unwrap_or(0);
+            }
         }
     }
 
@@ -495,6 +506,7 @@ impl Sched {
         let is_sure = !inferred && !goroutine.is(mark::INFERRED) && since_ns >= lost_ns;
         let (g, life, goid, gopc) = (goroutine.g, goroutine.life, goroutine.goid, goroutine.gopc);
         let (was_tid, was_reason, origin) = (goroutine.tid, goroutine.reason, goroutine.origin);
+        let stack = std::mem::take(&mut goroutine.stack);
         goroutine.state = to;
         goroutine.since_ns = goroutine.since_ns.max(at_ns);
         goroutine.marks =
@@ -518,7 +530,7 @@ impl Sched {
             }
         }
         if is_sure && from == State::Waiting && to != State::Dead {
-            self.waits.waited(Wait {
+            let wait = Wait {
                 begin_ns: since_ns,
                 duration_ns: spent,
                 g,
@@ -526,8 +538,13 @@ impl Sched {
                 goid,
                 gopc,
                 reason: was_reason,
+                stack,
                 ongoing: false,
-            });
+            };
+            self.waits.waited(wait);
+            if self.stacks.are_told() {
+                self.stacks.waited(&wait);
+            }
         }
         let on_thread = |state| matches!(state, State::Running | State::Syscall);
         if on_thread(from) && (to != State::Running || was_tid != tid) {

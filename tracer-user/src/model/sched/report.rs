@@ -1,5 +1,6 @@
 //! The model's answers, as of its last observation.
 
+use super::stacks::StacksReport;
 use super::waits::Wait;
 use super::{Anomalies, History, Sched, State, World};
 use crate::stream::{HistogramDelta, HistogramKey};
@@ -34,6 +35,8 @@ pub struct Report {
     pub by_reason: Vec<(String, HistogramDelta)>,
     /// By `go` statement.
     pub sites: Vec<SiteReport>,
+    /// Where goroutines blocked, if that was told.
+    pub stacks: Option<StacksReport>,
     /// The longest times in Waiting, those that go on included, and the words for their reasons.
     pub longest: Vec<(Wait, String)>,
     /// Ps, by id.
@@ -108,13 +111,16 @@ impl Sched {
                     goid: goroutine.goid,
                     gopc: goroutine.gopc,
                     reason: goroutine.reason,
+                    stack: goroutine.stack,
                     ongoing: true,
                 });
-                if ongoing.len() >= 16 * ONGOING {
+                // Of places all are counted.
+                if ongoing.len() >= 16 * ONGOING && !self.stacks.are_told() {
                     keep_longest(&mut ongoing);
                 }
             }
         }
+        let stacks = self.stacks.report(&ongoing, |reason| self.reasons.name(reason));
         keep_longest(&mut ongoing);
         let ended = self.waits.longest().iter().map(|wait| Wait {
             goid: self
@@ -163,6 +169,7 @@ impl Sched {
                 })
                 .collect(),
             sites,
+            stacks,
             longest: longest
                 .into_iter()
                 .map(|wait| (wait, self.reasons.name(wait.reason)))

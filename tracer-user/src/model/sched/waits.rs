@@ -49,6 +49,10 @@ pub struct Wait {
     pub gopc: u64,
     /// Why it waited.
     pub reason: u8,
+    /// Where it waited, as [`StackSeen::id`]; 0: not known.
+    ///
+    /// [`StackSeen::id`]: crate::stream::transition::StackSeen::id
+    pub stack: u32,
     /// It waits still.
     pub ongoing: bool,
 }

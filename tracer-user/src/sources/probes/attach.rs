@@ -36,6 +36,8 @@ pub enum ProgramKind {
     Sampled,
     /// Every transition.
     Full,
+    /// The same, and where goroutines block.
+    Stacks,
     /// Moments of a process's start. Without cookies its sites are known by their binary and link-time addresses,
     /// whatever the process: they are attached before it has any.
     Mark,
@@ -44,13 +46,21 @@ pub enum ProgramKind {
 }
 
 impl ProgramKind {
-    const ALL: [Self; 5] = [Self::Exact, Self::Sampled, Self::Full, Self::Mark, Self::Empty];
+    const ALL: [Self; 6] = [
+        Self::Exact,
+        Self::Sampled,
+        Self::Full,
+        Self::Stacks,
+        Self::Mark,
+        Self::Empty,
+    ];
 
     fn with_cookies(self) -> &'static str {
         match self {
             Self::Exact => "exact_cookie",
             Self::Sampled => "sampled_cookie",
             Self::Full => "full_cookie",
+            Self::Stacks => "stacks_cookie",
             Self::Mark => "mark_cookie",
             Self::Empty => "empty",
         }
@@ -61,6 +71,7 @@ impl ProgramKind {
             Self::Exact => "exact_ip",
             Self::Sampled => "sampled_ip",
             Self::Full => "full_ip",
+            Self::Stacks => "stacks_ip",
             Self::Mark => "mark_ip",
             Self::Empty => "empty",
         }

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, thread};
 
-use tracer_ebpf::{Origin, Site, SiteKind, TargetConfig};
+use tracer_ebpf::{Origin, Site, SiteKind, TargetConfig, stacks::StackConfig};
 
 use super::{
     attach::{self, Point, Probes, ProgramKind, Scope},
@@ -33,8 +33,8 @@ pub struct Cost {
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
     ".pushsection .text.gmpscope_calibration, \"ax\", @progbits",
-    ".globl gmpscope_calibration_cycles, gmpscope_calibration_site",
-    ".hidden gmpscope_calibration_cycles, gmpscope_calibration_site",
+    ".globl gmpscope_calibration_cycles, gmpscope_calibration_waits, gmpscope_calibration_site",
+    ".hidden gmpscope_calibration_cycles, gmpscope_calibration_waits, gmpscope_calibration_site",
     // (rdi: fake g, rsi: cycles)
     "gmpscope_calibration_cycles:",
     "push rbx",
@@ -53,6 +53,21 @@ core::arch::global_asm!(
     "pop r14",
     "pop rbx",
     "ret",
+    // (rdi: fake g, rsi: cycles)
+    "gmpscope_calibration_waits:",
+    "push rbx",
+    "push r14",
+    // On another g's stack, as park_m is.
+    "xor r14d, r14d",
+    "3: mov rax, rdi",
+    "mov ebx, 2",
+    "mov ecx, 4",
+    "call gmpscope_calibration_probed",
+    "dec rsi",
+    "jnz 3b",
+    "pop r14",
+    "pop rbx",
+    "ret",
     "gmpscope_calibration_probed:",
     // A call rel32, as at the runtime's call sites: the kernel emulates it.
     "gmpscope_calibration_site: call gmpscope_calibration_leaf",
@@ -65,8 +80,8 @@ core::arch::global_asm!(
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(
     ".pushsection .text.gmpscope_calibration, \"ax\", @progbits",
-    ".globl gmpscope_calibration_cycles, gmpscope_calibration_site",
-    ".hidden gmpscope_calibration_cycles, gmpscope_calibration_site",
+    ".globl gmpscope_calibration_cycles, gmpscope_calibration_waits, gmpscope_calibration_site",
+    ".hidden gmpscope_calibration_cycles, gmpscope_calibration_waits, gmpscope_calibration_site",
     // (x0: fake g, x1: cycles)
     "gmpscope_calibration_cycles:",
     "stp x29, x30, [sp, #-32]!",
@@ -86,6 +101,25 @@ core::arch::global_asm!(
     "ldp x28, x19, [sp, #16]",
     "ldp x29, x30, [sp], #32",
     "ret",
+    // (x0: fake g, x1: cycles)
+    "gmpscope_calibration_waits:",
+    "stp x29, x30, [sp, #-48]!",
+    "stp x28, x19, [sp, #16]",
+    "str x20, [sp, #32]",
+    // On another g's stack, as park_m is.
+    "mov x28, #0",
+    "mov x20, x0",
+    "mov x19, x1",
+    "3: mov x0, x20",
+    "mov w1, #2",
+    "mov w2, #4",
+    "bl gmpscope_calibration_probed",
+    "subs x19, x19, #1",
+    "b.ne 3b",
+    "ldr x20, [sp, #32]",
+    "ldp x28, x19, [sp, #16]",
+    "ldp x29, x30, [sp], #48",
+    "ret",
     "gmpscope_calibration_probed:",
     "stp x29, x30, [sp, #-16]!",
     "gmpscope_calibration_site: bl gmpscope_calibration_leaf",
@@ -99,6 +133,8 @@ core::arch::global_asm!(
 unsafe extern "C" {
     /// Per cycle: →Runnable, then →Running, of the g at `g`, at one instruction.
     fn gmpscope_calibration_cycles(g: *const FakeG, cycles: u64);
+    /// Per cycle: Running→Waiting of the g at `g`, at the same instruction.
+    fn gmpscope_calibration_waits(g: *const FakeG, cycles: u64);
     /// That instruction.
     static gmpscope_calibration_site: u8;
 }
@@ -112,10 +148,24 @@ struct FakeG {
 /// Word of [`FakeG`] that stands for `g.trackingStamp`; `g.gopc` is ten words on, as in the runtime.
 const STAMP_WORD: u32 = 8;
 
+/// Words of [`FakeG`] that stand for `g.stack.hi`, `g.sched.pc` and `g.sched.bp`.
+const STACK_WORDS: [u32; 3] = [1, 2, 3];
+/// Frames of the stack by which the cost of a walk is measured: that of a handler that waits for a channel has four
+/// of the runtime's and as many of its own.
+const FRAMES: usize = 8;
+
+/// Where the programs find the stack of the fake g.
+pub const STACK_CONFIG: StackConfig = StackConfig {
+    g_stack_hi: STACK_WORDS[0] * 8,
+    g_sched_pc: STACK_WORDS[1] * 8,
+    g_sched_bp: STACK_WORDS[2] * 8,
+    reserved: 0,
+};
+
 /// The kind of site that stands for a program where none is known yet: the dearest.
 pub fn dearest(program: ProgramKind) -> SiteKind {
     match program {
-        ProgramKind::Exact | ProgramKind::Full => SiteKind::StatusCall,
+        ProgramKind::Exact | ProgramKind::Full | ProgramKind::Stacks => SiteKind::StatusCall,
         ProgramKind::Sampled => SiteKind::TrackedWaitEnds,
         ProgramKind::Mark | ProgramKind::Empty => SiteKind::Empty,
     }
@@ -132,7 +182,12 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Res
     }
     let probes = probe_ourselves(kernel, program, kind)?;
     batch(CYCLES / 10);
-    let fastest = (0..BATCHES).map(|_| batch(CYCLES)).fold(f64::INFINITY, f64::min);
+    let fastest = |of: fn(u64) -> f64| (0..BATCHES).map(|_| of(CYCLES)).fold(f64::INFINITY, f64::min);
+    let mut hit_ns = fastest(batch);
+    if program == ProgramKind::Stacks {
+        // One hit in the three of a cycle walks a stack.
+        hit_ns = (2.0 * hit_ns + fastest(batch_of_waits)) / 3.0;
+    }
     let latency_floor_ns = match program {
         ProgramKind::Exact => floor(kernel, kernel.calibration_slot)?,
         _ => None,
@@ -140,7 +195,7 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Res
     // Nobody but the next measurement waits for these probes to be gone.
     kernel.calibrating = Some(thread::spawn(move || drop(probes)));
     Ok(Cost {
-        hit_ns: [fastest as u64, (fastest * BUSY_FACTOR) as u64],
+        hit_ns: [hit_ns as u64, (hit_ns * BUSY_FACTOR) as u64],
         latency_floor_ns,
     })
 }
@@ -197,6 +252,27 @@ fn batch(cycles: u64) -> f64 {
     // SAFETY: the function touches its callee-saved registers only to restore them, and `g` outlives it.
     unsafe { gmpscope_calibration_cycles(&raw const g, cycles) };
     cpu_ns().saturating_sub(begin) as f64 / (cycles * 2) as f64
+}
+
+/// Nanoseconds of CPU time per hit of a goroutine that blocks, over so many cycles.
+fn batch_of_waits(cycles: u64) -> f64 {
+    // Frame n lies at words 2n and 2n + 1: where the next one lies, and what it returns to.
+    let mut stack = [[0u64; 2]; FRAMES];
+    let begin = stack.as_ptr() as u64;
+    let top = begin + size_of_val(&stack) as u64;
+    for (frame, next) in stack.iter_mut().zip((begin..top).step_by(16).skip(1).chain([0])) {
+        *frame = [next, next];
+    }
+    let mut g = FakeG { words: [0; 64] };
+    for (word, value) in STACK_WORDS.into_iter().zip([top, begin, begin]) {
+        g.words[word as usize] = value;
+    }
+    let begin = cpu_ns();
+    // SAFETY: the function touches its callee-saved registers only to restore them; `g` and `stack` outlive it.
+    unsafe { gmpscope_calibration_waits(&raw const g, cycles) };
+    let took = cpu_ns().saturating_sub(begin) as f64;
+    std::hint::black_box(&stack);
+    took / cycles as f64
 }
 
 /// The smallest latency that the calibration's own waits showed.

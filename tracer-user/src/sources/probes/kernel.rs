@@ -64,6 +64,8 @@ pub struct Capacity {
     pub tells_of_processes: bool,
     /// Bytes of the ring buffer for transitions (`full`): a power of two.
     pub ring_bytes: u32,
+    /// Different stacks that can be kept (`full --stacks`), 0.3 kB each.
+    pub stacks: u32,
 }
 
 /// Most memory that the histograms of `exact` take on a host, in bytes.
@@ -82,6 +84,7 @@ impl Capacity {
         creation_sites: MAX_CREATION_SITES,
         tells_of_processes: false,
         ring_bytes: Self::NO_RING,
+        stacks: 1,
         processes: MAX_STARTS,
     };
 
@@ -112,6 +115,7 @@ impl Capacity {
                 .clamp(CREATION_SITES_ON_HOST, 2 * MAX_CREATION_SITES),
             tells_of_processes: true,
             ring_bytes: Self::NO_RING,
+            stacks: 1,
             processes: 1,
         }
     }
@@ -174,6 +178,9 @@ impl Kernel {
             .map_max_entries("FULL_CONFIG", slots)
             .map_max_entries("FULL_COUNTERS", slots)
             .map_max_entries("TRANSITIONS", capacity.ring_bytes)
+            .map_max_entries("STACK_CONFIG", slots)
+            .map_max_entries("STACK_COUNTERS", slots)
+            .map_max_entries("STACKS", capacity.stacks)
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
         let map_fds = maps::descriptors(&ebpf)

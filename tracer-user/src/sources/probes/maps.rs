@@ -15,6 +15,7 @@ use tracer_ebpf::{
     full::{FullConfig, FullCounters, TaskConfig},
     histogram::BUCKETS,
     host::{HostConfig, HostCounters},
+    stacks::{Stack, StackConfig, StackCounters},
     start::{Call, Start, StartConfig},
 };
 
@@ -41,6 +42,9 @@ pod!(
     HostCounters,
     Site,
     SiteKey,
+    Stack,
+    StackConfig,
+    StackCounters,
     Stamp,
     Start,
     StartConfig,

@@ -232,7 +232,7 @@ impl Target {
         let deltas = match self.program {
             ProgramKind::Exact => self.tables.exact(ebpf, self.slot)?,
             ProgramKind::Sampled => self.tables.sampled(ebpf, self.slot, state.creation_sites)?,
-            ProgramKind::Full | ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
+            ProgramKind::Full | ProgramKind::Stacks | ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
         };
         // A sampled wait is a hit that is counted in its histogram alone.
         let sampled_hits: u64 = match self.program {

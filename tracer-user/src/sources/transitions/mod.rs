@@ -1,6 +1,7 @@
 //! The source of `full`: every transition, one by one, through a ring buffer that is read by the clock.
 
 mod snapshot;
+mod stacks;
 mod tables;
 
 use std::{collections::VecDeque, fs::File, time::Duration};
@@ -15,6 +16,8 @@ use tracer_ebpf::{
 };
 
 pub use self::snapshot::SnapshotReader;
+use self::stacks::Stacks;
+pub use self::stacks::StacksWanted;
 use super::{
     probes::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
@@ -76,6 +79,8 @@ pub struct Request<'a> {
     pub ring_bytes: u32,
     /// [`ProgramKind::Full`], or [`ProgramKind::Empty`] to see what the traps alone cost.
     pub program: ProgramKind,
+    /// Whether it is told where goroutines block.
+    pub stacks: Option<StacksWanted>,
 }
 
 /// Live probes on one process, and what has come of them.
@@ -90,6 +95,7 @@ pub struct TransitionSource {
     received: u64,
     cost: Option<Cost>,
     without_threads: Option<String>,
+    stacks: Option<Stacks>,
     stopped: bool,
     /// Snapshots that come when all that is earlier has been told.
     snapshots: VecDeque<SchedSnapshot>,
@@ -106,8 +112,17 @@ impl TransitionSource {
     pub fn attach(request: &Request<'_>) -> Result<Self> {
         let mut kernel = Kernel::load(Capacity {
             ring_bytes: request.ring_bytes,
+            stacks: request.stacks.map_or(1, |wanted| wanted.most),
             ..Capacity::ONE
         })?;
+        let program = match request.stacks {
+            Some(wanted) => {
+                tables::describe_stacks(&mut kernel.ebpf, SLOT, wanted.config)?;
+                tables::describe_stacks(&mut kernel.ebpf, CALIBRATION_SLOT, calibrate::STACK_CONFIG)?;
+                ProgramKind::Stacks
+            }
+            None => ProgramKind::Full,
+        };
         let full = FullConfig {
             wanted: wanted(request.syscalls),
             g_waitreason: request.g_waitreason,
@@ -131,13 +146,16 @@ impl TransitionSource {
             })
             .collect();
         // Before the target's own transitions come: its records are not told from those.
-        let cost = calibrate::measure(&mut kernel, ProgramKind::Full, SiteKind::StatusCall)
+        let cost = calibrate::measure(&mut kernel, program, SiteKind::StatusCall)
             .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
             .ok();
         while ring.next().is_some() {}
+        if request.stacks.is_some() {
+            tables::clear_stacks(&mut kernel.ebpf)?;
+        }
         let probes = attach::attach(
             &mut kernel,
-            request.program,
+            program,
             &points,
             SLOT,
             Scope::process(request.pid)?,
@@ -157,6 +175,7 @@ impl TransitionSource {
             received: 0,
             cost,
             without_threads: None,
+            stacks: request.stacks.map(|_| Stacks::default()),
             stopped: false,
             snapshots: VecDeque::new(),
             lost_ns: 0,
@@ -266,9 +285,19 @@ impl TransitionSource {
             self.lost_ns = now_ns;
             seen.push(loss(LossCause::TransitionsDropped, new.ring_full));
         }
-        while self.drain(now_ns, &mut seen) {}
+        while self.drain(now_ns, &mut seen)? {}
         if self.stopped {
-            self.tell(u64::MAX, &mut seen);
+            self.tell(u64::MAX, &mut seen)?;
+        }
+        if let Some(stacks) = &mut self.stacks {
+            let new = stacks.count(&mut self.kernel.ebpf)?;
+            seen.extend(stacks::told(Vec::new(), new.walked).map(|told| at(Kind::Stacks(told))));
+            let causes = [
+                (LossCause::StacksFull, new.full),
+                (LossCause::StacksUnreadable, new.unreadable),
+            ];
+            let lost = causes.into_iter().filter(|(_, count)| *count > 0);
+            seen.extend(lost.map(|(cause, count)| loss(cause, count)));
         }
         if new.seen + new.seen_threads > 0 {
             seen.push(at(Kind::TransitionsSeen(new.seen + new.seen_threads)));
@@ -285,7 +314,7 @@ impl TransitionSource {
 
     /// Reads one batch from the ring, and tells what is earlier than the window before `now_ns`. Whether there may
     /// be more.
-    fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> bool {
+    fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<bool> {
         let mut taken = 0;
         while taken < BATCH
             && let Some(item) = self.ring.next()
@@ -300,31 +329,37 @@ impl TransitionSource {
             }
         }
         self.received += taken as u64;
-        self.tell(now_ns.saturating_sub(WINDOW_NS), seen);
-        taken == BATCH
+        self.tell(now_ns.saturating_sub(WINDOW_NS), seen)?;
+        Ok(taken == BATCH)
     }
 
     /// Tells what is earlier than `until_ns`, snapshots at their ends.
-    fn tell(&mut self, until_ns: u64, seen: &mut Vec<Observation>) {
+    fn tell(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
         while let Some(snapshot) = self.snapshots.pop_front_if(|snapshot| snapshot.end_ns < until_ns) {
             let at_ns = snapshot.end_ns;
-            self.tell_transitions(at_ns.saturating_add(1), seen);
+            self.tell_transitions(at_ns.saturating_add(1), seen)?;
             seen.push(Observation {
                 at_ns,
                 kind: Kind::Scheduler(Box::new(snapshot)),
             });
         }
-        self.tell_transitions(until_ns, seen);
+        self.tell_transitions(until_ns, seen)
     }
 
-    fn tell_transitions(&mut self, until_ns: u64, seen: &mut Vec<Observation>) {
-        let told = self.reorder.until(until_ns);
-        if let Some(last) = told.last() {
-            seen.push(Observation {
-                at_ns: last.at_ns,
-                kind: Kind::Transitions(told),
-            });
+    fn tell_transitions(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
+        let mut told = self.reorder.until(until_ns);
+        let Some(at_ns) = told.last().map(|last| last.at_ns) else {
+            return Ok(());
+        };
+        let mut tell = |kind| seen.push(Observation { at_ns, kind });
+        if let Some(stacks) = &mut self.stacks {
+            let new = stacks.number(&mut self.kernel.ebpf, &mut told)?;
+            if let Some(new) = stacks::told(new, 0) {
+                tell(Kind::Stacks(new));
+            }
         }
+        tell(Kind::Transitions(told));
+        Ok(())
     }
 
     /// The kernel's counters as of the last [`Self::observe`], and how many transitions were received.

@@ -2,9 +2,12 @@
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, PerCpuArray},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
 };
-use tracer_ebpf::full::{FullConfig, FullCounters, TaskConfig};
+use tracer_ebpf::{
+    full::{FullConfig, FullCounters, TaskConfig},
+    stacks::{Stack, StackConfig, StackCounters},
+};
 
 use super::super::probes::maps::{Abi, context};
 use crate::error::{Error, Result};
@@ -41,6 +44,46 @@ pub fn counters(ebpf: &mut Ebpf, slot: u32) -> Result<FullCounters> {
     Ok(per_cpu
         .iter()
         .fold(FullCounters::default(), |sum, cpu| sum.plus(&cpu.0)))
+}
+
+/// Where a target's stacks are found.
+pub fn describe_stacks(ebpf: &mut Ebpf, slot: u32, config: StackConfig) -> Result<()> {
+    Array::<&mut MapData, Abi<StackConfig>>::try_from(map(ebpf, "STACK_CONFIG")?)
+        .map_err(context("open", "STACK_CONFIG"))?
+        .set(slot, Abi(config), 0)
+        .map_err(context("write", "STACK_CONFIG"))
+}
+
+/// Forgets all stacks.
+pub fn clear_stacks(ebpf: &mut Ebpf) -> Result<()> {
+    let mut table = HashMap::<&mut MapData, u64, Abi<Stack>>::try_from(map(ebpf, "STACKS")?)
+        .map_err(context("open", "STACKS"))?;
+    let keys: std::result::Result<Vec<u64>, MapError> = table.keys().collect();
+    for key in keys.map_err(context("walk", "STACKS"))? {
+        table.remove(&key).map_err(context("write", "STACKS"))?;
+    }
+    Ok(())
+}
+
+/// The stack with this key; `None` where there is none.
+pub fn stack(ebpf: &mut Ebpf, key: u64) -> Result<Option<Stack>> {
+    let table = HashMap::<&mut MapData, u64, Abi<Stack>>::try_from(map(ebpf, "STACKS")?)
+        .map_err(context("open", "STACKS"))?;
+    match table.get(&key, 0) {
+        Ok(stack) => Ok(Some(stack.0)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(e) => Err(context("read", "STACKS")(e)),
+    }
+}
+
+/// Sum of what became of the stacks of one target over all CPUs.
+pub fn stack_counters(ebpf: &mut Ebpf, slot: u32) -> Result<StackCounters> {
+    let table = PerCpuArray::<&mut MapData, Abi<StackCounters>>::try_from(map(ebpf, "STACK_COUNTERS")?)
+        .map_err(context("open", "STACK_COUNTERS"))?;
+    let per_cpu = table.get(&slot, 0).map_err(context("read", "STACK_COUNTERS"))?;
+    Ok(per_cpu
+        .iter()
+        .fold(StackCounters::default(), |sum, cpu| sum.plus(&cpu.0)))
 }
 
 fn map<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut aya::maps::Map> {

@@ -1,10 +1,10 @@
 //! From what is recorded to the contents of blocks.
 
 use super::{
-    block, observation,
+    block, observation, stacks,
     wire::{put, put_difference, put_text},
 };
-use crate::stream::Observation;
+use crate::{stream::Observation, target::Frame};
 
 /// Tags of what is not an observation.
 pub mod tag {
@@ -14,6 +14,8 @@ pub mod tag {
     pub const NAMES: u8 = 2;
     /// The recording ends here, whole.
     pub const END: u8 = 3;
+    /// Calls at addresses.
+    pub const FRAMES: u8 = 4;
 }
 
 /// A block is handed over once it holds so much.
@@ -53,6 +55,23 @@ impl Encoder {
         }
         if !self.contents.is_empty() {
             self.record(tag::NAMES);
+        }
+    }
+
+    /// Calls at addresses of the target, innermost first.
+    pub fn frames<'f>(&mut self, frames: impl IntoIterator<Item = (u64, &'f [Frame])>) {
+        let mut last = 0;
+        for (address, frames) in frames {
+            put_difference(&mut self.contents, address, last);
+            stacks::encode_frames(&mut self.contents, frames);
+            last = address;
+            if self.contents.len() > FULL {
+                self.record(tag::FRAMES);
+                last = 0;
+            }
+        }
+        if !self.contents.is_empty() {
+            self.record(tag::FRAMES);
         }
     }
 

@@ -10,6 +10,7 @@ mod observation;
 mod reader;
 mod recorder;
 mod scheduler;
+mod stacks;
 mod transitions;
 mod wire;
 
@@ -17,6 +18,7 @@ pub use reader::{Ended, Reader};
 pub use recorder::Recorder;
 
 use super::Observation;
+use crate::target::Frame;
 
 /// A piece of a recording.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,8 @@ pub enum Entry {
     Step(String),
     /// Names of addresses of the target, for what comes behind.
     Names(Vec<(u64, String)>),
+    /// Calls at addresses of the target, innermost first, for what comes behind.
+    Frames(Vec<(u64, Vec<Frame>)>),
     /// What was observed.
     Observations(Vec<Observation>),
 }

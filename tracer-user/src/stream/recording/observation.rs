@@ -5,7 +5,7 @@
 
 use super::{
     scheduler::{self, Parts},
-    transitions,
+    stacks, transitions,
     wire::{Append, Bytes, Read, Trouble, put, put_difference, put_some, put_text},
 };
 use crate::stream::{
@@ -38,6 +38,8 @@ pub mod tag {
     pub const START_HELD: u8 = 0x19;
     /// [`super::Kind::TransitionsSeen`].
     pub const TRANSITIONS_SEEN: u8 = 0x1a;
+    /// [`super::Kind::Stacks`].
+    pub const STACKS: u8 = 0x1b;
 }
 
 /// Calls `record` with the tag of an observation, and with what appends its contents; more than once for one that
@@ -91,6 +93,7 @@ fn tag_of(kind: &Kind) -> u8 {
         Kind::Transitions(_) => tag::TRANSITIONS,
         Kind::TransitionsSeen(_) => tag::TRANSITIONS_SEEN,
         Kind::Scheduler(_) => tag::SCHEDULER,
+        Kind::Stacks(_) => tag::STACKS,
     }
 }
 
@@ -114,6 +117,7 @@ fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
             put(out, loss.count);
         }
         Kind::Hits(count) | Kind::TransitionsSeen(count) => put(out, *count),
+        Kind::Stacks(seen) => stacks::encode(out, seen),
         Kind::Transitions(_) | Kind::Scheduler(_) => {}
     }
 }
@@ -141,6 +145,7 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
         }),
         tag::HITS => Kind::Hits(bytes.number()?),
         tag::TRANSITIONS_SEEN => Kind::TransitionsSeen(bytes.number()?),
+        tag::STACKS => Kind::Stacks(stacks::decode(&mut bytes)?),
         tag::TRANSITIONS => Kind::Transitions(transitions::decode(&mut bytes, base_ns)?),
         tag::SCHEDULER => match parts.take(&mut bytes, base_ns)? {
             Some(snapshot) => Kind::Scheduler(Box::new(snapshot)),

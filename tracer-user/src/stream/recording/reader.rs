@@ -7,11 +7,13 @@ use super::{
     block::{self, Next},
     encoder, observation,
     scheduler::Parts,
+    stacks,
     wire::{Bytes, Trouble},
 };
 use crate::{
     error::{Error, Result},
     stream::{HistogramKey, Kind, Observation},
+    target::Frame,
 };
 
 /// Most observations that are handed out at once.
@@ -108,6 +110,7 @@ impl<R: Read> Reader<R> {
             let entry = match tag {
                 encoder::tag::STEP => step(contents),
                 encoder::tag::NAMES => names(contents),
+                encoder::tag::FRAMES => frames(contents),
                 encoder::tag::END => {
                     self.ended = Some(Ended::Whole);
                     break;
@@ -212,11 +215,17 @@ impl<R: Read> Reader<R> {
     }
 
     fn note_names(&mut self, entry: &Entry) -> Result<()> {
-        if let Entry::Names(names) = entry {
-            self.names += names.iter().map(|(_, name)| name.len() + 16).sum::<usize>();
-            if self.names > MOST_NAMES {
-                return Err(self.hostile("its names take more room than there can be"));
+        self.names += match entry {
+            Entry::Names(names) => names.iter().map(|(_, name)| name.len() + 16).sum::<usize>(),
+            Entry::Frames(frames) => {
+                let frames = frames.iter().flat_map(|(_, frames)| frames);
+                let file = |frame: &Frame| frame.place.as_ref().map_or(0, |(file, _)| file.len());
+                frames.map(|frame| frame.function.len() + file(frame) + 64).sum()
             }
+            Entry::Step(_) | Entry::Observations(_) => 0,
+        };
+        if self.names > MOST_NAMES {
+            return Err(self.hostile("its names take more room than there can be"));
         }
         Ok(())
     }
@@ -249,4 +258,15 @@ fn names(contents: &[u8]) -> std::result::Result<Entry, Trouble> {
         names.push((last, bytes.text()?.to_owned()));
     }
     Ok(Entry::Names(names))
+}
+
+fn frames(contents: &[u8]) -> std::result::Result<Entry, Trouble> {
+    let mut bytes = Bytes(contents);
+    let mut frames = Vec::new();
+    let mut last = 0;
+    while !bytes.is_empty() {
+        last = bytes.difference(last)?;
+        frames.push((last, stacks::decode_frames(&mut bytes)?));
+    }
+    Ok(Entry::Frames(frames))
 }

@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, IsTerminal as _, Write as _},
@@ -25,6 +25,7 @@ use crate::{
         Event, HistogramKey, Kind, Observation,
         transition::{Transition, What, status},
     },
+    target::Frame,
 };
 
 /// Blocks that may wait to be written, some 8 MiB. Past that the disk is waited for, and what the kernel's buffers
@@ -41,6 +42,8 @@ pub struct Recorder(Option<Rc<RefCell<Recording>>>);
 struct Recording {
     encoder: Encoder,
     named: HashSet<u64>,
+    /// Addresses whose calls were asked for.
+    framed: HashSet<u64>,
     handed_over: Instant,
     destination: Destination,
     writer: Option<Writer>,
@@ -75,6 +78,7 @@ impl Recorder {
         Ok(Self(Some(Rc::new(RefCell::new(Recording {
             encoder: Encoder::default(),
             named: HashSet::new(),
+            framed: HashSet::new(),
             handed_over: Instant::now(),
             destination: Destination::open(path)?,
             writer: None,
@@ -129,6 +133,30 @@ impl Recorder {
         recording.encoder.observations(seen);
         let late = recording.handed_over.elapsed() >= LATEST;
         recording.hand_over(late);
+    }
+
+    /// Records the calls at the addresses in stacks, which `frames` looks up; to be called before [`Self::observe`].
+    pub fn frames(&self, seen: &[Observation], frames: impl FnOnce(&[u64]) -> BTreeMap<u64, Vec<Frame>>) {
+        let Some(recording) = &self.0 else {
+            return;
+        };
+        let mut recording = recording.borrow_mut();
+        let stacks = seen.iter().filter_map(|observation| match &observation.kind {
+            Kind::Stacks(stacks) => Some(stacks),
+            _ => None,
+        });
+        let pcs = stacks.flat_map(|stacks| stacks.new.iter().flat_map(|stack| &stack.pcs));
+        let new: BTreeSet<u64> = pcs.copied().filter(|pc| !recording.framed.contains(pc)).collect();
+        if new.is_empty() {
+            return;
+        }
+        let new: Vec<u64> = new.into_iter().collect();
+        let frames = frames(&new);
+        recording.framed.extend(new);
+        let frames = frames
+            .iter()
+            .map(|(address, frames)| (*address, frames.as_slice()));
+        recording.encoder.frames(frames);
     }
 
     /// Why the recording has ended before the capture, the first time that it is asked for.

@@ -11,7 +11,9 @@ use super::{
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
     start::{Mark, StartCall, StartHeld, StartMark, Usage},
-    transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Transition},
+    transition::{
+        GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, StackSeen, StacksSeen, Transition,
+    },
 };
 
 fn origin() -> impl Strategy<Value = Origin> {
@@ -230,6 +232,17 @@ fn scheduler() -> impl Strategy<Value = SchedSnapshot> {
     )
 }
 
+fn stacks() -> impl Strategy<Value = StacksSeen> {
+    let stack = (any::<(u32, u32)>(), vec(any::<u64>(), 0..8));
+    let stack = stack.prop_map(|((id, end), pcs)| StackSeen { id, pcs, end });
+    (vec(stack, 0..6), any::<u64>()).prop_map(|(new, walked)| StacksSeen { new, walked })
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    let place = option::of((".{0,20}", 0..u32::MAX));
+    (".{0,20}", place).prop_map(|(function, place)| Frame { function, place })
+}
+
 fn observation() -> impl Strategy<Value = Observation> {
     let loss = (prop::sample::select(LossCause::ALL.to_vec()), any::<u64>());
     let kind = prop_oneof![
@@ -245,6 +258,7 @@ fn observation() -> impl Strategy<Value = Observation> {
         any::<u64>().prop_map(Kind::TransitionsSeen),
         vec(transition(), 0..60).prop_map(Kind::Transitions),
         scheduler().prop_map(|seen| Kind::Scheduler(Box::new(seen))),
+        stacks().prop_map(Kind::Stacks),
     ];
     (any::<u64>(), kind).prop_map(|(at_ns, kind)| Observation { at_ns, kind })
 }
@@ -253,6 +267,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         1 => ".{0,40}".prop_map(Entry::Step),
         1 => vec((any::<u64>(), ".{0,20}"), 1..5).prop_map(Entry::Names),
+        1 => vec((any::<u64>(), vec(frame(), 0..4)), 1..5).prop_map(Entry::Frames),
         8 => vec(observation(), 1..30).prop_map(Entry::Observations),
     ]
 }
@@ -265,6 +280,13 @@ fn write(entries: &[Entry], end: bool) -> Vec<u8> {
             Entry::Step(json) => encoder.step(json.as_bytes()),
             Entry::Names(names) => {
                 encoder.names(names.iter().map(|(address, name)| (*address, name.as_str())));
+            }
+            Entry::Frames(frames) => {
+                encoder.frames(
+                    frames
+                        .iter()
+                        .map(|(address, frames)| (*address, frames.as_slice())),
+                );
             }
             Entry::Observations(seen) => encoder.observations(seen),
         }

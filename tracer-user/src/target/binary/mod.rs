@@ -17,7 +17,7 @@ pub use facts::{BuildMode, Facts};
 
 use self::image::Image;
 use self::moduledata::ModuleData;
-use super::pclntab::{self, FuncIndex, PcLnTab};
+use super::pclntab::{self, Frame, FuncIndex, PcLnTab};
 use super::{Arch, Code, Function};
 use crate::error::{Error, Result};
 
@@ -103,6 +103,14 @@ impl<'d> GoBinary<'d> {
     /// The name of the function at a link-time address, whatever is inlined there.
     pub fn outermost_at(&self, pc: u64) -> Option<&'d str> {
         self.pclntab.name(self.pclntab.function_of(pc)?)
+    }
+
+    /// The functions at a link-time address with their files and lines, innermost first, those that the compiler made
+    /// left out, as in the runtime's own tracebacks. `None` outside of Go's code.
+    pub fn frames_at(&self, pc: u64) -> Option<Vec<Frame<'d>>> {
+        let mut frames = Some(self.pclntab.frames_at(pc)).filter(|frames| !frames.is_empty())?;
+        frames.retain(|frame| !frame.is_wrapper);
+        Some(frames)
     }
 
     /// The function that holds the `go` statement to which `g.gopc` (link-time) returns. The main goroutine

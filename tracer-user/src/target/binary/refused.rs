@@ -128,12 +128,14 @@ fn exercise(data: &[u8]) {
             binary.file_offset(f.start),
         );
         let _ = binary.inlined_at(f, f.start.wrapping_add(9));
+        let _ = binary.frames_at(f.start.wrapping_add(9));
     }
     for name in ["main.main", "runtime.main", "runtime.schedule", ""] {
         let _ = binary.functions(name);
     }
     for address in [0, 1, u64::MAX, binary.facts().entry, binary.facts().text.1] {
         let _ = (binary.function_at(address), binary.creation_site(address));
+        let _ = binary.frames_at(address);
     }
 }
 

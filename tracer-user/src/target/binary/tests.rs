@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use object::{Object, ObjectSymbol};
 
 use super::*;
+use crate::target::pclntab::Frame;
 use crate::target::testing::{Build, Go};
 
 fn symtab(data: &[u8]) -> BTreeMap<u64, Vec<String>> {
@@ -232,10 +233,19 @@ fn names_at_addresses_are_those_that_the_runtime_has() {
             lines.len()
         );
         let mut inlined = 0;
+        let (stack, lines): (Vec<&str>, Vec<&str>) =
+            lines.into_iter().partition(|line| line.starts_with("stack "));
+        has_the_stack(&go, &binary, &stack);
         for line in lines {
-            let (address, name) = line.split_once(' ').unwrap();
-            let address = u64::from_str_radix(address, 16).unwrap();
+            let (address, name, place) = frame_of(line);
             let ours = binary.function_at(address).unwrap();
+            let frames = binary.frames_at(address).unwrap_or_default();
+            assert_eq!(
+                frames.first().map(|frame| (frame.function, place_of(frame))),
+                Some((ours, place.to_owned())),
+                "{} at {address:#x}",
+                go.version
+            );
             // What the runtime prints hides type arguments.
             if !name.contains("[...]") {
                 assert_eq!(ours, name, "{} at {address:#x}", go.version);
@@ -245,6 +255,51 @@ fn names_at_addresses_are_those_that_the_runtime_has() {
         }
         assert!(inlined > 20, "{inlined}");
     }
+}
+
+/// `ADDRESS FUNCTION FILE:LINE`.
+fn frame_of(line: &str) -> (u64, &str, &str) {
+    let (address, rest) = line.split_once(' ').unwrap();
+    let (name, place) = rest.split_once(' ').unwrap();
+    (u64::from_str_radix(address, 16).unwrap(), name, place)
+}
+
+fn place_of(frame: &Frame<'_>) -> String {
+    // As the runtime writes it of the padding behind a function.
+    format!("{}:{}", frame.file.unwrap_or("?"), frame.line.unwrap_or(0))
+}
+
+/// A stack as the runtime tells it, which has an address for each inlined function, is what follows from the addresses
+/// of the functions that were called.
+fn has_the_stack(go: &Go, binary: &GoBinary<'_>, stack: &[&str]) {
+    let theirs: Vec<_> = stack
+        .iter()
+        .map(|line| frame_of(line.strip_prefix("stack ").unwrap()))
+        .collect();
+    let mut rest = theirs.as_slice();
+    let (mut called, mut inlined) = (0, 0);
+    while let Some((pc, ..)) = rest.first() {
+        let ours = binary.frames_at(pc - 1).unwrap();
+        assert!(!ours.is_empty() && ours.len() <= rest.len(), "{pc:#x}");
+        for (ours, (_, name, place)) in ours.iter().zip(rest) {
+            assert_eq!(
+                (ours.function, place_of(ours).as_str()),
+                (*name, *place),
+                "{}: {stack:#?}",
+                go.version
+            );
+        }
+        called += 1;
+        inlined += ours.len() - 1;
+        rest = &rest[ours.len()..];
+    }
+    // tell, three times (*nested).tell, main.main, runtime.main, runtime.goexit; within and around.
+    assert!(called >= 8 && inlined >= 2, "{called}, {inlined}: {stack:#?}");
+    let functions: Vec<_> = theirs.iter().map(|(_, name, _)| *name).collect();
+    assert_eq!(
+        functions[..4],
+        ["main.tell", "main.around", "main.within", "main.(*nested).tell"]
+    );
 }
 
 /// The whole chain of inlined functions, and the count of each.

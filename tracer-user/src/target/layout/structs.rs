@@ -36,6 +36,8 @@ runtime_struct! {
         sched_sp: u32,
         /// `sched.pc`.
         sched_pc: u32,
+        /// `sched.bp`: its frame pointer, likewise saved.
+        sched_bp: u32,
         /// `syscallsp`.
         syscallsp: u32,
         /// `syscallpc`.

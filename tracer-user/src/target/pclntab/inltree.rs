@@ -15,7 +15,7 @@ const FUNCDATA_INL_TREE: usize = 3;
 /// More nodes than any function has; stops a corrupted table.
 const MAX_NODES: usize = 1 << 12;
 /// Deeper than the compiler inlines; stops a corrupted tree that runs in a circle.
-const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 256;
 
 impl<'d> PcLnTab<'d> {
     /// Names of all functions inlined into `f`: one entry per node of its inline tree that left instructions,
@@ -73,7 +73,7 @@ impl<'d> PcLnTab<'d> {
             .map(|(end, _)| u64::from(end))
     }
 
-    fn tree_indexes(&self, f: FuncIndex) -> Option<PcValues<'d>> {
+    pub(super) fn tree_indexes(&self, f: FuncIndex) -> Option<PcValues<'d>> {
         let func = self.func(f)?;
         let npcdata = u32_at(func, field::NPCDATA)? as usize;
         if npcdata <= PCDATA_INL_TREE_INDEX {
@@ -83,7 +83,7 @@ impl<'d> PcLnTab<'d> {
         PcValues::new(self.pctab, table, self.header.min_lc)
     }
 
-    fn tree(&self, f: FuncIndex) -> Option<&'d [u8]> {
+    pub(super) fn tree(&self, f: FuncIndex) -> Option<&'d [u8]> {
         let func = self.func(f)?;
         let size = self.header.format.func_size();
         let npcdata = u32_at(func, field::NPCDATA)? as usize;
@@ -99,7 +99,7 @@ impl<'d> PcLnTab<'d> {
         self.gofunc.get(offset as usize..)
     }
 
-    fn node_name(&self, tree: &[u8], node: u32) -> Option<&'d str> {
+    pub(super) fn node_name(&self, tree: &[u8], node: u32) -> Option<&'d str> {
         let name = match self.header.format {
             Format::Go118 => u32_at(tree, (node as usize).checked_mul(20)?.checked_add(12)?)?,
             Format::Go120 => u32_at(tree, (node as usize).checked_mul(16)?.checked_add(4)?)?,
@@ -112,6 +112,25 @@ impl<'d> PcLnTab<'d> {
             .flatten()
     }
 
+    /// Which function of the runtime a node is, as [`PcLnTab::func_id`] has it.
+    pub(super) fn node_id(&self, tree: &[u8], node: u32) -> Option<u8> {
+        let at = match self.header.format {
+            Format::Go118 => (node as usize).checked_mul(20)?.checked_add(2)?,
+            Format::Go120 => (node as usize).checked_mul(16)?,
+        };
+        tree.get(at).copied()
+    }
+
+    /// The offset from the entry of the function that holds a node at which the node's call would be, had it not been
+    /// inlined: an instruction with the call's source position.
+    pub(super) fn parent_offset(&self, tree: &[u8], node: u32) -> Option<u32> {
+        let (size, field) = match self.header.format {
+            Format::Go118 => (20, 16),
+            Format::Go120 => (16, 8),
+        };
+        u32_at(tree, (node as usize).checked_mul(size)?.checked_add(field)?)
+    }
+
     /// The node into which a node is inlined; `None` for the function itself.
     fn parent(&self, f: FuncIndex, tree: &[u8], node: u32) -> Option<u32> {
         match self.header.format {
@@ -120,9 +139,8 @@ impl<'d> PcLnTab<'d> {
                 let [low, high, ..] = first.to_le_bytes();
                 u32::try_from(i16::from_le_bytes([low, high])).ok()
             }
-            // The node at an instruction that has the call's source position.
             Format::Go120 => {
-                let parent_pc = u32_at(tree, (node as usize).checked_mul(16)?.checked_add(8)?)?;
+                let parent_pc = self.parent_offset(tree, node)?;
                 u32::try_from(self.tree_indexes(f)?.at(parent_pc)?).ok()
             }
         }

@@ -6,12 +6,14 @@
 
 mod header;
 mod inltree;
+mod lines;
 mod pcvalue;
 mod text;
 
 use std::collections::HashMap;
 
 pub use header::{Format, Header, find};
+pub use lines::Frame;
 pub use text::{TextMap, TextSection};
 
 use crate::error::{Error, Result};
@@ -23,6 +25,8 @@ const INDEXED: &[u8] = b"runtime.";
 mod field {
     pub const NAME_OFF: usize = 4;
     pub const PCSP: usize = 16;
+    pub const PCFILE: usize = 20;
+    pub const PCLN: usize = 24;
     pub const NPCDATA: usize = 28;
     pub const CU_OFFSET: usize = 32;
 }
@@ -43,12 +47,16 @@ struct Entry {
 pub struct PcLnTab<'d> {
     header: Header,
     names: &'d [u8],
+    cutab: &'d [u8],
+    filetab: &'d [u8],
     pctab: &'d [u8],
     /// `functab` and the `_func`s behind it.
     functab: &'d [u8],
     /// `go.func.*`, where inline trees are; empty when it was not found.
     gofunc: &'d [u8],
     text: TextMap,
+    /// `FuncIDWrapper`: of functions that the compiler made to call others.
+    wrapper: u8,
     entries: Vec<Entry>,
     indexed: HashMap<&'d [u8], Vec<FuncIndex>>,
 }
@@ -61,11 +69,14 @@ impl<'d> PcLnTab<'d> {
         let section = |from: usize, to: usize| data.get(from..to).unwrap_or(&[]);
         let mut this = Self {
             names: section(header.funcname_offset, header.cu_offset),
+            cutab: section(header.cu_offset, header.filetab_offset),
+            filetab: section(header.filetab_offset, header.pctab_offset),
             pctab: section(header.pctab_offset, header.pcln_offset),
             functab: data.get(header.pcln_offset..).unwrap_or(&[]),
             header,
             gofunc,
             text,
+            wrapper: 0,
             entries: Vec::new(),
             indexed: HashMap::new(),
         };
@@ -91,6 +102,8 @@ impl<'d> PcLnTab<'d> {
                 return Err(damaged(i, "the entry"));
             };
             this.entries.push(Entry { name, cu });
+            // The last of the list in every version, whose numbers differ; no program is without such functions.
+            this.wrapper = this.wrapper.max(this.func_id(FuncIndex(i)).unwrap_or(0));
             let rest = this
                 .names
                 .get(name as usize..)
@@ -192,6 +205,12 @@ impl<'d> PcLnTab<'d> {
             return Some((start, end.clamp(start, start.checked_add(size)?)));
         }
         Some((start, end))
+    }
+
+    /// `_func.funcID`: which function of the runtime this is, 0 of almost all.
+    fn func_id(&self, f: FuncIndex) -> Option<u8> {
+        // Then `flag`, a byte of padding, and `nfuncdata`.
+        self.func(f)?.get(self.header.format.func_size() - 4).copied()
     }
 
     fn name_from(&self, offset: u32) -> Option<&'d str> {

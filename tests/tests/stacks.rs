@@ -1,0 +1,140 @@
+//! `--stacks`: where goroutines block, against what the runtime says of the same goroutines.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use gmpscope_tests::goroutines::{self, Goroutine};
+use gmpscope_tests::run::Attach;
+use gmpscope_tests::scenario::Case;
+use gmpscope_tests::{Toolchain, Variant, machine, toolchain};
+use tracer_user::output::blocked::BlockedAt;
+use tracer_user::output::capture::{Capture, Full};
+
+/// How many frames are kept.
+const DEPTH: usize = 32;
+
+/// Lets the workload `blocked` run under `--stacks`, and asks it then where its goroutines are.
+fn traced(t: &Toolchain, variant: Variant, stacks: &str) -> Result<(Capture, Vec<Goroutine>)> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("stacks");
+    let path = file.to_str().context("a path of a temporary folder")?;
+    let binary = variant.build(t, "blocked")?;
+    let mut workload = gmpscope_tests::Workload::start(&binary, 2, &["-stacks", path])?;
+    let tracer = Attach::to(workload.pid()).mode("full").arg(stacks).start()?;
+    workload.go_during(Duration::from_millis(300))?;
+    let capture = tracer.interrupt()?.captured()?;
+    Ok((capture, goroutines::parse(&std::fs::read_to_string(&file)?)?))
+}
+
+fn full(capture: &Capture) -> Result<&Full> {
+    capture.full.as_ref().context("the part of full")
+}
+
+/// What the runtime writes of the calls: its own are hidden.
+fn shown(calls: &[String]) -> Vec<&str> {
+    let calls = calls.iter().map(String::as_str);
+    calls.filter(|call| !call.starts_with("runtime.")).collect()
+}
+
+/// Whether a place is that of a goroutine.
+fn is_of(place: &BlockedAt, goroutine: &Goroutine) -> bool {
+    let (ours, theirs) = (shown(&place.stack), shown(&goroutine.calls));
+    let same = match place.incomplete.as_deref() {
+        None => ours == theirs,
+        // Inlined calls come on top of the frames that are kept, those of the runtime are among them.
+        Some(_) => ours.len() + 8 > DEPTH && ours.len() < theirs.len() && theirs.starts_with(&ours),
+    };
+    same && place.wait_reason == goroutine.does && place.created_at == goroutine.created_at
+}
+
+fn agrees(t: &Toolchain, variant: Variant) -> Result<()> {
+    let (capture, goroutines) = traced(t, variant, "--stacks")?;
+    let full = full(&capture)?;
+    let blocked = goroutines.iter().filter(|goroutine| {
+        goroutine.does != "running" && goroutine.calls.iter().any(|call| call.starts_with("main."))
+            // The one that serves the protocol is in a system call.
+            && !goroutine.calls.iter().any(|call| call.starts_with("main.main "))
+    });
+    let mut found = 0;
+    for goroutine in blocked {
+        let alike = |place: &&BlockedAt| place.created_at == goroutine.created_at;
+        ensure!(
+            full.blocked_at.iter().any(|place| is_of(place, goroutine)),
+            "not there: {goroutine:#?}\nof the same go statement: {:#?}",
+            full.blocked_at.iter().filter(alike).collect::<Vec<_>>()
+        );
+        found += 1;
+    }
+    ensure!(found == 9, "{found} goroutines of the workload block");
+    let info = full.stacks.clone().context("stacks")?;
+    let placed: u64 = full
+        .blocked_at
+        .iter()
+        .map(|p| p.waits.count + p.waits.ongoing)
+        .sum();
+    ensure!(
+        info.walked == placed && info.lost_full + info.lost_unreadable == 0 && info.other_places == 0,
+        "of {} stacks {placed} have their place: {info:?}",
+        info.walked
+    );
+    Ok(())
+}
+
+#[test]
+fn goroutines_block_where_the_runtime_says_that_they_are() -> Result<()> {
+    let _one = machine();
+    let mut wrong = Vec::new();
+    for t in toolchain::selection()? {
+        for variant in [Variant::Plain, Variant::PieStripped] {
+            if let Err(e) = agrees(&t, variant) {
+                wrong.push(format!("Go {} {}: {e:#}", t.version(), variant.name()));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn stacks_that_find_no_room_are_counted() -> Result<()> {
+    let _one = machine();
+    let (capture, _) = traced(&toolchain::newest()?, Variant::Stripped, "--stacks=2")?;
+    let full = full(&capture)?;
+    let info = full.stacks.clone().context("stacks")?;
+    let placed: u64 = full
+        .blocked_at
+        .iter()
+        .map(|p| p.waits.count + p.waits.ongoing)
+        .sum();
+    let lost = capture.capture.lost_by_cause.get("stacks_full").copied();
+    ensure!(info.different == 2, "{info:?}");
+    ensure!(
+        lost == Some(info.lost_full) && info.lost_full > 0,
+        "{lost:?} {info:?}"
+    );
+    ensure!(
+        info.walked == placed + info.lost_full + info.lost_unreadable,
+        "of {} stacks {placed} have their place: {info:?}",
+        info.walked
+    );
+    // The waits themselves are all there.
+    ensure!(capture.capture.complete && capture.capture.lost_events == 0);
+    ensure!(
+        info.unknown.count + info.unknown.ongoing >= info.lost_full,
+        "{info:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn without_being_asked_no_stack_is_told() -> Result<()> {
+    let _one = machine();
+    let case = Case::new(&toolchain::newest()?, Variant::Stripped, "pingpong").gomaxprocs(1);
+    let mut workload = case.start()?;
+    let tracer = Attach::to(workload.pid()).mode("full").start()?;
+    workload.go_for(1_000)?;
+    let capture = tracer.interrupt()?.captured()?;
+    let full = full(&capture)?;
+    ensure!(full.stacks.is_none() && full.blocked_at.is_empty(), "{full:?}");
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! `full --stacks`: the stack of a goroutine that blocks, by its frame pointers.
+//!
+//! It is not the stack that the probed thread is on: `park_m` runs on that of g0, and the kernel's own walk would
+//! start there. `mcall` has saved the goroutine's registers in `g.sched` before; its chain begins with them.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray},
+};
+use tracer_ebpf::{
+    MAX_TARGETS,
+    stacks::{DEFAULT_STACKS, FIRST_KEY, Stack, StackConfig, StackCounters, end, key_of, key_with},
+};
+
+use crate::{atomic::count, memory};
+
+/// Each stack once, by its key.
+#[map]
+static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(DEFAULT_STACKS, 0);
+
+/// By target index.
+#[map]
+static STACK_CONFIG: Array<StackConfig> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// By target index.
+#[map]
+static STACK_COUNTERS: PerCpuArray<StackCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
+
+/// `BPF_NOEXIST`: what another CPU has put there meanwhile is the same.
+const NEW_ONLY: u64 = 1;
+/// `-EEXIST`, as the helper returns it.
+const EXISTS: i32 = -17;
+
+/// Where a walk is.
+struct Walk {
+    stack: Stack,
+    key: u64,
+    /// The frame pointer of the frame that comes next.
+    frame: u64,
+    /// No frame lies at or behind this address.
+    top: u64,
+}
+
+impl Walk {
+    /// Takes the frame that comes next as the one with this number: whether there may be another.
+    #[inline(always)]
+    fn step(&mut self, number: usize) -> bool {
+        let at = self.frame;
+        if at == 0 {
+            self.stack.end = end::WHOLE;
+            return false;
+        }
+        // A frame's two words: the caller's frame pointer, and the address that it returns to.
+        let words = match self.top.wrapping_sub(at) {
+            room if room < 16 || at > self.top || at & 7 != 0 => None,
+            _ => memory::read::<[u64; 2]>(at, 0),
+        };
+        let Some([next, pc]) = words.filter(|[next, _]| *next == 0 || *next > at) else {
+            self.stack.end = end::BROKEN;
+            return false;
+        };
+        self.take(number, pc);
+        self.frame = next;
+        true
+    }
+
+    #[inline(always)]
+    fn take(&mut self, number: usize, pc: u64) {
+        if let Some(frame) = self.stack.frames.get_mut(number) {
+            *frame = pc;
+        }
+        self.stack.depth = number as u32 + 1;
+        self.key = key_with(self.key, pc);
+    }
+}
+
+/// Goes on frame by frame. Written out, since the verifier of Linux 5.10 lets no program write to its stack at a
+/// place that it does not know.
+macro_rules! steps {
+    ($walk:ident; $($number:literal)+) => {
+        let _ = $($walk.step($number) &&)+ {
+            $walk.stack.end = if $walk.frame == 0 { end::WHOLE } else { end::CUT };
+            true
+        };
+    };
+}
+
+/// The key of the stack of a goroutine whose registers are saved; 0 where it could not be had.
+#[inline(always)]
+pub fn key_of_waiting(target: u32, g: u64) -> u64 {
+    let (Some(config), Some(counters)) = (STACK_CONFIG.get(target), STACK_COUNTERS.get_ptr_mut(target))
+    else {
+        return 0;
+    };
+    if config.g_sched_bp == 0 {
+        return 0;
+    }
+    count!(counters, walked);
+    let (Some(pc), Some(frame), Some(top)) = (
+        memory::word(g, config.g_sched_pc),
+        memory::word(g, config.g_sched_bp),
+        memory::word(g, config.g_stack_hi),
+    ) else {
+        count!(counters, unreadable);
+        return 0;
+    };
+    let mut walk = Walk {
+        stack: Stack::EMPTY,
+        key: FIRST_KEY,
+        frame,
+        top,
+    };
+    walk.take(0, pc);
+    steps!(walk; 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    let key = key_of(walk.key, walk.stack.end);
+    // SAFETY: entries are never removed, and only ever written with what they hold.
+    if unsafe { STACKS.get(&key) }.is_none()
+        && let Err(refused) = STACKS.insert(&key, &walk.stack, NEW_ONLY)
+        && refused as i32 != EXISTS
+    {
+        count!(counters, full);
+        return 0;
+    }
+    key
+}

@@ -1,0 +1,233 @@
+//! Where goroutines blocked, as people read it.
+
+use std::fmt::Write;
+
+use super::blocked::{BlockedAt, StacksInfo, Waits};
+use super::escape::escape;
+use super::full::Full;
+use super::layout::{WIDTH, tail, wrap};
+use super::units::duration;
+
+/// Places that are shown.
+const PLACES: usize = 8;
+/// Calls of each that are shown.
+const CALLS: usize = 3;
+/// Packages whose functions do the waiting for others: the first call of another says where it is.
+const WAITING_ROOM: [&str; 6] = ["runtime.", "internal/", "sync.", "sync/", "time.", "runtime/"];
+
+/// The places; nothing where no stacks were told.
+pub fn render(full: &Full) -> String {
+    let Some(info) = &full.stacks else {
+        return String::new();
+    };
+    let mut text = String::new();
+    if !full.blocked_at.is_empty() {
+        let _ = writeln!(
+            text,
+            "\n{:<40} {:>8} {:>10} {:>10}",
+            "blocked at", "times", "in all", "longest"
+        );
+    }
+    for place in full.blocked_at.iter().take(PLACES) {
+        text.push_str(&one(place));
+    }
+    text.push('\n');
+    text.push_str(&whole(full, info));
+    text
+}
+
+fn one(place: &BlockedAt) -> String {
+    let is_waiting_room = |call: &&String| WAITING_ROOM.iter().any(|name| call.starts_with(name));
+    let skipped = place.stack.iter().take_while(is_waiting_room).count();
+    // A goroutine of the runtime's own has no other.
+    let from = if skipped == place.stack.len() { 0 } else { skipped };
+    let mut text = format!(
+        "{:<40} {:>8} {:>10} {:>10}\n",
+        tail(&escape(&place.wait_reason), 40),
+        place.waits.count + place.waits.ongoing,
+        duration(place.waits.total_ns) + if place.waits.ongoing > 0 { "+" } else { "" },
+        duration(place.waits.max_ns),
+    );
+    for call in place.stack.iter().skip(from).take(CALLS) {
+        let _ = writeln!(text, "  {}", tail(&escape(&short(call)), WIDTH - 2));
+    }
+    let hidden = place.stack.len().saturating_sub(from + CALLS);
+    match place.incomplete.as_deref() {
+        // Of whole stacks the rest is in the JSON.
+        None if hidden == 0 => {}
+        None => {
+            let _ = writeln!(text, "  .. {hidden} more");
+        }
+        Some(why) => {
+            let _ = writeln!(text, "  .. {hidden} more, and others that are not known ({why})");
+        }
+    }
+    if let Some(created) = &place.created_at {
+        let _ = writeln!(text, "  made by {}", tail(&escape(&short(created)), WIDTH - 10));
+    }
+    text
+}
+
+/// A call with the name of its file alone, since paths are long.
+fn short(call: &str) -> String {
+    match call.rsplit_once(' ') {
+        Some((function, place)) => {
+            let file = place.rsplit('/').next().unwrap_or(place);
+            format!("{function} {file}")
+        }
+        None => call.to_owned(),
+    }
+}
+
+fn whole(full: &Full, info: &StacksInfo) -> String {
+    let told = |waits: &Waits| {
+        format!(
+            "{} waits of {} in all",
+            waits.count + waits.ongoing,
+            duration(waits.total_ns)
+        )
+    };
+    let hidden = full.blocked_at.iter().skip(PLACES);
+    let (places, rest) = hidden.fold((info.other_places, info.other), |(places, rest), place| {
+        let waits = &place.waits;
+        let rest = Waits {
+            count: rest.count + waits.count,
+            ongoing: rest.ongoing + waits.ongoing,
+            total_ns: rest.total_ns.saturating_add(waits.total_ns),
+            max_ns: rest.max_ns.max(waits.max_ns),
+        };
+        (places + 1, rest)
+    });
+    let mut line = format!(
+        "stacks: {} different ones of {} times that a goroutine blocked; {places} places are not shown ({})",
+        info.different,
+        info.walked,
+        told(&rest)
+    );
+    if info.unknown.count + info.unknown.ongoing > 0 {
+        let _ = write!(line, "; not known where: {}", told(&info.unknown));
+    }
+    if info.lost_full > 0 {
+        let _ = write!(
+            line,
+            "; lost {} times, since the table was full (--stacks=N makes it larger)",
+            info.lost_full
+        );
+    }
+    if info.lost_unreadable > 0 {
+        let _ = write!(line, "; could not be read {} times", info.lost_unreadable);
+    }
+    wrap(&line, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(stack: &[&str], incomplete: Option<&str>, count: u64, ongoing: u64) -> BlockedAt {
+        BlockedAt {
+            stack: stack.iter().map(|call| (*call).to_owned()).collect(),
+            incomplete: incomplete.map(str::to_owned),
+            wait_reason: "chan receive".to_owned(),
+            created_at: Some("main.start /src/main.go:5".to_owned()),
+            waits: Waits {
+                count,
+                ongoing,
+                total_ns: 3_000_000,
+                max_ns: 2_000_000,
+            },
+        }
+    }
+
+    fn rendered(blocked_at: Vec<BlockedAt>) -> String {
+        render(&Full {
+            blocked_at,
+            stacks: Some(StacksInfo {
+                walked: 20,
+                different: 3,
+                lost_full: 4,
+                other_places: 2,
+                other: Waits {
+                    count: 5,
+                    ..Waits::default()
+                },
+                unknown: Waits {
+                    ongoing: 6,
+                    ..Waits::default()
+                },
+                ..StacksInfo::default()
+            }),
+            ..Full::default()
+        })
+    }
+
+    #[test]
+    fn the_first_call_is_one_of_the_program() {
+        let whole = place(
+            &[
+                "runtime.chanrecv /go/src/runtime/chan.go:1",
+                "main.a /src/a.go:2",
+                "main.b /src/b.go:3",
+            ],
+            None,
+            7,
+            1,
+        );
+        let own = place(&["runtime.bgsweep /go/src/runtime/mgcsweep.go:9"], None, 1, 0);
+        let text = rendered(vec![whole, own]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[1..9],
+            [
+                "blocked at                                  times     in all    longest",
+                "chan receive                                    8    3.00ms+     2.00ms",
+                "  main.a a.go:2",
+                "  main.b b.go:3",
+                "  made by main.start main.go:5",
+                "chan receive                                    1     3.00ms     2.00ms",
+                "  runtime.bgsweep mgcsweep.go:9",
+                "  made by main.start main.go:5",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let long = "main.with_a_name_of_some_length_".repeat(4) + " /src/main.go:1";
+        let cut = place(
+            &[
+                &long,
+                "main.\u{1b}[31m /src/red.go:2",
+                "main.c",
+                "main.d",
+                "main.e",
+            ],
+            Some("cut"),
+            1,
+            0,
+        );
+        let deep = place(&["main.a", "main.b", "main.c", "main.d"], None, 1, 0);
+        let mut places = vec![cut, deep];
+        places.extend((0..PLACES).map(|_| place(&["main.f /src/f.go:1"], None, 1, 0)));
+        let text = rendered(places);
+        let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for said in [
+            ".. 2 more, and others that are not known (cut)",
+            ".. 1 more made by",
+            "stacks: 3 different ones of 20 times that a goroutine blocked",
+            // Two of ten, and those that the JSON does not have either.
+            "4 places are not shown (7 waits of",
+            "not known where: 6 waits of",
+            "lost 4 times, since the table was full (--stacks=N makes it larger)",
+        ] {
+            assert!(one_line.contains(said), "no `{said}` in {text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    #[test]
+    fn without_stacks_nothing_is_said() {
+        assert_eq!(render(&Full::default()), "");
+    }
+}

@@ -1,0 +1,100 @@
+//! Stacks of goroutines that blocked, and the calls at their addresses, in bytes.
+
+use super::wire::{Bytes, Read, Trouble, put, put_difference, put_text};
+use crate::{
+    stream::transition::{StackSeen, StacksSeen},
+    target::Frame,
+};
+
+/// Longest text of a frame that is kept.
+const LONGEST_TEXT: usize = 16 * 1024;
+
+/// Stacks that were not seen before, and how many were walked.
+pub fn encode(out: &mut Vec<u8>, seen: &StacksSeen) {
+    put(out, seen.walked);
+    put(out, seen.new.len() as u64);
+    for stack in &seen.new {
+        put(out, u64::from(stack.id));
+        put(out, u64::from(stack.end));
+        put(out, stack.pcs.len() as u64);
+        let mut last = 0;
+        for pc in &stack.pcs {
+            put_difference(out, *pc, last);
+            last = *pc;
+        }
+    }
+}
+
+/// What [`encode`] wrote.
+///
+/// # Errors
+/// It did not.
+pub fn decode(bytes: &mut Bytes) -> Read<StacksSeen> {
+    let walked = bytes.number()?;
+    let many: usize = bytes.small()?;
+    // Three bytes are the least that a stack takes.
+    if many > bytes.len() / 3 {
+        return Err(Trouble::Malformed("there are more stacks than bytes"));
+    }
+    let mut new = Vec::with_capacity(many);
+    for _ in 0..many {
+        let (id, end) = (bytes.small()?, bytes.small()?);
+        let deep: usize = bytes.small()?;
+        if deep > bytes.len() {
+            return Err(Trouble::Malformed("a stack has more calls than bytes"));
+        }
+        let mut last = 0;
+        let mut pcs = Vec::with_capacity(deep);
+        for _ in 0..deep {
+            last = bytes.difference(last)?;
+            pcs.push(last);
+        }
+        new.push(StackSeen { id, pcs, end });
+    }
+    Ok(StacksSeen { new, walked })
+}
+
+/// The calls at an address, innermost first.
+pub fn encode_frames(out: &mut Vec<u8>, frames: &[Frame]) {
+    put(out, frames.len() as u64);
+    for frame in frames {
+        put_text(out, cut(&frame.function));
+        let (file, line) = frame
+            .place
+            .as_ref()
+            .map_or(("", None), |(file, line)| (file.as_str(), Some(*line)));
+        put_text(out, cut(file));
+        // 0 where neither is known.
+        put(out, line.map_or(0, |line| u64::from(line) + 1));
+    }
+}
+
+/// What [`encode_frames`] wrote.
+///
+/// # Errors
+/// It did not.
+pub fn decode_frames(bytes: &mut Bytes) -> Read<Vec<Frame>> {
+    let many: usize = bytes.small()?;
+    // So much is the least that a frame takes.
+    if many > bytes.len() / 3 {
+        return Err(Trouble::Malformed("there are more calls than bytes"));
+    }
+    let mut frames = Vec::with_capacity(many);
+    for _ in 0..many {
+        let (function, file) = (bytes.text()?.to_owned(), bytes.text()?.to_owned());
+        let line = match bytes.number()? {
+            0 => None,
+            n => Some(u32::try_from(n - 1).map_err(|_| Trouble::Malformed("a line is too large"))?),
+        };
+        frames.push(Frame {
+            function,
+            place: line.map(|line| (file, line)),
+        });
+    }
+    Ok(frames)
+}
+
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST_TEXT))
+        .unwrap_or_default()
+}
