@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Crowd {
     exe: PathBuf,
+    /// Of all that are started.
+    arguments: Vec<String>,
     standing: Processes,
     _dir: TempDir,
 }
@@ -47,11 +49,12 @@ impl Crowd {
         std::fs::copy(Variant::Stripped.build(&toolchain::newest()?, workload)?, &exe)?;
         let mut crowd = Self {
             exe,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
             standing: Processes::default(),
             _dir: dir,
         };
         for _ in 0..standing {
-            crowd.standing.0.push(start(&crowd.exe, arguments)?);
+            crowd.standing.0.push(crowd.start(&[])?);
         }
         Ok(crowd)
     }
@@ -100,7 +103,7 @@ impl Crowd {
         let (mut looked, mut next) = (began, 0);
         while began.elapsed() < time || !passing.0.is_empty() {
             if began.elapsed() < time && began.elapsed() >= Duration::from_secs(1) * next / per_second {
-                let child = start(&self.exe, &["-for", LIFE])?;
+                let child = self.start(&["-for", LIFE])?;
                 started.insert(child.id());
                 passing.0.push(child);
                 next += 1;
@@ -125,21 +128,22 @@ impl Crowd {
         })
     }
 
+    fn start(&self, more: &[&str]) -> Result<Child> {
+        Ok(Command::new(&self.exe)
+            .args(&self.arguments)
+            .args(more)
+            .env("GOMAXPROCS", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()?)
+    }
+
     /// How many of those that stand have ended.
     pub fn fallen(&mut self) -> usize {
         let before = self.standing.0.len();
         self.standing.reap();
         before - self.standing.0.len()
     }
-}
-
-fn start(exe: &Path, arguments: &[&str]) -> Result<Child> {
-    Ok(Command::new(exe)
-        .args(arguments)
-        .env("GOMAXPROCS", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()?)
 }
 
 impl Processes {
