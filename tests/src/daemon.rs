@@ -317,7 +317,7 @@ impl Held {
         let links = self
             .descriptors
             .iter()
-            .filter(|(kind, _)| kind.starts_with("bpf-link"));
+            .filter(|(kind, _)| kind.starts_with("bpf_link"));
         links.map(|(_, n)| n).sum()
     }
 }
