@@ -116,7 +116,7 @@ pub fn key_of_waiting(target: u32, g: u64) -> u64 {
     // SAFETY: entries are never removed, and only ever written with what they hold.
     if unsafe { STACKS.get(&key) }.is_none()
         && let Err(refused) = STACKS.insert(&key, &walk.stack, NEW_ONLY)
-        && refused as i32 != EXISTS
+        && refused != EXISTS
     {
         count!(counters, full);
         return 0;
