@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use tracer_ebpf::full::{status as s, statuses};
 
 use super::*;
-use crate::stream::Loss;
 use crate::stream::reorder::Reorder;
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, flag};
+use crate::stream::{Event, Loss, Origin};
 
 /// xorshift64*, so that a failure can be had again by its seed.
 struct Random(u64);
