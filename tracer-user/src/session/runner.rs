@@ -292,7 +292,9 @@ impl Runner {
     }
 
     fn take(&mut self, seen: &[Observation]) -> Option<Happening> {
-        self.recorder.frames(seen, |pcs| self.target.frames(pcs));
+        if self.full.stacks.is_some() {
+            self.recorder.frames(seen, |pcs| self.target.frames(pcs));
+        }
         self.recorder.observe(seen, |addresses| {
             self.target.prepare(addresses);
             let named = addresses

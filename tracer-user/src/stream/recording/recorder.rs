@@ -135,18 +135,29 @@ impl Recorder {
         recording.hand_over(late);
     }
 
-    /// Records the calls at the addresses in stacks, which `frames` looks up; to be called before [`Self::observe`].
+    /// Records the calls at the addresses in stacks, and of `go` statements, which `frames` looks up. To be called before
+    /// [`Self::observe`] where stacks are shown.
     pub fn frames(&self, seen: &[Observation], frames: impl FnOnce(&[u64]) -> BTreeMap<u64, Vec<Frame>>) {
         let Some(recording) = &self.0 else {
             return;
         };
         let mut recording = recording.borrow_mut();
-        let stacks = seen.iter().filter_map(|observation| match &observation.kind {
-            Kind::Stacks(stacks) => Some(stacks),
-            _ => None,
-        });
-        let pcs = stacks.flat_map(|stacks| stacks.new.iter().flat_map(|stack| &stack.pcs));
-        let new: BTreeSet<u64> = pcs.copied().filter(|pc| !recording.framed.contains(pc)).collect();
+        let mut new = BTreeSet::new();
+        for observation in seen {
+            let mut ask = |address| {
+                if address != 0 && !recording.framed.contains(&address) {
+                    new.insert(address);
+                }
+            };
+            each_address(observation, &mut ask);
+            if let Kind::Stacks(stacks) = &observation.kind {
+                stacks
+                    .new
+                    .iter()
+                    .flat_map(|stack| &stack.pcs)
+                    .for_each(|pc| ask(*pc));
+            }
+        }
         if new.is_empty() {
             return;
         }
