@@ -59,15 +59,22 @@ impl Place {
 /// Fails with the first difference.
 fn same(live: &str, replayed: &Outcome, what: &str) -> Result<()> {
     let again = replayed.json.as_deref().unwrap_or_default();
-    let differs = live
-        .lines()
-        .zip(again.lines())
-        .find(|(live, again)| live != again);
+    let at = live
+        .bytes()
+        .zip(again.bytes())
+        .take_while(|(live, again)| live == again)
+        .count();
+    let around = |text: &str| {
+        let bytes = text.as_bytes().get(at.saturating_sub(80)..).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(..200).unwrap_or(bytes)).into_owned()
+    };
     ensure!(
         live == again,
-        "{what}: {} bytes live, {} replayed; {differs:?}; it said:\n{}",
+        "{what}: {} bytes live, {} replayed; live\n{}\nreplayed\n{}\nit said:\n{}",
         live.len(),
         again.len(),
+        around(live),
+        around(again),
         replayed.stderr
     );
     Ok(())
