@@ -24,6 +24,15 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
         changed(ctx, config, counters, site, g, old as u32, new as u32);
         return;
     }
+    if site.kind == SiteKind::StatusEntry as u8 {
+        let (g, _, _) = registers::args(ctx);
+        if u32::from(site.new_in) == RUNNABLE {
+            into_runnable(config, counters, site, g);
+        } else {
+            out_of_runnable(ctx, config, counters, site, g, u32::from(site.new_in));
+        }
+        return;
+    }
     if u8::from(registers::zero_flag(ctx)) != site.zf_when_swapped {
         count!(counters, failed_swaps);
         return;

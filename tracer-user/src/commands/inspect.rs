@@ -14,6 +14,7 @@ use crate::{
         sink::Sink,
     },
     plan::Program,
+    sources::kernel::admitted,
     target::{
         Arch, Globals, Target,
         binary::{BuildMode, GoBinary},
@@ -47,7 +48,7 @@ struct Found {
 }
 
 fn inspect(subject: &Subject) -> Result<Inspection> {
-    let look = |_: &Target, binary: &GoBinary<'_>| Ok(Program::of(binary, false));
+    let look = |_: &Target, binary: &GoBinary<'_>| Ok(Program::of(binary, admitted(false)));
     let (target, program) = match subject {
         Subject::Pid(pid) => {
             let pid = i32::try_from(*pid).map_err(|_| {

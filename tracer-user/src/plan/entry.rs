@@ -26,27 +26,44 @@ pub fn site(
     force: bool,
 ) -> Result<Site, Attempt> {
     let decoded = Decoded::new(code, function)?;
-    let insn = find(code, &decoded, arguments).ok_or_else(|| Attempt {
-        what: format!("the entry of {}", function.name),
-        outcome: "no instruction there is emulated by the kernel with the arguments still in registers"
-            .into(),
-    })?;
+    let insn = find(code, &decoded, arguments, true);
     site_of(code, &decoded, insn, kind, force)
+}
+
+/// The same of a function that only ever runs on the stack of g0, which does not grow: there the branch of the stack
+/// check will do, and no instruction that can be probed costs less.
+///
+/// # Errors
+/// As [`site`].
+pub fn site_on_g0(
+    code: &dyn Code,
+    function: &Function,
+    arguments: u8,
+    kind: SiteKind,
+) -> Result<Site, Attempt> {
+    let decoded = Decoded::new(code, function)?;
+    let insn = find(code, &decoded, arguments, false);
+    site_of(code, &decoded, insn, kind, false)
 }
 
 fn site_of(
     code: &dyn Code,
     decoded: &Decoded,
-    insn: &Insn,
+    insn: Option<&Insn>,
     kind: SiteKind,
     force: bool,
 ) -> Result<Site, Attempt> {
+    let insn = insn.ok_or_else(|| Attempt {
+        what: format!("the entry of {}", decoded.function.name),
+        outcome: "no instruction there is emulated by the kernel with the arguments still in registers"
+            .into(),
+    })?;
     let mut site = sites::site(code, &decoded.function, insn, kind, force)?;
     site.gp_in = code::argument(code.arch(), 0);
     Ok(site)
 }
 
-fn find<'d>(code: &dyn Code, decoded: &'d Decoded, arguments: u8) -> Option<&'d Insn> {
+fn find<'d>(code: &dyn Code, decoded: &'d Decoded, arguments: u8, may_restart: bool) -> Option<&'d Insn> {
     let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
     let wanted = (0..arguments).fold(0, |mask, n| mask | 1 << code::argument(code.arch(), n));
     let restarts: Vec<u64> = code
@@ -70,7 +87,7 @@ fn find<'d>(code: &dyn Code, decoded: &'d Decoded, arguments: u8) -> Option<&'d 
             return None;
         }
         match insn.flow {
-            Flow::Branch(target) if restarts(target) => {
+            Flow::Branch(target) if may_restart && restarts(target) => {
                 first = index + 1;
                 continue;
             }

@@ -1,7 +1,7 @@
 //! The sites of `exact`: every place where a goroutine becomes Runnable, or Running from Runnable.
 
 use super::sites::{Decoded, site};
-use super::{Attempt, Origin, Site, SiteKind, changes::Changes, swap};
+use super::{Attempt, Origin, Site, SiteKind, changes::Changes, swap, whole};
 use crate::target::code::flow::{Analysis, Value};
 use crate::target::code::{self, Insn};
 use crate::target::layout::Layout;
@@ -120,7 +120,7 @@ fn calls(
         let (old, new) = (argument(1), argument(2));
         let place = || place(code, &decoded.function, insn.address);
         if changes.include(old, new, place) {
-            found.push((index, *insn, new, Changes::is_of_syscall(old, new)));
+            found.push((index, *insn, old, new));
         }
     });
     if found.len() > MAX_SITES {
@@ -130,14 +130,25 @@ fn calls(
         });
     }
     let mut sites = Vec::new();
-    for (index, insn, new, of_syscall) in found {
-        let mut site = site(code, &decoded.function, &insn, SiteKind::StatusCall, force)?;
+    for (index, insn, old, new) in &found {
+        let mut site = site(code, &decoded.function, insn, SiteKind::StatusCall, force)?;
         site.gp_in = code::argument(code.arch(), 0);
-        site.of_syscall = of_syscall;
-        if may_be(RUNNABLE, new) {
-            site.origin = Some(origin(code, decoded, analysis, index));
+        site.of_syscall = Changes::is_of_syscall(*old, *new);
+        let named = |status: Option<u64>| status.and_then(|s| u8::try_from(s).ok()).unwrap_or(0);
+        site.statuses_in = (named(*old), named(*new));
+        if may_be(RUNNABLE, *new) {
+            site.origin = Some(origin(code, decoded, analysis, *index));
         }
-        sites.push(site);
+        let is_alone = found
+            .iter()
+            .filter(|other| (other.2, other.3) == (*old, *new))
+            .count()
+            == 1;
+        let cheaper = old
+            .zip(*new)
+            .filter(|_| is_alone)
+            .and_then(|change| whole::site(code, &decoded.function, change, &site));
+        sites.push(cheaper.unwrap_or(site));
     }
     Ok(sites)
 }

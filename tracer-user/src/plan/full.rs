@@ -2,7 +2,7 @@
 //! functions through which Ps, Ms and the world change.
 
 use super::changes::Changes;
-use super::{Attempt, Site, SiteKind, entry, exact};
+use super::{Attempt, Site, SiteKind, entry, exact, whole};
 use crate::target::Code;
 use crate::target::layout::Layout;
 use tracer_ebpf::full::{What, status};
@@ -120,6 +120,9 @@ const ENTRIES: [Entry; 14] = [
     },
 ];
 
+/// A function of them that only ever runs on the stack of g0, so that the branch of its stack check may be probed. In Go
+/// 1.19 no other instruction of its entry can be. Source: its callers in proc.go, Go 1.19 to 1.27.
+const ON_G0: &str = "runtime.handoffp";
 /// First minor version of Go whose `stopTheWorldWithSema` is told a reason.
 const STW_REASON_SINCE: u32 = 21;
 /// First minor version of Go in which a system call changes the status past casgstatus.
@@ -233,7 +236,10 @@ fn entry_sites(
     }
     functions
         .iter()
-        .map(|function| entry::site(code, function, arguments, kind, force))
+        .map(|function| match name {
+            ON_G0 => entry::site_on_g0(code, function, arguments, kind),
+            _ => entry::site(code, function, arguments, kind, force),
+        })
         .collect()
 }
 
@@ -241,6 +247,7 @@ fn entry_sites(
 fn inlined<'s>(code: &dyn Code, sites: impl Iterator<Item = &'s Site>) -> Vec<Attempt> {
     let probed: Vec<&str> = sites
         .filter(|site| matches!(site.kind, SiteKind::Entry | SiteKind::StatusEntry))
+        .filter(|site| !whole::is_whole(site))
         .map(|site| site.function.as_str())
         .collect();
     let mut attempts = Vec::new();

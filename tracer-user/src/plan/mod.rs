@@ -9,6 +9,7 @@ pub mod entry;
 pub mod exact;
 pub mod full;
 pub mod mode;
+mod nops;
 pub mod passive;
 pub mod program;
 mod recorded;
@@ -16,11 +17,13 @@ pub mod sampled;
 pub mod sites;
 pub mod start;
 mod swap;
+mod whole;
 
+pub use emulation::Admitted;
 pub use mode::Mode;
 pub use program::Program;
 use serde::Serialize;
-pub use tracer_ebpf::{Origin, SiteKind};
+pub use tracer_ebpf::{Origin, SiteKind, full::status};
 
 use crate::target::{Code, layout::Layout};
 
@@ -34,6 +37,8 @@ pub const SINGLE_STEP_FACTOR: &str = "10 to 14";
 pub enum Emulation {
     /// Emulated: one trap.
     Emulated,
+    /// Replaced by a call into a system call (x86_64, Linux ≥ 6.18, nops of five bytes): no trap, half the cost.
+    Replaced,
     /// Executed out of line and single-stepped: a second trap, 10 to 14 times the cost measured on a
     /// virtual machine.
     SingleStepped,
@@ -75,7 +80,8 @@ pub struct Site {
     /// [`tracer_ebpf::Site::zf_when_swapped`].
     pub zf_when_swapped: u8,
     /// For [`SiteKind::Swapped`]: registers that hold the old and the new status. For
-    /// [`SiteKind::SwappedConstants`] and [`SiteKind::StatusEntry`] the statuses themselves.
+    /// [`SiteKind::SwappedConstants`] and [`SiteKind::StatusEntry`] the statuses themselves; for
+    /// [`SiteKind::StatusCall`] what the code says of them, 0 where it does not: the program reads them itself.
     pub statuses_in: (u8, u8),
 }
 
@@ -100,14 +106,23 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decodes the code of the runtime of Go 1.`minor` and chooses the sites. `force` admits instructions that
-    /// the kernel must single-step.
-    pub fn of(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -> Self {
-        Self {
+    /// Decodes the code of the runtime of Go 1.`minor` and chooses the sites.
+    pub fn of(code: &dyn Code, layout: Option<&Layout>, minor: u32, admitted: Admitted) -> Self {
+        let force = admitted.single_stepped;
+        let mut plan = Self {
             exact: exact::exact(code, layout, force),
             sampled: sampled::sampled(code, layout, minor, force),
             full: full::full(code, layout, minor, force),
+        };
+        if admitted.five_byte_nops {
+            if let Ok(sites) = &mut plan.exact {
+                nops::prefer(code, sites);
+            }
+            if let Ok(full) = &mut plan.full {
+                nops::prefer(code, &mut full.sites);
+            }
         }
+        plan
     }
 }
 

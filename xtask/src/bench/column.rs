@@ -29,6 +29,8 @@ pub enum Column {
     Exact,
     /// `--mode full`.
     Full,
+    /// `--mode full --stacks`.
+    Stacks,
     /// bpftrace with the histogram that anyone would write first: stamps at `casgstatus`.
     Bpftrace,
     /// The program's own execution trace, written to a file.
@@ -43,12 +45,13 @@ pub enum Column {
 
 impl Column {
     /// Those of the overhead table, in its order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Untraced,
         Self::Passive,
         Self::Sampled,
         Self::Exact,
         Self::Full,
+        Self::Stacks,
         Self::Bpftrace,
         Self::RuntimeTrace,
         Self::UntracedAgain,
@@ -63,6 +66,7 @@ impl Column {
             Self::Sampled => "sampled",
             Self::Exact => "exact",
             Self::Full => "full",
+            Self::Stacks => "full --stacks",
             Self::Bpftrace => "bpftrace",
             Self::RuntimeTrace => "runtime/trace",
             Self::SampledEmpty => "sampled, empty programs",
@@ -77,7 +81,7 @@ impl Column {
             Self::Passive => Some("passive"),
             Self::Sampled | Self::SampledEmpty => Some("sampled"),
             Self::Exact | Self::ExactEmpty => Some("exact"),
-            Self::Full | Self::FullEmpty => Some("full"),
+            Self::Full | Self::FullEmpty | Self::Stacks => Some("full"),
             _ => None,
         }
     }
@@ -150,14 +154,19 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
         | Column::Sampled
         | Column::Exact
         | Column::Full
+        | Column::Stacks
         | Column::SampledEmpty
         | Column::ExactEmpty
         | Column::FullEmpty => {
             let file = tools.scratch.join("capture.json");
             let mode = column.mode().unwrap_or_default();
             let mut gmpscope = Command::new(tools.gmpscope);
+            let mut more = Vec::new();
             if column.is_empty() {
                 gmpscope.env("GMPSCOPE_EMPTY_PROGRAMS", "1");
+            }
+            if column == Column::Stacks {
+                more.push("--stacks");
             }
             let mut child = gmpscope
                 .args([
@@ -172,6 +181,7 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
                     "-o",
                 ])
                 .arg(&file)
+                .args(more)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())

@@ -11,6 +11,7 @@ mod hit;
 mod host;
 mod large_binary;
 mod lifetimes;
+mod live;
 pub mod markdown;
 mod overhead;
 mod replay;
@@ -48,6 +49,8 @@ enum What {
     Agreement(agreement::Args),
     /// How many transitions a second go through stream and model, and what a goroutine takes
     Replay,
+    /// Whether every transition of a program that only switches gets through, and what that takes: docs/overhead.md
+    Live(live::Args),
     /// Feeds what reads programs and recordings with what nobody would write
     Fuzz(fuzz::Args),
     /// What the daemon costs a host: docs/daemon.md
@@ -70,6 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Accuracy => accuracy::run(),
         What::Agreement(args) => agreement::run(args),
         What::Replay => replay::run(),
+        What::Live(args) => live::run(args),
         What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),
         What::Soak(args) => daemon::soak(args),

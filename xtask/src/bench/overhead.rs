@@ -126,7 +126,13 @@ impl Table {
             )?;
         }
         self.cpu.push('\n');
-        for column in [Column::Passive, Column::Sampled, Column::Exact, Column::Full] {
+        for column in [
+            Column::Passive,
+            Column::Sampled,
+            Column::Exact,
+            Column::Full,
+            Column::Stacks,
+        ] {
             let own = || rounds.iter().filter_map(|round| round.get(&column)?.own);
             let hits = spread(own().map(|own| own.hits)).context("no capture")?;
             let stated = spread(own().filter_map(|own| own.overhead_ratio))

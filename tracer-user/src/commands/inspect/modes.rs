@@ -3,7 +3,7 @@
 use super::{Found, our_arch};
 use crate::{
     output::inspection::{Activity, ModePlan, Prediction, SiteInfo},
-    plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive, program::Reading},
+    plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive, program::Reading, status},
     sources::kernel,
     target::{Arch, Globals, binary::Facts},
 };
@@ -117,7 +117,9 @@ fn meaning(site: &Site) -> String {
         (None, SiteKind::Entry) => site.what.map_or_else(String::new, |what| what.name().to_owned()),
         (None, SiteKind::TrackedWaitEnds) => "tracked wait ends".into(),
         (None, SiteKind::HistogramRecord | SiteKind::WaitRecorded) => "wait is recorded".into(),
-        (None, SiteKind::StatusEntry) => "status changes".into(),
+        (None, SiteKind::StatusEntry | SiteKind::StatusCall) if site.statuses_in.0 != status::RUNNABLE => {
+            "status changes".into()
+        }
         (None, _) => "runnable ends".into(),
     }
 }

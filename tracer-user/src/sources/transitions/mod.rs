@@ -119,9 +119,13 @@ impl TransitionSource {
             Some(wanted) => {
                 tables::describe_stacks(&mut kernel.ebpf, SLOT, wanted.config)?;
                 tables::describe_stacks(&mut kernel.ebpf, CALIBRATION_SLOT, calibrate::STACK_CONFIG)?;
-                ProgramKind::Stacks
+                if request.program == ProgramKind::Empty {
+                    request.program
+                } else {
+                    ProgramKind::Stacks
+                }
             }
-            None => ProgramKind::Full,
+            None => request.program,
         };
         let full = FullConfig {
             wanted: wanted(request.syscalls),
@@ -315,13 +319,16 @@ impl TransitionSource {
     /// Reads one batch from the ring, and tells what is earlier than the window before `now_ns`. Whether there may
     /// be more.
     fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<bool> {
-        let mut taken = 0;
+        let (mut taken, mut newest_ns) = (0, 0);
         while taken < BATCH
             && let Some(item) = self.ring.next()
         {
             taken += 1;
             match read(&item) {
-                Some(transition) => self.reorder.push(transition),
+                Some(transition) => {
+                    newest_ns = transition.at_ns.max(newest_ns);
+                    self.reorder.push(transition);
+                }
                 None => log::warn!(
                     "an event of {} bytes from the kernel is no transition",
                     item.len()
@@ -329,8 +336,15 @@ impl TransitionSource {
             }
         }
         self.received += taken as u64;
-        self.tell(now_ns.saturating_sub(WINDOW_NS), seen)?;
-        Ok(taken == BATCH)
+        let may_be_more = taken == BATCH;
+        // What is still in the ring may be older than the window, but hardly older than what was just read.
+        let behind_ns = if may_be_more {
+            newest_ns.min(now_ns)
+        } else {
+            now_ns
+        };
+        self.tell(behind_ns.saturating_sub(WINDOW_NS), seen)?;
+        Ok(may_be_more)
     }
 
     /// Tells what is earlier than `until_ns`, snapshots at their ends.
