@@ -24,7 +24,7 @@ pub enum Variant {
     Cgo,
     /// With cgo, position-independent.
     CgoPie,
-    /// With a profile of its own earlier run.
+    /// With a profile of a program that makes the scheduler hot.
     Pgo,
     /// The same, stripped.
     PgoStripped,
@@ -143,7 +143,7 @@ impl Variant {
         run(go.args(flags).arg("-o").arg(to).arg(format!("./{program}"))).map(drop)
     }
 
-    /// Profiles the program and builds it with that. A busy machine gives a profile too few samples to show
+    /// Builds the program with a profile of one that does a bit of everything, so that what is hot is the scheduler. A busy machine gives a profile too few samples to show
     /// what is hot: then it is taken again, for longer.
     fn compile_with_profile(
         self,
@@ -153,7 +153,7 @@ impl Variant {
         modfile: &Path,
         flags: &[String],
     ) -> Result<()> {
-        let plain = Variant::Plain.build(toolchain, program)?;
+        let plain = Variant::Plain.build(toolchain, PROFILED)?;
         let profile = modfile.with_file_name("cpu.pprof");
         for time in ["1s", "3s", "9s"] {
             let mut workload = std::process::Command::new(&plain);
@@ -171,9 +171,12 @@ impl Variant {
                 return Ok(());
             }
         }
-        bail!("no profile of {program} made the compiler inline casgstatus")
+        bail!("no profile of {PROFILED} made the compiler inline casgstatus")
     }
 }
+
+/// The program whose profile others are built with.
+const PROFILED: &str = "mixed";
 
 /// Whether the compiler has put casgstatus into the scheduler's functions, for which such builds are made.
 fn is_inlined(binary: &Path) -> Result<bool> {
@@ -193,7 +196,7 @@ fn sources_hash() -> Result<u64> {
             let path = entry?.path();
             if path.is_dir() {
                 walk(&path, into)?;
-            } else if path.extension().is_some_and(|e| e == "go") {
+            } else if path.extension().is_some_and(|e| e == "go" || e == "s") {
                 into.push(path);
             }
         }

@@ -47,6 +47,14 @@ func deep(n int, c chan int) int {
 	return deep(n-1, c) + 1
 }
 
+// In assembly: it calls parks.
+func lost()
+
+var unchained = make(chan int)
+
+//go:noinline
+func parks() { sink += <-unchained }
+
 func sleep(done chan bool) {
 	for {
 		time.Sleep(500 * time.Microsecond)
@@ -110,12 +118,18 @@ func main() {
 		go func() {
 			waited.Wait()
 		}()
+		go func() {
+			for {
+				lost()
+			}
+		}()
 		go sleep(done)
 		for !p.Stopped() {
 			inlined <- 1
 			selected <- 1
 			deepened <- 1
 			deepened <- 1
+			unchained <- 1
 			<-sent
 			locked.Unlock()
 			time.Sleep(100 * time.Microsecond)
