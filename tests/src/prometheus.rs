@@ -36,6 +36,17 @@ pub fn program(name: &str) -> Result<PathBuf> {
 impl Prometheus {
     /// Starts one that scrapes this address each second.
     pub fn start(scraped: SocketAddr, native_histograms: bool) -> Result<Self> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        Self::start_at(address, scraped, native_histograms)
+    }
+
+    /// Starts one that scrapes itself.
+    pub fn start_alone() -> Result<Self> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        Self::start_at(address, address, false)
+    }
+
+    fn start_at(address: SocketAddr, scraped: SocketAddr, native_histograms: bool) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let config = dir.path().join("prometheus.yml");
         std::fs::write(
@@ -45,7 +56,6 @@ impl Prometheus {
                  scrape_configs: [{{job_name: gmpscope, static_configs: [{{targets: ['{scraped}']}}]}}]\n"
             ),
         )?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = File::create(dir.path().join("log"))?;
         let mut command = Command::new(program("prometheus")?);
         command
@@ -72,6 +82,11 @@ impl Prometheus {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(prometheus)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its process id: it is a Go program, too.
