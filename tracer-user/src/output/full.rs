@@ -169,7 +169,7 @@ pub struct WorldInfo {
     pub stops: u64,
     /// From the wish to stop it to its start.
     pub stopped_ns: u64,
-    /// Times that GOMAXPROCS was set.
+    /// Times that GOMAXPROCS became another number.
     pub gomaxprocs_set: u64,
 }
 

@@ -184,7 +184,7 @@ fn world(full: &Full) -> String {
         duration(world.stopped_ns)
     );
     if world.gomaxprocs_set > 0 {
-        let _ = write!(line, "; GOMAXPROCS was set {} times", world.gomaxprocs_set);
+        let _ = write!(line, "; GOMAXPROCS was changed {} times", world.gomaxprocs_set);
     }
     wrap(&line, 0)
 }

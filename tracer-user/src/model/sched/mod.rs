@@ -287,9 +287,11 @@ impl Sched {
         }
     }
 
-    /// GOMAXPROCS is another: Ps past it are gone.
+    /// There are `count` Ps: those past it are gone. The runtime says so each time that the world starts again, also
+    /// where nothing has changed.
     fn resize(&mut self, count: u64, at_ns: u64) {
-        self.world.resized += 1;
+        let before = std::mem::replace(&mut self.world.gomaxprocs, count);
+        self.world.resized += u64::from(before != 0 && before != count);
         let gone: Vec<u64> = self
             .machines
             .processors

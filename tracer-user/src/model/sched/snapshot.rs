@@ -43,6 +43,9 @@ impl Sched {
             let known = self.machines.by_tid.entry(machine.tid).or_default();
             (known.m, known.id) = (machine.m, Some(machine.id));
         }
+        if self.world.gomaxprocs == 0 {
+            self.world.gomaxprocs = seen.processors.len() as u64;
+        }
         for processor in &seen.processors {
             let known = self.machines.processors.entry(processor.p).or_default();
             known.id = Some(processor.id);

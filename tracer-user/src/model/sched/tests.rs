@@ -573,6 +573,16 @@ fn a_snapshot_tells_what_events_have_not() {
     assert_eq!(sched.anomalies().total(), 0);
     assert_eq!(sched.valid_from_ns(), Some(101_000_000));
     check_invariants(&sched);
+    // The world starts again with as many Ps as before, then with more, and with fewer.
+    for (at_ns, processors) in [(200, 1), (201, 4), (202, 4), (203, 1)] {
+        sched.happens(&Transition {
+            at_ns: at_ns * 1_000_000,
+            subject: processors,
+            what: What::ProcessorsResized as u8,
+            ..Transition::default()
+        });
+    }
+    assert_eq!(sched.report(300_000_000).world.resized, 2);
     // A second one, in which a goroutine is gone and another is in another state, is met and counted.
     let later = SchedSnapshot {
         begin_ns: 900_000_000,

@@ -18,8 +18,10 @@ pub struct World {
     /// From `stopTheWorldWithSema` to `startTheWorldWithSema`, in nanoseconds.
     pub stopped_ns: u64,
     stopped_since_ns: u64,
-    /// GOMAXPROCS was set.
+    /// Times that GOMAXPROCS became another number.
     pub resized: u64,
+    /// GOMAXPROCS, as far as it is known: 0 is not.
+    pub(super) gomaxprocs: u64,
     /// Ms that began.
     pub machines_started: u64,
     /// Ms that ended.
