@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, ops::Range, sync::OnceLock};
 
 use libfuzzer_sys::fuzz_target;
 use tracer_user::{
-    plan::{Admitted, Plan, start},
+    plan::{Plan, start},
     target::{Code, binary::GoBinary, code, globals, layout},
 };
 
@@ -44,12 +44,8 @@ fn look(data: &[u8]) {
     let layout = layout::find_or_dwarf(&facts.version, facts.arch, &tags, data).ok();
     let layout = layout.as_ref().map(|(layout, _)| layout);
     let _ = globals::find(&binary, layout);
-    for single_stepped in [false, true] {
-        let admitted = Admitted {
-            single_stepped,
-            five_byte_nops: !single_stepped,
-        };
-        let _ = Plan::of(&binary, layout, facts.version.minor, admitted);
+    for force in [false, true] {
+        let _ = Plan::of(&binary, layout, facts.version.minor, force);
     }
     let program = start::Program {
         entry: binary.image().entry,

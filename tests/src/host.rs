@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use tracer_user::plan::{Admitted, Plan};
+use tracer_user::plan::Plan;
 use tracer_user::sources::host::{HostKernel, SlotId};
 use tracer_user::sources::probes::{Capacity, ProgramKind, Request, config_of};
 use tracer_user::target::{Globals, Target, globals, layout};
@@ -38,7 +38,7 @@ impl Subject {
                     .ok()
                     .map(|(layout, _)| layout);
                 let globals = globals::find(binary, layout.as_ref());
-                let plan = Plan::of(binary, layout.as_ref(), facts.version.minor, Admitted::default());
+                let plan = Plan::of(binary, layout.as_ref(), facts.version.minor, false);
                 Ok((plan, globals, layout))
             })?;
         Ok(Self {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use gmpscope_tests::{Variant, environment, toolchain};
 use object::{Object, ObjectSymbol};
 use tracer_ebpf::gp_in;
-use tracer_user::plan::{Admitted, Emulation, Origin, Plan, Site, SiteKind, sites, status};
+use tracer_user::plan::{Emulation, Origin, Site, SiteKind, sites};
 use tracer_user::target::binary::GoBinary;
 use tracer_user::target::layout::{self, Layout};
 use tracer_user::target::{Code, Globals, globals};
@@ -68,10 +68,6 @@ fn each(mut check: impl FnMut(Subject<'_>) -> Result<()>) -> Result<()> {
 
 fn arm64_pie(variant: Variant) -> bool {
     variant == Variant::Arm64PieStripped
-}
-
-fn arm64(variant: Variant) -> bool {
-    matches!(variant, Variant::Arm64 | Variant::Arm64PieStripped)
 }
 
 fn pgo(variant: Variant) -> bool {
@@ -143,62 +139,6 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
         "no profile inlined any of these"
     );
     Ok(())
-}
-
-#[test]
-fn a_nop_that_the_kernel_replaces_stands_for_the_call_behind_it() -> Result<()> {
-    let admitted = Admitted {
-        five_byte_nops: true,
-        ..Admitted::default()
-    };
-    each(
-        |Subject {
-             variant,
-             what,
-             binary,
-             layout,
-             ..
-         }| {
-            let plan_with = |admitted| Plan::of(binary, Some(layout), minor(binary), admitted);
-            let (plan, usual) = (plan_with(admitted), plan_with(Admitted::default()));
-            let of_exact = |plan: &Plan| plan.exact.clone().map_err(|tried| anyhow::anyhow!("{tried:#?}"));
-            let of_full = |plan: &Plan| match &plan.full {
-                Ok(full) => Ok(full.sites.clone()),
-                Err(tried) => Err(anyhow::anyhow!("{tried:#?}")),
-            };
-            let pairs = [
-                (of_exact(&plan)?, of_exact(&usual)?),
-                (of_full(&plan)?, of_full(&usual)?),
-            ];
-            for (found, usual) in pairs {
-                for site in &found {
-                    sites::verify(binary, site).map_err(|e| anyhow::anyhow!("{e:?}"))?;
-                }
-                assert!(usual.iter().all(|s| s.emulation == Emulation::Emulated), "{what}");
-                let replaced: Vec<&Site> = found
-                    .iter()
-                    .filter(|s| s.emulation == Emulation::Replaced)
-                    .collect();
-                if replaced.is_empty() {
-                    assert_eq!(found, usual, "{what}");
-                    // The one of schedule is there from Go 1.26 on.
-                    assert!(arm64(variant) || pgo(variant) || minor(binary) < 26, "{what}");
-                    continue;
-                }
-                assert!(!arm64(variant), "{what}: {replaced:?}");
-                assert!(of(&found, "runtime.execute").is_empty(), "{what}");
-                for site in replaced {
-                    assert_eq!(site.statuses_in, (status::RUNNABLE, status::RUNNING), "{what}");
-                    assert_eq!((site.gp_in, site.zf_when_swapped), (0, 1), "{what}: {site:?}");
-                }
-                // schedule itself calls it once more, as do those who execute a goroutine at once.
-                let calls = found.iter().filter(|s| s.kind == SiteKind::StatusEntry);
-                let calls = calls.filter(|s| s.instruction.starts_with("call"));
-                assert!(calls.count() >= 2, "{what}");
-            }
-            Ok(())
-        },
-    )
 }
 
 #[test]

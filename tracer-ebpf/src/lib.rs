@@ -110,13 +110,12 @@ pub enum SiteKind {
     /// A moment of a process's start: which one is in [`Site::origin`].
     Mark = 8,
     /// The branch after an inlined compare-and-swap of two statuses that are in [`Site::old_in`] and
-    /// [`Site::new_in`] themselves, not in registers; or a nop before a branch that leads to such a change if the
-    /// zero flag is [`Site::zf_when_swapped`].
+    /// [`Site::new_in`] themselves, not in registers (`full`).
     SwappedConstants = 9,
     /// The entry of a function whose call is a transition: [`Site::origin`] is a [`full::What`], and arguments are
     /// still in registers (`full`).
     Entry = 10,
-    /// The entry of a function, or a call of it, which changes the status of the goroutine that is its first argument
+    /// The entry of a function which changes the status of the goroutine that is its first argument
     /// (or of the current one, [`gp_in::CURRENT`]) as [`Site::old_in`] and [`Site::new_in`] say.
     StatusEntry = 11,
 }
@@ -280,7 +279,7 @@ pub struct Counters {
     pub disabled: u64,
     /// Hits whose status change neither enters nor leaves Runnable, or `record` on another histogram.
     pub unrelated: u64,
-    /// Hits of inlined compare-and-swaps that had not swapped, or of a nop behind which the branch led elsewhere.
+    /// Hits of inlined compare-and-swaps that had not swapped.
     pub failed_swaps: u64,
     /// →Runnable transitions seen.
     pub into_runnable: u64,

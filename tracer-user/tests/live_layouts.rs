@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use go::{Binary, Build, toolchain, toolchains};
 use tracer_user::memory::ProcessMemory;
-use tracer_user::plan::{Admitted, Program};
+use tracer_user::plan::Program;
 use tracer_user::target::binary::GoBinary;
 use tracer_user::target::layout::{self, Layout, LayoutSource, Verdict, check_live, find};
 use tracer_user::target::{Arch, Globals, GoVersion, Target, globals};
@@ -106,7 +106,7 @@ fn the_memory_of_every_toolchains_programs_confirms_what_was_decoded() {
         }
         assert_eq!(check.believed(&globals), globals);
         // One call does it all.
-        let program = running.program(|binary| Program::of(binary, Admitted::default()));
+        let program = running.program(|binary| Program::of(binary, false));
         let live = program.live(&memory, bias);
         assert_eq!(
             (live.reading.layout.clone().unwrap(), live.globals),
@@ -236,7 +236,7 @@ fn a_patch_release_that_the_table_lacks_takes_the_neighbours_layout_that_memory_
     let claiming = |claimed: &GoVersion| {
         running.program(|binary| {
             let layouts = layout::candidates(claimed, Arch::Amd64, &[], &running.binary.bytes());
-            Program::with_layouts(binary, layouts, Admitted::default())
+            Program::with_layouts(binary, layouts, false)
         })
     };
     let program = claiming(&claimed);

@@ -16,7 +16,7 @@ use crate::machine::kernel_log;
 
 const MODES: [&str; 4] = ["passive", "sampled", "exact", "full"];
 /// An emulated machine does in this time what a real one does in a tenth.
-const WINDOW: Duration = Duration::from_millis(300);
+const WINDOW: Duration = Duration::from_millis(500);
 /// What the runtime records in that time at the least.
 const LEAST_WAITS: u64 = 50;
 /// A user who may nothing.

@@ -14,7 +14,6 @@ use crate::{
         sink::Sink,
     },
     plan::Program,
-    sources::kernel::admitted,
     target::{
         Arch, Globals, Target,
         binary::{BuildMode, GoBinary},
@@ -48,7 +47,7 @@ struct Found {
 }
 
 fn inspect(subject: &Subject) -> Result<Inspection> {
-    let look = |_: &Target, binary: &GoBinary<'_>| Ok(Program::of(binary, admitted(false)));
+    let look = |_: &Target, binary: &GoBinary<'_>| Ok(Program::of(binary, false));
     let (target, program) = match subject {
         Subject::Pid(pid) => {
             let pid = i32::try_from(*pid).map_err(|_| {

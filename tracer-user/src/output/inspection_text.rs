@@ -264,7 +264,6 @@ fn line(site: &SiteInfo) -> String {
     let cut: String = line.chars().take(WIDTH).collect();
     let remark = match site.emulation {
         Emulation::Emulated => String::new(),
-        Emulation::Replaced => "    replaced by the kernel: costs half as much\n".to_owned(),
         Emulation::SingleStepped => {
             format!("    single-stepped by the kernel: costs {SINGLE_STEP_FACTOR} times as much\n")
         }

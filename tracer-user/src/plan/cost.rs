@@ -31,10 +31,7 @@ pub fn hits_per_cycle(mode: Mode) -> f64 {
 /// single-stepped; which of them are the hot ones is not known, so that the dearest counts.
 pub fn hit_ns(sites: &[Site], measured: Option<[u64; 2]>) -> [u64; 2] {
     let [low, high] = measured.unwrap_or(HIT_NS);
-    if sites
-        .iter()
-        .any(|site| site.emulation == Emulation::SingleStepped)
-    {
+    if sites.iter().any(|site| site.emulation != Emulation::Emulated) {
         [
             low.saturating_mul(SINGLE_STEPPED[0]),
             high.saturating_mul(SINGLE_STEPPED[1]),

@@ -3,15 +3,6 @@
 use super::{Attempt, Emulation, SINGLE_STEP_FACTOR};
 use crate::target::code::{Insn, Shape};
 
-/// What may be probed beside the instructions that every kernel emulates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Admitted {
-    /// Instructions that the kernel must single-step: `--force`.
-    pub single_stepped: bool,
-    /// Nops of five bytes, which the kernel replaces: x86_64, Linux 6.18 and newer.
-    pub five_byte_nops: bool,
-}
-
 /// What the kernel does with `insn`.
 pub fn emulation(insn: &Insn) -> Emulation {
     match insn.shape {
@@ -27,13 +18,17 @@ pub fn emulation(insn: &Insn) -> Emulation {
 /// It would have to be single-stepped and nobody insisted, or the kernel refuses it.
 pub fn admit(emulation: Emulation, place: &str, instruction: &str, force: bool) -> Result<(), Attempt> {
     let outcome = match emulation {
-        Emulation::Emulated | Emulation::Replaced => return Ok(()),
+        Emulation::Emulated => return Ok(()),
         Emulation::SingleStepped if force => return Ok(()),
         Emulation::SingleStepped => format!(
             "`{instruction}` would be single-stepped by the kernel, which costs the target {SINGLE_STEP_FACTOR} \
              times as much per hit as an emulated instruction; --force probes it all the same"
         ),
-        Emulation::Refused => format!("the kernel lets nobody probe `{instruction}`"),
+        Emulation::Refused => {
+            format!(
+                "`{instruction}` must not be probed: the kernel refuses it, or does what the target may die of"
+            )
+        }
     };
     Err(Attempt {
         what: place.to_owned(),

@@ -9,7 +9,6 @@ pub mod entry;
 pub mod exact;
 pub mod full;
 pub mod mode;
-mod nops;
 pub mod passive;
 pub mod program;
 mod recorded;
@@ -19,7 +18,6 @@ pub mod start;
 mod swap;
 mod whole;
 
-pub use emulation::Admitted;
 pub use mode::Mode;
 pub use program::Program;
 use serde::Serialize;
@@ -37,12 +35,11 @@ pub const SINGLE_STEP_FACTOR: &str = "10 to 14";
 pub enum Emulation {
     /// Emulated: one trap.
     Emulated,
-    /// Replaced by a call into a system call (x86_64, Linux ≥ 6.18, nops of five bytes): no trap, half the cost.
-    Replaced,
     /// Executed out of line and single-stepped: a second trap, 10 to 14 times the cost measured on a
     /// virtual machine.
     SingleStepped,
-    /// The kernel refuses it (lock prefix, exclusives).
+    /// The kernel refuses it (lock prefix, exclusives), or some kernels do with it what the target may die of (a nop of five
+    /// bytes on Linux 6.18 and newer).
     Refused,
 }
 
@@ -106,23 +103,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decodes the code of the runtime of Go 1.`minor` and chooses the sites.
-    pub fn of(code: &dyn Code, layout: Option<&Layout>, minor: u32, admitted: Admitted) -> Self {
-        let force = admitted.single_stepped;
-        let mut plan = Self {
+    /// Decodes the code of the runtime of Go 1.`minor` and chooses the sites. `force` admits instructions that
+    /// the kernel must single-step.
+    pub fn of(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -> Self {
+        Self {
             exact: exact::exact(code, layout, force),
             sampled: sampled::sampled(code, layout, minor, force),
             full: full::full(code, layout, minor, force),
-        };
-        if admitted.five_byte_nops {
-            if let Ok(sites) = &mut plan.exact {
-                nops::prefer(code, sites);
-            }
-            if let Ok(full) = &mut plan.full {
-                nops::prefer(code, &mut full.sites);
-            }
         }
-        plan
     }
 }
 

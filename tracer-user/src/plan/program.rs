@@ -1,7 +1,7 @@
 //! What the file of a program tells of how to trace it, whoever runs it. Found once for each file: it borrows
 //! nothing from the file's bytes, and takes some kilobytes. What a process adds is [`Program::live`].
 
-use super::{Admitted, Plan};
+use super::Plan;
 use crate::{
     memory::Memory,
     target::{
@@ -51,20 +51,20 @@ pub struct Live<'p> {
 }
 
 impl Program {
-    /// Decodes a program.
-    pub fn of(binary: &GoBinary<'_>, admitted: Admitted) -> Self {
+    /// Decodes a program. `force` admits instructions that the kernel must single-step.
+    pub fn of(binary: &GoBinary<'_>, force: bool) -> Self {
         let (facts, elf) = (binary.facts(), binary.image().data);
         let layouts = layout::candidates(&facts.version, facts.arch, &facts.build_tags(), elf);
-        Self::with_layouts(binary, layouts, admitted)
+        Self::with_layouts(binary, layouts, force)
     }
 
     /// Decodes a program, whose structs have one of these layouts.
-    pub fn with_layouts(binary: &GoBinary<'_>, layouts: Candidates, admitted: Admitted) -> Self {
+    pub fn with_layouts(binary: &GoBinary<'_>, layouts: Candidates, force: bool) -> Self {
         let facts = binary.facts();
         let reading = |layout: Result<(Layout, LayoutSource), Unknown>| {
             let known = layout.as_ref().ok().map(|(layout, _)| layout);
             let globals = globals::find(binary, known);
-            let plan = Plan::of(binary, known, facts.version.minor, admitted);
+            let plan = Plan::of(binary, known, facts.version.minor, force);
             Reading {
                 layout,
                 globals,

@@ -1,6 +1,6 @@
 //! From instructions to probe sites: what `exact` and `sampled` share.
 
-use super::{Attempt, Emulation, Site, SiteKind, emulation, nops};
+use super::{Attempt, Site, SiteKind, emulation};
 use crate::target::code::{self, Insn, Shape};
 use crate::target::{Code, Function};
 use tracer_ebpf::gp_in;
@@ -107,11 +107,7 @@ pub fn verify(code: &dyn Code, site: &Site) -> Result<(), Attempt> {
     if insn.shape == Shape::Refused {
         return Err(fail("the kernel refuses that instruction"));
     }
-    let is_as_planned = match site.emulation {
-        Emulation::Replaced => nops::is_replaced(code, &function, insn),
-        planned => emulation::emulation(insn) == planned,
-    };
-    if !is_as_planned {
+    if emulation::emulation(insn) != site.emulation {
         return Err(fail("another instruction is there"));
     }
     if code.file_offset(site.address) != Some(site.file_offset) {

@@ -1,4 +1,4 @@
-//! Functions of which each call is one change of status of the goroutine that is their first argument: their entry
+//! Functions that always change the status of the goroutine that is their first argument in the same way: their entry
 //! may be probed in place of the call of casgstatus within, which is cheaper. An emulated `call` writes the
 //! address to return to into the target's stack; the branch of the stack check does nothing.
 

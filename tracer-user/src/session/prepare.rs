@@ -15,7 +15,7 @@ use crate::{
     model::{Frame, Symbolizer},
     output::capture::TargetInfo,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
-    sources::{kernel::admitted, passive::PassiveSource, transitions::SnapshotReader},
+    sources::{passive::PassiveSource, transitions::SnapshotReader},
     target::{
         Target,
         binary::BuildMode,
@@ -42,8 +42,7 @@ impl Prepared {
     /// No such process, several of them, or one that cannot be traced.
     pub fn new(options: &AttachOptions) -> Result<Self> {
         let pid = select(&options.target)?;
-        let (target, program) =
-            Target::of_process(pid, |_, binary| Ok(Program::of(binary, admitted(options.force))))?;
+        let (target, program) = Target::of_process(pid, |_, binary| Ok(Program::of(binary, options.force)))?;
         let memory = ProcessMemory::new(pid.unsigned_abs());
         let live = program.live(&memory, target.load_bias);
         for (variable, found) in live.refuted() {

@@ -8,7 +8,6 @@ use std::{
 
 use crate::{
     plan::Program,
-    sources::kernel::admitted,
     target::{
         binary::{self, GoBinary},
         file::{FileState, ProgramFile},
@@ -118,8 +117,7 @@ impl File {
     pub fn analyse(&self, file: &ProgramFile) -> Analysed {
         let found = self.analysed.get_or_init(|| {
             let analysed = file.map().and_then(|bytes| {
-                let made =
-                    GoBinary::parse(&bytes, file.name()).map(|binary| Program::of(&binary, admitted(false)));
+                let made = GoBinary::parse(&bytes, file.name()).map(|binary| Program::of(&binary, false));
                 bytes.judge(file.name(), made)
             });
             match analysed {

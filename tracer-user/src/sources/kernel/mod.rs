@@ -13,22 +13,9 @@ pub use trial::{HitCost, Verified};
 
 use self::trial::Trial;
 use crate::{
-    error::{
-        privilege::Privileges,
-        release::{major_minor, release},
-    },
-    plan::{Admitted, Mode},
+    error::{privilege::Privileges, release::release},
+    plan::Mode,
 };
-
-/// What may be probed on this kernel; `force` admits what it must single-step.
-pub fn admitted(force: bool) -> Admitted {
-    let since = (6, 18);
-    Admitted {
-        single_stepped: force,
-        five_byte_nops: cfg!(target_arch = "x86_64")
-            && major_minor(&release()).is_some_and(|version| version >= since),
-    }
-}
 
 /// Looks at everything. Takes some 100 ms, touches no other process, leaves nothing behind.
 pub fn examine() -> Report {

@@ -267,10 +267,14 @@ fn truncate(value: u64, bytes: u8) -> u64 {
     }
 }
 
+/// `nopl 0x0(%rax,%rax,1)`. Linux 6.18 and newer replace it by a call to a page that they map into the process, and that
+/// a forked child does not have: it would die there.
+const REPLACED: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
 /// What the kernel makes of it: `arch_uprobe_analyze_insn` in arch/x86/kernel/uprobes.c. Emulated are
 /// `nop` (90, also with 66 or f3), `push r64`, `jmp`, `call rel32` and `jcc`, none of them with another
 /// prefix; lock and segment prefixes are refused, as are branches with an operand-size prefix.
-/// Longer `nop`s are emulated from Linux 6.18 on only.
+/// Longer `nop`s are emulated from Linux 6.18 on only; and [`REPLACED`] is not to be probed on any.
 fn shape(raw: &[u8]) -> Shape {
     let prefixes = raw
         .iter()
@@ -292,6 +296,9 @@ fn shape(raw: &[u8]) -> Shape {
         opcode,
         [0xeb | 0xe9 | 0xe8 | 0x70..=0x7f, ..] | [0x0f, 0x80..=0x8f, ..]
     );
+    if raw == REPLACED {
+        return Shape::Refused;
+    }
     match (prefixes, opcode) {
         ([] | [0x66 | 0xf3], [0x90]) => Shape::Emulated,
         ([], [0x50..=0x57] | [0x41, 0x50..=0x57]) => Shape::Emulated,

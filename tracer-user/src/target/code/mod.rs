@@ -138,7 +138,7 @@ pub enum Shape {
     Emulated,
     /// One that it copies out of line and single-steps.
     SingleStepped,
-    /// One that it does not let anybody probe.
+    /// One that it does not let anybody probe, or that nobody should.
     Refused,
 }
 
