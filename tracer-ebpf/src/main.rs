@@ -29,6 +29,7 @@ mod registers;
 mod sampled;
 mod site;
 mod slow;
+mod stack;
 mod threads;
 mod transition;
 mod tree;
@@ -44,6 +45,8 @@ use aya_ebpf::{
 pub fn exact_cookie(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_cookie(&ctx) {
         exact::hit(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -53,6 +56,8 @@ pub fn exact_cookie(ctx: ProbeContext) -> u32 {
 pub fn exact_ip(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_ip(&ctx) {
         exact::hit(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -62,6 +67,8 @@ pub fn exact_ip(ctx: ProbeContext) -> u32 {
 pub fn sampled_cookie(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_cookie(&ctx) {
         sampled::hit(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -71,6 +78,8 @@ pub fn sampled_cookie(ctx: ProbeContext) -> u32 {
 pub fn sampled_ip(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_ip(&ctx) {
         sampled::hit(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -80,6 +89,8 @@ pub fn sampled_ip(ctx: ProbeContext) -> u32 {
 pub fn full_cookie(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_cookie(&ctx) {
         transition::hit::<false>(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -89,6 +100,8 @@ pub fn full_cookie(ctx: ProbeContext) -> u32 {
 pub fn full_ip(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_ip(&ctx) {
         transition::hit::<false>(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -98,6 +111,8 @@ pub fn full_ip(ctx: ProbeContext) -> u32 {
 pub fn stacks_cookie(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_cookie(&ctx) {
         transition::hit::<true>(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -107,6 +122,8 @@ pub fn stacks_cookie(ctx: ProbeContext) -> u32 {
 pub fn stacks_ip(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_ip(&ctx) {
         transition::hit::<true>(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -116,6 +133,8 @@ pub fn stacks_ip(ctx: ProbeContext) -> u32 {
 pub fn mark_cookie(ctx: ProbeContext) -> u32 {
     if let Some(site) = site::by_cookie(&ctx) {
         marks::hit(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }
@@ -125,6 +144,8 @@ pub fn mark_cookie(ctx: ProbeContext) -> u32 {
 pub fn mark_ip(ctx: ProbeContext) -> u32 {
     if let Some(site) = marks::site_by_address(&ctx) {
         marks::hit(&ctx, site);
+    } else {
+        stack::is_the_threads_own(&ctx);
     }
     0
 }

@@ -212,7 +212,7 @@ impl Kernel {
             return Ok(Arc::clone(loaded));
         }
         let loaded = self
-            .code(name)
+            .code(name, Purpose::Multi)
             .and_then(|code| multi::Program::load(&code))
             .map(Arc::new)
             .map_err(|e| refused("attach by uprobe_multi", Need::LoadPrograms, &e))?;
@@ -271,8 +271,15 @@ impl Kernel {
             .map_err(|e| Error::failed(format!("could not open the BPF map `{name}` once more: {e}")))
     }
 
-    fn code(&self, name: &str) -> std::result::Result<multi::Code, multi::LoadError> {
-        multi::Code::of(OBJECT, name, |map| self.map_fds.get(map).map(OwnedFd::as_fd))
+    fn code(&self, name: &str, purpose: Purpose) -> std::result::Result<multi::Code, multi::LoadError> {
+        multi::Code::of(OBJECT, name, |map| {
+            // An empty table of programs takes those of one kind alone: the kernel side's `stack` says what it is for.
+            let map = match (map, purpose) {
+                ("NO_PROGRAM", Purpose::Multi) => "NO_PROGRAM_MULTI",
+                _ => map,
+            };
+            self.map_fds.get(map).map(OwnedFd::as_fd)
+        })
     }
 
     /// Has the kernel verify each program that it may be given: how many instructions it went through, or why it
@@ -284,7 +291,7 @@ impl Kernel {
             .chain(tracepoints)
             .map(|(name, purpose)| {
                 let count = self
-                    .code(name)
+                    .code(name, purpose)
                     .and_then(|code| code.verified_instructions(purpose));
                 (name, count)
             })
