@@ -6,7 +6,8 @@
 //! then write over each other's values. Seen on Linux 7.3: a page fault in the kernel.
 //!
 //! The kernel gives no private stack to a program that holds a tail call (`check_max_stack_depth`,
-//! kernel/bpf/verifier.c). So each has one, on a way that is not taken, into a table that is empty.
+//! kernel/bpf/verifier.c). So each has one, on a way that is not taken, into a table that is empty. On x86_64 alone: for arm64
+//! kernels before 6.0 refuse tail calls in programs that have functions, as ours do.
 
 use aya_ebpf::{EbpfContext, macros::map, maps::ProgramArray};
 
@@ -22,6 +23,8 @@ pub static NO_PROGRAM_MULTI: ProgramArray = ProgramArray::with_max_entries(1, 0)
 /// Does nothing, where nothing is to be done.
 #[inline(always)]
 pub fn is_the_threads_own<C: EbpfContext>(ctx: &C) {
-    // SAFETY: there is no program to go to, so that control comes back.
-    unsafe { NO_PROGRAM.tail_call(ctx, 0) }
+    if cfg!(bpf_target_arch = "x86_64") {
+        // SAFETY: there is no program to go to, so that control comes back.
+        unsafe { NO_PROGRAM.tail_call(ctx, 0) }
+    }
 }
