@@ -1,6 +1,9 @@
 //! Arguments of `attach`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use tracer_ebpf::{full::RING_BYTES_RANGE, stacks::STACKS_RANGE};
@@ -239,6 +242,7 @@ impl AttachArgs {
                 "--record - would mix the recording with the result: name a file for the result with -o",
             ));
         }
+        into_two_files(&self.record, &self.output)?;
         let Some(starts) = self.next else {
             return self.into_options(verbosity).map(AttachRequest::Running);
         };
@@ -301,6 +305,32 @@ impl AttachArgs {
             chatter: verbosity.chatter(),
         })
     }
+}
+
+/// The result takes the place of the file that it is written to: of the recording, if both are to be one.
+///
+/// # Errors
+/// [`crate::error::Failure::Usage`] where they are.
+pub(super) fn into_two_files(record: &Option<PathBuf>, output: &Option<PathBuf>) -> Result<()> {
+    let (Some(record), Some(output)) = (record, output) else {
+        return Ok(());
+    };
+    // Neither need be there yet.
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let real = |path: &Path| path.canonicalize().ok().or_else(|| place(path));
+    // A terminal or /dev/null takes both.
+    let takes_both = record.metadata().is_ok_and(|file| !file.is_file());
+    if !takes_both && (record == output || real(record).is_some_and(|path| Some(path) == real(output))) {
+        return Err(Error::usage(format!(
+            "-o and --record name the same file, {}: name two",
+            record.display()
+        )));
+    }
+    Ok(())
 }
 
 /// What is wanted of latencies, contradictions refused.

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     FormatArg, Verbosity,
-    attach::{ByArg, ModeArg, latencies},
+    attach::{ByArg, ModeArg, into_two_files, latencies},
     help,
 };
 use crate::{
@@ -117,6 +117,7 @@ impl RunArgs {
                 "--record - would mix the recording with the command's own output: name a file",
             ));
         }
+        into_two_files(&self.record, &self.output)?;
         let latencies = self
             .mode
             .map(|mode| latencies(mode, self.slower, self.by))

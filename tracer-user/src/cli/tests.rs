@@ -42,6 +42,29 @@ fn the_first_example_means_what_it_says() {
 }
 
 #[test]
+fn a_recording_is_not_the_result() {
+    let request = |args: &str| {
+        let cli = Cli::try_parse_from(args.split(' ')).unwrap_or_else(|e| panic!("{args}: {e}"));
+        match cli.command {
+            Command::Attach(attach) => attach.into_request(cli.verbosity).map(drop),
+            Command::Run(run) => run.into_options(cli.verbosity).map(drop),
+            other => panic!("{args}: {other:?}"),
+        }
+    };
+    for (args, refused) in [
+        ("gmpscope attach -p 1 -o x.gmps --record x.gmps", true),
+        ("gmpscope attach -p 1 -o ./x.gmps --record x.gmps", true),
+        ("gmpscope run -o /x.gmps --record /tmp/../x.gmps -- true", true),
+        ("gmpscope attach -p 1 -o x.json --record x.gmps", false),
+        ("gmpscope attach -p 1 -o /no/such/folder/x --record x", false),
+        ("gmpscope attach -p 1 -o /dev/null --record /dev/null", false),
+    ] {
+        let failure = request(args).err().map(|e| e.failure);
+        assert_eq!(failure, refused.then_some(Failure::Usage), "{args}");
+    }
+}
+
+#[test]
 fn durations_are_written_as_in_go() {
     for (text, ns) in [
         ("500ms", 500_000_000),

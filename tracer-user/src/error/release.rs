@@ -16,6 +16,13 @@ pub fn counts_locked_memory(release: &str) -> bool {
     major_minor(release).is_some_and(|version| version < (5, 11))
 }
 
+/// Whether a BPF program that has functions may hold a tail call on this architecture: on arm64 since Linux 6.0
+/// (`bpf_jit_supports_subprog_tailcalls`, arch/arm64/net/bpf_jit_comp.c). By version, since the programs must be told before
+/// anything of theirs is loaded.
+pub fn has_tail_calls_beside_functions(release: &str, arch: &str) -> bool {
+    arch != "aarch64" || major_minor(release).is_none_or(|version| version >= (6, 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +42,8 @@ mod tests {
             assert_eq!(major_minor(release), version, "{release}");
         }
         assert!(counts_locked_memory("5.10.0-46-cloud-amd64") && !counts_locked_memory("5.11.1"));
+        let tail_calls = has_tail_calls_beside_functions;
+        assert!(!tail_calls("5.10.0-32-cloud-arm64", "aarch64") && tail_calls("6.0.1", "aarch64"));
+        assert!(tail_calls("5.10.0-46-cloud-amd64", "x86_64") && tail_calls("banana", "aarch64"));
     }
 }

@@ -83,8 +83,10 @@ pub struct OverTime {
 /// One time for which a goroutine waited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LongWait {
-    /// When it began: nanoseconds since the capture's begin; 0 of one that began before.
-    pub at_ns: u64,
+    /// When it began: nanoseconds since the capture's begin. Not there where that was not seen, since it was before
+    /// or in a loss; `duration_ns` is then the least that it can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ns: Option<u64>,
     /// How long it took, or has taken.
     pub duration_ns: u64,
     /// Goroutine id.
@@ -204,7 +206,7 @@ impl Full {
                 .longest
                 .iter()
                 .map(|(wait, reason)| LongWait {
-                    at_ns: since(wait.begin_ns),
+                    at_ns: (wait.begin_ns != 0).then(|| since(wait.begin_ns)),
                     duration_ns: wait.duration_ns,
                     goid: (wait.goid != 0).then_some(wait.goid),
                     creation_site: (wait.gopc != 0).then(|| named.creation_site(wait.gopc)),

@@ -25,7 +25,7 @@ pub fn render(capture: &Capture) -> String {
     }
     text.push_str(&longest(full));
     text.push_str(&blocked_text::render(full));
-    text.push_str(&processors(full));
+    text.push_str(&processors(full, capture.capture.duration_ns));
     text.push_str(&over_time(full));
     text.push('\n');
     text.push_str(&states(full));
@@ -47,11 +47,15 @@ fn longest(full: &Full) -> String {
     for wait in full.longest_waits.iter().take(LINES) {
         let goid = wait.goid.map_or_else(|| "-".to_owned(), |goid| goid.to_string());
         let took = duration(wait.duration_ns) + if wait.ongoing { "+" } else { "" };
+        let began = wait.at_ns.map_or_else(
+            || "before".to_owned(),
+            |at_ns| format!("{:.3}s", at_ns as f64 / 1e9),
+        );
         let line = format!(
-            "{:<24} {:>8} {:>9.3}s {:>10} ",
+            "{:<24} {:>8} {:>10} {:>10} ",
             tail(&escape(&wait.reason), 24),
             took,
-            wait.at_ns as f64 / 1e9,
+            began,
             goid
         );
         let room = WIDTH.saturating_sub(line.chars().count()).max(8);
@@ -60,12 +64,12 @@ fn longest(full: &Full) -> String {
         let _ = writeln!(text, "{line}{site}");
     }
     if full.longest_waits.iter().take(LINES).any(|wait| wait.ongoing) {
-        text.push_str("(+: still waits)\n");
+        text.push_str("(+: still waits; before: since before the capture, and so at least for so long)\n");
     }
     text
 }
 
-fn processors(full: &Full) -> String {
+fn processors(full: &Full, window_ns: u64) -> String {
     if full.processors.is_empty() {
         return String::new();
     }
@@ -73,19 +77,13 @@ fn processors(full: &Full) -> String {
         "\n{:>4} {:>6} {:>6} {:>10} {:>11} {:>10} {:>9}\n",
         "P", "busy", "held", "acquired", "handed off", "mean runq", "max runq"
     );
-    let total: u64 = full
-        .processors
-        .iter()
-        .map(|p| (p.busy_ns as f64 / p.utilization.max(1e-9)) as u64)
-        .max()
-        .unwrap_or(0);
     for p in full.processors.iter().take(4 * LINES) {
         let _ = writeln!(
             text,
             "{:>4} {:>5.1}% {:>6} {:>10} {:>11} {:>10} {:>9}",
             p.id,
             p.utilization * 100.0,
-            percent(p.held_ns.min(total), total),
+            percent(p.held_ns.min(window_ns), window_ns),
             p.acquired,
             p.handed_off,
             p.mean_runq

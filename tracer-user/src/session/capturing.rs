@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     latency::Latency,
-    model::{Model, Symbolizer},
+    model::{Model, Symbolizer, sched::Sched},
     output::{
         build::{self, Named, Parts},
         capture::{Finding, Init},
@@ -171,6 +171,11 @@ impl Capturing {
         let now_ns = opening.at_ns;
         (self.begin_ns, self.end_ns, self.interval_from_ns) = (now_ns, now_ns, now_ns);
         self.cpu_at_begin_ns = opening.cpu_ns;
+    }
+
+    /// How many goroutines, Ps and threads it holds something of.
+    pub fn known(&self) -> usize {
+        self.model.scheduler().map_or(0, Sched::known)
     }
 
     /// Takes in what was seen; slow waits are shown at once.

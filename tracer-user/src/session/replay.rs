@@ -27,6 +27,8 @@ use crate::{
 
 /// Most notes of a recording that was written by us.
 const MOST_NOTES: u32 = 10_000;
+/// Most goroutines, Ps and threads of a recording that was written by us.
+const MOST_KNOWN: usize = 1 << 24;
 /// More intervals than these without anything in them become one.
 const MOST_EMPTY: u64 = 100_000;
 
@@ -118,7 +120,7 @@ impl Replay<'_> {
                 self.names.frames.extend(frames);
                 Ok(Flow::Written)
             }
-            Entry::Observations(seen) => self.observe(&seen),
+            Entry::Observations(seen) => self.observe(&seen, name),
             Entry::Step(json) => match serde_json::from_str(&json) {
                 Ok(step) => self.step(step, name),
                 Err(e) => {
@@ -131,7 +133,7 @@ impl Replay<'_> {
     }
 
     /// Tells what was seen, with intervals between where they fall.
-    fn observe(&mut self, mut seen: &[Observation]) -> Result<Flow> {
+    fn observe(&mut self, mut seen: &[Observation], name: &str) -> Result<Flow> {
         while let Some(observation) = seen.first() {
             let mut flow = self.intervals_until(observation.at_ns)?;
             let before = |observation: &&Observation| observation.at_ns <= self.intervals.next_ns;
@@ -143,7 +145,15 @@ impl Replay<'_> {
             let told = match &mut self.telling {
                 Telling::Nothing => Flow::Written,
                 Telling::Starts(starting) => starting.observe(now)?.1,
-                Telling::Latencies(capturing, _) => capturing.observe(&self.names, now)?,
+                Telling::Latencies(capturing, _) => {
+                    let flow = capturing.observe(&self.names, now)?;
+                    if capturing.known() > MOST_KNOWN {
+                        return Err(Error::failed(format!(
+                            "{name} is not a recording as gmpscope writes it: it has more goroutines than there can be"
+                        )));
+                    }
+                    flow
+                }
             };
             if told == Flow::ReaderGone {
                 flow = told;

@@ -192,7 +192,8 @@ impl Runner {
                     log::warn!("{e}");
                 }
                 let close = LatencyStep::Close {
-                    at_ns: now,
+                    // What came while the probes were switched off was taken in.
+                    at_ns: now_ns(),
                     cpu_ns: self.target.cpu_ns(),
                     concurrent_captures: self.presence.others(),
                 };

@@ -10,7 +10,7 @@ use super::transition::Transition;
 #[derive(Debug, Default)]
 pub struct Reorder {
     held: Vec<Transition>,
-    /// Everything before this has been told.
+    /// Time of the latest that was told.
     told_ns: u64,
     late: u64,
 }
@@ -27,15 +27,17 @@ impl Reorder {
         self.held.push(transition);
     }
 
-    /// Everything that is earlier than `until_ns`, in the order of time. What comes later with an earlier time is
-    /// told all the same, and counted as late.
+    /// Everything that is earlier than `until_ns`, in the order of time. What comes after one that is later is told all the
+    /// same, and counted as late.
     pub fn until(&mut self, until_ns: u64) -> Vec<Transition> {
-        self.told_ns = self.told_ns.max(until_ns);
         // Stable, and nearly no work where there is nearly no disorder.
         self.held.sort_by_key(|transition| transition.at_ns);
         let count = self
             .held
             .partition_point(|transition| transition.at_ns < until_ns);
+        if let Some(latest) = count.checked_sub(1).and_then(|last| self.held.get(last)) {
+            self.told_ns = self.told_ns.max(latest.at_ns);
+        }
         if count == self.held.len() {
             let room = Vec::with_capacity(self.held.len());
             return std::mem::replace(&mut self.held, room);
@@ -84,9 +86,10 @@ mod tests {
         let mut reorder = Reorder::new();
         reorder.push(at(5, 1));
         assert_eq!(reorder.until(10).len(), 1);
-        reorder.push(at(9, 2));
-        reorder.push(at(10, 3));
-        assert_eq!(reorder.until(11), [at(9, 2), at(10, 3)]);
+        reorder.push(at(4, 2));
+        // The ring was held up before it: nothing later was told.
+        reorder.push(at(9, 3));
+        assert_eq!(reorder.until(11), [at(4, 2), at(9, 3)]);
         assert_eq!((reorder.take_late(), reorder.take_late()), (1, 0));
     }
 }

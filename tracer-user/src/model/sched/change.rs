@@ -132,7 +132,7 @@ impl Sched {
         if believed == from {
             return;
         }
-        let since_ns = goroutine.since_ns;
+        let after_loss = self.is_after_loss(slot);
         let silent = match (believed, from) {
             // Never seen before; it was there, or was seen to end before the capture's first event of it.
             (State::Dead, _) if goroutine.life == 0 => true,
@@ -155,37 +155,32 @@ impl Sched {
             }
         }
         if !silent {
-            if since_ns < self.lost_ns {
-                self.anomalies.after_loss += 1;
-            } else if let Some(count) = self
-                .anomalies
-                .inferred
-                .get_mut(believed as usize)
-                .and_then(|row| row.get_mut(from as usize))
-            {
-                *count += 1;
-            }
+            self.was_inferred(believed, from, after_loss);
         }
         self.change(slot, from, 0, tid, at_ns, true);
     }
 
     /// A goroutine must be in another state than was believed, and no event begins from it.
     fn infer(&mut self, slot: u32, to: State, at_ns: u64, tid: u32) {
-        let Some(goroutine) = self.goroutines.get(slot) else {
+        let Some(believed) = self.goroutines.get(slot).map(|goroutine| goroutine.state) else {
             return;
         };
-        let believed = goroutine.state;
-        if goroutine.since_ns < self.lost_ns {
+        self.was_inferred(believed, to, self.is_after_loss(slot));
+        self.change(slot, to, 0, tid, at_ns, true);
+    }
+
+    /// Counts a change of state that must have been.
+    fn was_inferred(&mut self, from: State, to: State, after_loss: bool) {
+        if after_loss {
             self.anomalies.after_loss += 1;
         } else if let Some(count) = self
             .anomalies
             .inferred
-            .get_mut(believed as usize)
+            .get_mut(from as usize)
             .and_then(|row| row.get_mut(to as usize))
         {
             *count += 1;
         }
-        self.change(slot, to, 0, tid, at_ns, true);
     }
 
     /// The goroutine's M has lost its P: it is in a system call, whether or not that was told.
@@ -214,9 +209,15 @@ impl Sched {
             self.anomalies.backwards += 1;
         }
         let spent = at_ns.saturating_sub(since_ns);
-        if let Some(sum) = goroutine.spent_ns.get_mut(from as usize) {
+        // What was believed through a loss was wrong, if it is contradicted.
+        let was = if inferred && since_ns < lost_ns && from != State::Dead {
+            State::Unknown
+        } else {
+            from
+        };
+        if let Some(sum) = goroutine.spent_ns.get_mut(was as usize) {
             *sum += spent;
-            if let Some(all) = self.spent_ns.get_mut(from as usize) {
+            if let Some(all) = self.spent_ns.get_mut(was as usize) {
                 *all += spent;
             }
         }
@@ -294,18 +295,32 @@ impl Sched {
 
     /// A goroutine was believed to run on a thread that runs another now.
     pub(super) fn displace(&mut self, slot: u32, tid: u32, at_ns: u64) {
-        let on_thread = |goroutine: &&Goroutine| {
-            goroutine.tid == tid && matches!(goroutine.state, State::Running | State::Syscall)
-        };
-        let Some(goroutine) = self.goroutines.get(slot).filter(on_thread) else {
+        if !self.is_on(slot, tid) {
             return;
-        };
-        if goroutine.since_ns < self.lost_ns {
+        }
+        if self.is_after_loss(slot) {
             self.anomalies.after_loss += 1;
         } else {
             self.anomalies.displaced += 1;
         }
         self.change(slot, State::Unknown, 0, tid, at_ns, true);
+    }
+
+    /// Whether the goroutine is believed to be on this thread.
+    pub(super) fn is_on(&self, slot: u32, tid: u32) -> bool {
+        self.goroutines.get(slot).is_some_and(|goroutine| {
+            goroutine.tid == tid && matches!(goroutine.state, State::Running | State::Syscall)
+        })
+    }
+
+    /// Whether a loss explains that the goroutine is in another state than was believed: it has not been heard of
+    /// since, or only by the snapshot that was taken for the loss, in the middle of changes.
+    fn is_after_loss(&self, slot: u32) -> bool {
+        self.goroutines.get(slot).is_some_and(|goroutine| {
+            let by_snapshot = goroutine.is(mark::INFERRED)
+                && self.valid_from_ns.is_none_or(|valid| goroutine.since_ns <= valid);
+            goroutine.since_ns < self.lost_ns || self.lost_ns != 0 && by_snapshot
+        })
     }
 
     fn tell_slow(&mut self, at_ns: u64, latency_ns: u64, goid: u64, gopc: u64, origin: u8, tid: u32) {

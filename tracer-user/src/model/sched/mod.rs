@@ -29,11 +29,19 @@ pub use world::World;
 
 use serde::{Deserialize, Serialize};
 
-use self::{goroutine::Table, machine::Machines, reason::Reasons, waits::Waits};
+use self::{
+    goroutine::Table,
+    machine::{Machines, Thread},
+    reason::Reasons,
+    waits::Waits,
+};
 use crate::stream::{
     Kind, LossCause, Observation,
     transition::{Transition, What},
 };
+
+/// State of a thread that is no more (`TASK_DEAD`, include/linux/sched.h).
+const TASK_DEAD: u64 = 0x80;
 
 /// What the model must know of a capture. It is part of recordings: what a later version adds must have a default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +216,10 @@ impl Sched {
     fn lose(&mut self, at_ns: u64) {
         self.lost_ns = self.lost_ns.max(at_ns);
         self.valid_from_ns = None;
+        self.world.lose();
+        for machine in self.machines.by_tid.values_mut() {
+            machine.thread = Thread::default();
+        }
     }
 
     /// Takes in one transition.
@@ -263,6 +275,10 @@ impl Sched {
             }
             What::MachineEnded => {
                 self.world.machines_ended += 1;
+                // Whatever ran there has ended.
+                if let Some(slot) = self.machines.by_tid.get(&tid).and_then(|machine| machine.running) {
+                    self.displace(slot, tid, at_ns);
+                }
                 self.thread_ends(tid, at_ns);
             }
             What::MachineParked => {
@@ -315,6 +331,11 @@ impl Sched {
             What::ThreadOn => ThreadState::OnCpu,
             // What is preempted, or could run all the same, waits for a CPU.
             What::ThreadOff if detail == 0 => ThreadState::Waiting,
+            // Its last: it was told to have ended.
+            What::ThreadOff if detail & TASK_DEAD != 0 => {
+                self.thread_ends(tid, at_ns);
+                return;
+            }
             What::ThreadOff => ThreadState::Asleep,
             What::ThreadWoken => ThreadState::Waiting,
             _ => {
@@ -332,20 +353,28 @@ impl Sched {
         (thread.state, thread.since_ns) = (to, at_ns);
     }
 
-    /// A thread is gone, and with it its M.
+    /// A thread is gone, and with it its M. A process that ends takes along what runs, which is nothing amiss.
     fn thread_ends(&mut self, tid: u32, at_ns: u64) {
         let Some(machine) = self.machines.by_tid.get(&tid) else {
             return;
         };
-        let (running, p) = (machine.running, machine.p);
-        // Whatever ran there ended, or a thread of C took its M away.
-        if let Some(slot) = running {
-            self.displace(slot, tid, at_ns);
+        let (running, p, thread) = (machine.running, machine.p, machine.thread);
+        self.world
+            .thread_was(thread.state, at_ns.saturating_sub(thread.since_ns));
+        if let Some(slot) = running
+            && self.is_on(slot, tid)
+        {
+            self.change(slot, State::Unknown, 0, tid, at_ns, true);
         }
         if p != 0 {
             let _ = self.machines.release(p, at_ns);
         }
         self.machines.by_tid.remove(&tid);
+    }
+
+    /// How many gs, Ps and threads it has something of.
+    pub fn known(&self) -> usize {
+        self.goroutines.slots().len() + self.machines.by_tid.len() + self.machines.processors.len()
     }
 
     /// What did not fit.

@@ -1,5 +1,6 @@
 //! The model's answers, as of its last observation.
 
+use super::goroutine::mark;
 use super::stacks::StacksReport;
 use super::waits::Wait;
 use super::{Anomalies, History, Sched, State, World};
@@ -104,7 +105,11 @@ impl Sched {
             }
             if goroutine.state == State::Waiting {
                 ongoing.push(Wait {
-                    begin_ns: goroutine.since_ns,
+                    begin_ns: if goroutine.is(mark::INFERRED) {
+                        0
+                    } else {
+                        goroutine.since_ns
+                    },
                     duration_ns: spent,
                     g: goroutine.g,
                     life: goroutine.life,
@@ -176,10 +181,19 @@ impl Sched {
                 .collect(),
             processors: self.processors(end_ns),
             machines: self.machines_now(),
-            world: self.world,
+            world: self.world_at(end_ns),
             inferred_syscalls: self.inferred_syscalls,
             anomalies: self.anomalies.clone(),
         }
+    }
+
+    /// With the time that each thread has been in what it does.
+    fn world_at(&self, end_ns: u64) -> World {
+        let mut world = self.world;
+        for thread in self.machines.by_tid.values().map(|machine| machine.thread) {
+            world.thread_was(thread.state, end_ns.saturating_sub(thread.since_ns));
+        }
+        world
     }
 
     fn processors(&self, end_ns: u64) -> Vec<ProcessorReport> {

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::goroutine::{Goroutine, mark};
+use super::goroutine::{ByAddress, Goroutine, mark};
 use super::{Sched, State};
 use crate::stream::transition::{GoroutineSeen, SchedSnapshot, status};
 
@@ -22,11 +22,17 @@ impl Sched {
         self.now_ns = self.now_ns.max(seen.end_ns);
         self.history.pass(self.now_ns, &self.living);
         let from_ns = seen.begin_ns.saturating_sub(CLOSE_NS);
-        self.meet_machines(seen, from_ns);
+        let threads: ByAddress<u32> = seen
+            .machines
+            .iter()
+            .map(|machine| (machine.m, machine.tid))
+            .collect();
+        self.meet_machines(seen, &threads, from_ns);
         let mut there = HashSet::with_capacity(seen.goroutines.len());
         for goroutine in &seen.goroutines {
             there.insert(goroutine.g);
-            self.meet_goroutine(goroutine, seen, from_ns);
+            let tid = threads.get(&goroutine.m).copied().unwrap_or(0);
+            self.meet_goroutine(goroutine, tid, seen.end_ns, from_ns);
         }
         if !seen.cut_short {
             self.bury(&there, seen, from_ns);
@@ -37,8 +43,7 @@ impl Sched {
         }
     }
 
-    fn meet_machines(&mut self, seen: &SchedSnapshot, from_ns: u64) {
-        let thread_of = |m: u64| seen.machines.iter().find(|machine| machine.m == m).map(|m| m.tid);
+    fn meet_machines(&mut self, seen: &SchedSnapshot, threads: &ByAddress<u32>, from_ns: u64) {
         for machine in seen.machines.iter().filter(|machine| machine.tid != 0) {
             let known = self.machines.by_tid.entry(machine.tid).or_default();
             (known.m, known.id) = (machine.m, Some(machine.id));
@@ -67,10 +72,12 @@ impl Sched {
             };
             let tid = match processor.m {
                 0 => in_syscall(),
-                m => thread_of(m),
+                m => threads.get(&m).copied(),
             };
             let now_ns = seen.end_ns;
-            match tid.filter(|tid| *tid != 0) {
+            match tid {
+                // An M has it, on a thread that has no name here: events know better.
+                Some(0) => {}
                 Some(tid) if known.tid == tid => {}
                 Some(tid) => {
                     let _ = self.machines.acquire(tid, processor.p, now_ns);
@@ -86,7 +93,8 @@ impl Sched {
         }
     }
 
-    fn meet_goroutine(&mut self, seen: &GoroutineSeen, all: &SchedSnapshot, from_ns: u64) {
+    /// `tid` is the thread of its M, 0 where there is none or it is not known.
+    fn meet_goroutine(&mut self, seen: &GoroutineSeen, tid: u32, end_ns: u64, from_ns: u64) {
         let slot = self.goroutines.find_or_add(seen.g);
         let Some(goroutine) = self.goroutines.get(slot) else {
             return;
@@ -98,14 +106,15 @@ impl Sched {
             state = State::Running;
         }
         let believed = goroutine.state;
-        let is_recent = goroutine.since_ns >= from_ns && goroutine.life != 0;
+        // What was seen before a loss may have been followed by what was lost.
+        let is_unsure = goroutine.since_ns < self.lost_ns;
+        let is_recent = goroutine.since_ns >= from_ns && goroutine.life != 0 && !is_unsure;
         if believed == State::Dead && is_recent {
             return;
         }
-        if goroutine.born_ns >= from_ns && goroutine.born_ns != 0 && goroutine.goid != 0 {
+        if goroutine.born_ns >= from_ns && goroutine.born_ns != 0 && goroutine.goid != 0 && !is_unsure {
             return;
         }
-        let is_unsure = goroutine.since_ns < self.lost_ns;
         let reason = if seen.status == status::PREEMPTED {
             self.reasons.preempted()
         } else {
@@ -120,7 +129,7 @@ impl Sched {
             if let Some(goroutine) = self.goroutines.get_mut(slot) {
                 *goroutine = Goroutine {
                     g: seen.g,
-                    since_ns: all.end_ns,
+                    since_ns: end_ns,
                     life,
                     state: State::Dead,
                     ..Goroutine::default()
@@ -154,18 +163,13 @@ impl Sched {
             );
             self.anomalies.snapshot_differs += u64::from(self.config.syscalls || !syscalls);
         }
-        let thread = all
-            .machines
-            .iter()
-            .find(|machine| machine.m == seen.m && seen.m != 0);
-        let tid = thread.map_or(0, |machine| machine.tid);
         let on_thread = matches!(state, State::Running | State::Syscall);
         if on_thread && tid == 0 {
             // It runs on a thread that was not read: it cannot be placed.
             state = State::Unknown;
         }
         let detail = if state == State::Waiting { reason } else { 0 };
-        self.change(slot, state, detail, tid, all.end_ns, true);
+        self.change(slot, state, detail, tid, end_ns, true);
         if let Some(goroutine) = self.goroutines.get_mut(slot) {
             identify(goroutine);
         }
@@ -177,7 +181,7 @@ impl Sched {
             let Some(goroutine) = self.goroutines.get(slot) else {
                 continue;
             };
-            let is_recent = goroutine.since_ns >= from_ns;
+            let is_recent = goroutine.since_ns >= from_ns && goroutine.since_ns >= self.lost_ns;
             if goroutine.state == State::Dead || is_recent || there.contains(&goroutine.g) {
                 continue;
             }

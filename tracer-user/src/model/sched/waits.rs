@@ -9,6 +9,9 @@ use crate::stream::{HistogramDelta, HistogramKey};
 /// How many of the longest waits are kept.
 const LONGEST: usize = 20;
 
+/// Most `go` statements that are told apart, each with a histogram: no program has so many, but a made-up recording may.
+const MOST_SITES: usize = 65_536;
+
 /// Waits of the whole capture, and those that were not passed on yet.
 #[derive(Clone, Debug, Default)]
 pub struct Waits {
@@ -35,7 +38,7 @@ pub struct Site {
 /// One time in Waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// When it began, CLOCK_MONOTONIC.
+    /// When it began, CLOCK_MONOTONIC; 0 where that was not seen, and `duration_ns` is the least that it can be.
     pub begin_ns: u64,
     /// How long it was, or has been.
     pub duration_ns: u64,
@@ -85,9 +88,10 @@ impl Waits {
         }
     }
 
-    /// The `go` statement with this address.
+    /// The `go` statement with this address; of one past the most, that of no known address.
     pub fn site(&mut self, gopc: u64) -> &mut Site {
-        self.sites.entry(gopc).or_default()
+        let is_new = self.sites.len() >= MOST_SITES && !self.sites.contains_key(&gopc);
+        self.sites.entry(if is_new { 0 } else { gopc }).or_default()
     }
 
     /// All `go` statements.

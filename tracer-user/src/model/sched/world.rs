@@ -72,6 +72,11 @@ impl World {
         }
     }
 
+    /// Something was lost: what began before may have ended and begun anew.
+    pub(super) fn lose(&mut self) {
+        (self.gc_since_ns, self.stopped_since_ns) = (0, 0);
+    }
+
     pub(super) fn wanted(&mut self, spinning: u8) {
         if spinning != 0 {
             self.wanted_spinning += 1;

@@ -24,6 +24,7 @@ use crate::error::{
     Error, Result,
     privilege::Need,
     refusal::{chain, refused},
+    release,
 };
 
 /// Programs at raw tracepoints.
@@ -153,6 +154,10 @@ impl Kernel {
         };
         let slots = targets + 1;
         let level = log_level();
+        let tail_calls = u8::from(release::has_tail_calls_beside_functions(
+            &release::release(),
+            std::env::consts::ARCH,
+        ));
         let smallest = u32::try_from(rustix::param::page_size()).unwrap_or(HOST_RING_BYTES);
         let (ring, host_ring) = match capacity.tells_of_processes {
             true => (HOST_RING_BYTES, HOST_RING_BYTES),
@@ -162,6 +167,7 @@ impl Kernel {
             // No program of ours is relocated against the kernel's types, and the parsed BTF is 30 MB.
             .btf(None)
             .override_global("AYA_LOG_LEVEL", &level, false)
+            .override_global("TAIL_CALLS", &tail_calls, true)
             .map_max_entries("TARGETS", slots)
             .map_max_entries("STATES", slots)
             .map_max_entries("COUNTERS", slots)

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fs};
 
 use crate::memory::{Memory, ReadError};
+use crate::sources::probes::attach;
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, status};
 use crate::target::Globals;
 use crate::target::layout::Layout;
@@ -144,6 +145,8 @@ impl<M: Memory> SnapshotReader<M> {
             return Ok(());
         };
         let threads = threads(self.pid);
+        // The kernel side tells threads by their numbers in the initial namespace, which cannot be had from another.
+        let known = attach::in_initial_pid_namespace();
         let layout = &self.layout.m;
         let read = |m: u64, at: u32| self.memory.read_u64(m.wrapping_add(u64::from(at)));
         let mut m = self.memory.read_u64(allm)?;
@@ -152,7 +155,11 @@ impl<M: Memory> SnapshotReader<M> {
             into.machines.push(MachineSeen {
                 m,
                 id: read(m, layout.id)?,
-                tid: threads.get(&tid).copied().unwrap_or(tid),
+                tid: if known {
+                    threads.get(&tid).copied().unwrap_or(tid)
+                } else {
+                    0
+                },
                 curg: read(m, layout.curg)?,
                 p: read(m, layout.p)?,
                 oldp: read(m, layout.oldp)?,

@@ -101,6 +101,11 @@ impl Encoder {
         std::mem::take(&mut self.full)
     }
 
+    /// Whether it holds nothing that was not taken.
+    pub fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.block.is_empty()
+    }
+
     /// How much was too large to be recorded.
     pub fn left_out(&self) -> u64 {
         self.left_out

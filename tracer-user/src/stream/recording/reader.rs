@@ -218,9 +218,10 @@ impl<R: Read> Reader<R> {
         self.names += match entry {
             Entry::Names(names) => names.iter().map(|(_, name)| name.len() + 16).sum::<usize>(),
             Entry::Frames(frames) => {
-                let frames = frames.iter().flat_map(|(_, frames)| frames);
                 let file = |frame: &Frame| frame.place.as_ref().map_or(0, |(file, _)| file.len());
-                frames.map(|frame| frame.function.len() + file(frame) + 64).sum()
+                let calls = frames.iter().flat_map(|(_, frames)| frames);
+                let calls: usize = calls.map(|frame| frame.function.len() + file(frame) + 64).sum();
+                calls + 32 * frames.len()
             }
             Entry::Step(_) | Entry::Observations(_) => 0,
         };

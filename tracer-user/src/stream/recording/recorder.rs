@@ -103,6 +103,9 @@ impl Recorder {
     pub fn step(&self, json: impl FnOnce() -> Vec<u8>) {
         if let Some(recording) = &self.0 {
             let mut recording = recording.borrow_mut();
+            if recording.has_ended() {
+                return;
+            }
             recording.encoder.step(&json());
             recording.hand_over(true);
         }
@@ -114,6 +117,9 @@ impl Recorder {
             return;
         };
         let mut recording = recording.borrow_mut();
+        if recording.has_ended() {
+            return;
+        }
         let mut new = BTreeSet::new();
         for observation in seen {
             each_address(observation, |address| {
@@ -142,6 +148,9 @@ impl Recorder {
             return;
         };
         let mut recording = recording.borrow_mut();
+        if recording.has_ended() {
+            return;
+        }
         let mut new = BTreeSet::new();
         for observation in seen {
             let mut ask = |address| {
@@ -179,6 +188,14 @@ impl Recorder {
         let failure = recording.failed.get()?.clone();
         recording.told = true;
         Some(failure)
+    }
+
+    /// Whether there is something that has not been given to the thread that writes.
+    #[cfg(test)]
+    pub(super) fn is_holding(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|recording| !recording.borrow().encoder.is_empty())
     }
 
     /// Ends the recording; whether all of it was written.
@@ -230,6 +247,15 @@ impl Recording {
             Err(e) => self.fail(&e),
         }
         self.hand_over(true);
+    }
+
+    /// Whether it has failed: then nothing is kept that nobody will write.
+    fn has_ended(&mut self) -> bool {
+        let ended = self.failed.get().is_some();
+        if ended && !self.encoder.is_empty() {
+            self.encoder = Encoder::default();
+        }
+        ended
     }
 
     fn hand_over(&mut self, all: bool) {

@@ -488,6 +488,7 @@ fn a_full_disk_ends_the_recording_and_is_told_once() {
     for _ in 0..200 {
         recorder.observe(&noise, |_| Vec::new());
     }
+    assert!(!recorder.is_holding(), "what nobody will write is kept");
     assert!(!recorder.finish());
     let why = recorder.failure().unwrap();
     assert!(why.contains("/dev/full") && why.contains("No space"), "{why}");
