@@ -1,0 +1,88 @@
+//! What no event has told: before the capture, in a loss, and when the process ends.
+
+use super::*;
+
+/// A snapshot in which there is the first goroutine alone, and it waits.
+fn meet_one_that_waits(sched: &mut Sched, begin_ns: u64, end_ns: u64) {
+    let seen = GoroutineSeen {
+        g: g_at(1),
+        goid: 1,
+        status: s::WAITING,
+        reason: CHAN_RECEIVE,
+        ..GoroutineSeen::default()
+    };
+    sched.observe(&Observation {
+        at_ns: end_ns,
+        kind: Kind::Scheduler(Box::new(SchedSnapshot {
+            begin_ns,
+            end_ns,
+            goroutines: vec![seen],
+            ..SchedSnapshot::default()
+        })),
+    });
+}
+
+#[test]
+fn what_was_lost_is_told_by_the_snapshot_that_follows() {
+    let mut sched = sched(27);
+    let ms = 1_000_000;
+    let world = |at_ns, what: What, flags| Transition {
+        at_ns,
+        tid: 7,
+        what: what as u8,
+        flags,
+        ..Transition::default()
+    };
+    sched.happens(&happened(100 * ms, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.happens(&happened(101 * ms, g_at(2), 8, s::RUNNABLE, s::RUNNING, 0));
+    sched.happens(&world(102 * ms, What::WorldStops, 0));
+    // Lost: that the world starts, that the first waits and the second ends, and that the world stops.
+    sched.happens(&world(105 * ms, What::WorldStarts, flag::AFTER_LOSS));
+    meet_one_that_waits(&mut sched, 106 * ms, 107 * ms);
+    let states = [1, 2].map(|n| sched.goroutine_of(g_at(n)).map(|goroutine| goroutine.state));
+    assert_eq!(states, [Some(State::Waiting), Some(State::Dead)]);
+    assert_eq!(sched.valid_from_ns(), Some(107 * ms));
+    // It was read in the middle of a change: that is of the loss, too.
+    sched.happens(&happened(108 * ms, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    let report = sched.report(200 * ms);
+    assert_eq!((report.anomalies.total(), report.anomalies.after_loss), (0, 2));
+    assert_eq!((report.world.stops, report.world.stopped_ns), (1, 0));
+    assert_eq!(report.spent_ns[State::Unknown as usize], (7 + 6) * ms);
+    assert!(report.longest.is_empty(), "{:?}", report.longest);
+}
+
+#[test]
+fn a_process_that_ends_is_nothing_amiss() {
+    let mut sched = sched(27);
+    let thread = |at_ns, what: What, detail| Transition {
+        at_ns,
+        tid: 7,
+        detail,
+        what: what as u8,
+        ..Transition::default()
+    };
+    sched.happens(&thread(5, What::ThreadOn, 0));
+    sched.happens(&happened(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    assert_eq!(sched.report(50).world.on_cpu_ns, 45);
+    sched.happens(&thread(60, What::ThreadEnded, 0));
+    // Its last words come when it was told to have ended.
+    sched.happens(&thread(61, What::ThreadOff, 0x80));
+    let report = sched.report(100);
+    assert_eq!(report.anomalies, Anomalies::default());
+    assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Unknown);
+    assert_eq!((report.machines.known, report.world.on_cpu_ns), (0, 55));
+}
+
+#[test]
+fn a_wait_that_was_found_has_no_begin() {
+    let mut sched = sched(27);
+    meet_one_that_waits(&mut sched, 10, 20);
+    sched.happens(&happened(30, g_at(2), 7, s::RUNNING, s::WAITING, CHAN_RECEIVE));
+    let waits: Vec<(u64, u64)> = sched
+        .report(100)
+        .longest
+        .iter()
+        .map(|(wait, _)| (wait.begin_ns, wait.duration_ns))
+        .collect();
+    assert_eq!(waits, [(0, 80), (30, 70)]);
+}
