@@ -33,8 +33,15 @@ fn modes(reports: &[Report]) -> String {
     });
     let mut table = format!("| kernel | architecture | mode | {} |\n", versions.join(" | "));
     let _ = writeln!(table, "|---|---|---|{}", "---|".repeat(versions.len()));
+    // In the order of the checks.
+    let mut modes: Vec<&str> = Vec::new();
+    for mode in attached(reports).filter_map(|f| f.mode.as_deref()) {
+        if !modes.contains(&mode) {
+            modes.push(mode);
+        }
+    }
     for report in reports {
-        for mode in ["passive", "sampled", "exact"] {
+        for mode in modes.iter().copied() {
             let of_mode = |version: &str| {
                 let mut found = report.of("attach");
                 found.find(|f| f.mode.as_deref() == Some(mode) && f.go.as_deref() == Some(version))
