@@ -64,7 +64,7 @@ fn longest(full: &Full) -> String {
         let _ = writeln!(text, "{line}{site}");
     }
     if full.longest_waits.iter().take(LINES).any(|wait| wait.ongoing) {
-        text.push_str("(+: still waits; before: since before the capture, and so at least for so long)\n");
+        text.push_str("(+: still waits; before: it was not seen to begin, and took at least so long)\n");
     }
     text
 }
