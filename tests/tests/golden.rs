@@ -1,0 +1,86 @@
+//! Recordings that were made by an earlier gmpscope, one of each mode: replayed today they give the JSON and the text
+//! that they gave then, to the byte.
+//!
+//! `tests/golden/recordings/NAME.gmps` was recorded while programs of tests/workloads ran, `NAME.json` and `NAME.txt`
+//! are what `gmpscope replay` made of it. JSON may only gain fields. Where a change of the text is meant, write the new
+//! one with the command that the failure names, and read the difference before it is committed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use gmpscope_tests::run::gmpscope_with;
+
+/// One recording of each kind of capture.
+const RECORDINGS: [&str; 10] = [
+    "passive",
+    "sampled",
+    "exact",
+    "full",
+    "stacks",
+    "run",
+    "repeat",
+    "follow",
+    "latencies",
+    "next",
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/recordings")
+}
+
+/// Replays every recording with these options, and compares stdout with the file of this extension.
+fn all_replay_to(extension: &str, options: &[&str]) -> Result<()> {
+    let mut differ = Vec::new();
+    for name in RECORDINGS {
+        let recording = folder().join(format!("{name}.gmps"));
+        let golden = recording.with_extension(extension);
+        let expected =
+            fs::read_to_string(&golden).with_context(|| format!("reading {}", golden.display()))?;
+        let recording = recording.display().to_string();
+        let mut arguments = vec!["replay", recording.as_str()];
+        arguments.extend(options);
+        let replayed = gmpscope_with(arguments)?;
+        let printed = replayed.json.unwrap_or_default();
+        if printed == expected {
+            continue;
+        }
+        let line = printed
+            .lines()
+            .zip(expected.lines())
+            .position(|(is, was)| is != was)
+            .unwrap_or_else(|| printed.lines().count().min(expected.lines().count()));
+        let of = |text: &str| text.lines().nth(line).unwrap_or("(end)").to_owned();
+        differ.push(format!(
+            "{name}.{extension}, line {}:\n  was {}\n  is  {}\n  (gmpscope replay tests/golden/recordings/{name}.gmps {} \
+             > tests/golden/recordings/{name}.{extension})\n{}",
+            line + 1,
+            of(&expected),
+            of(&printed),
+            options.join(" "),
+            replayed.stderr
+        ));
+    }
+    ensure!(differ.is_empty(), "{}", differ.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn recordings_of_every_mode_replay_to_the_same_json() -> Result<()> {
+    all_replay_to("json", &["--format", "json"])
+}
+
+#[test]
+fn recordings_of_every_mode_replay_to_the_same_text() -> Result<()> {
+    all_replay_to("txt", &[])
+}
+
+#[test]
+fn every_golden_file_belongs_to_a_recording_that_is_replayed() -> Result<()> {
+    for entry in fs::read_dir(folder())? {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        ensure!(RECORDINGS.contains(&stem), "{} is not replayed", path.display());
+    }
+    Ok(())
+}
