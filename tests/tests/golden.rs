@@ -79,7 +79,10 @@ fn recordings_of_every_mode_replay_to_the_same_text() -> Result<()> {
 fn every_golden_file_belongs_to_a_recording_that_is_replayed() -> Result<()> {
     for entry in fs::read_dir(folder())? {
         let path = entry?.path();
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
         ensure!(RECORDINGS.contains(&stem), "{} is not replayed", path.display());
     }
     Ok(())
