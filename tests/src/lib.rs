@@ -24,6 +24,7 @@ pub mod goroutines;
 pub mod histogram;
 pub mod host;
 pub mod http;
+pub mod island;
 pub mod kernel;
 pub mod left_behind;
 pub mod mounted;

@@ -454,25 +454,6 @@ fn a_tracer_that_is_killed_leaves_everything_running() -> Result<()> {
 }
 
 #[test]
-fn an_execve_that_waits_goes_on_when_its_tracer_is_killed() -> Result<()> {
-    let _one = machine();
-    let family = built(Variant::Plain)?;
-    let mut traced = background(followed(&["/bin/sh", "-c", &busy(&family, 20)])?)?;
-    traced.wait_for(5)?;
-    // By SIGSTOP it cannot help itself: what is executed now waits.
-    traced.signal(libc::SIGSTOP);
-    std::thread::sleep(Duration::from_millis(500));
-    let before = traced.said()?;
-    std::thread::sleep(Duration::from_millis(300));
-    ensure!(traced.said()? == before, "nothing waited: this proves nothing");
-    traced.signal(libc::SIGKILL);
-    traced.child.wait()?;
-    within(PATIENCE, || Ok(traced.said()?.ends_with("done\n")))?;
-    ensure!(traced.said()?.lines().count() == 21, "{}", traced.said()?);
-    Ok(())
-}
-
-#[test]
 fn nobody_waits_for_a_tracer_that_the_terminal_has_stopped() -> Result<()> {
     let _one = machine();
     let family = built(Variant::Plain)?;

@@ -94,7 +94,8 @@ OVERHEAD
   until it is probed, some 20 to 90 milliseconds, which is told and is in no
   phase. None waits longer than 2 seconds. If gmpscope is killed, all that waits
   goes on. Before a stop of the terminal's it lets all pass; under SIGSTOP or a
-  debugger it answers nobody.";
+  debugger a process beside it, gmpscope-watch, does so after some 0.3 seconds,
+  and the capture is not complete. It takes at least 128 file descriptors.";
 
 /// What the exit status of `run` says.
 pub const RUN_EXIT_STATUS: &str = "\

@@ -83,6 +83,10 @@ pub struct TreeOf {
     pub not_watched: Vec<String>,
     /// Programs that others executed meanwhile: each waited for one answer.
     pub execs_of_others: u64,
+    /// Programs, whoever executed them, that went on unasked since gmpscope was stopped or got no CPU: starts may be
+    /// missing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub let_go: u64,
     /// Starts that `starts` has no room for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,

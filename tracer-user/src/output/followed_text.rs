@@ -134,6 +134,12 @@ fn missing(tree: &TreeOf) -> String {
             counted(tree.unseen, "execve", "execves")
         ));
     }
+    if tree.let_go > 0 {
+        say(format!(
+            "let go unasked, whoever executed them: {}, since gmpscope was stopped or got no CPU; starts may be missing.",
+            counted(tree.let_go, "program", "programs")
+        ));
+    }
     if tree.ended_early > 0 {
         say(format!(
             "{} ended before the first instruction of a Go program, or had not come to it.",

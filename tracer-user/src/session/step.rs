@@ -170,6 +170,9 @@ pub enum StartStep {
         not_watched: Vec<String>,
         /// Programs that others executed meanwhile.
         execs_of_others: u64,
+        /// Programs, whoever executed them, that went on unasked since gmpscope did not move.
+        #[serde(default)]
+        let_go: u64,
     },
     /// What is around the starts, as far as it is known by now.
     Around(Around),

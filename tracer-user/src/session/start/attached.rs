@@ -14,10 +14,7 @@ use crate::{
     session::{runner::now_ns, step::StartStep},
     sources::{
         probes::LinkKind,
-        starts::{
-            self, Binary, StartSource,
-            gate::{Gate, Question},
-        },
+        starts::{self, Binary, StartSource, gate::Question},
     },
     stream::Observation,
 };
@@ -35,8 +32,7 @@ impl Runner {
             .invocation
             .as_ref()
             .ok_or_else(|| Error::failed("there is no command to hold"))?;
-        let gate = self.source.as_ref().and_then(StartSource::gate);
-        let held = Held::spawn(invocation, gate.map(Gate::descriptor))?;
+        let held = Held::spawn(invocation)?;
         held.pidfd
             .try_clone()
             .and_then(|pidfd| self.clocks.watch_command(pidfd))
@@ -204,12 +200,18 @@ impl Runner {
         let Some(gate) = gate.filter(|_| self.policy.tree) else {
             return;
         };
+        let passed = gate.passed();
         let step = StartStep::Gate {
             watched_file_systems: gate.watches as u64,
             not_watched: gate.left.clone(),
-            execs_of_others: gate.passed().map_or(0, |passed| passed.others),
+            execs_of_others: passed.as_ref().map_or(0, |passed| passed.others),
+            let_go: passed.as_ref().map_or(0, |passed| passed.let_go),
         };
         self.tell(step);
+        match passed {
+            Some(passed) => passed.notes().into_iter().for_each(|note| self.note(note)),
+            None => self.note("programs were held no longer: the gate's thread has ended".to_owned()),
+        }
     }
 
     /// Stops ourselves as the terminal asks for. Nobody answers meanwhile, so nothing may wait.

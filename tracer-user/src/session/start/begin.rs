@@ -7,6 +7,7 @@ use super::{
     behind::Behind,
     child::Invocation,
     clocks::Clocks,
+    descriptor_limit::DescriptorLimit,
     identity::Identity,
     program::{self, Program},
     programs::Programs,
@@ -17,6 +18,7 @@ use crate::{
     error::{Error, Failure, Result},
     output::sink::Sink,
     session::options::{AttachOptions, FullOptions, NextOptions, RunOptions, TargetSelector},
+    sources::starts::gate,
     stream::recording::Recorder,
 };
 
@@ -55,12 +57,18 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         tree,
     )
     .map_err(before)?;
+    // Each program that is held or probed takes descriptors.
+    let descriptor_limit = tree.then(DescriptorLimit::raise).flatten();
+    if tree {
+        gate::enough_descriptors().map_err(before)?;
+    }
     let invocation = Invocation {
         program: path,
         name: name.clone(),
         arguments: arguments.to_vec(),
         identity,
         signal_mask,
+        descriptor_limit,
     };
     let policy = Policy {
         whose: Whose::Ours { runs: options.repeat },

@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     os::{
-        fd::{AsRawFd as _, OwnedFd, RawFd},
+        fd::{AsRawFd as _, OwnedFd},
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
     path::PathBuf,
@@ -18,7 +18,7 @@ use std::{
 use nix::sys::signal::SigSet;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::identity::Identity;
+use super::{descriptor_limit::DescriptorLimit, identity::Identity};
 use crate::error::{Error, Failure, Result};
 
 /// What is run, and as whom. Standard streams, environment and working directory are ours.
@@ -34,6 +34,8 @@ pub struct Invocation {
     pub identity: Option<Identity>,
     /// The signals that it is to have blocked: not those that we have.
     pub signal_mask: SigSet,
+    /// How many descriptors it may have, if we have changed that for ourselves.
+    pub descriptor_limit: Option<DescriptorLimit>,
 }
 
 /// Tells the held process to go.
@@ -53,11 +55,11 @@ pub struct Held {
 }
 
 impl Held {
-    /// Makes the process. It waits. It does not have our descriptor `ours`, not even before its execve.
+    /// Makes the process. It waits.
     ///
     /// # Errors
     /// No process can be made.
-    pub fn spawn(invocation: &Invocation, ours: Option<RawFd>) -> Result<Self> {
+    pub fn spawn(invocation: &Invocation) -> Result<Self> {
         let failed = |e: io::Error| Error {
             failure: Failure::NotStarted,
             message: format!(
@@ -73,18 +75,18 @@ impl Held {
             command.envs(identity.environment.iter().map(|(name, value)| (name, value)));
         }
         let identity = invocation.identity.clone();
-        let signal_mask = invocation.signal_mask;
+        let (signal_mask, descriptor_limit) = (invocation.signal_mask, invocation.descriptor_limit);
         let gate_number = gate.as_raw_fd();
         // SAFETY: what runs between fork and exec makes system calls only, and allocates nothing.
         unsafe {
             command.pre_exec(move || {
                 // Its own copy of the writing end would keep it waiting for ever if we died.
                 libc::close(gate_number);
-                if let Some(ours) = ours {
-                    libc::close(ours);
-                }
                 wait(&waits, &report)?;
                 signal_mask.thread_set_mask()?;
+                if let Some(limit) = descriptor_limit {
+                    limit.apply()?;
+                }
                 identity.as_ref().map_or(Ok(()), Identity::assume)
             })
         };
@@ -196,6 +198,7 @@ mod tests {
             arguments: arguments.iter().map(Into::into).collect(),
             identity: None,
             signal_mask: SigSet::empty(),
+            descriptor_limit: None,
         }
     }
 
@@ -203,7 +206,7 @@ mod tests {
     fn nothing_happens_before_the_word() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("there");
-        let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()]), None).unwrap();
+        let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()])).unwrap();
         let exe = std::fs::read_link(format!("/proc/{}/exe", held.pid)).unwrap();
         assert_eq!(exe, std::env::current_exe().unwrap());
         assert!(!file.exists());
@@ -216,7 +219,7 @@ mod tests {
     fn one_that_is_aborted_executes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("there");
-        let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()]), None).unwrap();
+        let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()])).unwrap();
         held.abort();
         assert_eq!(held.status().unwrap(), Failure::NotStarted as u8);
         assert!(!file.exists());
@@ -224,7 +227,7 @@ mod tests {
 
     #[test]
     fn one_whose_tracer_is_gone_goes_on() {
-        let mut held = Held::spawn(&invocation("/bin/sh", &["-c", "exit 7"]), None).unwrap();
+        let mut held = Held::spawn(&invocation("/bin/sh", &["-c", "exit 7"])).unwrap();
         drop(held.gate.take());
         assert_eq!(held.status().unwrap(), 7);
     }
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn the_status_is_the_commands_own() {
         let status = |script| {
-            let mut held = Held::spawn(&invocation("/bin/sh", &["-c", script]), None).unwrap();
+            let mut held = Held::spawn(&invocation("/bin/sh", &["-c", script])).unwrap();
             held.release();
             held.status().unwrap()
         };
@@ -243,7 +246,7 @@ mod tests {
     #[test]
     fn what_cannot_be_executed_says_so() {
         let run = |program| {
-            let mut held = Held::spawn(&invocation(program, &[]), None).unwrap();
+            let mut held = Held::spawn(&invocation(program, &[])).unwrap();
             held.release();
             held.status().unwrap_err().failure
         };

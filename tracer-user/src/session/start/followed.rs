@@ -88,7 +88,7 @@ impl Followed {
 
     /// Whether something is missing.
     pub fn is_complete(&self) -> bool {
-        self.tree.unseen == 0
+        self.tree.unseen == 0 && self.tree.let_go == 0
     }
 
     /// Starts that have ended.

@@ -8,6 +8,7 @@ pub mod begin;
 mod behind;
 mod child;
 mod clocks;
+mod descriptor_limit;
 mod followed;
 mod identity;
 mod machine;

@@ -139,10 +139,12 @@ impl Starting {
                 watched_file_systems,
                 not_watched,
                 execs_of_others,
+                let_go,
             } => {
                 followed.tree.watched_file_systems = watched_file_systems;
                 followed.tree.not_watched = not_watched;
                 followed.tree.execs_of_others = execs_of_others;
+                followed.tree.let_go = let_go;
             }
             _ => {}
         }

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc::UnboundedReceiver;
 use tracer_ebpf::start::binary;
 
 use super::{program::Program, programs::not_go};
@@ -17,7 +16,10 @@ use crate::{
     output::capture::TargetInfo,
     sources::{
         probes::{LinkKind, attach::path_of},
-        starts::{Binary, StartSource, gate::Question},
+        starts::{
+            Binary, StartSource,
+            gate::{Question, Questions},
+        },
     },
     target::{
         Arch,
@@ -38,7 +40,7 @@ const MOST_NOTES: usize = 10;
 /// The programs of a command's tree.
 pub struct Tree {
     path: PathBuf,
-    questions: Option<UnboundedReceiver<Question>>,
+    questions: Option<Questions>,
     /// Those that are probed, by number.
     probed: BTreeMap<u32, Probed>,
     /// How many were.
@@ -77,7 +79,7 @@ impl Tree {
     }
 
     /// Where the gate asks.
-    pub fn listen(&mut self, questions: UnboundedReceiver<Question>) {
+    pub fn listen(&mut self, questions: Questions) {
         self.questions = Some(questions);
     }
 

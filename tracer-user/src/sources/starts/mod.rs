@@ -15,7 +15,6 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::raw_trace_point::RawTracePointLink,
 };
-use tokio::sync::mpsc::UnboundedReceiver;
 use tracer_ebpf::{
     Counters, TargetConfig,
     start::{Call, CallEvent, MAX_BINARIES, MAX_TREE, StartConfig, StartEvent},
@@ -23,7 +22,7 @@ use tracer_ebpf::{
 
 pub(in crate::sources) use self::task::TaskOffsets;
 use self::{
-    gate::{Gate, Question},
+    gate::{Gate, Marks, Questions},
     named::Named,
     opened::Opened,
     probed::Probed,
@@ -192,8 +191,8 @@ impl StartSource {
     ///
     /// # Errors
     /// As [`Gate::close`].
-    pub fn close_gate(&mut self) -> Result<UnboundedReceiver<Question>> {
-        let (gate, questions) = Gate::close(self.kernel.map_fd("HELD")?)?;
+    pub fn close_gate(&mut self) -> Result<Questions> {
+        let (gate, questions) = Gate::close(self.kernel.map_fd("HELD")?, Marks::FileSystems)?;
         self.gate = Some(gate);
         Ok(questions)
     }

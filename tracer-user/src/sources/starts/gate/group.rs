@@ -1,23 +1,27 @@
 //! Programs that are about to be executed, held by the kernel until we have answered (fanotify(7),
 //! `FAN_OPEN_EXEC_PERM`, Linux 5.0).
 //!
-//! If we die, the kernel closes the group and lets all that is held go on.
+//! When the last descriptor of the group is closed, the kernel lets all that is held go on.
+//!
+//! What the kernel refuses by itself, without an answer (fs/notify/fanotify): an event that it cannot open the file of for
+//! whoever reads it, and one that there is no memory for. The first is kept away by [`super::descriptors`], by reading
+//! one event at a time, and by watching file systems only whose files are ours to open ([`super::mounts`]). The second
+//! by `FAN_UNLIMITED_QUEUE`: memory for events of such a group is waited for, where another's would be charged to our
+//! cgroup and refused at its limit. (The queue is as long as there are processes in `execve`.)
 
 use std::{
     fs,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+    rc::Rc,
 };
 
 use nix::{
     errno::Errno,
-    sys::fanotify::{
-        EventFFlags, Fanotify, FanotifyEvent, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
-    },
+    sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags},
 };
 use rustix::fs::{AtFlags, StatxFlags};
 
-use super::mounts;
+use super::{descriptors, mounts};
 use crate::{
     error::{
         Error, Result,
@@ -26,17 +30,39 @@ use crate::{
     target::file::FileId,
 };
 
+/// Bytes of an event.
+pub const EVENT: usize = size_of::<libc::fanotify_event_metadata>();
+/// The answer that lets a program go on. There is no other.
+pub const ALLOW: u32 = libc::FAN_ALLOW;
+
 /// The group that such events come from.
 pub struct Group {
-    fanotify: Arc<Fanotify>,
-    watched: usize,
+    fanotify: Rc<Fanotify>,
+}
+
+/// Whose programs are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// Those of all file systems that are mounted and can be watched ([`mounts`]).
+    FileSystems,
+}
+
+/// What is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// How many file systems are.
+    pub watches: usize,
+    /// Those that are not, and why.
+    pub left: Vec<String>,
 }
 
 /// A file that a process is about to execute. The process waits until this is dropped.
 pub struct Opening {
-    event: FanotifyEvent,
+    file: OwnedFd,
+    pid: u32,
     came_ns: u64,
-    fanotify: Arc<Fanotify>,
+    fanotify: Rc<Fanotify>,
+    is_answered: bool,
 }
 
 /// A file, and a state of its content: what was found out about it holds while this is the same.
@@ -62,27 +88,36 @@ impl Group {
                  nobody could execute: that takes CAP_DAC_READ_SEARCH (besides CAP_SYS_ADMIN); run gmpscope as root",
             ));
         }
-        let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
+        let flags = InitFlags::FAN_CLASS_CONTENT
+            | InitFlags::FAN_CLOEXEC
+            | InitFlags::FAN_NONBLOCK
+            | InitFlags::FAN_UNLIMITED_QUEUE;
         let for_files = EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE;
         let fanotify = Fanotify::init(flags, for_files).map_err(refused)?;
         Ok(Self {
-            fanotify: Arc::new(fanotify),
-            watched: 0,
+            fanotify: Rc::new(fanotify),
         })
     }
 
-    /// Watches the file systems that are mounted now, those that it did already once more (which changes nothing); those
-    /// that it cannot, with the reason.
+    /// Watches what these marks say; what it watches already once more, which changes nothing.
     ///
     /// # Errors
-    /// The list cannot be read, or the kernel has no such events.
-    pub fn watch_mounted(&mut self) -> Result<Vec<String>> {
+    /// The list of mounts cannot be read, or the kernel has no such events.
+    pub fn watch(&self, marks: Marks) -> Result<Watched> {
+        match marks {
+            Marks::FileSystems => self.watch_mounted(),
+        }
+    }
+
+    fn watch_mounted(&self) -> Result<Watched> {
         let list = fs::read(mounts::MOUNTS)
             .map_err(|e| Error::failed(format!("{} cannot be read: {e}", mounts::MOUNTS)))?;
-        let (mut left, mut why, mut watched) = (Vec::new(), None, 0);
+        let (mut watched, mut why) = (Watched::default(), None);
         for mounted in mounts::listed(&String::from_utf8_lossy(&list)) {
             if !mounted.watched {
-                left.push(format!("{} ({})", mounted.at.display(), mounted.kind));
+                watched
+                    .left
+                    .push(format!("{} ({})", mounted.at.display(), mounted.kind));
                 continue;
             }
             let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
@@ -93,10 +128,10 @@ impl Group {
                 Some(&mounted.at),
             );
             match marked {
-                Ok(()) => watched += 1,
+                Ok(()) => watched.watches += 1,
                 Err(e) => {
                     why = Some(e);
-                    left.push(format!(
+                    watched.left.push(format!(
                         "{} ({}: {})",
                         mounted.at.display(),
                         mounted.kind,
@@ -105,49 +140,32 @@ impl Group {
                 }
             }
         }
-        self.watched = watched;
         match why {
-            Some(e) if watched == 0 => Err(refused(e)),
-            _ => Ok(left),
+            Some(e) if watched.watches == 0 => Err(refused(e)),
+            _ => Ok(watched),
         }
     }
 
-    /// Watches nothing any more.
-    pub fn unwatch(&mut self) {
-        let flags = MarkFlags::FAN_MARK_FLUSH | MarkFlags::FAN_MARK_FILESYSTEM;
-        let here: Option<&str> = Some("/");
-        if let Err(e) = self
-            .fanotify
-            .mark(flags, MaskFlags::empty(), rustix::fs::CWD, here)
-        {
-            log::warn!("file systems are still watched: {e}");
-        }
-        self.watched = 0;
-    }
-
-    /// How many file systems are watched.
-    pub fn watches(&self) -> usize {
-        self.watched
-    }
-
-    /// What has come; empty if nothing has.
+    /// What has come next; `None` if nothing has. One at a time: each takes a descriptor, which must be there.
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn openings(&self) -> std::result::Result<Vec<Opening>, Errno> {
-        let came_ns = super::now_ns();
-        match self.fanotify.read_events() {
-            Ok(events) => Ok(events
-                .into_iter()
-                .map(|event| Opening {
-                    event,
-                    came_ns,
-                    fanotify: Arc::clone(&self.fanotify),
-                })
-                .collect()),
-            Err(Errno::EAGAIN) => Ok(Vec::new()),
-            Err(e) => Err(e),
-        }
+    /// The kernel's: it could not open the file for us, and has refused to execute it.
+    pub fn next(&self) -> std::result::Result<Option<Opening>, rustix::io::Errno> {
+        let mut event = [0; EVENT];
+        let read = match rustix::io::read(&*self.fanotify, &mut event) {
+            Ok(read) => read,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let number = descriptor_in(&event).filter(|_| read == EVENT);
+        Ok(number.map(|number| Opening {
+            // SAFETY: the kernel has just given it to this thread.
+            file: unsafe { descriptors::owned(number) },
+            pid: process_in(&event),
+            came_ns: super::now_ns(),
+            fanotify: Rc::clone(&self.fanotify),
+            is_answered: false,
+        }))
     }
 }
 
@@ -160,7 +178,7 @@ impl AsFd for Group {
 impl Opening {
     /// The process, in our PID namespace; 0 if it has no id there.
     pub fn pid(&self) -> u32 {
-        u32::try_from(self.event.pid()).unwrap_or(0)
+        self.pid
     }
 
     /// When we knew of it, CLOCK_MONOTONIC.
@@ -171,7 +189,7 @@ impl Opening {
     /// Which file in which state. Asks no server and no daemon for it, which might wait for us.
     pub fn file(&self) -> Option<(FileId, Version)> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::from_bits_retain(libc::AT_STATX_DONT_SYNC as u32);
-        let stat = rustix::fs::statx(self.event.fd()?, "", flags, StatxFlags::BASIC_STATS).ok()?;
+        let stat = rustix::fs::statx(&self.file, "", flags, StatxFlags::BASIC_STATS).ok()?;
         let file = FileId {
             device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
             inode: stat.stx_ino,
@@ -184,22 +202,46 @@ impl Opening {
         Some((file, version))
     }
 
-    /// A descriptor of the file; opening or reading it makes no event.
-    pub fn descriptor(&self) -> Option<OwnedFd> {
-        self.event.fd()?.try_clone_to_owned().ok()
+    /// Another descriptor of the file, which does not go with this.
+    pub fn duplicate(&self) -> Option<OwnedFd> {
+        self.file.try_clone().ok()
+    }
+
+    /// Lets the process go on; whether it was still waiting. If not, it was let go by another, or was killed.
+    pub fn let_go(mut self) -> bool {
+        self.answer()
+    }
+
+    fn answer(&mut self) -> bool {
+        if std::mem::replace(&mut self.is_answered, true) {
+            return false;
+        }
+        rustix::io::write(&*self.fanotify, &answer_bytes(self.file.as_raw_fd(), ALLOW)).is_ok()
     }
 }
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        if let Some(fd) = self.event.fd()
-            && let Err(e) = self
-                .fanotify
-                .write_response(FanotifyResponse::new(fd, Response::FAN_ALLOW))
-        {
-            log::warn!("an execve could not be answered: {e}");
-        }
+        self.answer();
     }
+}
+
+/// An answer as the kernel reads it (`struct fanotify_response`).
+pub fn answer_bytes(number: RawFd, answer: u32) -> [u8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (number.to_ne_bytes(), answer.to_ne_bytes());
+    [a, b, c, d, e, f, g, h]
+}
+
+/// The file's descriptor in an event (`struct fanotify_event_metadata`), if it has one.
+pub fn descriptor_in(event: &[u8; EVENT]) -> Option<RawFd> {
+    let [.., a, b, c, d, _, _, _, _] = *event;
+    Some(RawFd::from_ne_bytes([a, b, c, d])).filter(|number| *number >= 0)
+}
+
+/// The process in it; 0 if it has no id in our PID namespace.
+fn process_in(event: &[u8; EVENT]) -> u32 {
+    let [.., a, b, c, d] = *event;
+    u32::try_from(i32::from_ne_bytes([a, b, c, d])).unwrap_or(0)
 }
 
 /// Whether no file's mode keeps us from reading it: CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH
@@ -225,5 +267,29 @@ fn refused(errno: Errno) -> Error {
              `gmpscope attach --exe PATH --next` sees the starts of one binary without",
         ),
         e => Error::failed(format!("--follow: fanotify: {}", e.desc())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_and_answers_are_laid_out_as_the_kernel_has_them() {
+        let (fd, pid) = (
+            std::mem::offset_of!(libc::fanotify_event_metadata, fd),
+            std::mem::offset_of!(libc::fanotify_event_metadata, pid),
+        );
+        let mut event = [0xff; EVENT];
+        assert_eq!(descriptor_in(&event), None, "FAN_NOFD: the queue was full");
+        assert_eq!(process_in(&event), 0);
+        event[fd..fd + 4].copy_from_slice(&17i32.to_ne_bytes());
+        event[pid..pid + 4].copy_from_slice(&4711i32.to_ne_bytes());
+        assert_eq!((descriptor_in(&event), process_in(&event)), (Some(17), 4711));
+        assert_eq!(size_of::<libc::fanotify_response>(), 8);
+        let bytes = answer_bytes(17, ALLOW);
+        let answer = std::mem::offset_of!(libc::fanotify_response, response);
+        assert_eq!(bytes[answer..answer + 4], ALLOW.to_ne_bytes());
+        assert_eq!(bytes[..4], 17i32.to_ne_bytes());
     }
 }

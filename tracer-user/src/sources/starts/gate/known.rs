@@ -103,6 +103,11 @@ impl Known {
         self.files.insert(asked.file, (asked.version, binary));
     }
 
+    /// This question could not be asked: the next opening asks anew.
+    pub fn withdraw(&mut self, id: u64) {
+        self.asked.remove(&id);
+    }
+
     /// This file is not probed any more.
     pub fn forget(&mut self, file: FileId) {
         self.files.remove(&file);
@@ -153,6 +158,19 @@ mod tests {
         known.answered(0, 7);
         assert_eq!(known.decide(FILE, version(1), true, now), Decision::Allow(7));
         assert_eq!(known.decide(FILE, version(2), true, now), Decision::Ask(1));
+    }
+
+    #[test]
+    fn a_question_that_could_not_be_asked_is_asked_by_the_next() {
+        let (mut known, now) = (Known::new(PATIENCE), Instant::now());
+        assert_eq!(known.decide(FILE, version(1), true, now), Decision::Ask(0));
+        known.withdraw(0);
+        assert_eq!(known.next_deadline(now), None);
+        assert_eq!(
+            known.decide(FILE, version(1), true, now + PATIENCE * 2),
+            Decision::Ask(1)
+        );
+        assert!(!known.is_late(1), "nobody was late");
     }
 
     #[test]

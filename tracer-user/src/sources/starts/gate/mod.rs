@@ -1,34 +1,37 @@
 //! The gate before each `execve`: a program that a followed process is about to execute waits until its probes are
 //! there.
 //!
-//! A thread of its own answers the kernel, whatever else we are at: opens by other processes at once, those that are
-//! known too, and every other after [`PATIENCE`] at the latest. No open is ever denied.
+//! A thread of its own answers the kernel ([`keeper`]), whatever else we are at: opens by other processes at once, those
+//! that are known too, and every other after [`PATIENCE`] at the latest. No open is ever denied: [`descriptors`] says how
+//! the kernel is kept from doing so by itself. Where the thread cannot answer, a process beside it does ([`watchdog`]).
 
+mod descriptors;
 mod group;
+mod keeper;
 mod known;
 mod mounts;
+mod questions;
+mod watchdog;
 
 use std::{
-    collections::HashMap,
     fs::File,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use aya::maps::{HashMap as BpfMap, MapData};
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tracer_ebpf::start::binary;
+use rustix::event::EventfdFlags;
+use tokio::sync::mpsc::unbounded_channel;
 
+pub use self::{descriptors::enough as enough_descriptors, group::Marks, questions::Questions};
 use self::{
-    group::{Group, Opening},
-    known::{Decision, Known},
+    group::Watched,
+    keeper::{Keeper, Parts},
 };
 use crate::{
     error::{Error, Result},
@@ -39,10 +42,8 @@ use crate::{
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a pause may take to be confirmed.
 const PAUSED: Duration = Duration::from_secs(1);
-/// The nice value of the thread.
-const PRIORITY: i32 = -19;
-/// No more programs are held at once than this: each takes a descriptor.
-const MOST_HELD: usize = 256;
+/// The descriptors of the thread that opens it.
+const OWN_DESCRIPTORS: &str = "/proc/thread-self";
 
 /// A file that a process is about to execute, of which nothing is known.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub struct Question {
 }
 
 /// What the gate has seen pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
     /// Openings by processes of the tree.
     pub followed: u64,
@@ -66,6 +67,58 @@ pub struct Passed {
     pub unready: u64,
     /// Openings by others.
     pub others: u64,
+    /// How often gmpscope did not move, so that the watchdog opened the gate.
+    pub standstills: u64,
+    /// Openings, by whomever, that the watchdog let go.
+    pub let_go: u64,
+    /// How often there was no room for another open file.
+    pub shortages: u64,
+    /// Why, the last time.
+    pub why_short: Option<String>,
+    /// Programs that the kernel has refused to execute, since it could not open them for us.
+    pub refused: u64,
+    /// Why the gate has opened for good, if it has.
+    pub over: Option<String>,
+}
+
+impl Passed {
+    /// What a reader of the capture has to know of it.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let times = |n: u64| match n {
+            1 => "once".to_owned(),
+            n => format!("{n} times"),
+        };
+        if self.standstills > 0 {
+            notes.push(format!(
+                "gmpscope was stopped or got no CPU {}: {} that waited for it went on unasked, and later ones did not \
+                 wait: starts may be missing",
+                times(self.standstills),
+                match self.let_go {
+                    1 => "1 program".to_owned(),
+                    n => format!("{n} programs"),
+                }
+            ));
+        }
+        if self.shortages > 0 {
+            let why = self.why_short.as_deref().unwrap_or("no room");
+            notes.push(format!(
+                "programs were not held for a while, {}: {why}",
+                times(self.shortages)
+            ));
+        }
+        if self.refused > 0 {
+            notes.push(format!(
+                "the kernel refused to execute {} of whichever process, which it could not open for gmpscope",
+                match self.refused {
+                    1 => "1 program".to_owned(),
+                    n => format!("{n} programs"),
+                }
+            ));
+        }
+        notes.extend(self.over.clone());
+        notes
+    }
 }
 
 /// A followed process was held.
@@ -89,13 +142,28 @@ enum Word {
     End,
 }
 
+/// Tells the thread something.
+#[derive(Clone)]
+struct Caller {
+    words: Sender<Word>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Caller {
+    fn say(&self, word: Word) {
+        // It ends only when it is told to, or cannot go on: then nothing waits.
+        let _ = self.words.send(word);
+        // Fails only where it is awake already.
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+}
+
 /// The gate. Dropped, it is open for everybody.
 pub struct Gate {
     thread: Option<JoinHandle<()>>,
-    words: Sender<Word>,
-    wake: Arc<OwnedFd>,
+    caller: Caller,
     holds: Receiver<Hold>,
-    descriptor: RawFd,
+    complaints: Receiver<String>,
     /// File systems that are watched.
     pub watches: usize,
     /// Those that are not, and why.
@@ -106,271 +174,114 @@ impl Gate {
     /// Closes the gate: from here on programs wait. `held` is the kernel side's table of processes that are followed.
     /// The questions come from the second value.
     ///
+    /// The group that holds them is open in the thread's table of descriptors alone: what we fork and execute does not
+    /// have it.
+    ///
     /// # Errors
-    /// The privilege or the kernel's feature is missing.
-    pub fn close(held: OwnedFd) -> Result<(Self, UnboundedReceiver<Question>)> {
+    /// The privilege or the kernel's feature is missing, or there are too few descriptors.
+    pub fn close(held: OwnedFd, marks: Marks) -> Result<(Self, Questions)> {
         let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("--follow: {what}: {e}"));
-        let held = MapData::from_fd(held)
-            .and_then(|data| BpfMap::try_from(aya::maps::Map::HashMap(data)))
-            .map_err(|e| failed("the BPF map `HELD` cannot be opened", &e))?;
-        let mounts = File::open(mounts::MOUNTS).map_err(|e| failed(mounts::MOUNTS, &e))?;
+        enough_descriptors()?;
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|e| failed("eventfd", &e))?;
-        let wake = Arc::new(wake);
-        let mut group = Group::new()?;
         let (words, heard) = mpsc::channel();
         let (questions, asked) = unbounded_channel();
         let (held_ones, holds) = mpsc::channel();
-        let descriptor = group.as_fd().as_raw_fd();
-        let left = group.watch_mounted()?;
-        let watches = group.watches();
-        let keeper = Keeper {
-            group,
-            mounts,
-            held,
+        let (complain, complaints) = mpsc::channel();
+        let (begun, begin) = mpsc::channel();
+        let caller = Caller {
+            words,
+            wake: Arc::new(wake),
+        };
+        let parts = Parts {
+            held: held.as_raw_fd(),
+            wake: caller.wake.as_raw_fd(),
+            marks,
             heard,
-            wake: Arc::clone(&wake),
             questions,
             holds: held_ones,
-            known: Known::new(PATIENCE),
-            waiting: HashMap::new(),
-            passed: Passed::default(),
+            complaints: complain,
         };
         let thread = std::thread::Builder::new()
             .name("gate".to_owned())
-            .spawn(move || keeper.keep())
+            .spawn(move || match begin_in_thread(parts) {
+                Ok((keeper, watched, descriptors)) => {
+                    let _ = begun.send(Ok((watched, descriptors)));
+                    keeper.keep();
+                }
+                Err(e) => {
+                    let _ = begun.send(Err(e));
+                }
+            })
             .map_err(|e| failed("no thread could be made", &e))?;
+        let began: std::result::Result<Result<(Watched, PathBuf)>, _> = begin.recv();
+        let (watched, descriptors) = began.map_err(|_| failed("the gate", &"its thread has ended"))??;
+        // Until here the thread needed its number.
+        drop(held);
+        let questions = Questions::new(asked, descriptors, caller.clone());
         let gate = Self {
             thread: Some(thread),
-            words,
-            wake,
+            caller,
             holds,
-            descriptor,
-            watches,
-            left,
+            complaints,
+            watches: watched.watches,
+            left: watched.left,
         };
-        Ok((gate, asked))
+        Ok((gate, questions))
     }
 
-    /// The group's descriptor: a process that is forked from ours must close it before it executes anything, or it
-    /// would wait for itself if we died.
-    pub fn descriptor(&self) -> RawFd {
-        self.descriptor
-    }
-
-    /// The answer to a question: the number of the binary, or one of [`binary`].
+    /// The answer to a question: the number of the binary, or one of [`tracer_ebpf::start::binary`].
     pub fn answer(&self, id: u64, binary: u32) {
-        self.say(Word::Answer { id, binary });
+        self.caller.say(Word::Answer { id, binary });
     }
 
     /// The probes of this file are gone: it is to be asked about again.
     pub fn forget(&self, file: FileId) {
-        self.say(Word::Forget(file));
+        self.caller.say(Word::Forget(file));
     }
 
     /// Lets everything pass: before we are stopped, when nobody would answer.
     pub fn pause(&self) {
         let (done, wait) = mpsc::channel();
-        self.say(Word::Pause(done));
+        self.caller.say(Word::Pause(done));
         // If it has ended, it holds nothing either.
         let _ = wait.recv_timeout(PAUSED);
     }
 
-    /// Processes that were held since this was last asked.
+    /// Processes that were held since this was last asked. Logs what the thread had to say since.
     pub fn holds(&self) -> impl Iterator<Item = Hold> {
+        self.complaints.try_iter().for_each(|what| log::warn!("{what}"));
         self.holds.try_iter()
     }
 
     /// Watches again.
     pub fn resume(&self) {
-        self.say(Word::Resume);
+        self.caller.say(Word::Resume);
     }
 
     /// What has passed so far; `None` if the thread has ended.
     pub fn passed(&self) -> Option<Passed> {
         let (send, receive) = mpsc::channel();
-        self.say(Word::Count(send));
+        self.caller.say(Word::Count(send));
         receive.recv_timeout(PAUSED).ok()
-    }
-
-    fn say(&self, word: Word) {
-        // It ends only when it is told to, or cannot go on: then nothing waits.
-        let _ = self.words.send(word);
-        wake(&self.wake);
     }
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.say(Word::End);
+        self.caller.say(Word::End);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn wake(eventfd: &OwnedFd) {
-    // Fails only where it is awake already.
-    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
-}
-
-/// The thread's own: all of it goes with the thread, and what is held with it.
-struct Keeper {
-    group: Group,
-    mounts: File,
-    held: BpfMap<MapData, u32, u32>,
-    heard: Receiver<Word>,
-    wake: Arc<OwnedFd>,
-    questions: UnboundedSender<Question>,
-    holds: Sender<Hold>,
-    known: Known,
-    /// Openings by the question that they wait for, and whether their process is followed.
-    waiting: HashMap<u64, Vec<(Opening, bool)>>,
-    passed: Passed,
-}
-
-impl Keeper {
-    fn keep(mut self) {
-        // Of this thread alone: every execve of the host waits for it. Without the privilege it does without.
-        if let Err(e) = rustix::process::setpriority_process(None, PRIORITY) {
-            log::info!("the gate has no priority: {e}");
-        }
-        loop {
-            match self.wait() {
-                Ok(true) => match self.group.watch_mounted() {
-                    Ok(left) => log::debug!("mounts have changed; not watched: {left:?}"),
-                    Err(e) => log::warn!("{e}"),
-                },
-                Ok(false) => {}
-                Err(e) => {
-                    log::warn!("no more starts are held: poll: {e}");
-                    return;
-                }
-            }
-            for id in self.known.overdue(Instant::now()) {
-                self.let_go(id, binary::UNREADY);
-            }
-            match self.group.openings() {
-                Ok(openings) => openings.into_iter().for_each(|opening| self.opened(opening)),
-                Err(e) => log::warn!("an execve could not be looked at: {e}"),
-            }
-            while let Ok(word) = self.heard.try_recv() {
-                match word {
-                    Word::Answer { id, binary } => {
-                        self.known.answered(id, binary);
-                        self.let_go(id, binary);
-                    }
-                    Word::Forget(file) => self.known.forget(file),
-                    Word::Pause(done) => {
-                        self.group.unwatch();
-                        let ids: Vec<u64> = self.waiting.keys().copied().collect();
-                        ids.into_iter().for_each(|id| self.let_go(id, binary::UNREADY));
-                        // What came before the marks were gone.
-                        drop(self.group.openings());
-                        let _ = done.send(());
-                    }
-                    Word::Resume => {
-                        if let Err(e) = self.group.watch_mounted() {
-                            log::warn!("{e}");
-                        }
-                    }
-                    Word::Count(to) => {
-                        let _ = to.send(self.passed);
-                    }
-                    Word::End => return,
-                }
-            }
-        }
-    }
-
-    /// Waits until there is something to do; whether the list of mounts has changed.
-    fn wait(&self) -> io::Result<bool> {
-        let deadline = self.known.next_deadline(Instant::now());
-        let timeout = deadline.and_then(|left| rustix::event::Timespec::try_from(left).ok());
-        let mut fds = [
-            PollFd::new(&self.group, PollFlags::IN),
-            PollFd::new(&*self.wake, PollFlags::IN),
-            PollFd::new(&self.mounts, PollFlags::PRI),
-        ];
-        match rustix::event::poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(false),
-            Err(e) => return Err(e.into()),
-        }
-        let mut count = [0; 8];
-        let _ = rustix::io::read(&*self.wake, &mut count);
-        let changed = fds.get(2).is_some_and(|mounts| !mounts.revents().is_empty());
-        Ok(changed)
-    }
-
-    /// A process is about to execute a file. The opening that is not kept goes on.
-    fn opened(&mut self, opening: Opening) {
-        let followed = self.held.get(&opening.pid(), 0).is_ok();
-        match followed {
-            true => self.passed.followed += 1,
-            false => self.passed.others += 1,
-        }
-        let Some((file, version)) = opening.file() else {
-            return self.note(&opening, binary::UNREADY, followed);
-        };
-        match self.known.decide(file, version, followed, Instant::now()) {
-            Decision::Allow(binary) => self.note(&opening, binary, followed),
-            Decision::Wait(id) if self.holds() < MOST_HELD => {
-                self.waiting.entry(id).or_default().push((opening, followed));
-            }
-            Decision::Wait(_) => self.note(&opening, binary::UNREADY, followed),
-            Decision::Ask(id) => {
-                let asked = opening.descriptor().map(|descriptor| Question {
-                    id,
-                    id_of_file: file,
-                    file: descriptor.into(),
-                    followed,
-                });
-                let sent = asked.is_some_and(|question| self.questions.send(question).is_ok());
-                if sent && !self.known.is_late(id) && self.holds() < MOST_HELD {
-                    self.waiting.entry(id).or_default().push((opening, followed));
-                } else {
-                    self.note(&opening, binary::UNREADY, followed);
-                }
-            }
-        }
-    }
-
-    fn holds(&self) -> usize {
-        self.waiting.values().map(Vec::len).sum()
-    }
-
-    fn let_go(&mut self, id: u64, binary: u32) {
-        for (opening, followed) in self.waiting.remove(&id).unwrap_or_default() {
-            self.note(&opening, binary, followed);
-        }
-    }
-
-    /// Tells the kernel side what the process is about to run.
-    fn note(&mut self, opening: &Opening, binary: u32, followed: bool) {
-        if !followed {
-            return;
-        }
-        self.passed.unready += u64::from(binary == binary::UNREADY);
-        // One execve opens several files: first a script, then what interprets it; behind the program its loader.
-        let before = self.held.get(&opening.pid(), 0).unwrap_or(binary::UNKNOWN);
-        let says_more = match binary {
-            binary::NOT_TRACED => before == binary::UNKNOWN,
-            binary::UNREADY => !binary::is_traced(before),
-            _ => true,
-        };
-        const THERE: u64 = 2; // BPF_EXIST: it may have been killed meanwhile.
-        if says_more && self.held.insert(opening.pid(), binary, THERE).is_err() {
-            log::debug!("process {} has ended in execve", opening.pid());
-        }
-        let until_ns = now_ns();
-        // Nobody listens at the end.
-        let _ = self.holds.send(Hold {
-            pid: opening.pid(),
-            until_ns,
-            held_ns: until_ns.saturating_sub(opening.came_ns()),
-        });
-    }
+/// What the thread does first.
+fn begin_in_thread(parts: Parts) -> Result<(Keeper, Watched, PathBuf)> {
+    let own = std::fs::read_link(OWN_DESCRIPTORS)
+        .map_err(|e| Error::failed(format!("{OWN_DESCRIPTORS} cannot be read: {e}")))?;
+    let (keeper, watched) = Keeper::close(parts)?;
+    Ok((keeper, watched, Path::new("/proc").join(own).join("fd")))
 }
 
 /// CLOCK_MONOTONIC.

@@ -1,0 +1,423 @@
+//! The thread that answers the kernel.
+//!
+//! It reads no more than it has a descriptor for, waits for nobody but the kernel, and writes to no log: whoever reads
+//! that might have stopped. What it has to say goes to the thread that owns the [`Gate`](super::Gate).
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+    sync::mpsc::{Receiver, Sender},
+    time::{Duration, Instant},
+};
+
+use aya::maps::{HashMap as BpfMap, MapData};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+};
+use tokio::sync::mpsc::UnboundedSender;
+use tracer_ebpf::start::binary;
+
+use super::{
+    Hold, PATIENCE, Passed, Word,
+    descriptors::{self, Reserve},
+    group::{Group, Marks, Opening, Watched},
+    known::{Decision, Known},
+    mounts, now_ns,
+    questions::Asked,
+    watchdog::{self, Watchdog},
+};
+use crate::error::{Error, Result};
+
+/// The nice value of the thread.
+const PRIORITY: i32 = -19;
+/// Events that are taken before anything else is looked at.
+const AT_ONCE: usize = 64;
+/// How long nothing is held after there was no room for it.
+const SHORT: Duration = Duration::from_secs(1);
+/// A watchdog that was killed is replaced so often.
+const MOST_REPLACED: u32 = 3;
+
+/// What the thread is given. Descriptors are numbers: they become its own when it has a table of its own.
+pub struct Parts {
+    /// The kernel side's table of processes that are followed.
+    pub held: RawFd,
+    /// Readable when there is a word.
+    pub wake: RawFd,
+    /// Whose programs are held.
+    pub marks: Marks,
+    pub heard: Receiver<Word>,
+    pub questions: UnboundedSender<Asked>,
+    pub holds: Sender<Hold>,
+    pub complaints: Sender<String>,
+}
+
+/// Whether programs are held, and if not, until when.
+enum State {
+    Closed(Closed),
+    /// We are about to be stopped.
+    Paused,
+    /// There is no room for another open file.
+    Short {
+        until: Instant,
+    },
+    /// For good.
+    Open,
+}
+
+/// What holds them. The watchdog goes first: it has the group, too, which lets go whoever waits when the last of it goes.
+struct Closed {
+    watchdog: Watchdog,
+    group: Group,
+}
+
+/// What woke the thread.
+#[derive(Default)]
+struct Woken {
+    mounts_changed: bool,
+    watchdog_ended: bool,
+}
+
+/// The thread's own: all of it goes with the thread, and what is held with it.
+pub struct Keeper {
+    state: State,
+    marks: Marks,
+    mounts: File,
+    held: BpfMap<MapData, u32, u32>,
+    wake: OwnedFd,
+    reserve: Reserve,
+    heard: Receiver<Word>,
+    questions: UnboundedSender<Asked>,
+    holds: Sender<Hold>,
+    complaints: Sender<String>,
+    known: Known,
+    /// Openings by the question that they wait for, and whether their process is followed.
+    waiting: HashMap<u64, Vec<(Opening, bool)>>,
+    /// Files by the question about them.
+    asked: HashMap<u64, OwnedFd>,
+    passed: Passed,
+    replaced: u32,
+}
+
+impl Keeper {
+    /// Closes the gate, from the thread that is to keep it.
+    ///
+    /// # Errors
+    /// Privilege or a feature of the kernel is missing, or descriptors are.
+    pub fn close(parts: Parts) -> Result<(Self, Watched)> {
+        let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("--follow: {what}: {e}"));
+        descriptors::separate(&[parts.held, parts.wake])
+            .map_err(|e| failed("a thread with descriptors of its own cannot be had", &e))?;
+        // SAFETY: both are open in this thread's table, which is its own from here on, and nothing in it owns them yet.
+        let (held, wake) = unsafe { (descriptors::owned(parts.held), descriptors::owned(parts.wake)) };
+        let held = MapData::from_fd(held)
+            .and_then(|data| BpfMap::try_from(aya::maps::Map::HashMap(data)))
+            .map_err(|e| failed("the BPF map `HELD` cannot be opened", &e))?;
+        let mut keeper = Self {
+            state: State::Open,
+            marks: parts.marks,
+            mounts: File::open(mounts::MOUNTS).map_err(|e| failed(mounts::MOUNTS, &e))?,
+            held,
+            wake,
+            reserve: Reserve::default(),
+            heard: parts.heard,
+            questions: parts.questions,
+            holds: parts.holds,
+            complaints: parts.complaints,
+            known: Known::new(PATIENCE),
+            waiting: HashMap::new(),
+            asked: HashMap::new(),
+            passed: Passed::default(),
+            replaced: 0,
+        };
+        // Of this thread alone, and of the watchdog: every execve of the host waits for it. Without the privilege it
+        // does without.
+        if let Err(e) = rustix::process::setpriority_process(None, PRIORITY) {
+            keeper.complain(format!("the gate has no priority: {e}"));
+        }
+        let watched = keeper.hold()?;
+        Ok((keeper, watched))
+    }
+
+    /// Holds programs from here on.
+    fn hold(&mut self) -> Result<Watched> {
+        let group = Group::new()?;
+        // First: nothing is held without one.
+        let watchdog = Watchdog::start(group.as_fd(), self.wake.as_fd()).map_err(|e| {
+            Error::failed(format!(
+                "--follow: no process could be made that lets programs go if gmpscope is stopped, and without it they \
+                 would wait for ever: {e}"
+            ))
+        })?;
+        let watched = group.watch(self.marks)?;
+        self.state = State::Closed(Closed { watchdog, group });
+        Ok(watched)
+    }
+
+    /// Lets all that is held go, and holds nothing from here on.
+    fn open(&mut self, state: State) {
+        let before = std::mem::replace(&mut self.state, state);
+        let ids: Vec<u64> = self.waiting.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.let_go(id, binary::UNREADY));
+        // What has come and was not taken goes on when the group is gone.
+        drop(before);
+    }
+
+    /// Holds programs again.
+    fn hold_again(&mut self) {
+        if let Err(e) = self.hold() {
+            self.run_short(&e.message);
+        }
+    }
+
+    /// Holds nothing for a while.
+    fn run_short(&mut self, why: &str) {
+        self.passed.shortages += 1;
+        if self.passed.why_short.as_deref() != Some(why) {
+            self.complain(format!("programs are not held for the time being: {why}"));
+            self.passed.why_short = Some(why.to_owned());
+        }
+        self.open(State::Short {
+            until: Instant::now() + SHORT,
+        });
+    }
+
+    /// Holds nothing any more.
+    fn end(&mut self, why: String) {
+        self.complain(why.clone());
+        self.passed.over = Some(why);
+        self.open(State::Open);
+    }
+
+    fn complain(&self, what: String) {
+        // Nobody listens at the end.
+        let _ = self.complaints.send(what);
+    }
+
+    /// The thread.
+    pub fn keep(mut self) {
+        loop {
+            let woken = match self.wait() {
+                Ok(woken) => woken,
+                Err(e) => return self.complain(format!("no more starts are held: poll: {e}")),
+            };
+            self.look_after_watchdog(&woken);
+            if woken.mounts_changed {
+                self.watch();
+            }
+            for id in self.known.overdue(Instant::now()) {
+                self.let_go(id, binary::UNREADY);
+            }
+            self.take();
+            while let Ok(word) = self.heard.try_recv() {
+                match word {
+                    Word::Answer { id, binary } => {
+                        self.known.answered(id, binary);
+                        self.asked.remove(&id);
+                        self.let_go(id, binary);
+                    }
+                    Word::Forget(file) => self.known.forget(file),
+                    Word::Pause(done) => {
+                        if !matches!(self.state, State::Open) {
+                            self.open(State::Paused);
+                        }
+                        let _ = done.send(());
+                    }
+                    Word::Resume if matches!(self.state, State::Paused) => self.hold_again(),
+                    Word::Resume => {}
+                    Word::Count(to) => {
+                        let _ = to.send(self.passed.clone());
+                    }
+                    Word::End => return self.open(State::Open),
+                }
+            }
+            if matches!(self.state, State::Short { until } if until <= Instant::now()) {
+                self.hold_again();
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self) -> io::Result<Woken> {
+        let now = Instant::now();
+        let mut timeout = self.known.next_deadline(now);
+        let mut sooner =
+            |other: Duration| timeout = Some(timeout.map_or(other, |timeout| timeout.min(other)));
+        let mut fds = vec![
+            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(&self.mounts, PollFlags::PRI),
+        ];
+        match &self.state {
+            State::Closed(Closed { watchdog, group }) => {
+                watchdog.beat();
+                watchdog.owe(!self.waiting.is_empty());
+                if !self.waiting.is_empty() {
+                    sooner(watchdog::BEAT);
+                }
+                fds.push(PollFd::new(watchdog, PollFlags::IN));
+                fds.push(PollFd::new(group, PollFlags::IN));
+            }
+            State::Short { until } => sooner(until.saturating_duration_since(now)),
+            State::Paused | State::Open => {}
+        }
+        let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Woken::default()),
+            Err(e) => return Err(e.into()),
+        }
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.wake, &mut count);
+        let is_ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
+        Ok(Woken {
+            mounts_changed: is_ready(1),
+            watchdog_ended: is_ready(2),
+        })
+    }
+
+    /// Whether the watchdog has let everything go since we did not move, or is gone itself. Both have the group, whose
+    /// events nobody can tell apart any more: another one takes its place.
+    fn look_after_watchdog(&mut self, woken: &Woken) {
+        let State::Closed(Closed { watchdog, .. }) = &self.state else {
+            return;
+        };
+        if watchdog.has_opened() {
+            self.passed.standstills += 1;
+            self.passed.let_go += watchdog.let_go().max(1);
+            self.complain("gmpscope was stopped, or got no CPU: programs were not held meanwhile".to_owned());
+        } else if woken.watchdog_ended {
+            self.replaced += 1;
+            if self.replaced > MOST_REPLACED {
+                return self
+                    .end("programs are held no longer: the watchdog is killed again and again".to_owned());
+            }
+        } else {
+            return;
+        }
+        self.open(State::Paused);
+        self.hold_again();
+    }
+
+    /// Watches what has come to be mounted.
+    fn watch(&self) {
+        if let State::Closed(Closed { group, .. }) = &self.state
+            && let Err(e) = group.watch(self.marks)
+        {
+            self.complain(e.message);
+        }
+    }
+
+    /// Takes what has come.
+    fn take(&mut self) {
+        for _ in 0..AT_ONCE {
+            let State::Closed(Closed { watchdog, group }) = &self.state else {
+                return;
+            };
+            if let Err(e) = self.reserve.fill() {
+                return self.run_short(&format!("no file can be opened: {e}"));
+            }
+            watchdog.beat();
+            watchdog.owe(true);
+            self.reserve.spend();
+            match group.next() {
+                Ok(Some(opening)) => self.opened(opening),
+                Ok(None) => return,
+                Err(e) => return self.refused(e),
+            }
+        }
+    }
+
+    /// The kernel has refused to execute a program, since it could not open it for us.
+    fn refused(&mut self, errno: Errno) {
+        self.passed.refused += 1;
+        let why =
+            format!("the kernel could not open a program for gmpscope, and refused to execute it: {errno}");
+        match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => self.run_short(&why),
+            _ => self.end(format!("programs are held no longer: {why}")),
+        }
+    }
+
+    /// A process is about to execute a file. The opening that is not kept goes on.
+    fn opened(&mut self, opening: Opening) {
+        let followed = self.held.get(&opening.pid(), 0).is_ok();
+        match followed {
+            true => self.passed.followed += 1,
+            false => self.passed.others += 1,
+        }
+        let Some((file, version)) = opening.file() else {
+            return self.note(opening, binary::UNREADY, followed);
+        };
+        match self.known.decide(file, version, followed, Instant::now()) {
+            Decision::Allow(binary) => self.note(opening, binary, followed),
+            Decision::Wait(id) if self.has_room() => {
+                self.waiting.entry(id).or_default().push((opening, followed));
+            }
+            Decision::Wait(_) => self.note(opening, binary::UNREADY, followed),
+            Decision::Ask(id) => {
+                // It stays open until there is an answer, even if nobody waits for that so long.
+                let kept = opening.duplicate().filter(|_| self.has_room());
+                let asked = kept.as_ref().map(|kept| Asked {
+                    id,
+                    id_of_file: file,
+                    number: kept.as_raw_fd(),
+                    followed,
+                });
+                let is_asked = asked.is_some_and(|asked| self.questions.send(asked).is_ok());
+                if !is_asked {
+                    self.known.withdraw(id);
+                    return self.note(opening, binary::UNREADY, followed);
+                }
+                self.asked.extend(kept.map(|kept| (id, kept)));
+                match self.known.is_late(id) {
+                    true => self.note(opening, binary::UNREADY, followed),
+                    false => self.waiting.entry(id).or_default().push((opening, followed)),
+                }
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let held = self.waiting.values().map(Vec::len).sum::<usize>();
+        held + self.asked.len() < descriptors::most_held()
+    }
+
+    fn let_go(&mut self, id: u64, binary: u32) {
+        for (opening, followed) in self.waiting.remove(&id).unwrap_or_default() {
+            self.note(opening, binary, followed);
+        }
+    }
+
+    /// Tells the kernel side what the process is about to run, and lets it go.
+    fn note(&mut self, opening: Opening, binary: u32, followed: bool) {
+        if !followed {
+            opening.let_go();
+            return;
+        }
+        // One execve opens several files: first a script, then what interprets it; behind the program its loader.
+        let pid = opening.pid();
+        let before = self.held.get(&pid, 0).unwrap_or(binary::UNKNOWN);
+        let says_more = match binary {
+            binary::NOT_TRACED => before == binary::UNKNOWN,
+            binary::UNREADY => !binary::is_traced(before),
+            _ => true,
+        };
+        const THERE: u64 = 2; // BPF_EXIST: it may have been killed meanwhile.
+        if says_more {
+            let _ = self.held.insert(pid, binary, THERE);
+        }
+        let (came_ns, until_ns) = (opening.came_ns(), now_ns());
+        let waited = opening.let_go();
+        self.passed.unready += u64::from(binary == binary::UNREADY || !waited);
+        if waited {
+            // Nobody listens at the end.
+            let _ = self.holds.send(Hold {
+                pid,
+                until_ns,
+                held_ns: until_ns.saturating_sub(came_ns),
+            });
+        }
+    }
+}
