@@ -2,6 +2,9 @@
 //!
 //! It reads no more than it has a descriptor for, waits for nobody but the kernel, and writes to no log: whoever reads
 //! that might have stopped. What it has to say goes to the thread that owns the [`Gate`](super::Gate).
+//!
+//! It has a table of descriptors of its own: nothing that owns a descriptor may come to it from another thread or leave
+//! it, nor anything that writes to one behind the scenes, such as what wakes a task of tokio's.
 
 use std::{
     collections::HashMap,
@@ -17,7 +20,6 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
 };
-use tokio::sync::mpsc::UnboundedSender;
 use tracer_ebpf::start::binary;
 
 use super::{
@@ -46,10 +48,12 @@ pub struct Parts {
     pub held: RawFd,
     /// Readable when there is a word.
     pub wake: RawFd,
+    /// Written to behind each question.
+    pub arrivals: RawFd,
     /// Whose programs are held.
     pub marks: Marks,
     pub heard: Receiver<Word>,
-    pub questions: UnboundedSender<Asked>,
+    pub questions: Sender<Asked>,
     pub holds: Sender<Hold>,
     pub complaints: Sender<String>,
 }
@@ -87,9 +91,10 @@ pub struct Keeper {
     mounts: File,
     held: BpfMap<MapData, u32, u32>,
     wake: OwnedFd,
+    arrivals: OwnedFd,
     reserve: Reserve,
     heard: Receiver<Word>,
-    questions: UnboundedSender<Asked>,
+    questions: Sender<Asked>,
     holds: Sender<Hold>,
     complaints: Sender<String>,
     known: Known,
@@ -108,10 +113,11 @@ impl Keeper {
     /// Privilege or a feature of the kernel is missing, or descriptors are.
     pub fn close(parts: Parts) -> Result<(Self, Watched)> {
         let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("--follow: {what}: {e}"));
-        descriptors::separate(&[parts.held, parts.wake])
+        descriptors::separate(&[parts.held, parts.wake, parts.arrivals])
             .map_err(|e| failed("a thread with descriptors of its own cannot be had", &e))?;
-        // SAFETY: both are open in this thread's table, which is its own from here on, and nothing in it owns them yet.
-        let (held, wake) = unsafe { (descriptors::owned(parts.held), descriptors::owned(parts.wake)) };
+        let [held, wake, arrivals] = [parts.held, parts.wake, parts.arrivals]
+            // SAFETY: open in this thread's table, which is its own from here on, and nothing in it owns them yet.
+            .map(|number| unsafe { descriptors::owned(number) });
         let held = MapData::from_fd(held)
             .and_then(|data| BpfMap::try_from(aya::maps::Map::HashMap(data)))
             .map_err(|e| failed("the BPF map `HELD` cannot be opened", &e))?;
@@ -121,6 +127,7 @@ impl Keeper {
             mounts: File::open(mounts::MOUNTS).map_err(|e| failed(mounts::MOUNTS, &e))?,
             held,
             wake,
+            arrivals,
             reserve: Reserve::default(),
             heard: parts.heard,
             questions: parts.questions,
@@ -366,6 +373,8 @@ impl Keeper {
                     followed,
                 });
                 let is_asked = asked.is_some_and(|asked| self.questions.send(asked).is_ok());
+                // Fails only where it is readable already.
+                let _ = rustix::io::write(&self.arrivals, &1u64.to_ne_bytes());
                 if !is_asked {
                     self.known.withdraw(id);
                     return self.note(opening, binary::UNREADY, followed);

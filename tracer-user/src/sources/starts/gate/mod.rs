@@ -26,7 +26,6 @@ use std::{
 };
 
 use rustix::event::EventfdFlags;
-use tokio::sync::mpsc::unbounded_channel;
 
 pub use self::{descriptors::enough as enough_descriptors, group::Marks, questions::Questions};
 use self::{
@@ -182,10 +181,13 @@ impl Gate {
     pub fn close(held: OwnedFd, marks: Marks) -> Result<(Self, Questions)> {
         let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("--follow: {what}: {e}"));
         enough_descriptors()?;
-        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|e| failed("eventfd", &e))?;
+        let eventfd = || {
+            rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(|e| failed("eventfd", &e))
+        };
+        let (wake, arrivals) = (eventfd()?, eventfd()?);
         let (words, heard) = mpsc::channel();
-        let (questions, asked) = unbounded_channel();
+        let (questions, asked) = mpsc::channel();
         let (held_ones, holds) = mpsc::channel();
         let (complain, complaints) = mpsc::channel();
         let (begun, begin) = mpsc::channel();
@@ -196,6 +198,7 @@ impl Gate {
         let parts = Parts {
             held: held.as_raw_fd(),
             wake: caller.wake.as_raw_fd(),
+            arrivals: arrivals.as_raw_fd(),
             marks,
             heard,
             questions,
@@ -218,15 +221,16 @@ impl Gate {
         let (watched, descriptors) = began.map_err(|_| failed("the gate", &"its thread has ended"))??;
         // Until here the thread needed its number.
         drop(held);
-        let questions = Questions::new(asked, descriptors, caller.clone());
         let gate = Self {
             thread: Some(thread),
-            caller,
+            caller: caller.clone(),
             holds,
             complaints,
             watches: watched.watches,
             left: watched.left,
         };
+        let questions = Questions::new(asked, arrivals, descriptors, caller)
+            .map_err(|e| failed("questions cannot be waited for", &e))?;
         Ok((gate, questions))
     }
 

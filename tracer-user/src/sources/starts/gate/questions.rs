@@ -1,8 +1,17 @@
 //! What the gate asks, on its way to whoever answers.
+//!
+//! The two have different tables of descriptors, and a channel of tokio's wakes by a descriptor of the receiver's: what
+//! has that number in the gate's table would be written to. So an eventfd that both have wakes the receiver.
 
-use std::{fs::File, io, os::fd::RawFd, path::PathBuf};
+use std::{
+    fs::File,
+    io,
+    os::fd::{OwnedFd, RawFd},
+    path::PathBuf,
+    sync::mpsc::{Receiver, TryRecvError},
+};
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::start::binary;
 
 use super::{Caller, Question, Word};
@@ -19,25 +28,57 @@ pub struct Asked {
 
 /// Where questions come from.
 pub struct Questions {
-    asked: UnboundedReceiver<Asked>,
+    asked: Receiver<Asked>,
+    /// Readable when there is one.
+    arrivals: AsyncFd<OwnedFd>,
     /// The thread's descriptors, as /proc shows them.
     descriptors: PathBuf,
     caller: Caller,
 }
 
 impl Questions {
-    pub(super) fn new(asked: UnboundedReceiver<Asked>, descriptors: PathBuf, caller: Caller) -> Self {
-        Self {
+    /// Those that come through this channel. `arrivals` is an eventfd that is written to behind each.
+    ///
+    /// # Errors
+    /// The event loop does not take it.
+    #[allow(
+        deprecated,
+        reason = "the successor is unsafe to call; what owns its descriptor keeps it open"
+    )]
+    pub(super) fn new(
+        asked: Receiver<Asked>,
+        arrivals: OwnedFd,
+        descriptors: PathBuf,
+        caller: Caller,
+    ) -> io::Result<Self> {
+        Ok(Self {
             asked,
+            arrivals: AsyncFd::with_interest(arrivals, Interest::READABLE)?,
             descriptors,
             caller,
+        })
+    }
+
+    /// What is asked next, as the thread asks it.
+    async fn next(&mut self) -> Option<Asked> {
+        loop {
+            match self.asked.try_recv() {
+                Ok(asked) => return Some(asked),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            let mut arrived = self.arrivals.readable().await.ok()?;
+            // One that comes from here on makes it readable again.
+            let mut count = [0; 8];
+            let _ = rustix::io::read(arrived.get_inner(), &mut count);
+            arrived.clear_ready();
         }
     }
 
     /// The next question; `None` when the gate is open for good.
     pub async fn recv(&mut self) -> Option<Question> {
         loop {
-            let asked = self.asked.recv().await?;
+            let asked = self.next().await?;
             match self.open(&asked) {
                 Ok(file) => {
                     return Some(Question {
