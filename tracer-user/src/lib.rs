@@ -7,6 +7,7 @@ pub mod commands;
 pub mod daemon;
 pub mod duration;
 pub mod error;
+pub mod escape;
 pub mod findings;
 pub mod latency;
 pub mod memory;

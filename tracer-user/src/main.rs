@@ -7,7 +7,7 @@ use tracer_user::{
     cli::{Cli, Command},
     commands,
     daemon::stderr::Stderr,
-    output::escape::escape,
+    escape::lines,
 };
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         .filter_module("gmpscope_ebpf", cli.log_level())
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
-            writeln!(out, "gmpscope: {level}: {}", harmless(&record.args().to_string()))
+            writeln!(out, "gmpscope: {level}: {}", lines(&record.args().to_string()))
         })
         .init();
     match commands::run(cli) {
@@ -33,14 +33,9 @@ fn main() -> ExitCode {
             // What `error.failure` alone tells (an incomplete capture) has no message.
             if !error.message.is_empty() {
                 // A log that takes nothing any more changes nothing of the status.
-                let _ = writeln!(std::io::stderr(), "gmpscope: {}", harmless(&error.message));
+                let _ = writeln!(std::io::stderr(), "gmpscope: {}", lines(&error.message));
             }
             error.failure.into()
         }
     }
-}
-
-/// Names of processes and functions are the target's, and may hold anything: all but line ends is escaped.
-fn harmless(text: &str) -> String {
-    text.lines().map(escape).collect::<Vec<_>>().join("\n")
 }

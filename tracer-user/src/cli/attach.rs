@@ -12,6 +12,7 @@ use super::{FormatArg, Verbosity, help};
 use crate::{
     duration,
     error::{Error, Result},
+    escape::Untrusted,
     plan::Mode,
     session::options::{
         AttachOptions, FullOptions, LatencyOptions, NextOptions, OutputOptions, SplitBy, TargetSelector,
@@ -327,7 +328,7 @@ pub(super) fn into_two_files(record: &Option<PathBuf>, output: &Option<PathBuf>)
     if !takes_both && (record == output || real(record).is_some_and(|path| Some(path) == real(output))) {
         return Err(Error::usage(format!(
             "-o and --record name the same file, {}: name two",
-            record.display()
+            Untrusted::path(record)
         )));
     }
     Ok(())

@@ -8,7 +8,8 @@ use crate::{
     cli::{ConfigRequest, ShowFormat},
     daemon::config::{self, Layers, Loaded, Origin, rules, table::SETTINGS, toml_value},
     error::{Error, Result},
-    output::escape::{escape, escape_json},
+    escape::escape,
+    output::json,
 };
 
 /// Prints the effective values, or looks for mistakes.
@@ -102,11 +103,8 @@ fn shown(loaded: &Loaded, format: ShowFormat) -> Result<String> {
         settings,
         targets,
     };
-    let json = serde_json::to_string_pretty(&shown)
-        .map_err(|cause| Error::failed(format!("cannot write the configuration as JSON: {cause}")))?;
-    // Pretty JSON has newlines of its own.
-    let lines = json.lines().map(|line| format!("{}\n", escape_json(line)));
-    Ok(lines.collect())
+    json::pretty(&shown)
+        .map_err(|cause| Error::failed(format!("cannot write the configuration as JSON: {cause}")))
 }
 
 fn line(value: &Effective<'_>) -> String {

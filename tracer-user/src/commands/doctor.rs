@@ -4,6 +4,7 @@ use super::{columns::hanging, print};
 use crate::{
     cli::{DoctorArgs, FormatArg},
     error::{Error, Failure, Result},
+    output::json,
     plan::Mode,
     sources::kernel::{self, Check, Report},
 };
@@ -31,9 +32,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 }
 
 fn json(report: &Report) -> Result<String> {
-    serde_json::to_string_pretty(report)
-        .map(|text| text + "\n")
-        .map_err(|cause| Error::failed(format!("cannot write the checks as JSON: {cause}")))
+    json::pretty(report).map_err(|cause| Error::failed(format!("cannot write the checks as JSON: {cause}")))
 }
 
 fn text(report: &Report) -> String {

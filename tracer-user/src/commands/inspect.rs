@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use crate::{
     cli::{FormatArg, InspectArgs, Subject},
     error::{Error, Result},
+    escape::Untrusted,
     memory::ProcessMemory,
+    output::json,
     output::{
         inspection::{Binary, Inspection, Layouts, SCHEMA},
         sink::Sink,
@@ -31,8 +33,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let inspection = inspect(&args.subject())?;
     let text = match args.format {
         FormatArg::Text => inspection.text(),
-        FormatArg::Json => serde_json::to_string_pretty(&inspection)
-            .map(|text| text + "\n")
+        FormatArg::Json => json::pretty(&inspection)
             .map_err(|cause| Error::failed(format!("cannot write the answer as JSON: {cause}")))?,
     };
     let _ = sink.write(&text)?;
@@ -101,9 +102,9 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
 fn described(target: &Target) -> Binary {
     let facts = &target.facts;
     Binary {
-        path: target.file.name().to_owned(),
+        path: target.file.name().clone(),
         size: target.file.len(),
-        go_version: facts.version.raw.trim_start_matches("go").to_owned(),
+        go_version: facts.version.raw.trim_start_matches("go").into(),
         arch: facts.arch.name(),
         build_mode: match facts.build_mode {
             BuildMode::Exe => "exe",
@@ -114,7 +115,7 @@ fn described(target: &Target) -> Binary {
         pgo: facts.pgo,
         external_linking: facts.external_linking,
         dynamic: facts.dynamic,
-        main_path: facts.main_path.clone(),
+        main_path: facts.main_path.as_deref().map(Untrusted::from),
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    escape::Untrusted,
     plan::{Mode, told},
     session::tier::{Effect, Happening, Step, allot},
     sources::{
@@ -408,7 +409,7 @@ impl Probing {
 /// The file that a process runs, if that is still the very file that was analysed.
 pub fn program_of(pid: u32, known: &Known) -> Result<ProgramFile> {
     let path = PathBuf::from(format!("/proc/{pid}/exe"));
-    let file = ProgramFile::open_as(&path, path.display().to_string())?;
+    let file = ProgramFile::open_as(&path, Untrusted::path(&path))?;
     if file.state() != known.file {
         return Err(Error::not_traceable(format!(
             "process {pid} runs another program by now, or its file was written to"

@@ -13,6 +13,7 @@ use std::{
 use super::{complaints::Complaints, config::Config, discovery::fits, targets::Targets, view::StartsView};
 use crate::{
     error::{Failure, Result},
+    escape::Untrusted,
     latency::start::PhaseTimes,
     model::start::{Ended, Starts},
     session::start::program::Program,
@@ -41,7 +42,7 @@ const LONGEST_START_NS: u64 = 300_000_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// How it is shown.
-    pub exe: String,
+    pub exe: Untrusted,
     /// How it is opened.
     pub path: String,
     /// What is there.
@@ -53,7 +54,7 @@ pub struct Candidate {
 pub struct Startings {
     binaries: BTreeMap<FileKey, Binary>,
     /// What was counted, by how the binary is shown; it stays when the file gives way to another.
-    counted: BTreeMap<Arc<str>, Counted>,
+    counted: BTreeMap<Arc<Untrusted>, Counted>,
     read_ns: u64,
 }
 
@@ -61,7 +62,7 @@ pub struct Startings {
 type FileKey = (u64, u64);
 
 struct Binary {
-    exe: Arc<str>,
+    exe: Arc<Untrusted>,
     state: FileState,
     /// `None` while it is looked into, and where its starts cannot be timed.
     timed: Option<Timed>,
@@ -101,7 +102,7 @@ impl Startings {
             let is_fixed = !path.contains(['*', '?']);
             if is_fixed && let Ok(state) = FileState::known_at(path) {
                 found.push(Candidate {
-                    exe: path.clone(),
+                    exe: path.as_str().into(),
                     path: path.clone(),
                     state,
                 });
@@ -110,7 +111,7 @@ impl Startings {
         for (pid, target) in targets.iter_mut() {
             let exe = &target.view().name.exe;
             if let Some(watched) = target.watching()
-                && config.init.include.iter().any(|pattern| fits(pattern, exe))
+                && config.init.include.iter().any(|pattern| fits(pattern, exe.raw()))
             {
                 found.push(Candidate {
                     exe: exe.clone(),
@@ -130,7 +131,7 @@ impl Startings {
             if self.binaries.len() >= MOST && !self.binaries.contains_key(&key) {
                 return false;
             }
-            let exe: Arc<str> = candidate.exe.as_str().into();
+            let exe = Arc::new(candidate.exe.clone());
             let binary = Binary {
                 exe,
                 state: candidate.state,
@@ -260,7 +261,7 @@ impl Startings {
                 .init
                 .include
                 .iter()
-                .any(|pattern| fits(pattern, &binary.exe));
+                .any(|pattern| fits(pattern, binary.exe.raw()));
             let is_there = now_ns.saturating_sub(binary.seen_ns) < KEPT_NS;
             if is_meant && is_there {
                 return true;
@@ -273,16 +274,22 @@ impl Startings {
             log::info!("starts of {} are timed no longer", binary.exe);
             false
         });
-        let meant = |exe: &str| config.init.include.iter().any(|pattern| fits(pattern, exe));
+        let meant = |exe: &Untrusted| {
+            let mut patterns = config.init.include.iter();
+            patterns.any(|pattern| fits(pattern, exe.raw()))
+        };
         self.counted.retain(|exe, _| meant(exe));
         self.forget_oldest();
     }
 
     /// Keeps what is shown bounded: those binaries go that are timed no longer, the longest unused first.
     fn forget_oldest(&mut self) {
-        let timed: BTreeSet<&str> = self.binaries.values().map(|binary| &*binary.exe).collect();
-        let past = self.counted.iter().filter(|(exe, _)| !timed.contains(&***exe));
-        let mut past: Vec<(u64, Arc<str>)> = past
+        let timed: BTreeSet<&Untrusted> = self.binaries.values().map(|binary| &*binary.exe).collect();
+        let past = self
+            .counted
+            .iter()
+            .filter(|(exe, _)| !timed.contains(exe.as_ref()));
+        let mut past: Vec<(u64, Arc<Untrusted>)> = past
             .map(|(exe, counted)| (counted.used_ns, Arc::clone(exe)))
             .collect();
         past.sort();
@@ -303,7 +310,7 @@ impl Startings {
                     .map(|(name, histogram)| (name.to_owned(), histogram.clone()))
                     .collect(),
             };
-            (exe.to_string(), view)
+            (exe.raw().to_owned(), view)
         });
         views.collect()
     }
@@ -356,7 +363,7 @@ mod tests {
     fn what_is_shown_is_bounded_and_what_is_timed_stays() {
         let mut startings = Startings::default();
         for n in 0..MOST_COUNTED as u64 + 10 {
-            let exe: Arc<str> = format!("/tmp/build-{n}").into();
+            let exe = Arc::new(Untrusted::from(format!("/tmp/build-{n}")));
             let used_ns = n;
             startings.counted.insert(
                 exe,
@@ -374,7 +381,7 @@ mod tests {
             changed: (0, 0),
         };
         let oldest = Binary {
-            exe: "/tmp/build-0".into(),
+            exe: Arc::new("/tmp/build-0".into()),
             state,
             timed: None,
             seen_ns: 0,
@@ -382,8 +389,8 @@ mod tests {
         startings.binaries.insert(key(id), oldest);
         startings.forget_oldest();
         assert_eq!(startings.counted.len(), MOST_COUNTED);
-        assert!(startings.counted.contains_key("/tmp/build-0"));
-        assert!(!startings.counted.contains_key("/tmp/build-10"));
-        assert!(startings.counted.contains_key("/tmp/build-11"));
+        assert!(startings.counted.contains_key(&Untrusted::from("/tmp/build-0")));
+        assert!(!startings.counted.contains_key(&Untrusted::from("/tmp/build-10")));
+        assert!(startings.counted.contains_key(&Untrusted::from("/tmp/build-11")));
     }
 }

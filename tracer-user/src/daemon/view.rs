@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     daemon::config::{Metrics, Tier},
+    escape::Untrusted,
     latency::Histogram,
     stream::{LossCause, Origin, Snapshot},
 };
@@ -32,9 +33,9 @@ pub struct HostView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     /// Path of its executable, as it sees it.
-    pub exe: String,
+    pub exe: Untrusted,
     /// Its name, as in /proc/PID/comm.
-    pub comm: String,
+    pub comm: Untrusted,
     /// Its id, in our PID namespace.
     pub pid: u32,
     /// When it started, in clock ticks since boot: with the PID, its identity.

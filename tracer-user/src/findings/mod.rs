@@ -6,6 +6,7 @@ pub mod start;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::Untrusted;
 use crate::latency::Latency;
 use crate::model::{Model, Symbolizer};
 
@@ -17,9 +18,9 @@ pub struct Finding {
     /// `info`, `warning`.
     pub severity: String,
     /// One line.
-    pub title: String,
+    pub title: Untrusted,
     /// The figures behind it.
-    pub evidence: String,
+    pub evidence: Untrusted,
     /// What to do.
     pub advice: String,
 }
@@ -76,8 +77,7 @@ const RULES: [Rule; 5] = [
     },
 ];
 
-/// Applies every rule. Titles and evidence hold names from the target as they are there: escape them before
-/// they reach a terminal.
+/// Applies every rule. Titles and evidence hold names from the target as they are there.
 pub fn find(evidence: &Evidence) -> Vec<Finding> {
     RULES
         .iter()
@@ -89,8 +89,8 @@ fn finding(id: &str, verdict: Verdict) -> Finding {
     Finding {
         id: id.to_owned(),
         severity: if verdict.warning { "warning" } else { "info" }.to_owned(),
-        title: verdict.title,
-        evidence: verdict.evidence,
+        title: verdict.title.into(),
+        evidence: verdict.evidence.into(),
         advice: verdict.advice,
     }
 }

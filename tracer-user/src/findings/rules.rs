@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::escape::Untrusted;
 use crate::latency::Histogram;
 use crate::stream::{HistogramKey, Origin};
 
@@ -64,17 +65,17 @@ pub(super) fn created_waits(evidence: &Evidence) -> Option<Verdict> {
 
 /// The same where only the `go` statement is known, not how the goroutine became runnable.
 pub(super) fn long_waits_by_creation_site(evidence: &Evidence) -> Option<Verdict> {
-    let mut by_function: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut by_function: BTreeMap<Untrusted, (u64, u64)> = BTreeMap::new();
     for (key, histogram) in evidence.latency.by_key() {
         let HistogramKey::CreationSite(gopc) = key else {
             continue;
         };
         let name = match gopc {
-            0 => "other".to_owned(),
+            0 => "other".into(),
             _ => evidence
                 .symbolizer
                 .function_at(*gopc)
-                .unwrap_or_else(|| format!("{gopc:#x}")),
+                .unwrap_or_else(|| format!("{gopc:#x}").into()),
         };
         let entry = by_function.entry(name).or_default();
         entry.0 = entry.0.saturating_add(histogram.count_above(LONG_NS));
@@ -94,7 +95,9 @@ pub(super) fn long_waits_by_creation_site(evidence: &Evidence) -> Option<Verdict
     let worst: Vec<String> = sites
         .iter()
         .take(3)
-        .map(|(name, (long, all))| format!("{name} {long} of {all} ({})", percent(share(*long, *all))))
+        .map(|(name, (long, all))| {
+            format!("{} {long} of {all} ({})", name.raw(), percent(share(*long, *all)))
+        })
         .collect();
     let share = share(long, all);
     Some(Verdict {

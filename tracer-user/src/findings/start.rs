@@ -61,8 +61,8 @@ fn warning(id: &str, title: String, evidence: String, advice: &str) -> Finding {
     Finding {
         id: id.to_owned(),
         severity: "warning".to_owned(),
-        title,
-        evidence,
+        title: title.into(),
+        evidence: evidence.into(),
         advice: advice.to_owned(),
     }
 }

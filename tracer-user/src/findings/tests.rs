@@ -1,11 +1,12 @@
 use super::*;
+use crate::escape::Untrusted;
 use crate::stream::{BucketScheme, HistogramDelta, HistogramKey, Kind, Observation, Origin, Snapshot};
 
 struct Named;
 
 impl Symbolizer for Named {
-    fn function_at(&self, gopc: u64) -> Option<String> {
-        (gopc == 0x1000).then(|| "main.fan".to_owned())
+    fn function_at(&self, gopc: u64) -> Option<Untrusted> {
+        (gopc == 0x1000).then(|| "main.fan".into())
     }
 }
 
@@ -150,6 +151,7 @@ fn a_world_that_stands_still_is_pointed_out() {
     assert!(
         findings[0]
             .evidence
+            .raw()
             .starts_with("20 pauses of the GC took about 50.0 ms"),
         "{:?}",
         findings[0]

@@ -7,14 +7,15 @@ pub mod start;
 use std::collections::BTreeMap;
 
 use self::sched::{Sched, SchedConfig};
+use crate::escape::Untrusted;
 use crate::stream::{Kind, Observation, Snapshot};
 pub use crate::target::Frame;
 
 /// Names for addresses of the running process.
 pub trait Symbolizer {
     /// The function that holds the `go` statement whose `g.gopc` this is, as the binary names it; `None`
-    /// where the address lies in no function. The name comes from the target: it may hold any character.
-    fn function_at(&self, gopc: u64) -> Option<String>;
+    /// where the address lies in no function.
+    fn function_at(&self, gopc: u64) -> Option<Untrusted>;
 
     /// Says which addresses will be asked for, so that they can be looked up together.
     fn prepare(&self, _gopcs: &[u64]) {}

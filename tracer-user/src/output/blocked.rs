@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::build::Named;
+use crate::escape::Untrusted;
 use crate::model::Frame;
 use crate::model::sched::{Blocked, PlaceReport, StacksReport};
 use crate::stream::transition::{StackSeen, end};
@@ -20,7 +21,7 @@ const LEFT_OUT: [&str; 3] = ["runtime.gopark", "runtime.goparkunlock", "runtime.
 pub struct BlockedAt {
     /// The calls, innermost first, inlined ones included: `FUNCTION FILE:LINE`. `runtime.gopark` and
     /// `runtime.goexit`, which all have, are left out.
-    pub stack: Vec<String>,
+    pub stack: Vec<Untrusted>,
     /// Why calls are missing behind the last: `cut` (there are more than are kept), `broken` (a frame pointer led
     /// nowhere, or could not be read).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,7 +30,7 @@ pub struct BlockedAt {
     pub wait_reason: String,
     /// The `go` statement that made them: `FUNCTION FILE:LINE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<String>,
+    pub created_at: Option<Untrusted>,
     /// How many, and how long.
     #[serde(flatten)]
     pub waits: Waits,
@@ -136,25 +137,25 @@ impl Names<'_> {
         }
     }
 
-    fn stack(&self, stack: &StackSeen) -> Vec<String> {
+    fn stack(&self, stack: &StackSeen) -> Vec<Untrusted> {
         let calls = stack.pcs.iter().flat_map(|pc| match self.frames.get(pc) {
             Some(frames) => frames
                 .iter()
-                .filter(|frame| !LEFT_OUT.contains(&frame.function.as_str()))
-                .map(Frame::to_string)
+                .filter(|frame| !LEFT_OUT.contains(&frame.function.raw()))
+                .map(Frame::whole)
                 .collect(),
             // Code that is not Go's.
-            None => vec![format!("{pc:#x}")],
+            None => vec![format!("{pc:#x}").into()],
         });
         calls.collect()
     }
 
     /// The function is named as everywhere else; its line is that of the statement.
-    fn creation(&self, gopc: u64) -> String {
+    fn creation(&self, gopc: u64) -> Untrusted {
         let function = self.named.creation_site(gopc);
         let frame = self.frames.get(&gopc).and_then(|frames| frames.first());
         match frame.filter(|frame| frame.function == function) {
-            Some(frame) => frame.to_string(),
+            Some(frame) => frame.whole(),
             None => function,
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::blocked::{BlockedAt, StacksInfo, Waits};
-use super::escape::escape;
+use super::escape::{Untrusted, escape};
 use super::full::Full;
 use super::layout::{WIDTH, tail, wrap};
 use super::units::duration;
@@ -37,7 +37,7 @@ pub fn render(full: &Full) -> String {
 }
 
 fn one(place: &BlockedAt) -> String {
-    let is_waiting_room = |call: &&String| WAITING_ROOM.iter().any(|name| call.starts_with(name));
+    let is_waiting_room = |call: &&Untrusted| WAITING_ROOM.iter().any(|name| call.raw().starts_with(name));
     let skipped = place.stack.iter().take_while(is_waiting_room).count();
     // A goroutine of the runtime's own has no other.
     let from = if skipped == place.stack.len() { 0 } else { skipped };
@@ -49,7 +49,7 @@ fn one(place: &BlockedAt) -> String {
         duration(place.waits.max_ns),
     );
     for call in place.stack.iter().skip(from).take(CALLS) {
-        let _ = writeln!(text, "  {}", tail(&escape(&short(call)), WIDTH - 2));
+        let _ = writeln!(text, "  {}", tail(&short(call).to_string(), WIDTH - 2));
     }
     let hidden = place.stack.len().saturating_sub(from + CALLS);
     match place.incomplete.as_deref() {
@@ -63,19 +63,23 @@ fn one(place: &BlockedAt) -> String {
         }
     }
     if let Some(created) = &place.created_at {
-        let _ = writeln!(text, "  made by {}", tail(&escape(&short(created)), WIDTH - 10));
+        let _ = writeln!(
+            text,
+            "  made by {}",
+            tail(&short(created).to_string(), WIDTH - 10)
+        );
     }
     text
 }
 
 /// A call with the name of its file alone, since paths are long.
-fn short(call: &str) -> String {
-    match call.rsplit_once(' ') {
+fn short(call: &Untrusted) -> Untrusted {
+    match call.raw().rsplit_once(' ') {
         Some((function, place)) => {
             let file = place.rsplit('/').next().unwrap_or(place);
-            format!("{function} {file}")
+            format!("{function} {file}").into()
         }
-        None => call.to_owned(),
+        None => call.clone(),
     }
 }
 
@@ -126,10 +130,10 @@ mod tests {
 
     fn place(stack: &[&str], incomplete: Option<&str>, count: u64, ongoing: u64) -> BlockedAt {
         BlockedAt {
-            stack: stack.iter().map(|call| (*call).to_owned()).collect(),
+            stack: stack.iter().map(|call| (*call).into()).collect(),
             incomplete: incomplete.map(str::to_owned),
             wait_reason: "chan receive".to_owned(),
-            created_at: Some("main.start /src/main.go:5".to_owned()),
+            created_at: Some("main.start /src/main.go:5".into()),
             waits: Waits {
                 count,
                 ongoing,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::escape::Untrusted;
 use crate::findings::{self, Evidence};
 use crate::latency::{self, Histogram, Latency};
 use crate::model::{Model, Symbolizer};
@@ -25,7 +26,7 @@ pub struct Parts<'a> {
     /// `passive`, `sampled`, `exact`, `full`.
     pub mode: &'a str,
     /// Why this mode, where `auto` chose.
-    pub mode_reason: Option<String>,
+    pub mode_reason: Option<Untrusted>,
     /// Wall-clock time of the window's begin.
     pub started_at: jiff::Timestamp,
     /// The window's begin, CLOCK_MONOTONIC.
@@ -55,7 +56,7 @@ pub struct Parts<'a> {
     /// Other captures of ours on the same target meanwhile.
     pub concurrent_captures: u64,
     /// Things that a reader of the figures should know.
-    pub notes: Vec<String>,
+    pub notes: Vec<Untrusted>,
 }
 
 /// The capture, with its findings.
@@ -74,7 +75,7 @@ pub fn build(parts: Parts) -> Capture {
     let highest_cost = parts.probe_cost_ns.map(|[_, high]| high);
     let total_hist = hist(&total);
     let mut notes = parts.notes;
-    notes.extend(short_entries(parts.mode, &total_hist));
+    notes.extend(short_entries(parts.mode, &total_hist).map(Untrusted::from));
     let capture = CaptureInfo {
         mode: parts.mode.to_owned(),
         mode_reason: parts.mode_reason,
@@ -200,21 +201,21 @@ pub struct Named<'a> {
 
 impl Named<'_> {
     /// The name of a creation site; its address where it has none.
-    pub fn creation_site(&self, gopc: u64) -> String {
+    pub fn creation_site(&self, gopc: u64) -> Untrusted {
         match gopc {
-            0 => OTHER.to_owned(),
+            0 => OTHER.into(),
             _ => self
                 .symbolizer
                 .function_at(gopc)
-                .unwrap_or_else(|| format!("{gopc:#x}")),
+                .unwrap_or_else(|| format!("{gopc:#x}").into()),
         }
     }
 
     /// Histograms by origin.
-    pub fn by_origin(&self, latency: &Latency) -> BTreeMap<String, Hist> {
+    pub fn by_origin(&self, latency: &Latency) -> BTreeMap<Untrusted, Hist> {
         let named = latency.by_key().iter().filter_map(|(key, histogram)| match key {
             HistogramKey::Origin(origin) if histogram.count() > 0 => {
-                Some((origin.name().to_owned(), hist(histogram)))
+                Some((origin.name().into(), hist(histogram)))
             }
             _ => None,
         });
@@ -222,13 +223,13 @@ impl Named<'_> {
     }
 
     /// Histograms by function of the `go` statement; a function with several has one.
-    pub fn by_creation_site(&self, latency: &Latency) -> BTreeMap<String, Hist> {
+    pub fn by_creation_site(&self, latency: &Latency) -> BTreeMap<Untrusted, Hist> {
         let sites = latency.by_key().keys().filter_map(|key| match key {
             HistogramKey::CreationSite(gopc) => Some(*gopc),
             _ => None,
         });
         self.symbolizer.prepare(&sites.collect::<Vec<_>>());
-        let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
+        let mut merged: BTreeMap<Untrusted, Histogram> = BTreeMap::new();
         for (key, histogram) in latency.by_key() {
             let HistogramKey::CreationSite(gopc) = key else {
                 continue;
@@ -291,7 +292,11 @@ fn goroutines(model: &Model, churn: Option<(u64, u64)>) -> Option<Goroutines> {
         created: churn.map(|(created, _)| created),
         exited: churn.map(|(_, exited)| exited),
         live,
-        by_state: last.goroutines_by_state.iter().cloned().collect(),
+        by_state: last
+            .goroutines_by_state
+            .iter()
+            .map(|(state, count)| (state.as_str().into(), *count))
+            .collect(),
         estimated: last.goroutines_sampled,
     })
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::Untrusted;
+
 pub use super::full::Full;
 pub use super::init::Init;
 pub use crate::findings::Finding;
@@ -28,13 +30,13 @@ pub struct Capture {
     pub runnable_to_running: Hist,
     /// By how the goroutine became runnable: `exact`, `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub by_origin: BTreeMap<String, Hist>,
+    pub by_origin: BTreeMap<Untrusted, Hist>,
     /// By function of the `go` statement: `sampled`, `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub by_creation_site: BTreeMap<String, Hist>,
+    pub by_creation_site: BTreeMap<Untrusted, Hist>,
     /// How long goroutines waited, by the reason in the runtime's words: `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub by_wait_reason: BTreeMap<String, Hist>,
+    pub by_wait_reason: BTreeMap<Untrusted, Hist>,
     /// Waits of at least `--slower`, the longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<Slow>,
@@ -64,15 +66,15 @@ pub struct TargetInfo {
     /// Process id, as this process sees it.
     pub pid: u32,
     /// Path of the executable, as the target sees it.
-    pub exe: String,
+    pub exe: Untrusted,
     /// `1.27.3`, with ` X:…` where experiments are on. Absent of a command that is no Go program and was followed.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub go_version: String,
+    #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
+    pub go_version: Untrusted,
     /// `amd64` or `arm64`.
-    pub arch: String,
+    pub arch: Untrusted,
     /// `exe` or `pie`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub build_mode: String,
+    #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
+    pub build_mode: Untrusted,
     /// Whether it has no symbol table.
     pub stripped: bool,
     /// Whether it was linked with cgo; absent where unknown.
@@ -96,7 +98,7 @@ pub struct CaptureInfo {
     pub mode: String,
     /// Why this mode, where `auto` chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode_reason: Option<String>,
+    pub mode_reason: Option<Untrusted>,
     /// Wall-clock time, RFC 3339.
     pub started_at: String,
     /// Length of the window.
@@ -135,7 +137,7 @@ pub struct CaptureInfo {
     pub concurrent_captures: u64,
     /// Things that a reader of the figures should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
+    pub notes: Vec<Untrusted>,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -235,7 +237,7 @@ pub struct Slow {
     pub goid: Option<u64>,
     /// Function of its `go` statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub creation_site: Option<String>,
+    pub creation_site: Option<Untrusted>,
     /// How it became runnable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
@@ -259,7 +261,7 @@ pub struct Goroutines {
     /// Alive.
     pub live: u64,
     /// By state, in the runtime's words.
-    pub by_state: BTreeMap<String, u64>,
+    pub by_state: BTreeMap<Untrusted, u64>,
     /// The walk over them was cut short and scaled up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,

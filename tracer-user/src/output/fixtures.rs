@@ -1,5 +1,6 @@
 //! Captures for the tests of this room, made from observations by the code under test.
 
+use crate::escape::Untrusted;
 use crate::latency::Latency;
 use crate::model::{Model, Symbolizer};
 use crate::stream::{
@@ -19,7 +20,7 @@ pub const END_NS: u64 = BEGIN_NS + 10_000_000_000;
 pub struct Names;
 
 impl Symbolizer for Names {
-    fn function_at(&self, gopc: u64) -> Option<String> {
+    fn function_at(&self, gopc: u64) -> Option<Untrusted> {
         let name = match gopc {
             0x40_1000 | 0x40_1010 => "main.serve",
             0x40_2000 => "net/http.(*Server).Serve",
@@ -27,7 +28,7 @@ impl Symbolizer for Names {
             0x40_4000 => "main.\u{1b}[2J\u{1b}]0;owned\u{7}evil\u{202e}",
             _ => return None,
         };
-        Some(name.to_owned())
+        Some(name.into())
     }
 }
 
@@ -35,10 +36,10 @@ impl Symbolizer for Names {
 pub fn target() -> TargetInfo {
     TargetInfo {
         pid: 4242,
-        exe: "/srv/app/bin/server".to_owned(),
-        go_version: "1.27.3".to_owned(),
-        arch: "amd64".to_owned(),
-        build_mode: "exe".to_owned(),
+        exe: "/srv/app/bin/server".into(),
+        go_version: "1.27.3".into(),
+        arch: "amd64".into(),
+        build_mode: "exe".into(),
         stripped: true,
         cgo: Some(false),
         pgo: None,
@@ -254,12 +255,11 @@ pub fn passive() -> Capture {
         }),
     );
     observed.capture("passive", |parts| {
-        parts.target.go_version = "1.25.5 X:greenteagc".to_owned();
-        parts.mode_reason =
-            Some("auto chose passive: no call of nanotime1 was found in casgstatus".to_owned());
+        parts.target.go_version = "1.25.5 X:greenteagc".into();
+        parts.mode_reason = Some("auto chose passive: no call of nanotime1 was found in casgstatus".into());
         parts.ended_by = "target_exit";
         parts.whole = false;
-        parts.notes = vec!["the target executes \u{1b}[31mred\u{1b}[0m".to_owned()];
+        parts.notes = vec!["the target executes \u{1b}[31mred\u{1b}[0m".into()];
     })
 }
 

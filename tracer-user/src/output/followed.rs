@@ -8,40 +8,41 @@ use super::{
     build::hist,
     capture::{Hist, TargetInfo},
 };
+use crate::escape::Untrusted;
 use crate::latency::start::{PhaseTimes, TOTAL};
 
 /// Starts of one binary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BinaryOf {
     /// Path of the executable.
-    pub exe: String,
+    pub exe: Untrusted,
     /// As in `target`.
-    pub go_version: String,
+    pub go_version: Untrusted,
     /// As in `target`.
-    pub build_mode: String,
+    pub build_mode: Untrusted,
     /// Starts that came to `main.main`.
     pub runs: u64,
     /// Starts that ended before, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfinished: u64,
     /// The phase with the longest median.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub slowest_phase: String,
+    #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
+    pub slowest_phase: Untrusted,
     /// By phase, and `total`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub histograms: BTreeMap<String, Hist>,
+    pub histograms: BTreeMap<Untrusted, Hist>,
 }
 
 impl BinaryOf {
     /// The starts of a binary, and how long their phases took.
     pub fn of(info: &TargetInfo, unfinished: u64, times: &PhaseTimes) -> Self {
-        let histograms: BTreeMap<String, Hist> = times
+        let histograms: BTreeMap<Untrusted, Hist> = times
             .phases()
-            .map(|(name, times)| (name.to_owned(), hist(times)))
+            .map(|(name, times)| (name.into(), hist(times)))
             .collect();
         let slowest = histograms
             .iter()
-            .filter(|(name, _)| *name != TOTAL)
+            .filter(|(name, _)| **name != TOTAL)
             .max_by_key(|(_, hist)| hist.p50_ns);
         Self {
             exe: info.exe.clone(),
@@ -49,14 +50,14 @@ impl BinaryOf {
             build_mode: info.build_mode.clone(),
             runs: times.total().map_or(0, |total| total.count()),
             unfinished,
-            slowest_phase: slowest.map_or_else(String::new, |(name, _)| name.clone()),
+            slowest_phase: slowest.map_or_else(Untrusted::default, |(name, _)| name.clone()),
             histograms,
         }
     }
 
     /// Whole starts.
     pub fn total(&self) -> Option<&Hist> {
-        self.histograms.get(TOTAL)
+        self.histograms.get(&TOTAL.into())
     }
 }
 
@@ -80,7 +81,7 @@ pub struct TreeOf {
     pub watched_file_systems: u64,
     /// Those whose programs are not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub not_watched: Vec<String>,
+    pub not_watched: Vec<Untrusted>,
     /// Programs that others executed meanwhile: each waited for one answer.
     pub execs_of_others: u64,
     /// Programs, whoever executed them, that went on unasked since gmpscope was stopped or got no CPU: starts may be

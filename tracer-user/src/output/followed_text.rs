@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     capture::Hist,
-    escape::escape,
+    escape::Untrusted,
     followed::{BinaryOf, TreeOf},
     init::{Init, Run},
     init_text::{LEGEND, timeline},
@@ -36,8 +36,8 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
             .binaries
             .iter()
             .find(|binary| Some(&binary.exe) == run.exe.as_ref());
-        let name = run.exe.as_deref().unwrap_or("?");
-        let name = escape(name.rsplit('/').next().unwrap_or(name));
+        let name = run.exe.as_ref().map_or("?", Untrusted::raw);
+        let name = Untrusted::from(name.rsplit('/').next().unwrap_or(name));
         let which = match of.map_or(0, |binary| binary.runs) {
             runs if run.ended == "main.main" && runs > 1 => format!(" ({name}), the slowest of {runs}"),
             _ => format!(" ({name})"),
@@ -56,7 +56,7 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
 fn outstanding(runs: &[Run]) -> Vec<&Run> {
     let (ended, unfinished): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| run.ended == "main.main");
     let mut told: Vec<&Run> = unfinished.into_iter().take(UNFINISHED).collect();
-    let mut programs: Vec<&Option<String>> = Vec::new();
+    let mut programs: Vec<&Option<Untrusted>> = Vec::new();
     for run in ended {
         if programs.len() < SLOWEST && !programs.contains(&&run.exe) {
             programs.push(&run.exe);
@@ -102,12 +102,12 @@ fn table(binaries: &[BinaryOf]) -> String {
             binary.runs + binary.unfinished,
             shown(total.and_then(median)),
             shown(total.and_then(|total| total.max_ns)),
-            tail(&escape(&binary.slowest_phase), PHASE),
+            tail(&binary.slowest_phase.to_string(), PHASE),
             shown(slowest.and_then(median)),
         );
         let room = WIDTH.saturating_sub(line.chars().count());
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{line}{}", tail(&escape(&binary.exe), room));
+        let _ = writeln!(text, "{line}{}", tail(&binary.exe.to_string(), room));
     }
     if binaries.len() > BINARIES {
         let _ = writeln!(
@@ -153,7 +153,7 @@ fn missing(tree: &TreeOf) -> String {
         ));
     }
     if !tree.not_watched.is_empty() {
-        let named: Vec<_> = tree.not_watched.iter().map(|place| escape(place)).collect();
+        let named: Vec<_> = tree.not_watched.iter().map(Untrusted::to_string).collect();
         say(format!("not followed, programs on: {}", named.join(", ")));
     }
     text

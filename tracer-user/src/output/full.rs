@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::Untrusted;
+
 use super::blocked::{self, BlockedAt, Lost, StacksInfo};
 use super::build::{Named, hist};
 use super::capture::Hist;
@@ -94,7 +96,7 @@ pub struct LongWait {
     pub goid: Option<u64>,
     /// Function of its `go` statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub creation_site: Option<String>,
+    pub creation_site: Option<Untrusted>,
     /// Why, in the runtime's words.
     pub reason: String,
     /// It had not ended when the capture did.
@@ -105,7 +107,7 @@ pub struct LongWait {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Churn {
     /// Function of the `go` statement.
-    pub creation_site: String,
+    pub creation_site: Untrusted,
     /// Made in the capture.
     pub created: u64,
     /// Ended in it.
@@ -279,19 +281,19 @@ fn over_time(report: &Report, named: &Named<'_>) -> Option<OverTime> {
 }
 
 /// Time in Waiting by reason.
-pub fn by_wait_reason(report: &Report) -> BTreeMap<String, Hist> {
+pub fn by_wait_reason(report: &Report) -> BTreeMap<Untrusted, Hist> {
     report
         .by_reason
         .iter()
-        .map(|(reason, delta)| (reason.clone(), hist_of(delta)))
+        .map(|(reason, delta)| (reason.as_str().into(), hist_of(delta)))
         .collect()
 }
 
 /// Waits Runnable→Running by function of the `go` statement.
-pub fn by_creation_site(report: &Report, named: &Named<'_>) -> BTreeMap<String, Hist> {
+pub fn by_creation_site(report: &Report, named: &Named<'_>) -> BTreeMap<Untrusted, Hist> {
     let gopcs: Vec<u64> = report.sites.iter().map(|site| site.gopc).collect();
     named.symbolizer.prepare(&gopcs);
-    let mut merged: BTreeMap<String, Histogram> = BTreeMap::new();
+    let mut merged: BTreeMap<Untrusted, Histogram> = BTreeMap::new();
     for site in &report.sites {
         let Some(delta) = &site.runnable else { continue };
         merged
@@ -332,7 +334,7 @@ fn inferred(report: &Report) -> BTreeMap<String, u64> {
 }
 
 fn churn(sites: &[SiteReport], named: &Named<'_>) -> Vec<Churn> {
-    let mut by_name: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut by_name: BTreeMap<Untrusted, (u64, u64)> = BTreeMap::new();
     for site in sites.iter().filter(|site| site.created + site.exited > 0) {
         let (created, exited) = by_name.entry(named.creation_site(site.gopc)).or_default();
         *created += site.created;

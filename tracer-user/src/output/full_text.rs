@@ -59,8 +59,8 @@ fn longest(full: &Full) -> String {
             goid
         );
         let room = WIDTH.saturating_sub(line.chars().count()).max(8);
-        let site = wait.creation_site.as_deref();
-        let site = site.map_or_else(|| "-".to_owned(), |site| tail(&escape(site), room));
+        let site = wait.creation_site.as_ref();
+        let site = site.map_or_else(|| "-".to_owned(), |site| tail(&site.to_string(), room));
         let _ = writeln!(text, "{line}{site}");
     }
     if full.longest_waits.iter().take(LINES).any(|wait| wait.ongoing) {
@@ -196,9 +196,7 @@ fn churn(capture: &Capture, full: &Full) -> String {
         let busiest = full.churn.first().map_or_else(String::new, |churn| {
             format!(
                 ", most of them in {} ({} and {})",
-                escape(&churn.creation_site),
-                churn.created,
-                churn.exited
+                churn.creation_site, churn.created, churn.exited
             )
         });
         text.push_str(&wrap(
@@ -210,9 +208,7 @@ fn churn(capture: &Capture, full: &Full) -> String {
         text.push_str(&wrap(
             &format!(
                 "may leak: {} made {} goroutines of which {} ended",
-                escape(&churn.creation_site),
-                churn.created,
-                churn.exited
+                churn.creation_site, churn.created, churn.exited
             ),
             0,
         ));

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::Untrusted;
+
 use super::{
     build::hist,
     capture::Hist,
@@ -33,7 +35,7 @@ pub struct Init {
     pub run: Option<Run>,
     /// By phase, over all runs; absent where there was only one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub histograms: BTreeMap<String, Hist>,
+    pub histograms: BTreeMap<Untrusted, Hist>,
     /// Every start in short, the first thousand (with `--follow`: hundred thousand); absent where there was only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<Short>,
@@ -60,7 +62,7 @@ pub struct Run {
     pub pid: u32,
     /// Path of its executable, with `--follow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exe: Option<String>,
+    pub exe: Option<Untrusted>,
     /// What time 0 is: `execve_entry`, `sched_prepare_exec` or `sched_process_exec`.
     pub t0: String,
     /// The same, in nanoseconds of CLOCK_MONOTONIC.
@@ -92,7 +94,7 @@ pub struct Run {
 pub struct PhaseOf {
     /// `exec`, `loader`, `rt0`, `osinit`, `schedinit`, `main_created`, `main_started`, `runtime_main`,
     /// `init:<package>`.
-    pub name: String,
+    pub name: Untrusted,
     /// Begin.
     pub start_ns: u64,
     /// Length.
@@ -126,7 +128,7 @@ pub struct SpanOf {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MarkOf {
     /// `sysmon`, `p_bound:<id>`, `first_gc`, `first_stw`, `first_goroutine`, `main.main`.
-    pub name: String,
+    pub name: Untrusted,
     /// When.
     pub at_ns: u64,
 }
@@ -135,13 +137,13 @@ pub struct MarkOf {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallOf {
     /// Its name.
-    pub name: String,
+    pub name: Untrusted,
     /// The path or address that it works on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on: Option<String>,
+    pub on: Option<Untrusted>,
     /// The phase that the main thread was in when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<String>,
+    pub phase: Option<Untrusted>,
     /// Begin.
     pub start_ns: u64,
     /// Length, so far if it has not returned.
@@ -160,7 +162,7 @@ pub struct Short {
     pub pid: u32,
     /// Path of its executable, with `--follow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exe: Option<String>,
+    pub exe: Option<Untrusted>,
     /// When it began: nanoseconds since the capture did.
     pub at_ns: u64,
     /// The same, in nanoseconds of CLOCK_MONOTONIC.
@@ -173,7 +175,7 @@ pub struct Short {
     /// What ended it.
     pub ended: String,
     /// Its longest phase.
-    pub longest: String,
+    pub longest: Untrusted,
     /// How long that took.
     pub longest_ns: u64,
 }
@@ -188,7 +190,7 @@ pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
         histograms: if several {
             times
                 .phases()
-                .map(|(name, times)| (name.to_owned(), hist(times)))
+                .map(|(name, times)| (name.into(), hist(times)))
                 .collect()
         } else {
             BTreeMap::new()
@@ -227,7 +229,7 @@ pub fn short(start: &Start, begin_ns: u64) -> Short {
         duration_ns: start.duration_ns(),
         held_ns: start.held_ns,
         ended: start.ended.name().to_owned(),
-        longest: longest.map_or_else(String::new, |phase| phase.step.name()),
+        longest: longest.map_or_else(Untrusted::default, |phase| phase.step.name().into()),
         longest_ns: longest.map_or(0, Phase::duration_ns),
     }
 }
@@ -250,7 +252,7 @@ pub fn run(start: &Start) -> Run {
             .phases
             .iter()
             .map(|phase| PhaseOf {
-                name: phase.step.name(),
+                name: phase.step.name().into(),
                 start_ns: since(phase.begin_ns),
                 duration_ns: phase.duration_ns(),
                 off_cpu_ns: phase.usage.map(|usage| usage.off_cpu_ns()),
@@ -272,7 +274,7 @@ pub fn run(start: &Start) -> Run {
             .marks
             .iter()
             .map(|(name, at_ns)| MarkOf {
-                name: name.clone(),
+                name: name.as_str().into(),
                 at_ns: since(*at_ns),
             })
             .collect(),
@@ -287,9 +289,9 @@ pub fn run(start: &Start) -> Run {
 fn call_of(start: &Start, call: &CallAt) -> CallOf {
     let begin = call.end_ns.saturating_sub(call.call.duration_ns);
     CallOf {
-        name: call.call.name.clone(),
-        on: call.call.on.clone(),
-        phase: start.phase_at(begin).map(|phase| phase.step.name()),
+        name: call.call.name.as_str().into(),
+        on: call.call.on.as_deref().map(Untrusted::from),
+        phase: start.phase_at(begin).map(|phase| phase.step.name().into()),
         start_ns: begin.saturating_sub(start.begin_ns()),
         duration_ns: call.call.duration_ns,
         result: call.call.result,

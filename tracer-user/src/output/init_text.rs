@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     capture::Hist,
-    escape::escape,
+    escape::Untrusted,
     followed_text,
     init::{Init, PhaseOf, Run, Short},
     layout::{WIDTH, tail, wrap},
@@ -49,7 +49,7 @@ pub fn render(init: &Init) -> String {
 
 /// A row of the timeline: a phase, or several short ones in a row.
 struct Row {
-    name: String,
+    name: Untrusted,
     begin_ns: u64,
     duration_ns: u64,
     off_cpu_ns: Option<u64>,
@@ -101,7 +101,7 @@ pub fn timeline(run: &Run, which: &str) -> String {
             duration(row.duration_ns),
             shown(row.off_cpu_ns, duration),
             shown(row.faults, |n| n.to_string()),
-            tail(&escape(&row.name), NAME),
+            tail(&row.name.to_string(), NAME),
             bar(&row, run.duration_ns)
         );
     }
@@ -114,7 +114,7 @@ fn rows(run: &Run) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut inits = false;
     for phase in &run.phases {
-        let is_init = phase.name.starts_with("init:");
+        let is_init = phase.name.raw().starts_with("init:");
         inits |= is_init;
         let short = inits && phase.duration_ns < run.duration_ns / SHORT_SHARE;
         let row = Row {
@@ -125,7 +125,7 @@ fn rows(run: &Run) -> Vec<Row> {
             faults: faults(phase),
             packages: usize::from(short) * usize::from(is_init),
         };
-        let mergeable = |row: &Row| row.packages > 0 || row.name.starts_with("init of ");
+        let mergeable = |row: &Row| row.packages > 0 || row.name.raw().starts_with("init of ");
         match rows.last_mut() {
             Some(last) if short && mergeable(last) => {
                 last.duration_ns += row.duration_ns;
@@ -133,7 +133,7 @@ fn rows(run: &Run) -> Vec<Row> {
                 last.faults = last.faults.zip(row.faults).map(|(a, b)| a + b);
                 last.packages += row.packages;
                 if last.packages > 1 {
-                    last.name = format!("init of {} packages", last.packages);
+                    last.name = format!("init of {} packages", last.packages).into();
                 }
             }
             _ => rows.push(row),
@@ -182,7 +182,7 @@ fn beside(run: &Run) -> String {
         .marks
         .iter()
         .filter(|mark| mark.name != "main.main")
-        .map(|mark| format!("{} {}", escape(&mark.name), duration(mark.at_ns)))
+        .map(|mark| format!("{} {}", mark.name, duration(mark.at_ns)))
         .collect();
     if !marks.is_empty() {
         text.push_str(&wrap(&format!("moments: {}", marks.join(", ")), 0));
@@ -201,25 +201,25 @@ fn calls(run: &Run) -> String {
         "begins", "took"
     );
     for call in run.calls.iter().take(CALLS) {
-        let on = call
-            .on
-            .as_deref()
-            .map_or_else(String::new, |on| format!(" {}", escape(on)));
+        let on = call.on.as_ref().map_or_else(String::new, |on| format!(" {on}"));
         let result = match call.result {
             None => " (not returned)".to_owned(),
             Some(result) if result < 0 => format!(" ({})", errno(result)),
             Some(_) => String::new(),
         };
         let thread = if call.main_thread { "" } else { ", another thread" };
-        let phase = call.phase.as_deref().unwrap_or("-");
-        let phase = format!(", {}{thread}", tail(&escape(phase), NAME));
+        let phase = call
+            .phase
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), Untrusted::to_string);
+        let phase = format!(", {}{thread}", tail(&phase, NAME));
         let room = WIDTH - 17 - phase.chars().count();
         let _ = writeln!(
             text,
             "{:>7} {:>7}  {}{phase}",
             duration(call.start_ns),
             duration(call.duration_ns),
-            told(&call.name, &on, &result, room)
+            told(&call.name.to_string(), &on, &result, room)
         );
     }
     if run.calls.len() > CALLS {
@@ -259,23 +259,23 @@ fn table(init: &Init) -> String {
         "p99",
         "max"
     );
-    let mut rows: Vec<(&String, &Hist)> = init.histograms.iter().collect();
-    let order = |name: &str| {
+    let mut rows: Vec<(&Untrusted, &Hist)> = init.histograms.iter().collect();
+    let order = |name: &Untrusted| {
         let phases = init.run.iter().flat_map(|run| &run.phases);
         phases
-            .map(|phase| phase.name.as_str())
+            .map(|phase| &phase.name)
             .position(|known| known == name)
             .unwrap_or(usize::MAX)
     };
     rows.sort_by_key(|(name, _)| order(name));
     let whole = init
         .histograms
-        .get("total")
+        .get(&Untrusted::from("total"))
         .and_then(|total| total.p50_ns)
         .unwrap_or(0);
     let mut left_out = 0;
     for (name, hist) in rows {
-        if name.starts_with("init:") && hist.max_ns.unwrap_or(0) < whole / SHORT_SHARE {
+        if name.raw().starts_with("init:") && hist.max_ns.unwrap_or(0) < whole / SHORT_SHARE {
             left_out += 1;
             continue;
         }
@@ -283,7 +283,7 @@ fn table(init: &Init) -> String {
         let _ = writeln!(
             text,
             "{:<30} {:>5} {:>8} {:>8} {:>8} {:>8}",
-            tail(&escape(name), 30),
+            tail(&name.to_string(), 30),
             hist.count,
             shown(hist.p50_ns),
             shown(hist.p90_ns),
@@ -317,7 +317,7 @@ pub fn short_line(start: &Short) -> String {
         duration(start.longest_ns)
     );
     let room = WIDTH.saturating_sub(line.chars().count() + ended.len()).max(8);
-    format!("{line}{}{ended}\n", tail(&escape(&start.longest), room))
+    format!("{line}{}{ended}\n", tail(&start.longest.to_string(), room))
 }
 
 #[cfg(test)]

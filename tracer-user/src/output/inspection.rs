@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::escape::Untrusted;
 use crate::plan::{Attempt, Emulation, Mode};
 
 /// Value of [`Inspection::schema`].
@@ -35,11 +36,11 @@ pub struct Inspection {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Binary {
     /// Its path.
-    pub path: String,
+    pub path: Untrusted,
     /// Size in bytes.
     pub size: u64,
     /// As the binary says it, without the leading `go`.
-    pub go_version: String,
+    pub go_version: Untrusted,
     /// `amd64` or `arm64`.
     pub arch: &'static str,
     /// `exe` or `pie`.
@@ -56,7 +57,7 @@ pub struct Binary {
     pub dynamic: bool,
     /// Import path of its main package.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub main_path: Option<String>,
+    pub main_path: Option<Untrusted>,
 }
 
 /// A process.
@@ -65,7 +66,7 @@ pub struct Process {
     /// Process id in our PID namespace.
     pub pid: u32,
     /// Its name.
-    pub comm: String,
+    pub comm: Untrusted,
     /// The user that it runs as.
     pub uid: u32,
     /// Whether it is in another mount namespace, as in a container.
@@ -149,7 +150,7 @@ pub struct Prediction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SiteInfo {
     /// Function that holds it.
-    pub function: String,
+    pub function: Untrusted,
     /// Bytes from the function's entry.
     pub offset: u64,
     /// Disassembly.

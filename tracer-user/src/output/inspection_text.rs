@@ -68,7 +68,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn binary(text: &mut String, it: &Binary) {
-    field(text, "binary", &it.path);
+    field(text, "binary", &it.path.to_string());
     let mut traits = vec![
         format!("go{}", it.go_version),
         it.arch.to_owned(),
@@ -88,7 +88,7 @@ fn binary(text: &mut String, it: &Binary) {
     traits.push(format!("{:.1} MB", it.size as f64 / 1e6));
     field(text, "built", &traits.join(", "));
     if let Some(path) = &it.main_path {
-        field(text, "package", path);
+        field(text, "package", &path.to_string());
     }
 }
 
@@ -254,7 +254,8 @@ fn details(text: &mut String, mode: &ModePlan) {
 
 /// One site, one line.
 fn line(site: &SiteInfo) -> String {
-    let function = site.function.strip_prefix("runtime.").unwrap_or(&site.function);
+    let function = site.function.raw();
+    let function = function.strip_prefix("runtime.").unwrap_or(function);
     let place = tail(&escape(&format!("{function}+{:#x}", site.offset)), PLACE);
     let instruction: String = escape(&site.instruction).chars().take(INSTRUCTION).collect();
     let line = format!(
@@ -312,7 +313,7 @@ mod tests {
         Inspection {
             schema: SCHEMA,
             binary: Binary {
-                path: "/a/long/path".repeat(12) + "\u{202e}",
+                path: ("/a/long/path".repeat(12) + "\u{202e}").into(),
                 size: 12_345_678,
                 go_version: "1.27.3 X:nodwarf5".into(),
                 arch: "amd64",
@@ -342,9 +343,7 @@ mod tests {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
         assert!(
-            !text
-                .chars()
-                .any(|c| c != '\n' && crate::output::escape::is_dangerous(c)),
+            !text.chars().any(|c| c != '\n' && crate::escape::is_dangerous(c)),
             "{text}"
         );
         assert!(text.contains("exact    yes"), "{text}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::Untrusted;
 use crate::latency::Latency;
 use crate::model::Symbolizer;
 
@@ -28,10 +29,10 @@ pub struct Interval {
     pub runnable_to_running: Hist,
     /// By how the goroutine became runnable: `exact`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub by_origin: BTreeMap<String, Hist>,
+    pub by_origin: BTreeMap<Untrusted, Hist>,
     /// By function of the `go` statement: `sampled`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub by_creation_site: BTreeMap<String, Hist>,
+    pub by_creation_site: BTreeMap<Untrusted, Hist>,
     /// The longest waits of at least `--slower` in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<Slow>,
@@ -55,7 +56,7 @@ pub fn build(
         (hist.min_ns, hist.max_ns) = (None, None);
         hist
     };
-    let all = |hists: BTreeMap<String, Hist>| {
+    let all = |hists: BTreeMap<Untrusted, Hist>| {
         hists
             .into_iter()
             .map(|(name, hist)| (name, without_extremes(hist)))

@@ -3,11 +3,12 @@
 //! A [`capture::Capture`] is built from what was observed ([`build`]) and then written as it is (JSON) or
 //! rendered ([`text`]): the text says nothing that the JSON does not hold.
 
+pub use crate::escape;
+
 pub mod blocked;
 mod blocked_text;
 pub mod build;
 pub mod capture;
-pub mod escape;
 pub mod followed;
 mod followed_text;
 pub mod full;

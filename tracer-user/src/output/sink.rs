@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::escape::Untrusted;
 
 /// Whether anybody still reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Sink {
                 name: "stdout".to_owned(),
             });
         };
-        let name = path.display().to_string();
+        let name = Untrusted::path(path).to_string();
         let failed = |e: io::Error| {
             Error::failed(format!(
                 "{} cannot be written: {e}; choose another file with -o",

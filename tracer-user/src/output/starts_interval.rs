@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     build::hist,
     capture::Hist,
-    escape::escape,
     followed::BinaryOf,
     layout::{WIDTH, tail},
     units::duration,
 };
+use crate::escape::Untrusted;
 use crate::latency::start::{PhaseTimes, TOTAL};
 
 /// Value of [`StartsInterval::schema`].
@@ -30,7 +30,7 @@ pub struct StartsInterval {
     pub runs: u64,
     /// How long each phase took, and `total`; absent with `--follow`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub histograms: BTreeMap<String, Hist>,
+    pub histograms: BTreeMap<Untrusted, Hist>,
     /// With `--follow`: the binaries that started in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binaries: Vec<BinaryOf>,
@@ -47,7 +47,7 @@ impl StartsInterval {
             runs: times.total().map_or(0, |total| total.count()),
             histograms: times
                 .phases()
-                .map(|(name, times)| (name.to_owned(), hist(times)))
+                .map(|(name, times)| (name.into(), hist(times)))
                 .collect(),
             binaries: Vec::new(),
         }
@@ -78,12 +78,12 @@ impl StartsInterval {
     /// For people: whole starts, those of each binary on a line.
     pub fn lines(&self) -> String {
         if self.binaries.is_empty() {
-            return self.line(self.runs, self.histograms.get(TOTAL)) + "\n";
+            return self.line(self.runs, self.histograms.get(&TOTAL.into())) + "\n";
         }
         let lines = self.binaries.iter().map(|binary| {
             let line = self.line(binary.runs, binary.total());
             let room = WIDTH.saturating_sub(line.chars().count() + 2);
-            format!("{line}  {}\n", tail(&escape(&binary.exe), room))
+            format!("{line}  {}\n", tail(&binary.exe.to_string(), room))
         });
         lines.collect()
     }

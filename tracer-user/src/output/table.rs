@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::capture::Hist;
-use super::escape::escape;
+use super::escape::Untrusted;
 use super::layout::tail;
 use super::units::{duration, percent};
 
@@ -13,7 +13,7 @@ const NAME: usize = 30;
 
 /// The `most` largest of `hists`, a line each, with their shares of all waits; what is left out is counted
 /// in a last line.
-pub fn table(title: &str, hists: &BTreeMap<String, Hist>, most: usize) -> String {
+pub fn table(title: &str, hists: &BTreeMap<Untrusted, Hist>, most: usize) -> String {
     let all: u64 = hists.values().fold(0, |sum, hist| sum.saturating_add(hist.count));
     let mut sorted: Vec<_> = hists.iter().filter(|(_, hist)| hist.count > 0).collect();
     sorted.sort_by(|a, b| b.1.count.cmp(&a.1.count).then(a.0.cmp(b.0)));
@@ -25,7 +25,7 @@ pub fn table(title: &str, hists: &BTreeMap<String, Hist>, most: usize) -> String
         "waits", "share", "p50", "p90", "p99", "max"
     );
     for (name, hist) in sorted.iter().take(most) {
-        let name = tail(&escape(name), NAME);
+        let name = tail(&name.to_string(), NAME);
         // The upper bound of the last bucket may lie above the largest wait, where that is known.
         let most = hist.max_ns.unwrap_or(u64::MAX);
         let quantile = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), |ns| duration(ns.min(most)));

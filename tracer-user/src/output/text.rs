@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::capture::{Capture, Finding, Hist, Slow};
-use super::escape::escape;
+use super::escape::{Untrusted, escape};
 use super::full_text;
 use super::gauges;
 use super::histogram;
@@ -78,15 +78,11 @@ fn header(capture: &Capture) -> String {
     let mut target_line = format!(
         "process {} {}, ",
         target.pid,
-        tail(&escape(&target.exe), WIDTH * 3 / 4)
+        tail(&target.exe.to_string(), WIDTH * 3 / 4)
     );
-    target_line.push_str(&match target.go_version.as_str() {
+    target_line.push_str(&match target.go_version.raw() {
         "" => "itself no Go program".to_owned(),
-        version => format!(
-            "go{} {}",
-            escape(version.trim_start_matches("go")),
-            escape(&target.arch)
-        ),
+        version => format!("go{} {}", escape(version.trim_start_matches("go")), target.arch),
     });
     // Writing to a String cannot fail.
     if let Some(gomaxprocs) = target.gomaxprocs {
@@ -116,19 +112,19 @@ fn header(capture: &Capture) -> String {
         0,
     ));
     if let Some(reason) = &how.mode_reason {
-        text.push_str(&wrap(&escape(reason), 2));
+        text.push_str(&wrap(&reason.to_string(), 2));
     }
     text
 }
 
 /// The histogram of all, or those asked for.
-fn breakdown(total: &Hist, title: &str, hists: &BTreeMap<String, Hist>, style: Style) -> String {
+fn breakdown(total: &Hist, title: &str, hists: &BTreeMap<Untrusted, Hist>, style: Style) -> String {
     let mut text = String::new();
     let shown: Vec<_> = hists.iter().filter(|(_, hist)| hist.count > 0).collect();
     let one_by_one = style.by.is_some() && !shown.is_empty() && shown.len() <= MOST_HISTOGRAMS;
     if one_by_one {
         for (name, hist) in &shown {
-            let name = tail(&escape(name), WIDTH - title.len() - 3);
+            let name = tail(&name.to_string(), WIDTH - title.len() - 3);
             let _ = write!(
                 text,
                 "\n{} = {name}\n{}{}",
@@ -231,8 +227,8 @@ pub fn slow_line(slow: &Slow) -> String {
     let room = WIDTH.saturating_sub(line.chars().count()).max(8);
     let site = slow
         .creation_site
-        .as_deref()
-        .map_or_else(|| "-".to_owned(), |site| tail(&escape(site), room));
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), |site| tail(&site.to_string(), room));
     format!("{line}{site}\n")
 }
 
@@ -302,7 +298,7 @@ fn facts(capture: &Capture) -> String {
         ));
     }
     for note in &how.notes {
-        text.push_str(&wrap(&format!("note: {}", escape(note)), 0));
+        text.push_str(&wrap(&format!("note: {note}"), 0));
     }
     if let Some(goroutines) = &capture.goroutines {
         text.push_str(&gauges::goroutines(goroutines));
@@ -347,7 +343,7 @@ fn findings(findings: &[Finding], style: Style) -> String {
     let mut text = String::new();
     for finding in findings {
         let severity = escape(&finding.severity);
-        let title = wrap(&format!("{severity}: {}", escape(&finding.title)), 0);
+        let title = wrap(&format!("{severity}: {}", finding.title), 0);
         let title = match (style.colour, finding.severity.as_str()) {
             (true, "warning") => format!("\x1b[1;33m{}\x1b[0m\n", title.trim_end()),
             (true, _) => format!("\x1b[1m{}\x1b[0m\n", title.trim_end()),
@@ -355,7 +351,7 @@ fn findings(findings: &[Finding], style: Style) -> String {
         };
         text.push('\n');
         text.push_str(&title);
-        text.push_str(&wrap(&escape(&finding.evidence), 2));
+        text.push_str(&wrap(&finding.evidence.to_string(), 2));
         text.push_str(&wrap(&escape(&finding.advice), 2));
     }
     text

@@ -125,7 +125,7 @@ fn calls(
     });
     if found.len() > MAX_SITES {
         return Err(Attempt {
-            what: decoded.function.name.clone(),
+            what: decoded.function.name.to_string(),
             outcome: format!("it calls casgstatus {} times, which no runtime does", found.len()),
         });
     }
@@ -161,7 +161,7 @@ pub(super) fn may_be(wanted: u64, status: Option<u64>) -> bool {
 /// The functions that the instruction at `address` belongs to, the innermost inlined one first.
 fn place(code: &dyn Code, function: &Function, address: u64) -> Vec<String> {
     let mut names = code.inlined_at(function, address);
-    names.push(function.name.clone());
+    names.push(function.name.raw().to_owned());
     names
 }
 

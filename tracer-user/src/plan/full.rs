@@ -248,7 +248,7 @@ fn inlined<'s>(code: &dyn Code, sites: impl Iterator<Item = &'s Site>) -> Vec<At
     let probed: Vec<&str> = sites
         .filter(|site| matches!(site.kind, SiteKind::Entry | SiteKind::StatusEntry))
         .filter(|site| !whole::is_whole(site))
-        .map(|site| site.function.as_str())
+        .map(|site| site.function.raw())
         .collect();
     let mut attempts = Vec::new();
     for function in code.runtime_functions() {

@@ -23,6 +23,7 @@ pub use program::Program;
 use serde::Serialize;
 pub use tracer_ebpf::{Origin, SiteKind, full::status};
 
+use crate::escape::Untrusted;
 use crate::target::{Code, layout::Layout};
 
 /// How many times as much as an emulated instruction a single-stepped one costs the target; measured on
@@ -47,7 +48,7 @@ pub enum Emulation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// Function that holds it.
-    pub function: String,
+    pub function: Untrusted,
     /// Bytes from the function's entry.
     pub offset: u64,
     /// Link-time address.

@@ -94,7 +94,7 @@ pub fn verify(code: &dyn Code, site: &Site) -> Result<(), Attempt> {
     };
     let start = site.address.wrapping_sub(site.offset);
     let function = code
-        .functions(&site.function)
+        .functions(site.function.raw())
         .into_iter()
         .find(|f| f.start == start)
         .ok_or_else(|| fail("the binary has no such function there"))?;

@@ -173,7 +173,7 @@ const LONGEST_INSTRUCTION: u64 = 15;
 fn first_of_entry(code: &dyn Code, address: u64) -> Result<Site, Attempt> {
     let decoded = (1..=LONGEST_INSTRUCTION).find_map(|length| {
         let function = Function {
-            name: "ELF entry".to_owned(),
+            name: "ELF entry".into(),
             start: address,
             end: address.checked_add(length)?,
         };
@@ -193,7 +193,7 @@ fn first_of_entry(code: &dyn Code, address: u64) -> Result<Site, Attempt> {
 /// The site at an instruction that is executed once: it may be single-stepped.
 fn at(code: &dyn Code, decoded: &Decoded, index: usize) -> Result<Site, Attempt> {
     let insn = decoded.insns.get(index).ok_or_else(|| Attempt {
-        what: decoded.function.name.clone(),
+        what: decoded.function.name.to_string(),
         outcome: "it ends before the instruction that was looked for".into(),
     })?;
     site(code, &decoded.function, insn, SiteKind::Mark, true)

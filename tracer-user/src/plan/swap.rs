@@ -192,7 +192,7 @@ pub(super) fn sites(
         let address = decoded.insns.get(index).map_or(0, |i| i.address);
         let place = || {
             let mut names = code.inlined_at(&decoded.function, address);
-            names.push(decoded.function.name.clone());
+            names.push(decoded.function.name.raw().to_owned());
             names
         };
         if !changes.include(from, to, place) {

@@ -15,7 +15,7 @@ const WHOLE: [(&str, u8, u8); 3] = [
 
 /// Whether `site` stands for a call of its whole function, copies of which are probed where they are inlined.
 pub(super) fn is_whole(site: &Site) -> bool {
-    site.kind == SiteKind::StatusEntry && WHOLE.iter().any(|(name, ..)| *name == site.function)
+    site.kind == SiteKind::StatusEntry && WHOLE.iter().any(|(name, ..)| site.function == *name)
 }
 
 /// The site at the entry of `function` that is as good as that of its call of casgstatus with these statuses: `call`,
@@ -23,7 +23,7 @@ pub(super) fn is_whole(site: &Site) -> bool {
 pub(super) fn site(code: &dyn Code, function: &Function, change: (u64, u64), call: &Site) -> Option<Site> {
     let (_, old, new) = WHOLE
         .iter()
-        .find(|(name, old, new)| *name == function.name && (u64::from(*old), u64::from(*new)) == change)?;
+        .find(|(name, old, new)| function.name == *name && (u64::from(*old), u64::from(*new)) == change)?;
     let mut site = entry::site_on_g0(code, function, 1, SiteKind::StatusEntry).ok()?;
     site.statuses_in = (*old, *new);
     site.origin = call.origin;

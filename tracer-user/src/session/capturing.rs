@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    escape::Untrusted,
     latency::Latency,
     model::{Model, Symbolizer, sched::Sched},
     output::{
@@ -61,7 +62,7 @@ pub struct Capturing {
     sink: Sink,
     progress: Option<Progress>,
     mode: Mode,
-    mode_reason: Option<String>,
+    mode_reason: Option<Untrusted>,
     started_at: jiff::Timestamp,
     begin_ns: u64,
     end_ns: u64,
@@ -75,7 +76,7 @@ pub struct Capturing {
     cpu_at_begin_ns: Option<u64>,
     cpu_ns: Option<u64>,
     neighbours: u64,
-    notes: Vec<String>,
+    notes: Vec<Untrusted>,
     holding: Holding,
     ending: Option<(EndedBy, bool)>,
     /// How it started, and what stood out in that.
@@ -147,8 +148,8 @@ impl Capturing {
     }
 
     /// Says why the mode is what it is.
-    fn fall_back(&mut self, from: Mode, to: Mode, why: &str) {
-        let reason = format!("{from} cannot be had: {why}");
+    fn fall_back(&mut self, from: Mode, to: Mode, why: &Untrusted) {
+        let reason = format!("{from} cannot be had: {}", why.raw()).into();
         if self.form.chatter == Chatter::Normal {
             self.clear_progress();
             eprintln!("gmpscope: {to} in place of {from}: {why}");

@@ -5,10 +5,12 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufWriter, Write},
+    path::PathBuf,
 };
 
 use crate::{
     error::{Error, Result},
+    escape::Untrusted,
     model::sched::Sched,
 };
 
@@ -28,10 +30,11 @@ impl Changes {
     /// # Errors
     /// It cannot be made.
     pub fn open() -> Result<Option<Self>> {
-        let Some(path) = std::env::var_os(CHANGES) else {
+        let Some(path) = std::env::var_os(CHANGES).map(PathBuf::from) else {
             return Ok(None);
         };
-        let file = File::create(&path).map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
+        let file =
+            File::create(&path).map_err(|e| Error::failed(format!("{}: {e}", Untrusted::path(&path))))?;
         Ok(Some(Self {
             file: BufWriter::new(file),
             goids: BTreeMap::new(),

@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     os::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixDatagram},
@@ -76,7 +76,7 @@ impl Presence {
                     .map(str::to_owned),
             );
         }
-        let Ok(listed) = fs::read_to_string("/proc/net/unix") else {
+        let Ok(listed) = crate::target::process::text_of("/proc/net/unix") else {
             return;
         };
         // The kernel prints an abstract name's leading zero byte as `@`.

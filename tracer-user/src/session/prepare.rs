@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Failure, Result},
+    escape::Untrusted,
     memory::{Memory as _, ProcessMemory},
     model::{Frame, Symbolizer},
     output::capture::TargetInfo,
@@ -32,7 +33,7 @@ pub struct Prepared {
     /// What follows from its file; of the variables those that its memory agrees with.
     pub reading: Reading,
     /// Names of creation sites that were asked for, by address.
-    names: RefCell<BTreeMap<u64, Option<String>>>,
+    names: RefCell<BTreeMap<u64, Option<Untrusted>>>,
 }
 
 impl Prepared {
@@ -230,7 +231,7 @@ impl Prepared {
 }
 
 impl Symbolizer for Prepared {
-    fn function_at(&self, gopc: u64) -> Option<String> {
+    fn function_at(&self, gopc: u64) -> Option<Untrusted> {
         if let Some(known) = self.names.borrow().get(&gopc) {
             return known.clone();
         }
@@ -280,12 +281,12 @@ pub(super) fn info(target: &Target, pid: u32) -> TargetInfo {
     let facts = &target.facts;
     TargetInfo {
         pid,
-        exe: target.file.name().to_owned(),
-        go_version: facts.version.raw.trim_start_matches("go").to_owned(),
-        arch: facts.arch.name().to_owned(),
+        exe: target.file.name().clone(),
+        go_version: facts.version.raw.trim_start_matches("go").into(),
+        arch: facts.arch.name().into(),
         build_mode: match facts.build_mode {
-            BuildMode::Exe => "exe".to_owned(),
-            BuildMode::Pie => "pie".to_owned(),
+            BuildMode::Exe => "exe".into(),
+            BuildMode::Pie => "pie".into(),
         },
         stripped: facts.stripped,
         cgo: Some(facts.cgo),
@@ -318,8 +319,11 @@ fn select(selector: &TargetSelector) -> Result<i32> {
             return i32::try_from(*pid)
                 .map_err(|_| Error::usage(format!("{pid} is not the id of a process")));
         }
-        TargetSelector::Exe(path) => (process::by_exe(path)?, format!("runs {}", path.display())),
-        TargetSelector::Comm(name) => (process::by_comm(name)?, format!("is named {name}")),
+        TargetSelector::Exe(path) => (process::by_exe(path)?, format!("runs {}", Untrusted::path(&path))),
+        TargetSelector::Comm(name) => (
+            process::by_comm(name)?,
+            format!("is named {}", Untrusted::from(name.as_str())),
+        ),
     };
     match found.as_slice() {
         [] => Err(Error::not_traceable(format!(

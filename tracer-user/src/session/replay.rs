@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Failure, Result},
+    escape::Untrusted,
     model::{Frame, Symbolizer},
     output::sink::{Flow, Sink},
     plan::Mode,
@@ -41,7 +42,7 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
     let (file, name): (Box<dyn Read>, String) = match &options.file {
         None => (Box::new(io::stdin().lock()), "the recording on stdin".to_owned()),
         Some(path) => {
-            let name = path.display().to_string();
+            let name = Untrusted::path(path).to_string();
             let file = File::open(path)
                 .map_err(|e| Error::failed(format!("the recording {name} cannot be opened: {e}")))?;
             (Box::new(BufReader::new(file)), name)
@@ -124,7 +125,7 @@ impl Replay<'_> {
             Entry::Step(json) => match serde_json::from_str(&json) {
                 Ok(step) => self.step(step, name),
                 Err(e) => {
-                    log::debug!("an unknown step, {e}: {json}");
+                    log::debug!("an unknown step, {e}: {}", Untrusted::from(json));
                     self.unknown += 1;
                     Ok(Flow::Written)
                 }
@@ -234,7 +235,7 @@ impl Replay<'_> {
             let mut whole = whole;
             if let Some(note) = unknown(self.unknown) {
                 whole = false;
-                let _ = capturing.step(&self.names, LatencyStep::Note { note })?;
+                let _ = capturing.step(&self.names, LatencyStep::Note { note: note.into() })?;
             }
             let flow = capturing.step(&self.names, LatencyStep::Finish { ended_by, whole })?;
             self.complete = Some(capturing.print(&self.names)?);
@@ -281,7 +282,7 @@ impl Replay<'_> {
         if matches!(step, StartStep::Finish { .. })
             && let Some(note) = unknown(self.unknown)
         {
-            let _ = starting.step(StartStep::Note { note })?;
+            let _ = starting.step(StartStep::Note { note: note.into() })?;
         }
         let flow = starting.step(step)?;
         self.complete = starting.complete().or(self.complete);
@@ -330,7 +331,7 @@ impl Replay<'_> {
         let _ = match &self.telling {
             Telling::Nothing => return Ok(()),
             Telling::Starts(_) => {
-                let _ = self.start_step(StartStep::Note { note }, name)?;
+                let _ = self.start_step(StartStep::Note { note: note.into() }, name)?;
                 let _ = self.start_step(StartStep::Cut { at_ns }, name)?;
                 let finish = StartStep::Finish {
                     at_ns,
@@ -346,7 +347,7 @@ impl Replay<'_> {
                     concurrent_captures: 0,
                 };
                 self.opened = true;
-                let _ = self.latency_step(LatencyStep::Note { note }, name)?;
+                let _ = self.latency_step(LatencyStep::Note { note: note.into() }, name)?;
                 let _ = self.latency_step(close, name)?;
                 self.latency_step(LatencyStep::Finish { ended_by, whole }, name)?
             }
@@ -358,13 +359,13 @@ impl Replay<'_> {
 /// Names of addresses, as they were found when the process ran.
 #[derive(Debug, Default)]
 struct Names {
-    functions: BTreeMap<u64, String>,
+    functions: BTreeMap<u64, Untrusted>,
     /// Calls at addresses in stacks.
     frames: BTreeMap<u64, Vec<Frame>>,
 }
 
 impl Symbolizer for Names {
-    fn function_at(&self, gopc: u64) -> Option<String> {
+    fn function_at(&self, gopc: u64) -> Option<Untrusted> {
         self.functions.get(&gopc).cloned()
     }
 

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     error::{Error, Failure, Result},
+    escape::Untrusted,
     model::{Symbolizer as _, sched::SchedConfig},
     output::sink::{Flow, Sink},
     plan::Mode,
@@ -89,7 +90,7 @@ pub(super) async fn capture(
     let begin = LatencyBegin {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         target: target.info(),
-        notes: target.notes(),
+        notes: target.notes().into_iter().map(Untrusted::from).collect(),
         interval_ns: options.interval.map(|d| d.as_nanos() as u64),
     };
     let mut runner = Runner {
@@ -155,7 +156,10 @@ impl Runner {
                     },
                 );
             }
-            Effect::FallBack { from, to, why } => return self.step(LatencyStep::FallBack { from, to, why }),
+            Effect::FallBack { from, to, why } => {
+                let why = why.into();
+                return self.step(LatencyStep::FallBack { from, to, why });
+            }
             Effect::OpenWindow { mode, sites } => {
                 let opening = Opening {
                     at_ns: now,
@@ -203,7 +207,7 @@ impl Runner {
                 let notes = self.live.as_ref().map(Live::notes).unwrap_or_default();
                 let mut answer = None;
                 for note in notes {
-                    answer = answer.or(self.step(LatencyStep::Note { note }));
+                    answer = answer.or(self.step(LatencyStep::Note { note: note.into() }));
                 }
                 let whole = whole && !self.source_failed;
                 let held = self.step(LatencyStep::Hold(self.holding()));
@@ -244,7 +248,9 @@ impl Runner {
             }
             Err(e) => {
                 self.source_failed = true;
-                let _ = self.step(LatencyStep::Note { note: e.to_string() });
+                let _ = self.step(LatencyStep::Note {
+                    note: e.to_string().into(),
+                });
                 return Some(Happening::SourceFailed { why: e.to_string() });
             }
         };
@@ -306,7 +312,7 @@ impl Runner {
         let written = self.capturing.observe(&self.target, seen);
         if let Some(why) = self.recorder.failure() {
             log::error!("{why}");
-            let _ = self.step(LatencyStep::Note { note: why });
+            let _ = self.step(LatencyStep::Note { note: why.into() });
         }
         self.written(written)
     }

@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::EndedBy;
-use crate::{model::sched::SchedConfig, output::capture::TargetInfo, plan::Mode, stream::BucketScheme};
+use crate::{
+    escape::Untrusted, model::sched::SchedConfig, output::capture::TargetInfo, plan::Mode,
+    stream::BucketScheme,
+};
 
 /// A step of a capture. In recordings they are JSON: what a later version adds must have a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +42,7 @@ pub enum LatencyStep {
         /// What comes in its place.
         to: Mode,
         /// Why.
-        why: String,
+        why: Untrusted,
     },
     /// The window opens.
     Open(Opening),
@@ -53,7 +56,7 @@ pub enum LatencyStep {
     /// Something that a reader of the figures should know.
     Note {
         /// It.
-        note: String,
+        note: Untrusted,
     },
     /// The window closes.
     Close {
@@ -84,7 +87,7 @@ pub struct LatencyBegin {
     pub target: TargetInfo,
     /// What a reader of the figures should know of it.
     #[serde(default)]
-    pub notes: Vec<String>,
+    pub notes: Vec<Untrusted>,
     /// `--interval`, in nanoseconds.
     #[serde(default)]
     pub interval_ns: Option<u64>,
@@ -167,7 +170,7 @@ pub enum StartStep {
         /// File systems whose programs wait.
         watched_file_systems: u64,
         /// Those whose programs do not.
-        not_watched: Vec<String>,
+        not_watched: Vec<Untrusted>,
         /// Programs that others executed meanwhile.
         execs_of_others: u64,
         /// Programs, whoever executed them, that went on unasked since gmpscope did not move.
@@ -189,7 +192,7 @@ pub enum StartStep {
     /// Something that a reader should know.
     Note {
         /// It.
-        note: String,
+        note: Untrusted,
     },
     /// The start is told with the latencies behind it, which begin now.
     GoOn,
@@ -223,7 +226,7 @@ pub struct StartBegin {
     pub goes_on: bool,
     /// What cannot be told apart in it, and why.
     #[serde(default)]
-    pub missing: Vec<String>,
+    pub missing: Vec<Untrusted>,
     /// `--interval`, in nanoseconds.
     #[serde(default)]
     pub interval_ns: Option<u64>,

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 use super::mapping::Mapping;
 use crate::error::{Error, Result};
+use crate::escape::Untrusted;
 
 /// Which file it is, whatever name it has by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,18 +80,18 @@ impl FileState {
 pub struct ProgramFile {
     file: File,
     path: PathBuf,
-    name: String,
+    name: Untrusted,
     state: FileState,
 }
 
 impl ProgramFile {
     /// Opens a file by its path.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::open_as(path, path.display().to_string())
+        Self::open_as(path, Untrusted::path(path))
     }
 
     /// Opens a file by a path such as `/proc/PID/exe`, with another name in messages.
-    pub fn open_as(path: &Path, name: String) -> Result<Self> {
+    pub fn open_as(path: &Path, name: Untrusted) -> Result<Self> {
         // A FIFO or a device would block or never end: look before opening.
         let failed = |e: std::io::Error| match e.kind() {
             ErrorKind::NotFound => Error::not_traceable(format!(
@@ -117,7 +118,7 @@ impl ProgramFile {
     }
 
     /// Takes a file that is open already; `path` is a path by which it can be opened again.
-    pub fn from_file(file: File, path: PathBuf, name: String) -> Result<Self> {
+    pub fn from_file(file: File, path: PathBuf, name: Untrusted) -> Result<Self> {
         let metadata = file
             .metadata()
             .map_err(|e| Error::failed(format!("{name}: cannot be examined (fstat): {e}")))?;
@@ -135,7 +136,7 @@ impl ProgramFile {
     }
 
     /// What messages call it.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Untrusted {
         &self.name
     }
 

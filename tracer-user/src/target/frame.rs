@@ -1,30 +1,38 @@
 //! A call in a program's source, for people.
 
 use super::pclntab;
+use crate::escape::Untrusted;
 
-/// A call in the target's source. Its words come from the target: they may hold any character.
+/// A call in the target's source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The function, as the binary names it.
-    pub function: String,
+    pub function: Untrusted,
     /// File, as the compiler was given it, and line.
-    pub place: Option<(String, u32)>,
+    pub place: Option<(Untrusted, u32)>,
 }
 
 impl From<&pclntab::Frame<'_>> for Frame {
     fn from(frame: &pclntab::Frame<'_>) -> Self {
         Self {
-            function: frame.function.to_owned(),
-            place: frame.file.map(str::to_owned).zip(frame.line),
+            function: frame.function.into(),
+            place: frame.file.map(Untrusted::from).zip(frame.line),
+        }
+    }
+}
+
+impl Frame {
+    /// `FUNCTION FILE:LINE`, or the function alone.
+    pub fn whole(&self) -> Untrusted {
+        match &self.place {
+            Some((file, line)) => format!("{} {}:{line}", self.function.raw(), file.raw()).into(),
+            None => self.function.clone(),
         }
     }
 }
 
 impl std::fmt::Display for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.place {
-            Some((file, line)) => write!(f, "{} {file}:{line}", self.function),
-            None => f.write_str(&self.function),
-        }
+        self.whole().fmt(f)
     }
 }

@@ -21,6 +21,8 @@ pub use frame::Frame;
 pub use open::Target;
 use serde::Serialize;
 
+use crate::escape::Untrusted;
+
 /// The processor that a Go binary is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Arch {
@@ -62,7 +64,7 @@ pub struct GoVersion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// Its name in pclntab.
-    pub name: String,
+    pub name: Untrusted,
     /// First address.
     pub start: u64,
     /// One past the last.

@@ -8,6 +8,7 @@ use super::file::ProgramFile;
 use super::frame::Frame;
 use super::process::Process;
 use crate::error::{Error, Result};
+use crate::escape::Untrusted;
 
 /// More shared libraries than are looked at for Go in them.
 const MAX_LIBRARIES: usize = 256;
@@ -68,7 +69,7 @@ impl Target {
         look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
         let mapping = file.map()?;
-        let name = file.name().to_owned();
+        let name = file.name().to_string();
         let made = GoBinary::parse(&mapping, &name).and_then(|binary| {
             let facts = binary.facts().clone();
             let target = Self {
@@ -86,17 +87,18 @@ impl Target {
     /// Maps the file again and shows it, for instance to name addresses when the capture has ended.
     pub fn with_binary<T>(&self, look: impl FnOnce(&GoBinary<'_>) -> T) -> Result<T> {
         let mapping = self.file.map()?;
-        let made = GoBinary::parse(&mapping, self.file.name()).map(|binary| look(&binary));
-        mapping.judge(self.file.name(), made)
+        let name = self.file.name().to_string();
+        let made = GoBinary::parse(&mapping, &name).map(|binary| look(&binary));
+        mapping.judge(&name, made)
     }
 
     /// Names of the functions that hold the `go` statements to which these values of `g.gopc` return, by
     /// value. What lies in none of the program's functions is left out.
-    pub fn creation_sites(&self, gopcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, String>> {
+    pub fn creation_sites(&self, gopcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, Untrusted>> {
         self.with_binary(|binary| {
             gopcs
                 .into_iter()
-                .filter_map(|pc| Some((pc, binary.creation_site(self.link_time(pc))?.to_owned())))
+                .filter_map(|pc| Some((pc, binary.creation_site(self.link_time(pc))?.into())))
                 .collect()
         })
     }

@@ -45,7 +45,7 @@ pub(super) fn watch(target: &Target, found: &Found) -> Result<Process> {
     let snapshot = source.snapshot(now_ns())?;
     Ok(Process {
         pid,
-        comm: process.comm().to_owned(),
+        comm: process.comm().clone(),
         uid: process.uid(),
         in_container: process.in_other_mount_namespace(),
         gomaxprocs: snapshot.gomaxprocs,

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use serde::Serialize;
 
 use super::origin::Origin;
-use crate::output::escape::escape;
+use crate::escape::escape;
 
 /// Mistakes that are told one by one; of more their number is told.
 pub const MOST: usize = 100;

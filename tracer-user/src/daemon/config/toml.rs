@@ -4,7 +4,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Config, rules, table::SETTINGS};
-use crate::output::escape::is_dangerous;
+use crate::escape::is_dangerous;
 
 impl Config {
     /// The configuration as one file: every setting in the order of the table, then the rules. Equal configurations

@@ -14,6 +14,8 @@ use rustix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+use crate::escape::Untrusted;
+
 use super::layers::{Files, dropped_in};
 
 /// Links that are followed in one path, as the kernel has it (`MAXSYMLINKS` of include/linux/namei.h).
@@ -64,7 +66,7 @@ impl Watch {
                     let error = io::Error::from(error);
                     return Err(io::Error::new(
                         error.kind(),
-                        format!("{}: {error}", folder.display()),
+                        format!("{}: {error}", Untrusted::path(folder)),
                     ));
                 }
             }

@@ -1,7 +1,7 @@
 //! A look at one process: is it Go, what do the rules say, and how is it watched? Reads files, so it belongs on a
 //! thread of its own.
 
-use std::{fs, io::ErrorKind, sync::Arc};
+use std::{io::ErrorKind, sync::Arc};
 
 use super::{
     Decision, Looked, Placed, decide,
@@ -11,12 +11,13 @@ use super::{
 use crate::{
     daemon::config::{Config, Tier},
     error::{Error, Failure},
+    escape::Untrusted,
     memory::ProcessMemory,
     sources::passive::PassiveSource,
     target::{
         Globals,
         file::FileState,
-        process::{Life, Process},
+        process::{Life, Process, text_of},
     },
 };
 
@@ -54,7 +55,7 @@ pub struct Identity {
     /// The process, held.
     pub life: Life,
     /// Path of its executable, as it sees it.
-    pub exe: String,
+    pub exe: Untrusted,
     /// Its cgroup, container and pod.
     pub placed: Placed,
     /// What the rules say.
@@ -146,13 +147,13 @@ fn look_closer(pid: i32, config: &Config, programs: &Programs, now_ns: u64) -> R
     if !known.is_go(&file) {
         return Ok(Seen::NotGo);
     }
-    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let cgroups = text_of(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let placed = Placed::parse(&cgroups);
-    let exe = file.name();
-    let exe = exe.strip_suffix(" (deleted)").unwrap_or(exe).to_owned();
+    let exe = file.name().raw();
+    let exe = Untrusted::from(exe.strip_suffix(" (deleted)").unwrap_or(exe));
     let looked = Looked {
-        exe: &exe,
-        comm: process.comm(),
+        exe: exe.raw(),
+        comm: process.comm().raw(),
         uid: process.uid(),
         placed: &placed,
     };

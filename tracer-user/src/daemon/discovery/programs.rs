@@ -117,8 +117,9 @@ impl File {
     pub fn analyse(&self, file: &ProgramFile) -> Analysed {
         let found = self.analysed.get_or_init(|| {
             let analysed = file.map().and_then(|bytes| {
-                let made = GoBinary::parse(&bytes, file.name()).map(|binary| Program::of(&binary, false));
-                bytes.judge(file.name(), made)
+                let name = file.name().to_string();
+                let made = GoBinary::parse(&bytes, &name).map(|binary| Program::of(&binary, false));
+                bytes.judge(&name, made)
             });
             match analysed {
                 Ok(program) => Analysed::Go(Arc::new(Known {
@@ -153,12 +154,13 @@ impl Known {
     /// The file cannot be read any more.
     pub fn learn(&self, gopcs: &[u64], file: &ProgramFile) -> crate::error::Result<()> {
         let bytes = file.map()?;
-        let binary = GoBinary::parse(&bytes, file.name())?;
+        let name = file.name().to_string();
+        let binary = GoBinary::parse(&bytes, &name)?;
         // What is asked of the file is asked before others may wait for it.
         let sites = gopcs
             .iter()
             .map(|gopc| (*gopc, binary.creation_site(*gopc).map(Arc::from)));
-        let sites: Vec<(u64, Option<Arc<str>>)> = bytes.judge(file.name(), Ok(sites.collect()))?;
+        let sites: Vec<(u64, Option<Arc<str>>)> = bytes.judge(&name, Ok(sites.collect()))?;
         let mut names = lock(&self.names);
         for (gopc, site) in sites {
             if names.len() >= MAX_NAMES {

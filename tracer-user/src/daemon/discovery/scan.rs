@@ -4,6 +4,7 @@ use std::{fs, io};
 
 use super::census::Scanned;
 use crate::target::file::FileState;
+use crate::target::process::text_of;
 
 /// All processes, threads of the kernel left out. What ends while the list is read may be in it or not.
 ///
@@ -13,7 +14,7 @@ pub fn scan() -> io::Result<Vec<Scanned>> {
     let ticks = rustix::param::clock_ticks_per_second().max(1);
     let since_boot_ns = since_boot_ns();
     let seen = pids()?.into_iter().filter_map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let stat = text_of(format!("/proc/{pid}/stat")).ok()?;
         let start_time = start_time(&stat)?;
         let started_ns = u128::from(start_time) * 1_000_000_000 / u128::from(ticks);
         let exe = FileState::known_at(&format!("/proc/{pid}/exe")).ok();

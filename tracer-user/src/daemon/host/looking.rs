@@ -169,7 +169,12 @@ impl Host {
             target.view().why.as_deref().unwrap_or(target.view().tier.name()),
         );
         let exe = &target.view().name.exe;
-        let starts = self.config.init.include.iter().any(|pattern| fits(pattern, exe));
+        let starts = self
+            .config
+            .init
+            .include
+            .iter()
+            .any(|pattern| fits(pattern, exe.raw()));
         if let Err(e) = self.targets.insert(target, now_ns) {
             self.complaints.add("wait", &e, now_ns);
             self.census.settle(ticket.pid, Outcome::Failed);

@@ -12,7 +12,7 @@ use hyper::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Shared, targets};
-use crate::{daemon::metrics::Format, output::escape::escape_json};
+use crate::{daemon::metrics::Format, escape::escape_json};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";

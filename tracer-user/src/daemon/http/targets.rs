@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::daemon::{metrics, view::HostView};
+use crate::{
+    daemon::{metrics, view::HostView},
+    escape::Untrusted,
+};
 
 /// The page.
 #[derive(Debug, Serialize)]
@@ -17,8 +20,8 @@ pub struct Targets<'a> {
 #[derive(Debug, Serialize)]
 struct Target<'a> {
     pid: u32,
-    exe: &'a str,
-    comm: &'a str,
+    exe: &'a Untrusted,
+    comm: &'a Untrusted,
     /// In clock ticks since boot.
     start_time: u64,
     uid: u32,

@@ -96,8 +96,8 @@ impl Collector for Scrape {
 /// The labels that name a process.
 fn labels(name: &Name) -> Vec<(&'static str, String)> {
     let mut labels = vec![
-        ("exe", clean(&name.exe).into_owned()),
-        ("comm", clean(&name.comm).into_owned()),
+        ("exe", clean(name.exe.raw()).into_owned()),
+        ("comm", clean(name.comm.raw()).into_owned()),
         ("pid", name.pid.to_string()),
     ];
     for (key, value) in [("container", &name.container), ("pod", &name.pod)] {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::output::escape;
+use crate::escape;
 
 /// Longest label value, in bytes.
 pub const MOST_BYTES: usize = 256;

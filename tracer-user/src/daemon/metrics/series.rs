@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::label::{OTHER, clean};
 use crate::{
     daemon::view::{HostView, StartsView, TargetView},
+    escape::Untrusted,
     latency::Histogram,
 };
 
@@ -30,7 +31,7 @@ struct Names {
 #[derive(Debug, Default)]
 pub struct Chosen {
     /// By process: PID, start time, and program, which `exec` changes.
-    sites: BTreeMap<(u32, u64, String), Names>,
+    sites: BTreeMap<(u32, u64, Untrusted), Names>,
     /// By binary.
     inits: BTreeMap<String, Names>,
 }

@@ -25,7 +25,7 @@ fn text(view: HostView) -> String {
 fn everything() -> HostView {
     let mut hostile = full(77, 3);
     hostile.name.exe = "/tmp/a\"b\\c\nd{}=,\u{1b}[2J\u{202e}é".into();
-    hostile.name.comm = String::from_utf8_lossy(b"\xff\xfe\"\\").into_owned();
+    hostile.name.comm = String::from_utf8_lossy(b"\xff\xfe\"\\").into_owned().into();
     hostile
         .sampled_waits
         .insert("f\"} 1\nevil 7".into(), histogram(BucketScheme::Kernel, &[5_000]));

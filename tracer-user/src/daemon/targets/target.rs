@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -170,7 +169,7 @@ impl Target {
         } = identity;
         let name = Name {
             exe,
-            comm: life.comm().to_owned(),
+            comm: life.comm().clone(),
             pid: life.pid().unsigned_abs(),
             start_time: life.start_time(),
             uid: life.uid(),
@@ -213,8 +212,8 @@ impl Target {
     pub fn decide(&mut self, config: &Config) -> Decision {
         let name = &self.view.name;
         let looked = Looked {
-            exe: &name.exe,
-            comm: &name.comm,
+            exe: name.exe.raw(),
+            comm: name.comm.raw(),
             uid: name.uid,
             placed: &self.placed,
         };
@@ -388,7 +387,7 @@ impl Target {
         let view = Arc::make_mut(&mut self.view);
         if now_ns >= self.limits_due_ns {
             self.limits_due_ns = now_ns.saturating_add(LIMITS_NS);
-            let text = fs::read_to_string(format!("/proc/{}/cgroup", self.life.pid()));
+            let text = process::text_of(format!("/proc/{}/cgroup", self.life.pid()));
             let cgroups = hierarchies.of(&text.unwrap_or_default());
             self.throttling = cgroups.throttling();
             view.cgroup_cpus = cgroups.cpu_limit();

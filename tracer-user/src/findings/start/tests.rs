@@ -77,10 +77,11 @@ fn a_phase_that_sleeps_is_named_with_what_it_did() {
     assert!(
         found
             .title
+            .raw()
             .starts_with("init:example.com/dial waited for 25.0 ms"),
         "{found:?}"
     );
-    assert!(found.evidence.contains("connect 192.0.2.1:80"), "{found:?}");
+    assert!(found.evidence.raw().contains("connect 192.0.2.1:80"), "{found:?}");
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn a_throttled_cgroup_is_told() {
         ..evidence(&start)
     });
     assert_eq!(found[0].id, "start-phase-without-cpu");
-    assert!(found[0].evidence.contains("0.10 CPUs") && found[0].evidence.contains("2 periods"));
+    assert!(found[0].evidence.raw().contains("0.10 CPUs") && found[0].evidence.raw().contains("2 periods"));
 }
 
 #[test]

@@ -52,9 +52,9 @@ fn exact_tells_origins_apart_and_what_was_lost() {
 #[test]
 fn goroutines_made_in_one_function_are_one_creation_site() {
     let capture = fixtures::sampled();
-    assert_eq!(capture.by_creation_site["main.serve"].count, 5_551);
-    assert_eq!(capture.by_creation_site["0x500000"].count, 3);
-    assert_eq!(capture.by_creation_site["other"].count, 2);
+    assert_eq!(capture.by_creation_site[&"main.serve".into()].count, 5_551);
+    assert_eq!(capture.by_creation_site[&"0x500000".into()].count, 3);
+    assert_eq!(capture.by_creation_site[&"other".into()].count, 2);
     assert!(capture.by_origin.is_empty());
     let sampling = capture.capture.sampling.unwrap();
     assert_eq!(

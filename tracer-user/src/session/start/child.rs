@@ -20,6 +20,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::{descriptor_limit::DescriptorLimit, identity::Identity};
 use crate::error::{Error, Failure, Result};
+use crate::escape::Untrusted;
 
 /// What is run, and as whom. Standard streams, environment and working directory are ours.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl Held {
             failure: Failure::NotStarted,
             message: format!(
                 "no process could be made for {}: {e}",
-                invocation.program.display()
+                Untrusted::path(&invocation.program)
             ),
         };
         let (waits, gate) = io::pipe().map_err(failed)?;
@@ -153,7 +154,7 @@ impl Held {
                 io::ErrorKind::NotFound => Failure::NotFound,
                 _ => Failure::NotExecutable,
             },
-            message: format!("{} could not be executed: {e}", self.program.display()),
+            message: format!("{} could not be executed: {e}", Untrusted::path(&self.program)),
         };
         let started = self.started.take().map(JoinHandle::join);
         match started {

@@ -226,11 +226,12 @@ impl Followed {
                 throttled: around.throttled,
                 godebug: around.godebug.as_deref(),
             });
-            let exe = kept.info.as_ref().map_or("", |info| info.exe.as_str());
+            let exe = kept.info.as_ref().map_or("", |info| info.exe.raw());
             let name = exe.rsplit('/').next().unwrap_or(exe);
             for mut finding in of_start {
                 if finding.id.starts_with("start-phase") {
-                    finding.title = format!("{name} (process {}): {}", start.pid, finding.title);
+                    let title = finding.title.raw();
+                    finding.title = format!("{name} (process {}): {title}", start.pid).into();
                 }
                 // What is around them is around them all.
                 if !found.contains(&finding) {

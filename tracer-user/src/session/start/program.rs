@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     error::{Error, Failure, Result},
+    escape::Untrusted,
     output::capture::TargetInfo,
     plan::start::{self, StartPlan},
     session::prepare,
@@ -115,13 +116,13 @@ pub fn find(command: &OsStr) -> Result<PathBuf> {
     let (failure, why) = match candidates.iter().find(|path| path.exists()) {
         Some(there) => (
             Failure::NotExecutable,
-            format!("{} is not an executable file", there.display()),
+            format!("{} is not an executable file", Untrusted::path(there)),
         ),
         None => (Failure::NotFound, "there is no such command".to_owned()),
     };
     Err(Error {
         failure,
-        message: format!("{}: {why}", command.to_string_lossy()),
+        message: format!("{}: {why}", Untrusted::path(Path::new(command))),
     })
 }
 

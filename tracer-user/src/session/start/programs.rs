@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{program::Program, tree::Tree};
-use crate::{output::capture::TargetInfo, sources::starts::Functions};
+use crate::{escape::Untrusted, output::capture::TargetInfo, sources::starts::Functions};
 
 /// The number of the only program.
 pub const ONLY: u32 = 0;
@@ -51,15 +51,15 @@ impl Functions for Programs {
 pub fn not_go(path: &Path) -> TargetInfo {
     TargetInfo {
         pid: 0,
-        exe: path.display().to_string(),
-        go_version: String::new(),
+        exe: Untrusted::path(path),
+        go_version: Untrusted::default(),
         arch: match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
             other => other,
         }
-        .to_owned(),
-        build_mode: String::new(),
+        .into(),
+        build_mode: Untrusted::default(),
         stripped: false,
         cgo: None,
         pgo: None,

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, Failure, Result},
+    escape::{Untrusted, escape},
     output::{
         layout,
         sink::{Flow, Sink},
@@ -63,7 +64,10 @@ impl Runner {
             by_interval: output.interval.is_some() && !policy.goes_on,
         };
         let (dynamic, missing) = match &programs {
-            Programs::One(program) => (program.plan.dynamic, program.untold().collect()),
+            Programs::One(program) => (
+                program.plan.dynamic,
+                program.untold().map(Untrusted::from).collect(),
+            ),
             Programs::Tree(_) => (false, vec![]),
         };
         let begin = StartBegin {
@@ -333,7 +337,7 @@ impl Runner {
     }
 
     pub(super) fn note(&mut self, note: String) {
-        self.tell(StartStep::Note { note });
+        self.tell(StartStep::Note { note: note.into() });
     }
 
     pub(super) fn tell_around(&mut self) {
@@ -365,7 +369,7 @@ impl Runner {
     /// Says on stderr that all is attached.
     pub(super) fn say_attached(&self, what: &str) {
         if self.chatter == Chatter::Normal {
-            eprint!("{}", layout::wrap(&format!("attached: {what}"), 0));
+            eprint!("{}", layout::wrap(&escape(&format!("attached: {what}")), 0));
         }
     }
 }

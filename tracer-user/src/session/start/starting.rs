@@ -4,6 +4,7 @@
 use super::{followed::Followed, programs::ONLY};
 use crate::{
     error::{Error, Result},
+    escape::Untrusted,
     findings::start::{self as findings, Evidence},
     latency::start::PhaseTimes,
     model::start::{Ended, Start, Starts},
@@ -53,7 +54,7 @@ pub struct Starting {
     hits: u64,
     attached_by: Option<String>,
     lost: u64,
-    notes: Vec<String>,
+    notes: Vec<Untrusted>,
     /// Starts of a command's tree, which are kept here and not in `ended`, `times` and `interval`.
     followed: Option<Followed>,
     complete: Option<bool>,

@@ -13,6 +13,7 @@ use tracer_ebpf::start::binary;
 use super::{program::Program, programs::not_go};
 use crate::{
     error::{Error, Result},
+    escape::Untrusted,
     output::capture::TargetInfo,
     sources::{
         probes::{LinkKind, attach::path_of},
@@ -186,7 +187,7 @@ impl Tree {
         let path = path_of(&file);
         // Its name as the command has it; gone already it may be.
         let name = std::fs::read_link(&path).unwrap_or_else(|_| path.clone());
-        let file = ProgramFile::from_file(file, path, name.display().to_string())?;
+        let file = ProgramFile::from_file(file, path, Untrusted::path(&name))?;
         if !file.map().is_ok_and(|bytes| has_go(&bytes)) {
             return Ok(None);
         }

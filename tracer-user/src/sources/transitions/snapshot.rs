@@ -7,6 +7,7 @@ use crate::sources::probes::attach;
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, status};
 use crate::target::Globals;
 use crate::target::layout::Layout;
+use crate::target::process::text_of;
 
 /// Goroutines that are read with one system call.
 const BATCH: usize = 512;
@@ -180,7 +181,7 @@ fn threads(pid: u32) -> HashMap<u32, u32> {
         .flatten()
         .flatten();
     let pairs = tasks.filter_map(|task| {
-        let text = fs::read_to_string(task.path().join("status")).ok()?;
+        let text = text_of(task.path().join("status")).ok()?;
         let ids = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
         let mut ids = ids.split_ascii_whitespace().filter_map(|id| id.parse().ok());
         let ours: u32 = ids.next()?;

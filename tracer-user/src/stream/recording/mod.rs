@@ -18,6 +18,7 @@ pub use reader::{Ended, Reader};
 pub use recorder::Recorder;
 
 use super::Observation;
+use crate::escape::Untrusted;
 use crate::target::Frame;
 
 /// A piece of a recording.
@@ -26,7 +27,7 @@ pub enum Entry {
     /// A step of the capture, as JSON.
     Step(String),
     /// Names of addresses of the target, for what comes behind.
-    Names(Vec<(u64, String)>),
+    Names(Vec<(u64, Untrusted)>),
     /// Calls at addresses of the target, innermost first, for what comes behind.
     Frames(Vec<(u64, Vec<Frame>)>),
     /// What was observed.

@@ -216,11 +216,13 @@ impl<R: Read> Reader<R> {
 
     fn note_names(&mut self, entry: &Entry) -> Result<()> {
         self.names += match entry {
-            Entry::Names(names) => names.iter().map(|(_, name)| name.len() + 16).sum::<usize>(),
+            Entry::Names(names) => names.iter().map(|(_, name)| name.raw().len() + 16).sum::<usize>(),
             Entry::Frames(frames) => {
-                let file = |frame: &Frame| frame.place.as_ref().map_or(0, |(file, _)| file.len());
+                let file = |frame: &Frame| frame.place.as_ref().map_or(0, |(file, _)| file.raw().len());
                 let calls = frames.iter().flat_map(|(_, frames)| frames);
-                let calls: usize = calls.map(|frame| frame.function.len() + file(frame) + 64).sum();
+                let calls: usize = calls
+                    .map(|frame| frame.function.raw().len() + file(frame) + 64)
+                    .sum();
                 calls + 32 * frames.len()
             }
             Entry::Step(_) | Entry::Observations(_) => 0,
@@ -256,7 +258,7 @@ fn names(contents: &[u8]) -> std::result::Result<Entry, Trouble> {
     let mut last = 0;
     while !bytes.is_empty() {
         last = bytes.difference(last)?;
-        names.push((last, bytes.text()?.to_owned()));
+        names.push((last, bytes.text()?.into()));
     }
     Ok(Entry::Names(names))
 }

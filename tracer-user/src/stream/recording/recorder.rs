@@ -21,6 +21,7 @@ use std::{
 use super::{block, encoder::Encoder};
 use crate::{
     error::{Error, Result},
+    escape::Untrusted,
     stream::{
         Event, HistogramKey, Kind, Observation,
         transition::{Transition, What, status},
@@ -112,7 +113,7 @@ impl Recorder {
     }
 
     /// Records what was observed, and before it the names of the addresses in it, which `names` looks up.
-    pub fn observe(&self, seen: &[Observation], names: impl FnOnce(&[u64]) -> Vec<(u64, String)>) {
+    pub fn observe(&self, seen: &[Observation], names: impl FnOnce(&[u64]) -> Vec<(u64, Untrusted)>) {
         let Some(recording) = &self.0 else {
             return;
         };
@@ -134,7 +135,7 @@ impl Recorder {
             recording.named.extend(new);
             recording
                 .encoder
-                .names(names.iter().map(|(address, name)| (*address, name.as_str())));
+                .names(names.iter().map(|(address, name)| (*address, name.raw())));
         }
         recording.encoder.observations(seen);
         let late = recording.handed_over.elapsed() >= LATEST;
@@ -295,7 +296,7 @@ impl Recording {
 
 impl Destination {
     fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
+        let name = Untrusted::path(path).to_string();
         if path == Path::new("-") {
             return Self::stdout();
         }

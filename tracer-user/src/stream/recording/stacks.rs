@@ -58,11 +58,11 @@ pub fn decode(bytes: &mut Bytes) -> Read<StacksSeen> {
 pub fn encode_frames(out: &mut Vec<u8>, frames: &[Frame]) {
     put(out, frames.len() as u64);
     for frame in frames {
-        put_text(out, cut(&frame.function));
+        put_text(out, cut(frame.function.raw()));
         let (file, line) = frame
             .place
             .as_ref()
-            .map_or(("", None), |(file, line)| (file.as_str(), Some(*line)));
+            .map_or(("", None), |(file, line)| (file.raw(), Some(*line)));
         put_text(out, cut(file));
         // 0 where neither is known.
         put(out, line.map_or(0, |line| u64::from(line) + 1));
@@ -81,7 +81,7 @@ pub fn decode_frames(bytes: &mut Bytes) -> Read<Vec<Frame>> {
     }
     let mut frames = Vec::with_capacity(many);
     for _ in 0..many {
-        let (function, file) = (bytes.text()?.to_owned(), bytes.text()?.to_owned());
+        let (function, file) = (bytes.text()?.into(), bytes.text()?.into());
         let line = match bytes.number()? {
             0 => None,
             n => Some(u32::try_from(n - 1).map_err(|_| Trouble::Malformed("a line is too large"))?),

@@ -10,6 +10,7 @@ use super::image::Image;
 use super::moduledata::ModuleData;
 use super::refuse;
 use crate::error::{Error, Result};
+use crate::escape::Untrusted;
 use crate::target::pclntab::PcLnTab;
 use crate::target::{Arch, Function, GoVersion};
 
@@ -74,7 +75,7 @@ impl Facts {
             let why = if info.version.is_empty() {
                 "it has no build information, and no variable of it holds one".to_owned()
             } else {
-                format!("its build information says {:?}", info.version)
+                format!("its build information says {:?}", Untrusted::from(info.version.as_str()))
             };
             Error::not_traceable(format!(
                 "{origin}: is a Go program, but its Go version cannot be told ({why}): build it with an unchanged \
@@ -82,7 +83,7 @@ impl Facts {
             ))
         })?;
         if version.minor < OLDEST {
-            return Err(refuse::too_old(origin, &version.raw));
+            return Err(refuse::too_old(origin, &version.raw.as_str().into()));
         }
         let text = (module.text.text(), module.text.etext());
         let inlines_casgstatus = || {

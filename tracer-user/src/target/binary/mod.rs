@@ -175,7 +175,7 @@ impl Code for GoBinary<'_> {
 fn function(pclntab: &PcLnTab<'_>, f: FuncIndex) -> Option<Function> {
     let (start, end) = pclntab.range(f)?;
     Some(Function {
-        name: pclntab.name(f)?.to_owned(),
+        name: pclntab.name(f)?.into(),
         start,
         end,
     })

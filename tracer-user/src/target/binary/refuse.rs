@@ -5,6 +5,7 @@ use memchr::memmem;
 use super::buildinfo::BuildInfo;
 use super::image::Image;
 use crate::error::Error;
+use crate::escape::Untrusted;
 
 /// The error for a program in which no function table of Go 1.18 or later was found.
 pub(super) fn without_pclntab(image: &Image<'_>, origin: &str) -> Error {
@@ -29,7 +30,7 @@ pub(super) fn without_pclntab(image: &Image<'_>, origin: &str) -> Error {
         ));
     }
     if has_old_pclntab(image) {
-        return too_old(origin, version);
+        return too_old(origin, &Untrusted::from(version));
     }
     if info.is_some() || has_go_note(image) || image.section(".gopclntab").is_some() {
         return garbled(origin, "its function table is in no known format");
@@ -40,7 +41,7 @@ pub(super) fn without_pclntab(image: &Image<'_>, origin: &str) -> Error {
 }
 
 /// The error for a program of a Go that is older than gmpscope knows.
-pub(super) fn too_old(origin: &str, version: &str) -> Error {
+pub(super) fn too_old(origin: &str, version: &Untrusted) -> Error {
     Error::not_traceable(format!(
         "{origin}: was built by a Go that is too old ({version}): gmpscope traces Go 1.19 and later; build it with a \
          newer Go"
@@ -65,7 +66,10 @@ pub(super) fn shared_object(image: &Image<'_>, is_go: bool, origin: &str) -> Opt
     };
     library.then(|| {
         let what = match (mode, is_go) {
-            (Some(mode), _) => format!("is a shared library with Go in it (-buildmode={mode})"),
+            (Some(mode), _) => format!(
+                "is a shared library with Go in it (-buildmode={})",
+                Untrusted::from(mode)
+            ),
             (None, true) => "is a shared library with Go in it (c-shared or plugin)".to_owned(),
             (None, false) => "is a shared library, not a Go program".to_owned(),
         };

@@ -174,11 +174,7 @@ fn runtime_functions_are_those_of_the_package() {
     for go in Go::all() {
         let data = std::fs::read(go.build(Build::Stripped)).unwrap();
         let binary = GoBinary::parse(&data, "test").unwrap();
-        let names: Vec<&str> = binary
-            .runtime_functions()
-            .iter()
-            .map(|f| f.name.as_str())
-            .collect();
+        let names: Vec<&str> = binary.runtime_functions().iter().map(|f| f.name.raw()).collect();
         for name in [
             "runtime.schedule",
             "runtime.execute",

@@ -1,6 +1,6 @@
 //! Go's version strings, taken apart.
 
-use crate::target::GoVersion;
+use crate::{escape::is_dangerous, target::GoVersion};
 
 /// The longest version string that is believed; those of development builds have some 100 bytes.
 pub const LONGEST: usize = 256;
@@ -12,7 +12,7 @@ impl GoVersion {
     ///
     /// Source: `cmd/link/internal/ld/main.go` (how the experiments are appended), `cmd/dist/build.go`.
     pub fn parse(raw: &str) -> Option<Self> {
-        if raw.len() > LONGEST || raw.chars().any(char::is_control) {
+        if raw.len() > LONGEST || raw.chars().any(is_dangerous) {
             return None;
         }
         let (text, experiments) = match raw.rfind("X:") {
@@ -110,6 +110,7 @@ mod tests {
             "devel +abc",
             "go1.99999999999",
             "go1.2\u{0}",
+            "go1.27.3\u{202e}",
         ] {
             assert_eq!(GoVersion::parse(raw), None, "{raw:?}");
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 use procfs::process::all_processes;
 
 use crate::error::{Error, Result};
+use crate::escape::Untrusted;
 use crate::target::file::{FileId, FileState};
 
 /// The kernel keeps so many bytes of a process's name (`TASK_COMM_LEN` less the NUL).
@@ -17,9 +18,9 @@ pub struct Found {
     /// Its PID.
     pub pid: i32,
     /// Its name.
-    pub comm: String,
+    pub comm: Untrusted,
     /// Its program's path as the kernel shows it, if we may see it.
-    pub exe: Option<String>,
+    pub exe: Option<Untrusted>,
     /// When it was started, in clock ticks since boot.
     pub start_time: u64,
 }
@@ -33,7 +34,8 @@ pub fn by_exe(path: &Path) -> Result<Vec<Found>> {
         let same_file = id.is_some() && exe == id;
         let shown = found
             .exe
-            .as_deref()
+            .as_ref()
+            .map(Untrusted::raw)
             .map(|e| Path::new(e.strip_suffix(" (deleted)").unwrap_or(e)));
         same_file || (shown.is_some() && shown == absolute.as_deref())
     })
@@ -45,7 +47,7 @@ pub fn by_comm(name: &str) -> Result<Vec<Found>> {
         .as_bytes()
         .get(..name.len().min(COMM_LEN))
         .unwrap_or_default();
-    search(|found, _| found.comm.as_bytes() == kept)
+    search(|found, _| found.comm.raw().as_bytes() == kept)
 }
 
 fn search(matches: impl Fn(&Found, Option<FileId>) -> bool) -> Result<Vec<Found>> {
@@ -62,8 +64,8 @@ fn search(matches: impl Fn(&Found, Option<FileId>) -> bool) -> Result<Vec<Found>
         let exe = FileState::known_at(&link).map(|state| state.id).ok();
         let found = Found {
             pid: process.pid(),
-            comm: stat.comm,
-            exe: fs::read_link(&link).ok().map(|p| p.display().to_string()),
+            comm: stat.comm.into(),
+            exe: fs::read_link(&link).ok().map(|p| Untrusted::path(&p)),
             start_time: stat.starttime,
         };
         if matches(&found, exe) {

@@ -9,6 +9,7 @@ use nix::time::ClockId;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, Result};
+use crate::escape::Untrusted;
 
 /// `AT_NULL` and its value, the last pair of an auxiliary vector.
 const END_MARK: usize = 16;
@@ -20,7 +21,7 @@ const EXEC_MS: u32 = 20;
 pub struct Life {
     pub(super) pid: i32,
     pub(super) start_time: u64,
-    pub(super) comm: String,
+    pub(super) comm: Untrusted,
     pub(super) uid: u32,
     /// What tells its program's image from that of any other exec; see [`image`].
     pub(super) image: Vec<u8>,
@@ -39,7 +40,7 @@ impl Life {
     }
 
     /// Its name when it was opened, at most 15 bytes.
-    pub fn comm(&self) -> &str {
+    pub fn comm(&self) -> &Untrusted {
         &self.comm
     }
 

@@ -1,12 +1,15 @@
 //! Where a program's file lies in a process: the load bias, and the proof that it is that file.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::FileExt;
 
-use procfs::process::{MMPermissions, MemoryMap};
+use procfs::process::{MMPermissions, MemoryMap, MemoryMaps};
+use procfs::{FromRead as _, ProcError};
 
 use super::Process;
 use crate::error::{Error, Result};
+use crate::escape::Untrusted;
 use crate::memory::{Memory as _, ProcessMemory};
 use crate::target::binary::image::Segment;
 use crate::target::file::{FileId, ProgramFile};
@@ -25,7 +28,7 @@ pub struct Mapped {
     /// Inode, as /proc/PID/maps has it.
     pub inode: u64,
     /// Path, as /proc/PID/maps has it.
-    pub path: String,
+    pub path: Untrusted,
 }
 
 impl Process {
@@ -94,7 +97,7 @@ impl Process {
                 address: map.address,
                 offset: map.offset,
                 inode: map.inode,
-                path: path.display().to_string(),
+                path: Untrusted::path(&path),
             });
         }
         Ok(found)
@@ -103,16 +106,19 @@ impl Process {
     /// Opens the file behind a mapping, in whichever mount namespace it is.
     pub fn open_mapped(&self, mapped: &Mapped) -> Result<ProgramFile> {
         let root = self.path("root");
-        let path = root.join(mapped.path.trim_start_matches('/'));
+        let path = root.join(mapped.path.raw().trim_start_matches('/'));
         ProgramFile::open_as(&path, mapped.path.clone())
     }
 
     fn maps(&self) -> Result<Vec<MemoryMap>> {
-        Ok(self
-            .proc
-            .maps()
-            .map_err(|e| self.looked("its memory map (/proc/PID/maps)", e))?
-            .0)
+        let failed = |e| self.looked("its memory map (/proc/PID/maps)", e);
+        let mut bytes = Vec::new();
+        let mut file = self.proc.open_relative("maps").map_err(failed)?;
+        file.read_to_end(&mut bytes)
+            .map_err(|e| failed(ProcError::from(e)))?;
+        // Paths may hold any bytes, and procfs takes UTF-8 alone.
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(MemoryMaps::from_read(text.as_bytes()).map_err(failed)?.0)
     }
 
     /// Whether a mapping is of this very file. /proc/PID/maps shows the inode of the file system that backs

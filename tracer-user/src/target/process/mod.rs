@@ -10,9 +10,9 @@ mod maps;
 mod tests;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use procfs::ProcError;
 use rustix::process::{Pid, PidfdFlags};
@@ -26,6 +26,7 @@ use life::image;
 use super::file::{FileId, FileState, ProgramFile};
 use crate::error::privilege::{Need, advice};
 use crate::error::{Error, Result};
+use crate::escape::Untrusted;
 
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -89,7 +90,7 @@ impl Process {
         let life = Life {
             pid,
             start_time: stat.starttime,
-            comm: stat.comm,
+            comm: stat.comm.into(),
             uid: status.euid,
             image: image(pid),
             pidfd,
@@ -108,7 +109,7 @@ impl Process {
     }
 
     /// Its name, at most 15 bytes.
-    pub fn comm(&self) -> &str {
+    pub fn comm(&self) -> &Untrusted {
         self.life.comm()
     }
 
@@ -130,9 +131,9 @@ impl Process {
     /// The file that it executes, also if that was replaced or deleted, or is in a container.
     pub fn exe(&self) -> Result<ProgramFile> {
         let path = self.path("exe");
-        let shown = fs::read_link(&path).map(|p| p.display().to_string());
+        let shown = fs::read_link(&path).map(|p| Untrusted::path(&p));
         let may_look = shown.is_ok();
-        let name = shown.unwrap_or_else(|_| path.display().to_string());
+        let name = shown.unwrap_or_else(|_| Untrusted::path(&path));
         let file = self.proc.open_relative("exe").map_err(|e| match e {
             // Who may follow the link may trace the process: it is the file that is closed to us.
             ProcError::PermissionDenied(_) if may_look => Error::not_permitted(format!(
@@ -187,7 +188,7 @@ impl Process {
     }
 
     fn cgroups(&self) -> Option<Cgroups> {
-        let text = fs::read_to_string(self.path("cgroup")).ok()?;
+        let text = text_of(self.path("cgroup")).ok()?;
         Some(Hierarchies::mounted().of(&text))
     }
 
@@ -222,6 +223,15 @@ impl Process {
     pub fn uid(&self) -> u32 {
         self.life.uid()
     }
+}
+
+/// The text of a file of /proc that has names in it, which may hold any bytes: those that are not UTF-8 become U+FFFD.
+///
+/// # Errors
+/// It cannot be read.
+pub fn text_of(path: impl AsRef<Path>) -> io::Result<String> {
+    let bytes = fs::read(path)?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
 /// The error for what the kernel does not let us see of a process.

@@ -111,7 +111,7 @@ fn depth_and_number_are_bounded() {
         assert!(told.len() <= mistake::MOST + 1, "{start}: {}", told.len());
         for line in &told {
             assert!(line.chars().count() < 500, "{start}: {line}");
-            assert!(!line.chars().any(crate::output::escape::is_dangerous), "{line:?}");
+            assert!(!line.chars().any(crate::escape::is_dangerous), "{line:?}");
         }
         assert!(before.elapsed().as_secs() < 60, "{start}: {:?}", before.elapsed());
     }

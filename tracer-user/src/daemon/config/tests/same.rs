@@ -86,7 +86,7 @@ proptest! {
         let loaded = loaded.map_err(|mistakes| TestCaseError::fail(format!("{mistakes:?}\n{text}")))?;
         prop_assert_eq!(&*loaded.config, &config);
         prop_assert_eq!(loaded.sha256, config.sha256());
-        prop_assert!(!text.replace('\n', "").chars().any(crate::output::escape::is_dangerous));
+        prop_assert!(!text.replace('\n', "").chars().any(crate::escape::is_dangerous));
         prop_assert_eq!(table::differing(&loaded.config, &config), Vec::<&str>::new());
     }
 }

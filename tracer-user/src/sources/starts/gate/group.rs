@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, StatxFlags};
 
 use super::{descriptors, mounts};
 use crate::{
+    escape::Untrusted,
     error::{
         Error, Result,
         privilege::{Capability, Privileges},
@@ -53,7 +54,7 @@ pub struct Watched {
     /// How many file systems are.
     pub watches: usize,
     /// Those that are not, and why.
-    pub left: Vec<String>,
+    pub left: Vec<Untrusted>,
 }
 
 /// A file that a process is about to execute. The process waits until this is dropped.
@@ -117,7 +118,7 @@ impl Group {
             if !mounted.watched {
                 watched
                     .left
-                    .push(format!("{} ({})", mounted.at.display(), mounted.kind));
+                    .push(format!("{} ({})", mounted.at.display(), mounted.kind).into());
                 continue;
             }
             let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
@@ -131,12 +132,10 @@ impl Group {
                 Ok(()) => watched.watches += 1,
                 Err(e) => {
                     why = Some(e);
-                    watched.left.push(format!(
-                        "{} ({}: {})",
-                        mounted.at.display(),
-                        mounted.kind,
-                        e.desc()
-                    ));
+                    let place = mounted.at.display();
+                    watched
+                        .left
+                        .push(format!("{place} ({}: {})", mounted.kind, e.desc()).into());
                 }
             }
         }

@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
+    escape::Untrusted,
     target::file::FileId,
 };
 
@@ -166,7 +167,7 @@ pub struct Gate {
     /// File systems that are watched.
     pub watches: usize,
     /// Those that are not, and why.
-    pub left: Vec<String>,
+    pub left: Vec<Untrusted>,
 }
 
 impl Gate {

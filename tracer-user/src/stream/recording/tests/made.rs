@@ -3,6 +3,7 @@
 use proptest::{collection::vec, option, prelude::*};
 
 use super::super::*;
+use crate::escape::Untrusted;
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
     start::{Mark, StartCall, StartHeld, StartMark, Usage},
@@ -235,7 +236,10 @@ fn stacks() -> impl Strategy<Value = StacksSeen> {
 
 fn frame() -> impl Strategy<Value = Frame> {
     let place = option::of((".{0,20}", 0..u32::MAX));
-    (".{0,20}", place).prop_map(|(function, place)| Frame { function, place })
+    (".{0,20}", place).prop_map(|(function, place)| Frame {
+        function: function.into(),
+        place: place.map(|(file, line)| (file.into(), line)),
+    })
 }
 
 pub(super) fn observation() -> impl Strategy<Value = Observation> {
@@ -261,7 +265,7 @@ pub(super) fn observation() -> impl Strategy<Value = Observation> {
 pub(super) fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         1 => ".{0,40}".prop_map(Entry::Step),
-        1 => vec((any::<u64>(), ".{0,20}"), 1..5).prop_map(Entry::Names),
+        1 => vec((any::<u64>(), ".{0,20}".prop_map(Untrusted::from)), 1..5).prop_map(Entry::Names),
         1 => vec((any::<u64>(), vec(frame(), 0..4)), 1..5).prop_map(Entry::Frames),
         8 => vec(observation(), 1..30).prop_map(Entry::Observations),
     ]

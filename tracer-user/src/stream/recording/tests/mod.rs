@@ -24,7 +24,7 @@ fn write(entries: &[Entry], end: bool) -> Vec<u8> {
         match entry {
             Entry::Step(json) => encoder.step(json.as_bytes()),
             Entry::Names(names) => {
-                encoder.names(names.iter().map(|(address, name)| (*address, name.as_str())));
+                encoder.names(names.iter().map(|(address, name)| (*address, name.raw())));
             }
             Entry::Frames(frames) => {
                 encoder.frames(
