@@ -54,6 +54,9 @@ enum Command {
     Layouts(layouts::Args),
     /// Run every check and every test; ends with a line `N passed, N failed`
     Test(test::Args),
+    /// Run one part of the tests
+    #[command(hide = true)]
+    Part(test::part::Args),
     /// Run the checks in virtual machines with other kernels, on both architectures
     Vm(vm::Args),
     /// Measure what tracing costs, and write the tables of the documentation
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Layouts(args) => layouts::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Part(args) => test::part::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

@@ -17,6 +17,11 @@ const SHOWN_LINES: usize = 40;
 /// Prints the line that begins a step.
 pub fn title(what: &str) {
     println!("\n== {what}");
+    flush();
+}
+
+/// Shows at once what was printed, also where standard output is a file: someone may be watching it.
+pub fn flush() {
     // Nobody is there to be told if standard output is closed.
     let _ = std::io::stdout().flush();
 }

@@ -29,22 +29,37 @@ pub fn components() -> Vec<Component> {
 
 /// Builds the targets, and the inputs that they begin with; `gmpscope` makes the recordings among them.
 pub fn prepare(gmpscope: &Path) -> Result<()> {
+    build()?;
+    make_seeds(gmpscope)
+}
+
+/// Builds the targets.
+pub fn build() -> Result<()> {
     let mut build = fuzz::command()?;
     build.args(["build", "--sanitizer", sanitizer()?]);
-    step::shown("building the fuzz targets", &mut build)?;
+    step::shown("building the fuzz targets", &mut build)
+}
+
+/// Makes the inputs that the targets begin with; `gmpscope` makes the recordings among them.
+pub fn make_seeds(gmpscope: &Path) -> Result<()> {
     seeds::make(gmpscope)
 }
 
 /// Runs each target for so long; how many there are. It fails at the first input that crashes, hangs or takes too
 /// much memory; what is printed says where that is kept.
 pub fn run(each: Duration) -> Result<u64> {
-    for (target, most_bytes) in TARGETS {
-        run_one(target, most_bytes, each)?;
+    for (target, _) in TARGETS {
+        run_one(target, each)?;
     }
     Ok(TARGETS.len() as u64)
 }
 
-fn run_one(target: &str, most_bytes: u64, time: Duration) -> Result<()> {
+/// Runs one target for so long, as [`run`] does all of them.
+pub fn run_one(target: &str, time: Duration) -> Result<()> {
+    let (_, most_bytes) = TARGETS
+        .into_iter()
+        .find(|(name, _)| *name == target)
+        .with_context(|| format!("there is no fuzz target {target}"))?;
     // What is found on the way is kept, apart from what is made anew.
     let found = seeds::folder().join("found").join(target);
     fs::create_dir_all(&found).with_context(|| format!("creating {}", found.display()))?;

@@ -1,27 +1,58 @@
 //! Checks of the source: they need no root and no Go.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::job::{Counted, Folder, Job, Lane};
+use crate::paths;
 use crate::setup::deny;
 use crate::toolchain::{self, BPF_RUSTFLAGS, BPF_TARGET, SETUP, Toolchain};
-use crate::{paths, step};
+
+/// All of them.
+///
+/// # Errors
+/// A tool is missing that set-up installs.
+pub fn jobs() -> Result<Vec<Job>> {
+    Ok(vec![
+        Job::new("formatting", "formatting", formatting()),
+        Job::new("dependencies", "dependencies", dependencies()?),
+        Job::new("clippy", "clippy", clippy()).lane(Lane::Build(Folder::Workspace)),
+        Job::new(
+            "clippy for the BPF target",
+            "clippy for the BPF target",
+            clippy_bpf()?,
+        )
+        .lane(Lane::Build(Folder::Bpf)),
+        Job::new("unit tests", "examples in the documentation", examples())
+            .counted(Counted::Examples)
+            .lane(Lane::Build(Folder::Workspace)),
+    ])
+}
 
 /// `cargo fmt --check`.
-pub fn formatting() -> Result<()> {
-    succeed(paths::cargo().args(["fmt", "--all", "--check"]))
+fn formatting() -> Command {
+    let mut cargo = paths::cargo();
+    cargo.args(["fmt", "--all", "--check"]);
+    cargo
 }
 
 /// Clippy for this machine, warnings are errors.
-pub fn clippy() -> Result<()> {
+fn clippy() -> Command {
     let mut cargo = paths::cargo();
     cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    succeed(&mut cargo)
+    cargo
+}
+
+/// The tests in documentation comments, which are no programs that cargo could compile beforehand.
+fn examples() -> Command {
+    let mut cargo = paths::cargo();
+    cargo.args(["test", "--workspace", "--doc"]);
+    cargo
 }
 
 /// Clippy for the programs of tracer-ebpf, with the toolchain that compiles them: no other can.
-pub fn clippy_bpf() -> Result<()> {
+fn clippy_bpf() -> Result<Command> {
     let Some(toolchain) = Toolchain::find() else {
         bail!("no Rust toolchain here carries the source of `core`. Run `{SETUP}`");
     };
@@ -44,12 +75,12 @@ pub fn clippy_bpf() -> Result<()> {
         .env("RUSTFLAGS", BPF_RUSTFLAGS)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         .env("AYA_BPF_TARGET_ARCH", std::env::consts::ARCH);
-    succeed(&mut clippy)
+    Ok(clippy)
 }
 
 /// Licences, sources and banned crates; not advisories, which need a database from the internet
 /// (`cargo deny check advisories` on a machine that reaches it).
-pub fn dependencies() -> Result<()> {
+fn dependencies() -> Result<Command> {
     let mut deny = deny::command()?;
     deny.current_dir(paths::root()).args([
         "--all-features",
@@ -59,16 +90,5 @@ pub fn dependencies() -> Result<()> {
         "licenses",
         "sources",
     ]);
-    succeed(&mut deny)
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("starting {:?}", command.get_program()))?;
-    if !status.success() {
-        bail!("{status} of {}", step::words(command));
-    }
-    Ok(())
+    Ok(deny)
 }

@@ -1,0 +1,199 @@
+//! A job's command, from its start to its end: where its output goes, how long it took, and what it cost.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+/// How often a running command's time is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// From its start to its end.
+    pub took: Duration,
+    /// CPU time, with that of the descendants that were waited for.
+    pub cpu: Duration,
+    /// It ran for longer than it may, and was killed.
+    pub killed: bool,
+    /// Standard output.
+    pub stdout: PathBuf,
+    /// Standard error; the same file unless they were to be kept apart.
+    pub stderr: PathBuf,
+}
+
+impl Ended {
+    /// Everything that it printed.
+    pub fn printed(&self) -> String {
+        let mut text = read(&self.stderr);
+        if self.stdout != self.stderr {
+            text.push_str(&read(&self.stdout));
+        }
+        text
+    }
+
+    /// Standard output alone.
+    pub fn answer(&self) -> String {
+        read(&self.stdout)
+    }
+}
+
+fn read(file: &Path) -> String {
+    // A file that cannot be read was written a moment ago: what is missing is seen in the counts.
+    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
+}
+
+/// Runs a command with its output in files of `folder`, for `at_most`. With `apart` standard output has a file of
+/// its own. Its scheduling priority is lowered by `niceness`.
+///
+/// # Errors
+/// It could not be started or waited for.
+pub fn run(
+    command: &mut Command,
+    folder: &Path,
+    name: &str,
+    apart: bool,
+    niceness: i32,
+    at_most: Duration,
+) -> Result<Ended> {
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let stem: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let stderr = folder.join(format!("{stem}.log"));
+    let errors = File::create(&stderr).with_context(|| format!("creating {}", stderr.display()))?;
+    let (stdout, output) = match apart {
+        true => {
+            let path = folder.join(format!("{stem}.out"));
+            let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+            (path, file)
+        }
+        false => (stderr.clone(), errors.try_clone()?),
+    };
+    let began = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .with_context(|| format!("starting {:?}", command.get_program()))?;
+    if niceness > 0 {
+        // Without it the others are slower, and no more.
+        let _ = rustix::process::setpriority_process(pid_of(&child), niceness);
+    }
+    let killed = wait(&child, began, at_most)?;
+    if killed {
+        child.kill().context("killing what ran for too long")?;
+    }
+    let took = began.elapsed();
+    let cpu = cpu_of(&child).unwrap_or_default();
+    Ok(Ended {
+        status: child.wait()?,
+        took,
+        cpu,
+        killed,
+        stdout,
+        stderr,
+    })
+}
+
+/// Waits for the end of a command and leaves it a zombie, whose CPU time can be read; whether `at_most` passed first.
+fn wait(child: &Child, began: Instant, at_most: Duration) -> Result<bool> {
+    let pid = pid_of(child).context("a child without a process id")?;
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    while waitid(WaitId::Pid(pid), ended)?.is_none() {
+        if began.elapsed() > at_most {
+            return Ok(true);
+        }
+        thread::sleep(POLL);
+    }
+    Ok(false)
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+/// User and system time of a process that is not yet reaped, and of its children that it waited for.
+fn cpu_of(child: &Child) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+    // The name, in parentheses, may hold anything; the state comes after it.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    // Fields 14 to 17 of proc(5): utime, stime, cutime, cstime. `rest` begins with field 3.
+    let ticks: u64 = rest
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_millis(
+        ticks.saturating_mul(1000) / per_second.max(1),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_and_status_are_kept_apart_or_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = shell("echo to-stdout; echo to-stderr >&2; exit 3");
+        let limit = Duration::from_secs(60);
+        let apart = run(&mut command, folder.path(), "a::b c", true, 0, limit).unwrap();
+        assert_eq!(apart.status.code(), Some(3));
+        assert_eq!(apart.answer(), "to-stdout\n");
+        assert_eq!(apart.printed(), "to-stderr\nto-stdout\n");
+        assert_eq!(apart.stderr, folder.path().join("a--b-c.log"));
+        let together = run(&mut command, folder.path(), "d", false, 0, limit).unwrap();
+        assert_eq!(together.printed(), "to-stdout\nto-stderr\n");
+    }
+
+    #[test]
+    fn cpu_time_of_children_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let busy = "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; true";
+        let ended = run(
+            &mut shell(busy),
+            folder.path(),
+            "busy",
+            false,
+            0,
+            Duration::from_secs(60),
+        )
+        .unwrap();
+        assert!(ended.cpu > Duration::from_millis(20), "{ended:?}");
+    }
+
+    #[test]
+    fn what_runs_for_too_long_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = Duration::from_millis(100);
+        let ended = run(
+            &mut shell("exec sleep 60"),
+            folder.path(),
+            "long",
+            false,
+            0,
+            limit,
+        )
+        .unwrap();
+        assert!(ended.killed && !ended.status.success(), "{ended:?}");
+        assert!(ended.took < Duration::from_secs(30), "{ended:?}");
+    }
+}

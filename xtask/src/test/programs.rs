@@ -1,0 +1,256 @@
+//! From what cargo says about compiled test programs to jobs: a program of unit tests is one, and so is each
+//! end-to-end test, since some of them may run beside others and some may not.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use super::job::{Counted, Job, Lane, Product};
+use super::lanes;
+use crate::setup::prometheus;
+use crate::{arch::Arch, deb, go, paths, step};
+
+/// The package whose integration tests are the end-to-end tests.
+const END_TO_END: &str = "gmpscope-tests";
+
+/// The line of the summary for unit tests.
+pub const UNIT_STEP: &str = "unit tests";
+/// The line of the summary for end-to-end tests.
+pub const END_TO_END_STEP: &str = "end-to-end tests";
+
+/// One line of `cargo test --message-format=json`, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    package_id: String,
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+    profile: Option<Profile>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// A compiled test program.
+#[derive(Debug)]
+struct Program {
+    /// Of which package.
+    package: String,
+    /// `lib`, `bin` or `test`.
+    kind: String,
+    /// The target's name.
+    name: String,
+    executable: PathBuf,
+    /// The package's folder, where cargo runs it.
+    folder: PathBuf,
+}
+
+/// The command that compiles every test program of the workspace and says where they are.
+pub fn compile() -> Command {
+    let mut cargo = paths::cargo();
+    cargo.args([
+        "test",
+        "--workspace",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    cargo
+}
+
+/// The jobs that run them, from what [`compile`] printed. With a filter, those of tests whose name contains one
+/// of its words.
+///
+/// # Errors
+/// What cargo printed names no program, or a program does not list its tests.
+pub fn jobs(printed: &str, filter: &[String], fast: bool) -> Result<Vec<Job>> {
+    let programs = programs(printed)?;
+    ensure!(!programs.is_empty(), "cargo names no test program");
+    let mut jobs = Vec::new();
+    for program in &programs {
+        let tests: Vec<String> = program
+            .tests()?
+            .into_iter()
+            .filter(|test| program.is_wanted(test, filter))
+            .collect();
+        if program.is_end_to_end() {
+            for test in tests {
+                jobs.push(program.single(&test, fast)?);
+            }
+        } else if !tests.is_empty() {
+            jobs.push(program.whole(&tests, !filter.is_empty(), fast)?);
+        }
+    }
+    // Those that may run beside others in the order of their table, where the long ones come first.
+    jobs.sort_by_key(|job| lanes::place(&job.name));
+    Ok(jobs)
+}
+
+fn programs(printed: &str) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    for line in printed.lines().filter(|line| line.starts_with('{')) {
+        let message: Message =
+            serde_json::from_str(line).with_context(|| format!("reading cargo's message {line}"))?;
+        if message.reason != "compiler-artifact" || message.profile.is_none_or(|profile| !profile.test) {
+            continue;
+        }
+        let (Some(executable), Some(target), Some(manifest)) =
+            (message.executable, message.target, message.manifest_path)
+        else {
+            continue;
+        };
+        let folder = manifest.parent().context("a manifest without a folder")?;
+        programs.push(Program {
+            package: package_name(&message.package_id).to_owned(),
+            kind: target.kind.into_iter().next().unwrap_or_default(),
+            name: target.name,
+            executable,
+            folder: folder.to_owned(),
+        });
+    }
+    Ok(programs)
+}
+
+/// `xtask` of `path+file:///repository/xtask#0.1.0`, and of `…/tests#gmpscope-tests@0.1.0`, where folder and name
+/// differ.
+fn package_name(id: &str) -> &str {
+    let (path, version) = id.rsplit_once('#').unwrap_or((id, ""));
+    match version.split_once('@') {
+        Some((name, _)) => name,
+        None => path.rsplit('/').next().unwrap_or(path),
+    }
+}
+
+impl Program {
+    fn is_end_to_end(&self) -> bool {
+        self.package == END_TO_END && self.kind == "test"
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(&self.executable);
+        command
+            .current_dir(&self.folder)
+            .env("CARGO_MANIFEST_DIR", &self.folder)
+            .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
+        Ok(command)
+    }
+
+    /// Names of its tests.
+    fn tests(&self) -> Result<Vec<String>> {
+        let listed = step::output(self.command()?.args(["--list", "--format", "terse"]))
+            .with_context(|| format!("listing the tests of {}", self.executable.display()))?;
+        Ok(listed
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    fn is_wanted(&self, test: &str, filter: &[String]) -> bool {
+        let full = self.full_name(test);
+        filter.is_empty() || filter.iter().any(|word| full.contains(word.as_str()))
+    }
+
+    /// The name by which a test is chosen and shown. An end-to-end test's has the name of its program before it.
+    fn full_name(&self, test: &str) -> String {
+        match self.is_end_to_end() {
+            true => format!("{}::{test}", self.name),
+            false => test.to_owned(),
+        }
+    }
+
+    /// All its tests, or those that a filter left.
+    fn whole(&self, tests: &[String], filtered: bool, fast: bool) -> Result<Job> {
+        let mut command = self.command()?;
+        if filtered {
+            command.arg("--exact").args(tests);
+        }
+        let name = format!("{} {} {}", self.package, self.kind, self.name);
+        let mut job = if self.package == END_TO_END {
+            with_environment(&mut command, fast)?;
+            command.arg("--test-threads=1");
+            Job::new(UNIT_STEP, name, command).needs(Product::Package)
+        } else {
+            Job::new(UNIT_STEP, name, command)
+        };
+        job.counted = Counted::Tests;
+        Ok(job)
+    }
+
+    /// One test, in a process of its own.
+    fn single(&self, test: &str, fast: bool) -> Result<Job> {
+        let name = self.full_name(test);
+        let mut command = self.command()?;
+        with_environment(&mut command, fast)?;
+        command.args(["--exact", test, "--test-threads=1"]);
+        let lane = match lanes::is_together(&name) {
+            true => Lane::Together,
+            false => Lane::Alone,
+        };
+        let mut job = Job::new(END_TO_END_STEP, name, command)
+            .counted(Counted::Tests)
+            .lane(lane)
+            .needs(Product::Package);
+        job.again = lanes::compares_times(&job.name);
+        Ok(job)
+    }
+}
+
+/// What the tests crate has to be told: which binary, and how much of it all.
+fn with_environment(command: &mut Command, fast: bool) -> Result<()> {
+    command
+        .env("GMPSCOPE_BIN", paths::release_binary())
+        .env("GMPSCOPE_DEB", deb::path(Arch::native()))
+        .env("GMPSCOPE_PROMETHEUS", prometheus::folder()?)
+        .env("GMPSCOPE_CACHE", paths::cache()?)
+        .env("GMPSCOPE_TESTS", if fast { "fast" } else { "full" });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn test_programs_are_found_among_cargos_messages() {
+        let printed = r#"
+{"reason":"compiler-artifact","package_id":"registry+https://github.com/rust-lang/crates.io-index#libc@0.2.1","manifest_path":"/r/libc/Cargo.toml","target":{"kind":["lib"],"name":"libc"},"profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","package_id":"path+file:///w/tests#gmpscope-tests@0.1.0","manifest_path":"/w/tests/Cargo.toml","target":{"kind":["test"],"name":"sites"},"profile":{"test":true},"executable":"/w/target/debug/deps/sites-1"}
+{"reason":"compiler-artifact","package_id":"path+file:///w/xtask#0.1.0","manifest_path":"/w/xtask/Cargo.toml","target":{"kind":["bin"],"name":"xtask"},"profile":{"test":true},"executable":"/w/target/debug/deps/xtask-1"}
+{"reason":"build-finished","success":true}
+"#;
+        let found = programs(printed).unwrap();
+        let names: Vec<(&str, &str, bool)> = found
+            .iter()
+            .map(|p| (p.package.as_str(), p.name.as_str(), p.is_end_to_end()))
+            .collect();
+        assert_eq!(
+            names,
+            [("gmpscope-tests", "sites", true), ("xtask", "xtask", false)]
+        );
+        assert_eq!(found[0].folder, Path::new("/w/tests"));
+        assert_eq!(found[0].full_name("stripping"), "sites::stripping");
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert!(found[0].is_wanted("stripping", &[]));
+        assert!(found[0].is_wanted("stripping", &words(&["no", "strip"])));
+        assert!(!found[1].is_wanted("stripping", &words(&["xtask"])));
+    }
+
+    #[test]
+    fn no_program_is_an_error() {
+        assert!(jobs("{\"reason\":\"build-finished\"}\n", &[], false).is_err());
+    }
+}

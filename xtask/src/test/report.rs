@@ -1,0 +1,159 @@
+//! What came of all jobs: the summary.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::counts::Counts;
+use crate::step;
+
+/// How many of the slowest tests are named.
+const SLOWEST: usize = 10;
+
+/// What came of one job.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The job's name.
+    pub name: String,
+    /// The line of the summary that it belongs to.
+    pub step: &'static str,
+    /// Whether it ran tests, which are compared by their time.
+    pub is_test: bool,
+    /// What passed and failed.
+    pub counts: Counts,
+    /// From its start to its end.
+    pub took: Duration,
+    /// CPU time.
+    pub cpu: Duration,
+    /// What to say of its failure.
+    pub error: Option<String>,
+}
+
+impl Outcome {
+    /// Makes a failure of it, whatever it counted.
+    pub fn fail(&mut self, why: String) {
+        self.counts.failed += 1;
+        self.error = Some(why);
+    }
+}
+
+/// All outcomes, in the order in which they came.
+#[derive(Debug)]
+pub struct Report {
+    began: Instant,
+    outcomes: Vec<Outcome>,
+    run_again: Vec<Outcome>,
+}
+
+impl Report {
+    /// Nothing has come yet.
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            outcomes: Vec::new(),
+            run_again: Vec::new(),
+        }
+    }
+
+    /// Time since the report was begun.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Adds what counts.
+    pub fn add(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
+    }
+
+    /// Adds a failure that does not count, since the test is run once more.
+    pub fn add_run_again(&mut self, outcome: Outcome) {
+        self.run_again.push(outcome);
+    }
+
+    /// What passed and failed.
+    pub fn counts(&self) -> Counts {
+        sum(self.outcomes.iter())
+    }
+
+    /// Names of the tests that were run once more.
+    pub fn run_again(&self) -> Vec<&str> {
+        self.run_again
+            .iter()
+            .map(|outcome| outcome.name.as_str())
+            .collect()
+    }
+
+    /// Prints the summary; the last line is the one that scripts look for.
+    ///
+    /// # Errors
+    /// Something failed, or nothing was run.
+    pub fn print(&self, steps: &[&'static str]) -> Result<()> {
+        self.print_slowest();
+        step::title(&format!("all of it: {}", step::seconds(self.elapsed())));
+        for step in steps {
+            self.print_step(step);
+        }
+        for test in self.run_again() {
+            println!("   run again after a failure: {test}");
+        }
+        let all = self.counts();
+        println!("\n{} passed, {} failed", all.passed, all.failed);
+        if all.failed > 0 {
+            bail!("{} of {} failed", all.failed, all.passed + all.failed);
+        }
+        if all.passed == 0 {
+            bail!("no test has such a name");
+        }
+        Ok(())
+    }
+
+    fn print_slowest(&self) {
+        let mut tests: Vec<&Outcome> = self.outcomes.iter().filter(|outcome| outcome.is_test).collect();
+        tests.sort_by_key(|outcome| std::cmp::Reverse(outcome.took));
+        if tests.len() <= SLOWEST {
+            return;
+        }
+        step::title("the slowest tests");
+        for test in tests.iter().take(SLOWEST) {
+            println!(
+                "   {:<72} {:>12}, CPU {}",
+                test.name,
+                step::seconds(test.took),
+                step::seconds(test.cpu)
+            );
+        }
+    }
+
+    /// One line, and what failed. Jobs run side by side, so that their times add up to more than has passed.
+    fn print_step(&self, step: &'static str) {
+        let outcomes = || self.outcomes.iter().filter(move |outcome| outcome.step == step);
+        if outcomes().next().is_none() {
+            return;
+        }
+        let counts = sum(outcomes());
+        let how = if counts.failed == 0 { "ok" } else { "FAILED" };
+        println!(
+            "   {step:<28} {how:<7} {:>5} passed {:>3} failed   {:>12}, CPU {}",
+            counts.passed,
+            counts.failed,
+            step::seconds(outcomes().map(|outcome| outcome.took).sum()),
+            step::seconds(outcomes().map(|outcome| outcome.cpu).sum())
+        );
+        for failed in outcomes().filter(|outcome| outcome.counts.failed > 0) {
+            let why = failed.error.as_deref().unwrap_or_default();
+            println!(
+                "      {}: {}",
+                failed.name,
+                why.lines().next().unwrap_or_default()
+            );
+        }
+    }
+}
+
+fn sum<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Counts {
+    let mut sum = Counts::default();
+    for outcome in outcomes {
+        sum += outcome.counts;
+    }
+    sum
+}
