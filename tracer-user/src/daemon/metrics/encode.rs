@@ -4,10 +4,7 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{
-        DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NativeHistogram,
-        NativeHistogramBuckets, NoLabelSet,
-    },
+    encoding::{DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet},
     metrics::{MetricType, exemplar::Exemplar},
     registry::Unit,
 };
@@ -16,7 +13,6 @@ use super::{
     bounds::{Bounds, sum_seconds},
     families::{Family, Host, Kind, Process, Read, families},
     label::clean,
-    native::{Native, ZERO_THRESHOLD},
     sample::{Sample, Samples, Value},
     series::{Own, targets},
 };
@@ -37,29 +33,40 @@ pub struct Scrape {
 }
 
 /// Labels of a process, then those of the family.
-struct All<'a>(&'a [(&'static str, String)], &'a Sample<'a>);
+pub struct All<'a>(pub &'a [(&'static str, String)], pub &'a Sample<'a>);
+
+impl All<'_> {
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let process = self.0.iter().map(|(name, value)| (*name, value.as_str()));
+        let own = self.1.labels.iter().map(|(name, value)| (*name, value.as_ref()));
+        process.chain(own)
+    }
+}
 
 impl EncodeLabelSet for All<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
-        for (name, value) in self.0 {
-            (*name, value.as_str()).encode(encoder.encode_label())?;
-        }
-        for (name, value) in &self.1.labels {
-            (*name, value.as_ref()).encode(encoder.encode_label())?;
+        for label in self.iter() {
+            label.encode(encoder.encode_label())?;
         }
         Ok(())
     }
 }
+
+/// Labels of a process, none for the host's own series, and its series of a family.
+pub type Group<'a> = (&'a [(&'static str, String)], Samples<'a>);
 
 impl Scrape {
     /// Of a view, the histograms that were chosen from it, and what the server counted.
     pub fn new(view: Arc<HostView>, own: Own, http: Counts) -> Self {
         Self { view, own, http }
     }
-}
 
-impl Collector for Scrape {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+    /// Visits every family that has a series, with its series.
+    ///
+    /// # Errors
+    /// The first error of `visit`.
+    pub fn for_each(&self, mut visit: impl FnMut(&Family, &[Group]) -> fmt::Result) -> fmt::Result {
         let processes: Vec<(Vec<(&'static str, String)>, Process)> = targets(&self.view)
             .map(|target| {
                 let sites = self.own.sites.get(&target.name.pid);
@@ -72,7 +79,7 @@ impl Collector for Scrape {
             http: &self.http,
         };
         for family in families() {
-            let mut groups: Vec<(&[(&'static str, String)], Samples)> = Vec::new();
+            let mut groups: Vec<Group> = Vec::new();
             match family.read {
                 Read::Process(read) => {
                     for (labels, process) in &processes {
@@ -87,9 +94,17 @@ impl Collector for Scrape {
                     groups.push((&[], samples));
                 }
             }
-            write(&mut encoder, family, &groups)?;
+            if groups.iter().any(|(_, samples)| !samples.is_empty()) {
+                visit(family, &groups)?;
+            }
         }
         Ok(())
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        self.for_each(|family, groups| write(&mut encoder, family, groups))
     }
 }
 
@@ -108,14 +123,7 @@ fn labels(name: &Name) -> Vec<(&'static str, String)> {
     labels
 }
 
-fn write(
-    encoder: &mut DescriptorEncoder,
-    family: &Family,
-    groups: &[(&[(&'static str, String)], Samples)],
-) -> fmt::Result {
-    if groups.iter().all(|(_, samples)| samples.is_empty()) {
-        return Ok(());
-    }
+fn write(encoder: &mut DescriptorEncoder, family: &Family, groups: &[Group]) -> fmt::Result {
     let unit = match family.unit {
         Some("seconds") => Some(Unit::Seconds),
         Some("bytes") => Some(Unit::Bytes),
@@ -157,25 +165,5 @@ fn value(metric: &mut MetricEncoder, kind: Kind, value: &Value) -> fmt::Result {
 }
 
 fn histogram(metric: &mut MetricEncoder, bounds: Bounds, waits: &Histogram) -> fmt::Result {
-    let native = Native::of(waits);
-    metric.encode_histogram_with_native::<NoLabelSet>(
-        sum_seconds(waits),
-        waits.count(),
-        &bounds.count(waits),
-        None,
-        NativeHistogram {
-            schema: native.schema,
-            zero_threshold: ZERO_THRESHOLD,
-            zero_count: native.zero_count,
-            negative: NativeHistogramBuckets {
-                spans: &[],
-                deltas: &[],
-            },
-            positive: NativeHistogramBuckets {
-                spans: &native.spans,
-                deltas: &native.deltas,
-            },
-            created: None,
-        },
-    )
+    metric.encode_histogram::<NoLabelSet>(sum_seconds(waits), waits.count(), &bounds.count(waits), None)
 }

@@ -5,8 +5,8 @@
 //!                  └──▶ document: docs/metrics.md
 //! ```
 //!
-//! The formats are written by the crate `prometheus-client`: text 0.0.4, OpenMetrics 1.0 and the delimited protobuf
-//! with native histograms. A scrape makes a registry of one collector, so that what was counted elsewhere is
+//! Text 0.0.4 and OpenMetrics 1.0 are written by the crate `prometheus-client`, the delimited protobuf with native
+//! histograms by the module `protobuf`. A scrape makes a registry of one collector, so that what was counted elsewhere is
 //! encoded as it is and series of a process that is gone are not there any more. No `_created` is written: the daemon
 //! does not know when the runtime of a target began to count.
 
@@ -17,6 +17,7 @@ mod families;
 mod format;
 mod label;
 mod native;
+mod protobuf;
 mod sample;
 mod series;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use std::{
 
 use bytes::Bytes;
 use prometheus_client::{
-    encoding::{prometheus_protobuf, prometheus_text, text},
+    encoding::{prometheus_text, text},
     registry::Registry,
 };
 
@@ -64,24 +65,19 @@ impl Exposition {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .series(&view);
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape::new(view, own, http)));
-        match format {
-            Format::Text => {
-                let mut text = String::new();
-                prometheus_text::encode(&mut text, &registry)?;
-                Ok(text.into())
-            }
-            Format::OpenMetrics => {
-                let mut written = String::new();
-                text::encode(&mut written, &registry)?;
-                Ok(written.into())
-            }
-            Format::Protobuf => match prometheus_protobuf::encode_to_vec(&registry) {
-                Ok(bytes) => Ok(bytes.into()),
-                Err(_) => Err(fmt::Error),
-            },
+        let scrape = Scrape::new(view, own, http);
+        if format == Format::Protobuf {
+            return Ok(protobuf::encode(&scrape)?.into());
         }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(scrape));
+        let mut written = String::new();
+        if format == Format::Text {
+            prometheus_text::encode(&mut written, &registry)?;
+        } else {
+            text::encode(&mut written, &registry)?;
+        }
+        Ok(written.into())
     }
 }
 

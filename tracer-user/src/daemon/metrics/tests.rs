@@ -11,7 +11,7 @@ use super::{
 };
 use crate::stream::BucketScheme;
 
-fn render(view: HostView, format: Format) -> Bytes {
+pub fn render(view: HostView, format: Format) -> Bytes {
     let mut counts = Counts::default();
     counts.answered.insert(("/metrics", 200), 3);
     Exposition::new().render(Arc::new(view), counts, format).unwrap()
@@ -22,7 +22,7 @@ fn text(view: HostView) -> String {
 }
 
 /// Everything that can be shown, with hostile names.
-fn everything() -> HostView {
+pub fn everything() -> HostView {
     let mut hostile = full(77, 3);
     hostile.name.exe = "/tmp/a\"b\\c\nd{}=,\u{1b}[2J\u{202e}é".into();
     hostile.name.comm = String::from_utf8_lossy(b"\xff\xfe\"\\").into_owned().into();
