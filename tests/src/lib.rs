@@ -27,6 +27,7 @@ pub mod http;
 pub mod island;
 pub mod kernel;
 pub mod left_behind;
+#[cfg(feature = "mounted")]
 pub mod mounted;
 pub mod oracle;
 pub mod privilege;

@@ -22,8 +22,15 @@ pub struct Args {
 
 /// The binary that people get.
 const GMPSCOPE: [&str; 4] = ["--package", "tracer-user", "--bin", "gmpscope"];
-/// The first process of a virtual machine that tests it.
-const GUEST: [&str; 4] = ["--package", "gmpscope-tests", "--bin", "guest"];
+/// The first process of a virtual machine that tests it. Without the features of the tests package, so that what both
+/// depend on is compiled once.
+const GUEST: [&str; 5] = [
+    "--package",
+    "gmpscope-tests",
+    "--bin",
+    "guest",
+    "--no-default-features",
+];
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
@@ -59,7 +66,7 @@ pub fn for_guest(arch: Arch) -> Result<()> {
         "gmpscope and its tests' guest",
         arch,
         true,
-        &[GMPSCOPE, GUEST].concat(),
+        &[&GMPSCOPE[..], &GUEST[..]].concat(),
     )
 }
 
