@@ -13,6 +13,9 @@ use std::process::{ExitCode, Stdio};
 use toolchain::{BPF_RUSTFLAGS, BPF_TARGET, SETUP, Toolchain};
 
 const BINARY: &str = "gmpscope-ebpf";
+/// Names the target folder of the BPF programs for a build outside of this workspace (the fuzz targets'), which would
+/// else compile `core` once more.
+const SHARED: &str = "GMPSCOPE_EBPF_TARGET_DIR";
 
 fn main() -> ExitCode {
     match build() {
@@ -109,8 +112,11 @@ fn compile(root: &Path, target_dir: &Path, arch: &str, embedded: &Path) -> Resul
     Ok(())
 }
 
-/// `<target>/ebpf`, from `<target>/[<triple>/]<profile>/build/<package>/out`.
+/// `<target>/ebpf`, from `<target>/[<triple>/]<profile>/build/<package>/out`, unless [`SHARED`] names another.
 fn target_dir(out_dir: &Path) -> PathBuf {
+    if let Some(shared) = env::var_os(SHARED) {
+        return shared.into();
+    }
     let mut dir = out_dir.ancestors().nth(4).unwrap_or(out_dir);
     let triple = env::var_os("TARGET");
     if dir.file_name().is_some() && dir.file_name() == triple.as_deref() {

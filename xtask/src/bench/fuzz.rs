@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{fuzz, setup};
+use crate::fuzz::{self, Purpose};
+use crate::setup;
 
 /// Fuzz what reads programs and recordings.
 #[derive(clap::Args)]
@@ -17,8 +18,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&fuzz::components())?;
-    fuzz::prepare(&super::gmpscope()?)?;
-    let targets = fuzz::run(args.duration / fuzz::TARGETS.len() as u32)?;
+    fuzz::build(Purpose::Bench)?;
+    fuzz::make_seeds(&super::gmpscope()?)?;
+    let targets = fuzz::run(Purpose::Bench, args.duration / fuzz::TARGETS.len() as u32)?;
     println!("\n{targets} targets, and no input that one of them failed at");
     Ok(())
 }

@@ -20,6 +20,34 @@ const SLOWEST: Duration = Duration::from_secs(25);
 /// So is one that takes more memory, of which the sanitizer itself needs some hundred MB.
 const MOST_MEMORY_MB: u32 = 2_048;
 
+/// What the targets are built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be run for seconds: built as quickly as can be.
+    Test,
+    /// To be run for hours: built to be quick.
+    Bench,
+}
+
+impl Purpose {
+    /// Pieces in which each crate is compiled. With one the compiler uses a single core for the largest crate, and
+    /// what it makes is somewhat quicker.
+    const fn codegen_units(self) -> &'static str {
+        match self {
+            Self::Test => "16",
+            Self::Bench => "1",
+        }
+    }
+
+    /// `cargo fuzz` with a command and the options with which everything is built.
+    fn cargo_fuzz(self, command: &str) -> Result<Command> {
+        let mut cargo = fuzz::command()?;
+        cargo.args([command, "--sanitizer", sanitizer()?]);
+        cargo.args(["--codegen-units", self.codegen_units()]);
+        Ok(cargo)
+    }
+}
+
 /// What fuzzing needs.
 pub fn components() -> Vec<Component> {
     let mut components = vec![Component::Bpf, Component::Fuzz];
@@ -27,17 +55,9 @@ pub fn components() -> Vec<Component> {
     components
 }
 
-/// Builds the targets, and the inputs that they begin with; `gmpscope` makes the recordings among them.
-pub fn prepare(gmpscope: &Path) -> Result<()> {
-    build()?;
-    make_seeds(gmpscope)
-}
-
 /// Builds the targets.
-pub fn build() -> Result<()> {
-    let mut build = fuzz::command()?;
-    build.args(["build", "--sanitizer", sanitizer()?]);
-    step::shown("building the fuzz targets", &mut build)
+pub fn build(purpose: Purpose) -> Result<()> {
+    step::shown("building the fuzz targets", &mut purpose.cargo_fuzz("build")?)
 }
 
 /// Makes the inputs that the targets begin with; `gmpscope` makes the recordings among them.
@@ -47,15 +67,15 @@ pub fn make_seeds(gmpscope: &Path) -> Result<()> {
 
 /// Runs each target for so long; how many there are. It fails at the first input that crashes, hangs or takes too
 /// much memory; what is printed says where that is kept.
-pub fn run(each: Duration) -> Result<u64> {
+pub fn run(purpose: Purpose, each: Duration) -> Result<u64> {
     for (target, _) in TARGETS {
-        run_one(target, each)?;
+        run_one(purpose, target, each)?;
     }
     Ok(TARGETS.len() as u64)
 }
 
 /// Runs one target for so long, as [`run`] does all of them.
-pub fn run_one(target: &str, time: Duration) -> Result<()> {
+pub fn run_one(purpose: Purpose, target: &str, time: Duration) -> Result<()> {
     let (_, most_bytes) = TARGETS
         .into_iter()
         .find(|(name, _)| *name == target)
@@ -63,8 +83,8 @@ pub fn run_one(target: &str, time: Duration) -> Result<()> {
     // What is found on the way is kept, apart from what is made anew.
     let found = seeds::folder().join("found").join(target);
     fs::create_dir_all(&found).with_context(|| format!("creating {}", found.display()))?;
-    let mut run = fuzz::command()?;
-    run.args(["run", "--sanitizer", sanitizer()?, target])
+    let mut run = purpose.cargo_fuzz("run")?;
+    run.arg(target)
         .args([found, seeds::of(target)])
         .arg("--")
         .arg(format!("-max_total_time={}", time.as_secs().max(1)))

@@ -41,7 +41,9 @@ pub fn command() -> Result<Command> {
         .arg("fuzz")
         .current_dir(paths::root())
         // The sanitizer's flags are for nightly compilers; stable ones have its library, too.
-        .env("RUSTC_BOOTSTRAP", "1");
+        .env("RUSTC_BOOTSTRAP", "1")
+        // See tracer-user/build.rs.
+        .env("GMPSCOPE_EBPF_TARGET_DIR", paths::target().join("ebpf"));
     Ok(command)
 }
 

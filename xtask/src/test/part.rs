@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::arch::Arch;
 use crate::setup::kernels::Series;
 use crate::vm::Machine;
-use crate::{build, deb, fuzz, paths, vm};
+use crate::{build, deb, fuzz, fuzz::Purpose, paths, vm};
 
 use super::FUZZED;
 
@@ -45,9 +45,9 @@ pub fn run(args: &Args) -> Result<()> {
         Part::Lintian => deb::check(&deb::path(Arch::native())),
         Part::Guest { arch } => build::for_guest(*arch),
         &Part::Machine { series, arch } => machine(Machine { series, arch }),
-        Part::FuzzTargets => fuzz::build(),
+        Part::FuzzTargets => fuzz::build(Purpose::Test),
         Part::FuzzSeeds => fuzz::make_seeds(&paths::release_binary()),
-        Part::Fuzz { target } => fuzz::run_one(target, FUZZED),
+        Part::Fuzz { target } => fuzz::run_one(Purpose::Test, target, FUZZED),
     }
 }
 
