@@ -61,6 +61,8 @@ impl Toolchain {
             .env("GOPROXY", "off")
             .env("GOFLAGS", "-mod=mod")
             .env("GOWORK", "off")
+            // The compiler ends before most of its garbage is worth a collection.
+            .env("GOGC", "400")
             .env_remove("GOEXPERIMENT")
             .env_remove("GODEBUG");
         c
