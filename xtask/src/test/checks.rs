@@ -17,7 +17,7 @@ pub fn jobs() -> Result<Vec<Job>> {
     Ok(vec![
         Job::new("formatting", "formatting", formatting()),
         Job::new("dependencies", "dependencies", dependencies()?),
-        Job::new("clippy", "clippy", clippy()).lane(Lane::Build(Folder::Workspace)),
+        Job::new("clippy", "clippy", clippy()).lane(Lane::Build(Folder::Debug)),
         Job::new(
             "clippy for the BPF target",
             "clippy for the BPF target",
@@ -26,7 +26,7 @@ pub fn jobs() -> Result<Vec<Job>> {
         .lane(Lane::Build(Folder::Bpf)),
         Job::new("unit tests", "examples in the documentation", examples())
             .counted(Counted::Examples)
-            .lane(Lane::Build(Folder::Workspace)),
+            .lane(Lane::Build(Folder::Debug)),
     ])
 }
 

@@ -28,11 +28,13 @@ pub enum Lane {
     Alone,
 }
 
-/// A target folder of cargo's, which one build has at a time.
+/// A folder that cargo locks, so that one build has it at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folder {
-    /// The workspace's.
-    Workspace,
+    /// What is compiled with debug assertions: test programs, and what clippy looks at.
+    Debug,
+    /// What is compiled as it is released, for all architectures.
+    Release,
     /// The one of the BPF programs.
     Bpf,
     /// The one of the fuzz targets.

@@ -1,19 +1,57 @@
 //! Which end-to-end tests may run beside others, and which compare times. The one place where it is declared; what is
 //! not named here has the machine to itself and is never run again.
 
-/// Tests whose verdict does not depend on what else the machine does: they start programs of their own and look at
-/// these alone, compare counts or answers and not times, and pass on a machine where everything is compiled
-/// meanwhile. A whole program, or single tests; the long ones first, since that is the order in which they run.
+/// Tests whose verdict does not depend on what else the machine does. They start programs of their own and look at these
+/// alone; compare counts or answers and not times; probe no binary as a whole, watch no host, and answer no execve of
+/// others; and pass on a machine where everything is compiled meanwhile. A whole program, or single tests; the long ones
+/// first, since that is the order in which they run.
 const TOGETHER: &[&str] = &[
+    "workloads::every_variant_builds_with_every_toolchain",
     "workloads::every_workload_builds_with_every_toolchain",
-    "config",
+    "sites",
     "errors",
+    "config",
+    "commands::an_endless_capture_ends_when_nobody_reads_it_any_more",
+    "commands::inspect_tells_how_a_file_was_built_and_plans_all_modes",
+    "commands::doctor_says_that_this_machine_can_do_everything",
+    "commands::doctor_tells_a_plain_user_what_is_missing",
+    "commands::wrong_usage_ends_with_2_and_prints_nothing_to_stdout",
+    "commands::settings_come_from_the_environment_and_the_command_line_wins",
+    "commands::a_reader_that_goes_away_is_no_error",
+    "recording::each_mode_is_replayed_to_the_byte",
+    "recording::intervals_slow_waits_and_splits_are_replayed_as_they_were_told",
+    "recording::a_start_with_the_latencies_behind_it_is_replayed_to_the_byte",
+    "recording::what_was_recorded_when_gmpscope_was_killed_is_shown",
+    "recording::a_recording_that_cannot_go_on_does_not_end_the_capture",
+    "recording::a_recording_goes_through_pipes",
+    "recording::what_is_no_recording_is_refused",
+    "run::the_status_and_the_streams_are_the_commands_own",
+    "run::the_environment_and_the_working_directory_are_the_callers",
+    "run::a_signal_reaches_the_command",
+    "run::a_command_outlives_a_tracer_that_is_killed",
+    "run::a_command_runs_as_the_user_who_called_sudo",
+    "run::the_go_command_starts_and_builds",
+    "lifecycle::a_target_that_ends_meanwhile",
+    "lifecycle::a_target_that_becomes_another_program",
+    "lifecycle::a_target_that_starts_itself_anew",
+    "lifecycle::passive_puts_nothing_into_the_target",
+    "passive_source::a_process_that_is_gone_is_an_error_that_says_so",
 ];
 
 /// Tests that compare times with those of another clock, within tolerances that a machine which is doing something
 /// else for a moment exceeds. Should one fail, it is run once more, and the summary says so. A test that compares
 /// counts, or looks for what must not be there, does not belong here.
-const COMPARE_TIMES: &[&str] = &["known"];
+const COMPARE_TIMES: &[&str] = &[
+    "known::a_spinner_makes_others_wait_one_preemption_step",
+    "known::the_kth_of_those_released_at_once_waits_k_times_the_loop",
+    "known::sixty_four_on_two_ps_wait_sixty_two_times_the_window",
+    "commands::inspect_foretells_what_sampling_a_process_costs",
+    "init::the_runtimes_own_clock_agrees",
+    "init::first_and_last_moment_agree_with_outside_clocks",
+    "lifecycle::the_duration_is_kept",
+    "passive_source::a_hundred_thousand_goroutines_are_estimated_within_the_budget",
+    "daemon_load::a_burst_costs_no_more_than_was_agreed_to",
+];
 
 /// Whether an end-to-end test, `program::test`, may run beside others.
 pub fn is_together(test: &str) -> bool {

@@ -78,13 +78,13 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
             programs::compile(),
         )
         .counted(Counted::Build)
-        .lane(Lane::Build(Folder::Workspace))
+        .lane(Lane::Build(Folder::Debug))
         .makes(Product::Tests),
         build(
             PACKAGE_STEP,
             "release build and package",
             &["package"],
-            Folder::Workspace,
+            Folder::Release,
             Product::Package,
         )
         .counted(Counted::Check),
@@ -106,7 +106,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
                 MACHINES_STEP,
                 &format!("compiling what is tested on {}", arch.name()),
                 &["guest", arch.name()],
-                Folder::Workspace,
+                Folder::Release,
                 Product::Guest(arch),
             ));
         }

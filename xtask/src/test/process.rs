@@ -30,16 +30,12 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Everything that it printed.
+    /// What it printed for people: everything, unless standard output was kept apart.
     pub fn printed(&self) -> String {
-        let mut text = read(&self.stderr);
-        if self.stdout != self.stderr {
-            text.push_str(&read(&self.stdout));
-        }
-        text
+        read(&self.stderr)
     }
 
-    /// Standard output alone.
+    /// Standard output, where it was kept apart.
     pub fn answer(&self) -> String {
         read(&self.stdout)
     }
@@ -158,7 +154,7 @@ mod tests {
         let apart = run(&mut command, folder.path(), "a::b c", true, 0, limit).unwrap();
         assert_eq!(apart.status.code(), Some(3));
         assert_eq!(apart.answer(), "to-stdout\n");
-        assert_eq!(apart.printed(), "to-stderr\nto-stdout\n");
+        assert_eq!(apart.printed(), "to-stderr\n");
         assert_eq!(apart.stderr, folder.path().join("a--b-c.log"));
         let together = run(&mut command, folder.path(), "d", false, 0, limit).unwrap();
         assert_eq!(together.printed(), "to-stdout\nto-stderr\n");

@@ -20,6 +20,8 @@ const AT_MOST: Duration = Duration::from_secs(30 * 60);
 const PROGRESS: Duration = Duration::from_secs(60);
 /// Builds at a time: one alone leaves a core idle whenever it waits for its largest crate.
 const MOST_BUILDS: usize = 2;
+/// Most lines that are shown of what a job printed, its last ones; all of them are in its file.
+const MOST_LINES: usize = 400;
 /// The scheduling priority of builds, which wait for nothing, beside tests, which have deadlines.
 const NICE: i32 = 10;
 
@@ -293,7 +295,12 @@ fn print(job: &Job, outcome: &Outcome, block: &str) {
         step::seconds(outcome.took),
         step::seconds(outcome.cpu)
     );
-    for line in block.lines() {
+    let lines: Vec<&str> = block.lines().collect();
+    let left_out = lines.len().saturating_sub(MOST_LINES);
+    if left_out > 0 {
+        println!("   | ({left_out} lines before are in {})", logs().display());
+    }
+    for line in lines.iter().skip(left_out) {
         println!("   | {line}");
     }
     if let Some(error) = &outcome.error {
@@ -333,9 +340,9 @@ mod tests {
             noted("alone1").lane(Lane::Alone),
             noted("alone2").lane(Lane::Alone),
             noted("build1")
-                .lane(Lane::Build(Folder::Workspace))
+                .lane(Lane::Build(Folder::Debug))
                 .makes(Product::Package),
-            noted("build2").lane(Lane::Build(Folder::Workspace)),
+            noted("build2").lane(Lane::Build(Folder::Debug)),
             noted("together").needs(Product::Package),
         ];
         let report = run(jobs, &nothing_more);
