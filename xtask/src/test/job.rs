@@ -17,6 +17,18 @@ pub enum Product {
     FuzzSeeds,
 }
 
+impl std::fmt::Display for Product {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tests => f.write_str("the test programs"),
+            Self::Package => f.write_str("the release binary and its package"),
+            Self::Guest(arch) => write!(f, "what boots on {}", arch.name()),
+            Self::FuzzTargets => f.write_str("the fuzz targets"),
+            Self::FuzzSeeds => f.write_str("the inputs that fuzzing begins with"),
+        }
+    }
+}
+
 /// Which other jobs may run at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {

@@ -129,13 +129,17 @@ impl Schedule<'_> {
 
     /// Jobs whose needs could not be made are not passed over in silence.
     fn give_up_what_cannot(&mut self) {
-        while let Some(place) = self.waiting.iter().position(|job| self.lacks(job).is_some()) {
+        while let Some((place, lacks)) = self
+            .waiting
+            .iter()
+            .enumerate()
+            .find_map(|(place, job)| Some((place, self.lacks(job)?)))
+        {
             let Some(job) = self.waiting.remove(place) else {
                 return;
             };
-            let lacks = self.lacks(&job);
             self.failed.extend(job.makes);
-            self.cannot_run(&job, &format!("{lacks:?} could not be made"));
+            self.cannot_run(&job, &format!("{lacks} could not be built"));
         }
     }
 
