@@ -37,6 +37,7 @@ pub mod start;
 pub mod system;
 pub mod toolchain;
 pub mod transitions;
+pub mod unread;
 pub mod variant;
 pub mod workload;
 

@@ -173,6 +173,12 @@ impl Queue {
         self.lock().written
     }
 
+    /// Whether all that will come is written, but perhaps not ended.
+    pub fn is_drained(&self) -> bool {
+        let state = self.lock();
+        state.closed && state.trouble.is_none() && state.is_idle()
+    }
+
     /// Whether the thread has ended.
     pub fn has_ended(&self) -> bool {
         self.lock().ended

@@ -95,6 +95,11 @@ impl Writer {
         self.0.written()
     }
 
+    /// Whether all was handed to the system; a disk may still take its time with it.
+    pub fn is_drained(&self) -> bool {
+        self.0.is_drained()
+    }
+
     /// Whether all is written that will be.
     pub fn has_ended(&self) -> bool {
         self.0.has_ended()

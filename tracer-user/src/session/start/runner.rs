@@ -189,7 +189,12 @@ impl Runner {
                 happenings.push(self.command_ended());
                 happenings
             }
-            Woken::Tick => self.collect(),
+            Woken::Tick => {
+                let mut happenings = self.collect();
+                // Who reads may also go away between two lines.
+                happenings.extend(written_as(self.starting.flow()));
+                happenings
+            }
             Woken::Interval => {
                 let at_ns = now_ns();
                 self.step(StartStep::Interval { at_ns }).into_iter().collect()

@@ -358,7 +358,9 @@ impl Recording {
     }
 
     fn is_whole(&mut self) -> bool {
-        if self.failure().is_none() && self.writer.as_ref().is_some_and(|writer| !writer.has_ended()) {
+        // What the system has, no end of ours can take away from it.
+        let is_cut = |writer: &Writer| !writer.has_ended() && !writer.is_drained();
+        if self.failure().is_none() && self.writer.as_ref().is_some_and(is_cut) {
             self.failed = Some(format!(
                 "the recording {} is cut off: nobody takes the rest of it",
                 self.destination.name
