@@ -110,6 +110,37 @@ fn one_signal_ends_a_capture_that_nobody_reads_and_a_second_one_at_once() -> Res
 }
 
 #[test]
+fn the_waiting_for_starts_ends_whoever_reads() -> Result<()> {
+    let _machine = machine();
+    let program = Variant::Plain.build(&toolchain::newest()?, "slow_start")?;
+    for (signals, code) in [(1, 1), (2, 143)] {
+        let unread = Unread::pipe()?;
+        let mut tracer = Guarded(
+            Command::new(gmpscope()?)
+                .args(["attach", "--next", "5", "--interval", "10ms", "--exe"])
+                .arg(&program)
+                .stdin(Stdio::null())
+                .stdout(unread.stdio()?)
+                .stderr(Stdio::null())
+                .spawn()?,
+        );
+        let pid = tracer.0.id();
+        until("it is attached", PATIENCE, || Ok(!bpf_links_of(pid)?.is_empty()))?;
+        std::thread::sleep(Duration::from_millis(500));
+        tracer.signal(libc::SIGTERM);
+        until("nothing is attached", PATIENCE, || {
+            Ok(!tracer.alive() || bpf_links_of(pid)?.is_empty())
+        })?;
+        if signals == 2 {
+            tracer.signal(libc::SIGTERM);
+        }
+        let status = tracer.ends_within(PATIENCE)?;
+        ensure!(status.code() == Some(code), "{signals} signals: {status}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_reader_who_comes_back_gets_everything_that_was_kept() -> Result<()> {
     let _machine = machine();
     let workload = busy()?;
