@@ -323,7 +323,7 @@ impl Capturing {
         capture.capture.notes.append(&mut self.target.notes);
         if let Some(note) = note_of_dropped(&self.sink) {
             log::warn!("{note}");
-            capture.capture.notes.push(note);
+            capture.capture.notes.push(note.into());
         }
         if let Some(began) = self.began.take() {
             capture.init = Some(began.init);

@@ -253,7 +253,7 @@ impl Starting {
         let mut capture = self.capture(ended_by, whole);
         if let Some(note) = note_of_dropped(&self.form.sink) {
             log::warn!("{note}");
-            capture.capture.notes.push(note);
+            capture.capture.notes.push(note.into());
         }
         let text = match self.form.format {
             Format::Json => json::line(&capture).map_err(unwritable)?,

@@ -23,11 +23,11 @@ use rustix::fs::{AtFlags, StatxFlags};
 
 use super::{descriptors, mounts};
 use crate::{
-    escape::Untrusted,
     error::{
         Error, Result,
         privilege::{Capability, Privileges},
     },
+    escape::Untrusted,
     target::file::FileId,
 };
 
