@@ -38,6 +38,7 @@ pub mod start;
 pub mod system;
 pub mod toolchain;
 pub mod transitions;
+pub mod unread;
 pub mod variant;
 pub mod workload;
 

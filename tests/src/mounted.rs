@@ -161,3 +161,45 @@ impl Filesystem for Files {
         reply.data(rest.get(..size as usize).unwrap_or(rest));
     }
 }
+
+/// A file system in memory on which there is room for next to nothing; unmounted when dropped.
+#[derive(Debug)]
+pub struct Small(TempDir);
+
+impl Small {
+    /// Mounts it.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn mount() -> Result<Self> {
+        let small = Self(tempfile::tempdir()?);
+        let status = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "gmpscope-tests"])
+            .arg(small.path())
+            .status()?;
+        anyhow::ensure!(status.success(), "mounting a tmpfs: run the tests as root");
+        Ok(small)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Leaves no room on it.
+    pub fn fill(&self) -> Result<()> {
+        use std::io::Write as _;
+        let mut file = fs::File::create(self.path().join("filler"))?;
+        while file.write_all(&[0; 4096]).is_ok() {}
+        Ok(())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.path())
+            .status();
+    }
+}

@@ -18,3 +18,4 @@ pub mod session;
 pub mod sources;
 pub mod stream;
 pub mod target;
+pub mod writing;

@@ -4,20 +4,18 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
 use tracer_user::{
-    cli::{Cli, Command},
+    cli::Cli,
     commands,
-    daemon::stderr::Stderr,
     escape::lines,
+    writing::stderr::{self, Stderr},
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut builder = env_logger::Builder::new();
-    if let Command::Daemon(_) = cli.command {
-        // Its loop waits for nobody, nor for who reads this.
-        builder.target(env_logger::Target::Pipe(Box::new(Stderr)));
-    }
     builder
+        // Whoever has probes in other programs waits for nobody, nor for who reads this.
+        .target(env_logger::Target::Pipe(Box::new(Stderr)))
         .filter_level(log::LevelFilter::Warn)
         .filter_module("tracer_user", cli.log_level())
         // What the kernel side says of itself.
@@ -27,15 +25,17 @@ fn main() -> ExitCode {
             writeln!(out, "gmpscope: {level}: {}", lines(&record.args().to_string()))
         })
         .init();
-    match commands::run(cli) {
+    let code = match commands::run(cli) {
         Ok(code) => code,
         Err(error) => {
             // What `error.failure` alone tells (an incomplete capture) has no message.
             if !error.message.is_empty() {
                 // A log that takes nothing any more changes nothing of the status.
-                let _ = writeln!(std::io::stderr(), "gmpscope: {}", lines(&error.message));
+                stderr::push(format!("gmpscope: {}\n", lines(&error.message)).as_bytes());
             }
             error.failure.into()
         }
-    }
+    };
+    stderr::finish();
+    code
 }

@@ -253,12 +253,40 @@ OVERHEAD
 pub const EXIT_STATUS: &str = "\
 EXIT STATUS
   0  done
-  1  failed
+  1  failed, or nobody took the result
   2  wrong usage, or several processes match
   3  the target cannot be traced: not Go, gone before we started, unsupported
   4  not enough privilege, or the kernel lacks a feature
-  5  captured, but incomplete: events lost, the target ended early, or the
-     recording could not be written whole";
+  5  captured, but incomplete: events lost, the target ended early, lines of the
+     output dropped since nobody read them, or the recording could not be
+     written whole";
+
+/// What output and signals do to a capture, of `attach`.
+const OUTPUT_AND_SIGNALS: &str = "\
+OUTPUT
+  Nobody who reads holds up a capture: its probes go when its time is over, and
+  lines of --interval and --slower that their reader leaves lying, more than 2
+  MiB of them, are dropped and counted. The result waits for its reader.
+  A file of -o or --record keeps its mode and owner, and is for you alone if it
+  is new. The result replaces what is in it at the end, whole or not at all;
+  with lines, or recorded, it fills as they come.
+
+SIGNALS
+  INT, TERM, HUP, QUIT
+      The first ends the capture and prints it; if nobody takes the result
+      within five seconds more, gmpscope ends with status 1. The second ends
+      gmpscope at once.";
+
+/// The same of `run`.
+const RUN_SIGNALS: &str = "\
+SIGNALS
+  They are passed on to the command. INT, TERM, HUP and QUIT also end --repeat:
+  the run that is on is the last. A command that has not ended two seconds after
+  another of them, which comes a second or more after the first, is left alone,
+  and gmpscope ends with 128 and the signal's number; a HUP that a process sends
+  is not taken for another one, since it may only want the command to read its
+  settings. When the command has ended, its status is returned though nobody
+  reads the result: after a signal it is waited for no longer than five seconds.";
 
 /// Variables of the environment.
 pub const ENVIRONMENT: &str = "\
@@ -303,7 +331,15 @@ pub fn main_sections() -> String {
 
 /// `gmpscope attach --help`, last words.
 pub fn attach_sections() -> String {
-    [ATTACH_EXAMPLES, OVERHEAD, PRIVILEGES, EXIT_STATUS, ENVIRONMENT].join("\n\n")
+    [
+        ATTACH_EXAMPLES,
+        OVERHEAD,
+        PRIVILEGES,
+        OUTPUT_AND_SIGNALS,
+        EXIT_STATUS,
+        ENVIRONMENT,
+    ]
+    .join("\n\n")
 }
 
 /// `gmpscope run --help`, last words.
@@ -312,6 +348,7 @@ pub fn run_sections() -> String {
         RUN_EXAMPLES,
         RUN_OVERHEAD,
         PRIVILEGES,
+        RUN_SIGNALS,
         RUN_EXIT_STATUS,
         ENVIRONMENT,
     ]

@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use crate::{
     daemon::{self, config::Layers},
     error::{Error, Result},
+    writing::stderr,
 };
 
 /// Threads that look into files and processes and make pages, beside the one that does everything else.
@@ -23,10 +24,10 @@ pub fn run(layers: Layers) -> Result<ExitCode> {
         .max_blocking_threads(THREADS)
         .build()
         .map_err(|e| Error::failed(format!("could not start the event loop: {e}")))?;
-    daemon::stderr::start().map_err(|e| Error::failed(format!("could not start a thread: {e}")))?;
+    stderr::start().map_err(|e| Error::failed(format!("could not start a thread: {e}")))?;
     let ended = runtime.block_on(daemon::run(layers));
     runtime.shutdown_timeout(LAST_LOOK);
-    daemon::stderr::finish();
+    stderr::finish();
     ended.map(|()| ExitCode::SUCCESS)
 }
 

@@ -36,8 +36,8 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         FormatArg::Json => json::pretty(&inspection)
             .map_err(|cause| Error::failed(format!("cannot write the answer as JSON: {cause}")))?,
     };
-    let _ = sink.write(&text)?;
-    sink.finish()
+    let _ = sink.result(&text)?;
+    sink.finish_now()
 }
 
 /// What was found.

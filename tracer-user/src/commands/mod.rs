@@ -16,7 +16,8 @@ use std::process::ExitCode;
 use crate::{
     cli::{Cli, Command},
     error::{Error, Result},
-    output::sink::Sink,
+    output::sink,
+    writing::stderr,
 };
 
 /// Runs one command line to its end: with 0, or with the status of the command that `run` ran.
@@ -41,6 +42,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 
 /// Runs what waits for things to happen.
 fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
+    // Nobody who reads stderr holds up what waits here.
+    stderr::start().map_err(|e| Error::failed(format!("could not start a thread: {e}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -50,5 +53,5 @@ fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// Writes one text to stdout; a reader that is gone is no error.
 fn print(text: &str) -> Result<()> {
-    Sink::open(None)?.write(text).map(|_| ())
+    sink::print(text)
 }

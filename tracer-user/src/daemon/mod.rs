@@ -17,7 +17,6 @@ mod probing;
 mod reader;
 mod run;
 mod starts;
-pub mod stderr;
 mod systemd;
 pub mod targets;
 pub mod view;

@@ -1,8 +1,9 @@
 //! The line on a terminal's stderr that says that something happens.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use super::units::{duration, seconds};
+use crate::writing::stderr;
 
 /// A line that is drawn over itself; draws nothing where stderr is no terminal.
 #[derive(Debug)]
@@ -25,18 +26,16 @@ impl Progress {
     pub fn draw(&mut self, elapsed_ns: u64, total_ns: Option<u64>, waits: u64, p99_ns: Option<u64>) {
         if self.enabled {
             let line = line(elapsed_ns, total_ns, waits, p99_ns);
-            // Whoever closes stderr does not want it.
-            let _ = write!(io::stderr(), "\r\x1b[K{line}");
-            let _ = io::stderr().flush();
-            self.drawn = true;
+            // Where nobody takes what came before, it would only pile up.
+            self.drawn |= stderr::write_if_idle(format!("\r\x1b[K{line}").as_bytes());
         }
     }
 
     /// Takes the line away; call it before anything else is written to the terminal.
     pub fn clear(&mut self) {
         if self.drawn {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-            let _ = io::stderr().flush();
+            stderr::write(b"\r\x1b[K");
+            stderr::settle();
             self.drawn = false;
         }
     }

@@ -1,198 +1,326 @@
-//! Where output goes: stdout, stderr, or a file that is there whole or not at all.
+//! Where output goes: stdout, stderr, or a file. Nothing here waits for whoever reads it, but [`Sink::finish_now`]: see
+//! [`crate::writing`].
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
+use crate::writing::file::{OutputFile, Replaced, Streamed};
+use crate::writing::stderr;
+use crate::writing::writer::{Trouble, Writer};
+
+/// Bytes of lines that may wait for their reader: some ten thousand slow waits.
+const MOST_WAITING: usize = 2 << 20;
+/// How long lines of a capture that failed may still be waited for.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Whether anybody still reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {
-    /// It was written.
+    /// It is written, or will be.
     Written,
     /// The reader has closed its end: no error, but no more to do (`gmpscope … | head`).
     ReaderGone,
 }
 
-/// An open output.
+/// An open output. Lines come while a capture runs, and are dropped where their reader does not keep up; the result
+/// comes at the end, and is not.
 #[derive(Debug)]
 pub struct Sink {
-    kind: SinkKind,
+    /// Until a thread has it.
+    place: Option<Place>,
+    writer: Option<Writer>,
+    /// A result that takes the place of what is in a file.
+    held: Option<Vec<u8>>,
+    is_terminal: bool,
+    waits: bool,
+    dropped: u64,
     name: String,
 }
 
 #[derive(Debug)]
-enum SinkKind {
+enum Place {
     Stdout,
     Stderr,
-    /// A device, a pipe: written as it comes.
-    Direct(File),
-    /// A file under construction.
-    File(Pending),
-}
-
-/// A file beside the one that was asked for; removed unless it takes its place.
-#[derive(Debug)]
-struct Pending {
-    file: File,
-    temporary: PathBuf,
-    path: PathBuf,
-    done: bool,
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if !self.done {
-            // Nothing can be done about a failure, and nobody asked for this file.
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
+    File(OutputFile),
 }
 
 impl Sink {
     /// Opens the output: stdout for none and for `-`. A file that cannot be written fails here, before
-    /// anything was captured; what is already there is replaced only by [`finish`](Self::finish).
+    /// anything was captured; what is already in it stays until the first line, or until [`finish`](Self::finish).
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be opened, or made.
     pub fn open(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Self {
-                kind: SinkKind::Stdout,
-                name: "stdout".to_owned(),
-            });
+            return Ok(Self::new(Place::Stdout, io::stdout().is_terminal(), "stdout"));
         };
         let name = Untrusted::path(path).to_string();
-        let failed = |e: io::Error| {
+        let file = OutputFile::open(path).map_err(|e| {
             Error::failed(format!(
                 "{} cannot be written: {e}; choose another file with -o",
                 show(&name)
             ))
-        };
-        // A link is written through, as by a shell's redirection.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
-            let file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
-            return Ok(Self {
-                kind: SinkKind::Direct(file),
-                name,
-            });
-        }
-        let base = path
-            .file_name()
-            .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(base);
-        hidden.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(hidden);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
-            .map_err(failed)?;
-        let pending = Pending {
-            file,
-            temporary,
-            path,
-            done: false,
-        };
-        Ok(Self {
-            kind: SinkKind::File(pending),
-            name,
-        })
+        })?;
+        let is_terminal = file.file().is_terminal();
+        Ok(Self::new(Place::File(file), is_terminal, &name))
     }
 
     /// Standard error, for what must not go between the output of a command.
     pub fn stderr() -> Self {
+        Self::new(Place::Stderr, io::stderr().is_terminal(), "stderr")
+    }
+
+    fn new(place: Place, is_terminal: bool, name: &str) -> Self {
         Self {
-            kind: SinkKind::Stderr,
-            name: "stderr".to_owned(),
+            place: Some(place),
+            writer: None,
+            held: None,
+            is_terminal,
+            waits: false,
+            dropped: 0,
+            name: name.to_owned(),
         }
+    }
+
+    /// The same output, whose reader is waited for: nothing is dropped. For whoever has no probes anywhere.
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        self.waits = true;
+        self
     }
 
     /// Whether people look at it.
     pub fn is_terminal(&self) -> bool {
-        match &self.kind {
-            SinkKind::Stdout => io::stdout().is_terminal(),
-            SinkKind::Stderr => io::stderr().is_terminal(),
-            SinkKind::Direct(file) => file.is_terminal(),
-            SinkKind::File(_) => false,
+        self.is_terminal
+    }
+
+    /// Pieces that were dropped because nobody read them in time.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Has a piece written that comes while the capture runs.
+    ///
+    /// # Errors
+    /// What came before could not be written: no space, or an error of the device. A reader that is gone is none.
+    pub fn line(&mut self, text: &str) -> Result<Flow> {
+        let chunk = text.as_bytes().to_vec();
+        let taken = if self.is_stderr() {
+            stderr::offer(&chunk)
+        } else {
+            let (waits, writer) = (self.waits, self.writer()?);
+            match waits {
+                true => {
+                    writer.offer_in_time(chunk, MOST_WAITING);
+                    true
+                }
+                false => writer.offer(chunk, MOST_WAITING),
+            }
+        };
+        self.dropped += u64::from(!taken);
+        self.flow()
+    }
+
+    /// Has the result written, however much waits. Into a file without lines it is put by [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// As [`line`](Self::line).
+    pub fn result(&mut self, text: &str) -> Result<Flow> {
+        let chunk = text.as_bytes().to_vec();
+        match &self.place {
+            Some(Place::Stderr) => stderr::push(&chunk),
+            Some(Place::File(file)) if file.is_regular() => {
+                self.held.get_or_insert_default().extend(chunk);
+            }
+            _ => self.writer()?.push(chunk),
+        }
+        self.flow()
+    }
+
+    /// Whether anybody still reads, as far as is known by now.
+    ///
+    /// # Errors
+    /// As [`line`](Self::line).
+    pub fn flow(&self) -> Result<Flow> {
+        let trouble = match self.is_stderr() {
+            true => stderr::failure(),
+            false => self.writer.as_ref().and_then(Writer::failure),
+        };
+        match trouble {
+            Some(trouble) => flow_of(&trouble, &self.name),
+            None => Ok(Flow::Written),
         }
     }
 
-    /// Writes `text` and flushes it.
+    /// Ends the output; a file that has no lines gets its result. Without it, such a file stays as it was. What is
+    /// returned knows when all is written.
     ///
     /// # Errors
-    /// No space, or an error of the device. A reader that is gone is none.
-    pub fn write(&mut self, text: &str) -> Result<Flow> {
-        let written = match &mut self.kind {
-            SinkKind::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-            }
-            SinkKind::Stderr => io::stderr().write_all(text.as_bytes()),
-            SinkKind::Direct(file) => file.write_all(text.as_bytes()),
-            SinkKind::File(pending) => pending.file.write_all(text.as_bytes()),
-        };
-        match written {
-            Ok(()) => Ok(Flow::Written),
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(Flow::ReaderGone),
-            Err(e) => Err(self.failed(&e)),
+    /// There can be no thread.
+    pub fn finish(mut self) -> Result<Closing> {
+        if let (Some(text), Some(Place::File(_))) = (self.held.take(), &self.place)
+            && let Some(Place::File(file)) = self.place.take()
+        {
+            let writer = Writer::start("output", Replaced::new(file)).map_err(|e| self.failed(&e))?;
+            writer.push(text);
+            self.writer = Some(writer);
         }
+        if let Some(writer) = &self.writer {
+            writer.close();
+        }
+        Ok(Closing {
+            writer: self.writer.take(),
+            is_stderr: self.is_stderr(),
+            name: std::mem::take(&mut self.name),
+        })
     }
 
-    /// Ends the output: a file takes its place, whole. Without it, nothing is left of a file.
+    /// As [`finish`](Self::finish), and waits until all is written.
     ///
     /// # Errors
-    /// No space, or the directory may not be written.
-    pub fn finish(mut self) -> Result<()> {
-        let SinkKind::File(pending) = &mut self.kind else {
-            return Ok(());
+    /// It could not be written.
+    pub fn finish_now(self) -> Result<()> {
+        let closing = self.finish()?;
+        if let Some(writer) = &closing.writer {
+            writer.wait(None);
+        }
+        closing.outcome()
+    }
+
+    fn is_stderr(&self) -> bool {
+        matches!(self.place, Some(Place::Stderr))
+    }
+
+    /// The thread that writes what comes, from the first piece on.
+    fn writer(&mut self) -> Result<&Writer> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.start().map_err(|e| self.failed(&e))?,
         };
-        let renamed = pending
-            .file
-            .sync_all()
-            .and_then(|()| fs::rename(&pending.temporary, &pending.path));
-        match renamed {
-            Ok(()) => {
-                pending.done = true;
-                Ok(())
-            }
-            Err(e) => Err(self.failed(&e)),
+        Ok(self.writer.insert(writer))
+    }
+
+    fn start(&mut self) -> io::Result<Writer> {
+        match self.place.take() {
+            Some(Place::File(file)) => Writer::start("output", Streamed::new(file)),
+            Some(Place::Stderr) => Writer::start("output", duplicate(io::stderr().as_fd())?),
+            // Not by `io::stdout`, whose lock others would wait for.
+            Some(Place::Stdout) | None => Writer::start("output", duplicate(io::stdout().as_fd())?),
         }
     }
 
     fn failed(&self, e: &io::Error) -> Error {
-        Error::failed(format!("writing {} failed: {e}", show(&self.name)))
+        failed(&self.name, &e.to_string())
     }
 }
 
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.writer {
+            writer.close();
+            writer.wait(Some(LAST_LINES));
+        }
+    }
+}
+
+/// An output to which nothing is added any more.
+#[derive(Debug)]
+pub struct Closing {
+    writer: Option<Writer>,
+    is_stderr: bool,
+    name: String,
+}
+
+impl Closing {
+    /// Waits until all is written that will be.
+    pub async fn ended(&self) {
+        if let Some(writer) = &self.writer {
+            while !writer.has_ended() {
+                writer.progress().await;
+            }
+        }
+        while self.is_stderr && !stderr::is_idle() {
+            stderr::progress().await;
+        }
+    }
+
+    /// How it went, when it has ended.
+    ///
+    /// # Errors
+    /// It could not be written. A reader that is gone is none.
+    pub fn outcome(&self) -> Result<()> {
+        match self.writer.as_ref().and_then(Writer::failure) {
+            Some(trouble) => flow_of(&trouble, &self.name).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// The error of one that is not waited for any longer.
+    pub fn not_taken(&self) -> Error {
+        Error::failed(format!(
+            "the result was not written: nobody takes it from {}, where a reader or a disk hangs",
+            show(&self.name)
+        ))
+    }
+}
+
+/// Writes one text to stdout, and waits for its reader; one that is gone is no error.
+///
+/// # Errors
+/// As write(2).
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(failed("stdout", &e.to_string())),
+        _ => Ok(()),
+    }
+}
+
+fn duplicate(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    fd.try_clone_to_owned()
+}
+
+fn flow_of(trouble: &Trouble, name: &str) -> Result<Flow> {
+    match trouble.kind {
+        io::ErrorKind::BrokenPipe => Ok(Flow::ReaderGone),
+        _ => Err(failed(name, &trouble.message)),
+    }
+}
+
+fn failed(name: &str, why: &str) -> Error {
+    Error::failed(format!("writing {} failed: {why}", show(name)))
+}
+
 fn show(name: &str) -> std::borrow::Cow<'_, str> {
-    super::escape::escape(name)
+    crate::escape::escape(name)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
 
     #[test]
-    fn a_file_is_there_whole_or_not_at_all() {
+    fn a_result_is_there_whole_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.json");
         fs::write(&path, "before").unwrap();
         let mut sink = Sink::open(Some(&path)).unwrap();
-        assert_eq!(sink.write("half").unwrap(), Flow::Written);
+        assert_eq!(sink.result("half").unwrap(), Flow::Written);
         assert_eq!(fs::read_to_string(&path).unwrap(), "before");
         drop(sink);
         assert_eq!(fs::read_to_string(&path).unwrap(), "before");
 
         let mut sink = Sink::open(Some(&path)).unwrap();
-        assert_eq!(sink.write("new ").unwrap(), Flow::Written);
-        assert_eq!(sink.write("text").unwrap(), Flow::Written);
-        sink.finish().unwrap();
+        assert_eq!(sink.result("new ").unwrap(), Flow::Written);
+        assert_eq!(sink.result("text").unwrap(), Flow::Written);
+        sink.finish_now().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new text");
         let names: Vec<_> = fs::read_dir(directory.path())
             .unwrap()
@@ -202,14 +330,31 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_there_as_they_come_and_the_result_behind_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out");
+        fs::write(&path, "before").unwrap();
+        let mut sink = Sink::open(Some(&path)).unwrap();
+        assert_eq!(sink.line("a line\n").unwrap(), Flow::Written);
+        let ends = std::time::Instant::now() + Duration::from_secs(20);
+        while fs::read_to_string(&path).unwrap() != "a line\n" {
+            assert!(std::time::Instant::now() < ends, "it does not come");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(sink.result("the result\n").unwrap(), Flow::Written);
+        sink.finish_now().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a line\nthe result\n");
+    }
+
+    #[test]
     fn a_link_is_written_through() {
         let directory = tempfile::tempdir().unwrap();
         let (path, link) = (directory.path().join("out"), directory.path().join("link"));
         fs::write(&path, "before").unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let mut sink = Sink::open(Some(&link)).unwrap();
-        assert_eq!(sink.write("after").unwrap(), Flow::Written);
-        sink.finish().unwrap();
+        assert_eq!(sink.result("after").unwrap(), Flow::Written);
+        sink.finish_now().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "after");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
@@ -217,30 +362,85 @@ mod tests {
     #[test]
     fn devices_are_written_directly_and_a_full_one_is_an_error() {
         let mut null = Sink::open(Some(Path::new("/dev/null"))).unwrap();
-        assert_eq!(null.write("text").unwrap(), Flow::Written);
-        null.finish().unwrap();
+        assert_eq!(null.result("text").unwrap(), Flow::Written);
+        null.finish_now().unwrap();
         let mut full = Sink::open(Some(Path::new("/dev/full"))).unwrap();
-        let error = full.write("text").unwrap_err();
+        let _ = full.result("text");
+        let error = full.finish_now().unwrap_err();
         assert!(
             error.message.contains("/dev/full") && error.message.contains("No space"),
             "{error}"
         );
     }
 
+    fn fifo(path: &Path) {
+        let status = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(status.success());
+    }
+
     #[test]
     fn a_reader_that_is_gone_is_no_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fifo");
-        let status = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
-        assert!(status.success());
+        fifo(&path);
         let reader = std::thread::spawn({
             let path = path.clone();
             move || drop(File::open(path).unwrap())
         });
         let mut sink = Sink::open(Some(&path)).unwrap();
         reader.join().unwrap();
-        assert_eq!(sink.write("text").unwrap(), Flow::ReaderGone);
+        let ends = std::time::Instant::now() + Duration::from_secs(20);
+        while sink.line("text").unwrap() == Flow::Written {
+            assert!(std::time::Instant::now() < ends, "it is not noticed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        sink.finish_now().unwrap();
         assert!(path.exists());
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_are_dropped_and_counted_and_the_result_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        fifo(&path);
+        let reader = File::options().read(true).write(true).open(&path).unwrap();
+        let mut sink = Sink::open(Some(&path)).unwrap();
+        let line = "x".repeat(64 << 10);
+        for _ in 0..100 {
+            assert_eq!(sink.line(&line).unwrap(), Flow::Written);
+        }
+        let dropped = sink.dropped();
+        assert!((60..100).contains(&dropped), "{dropped}");
+        assert_eq!(sink.result("the result").unwrap(), Flow::Written);
+        let closing = sink.finish().unwrap();
+        // Then it is read after all.
+        let read = std::thread::spawn(move || {
+            use std::io::Read as _;
+            let mut text = vec![0; (100 - dropped as usize) * (64 << 10) + 10];
+            (&reader).read_exact(&mut text).unwrap();
+            text
+        });
+        assert!(closing.writer.as_ref().unwrap().wait(None));
+        closing.outcome().unwrap();
+        assert!(read.join().unwrap().ends_with(b"xthe result"));
+    }
+
+    #[test]
+    fn who_holds_no_probes_waits_for_the_reader() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        fifo(&path);
+        let read = std::thread::spawn({
+            let path = path.clone();
+            move || fs::read(path).unwrap().len()
+        });
+        let mut sink = Sink::open(Some(&path)).unwrap().waiting();
+        for _ in 0..100 {
+            assert_eq!(sink.line(&"x".repeat(64 << 10)).unwrap(), Flow::Written);
+        }
+        assert_eq!(sink.dropped(), 0);
+        sink.finish_now().unwrap();
+        assert_eq!(read.join().unwrap(), 100 * (64 << 10));
     }
 
     #[test]

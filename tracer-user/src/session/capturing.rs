@@ -24,6 +24,7 @@ use crate::{
     },
     plan::Mode,
     stream::{BucketScheme, Event, Kind, Observation},
+    writing::stderr,
 };
 
 /// How a capture is told.
@@ -152,7 +153,7 @@ impl Capturing {
         let reason = format!("{from} cannot be had: {}", why.raw()).into();
         if self.form.chatter == Chatter::Normal {
             self.clear_progress();
-            eprintln!("gmpscope: {to} in place of {from}: {why}");
+            stderr::write(format!("gmpscope: {to} in place of {from}: {why}\n").as_bytes());
         }
         self.mode_reason = Some(reason);
     }
@@ -212,7 +213,7 @@ impl Capturing {
                     text::slow_header()
                 };
                 self.slow_shown = true;
-                if self.sink.write(&(header + &text::slow_line(&slow)))? == Flow::ReaderGone {
+                if self.sink.line(&(header + &text::slow_line(&slow)))? == Flow::ReaderGone {
                     flow = Flow::ReaderGone;
                 }
             }
@@ -257,7 +258,15 @@ impl Capturing {
             Format::Text if self.intervals == 1 => interval::header() + &interval.line(),
             Format::Text => interval.line(),
         };
-        self.sink.write(&text)
+        self.sink.line(&text)
+    }
+
+    /// Whether anybody still reads what is printed.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn flow(&self) -> Result<Flow> {
+        self.sink.flow()
     }
 
     /// Closes the window: the last figures of the target itself.
@@ -312,6 +321,10 @@ impl Capturing {
             notes: std::mem::take(&mut self.notes),
         });
         capture.capture.notes.append(&mut self.target.notes);
+        if let Some(note) = note_of_dropped(&self.sink) {
+            log::warn!("{note}");
+            capture.capture.notes.push(note.into());
+        }
         if let Some(began) = self.began.take() {
             capture.init = Some(began.init);
             capture.findings.splice(0..0, began.findings);
@@ -328,17 +341,22 @@ impl Capturing {
             }
         };
         // A reader who has closed the pipe has what he wanted.
-        let _ = self.sink.write(&text)?;
-        Ok(capture.capture.complete)
+        let _ = self.sink.result(&text)?;
+        Ok(capture.capture.complete && self.sink.dropped() == 0)
     }
 
-    /// Puts the output file in its place.
-    ///
-    /// # Errors
-    /// As [`Sink::finish`].
-    pub fn finish(self) -> Result<()> {
-        self.sink.finish()
+    /// The output, to be ended, or for what else is to be printed.
+    pub fn into_sink(self) -> Sink {
+        self.sink
     }
+}
+
+/// What a reader must know whose output is not whole.
+pub(super) fn note_of_dropped(sink: &Sink) -> Option<String> {
+    let dropped = sink.dropped();
+    (dropped > 0).then(|| {
+        format!("{dropped} lines of this output were dropped before the result: nobody read them in time")
+    })
 }
 
 fn unwritable(e: serde_json::Error) -> Error {

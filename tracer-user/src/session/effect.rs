@@ -43,7 +43,7 @@ pub enum Effect {
         /// Whether the window was all that was asked for.
         whole: bool,
     },
-    /// Print the capture. Before `Detach`, which can take the kernel a while.
+    /// Print the capture. After `Detach`, unless that takes the kernel a while.
     PrintResult,
     /// Remove all that was attached; answer with `Detached`.
     Detach,

@@ -16,6 +16,8 @@ pub enum Happening {
         mode: Mode,
         /// How many instructions are probed; 0 in `passive`.
         sites: usize,
+        /// Whether the kernel takes its time to detach: perf events go one by one.
+        slow_to_detach: bool,
     },
     /// [`super::Effect::Attach`] failed, and nothing of it is left attached.
     AttachFailed {
@@ -32,7 +34,7 @@ pub enum Happening {
     IntervalElapsed,
     /// The window is as long as was asked for.
     DurationElapsed,
-    /// The user or the system wants us to end (SIGINT, SIGTERM, SIGHUP).
+    /// The user or the system wants us to end (SIGINT, SIGTERM, SIGHUP, SIGQUIT).
     Signal,
     /// The target is gone.
     TargetExited,

@@ -74,11 +74,19 @@ impl Live {
 
     /// How the probes are held; `None` without probes.
     pub fn attached_by(&self) -> Option<&'static str> {
-        let kind = match &self.full {
+        self.link_kind().map(LinkKind::name)
+    }
+
+    /// Whether the kernel takes its time to remove them.
+    pub fn is_slow_to_detach(&self) -> bool {
+        self.link_kind() == Some(LinkKind::PerfEvents)
+    }
+
+    fn link_kind(&self) -> Option<LinkKind> {
+        match &self.full {
             Some(full) => full.source.link_kind(),
             None => self.probes.as_ref()?.link_kind(),
-        };
-        kind.map(LinkKind::name)
+        }
     }
 
     /// Who measures the latencies.

@@ -37,6 +37,8 @@ pub struct Session {
     cheaper: VecDeque<Mode>,
     /// Whether the window was ever opened: from then on there is something to print.
     captured: bool,
+    /// Whether what is attached takes a while to be removed.
+    slow_to_detach: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ impl Session {
             state: State::New,
             cheaper: policy.ladder(),
             captured: false,
+            slow_to_detach: false,
         }
     }
 
@@ -132,10 +135,12 @@ impl Session {
                 Happening::Attached {
                     mode: attached,
                     sites,
+                    slow_to_detach,
                 },
                 None,
             ) if attached == mode => {
                 self.state = State::Live { mode };
+                self.slow_to_detach = slow_to_detach;
                 // After stepping down the window goes on.
                 let open = (!self.captured).then_some(Effect::OpenWindow { mode, sites });
                 self.captured = true;
@@ -239,8 +244,15 @@ impl Session {
         if end.target_is_there() {
             effects.push(Effect::Snapshot);
         }
-        effects.extend(self.finish(mode, end));
-        effects.push(Effect::Detach);
+        let mut last = self.finish(mode, end);
+        // The target comes first. Only where it would be waited for long is the result out before: its probes do
+        // nothing any more.
+        let at = match last.iter().position(|effect| *effect == Effect::PrintResult) {
+            Some(print) if !self.slow_to_detach => print,
+            _ => last.len(),
+        };
+        last.insert(at, Effect::Detach);
+        effects.extend(last);
         effects
     }
 

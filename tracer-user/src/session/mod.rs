@@ -12,6 +12,7 @@
 
 mod capturing;
 mod changes;
+mod delivery;
 pub mod effect;
 pub mod happening;
 mod live;
@@ -21,6 +22,7 @@ pub mod options;
 mod prepare;
 pub mod replay;
 pub mod runner;
+mod signals;
 pub mod start;
 pub mod step;
 pub mod tier;

@@ -319,7 +319,7 @@ fn select(selector: &TargetSelector) -> Result<i32> {
             return i32::try_from(*pid)
                 .map_err(|_| Error::usage(format!("{pid} is not the id of a process")));
         }
-        TargetSelector::Exe(path) => (process::by_exe(path)?, format!("runs {}", Untrusted::path(&path))),
+        TargetSelector::Exe(path) => (process::by_exe(path)?, format!("runs {}", Untrusted::path(path))),
         TargetSelector::Comm(name) => (
             process::by_comm(name)?,
             format!("is named {}", Untrusted::from(name.as_str())),

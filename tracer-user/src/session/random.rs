@@ -65,11 +65,12 @@ struct World {
     verdicts: usize,
     printed: usize,
     quit: bool,
+    slow_to_detach: bool,
     history: Vec<Effect>,
 }
 
 impl World {
-    fn new(policy: Policy, offers: Vec<Offer>) -> Self {
+    fn new(policy: Policy, offers: Vec<Offer>, slow_to_detach: bool) -> Self {
         Self {
             session: Session::new(policy),
             offers,
@@ -82,6 +83,7 @@ impl World {
             verdicts: 0,
             printed: 0,
             quit: false,
+            slow_to_detach,
             history: vec![],
         }
     }
@@ -98,7 +100,12 @@ impl World {
                 if let Some(mode) = self.attaching.take() {
                     if well {
                         self.attached = Some(mode);
-                        self.tell(Happening::Attached { mode, sites: 1 });
+                        let slow_to_detach = self.slow_to_detach;
+                        self.tell(Happening::Attached {
+                            mode,
+                            sites: 1,
+                            slow_to_detach,
+                        });
                     } else {
                         self.tell(Happening::AttachFailed {
                             mode,
@@ -172,7 +179,12 @@ impl World {
                 self.verdicts += 1;
             }
             Effect::PrintResult => {
-                assert!(!self.detaching && self.verdicts == 1, "printed after detaching");
+                assert_eq!(self.verdicts, 1);
+                assert_eq!(
+                    self.attached.is_some() && !self.detaching,
+                    self.attached.is_some() && self.slow_to_detach,
+                    "printed too early, or too late"
+                );
                 self.printed += 1;
             }
             Effect::FallBack { from, to, .. } => assert!(to < from, "{from} to {to} is no step down"),
@@ -194,15 +206,15 @@ impl World {
 proptest! {
     #[test]
     fn every_life_ends_once_and_leaves_nothing_attached(
-        policy in policy(), possible in any::<[bool; 3]>(), steps in steps()
+        policy in policy(), possible in any::<[bool; 3]>(), slow_to_detach in any::<bool>(), steps in steps()
     ) {
         let offers: Vec<Offer> = Mode::ALL
             .iter()
             .zip(possible)
             .map(|(&mode, possible)| Offer { mode, obstacle: (!possible).then(|| Error::failed("obstacle")) })
             .collect();
-        let mut world = World::new(policy, offers.clone());
-        let mut again = World::new(policy, offers);
+        let mut world = World::new(policy, offers.clone(), slow_to_detach);
+        let mut again = World::new(policy, offers, slow_to_detach);
         for step in steps {
             world.step(step.clone());
             again.step(step);
@@ -240,7 +252,11 @@ fn nonsense() -> impl Strategy<Value = Happening> {
     prop_oneof![
         from_outside(),
         Just(Happening::Detached),
-        mode().prop_map(|mode| Happening::Attached { mode, sites: 3 }),
+        (mode(), any::<bool>()).prop_map(|(mode, slow_to_detach)| Happening::Attached {
+            mode,
+            sites: 3,
+            slow_to_detach
+        }),
         mode().prop_map(|mode| Happening::AttachFailed {
             mode,
             error: Error::failed("why")

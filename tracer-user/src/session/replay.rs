@@ -49,7 +49,7 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
         }
     };
     let reader = Reader::new(file, &name)?;
-    let sink = Sink::open(options.output.as_deref())?;
+    let sink = Sink::open(options.output.as_deref())?.waiting();
     replay(reader, options, sink)
 }
 
@@ -312,8 +312,8 @@ impl Replay<'_> {
         }
         match self.telling {
             Telling::Nothing => {}
-            Telling::Starts(starting) => starting.finish()?,
-            Telling::Latencies(capturing, _) => capturing.finish()?,
+            Telling::Starts(starting) => starting.into_sink().finish_now()?,
+            Telling::Latencies(capturing, _) => capturing.into_sink().finish_now()?,
         }
         if self.complete == Some(true) {
             Ok(())

@@ -1,28 +1,19 @@
 //! Carries out what a [`Session`] wants, and tells it what came of it: the only place where clocks, signals
 //! and a target's end are waited for.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use super::{
     Effect, Happening, Policy, Session,
     capturing::{Began, Capturing, Form},
+    delivery,
     live::Live,
     neighbours::Presence,
     options::{AttachOptions, Chatter, FullOptions},
     prepare::Prepared,
+    signals::{Interrupts as _, Signals},
     step::{Holding, LatencyBegin, LatencyStep, Opening, Step},
 };
 use crate::{
@@ -32,6 +23,7 @@ use crate::{
     output::sink::{Flow, Sink},
     plan::Mode,
     stream::{Observation, recording::Recorder},
+    writing::stderr,
 };
 
 /// How often the kernel's tables are emptied.
@@ -54,23 +46,34 @@ pub async fn run(options: AttachOptions) -> Result<()> {
     let recorder = Recorder::open(options.record.as_deref())?;
     // Handlers come after the analysis, which a signal may just end.
     let target = Prepared::new(&options)?;
-    let captured = capture(options, target, sink, None, recorder.clone()).await;
-    finish(&recorder, captured)
+    let signals = Signals::install()?;
+    let Captured {
+        outcome,
+        printed,
+        sink,
+        mut signals,
+    } = capture(options, target, sink, None, recorder.clone(), signals).await;
+    // Whatever the reader of the result does, what was recorded is whole.
+    recorder.close();
+    let outcome = match printed {
+        // One that is not whole is printed all the same.
+        true => delivery::deliver(sink, &mut signals).await.and(outcome),
+        // A file stays as it was.
+        false => outcome,
+    };
+    delivery::record(&recorder, outcome, &mut signals).await
 }
 
-/// The outcome of a capture with that of its recording: one that was not written whole is incomplete.
-pub(super) fn finish<T>(recorder: &Recorder, outcome: Result<T>) -> Result<T> {
-    let whole = recorder.finish();
-    if let Some(why) = recorder.failure() {
-        log::error!("{why}");
-    }
-    if outcome.is_ok() && !whole {
-        return Err(Error {
-            failure: Failure::Incomplete,
-            message: String::new(),
-        });
-    }
-    outcome
+/// What a capture has left, when nothing is attached any more.
+pub(super) struct Captured {
+    /// How it ended.
+    pub outcome: Result<()>,
+    /// Whether there is a result, which is on its way.
+    pub printed: bool,
+    /// The output.
+    pub sink: Sink,
+    /// Those that it has listened to.
+    pub signals: Signals,
 }
 
 /// Traces a process that was analysed; `began` is how it started, where that is to be told with it.
@@ -80,8 +83,9 @@ pub(super) async fn capture(
     sink: Sink,
     began: Option<Began>,
     recorder: Recorder,
-) -> Result<()> {
-    let mut clocks = Clocks::new(&options)?;
+    signals: Signals,
+) -> Captured {
+    let mut clocks = Clocks::new(&options, signals);
     let policy = Policy {
         mode: options.mode,
         bounded: options.duration.is_some(),
@@ -121,7 +125,13 @@ pub(super) async fn capture(
             }
         }
     }
-    runner.finish()
+    let printed = runner.has_printed();
+    Captured {
+        outcome: runner.outcome,
+        printed,
+        sink: runner.capturing.into_sink(),
+        signals: clocks.signals,
+    }
 }
 
 struct Runner {
@@ -148,9 +158,13 @@ impl Runner {
                 return Some(
                     match Live::attach(&self.target, mode, self.slower_ns, self.full, now) {
                         Ok(live) => {
-                            let sites = live.sites();
+                            let (sites, slow_to_detach) = (live.sites(), live.is_slow_to_detach());
                             self.live = Some(live);
-                            Happening::Attached { mode, sites }
+                            Happening::Attached {
+                                mode,
+                                sites,
+                                slow_to_detach,
+                            }
                         }
                         Err(error) => Happening::AttachFailed { mode, error },
                     },
@@ -262,6 +276,9 @@ impl Runner {
             self.capturing.show_progress(now);
         }
         let needs_snapshot = self.live.as_mut().is_some_and(|live| live.needs_snapshot(now));
+        // Who reads may also go away between two lines.
+        let flow = self.capturing.flow();
+        let answer = answer.or(self.written(flow));
         answer.or(needs_snapshot.then_some(Happening::EventsLost))
     }
 
@@ -283,11 +300,12 @@ impl Runner {
                 0 => "no probes".to_owned(),
                 n => format!("{n} probed instructions"),
             };
-            eprintln!(
-                "attached: process {} ({}), {mode}, {how}",
+            let line = format!(
+                "attached: process {} ({}), {mode}, {how}\n",
                 self.target.pid(),
                 self.target.version()
             );
+            stderr::write(line.as_bytes());
         }
     }
 
@@ -331,20 +349,12 @@ impl Runner {
         }
     }
 
-    fn finish(self) -> Result<()> {
-        // A file of which a part could not be written is not put in place.
-        let printed = matches!(
-            &self.outcome,
-            Ok(())
-                | Err(Error {
-                    failure: Failure::Incomplete,
-                    ..
-                })
-        );
-        if self.capturing.is_finished() && printed {
-            self.capturing.finish()?;
-        }
-        self.outcome
+    fn has_printed(&self) -> bool {
+        let outcome = match &self.outcome {
+            Ok(()) => true,
+            Err(error) => error.failure == Failure::Incomplete,
+        };
+        self.capturing.is_finished() && outcome
     }
 }
 
@@ -355,32 +365,24 @@ struct Clocks {
     interval: Option<Interval>,
     duration: Option<Duration>,
     end: Option<Instant>,
-    signals: [Signal; 3],
+    signals: Signals,
 }
 
 impl Clocks {
-    fn new(options: &AttachOptions) -> Result<Self> {
+    fn new(options: &AttachOptions, signals: Signals) -> Self {
         let tick = match (options.mode, options.slower) {
             (Some(Mode::Full), _) => TICK_FOR_FULL,
             (_, Some(_)) => TICK_FOR_SLOW,
             (_, None) => TICK,
         };
-        quit_on_second_signal()?;
-        let on = |kind| {
-            signal(kind).map_err(|e| Error::failed(format!("could not install a handler for signals: {e}")))
-        };
-        Ok(Self {
+        Self {
             tick: every(tick),
             period: options.interval,
             interval: None,
             duration: options.duration,
             end: None,
-            signals: [
-                on(SignalKind::interrupt())?,
-                on(SignalKind::terminate())?,
-                on(SignalKind::hangup())?,
-            ],
-        })
+            signals,
+        }
     }
 
     /// The window has begun: its length and its intervals count from here.
@@ -390,13 +392,10 @@ impl Clocks {
     }
 
     async fn next(&mut self, target: &Prepared) -> Happening {
-        let [int, term, hup] = &mut self.signals;
         let end = self.end;
         tokio::select! {
             biased;
-            _ = int.recv() => Happening::Signal,
-            _ = term.recv() => Happening::Signal,
-            _ = hup.recv() => Happening::Signal,
+            () = self.signals.next() => Happening::Signal,
             () = target.ended() => Happening::TargetExited,
             () = until(end) => { self.end = None; Happening::DurationElapsed }
             () = tick_of(&mut self.interval) => Happening::IntervalElapsed,
@@ -405,19 +404,6 @@ impl Clocks {
             }
         }
     }
-}
-
-/// The second Ctrl-C or SIGTERM ends the process at once, even while it waits for a reader of its output or
-/// for the kernel to detach; the kernel then removes what is attached.
-fn quit_on_second_signal() -> Result<()> {
-    let seen = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The order matters: the first signal finds the flag unset, and sets it.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&seen))
-            .and_then(|_| flag::register(signal, Arc::clone(&seen)))
-            .map_err(|e| Error::failed(format!("could not install a handler for signals: {e}")))?;
-    }
-    Ok(())
 }
 
 fn every(period: Duration) -> Interval {

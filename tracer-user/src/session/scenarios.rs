@@ -36,6 +36,7 @@ fn attached(mode: Mode) -> Happening {
     Happening::Attached {
         mode,
         sites: usize::from(mode.has_probes()),
+        slow_to_detach: false,
     }
 }
 
@@ -80,8 +81,8 @@ fn a_capture_of_ten_seconds_runs_its_course() {
             Effect::Collect,
             Effect::Snapshot,
             whole(EndedBy::Duration),
-            Effect::PrintResult,
-            Effect::Detach
+            Effect::Detach,
+            Effect::PrintResult
         ]
     );
     assert!(!session.is_done());
@@ -90,7 +91,7 @@ fn a_capture_of_ten_seconds_runs_its_course() {
 }
 
 #[test]
-fn the_result_is_printed_before_detaching_whatever_ended_it() {
+fn the_probes_go_before_the_result_is_printed_unless_the_kernel_takes_its_time() {
     for end in [
         Happening::DurationElapsed,
         Happening::Signal,
@@ -101,12 +102,23 @@ fn the_result_is_printed_before_detaching_whatever_ended_it() {
         },
         Happening::BudgetExceeded { why: "3 %".into() },
     ] {
-        let effects = live(fixed(Mode::Exact), Mode::Exact).handle(end.clone());
-        let at = |wanted: &Effect| effects.iter().position(|effect| effect == wanted);
-        assert!(
-            at(&Effect::PrintResult).unwrap() < at(&Effect::Detach).unwrap(),
-            "{end:?}: {effects:?}"
-        );
+        for slow_to_detach in [false, true] {
+            let mut session = Session::new(fixed(Mode::Exact));
+            session.handle(planned(&Mode::ALL));
+            session.handle(Happening::Attached {
+                mode: Mode::Exact,
+                sites: 1,
+                slow_to_detach,
+            });
+            let effects = session.handle(end.clone());
+            let at = |wanted: &Effect| effects.iter().position(|effect| effect == wanted);
+            assert_eq!(
+                at(&Effect::PrintResult).unwrap() < at(&Effect::Detach).unwrap(),
+                slow_to_detach,
+                "{end:?}: {effects:?}"
+            );
+            assert!(at(&Effect::CloseWindow).unwrap() < at(&Effect::Detach).unwrap());
+        }
     }
 }
 
@@ -199,8 +211,8 @@ fn a_target_that_exits_in_the_middle_is_captured_but_cut() {
             Effect::CloseWindow,
             Effect::Collect,
             cut(EndedBy::TargetExit),
-            Effect::PrintResult,
-            Effect::Detach
+            Effect::Detach,
+            Effect::PrintResult
         ]
     );
 }

@@ -17,7 +17,7 @@ use super::{
     table::{self, Effect},
     watch::Watch,
 };
-use crate::{daemon::stderr, output::json};
+use crate::{output::json, writing::stderr};
 
 /// Files are read when nothing has happened to them for so long: who writes one often writes several.
 const QUIET: Duration = Duration::from_millis(200);

@@ -26,7 +26,6 @@ use super::{
     probing::{Probing, With},
     reader::{Done, Reader},
     starts::{Candidate, Startings},
-    stderr,
     targets::Targets,
     view::{DaemonView, HostView},
 };
@@ -35,6 +34,7 @@ use crate::{
     session::start::program::Program,
     sources::host::{HostKernel, ProcessEvent},
     target::process::Hierarchies,
+    writing::stderr,
 };
 
 /// Looks that are made at once. One that has to decode a large binary takes 70 ms of a CPU.

@@ -6,7 +6,7 @@ use super::{
     Policy, Whose,
     behind::Behind,
     child::Invocation,
-    clocks::Clocks,
+    clocks::{Clocks, Listening},
     descriptor_limit::DescriptorLimit,
     identity::Identity,
     program::{self, Program},
@@ -54,7 +54,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
     let (clocks, signal_mask) = Clocks::new(
         options.duration.filter(|_| ours),
         options.output.interval.filter(|_| ours),
-        tree,
+        Listening::ForCommand { stops: tree },
     )
     .map_err(before)?;
     // Each program that is held or probed takes descriptors.
@@ -109,7 +109,7 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
     let sink = Sink::open(options.output.path.as_deref())?;
     let recorder = Recorder::open(options.output.record.as_deref())?;
     let programs = Programs::One(Box::new(Program::open(&options.exe)?));
-    let (clocks, _) = Clocks::new(options.duration, options.output.interval, false)?;
+    let (clocks, _) = Clocks::new(options.duration, options.output.interval, Listening::ForOurselves)?;
     let policy = Policy {
         whose: Whose::Next {
             starts: options.starts,

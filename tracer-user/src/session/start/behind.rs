@@ -1,7 +1,9 @@
 //! The latencies of a command behind `main.main`: a capture of its own that goes on beside, and is printed with
 //! how the command started.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
+
+use tokio::sync::Notify;
 
 use crate::{
     error::Result,
@@ -10,7 +12,8 @@ use crate::{
         capturing::Began,
         options::{AttachOptions, TargetSelector},
         prepare::Prepared,
-        runner,
+        runner::{self, Captured},
+        signals::Signals,
     },
     stream::recording::Recorder,
 };
@@ -19,7 +22,8 @@ use crate::{
 #[derive(Default)]
 pub struct Behind {
     wanted: Option<AttachOptions>,
-    running: Option<Pin<Box<dyn Future<Output = Result<()>>>>>,
+    running: Option<Pin<Box<dyn Future<Output = Captured>>>>,
+    interrupt: Arc<Notify>,
 }
 
 impl Behind {
@@ -27,7 +31,7 @@ impl Behind {
     pub fn new(wanted: Option<AttachOptions>) -> Self {
         Self {
             wanted,
-            running: None,
+            ..Self::default()
         }
     }
 
@@ -53,7 +57,8 @@ impl Behind {
         began: Began,
         recorder: Recorder,
     ) {
-        let capture = runner::capture(options, target, sink, Some(began), recorder);
+        let signals = Signals::relayed(Arc::clone(&self.interrupt));
+        let capture = runner::capture(options, target, sink, Some(began), recorder, signals);
         self.running = Some(Box::pin(capture));
     }
 
@@ -62,11 +67,13 @@ impl Behind {
         self.running.is_some()
     }
 
+    /// Ends it as a signal would.
+    pub fn interrupt(&self) {
+        self.interrupt.notify_one();
+    }
+
     /// Its end; never, if it does not last.
-    ///
-    /// # Errors
-    /// As an ordinary capture's.
-    pub async fn ended(&mut self) -> Result<()> {
+    pub async fn ended(&mut self) -> Captured {
         let result = match &mut self.running {
             Some(running) => running.await,
             None => std::future::pending().await,

@@ -68,8 +68,13 @@ pub enum Happening {
     },
     /// Tracing has lasted as long as was asked for.
     DurationElapsed,
-    /// The user or the system wants us to end. Those of a command of ours are passed on to it instead.
+    /// The user or the system wants us to end. A command of ours gets it, too, and ends by it or not; it is the last.
     Signal,
+    /// A command of ours has not ended behind a second signal.
+    CommandIsDeaf {
+        /// The status that the signal stands for.
+        code: u8,
+    },
     /// What was attached yields nothing any more, or its output cannot be written.
     SourceFailed {
         /// Why.
@@ -132,6 +137,8 @@ pub struct Session {
     ended: u64,
     /// The first status of a command that is not 0.
     code: u8,
+    /// A signal has come: no command is run any more.
+    interrupted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +167,7 @@ impl Session {
             runs: 0,
             ended: 0,
             code: 0,
+            interrupted: false,
         }
     }
 
@@ -170,11 +178,18 @@ impl Session {
 
     /// What is to be done about `happening`, in this order.
     pub fn handle(&mut self, happening: Happening) -> Vec<Effect> {
+        self.interrupted |= happening == Happening::Signal;
         match (self.state, happening) {
             (State::New, Happening::Begin) => match self.policy.whose {
                 Whose::Ours { .. } => self.hold(),
                 Whose::Next { .. } => self.attach(),
             },
+            (State::Holding, Happening::Held) if self.interrupted => {
+                let whole = self.runs > 0 && self.ended >= u64::from(self.runs);
+                let mut effects = vec![Effect::Abort];
+                effects.extend(self.last_words(EndedBy::Signal, whole));
+                self.quit(effects)
+            }
             (State::Holding, Happening::Held) if self.attached => self.release(),
             (State::Holding, Happening::Held) => self.attach(),
             (State::Holding, Happening::NotHeld { error }) => self.fail(error),
@@ -199,6 +214,10 @@ impl Session {
             (State::Tracing, happening) => self.when_tracing(happening),
             (State::Waiting, Happening::CommandEnded { code }) => {
                 self.note(code);
+                self.quit(vec![])
+            }
+            (State::Waiting, Happening::CommandIsDeaf { code }) => {
+                self.code = code;
                 self.quit(vec![])
             }
             (_, _) => vec![],
@@ -235,10 +254,11 @@ impl Session {
             Happening::CommandEnded { code } => {
                 self.note(code);
                 let all = matches!(self.policy.whose, Whose::Ours { runs } if self.runs >= runs);
-                if all {
+                if all || self.interrupted {
                     self.state = State::Waiting;
                     let whole = self.policy.tree || self.ended >= u64::from(self.runs);
-                    let effects = self.last_words(EndedBy::TargetExit, whole);
+                    let ended_by = if all { EndedBy::TargetExit } else { EndedBy::Signal };
+                    let effects = self.last_words(ended_by, whole);
                     self.quit(effects)
                 } else {
                     let mut effects = vec![Effect::Collect, Effect::Cut];
@@ -255,6 +275,12 @@ impl Session {
             Happening::Signal if !ours => {
                 let whole = self.ended > 0;
                 self.finish(EndedBy::Signal, whole)
+            }
+            Happening::CommandIsDeaf { code } => {
+                let whole = self.policy.tree || self.ended >= u64::from(self.runs);
+                let effects = self.last_words(EndedBy::Signal, whole);
+                self.code = code;
+                self.quit(effects)
             }
             Happening::ReaderGone => self.finish(EndedBy::ReaderGone, true),
             Happening::SourceFailed { error } if !ours => {

@@ -21,13 +21,15 @@ use crate::{
         sink::{Flow, Sink},
     },
     session::{
-        EndedBy,
+        EndedBy, delivery,
         options::{Chatter, OutputOptions},
-        runner::{self, now_ns},
+        runner::{Captured, now_ns},
+        signals,
         step::{StartBegin, StartStep, Step},
     },
     sources::starts::{StartSource, gate::Question},
     stream::{Observation, recording::Recorder},
+    writing::stderr,
 };
 
 /// The clocks, the command, what is attached, and what was seen.
@@ -44,6 +46,8 @@ pub struct Runner {
     pub(super) around: Surroundings,
     /// What comes behind `main.main`.
     pub behind: Behind,
+    /// The command was not waited for.
+    is_deaf: bool,
     outcome: Result<u8>,
 }
 
@@ -94,6 +98,7 @@ impl Runner {
             held: None,
             around: Surroundings::default(),
             behind: Behind::default(),
+            is_deaf: false,
             outcome: Ok(0),
         }
     }
@@ -111,7 +116,7 @@ impl Runner {
                 None => {
                     tokio::select! {
                         woken = self.clocks.next() => happenings.extend(self.woken(woken)),
-                        result = self.behind.ended() => self.latencies_ended(result),
+                        captured = self.behind.ended() => self.latencies_ended(captured),
                         question = asked(&mut self.programs) => happenings.extend(self.asked(question)),
                     }
                     continue;
@@ -122,16 +127,34 @@ impl Runner {
             }
         }
         if self.behind.is_running() {
-            // The command has ended, which ends that, too.
-            let result = self.behind.ended().await;
-            self.latencies_ended(result);
+            // The command has ended, which ends that, too, unless it was not waited for.
+            if self.is_deaf {
+                self.behind.interrupt();
+            }
+            let captured = self.behind.ended().await;
+            self.latencies_ended(captured);
         }
-        let commands = self.outcome.as_ref().ok().filter(|_| self.invocation.is_some());
-        let commands = commands.copied();
-        let recorded = runner::finish(&self.recorder, self.outcome);
-        // The command's own status is what its caller waits for.
-        let code = commands.map_or(recorded, Ok)?;
-        self.starting.finish()?;
+        // Whatever the reader of the result does, what was recorded is whole.
+        self.recorder.close();
+        let dropped = self.starting.has_dropped();
+        let delivered = match &self.outcome {
+            Ok(_) => delivery::deliver(self.starting.into_sink(), &mut self.clocks).await,
+            // A file stays as it was.
+            Err(_) => Ok(()),
+        };
+        let written = delivery::record(&self.recorder, delivered, &mut self.clocks).await;
+        let code = match (self.outcome?, written) {
+            // The command's own status is what its caller waits for.
+            (code, Err(e)) if self.invocation.is_some() => {
+                if !e.message.is_empty() {
+                    log::error!("{e}");
+                }
+                code
+            }
+            (_, Err(e)) => return Err(e),
+            (0, Ok(())) if dropped && self.invocation.is_none() => Failure::Incomplete as u8,
+            (code, Ok(())) => code,
+        };
         Ok(ExitCode::from(code))
     }
 
@@ -146,7 +169,19 @@ impl Runner {
             }
             Woken::Signal { number, sent } => {
                 self.pass_on(number, sent);
+                if !signals::ENDING.contains(&number) {
+                    return vec![];
+                }
+                self.clocks.passed_on(number, sent);
                 vec![Happening::Signal]
+            }
+            Woken::Interrupted => vec![Happening::Signal],
+            Woken::Deaf { number } => {
+                let pid = self.held.as_ref().map_or(0, |held| held.pid);
+                log::warn!("process {pid} does not end behind a second signal, and is left alone");
+                self.is_deaf = true;
+                let code = u8::try_from(128 + number).unwrap_or(u8::MAX);
+                vec![Happening::CommandIsDeaf { code }]
             }
             Woken::CommandEnded => {
                 // What it has sent comes before its end.
@@ -154,7 +189,12 @@ impl Runner {
                 happenings.push(self.command_ended());
                 happenings
             }
-            Woken::Tick => self.collect(),
+            Woken::Tick => {
+                let mut happenings = self.collect();
+                // Who reads may also go away between two lines.
+                happenings.extend(written_as(self.starting.flow()));
+                happenings
+            }
             Woken::Interval => {
                 let at_ns = now_ns();
                 self.step(StartStep::Interval { at_ns }).into_iter().collect()
@@ -290,8 +330,9 @@ impl Runner {
     }
 
     /// One that failed has printed nothing; how it started is told all the same.
-    fn latencies_ended(&mut self, result: Result<()>) {
-        match result {
+    fn latencies_ended(&mut self, captured: Captured) {
+        drop(self.starting.give_sink(captured.sink));
+        match captured.outcome {
             Ok(()) => {}
             Err(e) if e.failure == Failure::Incomplete => {}
             Err(e) => {
@@ -369,7 +410,9 @@ impl Runner {
     /// Says on stderr that all is attached.
     pub(super) fn say_attached(&self, what: &str) {
         if self.chatter == Chatter::Normal {
-            eprint!("{}", layout::wrap(&escape(&format!("attached: {what}")), 0));
+            stderr::write(layout::wrap(&escape(&format!("attached: {what}")), 0).as_bytes());
+            // Before what the command itself has to say.
+            stderr::settle();
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::{
     Effect::{Abort, Attach, Collect, Cut, Detach, Fail, GoOn, Hold, Print, Quit, Release, Settle},
     Happening::{
-        AttachFailed, Attached, Begin, CommandEnded, DurationElapsed, GoesOn, Held, NotExecuted, Settled,
-        Signal, SourceFailed, StartEnded,
+        AttachFailed, Attached, Begin, CommandEnded, CommandIsDeaf, DurationElapsed, GoesOn, Held,
+        NotExecuted, Settled, Signal, SourceFailed, StartEnded,
     },
     *,
 };
@@ -202,6 +202,53 @@ fn latencies_come_behind_the_start_and_are_printed_with_it() {
 fn a_signal_is_the_commands_own_business() {
     let mut session = running(1);
     assert_eq!(session.handle(Signal), []);
+    session.handle(StartEnded);
+    assert_eq!(
+        session.handle(CommandEnded { code: 143 }).last(),
+        Some(&Quit { code: 143 })
+    );
+}
+
+#[test]
+fn a_signal_ends_the_repetition_with_the_run_that_is_on() {
+    let mut session = running(100);
+    session.handle(StartEnded);
+    session.handle(CommandEnded { code: 0 });
+    session.handle(Held);
+    session.handle(StartEnded);
+    assert_eq!(session.handle(Signal), []);
+    // It may take it as it likes.
+    assert_eq!(
+        session.handle(CommandEnded { code: 130 }),
+        and(printed(EndedBy::Signal, true), Quit { code: 130 })
+    );
+}
+
+#[test]
+fn a_signal_between_two_runs_keeps_the_next_from_being_executed() {
+    let mut session = running(100);
+    session.handle(StartEnded);
+    assert_eq!(session.handle(CommandEnded { code: 0 }), [Collect, Cut, Hold]);
+    assert_eq!(session.handle(Signal), []);
+    let mut effects = vec![Abort];
+    effects.extend(printed(EndedBy::Signal, true));
+    assert_eq!(session.handle(Held), and(effects, Quit { code: 0 }));
+    assert!(session.is_done());
+}
+
+#[test]
+fn a_command_that_does_not_end_by_two_signals_is_left_alone() {
+    let mut session = running(3);
+    session.handle(Signal);
+    assert_eq!(
+        session.handle(CommandIsDeaf { code: 143 }),
+        and(printed(EndedBy::Signal, false), Quit { code: 143 })
+    );
+    let mut shown = running(1);
+    shown.handle(StartEnded);
+    shown.handle(Settled);
+    shown.handle(Signal);
+    assert_eq!(shown.handle(CommandIsDeaf { code: 130 }), [Quit { code: 130 }]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
     },
     session::{
         EndedBy,
-        capturing::Began,
+        capturing::{Began, note_of_dropped},
         options::Format,
         step::{Around, StartBegin, StartStep},
     },
@@ -223,7 +223,7 @@ impl Starting {
         if lines.is_empty() {
             return Ok(Flow::Written);
         }
-        self.form.sink.write(&lines)
+        self.form.sink.line(&lines)
     }
 
     /// Prints what came in the interval that ends now.
@@ -241,7 +241,7 @@ impl Starting {
             Format::Text => line.lines(),
         };
         self.lines += 1;
-        self.form.sink.write(&text)
+        self.form.sink.line(&text)
     }
 
     /// Writes the result.
@@ -250,7 +250,11 @@ impl Starting {
             let _ = self.print_interval(now_ns)?;
         }
         self.end_ns = now_ns;
-        let capture = self.capture(ended_by, whole);
+        let mut capture = self.capture(ended_by, whole);
+        if let Some(note) = note_of_dropped(&self.form.sink) {
+            log::warn!("{note}");
+            capture.capture.notes.push(note.into());
+        }
         let text = match self.form.format {
             Format::Json => json::line(&capture).map_err(unwritable)?,
             Format::Text => {
@@ -260,7 +264,7 @@ impl Starting {
         };
         self.complete = Some(capture.capture.complete);
         // A reader who has closed the pipe has what he wanted.
-        let _ = self.form.sink.write(&text)?;
+        let _ = self.form.sink.result(&text)?;
         Ok(Flow::Written)
     }
 
@@ -279,7 +283,25 @@ impl Starting {
 
     /// The output, to be written by somebody else.
     pub fn take_sink(&mut self) -> Sink {
-        std::mem::replace(&mut self.form.sink, Sink::stderr())
+        self.give_sink(Sink::stderr())
+    }
+
+    /// Writes to this output from now on; the one before.
+    pub fn give_sink(&mut self, sink: Sink) -> Sink {
+        std::mem::replace(&mut self.form.sink, sink)
+    }
+
+    /// Whether anybody still reads what is printed.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn flow(&self) -> Result<Flow> {
+        self.form.sink.flow()
+    }
+
+    /// Whether something was dropped because nobody read it in time.
+    pub fn has_dropped(&self) -> bool {
+        self.form.sink.dropped() > 0
     }
 
     fn init(&self) -> init::Init {
@@ -376,12 +398,9 @@ impl Starting {
         }
     }
 
-    /// Puts the output file in its place.
-    ///
-    /// # Errors
-    /// As [`Sink::finish`].
-    pub fn finish(self) -> Result<()> {
-        self.form.sink.finish()
+    /// The output, to be ended.
+    pub fn into_sink(self) -> Sink {
+        self.form.sink
     }
 }
 

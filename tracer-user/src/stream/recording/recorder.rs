@@ -1,20 +1,16 @@
-//! Writes a recording while the capture goes on. A thread of its own compresses and writes, so that a slow disk does
-//! not hold up the reading of the kernel's buffers.
+//! Writes a recording while the capture goes on. A thread of its own compresses and writes, and nobody waits for it: a
+//! disk that does not keep up ends the recording, not the capture, whose probes it would hold in the target. To drop
+//! blocks and go on was the alternative; but names and steps are in them too, and what comes later builds on them.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, IsTerminal as _, Write as _},
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    fs::File,
+    io::{self, IsTerminal as _},
+    os::fd::AsFd as _,
+    path::Path,
     rc::Rc,
-    sync::{
-        Arc, OnceLock,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -27,11 +23,16 @@ use crate::{
         transition::{Transition, What, status},
     },
     target::Frame,
+    writing::{
+        file::{OutputFile, Streamed},
+        writer::{Target, Writer},
+    },
 };
 
-/// Blocks that may wait to be written, some 8 MiB. Past that the disk is waited for, and what the kernel's buffers
-/// then lose is counted there.
-const QUEUE: usize = 64;
+/// Bytes that may wait to be written. Where more come, the disk has not kept up for seconds.
+const MOST_WAITING: usize = 32 << 20;
+/// How long the disk may take nothing at all when the capture has ended.
+const SILENCE: Duration = Duration::from_secs(10);
 /// What was observed longer ago than this is handed to the disk: so much is missing if we are killed.
 const LATEST: Duration = Duration::from_secs(1);
 
@@ -47,24 +48,38 @@ struct Recording {
     framed: HashSet<u64>,
     handed_over: Instant,
     destination: Destination,
+    /// The thread, once there is something to be recorded.
     writer: Option<Writer>,
-    failed: Arc<OnceLock<String>>,
+    /// Why it has ended early, except for what the thread found.
+    failed: Option<String>,
     told: bool,
+    closed: bool,
 }
 
 /// An open file, of which nothing was changed.
 struct Destination {
-    file: File,
+    /// Until it is written into.
+    file: Option<OutputFile>,
     name: String,
-    regular: bool,
-    /// To be removed if nothing is recorded: it was not there before.
-    made: Option<PathBuf>,
 }
 
-/// The thread.
-struct Writer {
-    blocks: SyncSender<Vec<u8>>,
-    thread: JoinHandle<()>,
+/// What the thread writes into.
+struct Blocks {
+    file: Streamed,
+    has_head: bool,
+}
+
+impl Target for Blocks {
+    fn write(&mut self, raw: &[u8]) -> io::Result<()> {
+        if !std::mem::replace(&mut self.has_head, true) {
+            self.file.write(&block::head())?;
+        }
+        self.file.write(&block::seal(raw))
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.file.finish()
+    }
 }
 
 impl Recorder {
@@ -83,8 +98,9 @@ impl Recorder {
             handed_over: Instant::now(),
             destination: Destination::open(path)?,
             writer: None,
-            failed: Arc::default(),
+            failed: None,
             told: false,
+            closed: false,
         })))))
     }
 
@@ -186,9 +202,39 @@ impl Recorder {
         if recording.told {
             return None;
         }
-        let failure = recording.failed.get()?.clone();
+        let failure = recording.failure()?;
         recording.told = true;
         Some(failure)
+    }
+
+    /// Nothing more is recorded; what waits is still written.
+    pub fn close(&self) {
+        if let Some(recording) = &self.0 {
+            recording.borrow_mut().close();
+        }
+    }
+
+    /// Waits until all is written, or until the disk takes nothing any more.
+    pub async fn written(&self) {
+        let writer = self
+            .0
+            .as_ref()
+            .and_then(|recording| recording.borrow().writer.clone());
+        let Some(writer) = writer else {
+            return;
+        };
+        while !writer.has_ended() {
+            if tokio::time::timeout(SILENCE, writer.progress()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether all of it was written. What was not by now, will not be.
+    pub fn is_whole(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|recording| recording.borrow_mut().is_whole())
     }
 
     /// Whether there is something that has not been given to the thread that writes.
@@ -199,11 +245,18 @@ impl Recorder {
             .is_some_and(|recording| !recording.borrow().encoder.is_empty())
     }
 
-    /// Ends the recording; whether all of it was written.
-    pub fn finish(&self) -> bool {
-        self.0
+    /// Ends the recording, and waits for the disk; whether all of it was written.
+    #[cfg(test)]
+    pub(super) fn finish(&self) -> bool {
+        self.close();
+        if let Some(writer) = self
+            .0
             .as_ref()
-            .is_none_or(|recording| recording.borrow_mut().finish())
+            .and_then(|recording| recording.borrow().writer.clone())
+        {
+            writer.wait(None);
+        }
+        self.is_whole()
     }
 }
 
@@ -240,19 +293,19 @@ fn is_birth(transition: &Transition) -> bool {
 
 impl Recording {
     fn begin(&mut self) {
-        if self.writer.is_some() || self.failed.get().is_some() {
+        if self.writer.is_some() || self.failed.is_some() {
             return;
         }
-        match self.destination.begin(Arc::clone(&self.failed)) {
+        match self.destination.begin() {
             Ok(writer) => self.writer = Some(writer),
-            Err(e) => self.fail(&e),
+            Err(e) => self.fail(&e.to_string()),
         }
         self.hand_over(true);
     }
 
     /// Whether it has failed: then nothing is kept that nobody will write.
     fn has_ended(&mut self) -> bool {
-        let ended = self.failed.get().is_some();
+        let ended = self.failure().is_some();
         if ended && !self.encoder.is_empty() {
             self.encoder = Encoder::default();
         }
@@ -267,30 +320,53 @@ impl Recording {
             self.handed_over = Instant::now();
         }
         for block in self.encoder.take(all) {
-            if writer.blocks.send(block).is_err() {
-                // The thread has ended, and has said why.
-                self.writer = None;
-                return;
+            if self.failed.is_none() && !writer.offer(block, MOST_WAITING) {
+                // What waits is still written: a recording that is cut off here.
+                writer.close();
+                self.failed = Some(self.destination.ended(&format!(
+                    "it does not take what is seen, and {} MiB wait",
+                    MOST_WAITING >> 20
+                )));
             }
         }
     }
 
-    fn fail(&self, e: &io::Error) {
-        let _ = self.failed.set(format!(
-            "the recording {} has ended, and the capture goes on: {e}",
-            self.destination.name
-        ));
+    /// Why it has ended before the capture.
+    fn failure(&self) -> Option<String> {
+        let of_thread = || {
+            let trouble = self.writer.as_ref()?.failure()?;
+            Some(self.destination.ended(&trouble.message))
+        };
+        self.failed.clone().or_else(of_thread)
     }
 
-    fn finish(&mut self) -> bool {
-        self.encoder.end();
-        self.hand_over(true);
-        let Some(Writer { blocks, thread }) = self.writer.take() else {
-            return self.failed.get().is_none();
-        };
-        drop(blocks);
-        let joined = thread.join().is_ok();
-        joined && self.failed.get().is_none() && self.encoder.left_out() == 0
+    fn fail(&mut self, why: &str) {
+        self.failed = Some(self.destination.ended(why));
+    }
+
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        if self.failure().is_none() {
+            self.encoder.end();
+            self.hand_over(true);
+        }
+        if let Some(writer) = &self.writer {
+            writer.close();
+        }
+    }
+
+    fn is_whole(&mut self) -> bool {
+        // What the system has, no end of ours can take away from it.
+        let is_cut = |writer: &Writer| !writer.has_ended() && !writer.is_drained();
+        if self.failure().is_none() && self.writer.as_ref().is_some_and(is_cut) {
+            self.failed = Some(format!(
+                "the recording {} is cut off: nobody takes the rest of it",
+                self.destination.name
+            ));
+        }
+        self.failure().is_none() && self.encoder.left_out() == 0
     }
 }
 
@@ -300,36 +376,14 @@ impl Destination {
         if path == Path::new("-") {
             return Self::stdout();
         }
-        let failed = |e: io::Error| {
+        let file = OutputFile::open(path).map_err(|e| {
             Error::failed(format!(
                 "{name} cannot be recorded into: {e}; choose another file with --record"
             ))
-        };
-        let mut options = OpenOptions::new();
-        // For its owner alone: paths and names of functions are nobody else's business.
-        options.write(true).mode(0o600);
-        let (file, made) = match options.clone().create_new(true).open(path) {
-            Ok(file) => (file, Some(path.to_owned())),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                // Also a link to nowhere is there already.
-                (
-                    options.create(true).truncate(false).open(path).map_err(failed)?,
-                    None,
-                )
-            }
-            Err(e) => return Err(failed(e)),
-        };
-        let regular = file.metadata().map_err(failed)?.is_file();
-        if regular && let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(Error::failed(format!(
-                "another capture records into {name}; choose another file with --record"
-            )));
-        }
+        })?;
         Ok(Self {
-            file,
+            file: Some(file),
             name,
-            regular,
-            made,
         })
     }
 
@@ -345,48 +399,28 @@ impl Destination {
             .try_clone_to_owned()
             .map_err(|e| Error::failed(format!("stdout cannot be recorded into: {e}")))?;
         Ok(Self {
-            file: File::from(file),
+            file: Some(OutputFile::stream(File::from(file), "stdout")),
             name: "on stdout".to_owned(),
-            regular: false,
-            made: None,
         })
     }
 
-    /// Empties the file, and starts the thread that fills it.
-    fn begin(&mut self, failed: Arc<OnceLock<String>>) -> io::Result<Writer> {
-        self.made = None;
-        if self.regular {
-            self.file.set_len(0)?;
-        }
-        let mut file = self.file.try_clone()?;
-        let (regular, name) = (self.regular, self.name.clone());
-        let (blocks, waiting) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("recorder".to_owned())
-            .spawn(move || {
-                if let Err(e) = write(&mut file, &waiting, regular) {
-                    let _ = failed.set(format!(
-                        "the recording {name} has ended, and the capture goes on: {e}"
-                    ));
-                }
-            })?;
-        Ok(Writer { blocks, thread })
+    /// Starts the thread that empties the file and fills it.
+    fn begin(&mut self) -> io::Result<Writer> {
+        let file = self
+            .file
+            .take()
+            .ok_or_else(|| io::Error::other("it was begun before"))?;
+        let blocks = Blocks {
+            file: Streamed::new(file),
+            has_head: false,
+        };
+        Writer::start("recorder", blocks)
     }
-}
 
-impl Drop for Destination {
-    fn drop(&mut self) {
-        if let Some(path) = &self.made {
-            // Nobody asked for an empty file, and nothing can be done about a failure.
-            let _ = fs::remove_file(path);
-        }
+    fn ended(&self, why: &str) -> String {
+        format!(
+            "the recording {} has ended, and the capture goes on: {why}",
+            self.name
+        )
     }
-}
-
-fn write(file: &mut File, blocks: &Receiver<Vec<u8>>, regular: bool) -> io::Result<()> {
-    file.write_all(&block::head())?;
-    for raw in blocks {
-        file.write_all(&block::seal(&raw))?;
-    }
-    if regular { file.sync_data() } else { Ok(()) }
 }

@@ -428,7 +428,10 @@ fn a_recorder_writes_what_it_is_given_and_only_then_touches_the_file() {
     recorder.step(|| b"{\"first\":1}".to_vec());
     assert_eq!(std::fs::read(&path).unwrap(), b"an older recording");
     let taken = Recorder::open(Some(&path)).unwrap_err();
-    assert!(taken.message.contains("another capture records"), "{taken}");
+    assert!(
+        taken.message.contains("another capture writes into it"),
+        "{taken}"
+    );
 
     recorder.begin();
     let seen = [Observation {
@@ -464,13 +467,16 @@ fn nothing_recorded_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.gmps");
     let recorder = Recorder::open(Some(&path)).unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "it holds paths and names of functions");
     recorder.step(|| b"{}".to_vec());
     assert!(recorder.finish());
     drop(recorder);
     assert!(!path.exists());
+    let recorder = Recorder::open(Some(&path)).unwrap();
+    recorder.begin();
+    assert!(recorder.finish());
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds paths and names of functions");
     let error = Recorder::open(Some(&folder.path().join("no/x.gmps"))).unwrap_err();
     assert!(error.message.contains("cannot be recorded into"), "{error}");
 }
@@ -493,6 +499,48 @@ fn a_full_disk_ends_the_recording_and_is_told_once() {
     let why = recorder.failure().unwrap();
     assert!(why.contains("/dev/full") && why.contains("No space"), "{why}");
     assert_eq!(recorder.failure(), None);
+}
+
+#[test]
+fn a_disk_that_does_not_keep_up_ends_the_recording_and_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fifo");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    // Somebody has it open, and reads nothing.
+    let reader = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    let recorder = Recorder::open(Some(&path)).unwrap();
+    recorder.begin();
+    let noise: Vec<Observation> = (0..10_000u64)
+        .map(|n| Observation {
+            at_ns: n,
+            kind: Kind::Hits(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        })
+        .collect();
+    let mut rounds = 0;
+    let why = loop {
+        recorder.observe(&noise, |_| Vec::new());
+        rounds += 1;
+        if let Some(why) = recorder.failure() {
+            break why;
+        }
+        assert!(rounds < 10_000, "everything is kept");
+    };
+    assert!(why.contains("does not take") && why.contains("MiB"), "{why}");
+    recorder.observe(&noise, |_| Vec::new());
+    assert!(!recorder.is_holding(), "what nobody will write is kept");
+    recorder.close();
+    assert!(!recorder.is_whole());
+    drop(reader);
 }
 
 #[test]
