@@ -10,6 +10,7 @@ fn storm(rounds: u32, fault: Option<Fault>) -> Result<Vec<String>> {
         rounds,
         seed: 14,
         fault,
+        only: None,
     };
     Ok(run(options, |line| println!("{line}"))?.wrong)
 }

@@ -1,25 +1,28 @@
 //! Attaches and detaches over and over, and looks each time whether that has harmed: the table of docs/security.md.
-//! `storm ROUNDS SEED FILE [checksum|probe]` writes it into FILE; with a last word, something is wrong on purpose. Ends
-//! with status 1 if anything was wrong.
+//! `storm ROUNDS SEED FILE [KIND]` writes it into FILE; KIND is the one mode to be tried, as the table names it. Ends with
+//! status 1 if anything was wrong.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use gmpscope_tests::storm::{self, Fault, Options};
+use gmpscope_tests::storm::{self, Kind, Options};
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (rounds, seed, file, fault) = match words.as_slice() {
+    let (rounds, seed, file, only) = match words.as_slice() {
         [rounds, seed, file] => (rounds, seed, file, None),
-        [rounds, seed, file, "checksum"] => (rounds, seed, file, Some(Fault::Checksum)),
-        [rounds, seed, file, "probe"] => (rounds, seed, file, Some(Fault::Probe)),
-        other => bail!("not `ROUNDS SEED FILE [checksum|probe]`: {other:?}"),
+        [rounds, seed, file, kind] => {
+            let kind = Kind::named(kind).with_context(|| format!("there are no rounds called {kind:?}"))?;
+            (rounds, seed, file, Some(kind))
+        }
+        other => bail!("not `ROUNDS SEED FILE [KIND]`: {other:?}"),
     };
     let options = Options {
         rounds: rounds.parse().context("ROUNDS is not a number")?,
         seed: seed.parse().context("SEED is not a number")?,
-        fault,
+        fault: None,
+        only,
     };
     let report = storm::run(options, |line| println!("   {line}"))?;
     let table = report.table();

@@ -6,11 +6,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use anyhow::{Context, Result};
 
-/// What a line has that says that something is broken. The third is uprobes' own word for a breakpoint that stays.
-const COMPLAINTS: [&str; 8] = [
+/// What uprobes say when a process that is being killed may not fault in the page of a breakpoint
+/// (`uprobe_unregister_nosync`, `__get_user_pages`): also of one in its own memory, which ends with it, and where none was
+/// written yet. Whether a breakpoint has stayed in a target is seen in its text, so such a line is counted and is not
+/// wrong by itself.
+const LEAK: &str = "leaking uprobe";
+/// What a line has that says that something is broken.
+const COMPLAINTS: [&str; 7] = [
     "BUG:",
     "WARNING:",
-    "leaking uprobe",
     "Oops",
     "general protection",
     "Kernel panic",
@@ -20,7 +24,10 @@ const COMPLAINTS: [&str; 8] = [
 
 /// The kernel's log from now on.
 #[derive(Debug)]
-pub struct KernelLog(File);
+pub struct KernelLog {
+    file: File,
+    leaks: u64,
+}
 
 impl KernelLog {
     /// Begins at its end.
@@ -32,7 +39,12 @@ impl KernelLog {
             .context("opening the kernel's log: run this as root")?;
         file.seek(SeekFrom::End(0))
             .context("finding the end of the kernel's log")?;
-        Ok(Self(file))
+        Ok(Self { file, leaks: 0 })
+    }
+
+    /// Times that the kernel said that it leaks a uprobe.
+    pub fn leaks(&self) -> u64 {
+        self.leaks
     }
 
     /// New lines that complain.
@@ -40,11 +52,14 @@ impl KernelLog {
         let mut found = Vec::new();
         let mut record = [0; 8192];
         loop {
-            match self.0.read(&mut record) {
+            match self.file.read(&mut record) {
                 Ok(0) => return Ok(found),
                 Ok(length) => {
                     let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default());
-                    found.extend(complaint(&text));
+                    match text.contains(LEAK) {
+                        true => self.leaks += 1,
+                        false => found.extend(complaint(&text)),
+                    }
                 }
                 // The oldest were overwritten before we read them: the next read continues behind the gap.
                 Err(e) if e.kind() == ErrorKind::BrokenPipe || e.kind() == ErrorKind::Interrupted => {}
@@ -72,7 +87,7 @@ mod tests {
     fn what_is_broken_is_told_from_the_rest() {
         for broken in [
             "4,1,2,-;WARNING: CPU: 1 PID: 77 at kernel/events/uprobes.c:560 uprobe_write+0x1/0x2",
-            "4,1,2,-;uprobe: gmpscope:77 failed to unregister, leaking uprobe",
+            "4,1,2,-;uprobe: gmpscope:77 ref_ctr going negative",
             "0,1,2,-;BUG: unable to handle page fault for address: 0",
             "6,1,2,-;traps: storm[77] trap int3 ip:1 sp:2 error:0 in storm[400000+1000]\n SUBSYSTEM=x",
         ] {

@@ -15,16 +15,18 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::kernel::probing_programs;
 use crate::{Variant, toolchain};
 use kernel_log::KernelLog;
-use kind::{Ending, Kind};
+use kind::Ending;
 use random::Random;
 use round::{Done, Round};
 use target::Target;
 use verdict::Found;
+
+pub use kind::Kind;
 
 /// How long what is left of a capture may stay: the kernel removes perf events one after the other.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,6 +53,8 @@ pub struct Options {
     pub seed: u64,
     /// What is to be wrong.
     pub fault: Option<Fault>,
+    /// The one kind of round to be run, by its name in the table; all without it.
+    pub only: Option<Kind>,
 }
 
 /// Rounds of one kind.
@@ -70,6 +74,8 @@ pub struct Report {
     options: Options,
     rows: BTreeMap<Kind, Row>,
     results: u64,
+    /// Times that the kernel said that it leaks a uprobe.
+    leaks: u64,
     left_out: Vec<Kind>,
     /// What was wrong, with its round.
     pub wrong: Vec<String>,
@@ -80,7 +86,9 @@ pub struct Report {
 /// # Errors
 /// It could not be done. What was found wrong is in the report.
 pub fn run(options: Options, mut say: impl FnMut(&str)) -> Result<Report> {
-    let (kinds, left_out) = kind::possible();
+    let (mut kinds, left_out) = kind::possible();
+    kinds.retain(|kind| options.only.is_none_or(|only| only == *kind));
+    ensure!(!kinds.is_empty(), "what such rounds need is not installed");
     for kind in &left_out {
         say(&format!("left out: {}, which is not installed", kind.name()));
     }
@@ -92,6 +100,7 @@ pub fn run(options: Options, mut say: impl FnMut(&str)) -> Result<Report> {
         options,
         rows: BTreeMap::new(),
         results: 0,
+        leaks: 0,
         left_out,
         wrong: Vec::new(),
     };
@@ -128,6 +137,7 @@ pub fn run(options: Options, mut say: impl FnMut(&str)) -> Result<Report> {
         }
     }
     report.results = storm.results();
+    report.leaks = storm.log.leaks();
     Ok(report)
 }
 
@@ -156,6 +166,13 @@ impl Report {
             "\nSeed {}. Meanwhile the targets checked {} results, those of child processes and of C among them.",
             self.options.seed, self.results
         );
+        if self.leaks > 0 {
+            _ = write!(
+                text,
+                " The kernel said {} times that it leaks a uprobe: it kept some hundred bytes of its own memory.",
+                self.leaks
+            );
+        }
         for kind in &self.left_out {
             _ = write!(text, " Left out: {}, which is not installed.", kind.name());
         }
@@ -223,7 +240,7 @@ impl Storm {
         let found = self.look()?;
         complaints.extend(verdict::wrong(&found));
         for target in &mut self.targets {
-            if let Some(results) = target.restart_if_ended()? {
+            if let Some(results) = target.renew_if_spoilt()? {
                 self.past += results;
             }
         }
@@ -275,9 +292,11 @@ mod tests {
                 rounds: 5,
                 seed: 7,
                 fault: None,
+                only: None,
             },
             rows: BTreeMap::from([(Kind::Run, row(2, 1, 0)), (Kind::Passive, row(3, 1, 1))]),
             results: 12,
+            leaks: 0,
             left_out: vec![Kind::Gdb],
             wrong: Vec::new(),
         };

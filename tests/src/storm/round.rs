@@ -61,7 +61,7 @@ impl<'a> Round<'a> {
         let other = random.below(OTHERS.len() as u64) as usize;
         Ok(Self {
             kind,
-            ending: Ending::drawn(random),
+            ending: Ending::drawn(kind, random),
             target,
             moment: random.up_to(LATEST),
             window: WINDOW.0 + random.up_to(WINDOW.1 - WINDOW.0),

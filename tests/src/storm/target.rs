@@ -23,6 +23,8 @@ pub struct Target {
     workload: Workload,
     /// Its results when it was last looked at.
     results: u64,
+    /// Whether it was found ended, or with breakpoints in its text.
+    is_spoilt: bool,
 }
 
 impl Target {
@@ -39,6 +41,7 @@ impl Target {
             name,
             workload,
             results: 0,
+            is_spoilt: false,
         })
     }
 
@@ -84,11 +87,13 @@ impl Target {
     /// Remembers how far it had come.
     pub fn seen(&mut self, state: &TargetState) {
         self.results = state.after.max(self.results);
+        self.is_spoilt = state.ended.is_some() || state.patched > 0;
     }
 
-    /// Starts it anew if it has ended, without a fault; then says how many results it had checked.
-    pub fn restart_if_ended(&mut self) -> Result<Option<u64>> {
-        if self.workload.alive() {
+    /// Starts it anew, without a fault, if it has ended or what was wrong with it would be seen again after each further
+    /// round; then says how many results it had checked.
+    pub fn renew_if_spoilt(&mut self) -> Result<Option<u64>> {
+        if !self.is_spoilt {
             return Ok(None);
         }
         let results = self.results;

@@ -120,7 +120,7 @@ mod tests {
             }),
             ("cannot be read", |it| it.targets[0].status.clear()),
             ("BPF programs", |it| it.programs = 1),
-            ("leaking", |it| it.kernel.push("leaking uprobe".into())),
+            ("BUG:", |it| it.kernel.push("BUG: something".into())),
         ];
         for (word, change) in changes {
             let mut found = right();

@@ -18,6 +18,9 @@ pub struct Args {
     /// What the draws begin with; the default is another one each time
     #[arg(long)]
     seed: Option<u64>,
+    /// Only rounds of this mode, as the table names it
+    #[arg(long, value_name = "MODE", conflicts_with = "write")]
+    only: Option<String>,
     /// Write the table into docs/security.md
     #[arg(long)]
     write: bool,
@@ -34,19 +37,24 @@ pub fn run(args: &Args) -> Result<()> {
     println!("seed {seed}");
     let mut cargo = paths::cargo();
     cargo
-        .args(["run", "--release", "--package", "gmpscope-tests", "--bin", "storm", "--"])
+        .args([
+            "run",
+            "--release",
+            "--package",
+            "gmpscope-tests",
+            "--bin",
+            "storm",
+            "--",
+        ])
         .args([args.rounds.to_string(), seed.to_string()])
         .arg(&file)
+        .args(&args.only)
         .env("GMPSCOPE_BIN", gmpscope)
         .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
     step::shown("a storm of attaching and detaching", &mut cargo)?;
     let table = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let text = format!(
-        "Run on {}; Go {}.\n\n{table}",
-        markdown::machine(),
-        go::NEWEST
-    );
+    let text = format!("Run on {}; Go {}.\n\n{table}", markdown::machine(), go::NEWEST);
     if args.write {
         let document = paths::root().join("docs/security.md");
         markdown::replace(&document, "cargo xtask bench storm", &text)?;
