@@ -36,6 +36,39 @@ pub fn bpf_objects() -> Result<BTreeSet<(&'static str, u32)>> {
     Ok(all)
 }
 
+/// Types of BPF programs that run at probes and tracepoints (linux/bpf.h, enum bpf_prog_type): kprobe, which uprobes have
+/// too, tracepoint, perf event, raw tracepoint, tracing.
+const PROBING: [u32; 5] = [2, 5, 7, 17, 26];
+
+/// Ids of all BPF programs at probes and tracepoints, whoever has loaded them; those of services (cgroups, sockets) come
+/// and go by themselves and are not among them.
+pub fn probing_programs() -> Result<BTreeSet<u32>> {
+    let programs = bpf_objects()?.into_iter().filter(|(kind, _)| *kind == "program");
+    // One that is gone meanwhile has no type any more.
+    Ok(programs
+        .map(|(_, id)| id)
+        .filter(|id| program_type(*id).is_some_and(|kind| PROBING.contains(&kind)))
+        .collect())
+}
+
+/// The type of a program, from what the kernel says of a descriptor for it.
+fn program_type(id: u32) -> Option<u32> {
+    use std::os::fd::{AsRawFd as _, FromRawFd as _};
+    const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+    // prog_id, next_id, open_flags of union bpf_attr.
+    let attr = [id, 0, 0];
+    // SAFETY: `attr` is valid for the 12 bytes that the kernel reads.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, attr.as_ptr(), 12) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the call made this descriptor, and nobody else has it.
+    let program = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as i32) };
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("prog_type:"))?;
+    line.trim().parse().ok()
+}
+
 /// Waits until none of these objects is there any more: the kernel frees them some time after the last
 /// file descriptor is closed.
 pub fn wait_until_gone(ours: &BTreeSet<(&'static str, u32)>, at_most: Duration) -> Result<()> {

@@ -35,6 +35,7 @@ pub mod prometheus;
 pub mod run;
 pub mod scenario;
 pub mod start;
+pub mod storm;
 pub mod system;
 pub mod toolchain;
 pub mod transitions;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,32 +39,32 @@ fn requests_that_are_none() -> Result<()> {
     for (what, bytes, allowed) in [
         (
             "another method",
-            "POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".into(),
+            "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".into(),
             vec![405],
         ),
         (
             "a method that is none",
-            "BREW /metrics HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+            "BREW /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
             vec![405, 501],
         ),
         (
             "another path",
-            "GET /debug/pprof HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+            "GET /debug/pprof HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
             vec![404],
         ),
         (
             "a path upwards",
-            "GET /metrics/../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+            "GET /metrics/../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
             vec![400, 404],
         ),
         (
             "a long path",
-            format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             vec![400, 414, 431],
         ),
         (
             "a long header",
-            format!("GET /metrics HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"),
+            format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n"),
             vec![400, 431],
         ),
         (
@@ -79,7 +80,8 @@ fn requests_that_are_none() -> Result<()> {
         ),
         (
             "two lengths",
-            "GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".into(),
+            "GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"
+                .into(),
             vec![400],
         ),
     ] {
@@ -93,7 +95,7 @@ fn requests_that_are_none() -> Result<()> {
     }
     let head = http::raw(
         at,
-        b"HEAD /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     );
     ensure!(
         head.as_ref()
@@ -133,7 +135,7 @@ fn connections_that_never_ask() -> Result<()> {
         most.descriptors
     );
     let end = Instant::now() + Duration::from_secs(15);
-    // As long as they hold the door, others may be turned away; the timeout ends that though they go on and on.
+    // They give way to whoever comes, though they go on and on.
     let served = loop {
         for stream in slow.iter_mut().step_by(2) {
             _ = stream.write_all(b"x");
@@ -159,6 +161,109 @@ fn connections_that_never_ask() -> Result<()> {
     // The very first request may still have been open when they were counted.
     ensure!(sockets(&after) <= sockets(&before), "{:?}", after.descriptors);
     ensure!(daemon.alive(), "{}", daemon.said());
+    Ok(())
+}
+
+/// Holds so many connections, half of them with a request that does not end.
+fn hold(daemon: &Daemon, count: usize) -> Result<Vec<TcpStream>> {
+    let mut held = Vec::new();
+    for n in 0..count {
+        let mut stream = http::connect(daemon.address())?;
+        if n % 2 == 0 {
+            // One may have been displaced already.
+            _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nX: ");
+        }
+        held.push(stream);
+    }
+    Ok(held)
+}
+
+/// Asks for each page, and for health several times; none of them has to wait for a timeout.
+fn all_pages_are_answered(daemon: &Daemon, within: Duration) -> Result<()> {
+    let began = Instant::now();
+    for path in [
+        "/healthz",
+        "/metrics",
+        "/targets",
+        "/healthz",
+        "/readyz",
+        "/health/config",
+        "/healthz",
+    ] {
+        let answer = daemon
+            .get(path)
+            .with_context(|| format!("{path} while others hold connections"))?;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    ensure!(began.elapsed() < within, "it took {:?}", began.elapsed());
+    Ok(())
+}
+
+#[test]
+fn held_connections_keep_nobody_out() -> Result<()> {
+    let _one = machine();
+    let mut daemon = Daemon::start("[http]\ntimeout = \"60s\"\n")?;
+    let _held = hold(&daemon, 64)?;
+    all_pages_are_answered(&daemon, Duration::from_secs(30))?;
+    let _more = hold(&daemon, 64)?;
+    all_pages_are_answered(&daemon, Duration::from_secs(30))?;
+    ensure!(daemon.alive(), "{}", daemon.said());
+    Ok(())
+}
+
+#[test]
+fn few_descriptors_are_enough_for_every_page() -> Result<()> {
+    let _one = machine();
+    let mut daemon = Daemon::start_with("[http]\ntimeout = \"60s\"\n", |command| {
+        let limit = libc::rlimit {
+            rlim_cur: 64,
+            rlim_max: 64,
+        };
+        // SAFETY: the closure makes one system call, on memory of its own.
+        unsafe {
+            command.pre_exec(
+                move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                },
+            );
+        }
+        Ok(())
+    })?;
+    let _held = hold(&daemon, 100)?;
+    all_pages_are_answered(&daemon, Duration::from_secs(30))?;
+    ensure!(daemon.said().contains("LimitNOFILE"), "{}", daemon.said());
+    // What it watches needs descriptors, too: those of connections are a small part.
+    let sockets = daemon.holds()?.descriptors.get("socket").copied().unwrap_or(0);
+    ensure!(sockets < 32, "{sockets} sockets");
+    ensure!(daemon.alive(), "{}", daemon.said());
+    Ok(())
+}
+
+#[test]
+fn a_name_that_is_not_ours() -> Result<()> {
+    let _one = machine();
+    let daemon = Daemon::start("[http]\nhosts = [\"*.example.com\"]\n")?;
+    let ask = |path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        http::raw(daemon.address(), request.as_bytes())
+    };
+    let own = fs::read_to_string("/proc/sys/kernel/hostname")?;
+    for path in ["/metrics", "/targets", "/healthz", "/readyz", "/health/config"] {
+        for host in [
+            "127.0.0.1",
+            "localhost:9435",
+            "192.0.2.1",
+            "[::1]:9435",
+            "node.example.com",
+            own.trim(),
+        ] {
+            assert_eq!(ask(path, host)?.status, 200, "{path} of {host}");
+        }
+        let answer = ask(path, "rebound.example")?;
+        assert_eq!(answer.status, 421, "{path}");
+        ensure!(answer.text()?.contains("http.hosts"), "{}", answer.text()?);
+    }
     Ok(())
 }
 

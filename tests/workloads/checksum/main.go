@@ -5,25 +5,11 @@ package main
 
 import (
 	"flag"
-	"fmt"
 	"time"
 
+	"gmpscope.test/workloads/internal/checksum"
 	"gmpscope.test/workloads/internal/control"
 )
-
-// FNV-1a, 64 bits.
-const (
-	offset = 14695981039346656037
-	prime  = 1099511628211
-)
-
-func hash(h, n uint64) uint64 {
-	for i := 0; i < 8; i++ {
-		h = (h ^ (n & 0xff)) * prime
-		n >>= 8
-	}
-	return h
-}
 
 func main() {
 	numbers := flag.Uint64("numbers", 64, "in each block")
@@ -31,32 +17,10 @@ func main() {
 	control.Main(control.Workload{Name: "checksum", Run: func(p *control.Phase) {
 		c := control.NewCounter()
 		var sum uint64
+		var err error
 		for n := uint64(0); p.More(n); n++ {
-			first := n * *numbers
-			source, hashed := make(chan uint64), make(chan uint64)
-			go func() {
-				for i := first; i < first+*numbers; i++ {
-					source <- i
-				}
-				close(source)
-			}()
-			go func() {
-				for i := range source {
-					hashed <- hash(offset, i)
-				}
-				close(hashed)
-			}()
-			before := sum
-			for h := range hashed {
-				sum = hash(sum, h)
-			}
-			own := before
-			for i := first; i < first+*numbers; i++ {
-				own = hash(own, hash(offset, i))
-			}
-			if own != sum {
-				control.Check(fmt.Errorf("block %d has the checksum %#x, not %#x", n, sum, own))
-			}
+			sum, err = checksum.Block(sum, n**numbers, *numbers)
+			control.Check(err)
 			c.Add(1)
 			time.Sleep(*pause)
 		}

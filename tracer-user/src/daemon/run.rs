@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     config::{Config, Health, Layers, Loaded, Reloader, Tier},
     host::{Host, now_ns},
-    http::{self, Limits, Pages},
+    http::{self, Hosts, Limits, Pages},
     systemd,
     view::HostView,
 };
@@ -157,6 +157,7 @@ impl Shows {
             view: views,
             ready: readiness,
             config: configs,
+            hosts: Hosts::new(&reloader.loaded().config.http.hosts),
             stale_after: STALE,
         };
         (Self { view, ready, config }, pages)

@@ -18,6 +18,7 @@ mod replay;
 mod rounds;
 mod start;
 mod statistics;
+mod storm;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
@@ -57,6 +58,8 @@ enum What {
     Daemon(daemon::CostArgs),
     /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
     Soak(daemon::SoakArgs),
+    /// Whether attaching and detaching over and over harms a program: docs/security.md
+    Storm(storm::Args),
 }
 
 /// Runs the command.
@@ -77,6 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),
         What::Soak(args) => daemon::soak(args),
+        What::Storm(args) => storm::run(args),
     }
 }
 

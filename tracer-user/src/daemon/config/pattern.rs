@@ -16,6 +16,21 @@ pub enum Subject {
     Container,
     /// The UID of a Kubernetes pod: hexadecimal digits and hyphens.
     Pod,
+    /// The name of a machine, as DNS has it.
+    Host,
+}
+
+impl Subject {
+    /// A pattern, for messages.
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Path => "/usr/bin/*",
+            Self::Comm => "caddy",
+            Self::Container => "3f9c*",
+            Self::Pod => "0f8fad5b-*",
+            Self::Host => "*.example.com",
+        }
+    }
 }
 
 /// The pattern itself, if it could ever match.
@@ -53,8 +68,17 @@ pub fn check(text: &str, subject: Subject) -> Result<String, String> {
                 "`{shown}` never matches: pods are known by their UID, of hexadecimal digits and hyphens"
             ))
         }
+        Subject::Host if !text.bytes().all(is_of_host) => Err(format!(
+            "`{shown}` never matches: write the name alone as DNS has it, without scheme and port, as in \
+             `{}` (IP addresses need not be listed)",
+            subject.example()
+        )),
         _ => Ok(text.to_owned()),
     }
+}
+
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*' | b'?')
 }
 
 #[cfg(test)]
@@ -72,6 +96,8 @@ mod tests {
             ("exactly15bytes_*", Subject::Comm),
             ("3f9c*", Subject::Container),
             ("0f8fad5b-d9cb-469f-a165-70867728950e", Subject::Pod),
+            ("node-1.Example.com", Subject::Host),
+            ("*", Subject::Host),
         ] {
             assert_eq!(check(text, subject), Ok(text.to_owned()));
         }
@@ -85,6 +111,9 @@ mod tests {
             ("a_name_of_16byte", Subject::Comm, "15 bytes"),
             ("????????????????", Subject::Comm, "15 bytes"),
             ("my-pod", Subject::Pod, "hexadecimal"),
+            ("http://node", Subject::Host, "without scheme and port"),
+            ("node:9435", Subject::Host, "without scheme and port"),
+            ("b\u{fc}ro.example.com", Subject::Host, "as DNS has it"),
         ] {
             let said = check(text, subject).unwrap_err();
             assert!(said.contains(why), "{text}: {said}");

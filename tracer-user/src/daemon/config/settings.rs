@@ -27,10 +27,12 @@ pub struct Config {
 pub struct Http {
     /// `http.listen`: address and port; a socket that systemd hands over comes first.
     pub listen: SocketAddr,
-    /// `http.max_connections`: more are closed at once.
+    /// `http.max_connections`: one more takes the place of the one that has waited the longest.
     pub max_connections: u32,
     /// `http.timeout`: from accept to the end of the answer.
     pub timeout: Duration,
+    /// `http.hosts`: names that a Host header may have, beside IP addresses, `localhost` and the machine's own name.
+    pub hosts: Vec<String>,
 }
 
 /// How processes are found.
@@ -121,6 +123,7 @@ impl Default for Http {
             listen: SocketAddr::from(([127, 0, 0, 1], 9435)),
             max_connections: 64,
             timeout: Duration::from_secs(10),
+            hosts: Vec::new(),
         }
     }
 }

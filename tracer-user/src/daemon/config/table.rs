@@ -53,6 +53,8 @@ pub enum Type {
     Tier(Field<Tier>, &'static [Tier]),
     /// Patterns of paths.
     Paths(Field<Vec<String>>),
+    /// Patterns of names of machines.
+    Hosts(Field<Vec<String>>),
 }
 
 /// Where a value lies.
@@ -99,9 +101,12 @@ pub static SETTINGS: &[Setting] = settings! {
     http.listen: Address, Restart,
         "Address and port of the metrics; a socket that systemd hands over comes first";
     http.max_connections: Count(1, 10_000), Restart,
-        "Connections at one time; more are closed at once";
+        "Connections at one time; one more takes the place of the one that has waited the longest";
     http.timeout: Time(INTERVAL, HOUR), Restart,
         "The longest that a request may take, from accept to the end of the answer";
+    http.hosts: Hosts, Restart,
+        "Names under which the metrics may be asked for, with `*` and `?`, beside IP addresses, localhost and the \
+         machine's own host name";
     discovery.interval: Time(INTERVAL, DAY), Reload,
         "How often /proc is scanned, for what the kernel's events did not tell";
     discovery.settle: Time(Duration::ZERO, HOUR), Reload,
@@ -166,6 +171,7 @@ impl Setting {
             Type::Share(_) => "PERCENT",
             Type::Tier(..) => "TIER",
             Type::Paths(_) => "PATTERNS",
+            Type::Hosts(_) => "NAMES",
         }
     }
 
@@ -183,7 +189,7 @@ impl Setting {
                 .map(|tier| tier.name())
                 .collect::<Vec<_>>()
                 .join(", "),
-            Type::Paths(_) => "patterns, separated by commas".to_owned(),
+            Type::Paths(_) | Type::Hosts(_) => "patterns, separated by commas".to_owned(),
         }
     }
 
@@ -195,7 +201,7 @@ impl Setting {
             Type::Time(field, ..) => duration::exact(*(field.get)(config)).into(),
             Type::Share(field) => share::exact(*(field.get)(config)).into(),
             Type::Tier(field, _) => (field.get)(config).name().into(),
-            Type::Paths(field) => (field.get)(config).clone().into(),
+            Type::Paths(field) | Type::Hosts(field) => (field.get)(config).clone().into(),
         }
     }
 
@@ -236,6 +242,7 @@ impl Setting {
                 *(field.get_mut)(config) = value::tier(written, tiers).map_err(one)?
             }
             Type::Paths(field) => *(field.get_mut)(config) = value::patterns(written, Subject::Path)?,
+            Type::Hosts(field) => *(field.get_mut)(config) = value::patterns(written, Subject::Host)?,
         }
         Ok(())
     }

@@ -190,8 +190,9 @@ pub fn uid(written: Written<'_>) -> Result<u32, String> {
 pub fn pattern(written: Written<'_>, subject: Subject) -> Result<String, String> {
     let text = written.text().ok_or_else(|| {
         format!(
-            "{} is no pattern: write a text, as in \"/usr/bin/*\"",
-            written.shown()
+            "{} is no pattern: write a text, as in \"{}\"",
+            written.shown(),
+            subject.example()
         )
     })?;
     pattern::check(text, subject)
@@ -214,7 +215,11 @@ pub fn patterns(written: Written<'_>, subject: Subject) -> Result<Vec<String>, V
             .collect(),
         Written::Toml(_) => {
             return Err(vec![Problem {
-                message: format!("{} is no array: write as in [\"/usr/bin/*\"]", written.shown()),
+                message: format!(
+                    "{} is no array: write as in [\"{}\"]",
+                    written.shown(),
+                    subject.example()
+                ),
                 at: None,
             }]);
         }

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Limits, Shared, counters::Refusal, page};
+use super::{Limits, Shared, admission::Service, counters::Refusal, page};
 
 /// Largest head of a request, in bytes; what is larger is answered with 431.
 pub const HEAD_BYTES: usize = 8 << 10;
@@ -35,6 +35,9 @@ pub struct Clock {
 #[derive(Debug)]
 struct State {
     deadline: Instant,
+    /// Since when the other side has to send something: the rest of a request, or the next one. None while a request is
+    /// answered.
+    waits_since: Option<Instant>,
     /// Whether a request is read or answered.
     busy: bool,
     /// Whether the answer is made, and only has to be sent.
@@ -44,9 +47,12 @@ struct State {
 }
 
 impl Clock {
-    fn new(limits: Limits) -> Self {
+    /// Begins with the accept of the connection.
+    pub fn new(limits: Limits) -> Self {
+        let now = Instant::now();
         let state = State {
-            deadline: Instant::now() + limits.timeout,
+            deadline: now + limits.timeout,
+            waits_since: Some(now),
             busy: true,
             answered: false,
             held: None,
@@ -55,6 +61,11 @@ impl Clock {
             limits,
             state: Mutex::new(state),
         }
+    }
+
+    /// Since when the other side has to send something; none while a request is answered.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.with(|state| state.waits_since)
     }
 
     fn deadline(&self) -> Instant {
@@ -74,7 +85,7 @@ impl Clock {
     /// A request was read as a whole.
     fn called(&self) {
         self.asked();
-        self.with(|state| state.answered = false);
+        self.with(|state| (state.answered, state.waits_since) = (false, None));
     }
 
     /// Its answer is made.
@@ -89,7 +100,8 @@ impl Clock {
     fn sent(&self) {
         self.with(|state| {
             if state.answered {
-                state.deadline = Instant::now() + self.limits.idle;
+                let now = Instant::now();
+                (state.deadline, state.waits_since) = (now + self.limits.idle, Some(now));
                 (state.busy, state.answered, state.held) = (false, false, None);
             }
         });
@@ -159,21 +171,26 @@ enum Ended {
 }
 
 /// Serves one connection until it ends, its time is over, or `ended` says that all shall end.
-pub async fn run(stream: TcpStream, shared: Arc<Shared>, mut ended: watch::Receiver<bool>) {
+pub async fn run(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    clock: Arc<Clock>,
+    service: Service,
+    mut ended: watch::Receiver<bool>,
+) {
     // Answers are written as a whole.
     let _ = stream.set_nodelay(true);
-    let clock = Arc::new(Clock::new(shared.limits));
     let timed = Timed {
         stream,
         clock: Arc::clone(&clock),
     };
-    let service = {
+    let answering = {
         let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
         service_fn(move |request| {
             let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
             clock.called();
             async move {
-                let (answer, held) = page::answer(&shared, &request).await;
+                let (answer, held) = page::answer(&shared, &request, service).await;
                 clock.answered(held);
                 Ok::<_, Infallible>(answer)
             }
@@ -185,7 +202,7 @@ pub async fn run(stream: TcpStream, shared: Arc<Shared>, mut ended: watch::Recei
             .max_buf_size(2 * HEAD_BYTES)
             .max_headers(HEADERS)
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(timed), service)
+            .serve_connection(TokioIo::new(timed), answering)
     );
     let mut sleep = pin!(sleep_until(clock.deadline()));
     let mut all_end = pin!(async move {

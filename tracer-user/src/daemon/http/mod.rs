@@ -8,20 +8,32 @@
 //! pages that grow with the number of targets are made on tokio's blocking threads, from a view that does not change
 //! any more. Of these at most [`HELD`] are in memory at once, until the other side has taken them.
 
+mod admission;
 mod connection;
 pub mod counters;
+mod hosts;
 mod page;
 mod targets;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+use rustix::{
+    io::Errno,
+    process::{Resource, getrlimit},
+};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
+    time::Instant,
 };
 
-use self::counters::{Counters, Refusal};
+pub use self::hosts::Hosts;
+use self::{
+    admission::{Open, Service, Spare},
+    connection::Clock,
+    counters::{Counters, Refusal},
+};
 use crate::daemon::{
     config::{Health, Http},
     metrics::Exposition,
@@ -32,13 +44,20 @@ use crate::daemon::{
 pub const HELD: usize = 4;
 /// How long answers may go on after the end was asked for.
 const GRACE: Duration = Duration::from_millis(500);
-/// How long nothing is accepted after accepting failed: mostly there are no file descriptors left.
+/// How long nothing is accepted after accepting failed for want of something that cannot be freed here.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
+/// Longest that a connection beyond the limit may take, which is only told whether the daemon is healthy.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Of the descriptors that the process may have, connections get at most one of so many: the others are for what it
+/// watches.
+const SHARE_OF_DESCRIPTORS: u64 = 4;
+/// Connections that there may be at least, however few descriptors there are.
+const FEWEST: usize = 4;
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once; more are closed at once.
+    /// Connections at once. One more takes the place of one that waits; see [`admission`].
     pub connections: usize,
     /// From accept, or the first byte of a later request, to the end of the answer.
     pub timeout: Duration,
@@ -55,6 +74,8 @@ pub struct Pages {
     pub ready: watch::Receiver<bool>,
     /// The configuration.
     pub config: watch::Receiver<Arc<Health>>,
+    /// The names under which they may be asked for.
+    pub hosts: Hosts,
     /// `/healthz` fails when the loop has made no view for so long.
     pub stale_after: Duration,
 }
@@ -70,12 +91,42 @@ struct Shared {
 }
 
 impl Limits {
-    /// As the configuration says. Prometheus asks once a minute or more often, and keeps its connection meanwhile.
+    /// As the configuration says, as far as the limit of open files allows. Prometheus asks once a minute or more often,
+    /// and keeps its connection meanwhile.
     pub fn new(http: &Http) -> Self {
-        Self {
+        let limits = Self {
             connections: usize::try_from(http.max_connections).unwrap_or(usize::MAX),
             timeout: http.timeout,
             idle: Duration::from_secs(90),
+        };
+        let files = getrlimit(Resource::Nofile).current;
+        let within = limits.within(files.unwrap_or(u64::MAX));
+        if within.connections < limits.connections {
+            log::warn!(
+                "http.max_connections is {}, and {} are allowed: the process may have no more than {} open files (raise \
+                 LimitNOFILE= of the service, or `ulimit -n`)",
+                limits.connections,
+                within.connections,
+                files.unwrap_or(u64::MAX),
+            );
+        }
+        within
+    }
+
+    /// These limits for a process that may have so many open files.
+    fn within(self, files: u64) -> Self {
+        let most = usize::try_from(files / SHARE_OF_DESCRIPTORS).unwrap_or(usize::MAX);
+        Self {
+            connections: self.connections.min(most.max(FEWEST)),
+            ..self
+        }
+    }
+
+    /// For a connection that is only told whether the daemon is healthy.
+    fn for_health(self) -> Self {
+        Self {
+            timeout: self.timeout.min(HEALTH_TIMEOUT),
+            ..self
         }
     }
 }
@@ -90,38 +141,113 @@ pub async fn serve(listener: TcpListener, limits: Limits, pages: Pages, stop: im
         held: Arc::new(Semaphore::new(HELD)),
     });
     let (end, ended) = watch::channel(false);
-    let mut connections = JoinSet::new();
+    let mut server = Server {
+        shared,
+        open: Open::new(limits.connections),
+        tasks: JoinSet::new(),
+        spare: Spare::default(),
+        ended,
+        paused_until: None,
+    };
+    server.spare.fill();
     let mut stop = std::pin::pin!(stop);
     loop {
+        let paused_until = server.paused_until;
         tokio::select! {
             biased;
             () = &mut stop => break,
-            Some(over) = connections.join_next() => {
-                if let Err(e) = over {
-                    log::error!("a connection ended by a mistake of ours: {e}");
-                }
-                shared.counters.open(connections.len());
+            Some(over) = server.tasks.join_next_with_id() => server.ended(over.map(|(id, ())| id)),
+            () = tokio::time::sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
+                server.paused_until = None;
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() < limits.connections => {
-                    connections.spawn(connection::run(stream, Arc::clone(&shared), ended.clone()));
-                    shared.counters.open(connections.len());
-                }
-                Ok(_) => shared.counters.refused(Refusal::BeyondLimit),
-                Err(e) => {
-                    shared.counters.refused(Refusal::Error);
-                    log::debug!("accepting a connection: {e}");
-                    if !is_of_one(&e) {
-                        tokio::time::sleep(AFTER_ERROR).await;
-                    }
-                }
+            accepted = listener.accept(), if paused_until.is_none() => match accepted {
+                Ok((stream, _)) => server.accepted(stream),
+                Err(e) => server.failed(&e).await,
             }
         }
     }
     drop(listener);
     end.send_replace(true);
     // What is not over by then is dropped with the set.
-    let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    let mut tasks = server.tasks;
+    let _ = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+}
+
+/// The connections, and what is needed to accept more.
+struct Server {
+    shared: Arc<Shared>,
+    open: Open,
+    tasks: JoinSet<()>,
+    spare: Spare,
+    /// Says that all connections are to end.
+    ended: watch::Receiver<bool>,
+    /// Nothing is accepted before.
+    paused_until: Option<Instant>,
+}
+
+impl Server {
+    /// Serves a connection, unless there are too many.
+    fn accepted(&mut self, stream: TcpStream) {
+        let (service, has_displaced) = self.open.admit();
+        if has_displaced || service.is_none() {
+            self.shared.counters.refused(Refusal::BeyondLimit);
+        }
+        let Some(service) = service else {
+            return;
+        };
+        let limits = match service {
+            Service::Full => self.shared.limits,
+            Service::HealthOnly => self.shared.limits.for_health(),
+        };
+        let clock = Arc::new(Clock::new(limits));
+        let (shared, ended) = (Arc::clone(&self.shared), self.ended.clone());
+        let abort = self.tasks.spawn(connection::run(
+            stream,
+            shared,
+            Arc::clone(&clock),
+            service,
+            ended,
+        ));
+        self.open.add(abort, clock, service);
+        self.shared.counters.open(self.open.len());
+    }
+
+    /// Takes note of a connection that is over.
+    fn ended(&mut self, over: Result<tokio::task::Id, JoinError>) {
+        match over {
+            Ok(id) => self.open.remove(id),
+            Err(e) => {
+                self.open.remove(e.id());
+                if !e.is_cancelled() {
+                    log::error!("a connection ended by a mistake of ours: {e}");
+                }
+            }
+        }
+        self.spare.fill();
+        self.shared.counters.open(self.open.len());
+    }
+
+    /// Makes room where accepting failed for want of descriptors, else waits a moment.
+    async fn failed(&mut self, error: &io::Error) {
+        if is_of_one(error) {
+            self.shared.counters.refused(Refusal::Error);
+            return;
+        }
+        log::debug!("accepting a connection: {error}");
+        if lacks_descriptors(error) {
+            if self.spare.spend() {
+                return;
+            }
+            if self.open.displace(None) {
+                self.shared.counters.refused(Refusal::BeyondLimit);
+                // The task is dropped, and its descriptor closed, when the runtime comes to it.
+                tokio::task::yield_now().await;
+                return;
+            }
+        }
+        self.shared.counters.refused(Refusal::Error);
+        self.paused_until = Some(Instant::now() + AFTER_ERROR);
+    }
 }
 
 /// Whether accepting failed because of that one connection.
@@ -129,6 +255,14 @@ fn is_of_one(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// Whether a descriptor that is closed helps: the process has as many as it may have, or the system has.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)
     )
 }
 

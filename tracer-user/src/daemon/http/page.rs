@@ -11,7 +11,7 @@ use hyper::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Shared, targets};
+use super::{Shared, admission::Service, targets};
 use crate::{daemon::metrics::Format, escape::escape_json};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -53,20 +53,33 @@ impl Page {
             Self::Targets => "/targets",
         }
     }
+
+    /// Whether it is answered on connections beyond the limit, too.
+    const fn is_about_health(self) -> bool {
+        matches!(self, Self::Health | Self::Ready)
+    }
 }
 
 /// The answer to a request; with room for a large page, which is to be kept until the page is sent.
 pub async fn answer(
     shared: &Arc<Shared>,
     request: &Request<Incoming>,
+    service: Service,
 ) -> (Response<Full<Bytes>>, Option<OwnedSemaphorePermit>) {
     let path = request.uri().path();
     let page = Page::ALL.into_iter().find(|page| page.path() == path);
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let content = match page {
-        None => text(StatusCode::NOT_FOUND, no_such_page()),
-        Some(_) if !is_read => text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into()),
-        Some(page) => make(shared, page, request).await,
+    let is_beyond_limit = service == Service::HealthOnly;
+    let content = match (shared.pages.hosts.check(request), page) {
+        (Err(unwanted), _) => text(unwanted.status(), unwanted.message().into()),
+        (Ok(()), None) => text(StatusCode::NOT_FOUND, no_such_page()),
+        (Ok(()), Some(_)) if !is_read => text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into()),
+        (Ok(()), Some(page)) if is_beyond_limit && !page.is_about_health() => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "there are too many connections (http.max_connections): only /healthz and /readyz are answered\n"
+                .into(),
+        ),
+        (Ok(()), Some(page)) => make(shared, page, request).await,
     };
     shared
         .counters
@@ -84,7 +97,7 @@ pub async fn answer(
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     // No body is read, so nothing can come after one.
-    if !request.body().is_end_stream() {
+    if !request.body().is_end_stream() || is_beyond_limit {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     (answer, content.held)

@@ -3,10 +3,7 @@
 use std::{
     fs::File,
     num::NonZeroU32,
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::fs::FileExt as _,
-    },
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -169,7 +166,7 @@ pub struct Probes {
 
 #[allow(dead_code, reason = "held for what their drop does")]
 enum Links {
-    Multi(OwnedFd, Arc<multi::Program>),
+    Multi(multi::Link, Arc<multi::Program>),
     PerfEvents(Vec<UProbeLink>),
 }
 

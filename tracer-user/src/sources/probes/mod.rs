@@ -8,6 +8,7 @@ pub(in crate::sources) mod maps;
 pub mod multi;
 mod raw;
 pub(in crate::sources) mod ring;
+mod shielded;
 mod tables;
 pub mod target;
 

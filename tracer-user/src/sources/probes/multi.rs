@@ -17,7 +17,10 @@ use std::{
 
 use aya_obj::{Object, generated::bpf_insn};
 
-use super::raw::{self, Purpose, link_create};
+use super::{
+    raw::{self, Purpose, link_create},
+    shielded,
+};
 
 /// Whether uprobe_multi links can be used here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,17 @@ pub enum Support {
 
 /// A program loaded for uprobe_multi links. Unloaded when dropped and no link is left.
 pub struct Program(OwnedFd);
+
+/// Live probes. Dropped, they are gone, also if this process is killed meanwhile.
+pub struct Link(Option<OwnedFd>);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0.take() {
+            shielded::close(fd);
+        }
+    }
+}
 
 /// Why a program did not load.
 #[derive(Debug, thiserror::Error)]
@@ -131,9 +145,9 @@ impl Program {
     }
 
     /// Attaches to all `offsets` (in the file at `path`) of process `pid`; site `i` gets `cookies[i]`. The
-    /// probes are gone when the returned link is closed, or this process dies.
-    pub fn link(&self, path: &Path, offsets: &[u64], cookies: &[u64], pid: u32) -> io::Result<OwnedFd> {
-        link_create(self.0.as_fd(), path, offsets, cookies, pid)
+    /// probes are gone when the returned link is dropped, or this process dies.
+    pub fn link(&self, path: &Path, offsets: &[u64], cookies: &[u64], pid: u32) -> io::Result<Link> {
+        link_create(self.0.as_fd(), path, offsets, cookies, pid).map(|fd| Link(Some(fd)))
     }
 }
 

@@ -10,6 +10,8 @@ use std::{
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 
+use super::shielded;
+
 /// Bytes kept of what the verifier says.
 const VERIFIER_LOG_BYTES: usize = 1 << 20;
 /// Last lines of it that an error shows.
@@ -122,7 +124,8 @@ fn load_logging(
     unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &attr) }
 }
 
-/// Attaches a program to all `offsets` of the file at `path`, in process `pid` (0: in every process).
+/// Attaches a program to all `offsets` of the file at `path`, in process `pid` (0: in every process): in all of them or in
+/// none, also if this process is killed meanwhile.
 ///
 /// # Errors
 /// The kernel's errno.
@@ -151,8 +154,20 @@ pub fn link_create(
         multi.cnt = offsets.len() as u32;
         multi.pid = pid;
     }
-    // SAFETY: every pointer in `attr` is to memory that lives until after the call.
-    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
+    // SAFETY: every pointer in `attr` is to memory that lives until after the call; the kernel takes the size of the whole
+    // union.
+    let fd = unsafe {
+        shielded::syscall(
+            libc::SYS_bpf,
+            [
+                bpf_cmd::BPF_LINK_CREATE as c_long,
+                &raw const attr as c_long,
+                size_of::<bpf_attr>() as c_long,
+            ],
+        )
+    }?;
+    // SAFETY: the kernel has just given this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// The system call.

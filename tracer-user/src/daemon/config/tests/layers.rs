@@ -53,6 +53,7 @@ fn every_setting_has_every_layer() {
         table::Type::Share(_) => "0.25%",
         table::Type::Tier(..) => "sampled",
         table::Type::Paths(_) => "/usr/bin/*,*/caddy",
+        table::Type::Hosts(_) => "node-1,*.example.com",
     };
     let mut names = std::collections::BTreeSet::new();
     for setting in table::SETTINGS {

@@ -80,6 +80,16 @@ fn each_kind_of_mistake_is_named_with_its_place() {
             "2:2: init.include:",
             &["`[`", "`*`"],
         ),
+        (
+            "http.hosts = \"node\"",
+            "1:14:",
+            &["write as in [\"*.example.com\"]"],
+        ),
+        (
+            "http.hosts = [\"node:9435\"]",
+            "1:15: http.hosts:",
+            &["`node:9435`", "without scheme and port"],
+        ),
         ("[[target]]\nexe = \"x\"", "2:7: target.exe:", &["`*/x`"]),
         (
             "[[target]]\ncmom = \"x\"",

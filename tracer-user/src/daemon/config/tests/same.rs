@@ -49,6 +49,7 @@ prop_compose! {
     fn config()(
         ip in any::<IpAddr>(), port in any::<u16>(), max_connections in 1..=10_000u32,
         timeout in time(Duration::from_millis(100)..=Duration::from_mins(60)),
+        hosts in vec("[a-zA-Z0-9*?._-]{1,12}", 0..4),
         interval in time(Duration::from_millis(100)..=Duration::from_hours(24)),
         settle in time(Duration::ZERO..=Duration::from_mins(60)),
         max_targets in 1..=100_000u32,
@@ -61,7 +62,7 @@ prop_compose! {
         creation_sites in 0..=1_000u32,
         include in vec(path(), 0..4),
         target in vec(rule(), 0..4),
-        http in Just(Http { listen: SocketAddr::new(ip, port), max_connections, timeout }),
+        http in Just(Http { listen: SocketAddr::new(ip, port), max_connections, timeout, hosts }),
         discovery in Just(Discovery { interval, settle, max_targets }),
         tier in Just(Tiers { highest, passive_interval, probe_interval }),
     ) -> Config {

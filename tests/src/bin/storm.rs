@@ -1,0 +1,38 @@
+//! Attaches and detaches over and over, and looks each time whether that has harmed: the table of docs/security.md.
+//! `storm ROUNDS SEED FILE [KIND]` writes it into FILE; KIND is the one mode to be tried, as the table names it. Ends with
+//! status 1 if anything was wrong.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use gmpscope_tests::storm::{self, Kind, Options};
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (rounds, seed, file, only) = match words.as_slice() {
+        [rounds, seed, file] => (rounds, seed, file, None),
+        [rounds, seed, file, kind] => {
+            let kind = Kind::named(kind).with_context(|| format!("there are no rounds called {kind:?}"))?;
+            (rounds, seed, file, Some(kind))
+        }
+        other => bail!("not `ROUNDS SEED FILE [KIND]`: {other:?}"),
+    };
+    let options = Options {
+        rounds: rounds.parse().context("ROUNDS is not a number")?,
+        seed: seed.parse().context("SEED is not a number")?,
+        fault: None,
+        only,
+    };
+    let report = storm::run(options, |line| println!("   {line}"))?;
+    let table = report.table();
+    println!("\n{table}");
+    std::fs::write(file, table).with_context(|| format!("writing {file}"))?;
+    Ok(match report.wrong.as_slice() {
+        [] => ExitCode::SUCCESS,
+        wrong => {
+            eprintln!("{} things were wrong:\n{}", wrong.len(), wrong.join("\n"));
+            ExitCode::FAILURE
+        }
+    })
+}

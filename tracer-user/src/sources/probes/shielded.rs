@@ -1,0 +1,187 @@
+//! System calls that come to their end although gmpscope is killed meanwhile.
+//!
+//! A task that is being killed may not fault pages in (`__get_user_pages`, mm/gup.c), and the kernel does that to write
+//! breakpoints and to remove them. So a SIGKILL in the middle of attaching or detaching makes it give up half-way: it
+//! logs "failed to unregister, leaking uprobe", and breakpoints with nobody behind them stay in the target's text, a trap
+//! each time, until the target ends (seen on 6.18, in one of some fifty captures that were killed at a random moment).
+//!
+//! So these calls are made by a process of its own that shares our memory and descriptors, as posix_spawn(3) makes one
+//! for the time before its execve(2): a signal to us is none to it. If we are gone by then, it has the descriptors alone,
+//! and they are closed by its end, which nobody kills. It makes one system call and takes no lock, since the thread that
+//! has it may have been killed. What kills all processes of a control group at once kills it, too.
+
+use std::{
+    ffi::{c_int, c_long, c_void},
+    io,
+    os::fd::{IntoRawFd as _, OwnedFd},
+};
+
+/// Bytes of the process's stack: it calls two functions of the C library that make system calls.
+const STACK: usize = 64 << 10;
+
+/// A system call and its result.
+struct Call {
+    number: c_long,
+    arguments: [c_long; 3],
+    /// As the kernel returns it: an errno is negative. None before it was made.
+    result: Option<c_long>,
+}
+
+/// Makes a system call that is not cut short.
+///
+/// # Safety
+/// As of the call itself; every pointer in its arguments must be valid for what it does with it.
+///
+/// # Errors
+/// The kernel's errno.
+pub unsafe fn syscall(number: c_long, arguments: [c_long; 3]) -> io::Result<c_long> {
+    let mut call = Call {
+        number,
+        arguments,
+        result: None,
+    };
+    if let Err(e) = in_process_of_its_own(&mut call) {
+        log::debug!("no process for a system call ({e}): made by this one");
+    }
+    // Without one, or where a filter of system calls has ended it first.
+    let result = call.result.unwrap_or_else(|| make(&call));
+    match result {
+        0.. => Ok(result),
+        errno => Err(io::Error::from_raw_os_error(errno.unsigned_abs() as i32)),
+    }
+}
+
+/// Closes a descriptor with whose end probes are taken away.
+pub fn close(fd: OwnedFd) {
+    // SAFETY: the descriptor is ours, and nobody uses it any more.
+    let closed = unsafe { syscall(libc::SYS_close, [c_long::from(fd.into_raw_fd()), 0, 0]) };
+    if let Err(e) = closed {
+        log::debug!("closing a link: {e}");
+    }
+}
+
+/// Has a process make the call, and waits for it.
+fn in_process_of_its_own(call: &mut Call) -> io::Result<()> {
+    // Signals to our process group must not run our handlers there: what they write would be read as a second signal.
+    let before = block_signals()?;
+    let mut stack: Vec<u128> = vec![0; STACK / size_of::<u128>()];
+    // CLONE_VFORK: this thread sleeps until the process has ended. It sends no signal then.
+    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
+    // SAFETY: `child` and what it is given fit each other. The stack is its own and, like `call`, stays where it is until
+    // this thread runs again, or for ever if it is killed.
+    let pid = unsafe {
+        libc::clone(
+            child,
+            stack.as_mut_ptr_range().end.cast(),
+            flags,
+            (&raw mut *call).cast(),
+        )
+    };
+    let result = match pid {
+        ..0 => Err(io::Error::last_os_error()),
+        _ => {
+            wait_for(pid);
+            Ok(())
+        }
+    };
+    restore_signals(&before);
+    drop(stack);
+    result
+}
+
+extern "C" fn child(call: *mut c_void) -> c_int {
+    // SAFETY: makes one system call. A signal to our process group is not one to it from now on.
+    unsafe { libc::setsid() };
+    // SAFETY: `in_process_of_its_own` passes a pointer to a `Call` that nobody else uses meanwhile.
+    let call = unsafe { &mut *call.cast::<Call>() };
+    call.result = Some(make(call));
+    0
+}
+
+fn make(call: &Call) -> c_long {
+    let [first, second, third] = call.arguments;
+    // SAFETY: `syscall`'s caller vouches for the arguments.
+    let result = unsafe { libc::syscall(call.number, first, second, third) };
+    match result {
+        0.. => result,
+        _ => -c_long::from(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
+    }
+}
+
+/// Takes the end of the process, so that the kernel forgets it.
+fn wait_for(pid: c_int) {
+    loop {
+        // SAFETY: no status is asked for. `__WALL`: its end sends no signal.
+        let waited = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+        if waited >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
+}
+
+fn block_signals() -> io::Result<libc::sigset_t> {
+    // SAFETY: a signal set is plain data, and both are valid places for one.
+    unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before) {
+            0 => Ok(before),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+fn restore_signals(before: &libc::sigset_t) {
+    // SAFETY: the set is a valid one, and the old one is not asked for. It fails for an unknown first argument alone.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Read as _, Write as _},
+        os::fd::{AsRawFd as _, FromRawFd as _},
+    };
+
+    use super::*;
+
+    #[test]
+    fn another_process_makes_the_call() {
+        // SAFETY: takes nothing.
+        let pid = unsafe { syscall(libc::SYS_getpid, [0; 3]) }.unwrap();
+        assert_ne!(pid, c_long::from(std::process::id()));
+        // SAFETY: asks whether the process exists.
+        let there = unsafe { libc::kill(pid as i32, 0) };
+        assert_eq!(there, -1, "and has ended");
+    }
+
+    #[test]
+    fn descriptors_are_ours_too() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        // SAFETY: takes a number.
+        let copy = unsafe { syscall(libc::SYS_dup, [c_long::from(writer.as_raw_fd()), 0, 0]) }.unwrap();
+        // SAFETY: the call has made it for us.
+        let mut copy = unsafe { File::from_raw_fd(copy as i32) };
+        copy.write_all(b"x").unwrap();
+        close(copy.into());
+        close(writer.into());
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "x", "and then the pipe ends");
+    }
+
+    #[test]
+    fn errors_and_signals_are_as_without() {
+        // SAFETY: takes a number.
+        let error = unsafe { syscall(libc::SYS_dup, [-1, 0, 0]) }.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        // SAFETY: the set is a valid place for one.
+        let blocked = unsafe {
+            let mut now = std::mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut now);
+            libc::sigismember(&raw const now, libc::SIGTERM)
+        };
+        assert_eq!(blocked, 0);
+    }
+}

@@ -1,0 +1,70 @@
+//! Attaches and detaches over and over, and looks each time whether that has harmed: by a program of the tests crate.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use super::{gmpscope, markdown};
+use crate::setup::{self, Component};
+use crate::{go, paths, step};
+
+/// Whether attaching and detaching over and over harms a program.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Rounds of attaching and detaching
+    #[arg(long, default_value_t = 1_000)]
+    rounds: u32,
+    /// What the draws begin with; the default is another one each time
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only rounds of this mode, as the table names it
+    #[arg(long, value_name = "MODE", conflicts_with = "write")]
+    only: Option<String>,
+    /// Write the table into docs/security.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// Runs the command. It fails if anything was wrong.
+pub fn run(args: &Args) -> Result<()> {
+    setup::ensure(&[Component::Bpf, Component::Cgo, Component::Go(go::NEWEST)])?;
+    let gmpscope = gmpscope()?;
+    let folder = paths::target().join("bench");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let file = folder.join("storm.md");
+    let seed = args.seed.unwrap_or_else(now);
+    println!("seed {seed}");
+    let mut cargo = paths::cargo();
+    cargo
+        .args([
+            "run",
+            "--release",
+            "--package",
+            "gmpscope-tests",
+            "--bin",
+            "storm",
+            "--",
+        ])
+        .args([args.rounds.to_string(), seed.to_string()])
+        .arg(&file)
+        .args(&args.only)
+        .env("GMPSCOPE_BIN", gmpscope)
+        .env("GMPSCOPE_CACHE", paths::cache()?)
+        .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
+    step::shown("a storm of attaching and detaching", &mut cargo)?;
+    let table = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let text = format!("Run on {}; Go {}.\n\n{table}", markdown::machine(), go::NEWEST);
+    if args.write {
+        let document = paths::root().join("docs/security.md");
+        markdown::replace(&document, "cargo xtask bench storm", &text)?;
+        println!("written into {}", document.display());
+    }
+    Ok(())
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
