@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
     programs::RawTracePointContext,
 };
-use tracer_ebpf::start::{MAX_BINARIES, Mark, NO_TARGET, Start, StartConfig, StartEvent, phase};
+use tracer_ebpf::start::{MAX_BINARIES, Mark, NO_TARGET, Start, StartConfig, StartEvent, exec, phase};
 
 use crate::{clock, maps, tree};
 
@@ -51,7 +51,7 @@ pub fn execve_failed(tgid: u32) {
 #[inline(always)]
 pub fn prepared() {
     let pid_tgid = bpf_get_current_pid_tgid();
-    if follows_every_exec() {
+    if is_followed_once_open() {
         begin(Mark::ExecPrepared, pid_tgid);
     }
 }
@@ -71,7 +71,7 @@ pub fn executed() {
         if binary >= MAX_BINARIES {
             let _ = maps::STARTS.remove(&tgid);
         }
-    } else if follows_every_exec() {
+    } else if is_followed_once_open() {
         begin(Mark::Executed, pid_tgid);
     }
     if let Some(start) = start_of(tgid)
@@ -170,11 +170,32 @@ static EMPTY: Start = Start {
     reserved: 0,
 };
 
+/// Whether the current process, whose program is open, is followed from here on.
 #[inline(always)]
-fn follows_every_exec() -> bool {
-    maps::START_CONFIG
-        .get(0)
-        .is_some_and(|config| config.every_exec != 0)
+fn is_followed_once_open() -> bool {
+    let Some(config) = maps::START_CONFIG.get(0) else {
+        return false;
+    };
+    match config.every_exec {
+        exec::EVERY => true,
+        exec::GATED => {
+            let pid = own_pid(config.pidns_device, config.pidns_inode);
+            // SAFETY: a number, which is only looked at for being there.
+            pid != 0 && unsafe { maps::HELD.get(&pid) }.is_some()
+        }
+        _ => false,
+    }
+}
+
+/// The current process has come to `main.main`: what else it executes is not followed, but in a tree.
+#[inline(always)]
+pub fn arrived() {
+    if let Some(config) = maps::START_CONFIG.get(0)
+        && config.tree == 0
+        && config.every_exec != exec::EVERY
+    {
+        let _ = maps::HELD.remove(&own_pid(config.pidns_device, config.pidns_inode));
+    }
 }
 
 /// Sends a mark; false if the ring is full.

@@ -55,6 +55,7 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
     }
     if mark == Mark::MainMain as u32 {
         start.phase = phase::DONE;
+        lifecycle::arrived();
     }
 }
 

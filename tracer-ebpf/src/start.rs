@@ -128,7 +128,7 @@ pub struct StartConfig {
     pub entry: u64,
     /// System calls of at least this many nanoseconds are sent.
     pub slow_call_ns: u64,
-    /// 1: every process that calls `execve` may be one; 0: those in `HELD`.
+    /// Which processes are followed: one of [`exec`].
     pub every_exec: u32,
     /// `task_struct.pid`.
     pub task_pid: u32,
@@ -148,6 +148,16 @@ pub struct StartConfig {
     pub tree: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// Which processes are followed from their `execve` on.
+pub mod exec {
+    /// Those in `HELD`, from the entry of the system call on.
+    pub const HELD: u32 = 0;
+    /// Every one, from where the file is open.
+    pub const EVERY: u32 = 1;
+    /// Those in `HELD`, from where the file is open: they are put there while that is waited for.
+    pub const GATED: u32 = 2;
 }
 
 /// What is known of a program that is executed, besides the number of a binary that is probed.

@@ -36,6 +36,18 @@ pub struct AttachArgs {
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     next: Option<u64>,
+    /// With --next: hold no start, and probe the binary in every process of this
+    /// host that maps it, also in those that only read it
+    ///
+    /// Without this, each start waits some 10 milliseconds until its own process
+    /// is probed, which needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, and nobody
+    /// else is touched. With it, as long as gmpscope waits, the kernel puts
+    /// breakpoints (on x86_64 bytes 0xCC) into every private mapping of the file,
+    /// read-only ones too: whatever reads it by mmap (git, linkers, tools that
+    /// take a checksum) sees them in place of what the file has, and may store
+    /// that. Who writes over the file meanwhile may have the new program crash.
+    #[arg(long, requires = "next")]
+    whole_binary: bool,
     /// How long to trace; without it until Ctrl-C, or until the process ends
     #[arg(
         short, long, value_name = "TIME", value_parser = duration::positive,
@@ -258,6 +270,7 @@ impl AttachArgs {
                 .exe
                 .ok_or_else(|| Error::usage("--next needs --exe PATH"))?,
             starts,
+            whole_binary: self.whole_binary,
             duration: self.duration,
             output: OutputOptions {
                 format: self.format.into(),

@@ -88,14 +88,25 @@ OVERHEAD
   about a microsecond each. Until then the kernel also looks, at every system
   call and every switch of a CPU on this host, whether it is the command's, which
   costs them some 0.1 microseconds. Behind main.main nothing is left attached.
-  With --follow all this lasts until the command ends, other processes of the
-  same programs hit the probes, too, and every execve on the host waits for one
-  answer of gmpscope's, some 0.1 milliseconds. A Go program that is new waits
-  until it is probed, some 20 to 90 milliseconds, which is told and is in no
-  phase. None waits longer than 2 seconds. If gmpscope is killed, all that waits
-  goes on. Before a stop of the terminal's it lets all pass; under SIGSTOP or a
-  debugger a process beside it, gmpscope-watch, does so after some 0.3 seconds,
-  and the capture is not complete. It takes at least 128 file descriptors.";
+  With --follow all this lasts until the command ends, and every execve on the
+  host waits for one answer of gmpscope's, some 0.1 milliseconds. A Go program of
+  the command's waits until its process is probed, some 10 milliseconds, where it
+  is new some 20 to 90; that is told and is in no phase. None waits longer than 2
+  seconds. If gmpscope is killed, all that waits goes on. Before a stop of the
+  terminal's it lets all pass; under SIGSTOP or a debugger a process beside it,
+  gmpscope-watch, does so after some 0.3 seconds, and the capture is not complete.
+  It takes at least 128 file descriptors.";
+
+/// What waiting for starts does to others.
+pub const NEXT_OVERHEAD: &str = "\
+STARTS OF OTHERS (--next)
+  Each start of the binary waits some 10 milliseconds, 2 seconds at most, until its
+  own process is probed; who executes anything else does not wait, and no other
+  process is touched. A start that went on without its probes is counted, and the
+  result is incomplete. With --whole-binary nobody waits, but the probes are in
+  every process of the host that maps the file privately, also in those that only
+  read it: git, linkers and checksums that read it by mmap see breakpoints (bytes
+  0xCC) in it, and store them.";
 
 /// What the exit status of `run` says.
 pub const RUN_EXIT_STATUS: &str = "\
@@ -304,8 +315,9 @@ PRIVILEGES
   same user as the process, where yama allows it); sampled and exact need
   CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and where the kernel has no working
   uprobe_multi (before 6.6) CAP_SYS_ADMIN. `gmpscope doctor` checks them.
-  run --follow needs CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH and a kernel with
-  fanotify's permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS).";
+  run --follow and attach --next need CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH and a
+  kernel with fanotify's permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS);
+  attach --next --whole-binary does without.";
 
 /// Files that are read; for the manual.
 pub const FILES: &str = "\
@@ -334,6 +346,7 @@ pub fn attach_sections() -> String {
     [
         ATTACH_EXAMPLES,
         OVERHEAD,
+        NEXT_OVERHEAD,
         PRIVILEGES,
         OUTPUT_AND_SIGNALS,
         EXIT_STATUS,

@@ -1,6 +1,7 @@
 //! Starts of the binaries that `init.include` names: each is timed, whoever makes it.
 //!
-//! Probes go to a file. A path without `*` and `?` is looked up on the host now and then, so that every start of that
+//! Each start waits until its own process is probed, or the whole binary is, where `init.whole_binary` says so
+//! ([`StartsBy`]). A path without `*` and `?` is looked up on the host now and then, so that every start of that
 //! file is seen, the first too. What matches a pattern, or lies in a container, is known once a process of it has
 //! lived long enough to be found, and is timed from its next start on.
 
@@ -18,7 +19,7 @@ use crate::{
     model::start::{Ended, Starts},
     session::start::program::Program,
     sources::{
-        host::{HostKernel, SlotId, StartsRequest},
+        host::{HostKernel, SlotId, StartsBy, StartsRequest},
         starts::Functions,
     },
     stream::Kind,
@@ -29,8 +30,8 @@ use crate::{
 const ONLY: u32 = 0;
 /// Binaries that are watched at once at most.
 const MOST: usize = 64;
-/// Marks are read this often.
-const READ_NS: u64 = 1_000_000_000;
+/// Marks are read this often, and probes go of processes that have started.
+const READ_NS: u64 = 250_000_000;
 /// Binaries of which it is shown what was counted, at most: a pattern may fit ever new ones.
 const MOST_COUNTED: usize = 256;
 /// A binary that no process runs and that is not where it was is watched no longer than this.
@@ -47,6 +48,8 @@ pub struct Candidate {
     pub path: String,
     /// What is there.
     pub state: FileState,
+    /// Whether the whole binary is to be probed.
+    pub whole: bool,
 }
 
 /// All starts.
@@ -55,6 +58,8 @@ pub struct Startings {
     binaries: BTreeMap<FileKey, Binary>,
     /// What was counted, by how the binary is shown; it stays when the file gives way to another.
     counted: BTreeMap<Arc<Untrusted>, Counted>,
+    /// What was attached for files that have become others.
+    stale: Vec<SlotId>,
     read_ns: u64,
 }
 
@@ -64,6 +69,8 @@ type FileKey = (u64, u64);
 struct Binary {
     exe: Arc<Untrusted>,
     state: FileState,
+    /// Whether the whole binary is probed.
+    whole: bool,
     /// `None` while it is looked into, and where its starts cannot be timed.
     timed: Option<Timed>,
     seen_ns: u64,
@@ -75,6 +82,8 @@ struct Timed {
     open: Starts,
     /// When each start that is open was first seen.
     since_ns: BTreeMap<u32, u64>,
+    /// Starts that it has missed so far.
+    missed: u64,
 }
 
 #[derive(Default)]
@@ -83,6 +92,7 @@ struct Counted {
     used_ns: u64,
     completed: u64,
     failed: u64,
+    missed: u64,
     times: PhaseTimes,
 }
 
@@ -97,6 +107,7 @@ pub fn analyse(candidate: &Candidate) -> Result<Box<Program>> {
 impl Startings {
     /// Files that are to be looked into, and have not been: what a fixed path leads to, and what targets run.
     pub fn candidates(&mut self, config: &Config, targets: &mut Targets, now_ns: u64) -> Vec<Candidate> {
+        let whole = config.init.whole_binary;
         let mut found = Vec::new();
         for path in &config.init.include {
             let is_fixed = !path.contains(['*', '?']);
@@ -105,6 +116,7 @@ impl Startings {
                     exe: path.as_str().into(),
                     path: path.clone(),
                     state,
+                    whole,
                 });
             }
         }
@@ -117,6 +129,7 @@ impl Startings {
                     exe: exe.clone(),
                     path: format!("/proc/{pid}/exe"),
                     state: watched.known.file,
+                    whole,
                 });
             }
         }
@@ -124,6 +137,7 @@ impl Startings {
             let key = key(candidate.state.id);
             if let Some(binary) = self.binaries.get_mut(&key)
                 && binary.state == candidate.state
+                && binary.whole == whole
             {
                 binary.seen_ns = now_ns;
                 return false;
@@ -135,12 +149,15 @@ impl Startings {
             let binary = Binary {
                 exe,
                 state: candidate.state,
+                whole,
                 timed: None,
                 seen_ns: now_ns,
             };
             // One whose file was written to is another one.
             let before = self.binaries.insert(key, binary);
-            before.is_none_or(|before| before.timed.is_none())
+            self.stale
+                .extend(before.and_then(|before| before.timed).map(|timed| timed.slot));
+            true
         });
         found
     }
@@ -167,6 +184,10 @@ impl Startings {
             let request = StartsRequest {
                 file: program.target.file.file(),
                 plan: &program.plan,
+                by: match candidate.whole {
+                    true => StartsBy::WholeBinary,
+                    false => StartsBy::Holding(candidate.state),
+                },
             };
             let slot = kernel.attach_starts(&request)?;
             let mut open = Starts::default();
@@ -178,6 +199,7 @@ impl Startings {
                 program,
                 open,
                 since_ns: BTreeMap::new(),
+                missed: 0,
             })
         });
         match attached {
@@ -227,6 +249,18 @@ impl Startings {
             if !seen.is_empty() {
                 counted.used_ns = now_ns;
             }
+            if let Ok((missed, why)) = kernel.missed_starts(timed.slot)
+                && missed > timed.missed
+            {
+                let new = missed - std::mem::replace(&mut timed.missed, missed);
+                counted.missed = counted.missed.saturating_add(new);
+                let why = why.unwrap_or_default();
+                complaints.add(
+                    "starts_missed",
+                    &format!("{new} starts of {}: {why}", binary.exe),
+                    now_ns,
+                );
+            }
             for observation in &seen {
                 match &observation.kind {
                     Kind::Event(_) => {
@@ -256,6 +290,11 @@ impl Startings {
         complaints: &mut Complaints,
         now_ns: u64,
     ) {
+        for slot in self.stale.drain(..) {
+            if let Err(e) = kernel.detach_starts(slot) {
+                complaints.add("detach", &e, now_ns);
+            }
+        }
         self.binaries.retain(|_, binary| {
             let is_meant = config
                 .init
@@ -306,6 +345,7 @@ impl Startings {
             let view = StartsView {
                 completed: counted.completed,
                 failed: counted.failed,
+                missed: counted.missed,
                 phases: phases
                     .map(|(name, histogram)| (name.to_owned(), histogram.clone()))
                     .collect(),
@@ -383,6 +423,7 @@ mod tests {
         let oldest = Binary {
             exe: Arc::new("/tmp/build-0".into()),
             state,
+            whole: false,
             timed: None,
             seen_ns: 0,
         };

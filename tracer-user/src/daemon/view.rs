@@ -103,6 +103,8 @@ pub struct StartsView {
     pub completed: u64,
     /// Starts that ended before.
     pub failed: u64,
+    /// Starts that were held for their probes, and went on without.
+    pub missed: u64,
     /// Time of each phase, and of all together (`total`), in the order of the phases.
     pub phases: Vec<(String, Histogram)>,
 }

@@ -29,6 +29,10 @@ pub struct Init {
     /// Starts that ended before, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfinished: u64,
+    /// Starts that were held for their probes and went on without: nothing is known of them, and the capture is not
+    /// complete.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u64,
     /// The start that is told in full: the last one, or of several that with the median time. Absent where none
     /// was seen.
     #[serde(default, skip_serializing_if = "Option::is_none", flatten)]

@@ -60,6 +60,8 @@ pub struct NextOptions {
     pub exe: PathBuf,
     /// How many.
     pub starts: u64,
+    /// By probes in every process that maps the binary, without holding any.
+    pub whole_binary: bool,
     /// Stop waiting after so long.
     pub duration: Option<Duration>,
     /// How the result is written.

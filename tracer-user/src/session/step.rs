@@ -177,6 +177,11 @@ pub enum StartStep {
         #[serde(default)]
         let_go: u64,
     },
+    /// Starts that were held and went on without their probes.
+    Missed {
+        /// How many.
+        starts: u64,
+    },
     /// What is around the starts, as far as it is known by now.
     Around(Around),
     /// Starts that are open end here.

@@ -1,6 +1,10 @@
 //! A program's file, mapped for as long as it is analysed. Whoever owns the file may cut it short meanwhile, and its
 //! disk or its server may fail: the kernel then sends SIGBUS to whoever reads a page that cannot be had. Instead of
 //! dying of that, the reader sees zeros, and what it made of the file is thrown away.
+//!
+//! The mapping is a shared one, and must be. The kernel puts the breakpoints of uprobes into private mappings of a
+//! file, read-only ones too (`valid_vma` in kernel/events/uprobes.c), so that in a private mapping a second gmpscope
+//! would decode the first one's breakpoints in place of the program.
 
 use std::{
     ffi::c_void,
@@ -123,7 +127,8 @@ impl Mapping {
 }
 
 fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: The mapping is private and read-only, and this crate hands it out as `&[u8]` only. What Rust
+    // SAFETY: The mapping is shared and read-only (`Mmap::map` asks for MAP_SHARED), and this crate hands it out as
+    // `&[u8]` only. What Rust
     // cannot rule out is that somebody else writes to the file: the kernel refuses that while any process
     // executes it (ETXTBSY), and package managers replace files instead of writing into them. Should bytes
     // change all the same, every parser here takes each byte as hostile and reads it by value; should they go away,
@@ -190,6 +195,26 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    /// The flags of /proc/self/maps (`r--s`) of whatever is mapped at an address.
+    fn flags_at(address: usize) -> String {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut fields = maps.lines().map(|line| line.split_whitespace());
+        let found = fields.find_map(|mut fields| {
+            let (from, to) = fields.next()?.split_once('-')?;
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            (number(from)?..number(to)?)
+                .contains(&address)
+                .then(|| fields.next())?
+        });
+        found.unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_program_is_mapped_so_that_no_breakpoint_of_others_is_seen() {
+        let mapping = Mapping::of(&File::open("/proc/self/exe").unwrap()).unwrap();
+        assert_eq!(flags_at(mapping.as_ptr().addr()), "r--s");
+    }
 
     #[test]
     fn who_reads_what_is_no_more_sees_zeros_and_is_told() {

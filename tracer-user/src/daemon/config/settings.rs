@@ -94,6 +94,8 @@ pub struct Metrics {
 pub struct Init {
     /// `init.include`: paths of binaries, as processes see them, with `*` and `?`.
     pub include: Vec<String>,
+    /// `init.whole_binary`: no start is held, and the binaries are probed in every process that maps them.
+    pub whole_binary: bool,
 }
 
 /// One `[[target]]`. Of the conditions all that are given must hold; patterns have `*` and `?`.

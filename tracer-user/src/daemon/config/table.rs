@@ -55,6 +55,8 @@ pub enum Type {
     Paths(Field<Vec<String>>),
     /// Patterns of names of machines.
     Hosts(Field<Vec<String>>),
+    /// Yes or no.
+    Switch(Field<bool>),
 }
 
 /// Where a value lies.
@@ -129,6 +131,9 @@ pub static SETTINGS: &[Setting] = settings! {
         "Creation sites of a process that have series of their own; the others are `other`";
     init.include: Paths, Reload,
         "Binaries whose starts are timed, as paths with `*` and `?`";
+    init.whole_binary: Switch, Reload,
+        "Hold no start, and probe these binaries in every process that maps them: needs no CAP_SYS_ADMIN, but whatever \
+         reads such a file by a private mapping (git, linkers) sees breakpoints (bytes 0xCC) in it";
 };
 
 /// The setting of this name.
@@ -172,6 +177,7 @@ impl Setting {
             Type::Tier(..) => "TIER",
             Type::Paths(_) => "PATTERNS",
             Type::Hosts(_) => "NAMES",
+            Type::Switch(_) => "BOOL",
         }
     }
 
@@ -190,6 +196,7 @@ impl Setting {
                 .collect::<Vec<_>>()
                 .join(", "),
             Type::Paths(_) | Type::Hosts(_) => "patterns, separated by commas".to_owned(),
+            Type::Switch(_) => "true or false".to_owned(),
         }
     }
 
@@ -202,6 +209,7 @@ impl Setting {
             Type::Share(field) => share::exact(*(field.get)(config)).into(),
             Type::Tier(field, _) => (field.get)(config).name().into(),
             Type::Paths(field) | Type::Hosts(field) => (field.get)(config).clone().into(),
+            Type::Switch(field) => (*(field.get)(config)).into(),
         }
     }
 
@@ -243,6 +251,7 @@ impl Setting {
             }
             Type::Paths(field) => *(field.get_mut)(config) = value::patterns(written, Subject::Path)?,
             Type::Hosts(field) => *(field.get_mut)(config) = value::patterns(written, Subject::Host)?,
+            Type::Switch(field) => *(field.get_mut)(config) = value::switch(written).map_err(one)?,
         }
         Ok(())
     }

@@ -90,6 +90,24 @@ pub fn count(written: Written<'_>, range: RangeInclusive<u32>) -> Result<u32, St
         .ok_or_else(|| format!("{} is out of range: {allowed}", written.shown()))
 }
 
+/// `true` or `false`.
+///
+/// # Errors
+/// It is another word, or in quotes.
+pub fn switch(written: Written<'_>) -> Result<bool, String> {
+    const ALLOWED: &str = "`true` and `false` are allowed";
+    match written {
+        Written::Toml(DeValue::Boolean(value)) => Ok(*value),
+        Written::Bare("true") => Ok(true),
+        Written::Bare("false") => Ok(false),
+        Written::Toml(DeValue::String(text)) if matches!(&**text, "true" | "false") => Err(format!(
+            "{} is a text: write it without quotes; {ALLOWED}",
+            written.shown()
+        )),
+        _ => Err(format!("{} is not allowed: {ALLOWED}", written.shown())),
+    }
+}
+
 /// A duration.
 ///
 /// # Errors

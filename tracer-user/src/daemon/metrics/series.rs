@@ -55,6 +55,8 @@ pub struct Starts {
     pub completed: u64,
     /// Those that did not.
     pub failed: u64,
+    /// Those that went on without their probes.
+    pub missed: u64,
     /// Their phases.
     pub phases: Named,
 }
@@ -96,6 +98,7 @@ impl Chosen {
         let sum = own.starts.entry(exe).or_default();
         sum.completed = sum.completed.saturating_add(starts.completed);
         sum.failed = sum.failed.saturating_add(starts.failed);
+        sum.missed = sum.missed.saturating_add(starts.missed);
         for (name, histogram) in phases {
             add(&mut sum.phases, name, &histogram);
         }
@@ -250,6 +253,7 @@ mod tests {
         let starts = StartsView {
             completed: 1,
             failed: 0,
+            missed: 0,
             phases,
         };
         view.starts.insert("/srv/a".into(), starts);

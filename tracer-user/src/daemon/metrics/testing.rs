@@ -138,6 +138,7 @@ pub fn host(targets: impl IntoIterator<Item = TargetView>) -> HostView {
     let starts = StartsView {
         completed: 2,
         failed: 1,
+        missed: 0,
         phases,
     };
     HostView {

@@ -11,11 +11,13 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    output::layout,
     session::{runner::now_ns, step::StartStep},
     sources::{
         probes::LinkKind,
-        starts::{self, Binary, StartSource, gate::Question},
+        starts::{
+            self, Binary, StartSource,
+            gate::{Gate, Question},
+        },
     },
     stream::Observation,
 };
@@ -49,11 +51,21 @@ impl Runner {
     /// # Errors
     /// The kernel refuses.
     pub(super) fn attach(&mut self) -> Result<()> {
-        let whose = match (self.policy.whose, &self.held) {
+        if self.source.is_some() {
+            let again = self.attach_again();
+            if let Err(e) = &again {
+                log::error!("{e}");
+                self.note(format!("the next run could not be traced: {e}"));
+            }
+            return again;
+        }
+        let held = self.held.as_ref().map(|held| held.pid);
+        let whose = match (self.policy.whose, held) {
             _ if self.policy.tree => starts::Whose::Tree,
-            (Whose::Ours { runs: 1 }, Some(held)) => starts::Whose::Held(held.pid),
+            (Whose::Ours { runs: 1 }, Some(pid)) => starts::Whose::Held(pid),
             (Whose::Ours { .. }, _) => starts::Whose::HeldInTurn,
-            (Whose::Next { .. }, _) => starts::Whose::Any,
+            (Whose::Next { .. }, _) if self.policy.whole_binary => starts::Whose::Any,
+            (Whose::Next { .. }, _) => starts::Whose::Next,
         };
         let mut source = StartSource::load(whose, SLOW_CALL)?;
         if let Some(why) = source.without_usage() {
@@ -61,17 +73,24 @@ impl Runner {
         }
         match &mut self.programs {
             Programs::One(program) => {
+                let file = &program.target.file;
                 let binary = Binary {
-                    file: program.target.file.file(),
+                    file: file.file(),
                     plan: &program.plan,
                 };
-                source.probe(ONLY, binary)?;
+                match (whose, held) {
+                    (starts::Whose::HeldInTurn, Some(pid)) => source.probe_held(ONLY, binary, pid)?,
+                    _ => source.probe(ONLY, binary)?,
+                }
+                if whose == starts::Whose::Next {
+                    source.close_gate_for(ONLY, file.file(), file.state())?;
+                }
                 for attempt in &program.plan.missing {
                     log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
                 }
                 let said = format!(
                     "{} ({}), starts, {} probed instructions",
-                    layout::word(program.target.file.name(), usize::MAX),
+                    program.target.file.name(),
                     program.target.facts.version.raw,
                     source.sites()
                 );
@@ -91,6 +110,20 @@ impl Runner {
             self.open_window();
         }
         Ok(())
+    }
+
+    /// Attaches to the next process of ours, and lets the one before go.
+    fn attach_again(&mut self) -> Result<()> {
+        let (Programs::One(program), Some(source), Some(held)) =
+            (&self.programs, &mut self.source, &self.held)
+        else {
+            return Ok(());
+        };
+        let binary = Binary {
+            file: program.target.file.file(),
+            plan: &program.plan,
+        };
+        source.probe_held(ONLY, binary, held.pid)
     }
 
     fn tell_attached_by(&mut self, kind: Option<LinkKind>) {
@@ -213,6 +246,32 @@ impl Runner {
             Some(passed) => passed.notes().into_iter().for_each(|note| self.note(note)),
             None => self.note("programs were held no longer: the gate's thread has ended".to_owned()),
         }
+    }
+
+    /// Notes what has passed the gate without its probes.
+    pub(super) fn count_missed(&mut self) {
+        let Some(missed) = self.source.as_ref().map(StartSource::missed) else {
+            return;
+        };
+        let (mut starts, mut why) = (missed.count(), missed.why());
+        if !self.policy.tree
+            && let Some(passed) = self.source.as_ref().and_then(StartSource::gate).map(Gate::passed)
+        {
+            let passed = passed.unwrap_or_default();
+            starts = starts.max(passed.let_go);
+            for note in passed.notes() {
+                why.get_or_insert_with(|| note.clone());
+                self.note(note);
+            }
+        }
+        let Some(why) = why.filter(|_| starts > 0) else {
+            return;
+        };
+        self.tell(StartStep::Missed { starts });
+        self.note(match starts {
+            1 => format!("1 start was not traced: {why}"),
+            n => format!("{n} starts were not traced; the last of them: {why}"),
+        });
     }
 
     /// Stops ourselves as the terminal asks for. Nobody answers meanwhile, so nothing may wait.

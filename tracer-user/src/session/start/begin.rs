@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Failure, Result},
     output::sink::Sink,
     session::options::{AttachOptions, FullOptions, NextOptions, RunOptions, TargetSelector},
-    sources::starts::gate,
+    sources::starts::gate::{self, Asker},
     stream::recording::Recorder,
 };
 
@@ -60,7 +60,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
     // Each program that is held or probed takes descriptors.
     let descriptor_limit = tree.then(DescriptorLimit::raise).flatten();
     if tree {
-        gate::enough_descriptors().map_err(before)?;
+        gate::enough_descriptors(Asker::Follow).map_err(before)?;
     }
     let invocation = Invocation {
         program: path,
@@ -74,6 +74,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         whose: Whose::Ours { runs: options.repeat },
         goes_on: options.latencies.is_some(),
         tree,
+        whole_binary: false,
     };
     let mut runner = Runner::new(
         programs,
@@ -109,6 +110,10 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
     let sink = Sink::open(options.output.path.as_deref())?;
     let recorder = Recorder::open(options.output.record.as_deref())?;
     let programs = Programs::One(Box::new(Program::open(&options.exe)?));
+    // Each start that is held takes descriptors.
+    if !options.whole_binary {
+        DescriptorLimit::raise();
+    }
     let (clocks, _) = Clocks::new(options.duration, options.output.interval, Listening::ForOurselves)?;
     let policy = Policy {
         whose: Whose::Next {
@@ -116,6 +121,7 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
         },
         goes_on: false,
         tree: false,
+        whole_binary: options.whole_binary,
     };
     let several = options.starts > 1;
     let outputs = (sink, recorder);

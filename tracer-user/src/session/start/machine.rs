@@ -14,6 +14,8 @@ pub struct Policy {
     pub goes_on: bool,
     /// All that descends from a command of ours is followed, until it ends.
     pub tree: bool,
+    /// Starts of others are seen by probes in every process that maps the binary, and none is held.
+    pub whole_binary: bool,
 }
 
 /// Whose starts are traced.
@@ -190,7 +192,8 @@ impl Session {
                 effects.extend(self.last_words(EndedBy::Signal, whole));
                 self.quit(effects)
             }
-            (State::Holding, Happening::Held) if self.attached => self.release(),
+            // The gate is closed for every command; each other is probed by itself.
+            (State::Holding, Happening::Held) if self.attached && self.policy.tree => self.release(),
             (State::Holding, Happening::Held) => self.attach(),
             (State::Holding, Happening::NotHeld { error }) => self.fail(error),
             (State::Attaching, Happening::Attached) => {
@@ -202,6 +205,13 @@ impl Session {
                         vec![]
                     }
                 }
+            }
+            (State::Attaching, Happening::AttachFailed { .. }) if self.attached => {
+                // What was seen of the commands before is not lost.
+                self.note(Failure::NotStarted as u8);
+                let mut effects = vec![Effect::Abort];
+                effects.extend(self.last_words(EndedBy::SourceFailed, false));
+                self.quit(effects)
             }
             (State::Attaching, Happening::AttachFailed { error }) => {
                 let mut effects = match self.policy.whose {

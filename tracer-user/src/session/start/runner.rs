@@ -272,6 +272,7 @@ impl Runner {
             Effect::Print { ended_by, whole } => {
                 self.look_around();
                 self.count_passed();
+                self.count_missed();
                 self.print(ended_by, whole);
                 vec![]
             }
@@ -312,11 +313,7 @@ impl Runner {
     fn go_on(&mut self) -> Happening {
         self.look_around();
         let pid = self.held.as_ref().map_or(0, |held| held.pid);
-        let program = match &self.programs {
-            Programs::One(program) => Some(program.target.file.id()),
-            Programs::Tree(_) => None,
-        };
-        match self.behind.analyse(pid, program) {
+        match self.behind.analyse(pid) {
             Ok(Some((options, target))) => {
                 self.tell(StartStep::GoOn);
                 let began = self.starting.began();

@@ -15,6 +15,7 @@ fn ours(runs: u32) -> Session {
         whose: Whose::Ours { runs },
         goes_on: false,
         tree: false,
+        whole_binary: false,
     })
 }
 
@@ -23,6 +24,7 @@ fn next(starts: u64) -> Session {
         whose: Whose::Next { starts },
         goes_on: false,
         tree: false,
+        whole_binary: false,
     })
 }
 
@@ -96,12 +98,13 @@ fn a_command_that_never_came_to_main_is_not_whole() {
 }
 
 #[test]
-fn several_runs_are_attached_to_once() {
+fn each_of_several_runs_has_probes_of_its_own() {
     let mut session = running(3);
     for _ in 0..2 {
         assert_eq!(session.handle(StartEnded), []);
         assert_eq!(session.handle(CommandEnded { code: 0 }), [Collect, Cut, Hold]);
-        assert_eq!(session.handle(Held), [Release]);
+        assert_eq!(session.handle(Held), [Attach]);
+        assert_eq!(session.handle(Attached), [Release]);
     }
     session.handle(StartEnded);
     assert_eq!(
@@ -116,6 +119,7 @@ fn the_first_failure_of_several_runs_is_the_status() {
     session.handle(StartEnded);
     session.handle(CommandEnded { code: 7 });
     session.handle(Held);
+    session.handle(Attached);
     session.handle(StartEnded);
     let effects = session.handle(CommandEnded { code: 0 });
     assert_eq!(effects.last(), Some(&Quit { code: 7 }));
@@ -127,6 +131,7 @@ fn a_tree_is_followed_until_its_command_ends() {
         whose: Whose::Ours { runs: 2 },
         goes_on: false,
         tree: true,
+        whole_binary: false,
     });
     for happening in [Begin, Held, Attached] {
         session.handle(happening);
@@ -157,6 +162,22 @@ fn what_cannot_be_traced_is_never_started() {
 }
 
 #[test]
+fn what_was_seen_of_runs_before_is_printed_when_one_cannot_be_probed() {
+    let mut session = running(3);
+    for happening in [StartEnded, CommandEnded { code: 0 }, Held] {
+        session.handle(happening);
+    }
+    let error = Error::failed("no room");
+    let mut expected = vec![Abort];
+    expected.extend(printed(EndedBy::SourceFailed, false));
+    assert_eq!(
+        session.handle(AttachFailed { error }),
+        and(expected, Quit { code: 125 })
+    );
+    assert!(session.is_done());
+}
+
+#[test]
 fn a_command_that_cannot_be_executed_fails() {
     let mut session = running(1);
     let error = Error::failed("not found");
@@ -180,6 +201,7 @@ fn latencies_come_behind_the_start_and_are_printed_with_it() {
         whose: Whose::Ours { runs: 1 },
         goes_on: true,
         tree: false,
+        whole_binary: false,
     });
     for happening in [Begin, Held, Attached] {
         session.handle(happening);

@@ -54,6 +54,8 @@ pub struct Starting {
     hits: u64,
     attached_by: Option<String>,
     lost: u64,
+    /// Starts that went on without their probes. Of a tree they are among those that were not seen.
+    missed: u64,
     notes: Vec<Untrusted>,
     /// Starts of a command's tree, which are kept here and not in `ended`, `times` and `interval`.
     followed: Option<Followed>,
@@ -84,6 +86,7 @@ impl Starting {
             hits: 0,
             attached_by: None,
             lost: 0,
+            missed: 0,
             notes: Vec::new(),
             complete: None,
         }
@@ -103,6 +106,7 @@ impl Starting {
             StartStep::Interval { at_ns } if self.form.by_interval => return self.print_interval(at_ns),
             StartStep::Interval { .. } | StartStep::GoOn => {}
             StartStep::Note { note } => self.notes.push(note),
+            StartStep::Missed { starts } => self.missed = starts,
             StartStep::Command { .. }
             | StartStep::Binary { .. }
             | StartStep::Outlived { .. }
@@ -305,9 +309,13 @@ impl Starting {
     }
 
     fn init(&self) -> init::Init {
-        match &self.followed {
+        let init = match &self.followed {
             Some(followed) => followed.init(),
             None => init::build(&self.ended, &self.times, self.begin_ns),
+        };
+        init::Init {
+            missed: self.missed,
+            ..init
         }
     }
 
@@ -370,7 +378,7 @@ impl Starting {
                 mode_reason: None,
                 started_at: self.started_at.to_string(),
                 duration_ns: self.end_ns.saturating_sub(self.begin_ns),
-                complete: whole && self.lost == 0,
+                complete: whole && self.lost == 0 && self.missed == 0,
                 ended_by: ended_by.name().to_owned(),
                 events: followed.map_or(self.ended.len() as u64, Followed::ended),
                 lost_events: self.lost,

@@ -16,7 +16,7 @@ use crate::{
     escape::Untrusted,
     output::capture::TargetInfo,
     sources::{
-        probes::{LinkKind, attach::path_of},
+        probes::attach::path_of,
         starts::{
             Binary, StartSource,
             gate::{Question, Questions},
@@ -31,8 +31,6 @@ use crate::{
 
 /// No more binaries are probed at once than this.
 const MOST_PROBED: usize = 128;
-/// The same where each instruction takes a perf event, with a descriptor each.
-const MOST_PROBED_BY_EVENTS: usize = 16;
 /// A binary that was used so recently may be about to start once more.
 const IN_USE: Duration = Duration::from_millis(500);
 /// Go programs that cannot be traced are named up to so many.
@@ -144,32 +142,32 @@ impl Tree {
         let before = self.probed.iter().find(|(_, probed)| probed.file == id_of_file);
         if let Some(number) = before.map(|(number, _)| *number) {
             self.probed.remove(&number);
-            drop(unprobe(source, number));
+            source.unprobe(number).unwrap_or_else(|e| log::warn!("{e}"));
         }
-        let answer = |source: &StartSource, binary: u32, forget: bool| {
+        let answer = |source: &StartSource, binary: u32, linker, forget: bool| {
             if let Some(gate) = source.gate() {
-                gate.answer(id, binary);
+                gate.answer(id, binary, linker);
                 if forget {
                     gate.forget(id_of_file);
                 }
             }
         };
         if !followed {
-            answer(source, binary::NOT_TRACED, true);
+            answer(source, binary::NOT_TRACED, None, true);
             return None;
         }
         match self.look(file, id_of_file, source, runs) {
             Ok(Some(found)) => {
                 let slot = source.slot_of(found.number).unwrap_or(binary::NOT_TRACED);
-                answer(source, slot, false);
+                answer(source, slot, source.linker_of(found.number), false);
                 Some(found)
             }
             Ok(None) => {
-                answer(source, binary::NOT_TRACED, false);
+                answer(source, binary::NOT_TRACED, None, false);
                 None
             }
             Err(e) => {
-                answer(source, binary::UNREADY, false);
+                answer(source, binary::UNREADY, None, false);
                 self.note(e.to_string());
                 None
             }
@@ -228,13 +226,9 @@ impl Tree {
         Ok(Some(found))
     }
 
-    /// Lets the probes go that were not used for the longest time, if there are too many.
+    /// Forgets the binary that was not used for the longest time, if there are too many.
     fn make_room(&mut self, source: &mut StartSource, runs: impl Fn(u32) -> bool) -> Result<()> {
-        let most = match source.link_kind() {
-            Some(LinkKind::PerfEvents) => MOST_PROBED_BY_EVENTS,
-            _ => MOST_PROBED,
-        };
-        if self.probed.len() < most {
+        if self.probed.len() < MOST_PROBED {
             return Ok(());
         }
         let idle = self
@@ -245,17 +239,14 @@ impl Tree {
             .map(|(number, probed)| (*number, probed.file));
         let Some((number, file)) = idle else {
             return Err(Error::failed(format!(
-                "{most} binaries start at once: others are not traced"
+                "{MOST_PROBED} binaries start at once: others are not traced"
             )));
         };
         if let Some(gate) = source.gate() {
             gate.forget(file);
         }
         self.probed.remove(&number);
-        let gone = unprobe(source, number);
-        // The kernel takes its time, and a process waits.
-        std::thread::spawn(move || drop(gone));
-        Ok(())
+        source.unprobe_soon(number)
     }
 
     fn note(&mut self, note: String) {
@@ -264,12 +255,4 @@ impl Tree {
             false => self.more_notes += 1,
         }
     }
-}
-
-fn unprobe(source: &mut StartSource, number: u32) -> Option<crate::sources::starts::Gone> {
-    source
-        .unprobe(number)
-        .inspect_err(|e| log::warn!("{e}"))
-        .ok()
-        .flatten()
 }

@@ -12,6 +12,7 @@
 //! A target takes some kilobytes of the kernel's memory, an `exact` one 30 kB for each CPU.
 
 mod events;
+mod gated;
 mod leaving;
 mod slots;
 mod starting;
@@ -20,6 +21,7 @@ mod starts;
 use std::{
     collections::{BTreeMap, HashMap},
     os::fd::BorrowedFd,
+    sync::Arc,
 };
 
 use aya::{
@@ -28,24 +30,35 @@ use aya::{
 };
 use tracer_ebpf::{SiteKind, SlowWait, TargetConfig, start::StartEvent};
 
+pub(in crate::sources) use self::leaving::all_at_once;
 use self::{
     events::Events,
+    gated::Gated,
     leaving::{Leaving, Remains},
     slots::Slots,
     starting::Starting,
 };
-pub use self::{events::ProcessEvent, slots::SlotId, starts::StartsRequest};
+pub use self::{
+    events::ProcessEvent,
+    slots::SlotId,
+    starts::{StartsBy, StartsRequest},
+};
 use super::{
     probes::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Request, Target, calibrate,
         kernel::{self, CREATION_SITES_ON_HOST},
         ring, slow_wait,
     },
-    starts::binary::Binary,
+    starts::{
+        binary::{Binary, is_last},
+        gate::Missed,
+        own_pid,
+    },
 };
 use crate::{
     error::{Error, Failure, Result},
     stream::Observation,
+    target::file::FileId,
 };
 
 /// Most marks of a binary that are kept until they are asked for.
@@ -61,6 +74,8 @@ pub struct HostKernel {
     ring: RingBuf<MapData>,
     events: Events,
     starting: Starting,
+    /// What holds starts for their probes, while there is a binary whose are held.
+    gated: Option<Gated>,
     /// What the programs of starts are attached to, while there is a binary.
     points: Vec<RawTracePointLink>,
     costs: HashMap<(ProgramKind, u8), Cost>,
@@ -77,6 +92,9 @@ struct Probed {
 struct Started {
     id: SlotId,
     binary: Binary,
+    /// The file whose starts are held.
+    held: Option<FileId>,
+    missed: Arc<Missed>,
     marks: Vec<StartEvent>,
     lost: u64,
 }
@@ -112,6 +130,7 @@ impl HostKernel {
             ring,
             events,
             starting: Starting::default(),
+            gated: None,
             points: Vec::new(),
             costs: HashMap::new(),
         })
@@ -298,6 +317,8 @@ impl HostKernel {
 
     /// Takes everything away, all at once, and waits until it is gone.
     pub fn detach_all(&mut self) {
+        // What waits goes on first.
+        drop(self.gated.take());
         self.points.clear();
         self.events.detach();
         let of_targets = std::mem::take(&mut self.targets).into_values();
@@ -341,8 +362,12 @@ impl HostKernel {
 
     /// Sorts what is in the ring by whom it is about.
     fn read_ring(&mut self) {
+        let mut ends = Vec::new();
         while let Some(item) = self.ring.next() {
             if let Some(event) = ring::read::<StartEvent>(&item) {
+                if is_last(&event) {
+                    ends.push((own_pid(&event), event.at_ns));
+                }
                 if let Some((slot, marks)) = self.starting.take(event)
                     && let Some(started) = self.binaries.get_mut(&slot)
                 {
@@ -363,6 +388,7 @@ impl HostKernel {
                 );
             }
         }
+        self.close_links(&ends);
     }
 }
 

@@ -1,22 +1,24 @@
 //! Binaries whose starts are timed, whoever starts them.
 
-use std::fs::File;
+use std::{fs::File, sync::Arc};
 
-use tracer_ebpf::start::StartConfig;
+use tracer_ebpf::start::{StartConfig, exec};
 
-use super::{HostKernel, SlotId, Started, Starting, detached, leaving::Remains};
+use super::{Gated, HostKernel, SlotId, Started, Starting, detached, leaving::Remains};
 use crate::{
     error::{Error, Result},
     plan::start::StartPlan,
     sources::{
-        probes::{Scope, maps},
+        probes::maps,
         starts::{
             Functions,
             binary::{Binary, is_last},
             configure_marks,
+            gate::Missed,
         },
     },
     stream::{Kind, Loss, LossCause, Observation},
+    target::file::FileState,
 };
 
 /// Whose starts to time.
@@ -26,10 +28,23 @@ pub struct StartsRequest<'a> {
     pub file: &'a File,
     /// The sites; those are probed that are executed once in a process.
     pub plan: &'a StartPlan,
+    /// How.
+    pub by: StartsBy,
+}
+
+/// How starts of a binary are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartsBy {
+    /// The kernel holds each until its own process has its probes (fanotify). The file was analysed in this state; in
+    /// another one its starts are missed, and counted.
+    Holding(FileState),
+    /// By probes in every process that maps the file privately, also where it only reads it: that sees breakpoints in
+    /// place of what the file has.
+    WholeBinary,
 }
 
 impl HostKernel {
-    /// Times the starts of a binary, in all its processes to come. While there is one, every `execve` and every end of a
+    /// Times the starts of a binary, in all its processes to come, as is asked for. While there is one, every `execve` and every end of a
     /// thread of the host runs a short program more.
     ///
     /// # Errors
@@ -51,13 +66,18 @@ impl HostKernel {
     }
 
     fn attach_binary(&mut self, id: SlotId, request: &StartsRequest<'_>) -> Result<()> {
+        let is_whole = request.by == StartsBy::WholeBinary;
+        if !is_whole && self.gated.is_none() {
+            self.gated = Some(Gated::new(self.kernel.map_fd("HELD")?)?);
+        }
+        let every = is_whole || self.binaries.values().any(|started| started.held.is_none());
+        let config = StartConfig {
+            entry: request.plan.entry,
+            every_exec: if every { exec::EVERY } else { exec::GATED },
+            ..StartConfig::default()
+        };
+        configure_marks(&mut self.kernel, config)?;
         if self.points.is_empty() {
-            let config = StartConfig {
-                entry: request.plan.entry,
-                every_exec: 1,
-                ..StartConfig::default()
-            };
-            configure_marks(&mut self.kernel, config)?;
             // The nearest to the entry of execve; it came with Linux 6.11.
             match self
                 .kernel
@@ -77,12 +97,23 @@ impl HostKernel {
             request.file,
             request.plan,
             &sites,
-            Scope::Binary,
+            is_whole,
             false,
         )?;
+        let missed = Arc::new(Missed::default());
+        let held = match (request.by, binary.linker(), &self.gated) {
+            (StartsBy::Holding(state), Some(linker), Some(gated)) => {
+                let (linker, missed) = (Arc::clone(linker), Arc::clone(&missed));
+                gated.watch(request.file, state, id.index, linker, missed)?;
+                Some(state.id)
+            }
+            _ => None,
+        };
         let started = Started {
             id,
             binary,
+            held,
+            missed,
             marks: Vec::new(),
             lost: 0,
         };
@@ -129,6 +160,33 @@ impl HostKernel {
         Ok(seen)
     }
 
+    /// Starts of a binary that went on without their probes, and why the last one did.
+    ///
+    /// # Errors
+    /// It was detached.
+    pub fn missed_starts(&self, slot: SlotId) -> Result<(u64, Option<String>)> {
+        let started = self.binaries.get(&slot.index);
+        let started = started.filter(|started| started.id == slot);
+        let missed = &started.ok_or_else(|| detached(slot))?.missed;
+        Ok((missed.count(), missed.why()))
+    }
+
+    /// Has the probes go of processes whose start has ended, (process, when).
+    pub(super) fn close_links(&mut self, ends: &[(u32, u64)]) {
+        let Some(gated) = &mut self.gated else { return };
+        let gone = gated.close(ends, |slot| self.binaries.contains_key(&slot));
+        if gone.is_empty() {
+            return;
+        }
+        match maps::held(&mut self.kernel.ebpf) {
+            Ok(mut held) => gone.iter().for_each(|pid| {
+                // It may never have come so far.
+                let _ = held.remove(pid);
+            }),
+            Err(e) => log::warn!("{e}"),
+        }
+    }
+
     /// Takes the probes of a binary away, as [`Self::detach`] does.
     ///
     /// # Errors
@@ -139,7 +197,11 @@ impl HostKernel {
             .get(&slot.index)
             .is_some_and(|started| started.id == slot);
         let started = is_it.then(|| self.binaries.remove(&slot.index)).flatten();
-        let (probes, keys) = started.ok_or_else(|| detached(slot))?.binary.take_probes();
+        let mut started = started.ok_or_else(|| detached(slot))?;
+        if let (Some(file), Some(gated)) = (started.held, &mut self.gated) {
+            gated.unwatch(file, slot.index);
+        }
+        let (probes, keys) = started.binary.take_probes();
         self.forget_points();
         self.leaving.begin(
             &self.kernel,
@@ -155,6 +217,7 @@ impl HostKernel {
     /// Without a binary no other process is to pay anything.
     fn forget_points(&mut self) {
         if self.binaries.is_empty() {
+            drop(self.gated.take());
             self.points.clear();
             self.starting = Starting::default();
         }

@@ -9,13 +9,16 @@ use std::{
 };
 
 use aya::programs::{
-    ProgramError, UProbe,
+    UProbe,
     uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
 use tracer_ebpf::{SITES_PER_TARGET, Site, SiteKey};
 
 use super::{kernel::Kernel, maps, multi};
-use crate::error::{Error, Result, privilege::Need, refusal::refused};
+use crate::{
+    error::{Error, Result, privilege::Need, refusal::refused},
+    escape::Untrusted,
+};
 
 /// Set to anything, this variable has probes opened as perf events though uprobe_multi works: for tests, and
 /// for a kernel whose links misbehave.
@@ -161,7 +164,21 @@ pub struct Point {
 pub struct Probes {
     /// How they are held.
     pub kind: LinkKind,
-    _links: Links,
+    links: Links,
+}
+
+impl Probes {
+    /// Each descriptor by itself, to be dropped by several threads at once: the kernel lets them wait together.
+    pub fn apart(self) -> Vec<Self> {
+        let kind = self.kind;
+        match self.links {
+            links @ Links::Multi(..) => vec![Self { kind, links }],
+            Links::PerfEvents(links) => {
+                let alone = links.into_iter().map(|link| Links::PerfEvents(vec![link]));
+                alone.map(|links| Self { kind, links }).collect()
+            }
+        }
+    }
 }
 
 #[allow(dead_code, reason = "held for what their drop does")]
@@ -183,21 +200,14 @@ pub fn attach(
     scope: Scope,
     file: &Path,
 ) -> Result<Probes> {
-    if points.len() > SITES_PER_TARGET as usize {
-        return Err(Error::not_traceable(format!(
-            "{} instructions were to be probed in {scope}, and a target has room for {SITES_PER_TARGET}; please \
-             report this with the Go version of the program",
-            points.len()
-        )));
-    }
-    let first_cookie = slot * SITES_PER_TARGET;
-    read_pages(file, points)?;
-    if std::env::var_os(FORCE_PERF_EVENTS).is_some() {
-        log::info!("{FORCE_PERF_EVENTS} is set: attaching by perf events");
-        return attach_perf(kernel, program, points, first_cookie, scope, file);
-    }
-    match kernel.multi_support() {
-        multi::Support::Works => match attach_multi(kernel, program, points, first_cookie, scope, file) {
+    fits(points, scope)?;
+    let first_cookie = first_cookie(slot);
+    let opened = File::open(file)
+        .map_err(|e| Error::not_traceable(format!("could not open {}: {e}", file.display())))?;
+    read_pages(&opened, points)?;
+    match way(kernel) {
+        Way::Events => attach_perf(kernel, program, points, first_cookie, scope, file),
+        Way::Multi => match attach_multi(kernel, program, points, first_cookie, scope, file) {
             Ok(probes) => Ok(probes),
             Err(multi_error) => {
                 attach_perf(kernel, program, points, first_cookie, scope, file).map_err(|perf_error| Error {
@@ -209,37 +219,93 @@ pub fn attach(
                 })
             }
         },
+    }
+}
+
+/// Refuses more points than a slot has room for.
+///
+/// # Errors
+/// There are more.
+pub(super) fn fits(points: &[Point], scope: Scope) -> Result<()> {
+    if points.len() <= SITES_PER_TARGET as usize {
+        return Ok(());
+    }
+    Err(Error::not_traceable(format!(
+        "{} instructions were to be probed in {scope}, and a target has room for {SITES_PER_TARGET}; please \
+         report this with the Go version of the program",
+        points.len()
+    )))
+}
+
+/// The cookie of a slot's first site.
+pub(super) const fn first_cookie(slot: u32) -> u32 {
+    slot * SITES_PER_TARGET
+}
+
+/// How probes are opened here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// All by one uprobe_multi link.
+    Multi,
+    /// Each by a perf event.
+    Events,
+}
+
+/// How probes are to be opened here.
+pub(super) fn way(kernel: &mut Kernel) -> Way {
+    if std::env::var_os(FORCE_PERF_EVENTS).is_some() {
+        log::info!("{FORCE_PERF_EVENTS} is set: attaching by perf events");
+        return Way::Events;
+    }
+    match kernel.multi_support() {
+        multi::Support::Works => Way::Multi,
         multi::Support::Missing(why) => {
             log::info!(
                 "no uprobe_multi links here ({why}); attaching by perf events, which are slow to detach"
             );
-            attach_perf(kernel, program, points, first_cookie, scope, file)
+            Way::Events
         }
         multi::Support::PidFilterBroken => {
             log::info!(
                 "this kernel's uprobe_multi links filter by thread in place of process (fixed in 6.6.35, \
                  6.9.5, 6.10); attaching by perf events, which are slow to detach"
             );
-            attach_perf(kernel, program, points, first_cookie, scope, file)
+            Way::Events
         }
     }
 }
 
 /// Reads the page of each site: attaching to a page that is not in the page cache makes some kernels
 /// (seen on 6.18) print a warning from ext4, which is fatal under `panic_on_warn`.
-fn read_pages(file: &Path, points: &[Point]) -> Result<()> {
-    let opened = File::open(file)
-        .map_err(|e| Error::not_traceable(format!("could not open {}: {e}", file.display())))?;
+pub(super) fn read_pages(file: &File, points: &[Point]) -> Result<()> {
     for point in points {
-        opened.read_exact_at(&mut [0], point.file_offset).map_err(|e| {
+        file.read_exact_at(&mut [0], point.file_offset).map_err(|e| {
+            let name = std::fs::read_link(path_of(file)).unwrap_or_else(|_| path_of(file));
             Error::not_traceable(format!(
                 "could not read offset {:#x} of {}, where a probe was to be: {e}",
                 point.file_offset,
-                file.display()
+                Untrusted::path(&name)
             ))
         })?;
     }
     Ok(())
+}
+
+/// Writes the sites of `points`, by cookies where the kernel has them; the name of the program that knows them so.
+pub(super) fn write(
+    kernel: &mut Kernel,
+    program: ProgramKind,
+    points: &[Point],
+    first_cookie: u32,
+    scope: Scope,
+    way: Way,
+) -> Result<&'static str> {
+    if way == Way::Multi || aya::features().bpf_cookie() {
+        write_sites(kernel, points, first_cookie)?;
+        return Ok(program.with_cookies());
+    }
+    write_sites_by_ip(kernel, program, points, scope)?;
+    Ok(program.with_addresses())
 }
 
 fn attach_multi(
@@ -250,10 +316,21 @@ fn attach_multi(
     scope: Scope,
     file: &Path,
 ) -> Result<Probes> {
-    write_sites(kernel, points, first_cookie)?;
+    let name = write(kernel, program, points, first_cookie, scope, Way::Multi)?;
+    let loaded = kernel.program_for_multi(name)?;
+    link_multi(&loaded, points, first_cookie, scope, file)
+}
+
+/// Attaches a loaded program to points whose sites are written, by one link.
+pub(super) fn link_multi(
+    loaded: &Arc<multi::Program>,
+    points: &[Point],
+    first_cookie: u32,
+    scope: Scope,
+    file: &Path,
+) -> Result<Probes> {
     let cookies: Vec<u64> = (first_cookie..).map(u64::from).take(points.len()).collect();
     let offsets: Vec<u64> = points.iter().map(|point| point.file_offset).collect();
-    let loaded = kernel.program_for_multi(program.with_cookies())?;
     let link = loaded.link(file, &offsets, &cookies, scope.pid()).map_err(|e| {
         refused(
             &format!("open {} probes in one link", points.len()),
@@ -263,7 +340,7 @@ fn attach_multi(
     })?;
     Ok(Probes {
         kind: LinkKind::Multi,
-        _links: Links::Multi(link, loaded),
+        links: Links::Multi(link, Arc::clone(loaded)),
     })
 }
 
@@ -275,31 +352,23 @@ fn attach_perf(
     scope: Scope,
     file: &Path,
 ) -> Result<Probes> {
+    let name = write(kernel, program, points, first_cookie, scope, Way::Events)?;
+    attach_events(kernel.uprobe(name)?, points, first_cookie, scope, file)
+}
+
+/// Attaches a loaded program to points whose sites are written, by a perf event each.
+pub(super) fn attach_events(
+    uprobe: &mut UProbe,
+    points: &[Point],
+    first_cookie: u32,
+    scope: Scope,
+    file: &Path,
+) -> Result<Probes> {
     let cookies = aya::features().bpf_cookie();
-    if cookies {
-        write_sites(kernel, points, first_cookie)?;
-    } else {
-        write_sites_by_ip(kernel, program, points, scope)?;
-    }
-    let name = if cookies {
-        program.with_cookies()
-    } else {
-        program.with_addresses()
-    };
-    let not_loaded = |e: ProgramError| refused(&format!("load program `{name}`"), Need::LoadPrograms, &e);
     let whose = match scope {
         Scope::Process(pid) => UProbeScope::OneProcess(pid),
         Scope::Binary => UProbeScope::AllProcesses,
     };
-    let uprobe: &mut UProbe = kernel
-        .ebpf
-        .program_mut(name)
-        .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
-        .try_into()
-        .map_err(not_loaded)?;
-    if uprobe.fd().is_err() {
-        uprobe.load().map_err(not_loaded)?;
-    }
     let mut links = Vec::with_capacity(points.len());
     for (cookie, point) in (first_cookie..).zip(points) {
         let at = UProbeAttachPoint {
@@ -320,7 +389,7 @@ fn attach_perf(
     }
     Ok(Probes {
         kind: LinkKind::PerfEvents,
-        _links: Links::PerfEvents(links),
+        links: Links::PerfEvents(links),
     })
 }
 

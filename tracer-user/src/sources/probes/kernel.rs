@@ -3,14 +3,14 @@
 use std::{
     collections::HashMap,
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::JoinHandle,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
-    programs::{ProgramError, RawTracePoint, raw_trace_point::RawTracePointLink},
+    programs::{ProbeKind, ProgramError, RawTracePoint, UProbe, raw_trace_point::RawTracePointLink},
 };
 use aya_log::EbpfLogger;
 use tracer_ebpf::start::MAX_STARTS;
@@ -19,7 +19,7 @@ use tracer_ebpf::{
     host::HOST_RING_BYTES,
 };
 
-use super::{attach, maps, multi, raw::Purpose};
+use super::{attach, linker::Events, maps, multi, raw::Purpose};
 use crate::error::{
     Error, Result,
     privilege::Need,
@@ -117,7 +117,7 @@ impl Capacity {
             tells_of_processes: true,
             ring_bytes: Self::NO_RING,
             stacks: 1,
-            processes: 1,
+            processes: MAX_STARTS,
         }
     }
 }
@@ -130,6 +130,8 @@ pub struct Kernel {
     map_fds: HashMap<String, OwnedFd>,
     /// Programs that are loaded for uprobe_multi links, by name: the verifier need not see them again.
     for_multi: HashMap<&'static str, Arc<multi::Program>>,
+    /// Programs that are attached by perf events from several threads, by name.
+    for_events: HashMap<&'static str, Events>,
     /// Whether there are such links; found out once.
     multi: Option<multi::Support>,
     /// Index of the slot that calibration uses: one past those that can do `exact`, which it can as well.
@@ -200,6 +202,7 @@ impl Kernel {
             ebpf,
             map_fds,
             for_multi: HashMap::new(),
+            for_events: HashMap::new(),
             multi: None,
             calibration_slot: capacity.exact,
             calibrating: None,
@@ -225,6 +228,39 @@ impl Kernel {
         self.for_multi.insert(name, Arc::clone(&loaded));
         trim_heap();
         Ok(loaded)
+    }
+
+    /// A program that is attached by perf events, loaded when it is first asked for.
+    pub(super) fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe> {
+        let not_loaded = |e: ProgramError| refused(&format!("load program `{name}`"), Need::LoadPrograms, &e);
+        let uprobe: &mut UProbe = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no program `{name}`")))?
+            .try_into()
+            .map_err(not_loaded)?;
+        if uprobe.fd().is_err() {
+            uprobe.load().map_err(not_loaded)?;
+        }
+        Ok(uprobe)
+    }
+
+    /// The same, to be used by other threads.
+    pub(super) fn program_for_events(&mut self, name: &'static str) -> Result<Events> {
+        if let Some(loaded) = self.for_events.get(name) {
+            return Ok(Arc::clone(loaded));
+        }
+        let info = self
+            .uprobe(name)?
+            .info()
+            .map_err(|e| refused(&format!("examine program `{name}`"), Need::LoadPrograms, &e))?;
+        // SAFETY: it is the info of a program that was loaded as a `UProbe`, for an entry.
+        let again = unsafe { UProbe::from_program_info(info, name.into(), ProbeKind::Entry) };
+        let again =
+            again.map_err(|e| refused(&format!("open program `{name}` once more"), Need::OpenProbe, &e))?;
+        let again = Arc::new(Mutex::new(again));
+        self.for_events.insert(name, Arc::clone(&again));
+        Ok(again)
     }
 
     /// Attaches a program to a raw tracepoint.

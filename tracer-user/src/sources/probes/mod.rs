@@ -4,6 +4,7 @@
 pub mod attach;
 pub mod calibrate;
 pub mod kernel;
+pub(in crate::sources) mod linker;
 pub(in crate::sources) mod maps;
 pub mod multi;
 mod raw;

@@ -1,7 +1,7 @@
 //! One binary in its slot of the kernel's tables: live probes on the starts of its processes, and what they have
 //! counted.
 
-use std::fs::File;
+use std::{fs::File, sync::Arc};
 
 use tracer_ebpf::{
     Counters, SiteKey, TargetConfig,
@@ -15,6 +15,7 @@ use crate::{
     sources::probes::{
         Kernel, ProgramKind, Scope,
         attach::{self, Point, Probes},
+        linker::Linker,
         maps,
     },
     stream::{Event, Kind, Loss, LossCause, Observation},
@@ -23,10 +24,13 @@ use crate::{
 /// The number of the only binary that its marks are about.
 const ONLY: u32 = 0;
 
-/// Live probes on the starts of a binary, or of one process of it.
+/// Probes on the starts of a binary.
 pub struct Binary {
     slot: u32,
+    /// Those in every process that maps it, where they are.
     probes: Option<Probes>,
+    /// Else what attaches to one process after the other.
+    linker: Option<Arc<Linker>>,
     /// By which the sites are known, where there are no cookies.
     keys: Vec<SiteKey>,
     counted: Counters,
@@ -35,8 +39,8 @@ pub struct Binary {
 }
 
 impl Binary {
-    /// Attaches to `sites` of `plan` in `scope`. With `times_threads` the kernel side counts time off the CPU and page
-    /// faults.
+    /// Prepares `sites` of `plan`: where `is_whole` is set, attaches to them in every process that maps the file. With
+    /// `times_threads` the kernel side counts time off the CPU and page faults.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
@@ -46,7 +50,7 @@ impl Binary {
         file: &File,
         plan: &StartPlan,
         sites: &[MarkSite],
-        scope: Scope,
+        is_whole: bool,
         times_threads: bool,
     ) -> Result<Self> {
         maps::clear_counters(&mut kernel.ebpf, slot)?;
@@ -65,14 +69,22 @@ impl Binary {
                 site: for_kernel(site, slot, plan.old_tasks),
             })
             .collect();
-        let path = attach::path_of(file);
-        let probes = attach::attach(kernel, ProgramKind::Mark, &points, slot, scope, &path)?;
+        let keys = attach::keys_by_ip(ProgramKind::Mark, &points, Scope::Binary);
+        let (probes, linker) = if is_whole {
+            let path = attach::path_of(file);
+            let probes = attach::attach(kernel, ProgramKind::Mark, &points, slot, Scope::Binary, &path)?;
+            (Some(probes), None)
+        } else {
+            let linker = Linker::new(kernel, ProgramKind::Mark, points, slot, file)?;
+            (None, Some(Arc::new(linker)))
+        };
         let mut named = Named::new(times_threads);
         named.add(ONLY, plan.entry);
         Ok(Self {
             slot,
-            probes: Some(probes),
-            keys: attach::keys_by_ip(ProgramKind::Mark, &points, scope),
+            probes,
+            linker,
+            keys,
             counted: Counters::default(),
             named,
         })
@@ -104,6 +116,11 @@ impl Binary {
         }));
         let kinds = hits.into_iter().chain(loss);
         Ok(kinds.map(|kind| Observation { at_ns: now_ns, kind }).collect())
+    }
+
+    /// What attaches to one of its processes, where each has probes of its own.
+    pub fn linker(&self) -> Option<&Arc<Linker>> {
+        self.linker.as_ref()
     }
 
     /// Takes the probes out, to be dropped; see [`Probes`] for how long that takes.

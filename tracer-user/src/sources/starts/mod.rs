@@ -4,12 +4,13 @@
 pub(in crate::sources) mod binary;
 mod calls;
 pub mod gate;
+pub(in crate::sources) mod links;
 mod named;
 mod opened;
 mod probed;
 pub(in crate::sources) mod task;
 
-use std::{fs::File, time::Duration};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use aya::{
     maps::{MapData, RingBuf},
@@ -17,21 +18,25 @@ use aya::{
 };
 use tracer_ebpf::{
     Counters, TargetConfig,
-    start::{Call, CallEvent, MAX_BINARIES, MAX_TREE, StartConfig, StartEvent},
+    start::{Call, CallEvent, MAX_BINARIES, MAX_TREE, StartConfig, StartEvent, exec},
 };
 
+pub use self::named::Functions;
+pub(in crate::sources) use self::named::own_pid;
 pub(in crate::sources) use self::task::TaskOffsets;
 use self::{
-    gate::{Gate, Marks, Questions},
+    gate::{Asker, Gate, Missed, Questions, WatchedFile},
+    links::{Bound, Linked, Links},
     named::Named,
     opened::Opened,
-    probed::Probed,
+    probed::{How, Probed},
 };
-pub use self::{named::Functions, probed::Gone};
 use super::probes::{
     Capacity, Kernel, ProgramKind, Scope,
     attach::{self, LinkKind, Point},
-    kernel, maps, ring,
+    kernel,
+    linker::Linker,
+    maps, ring,
 };
 use crate::{
     error::{Error, Result},
@@ -40,23 +45,38 @@ use crate::{
         Event, Kind, Loss, LossCause, Observation,
         start::{StartCall, StartHeld},
     },
+    target::file::{FileId, FileState},
 };
 
 /// The counters' slot.
 const SLOT: u32 = 0;
 const _: () = assert!(MAX_BINARIES < tracer_ebpf::MAX_TARGETS);
 
-/// Whose starts.
+/// Whose starts. But for [`Self::Any`], each is seen by probes that are bound to its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
     /// Of one process that is held before its execve: every site, and its system calls.
     Held(u32),
-    /// Of processes that are held one after the other: what is executed once, and their system calls.
+    /// Of processes that are held one after the other: the same of each.
     HeldInTurn,
-    /// The same, and of all processes that descend from them.
+    /// Of processes that are held, and of all that descend from them: what is executed once, and their system calls.
     Tree,
-    /// Of whichever process: what is executed once.
+    /// Of whichever process executes a certain file, held by the gate: what is executed once.
+    Next,
+    /// Of whichever process: what is executed once. The probes are in every process that maps the file privately,
+    /// whether it runs it or only reads it.
     Any,
+}
+
+impl Whose {
+    /// What the kernel side follows beside processes that are held before their execve.
+    fn every_exec(self) -> u32 {
+        match self {
+            Self::Held(_) | Self::HeldInTurn | Self::Tree => exec::HELD,
+            Self::Next => exec::GATED,
+            Self::Any => exec::EVERY,
+        }
+    }
 }
 
 /// A program whose starts are traced.
@@ -75,6 +95,8 @@ pub struct StartSource {
     probed: Probed,
     points: Vec<RawTracePointLink>,
     gate: Option<Gate>,
+    links: Links,
+    missed: Arc<Missed>,
     ring: RingBuf<MapData>,
     counted: Counters,
     named: Named,
@@ -114,6 +136,8 @@ impl StartSource {
             probed: Probed::default(),
             points: Vec::new(),
             gate: None,
+            links: Links::new(),
+            missed: Arc::default(),
             ring,
             counted: Counters::default(),
             named: Named::new(times_threads.is_none()),
@@ -127,29 +151,63 @@ impl StartSource {
         Ok(source)
     }
 
-    /// Probes a binary, which has this number from here on. All is live when this returns.
+    /// Probes a binary, which has this number from here on. All is live when this returns; at the gate each process
+    /// is given its probes as it executes the binary.
     ///
     /// # Errors
     /// The kernel refuses, or there are too many.
     pub fn probe(&mut self, number: u32, binary: Binary<'_>) -> Result<()> {
-        let sites: Vec<MarkSite> = match self.whose {
-            Whose::Held(_) => binary.plan.sites.clone(),
-            Whose::HeldInTurn | Whose::Tree | Whose::Any => binary.plan.once(),
-        };
+        let slot = self.probed.free_slot()?;
+        self.tell_entry(slot, binary.plan.entry)?;
+        let points = self.points_of(binary, slot);
+        let sites = points.len();
+        let path = attach::path_of(binary.file);
         let scope = match self.whose {
             Whose::Held(pid) => Scope::process(pid)?,
-            Whose::HeldInTurn | Whose::Tree | Whose::Any => Scope::Binary,
+            _ => Scope::Binary,
         };
-        let slot = self.probed.free_slot()?;
-        let points: Vec<Point> = sites
-            .iter()
-            .map(|site| Point {
-                file_offset: site.site.file_offset,
-                address: site.site.address,
-                site: for_kernel(site, slot, binary.plan.old_tasks),
-            })
-            .collect();
+        let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
+        let how = match self.whose {
+            Whose::Held(_) | Whose::Any => How::Live(attach::attach(
+                &mut self.kernel,
+                ProgramKind::Mark,
+                &points,
+                u32::from(slot),
+                scope,
+                &path,
+            )?),
+            Whose::HeldInTurn => {
+                return Err(Error::failed(
+                    "processes that are held in turn are probed one by one",
+                ));
+            }
+            Whose::Tree | Whose::Next => How::Each(Arc::new(Linker::new(
+                &mut self.kernel,
+                ProgramKind::Mark,
+                points,
+                u32::from(slot),
+                binary.file,
+            )?)),
+        };
+        self.named.add(number, binary.plan.entry);
+        self.probed.add(slot, number, how, sites, keys);
+        kernel::trim_heap();
+        Ok(())
+    }
+
+    /// Probes a process that is held and is to execute a binary, the only one, with this number. The probes of the
+    /// process before go meanwhile.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn probe_held(&mut self, number: u32, binary: Binary<'_>, pid: u32) -> Result<()> {
+        let slot = match self.probed.slot_of(number) {
+            Some(slot) => u16::try_from(slot).unwrap_or_default(),
+            None => self.probed.free_slot()?,
+        };
         self.tell_entry(slot, binary.plan.entry)?;
+        let points = self.points_of(binary, slot);
+        let scope = Scope::process(pid)?;
         let path = attach::path_of(binary.file);
         let probes = attach::attach(
             &mut self.kernel,
@@ -159,27 +217,73 @@ impl StartSource {
             scope,
             &path,
         )?;
-        let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
-        self.named.add(number, binary.plan.entry);
-        self.probed.add(slot, number, probes, points.len(), keys);
-        kernel::trim_heap();
+        if self.probed.slot_of(number).is_none() {
+            let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
+            self.named.add(number, binary.plan.entry);
+            self.probed
+                .add(slot, number, How::InTurn(probes.kind), points.len(), keys);
+            kernel::trim_heap();
+        }
+        let metadata = binary.file.metadata();
+        let metadata = metadata.map_err(|e| Error::failed(format!("the program cannot be examined: {e}")))?;
+        self.links.clear_soon();
+        self.links.add(Linked {
+            job: 0,
+            pid,
+            slot: u32::from(slot),
+            file: FileId::of(&metadata),
+            since_ns: gate::now_ns(),
+            bound: Bound { probes, ticket: None },
+        });
         Ok(())
     }
 
-    /// Takes the probes of a binary away: they go when what is returned is dropped, which takes its time.
+    /// What is probed of a binary, for its slot.
+    fn points_of(&self, binary: Binary<'_>, slot: u16) -> Vec<Point> {
+        let sites: Vec<MarkSite> = match self.whose {
+            Whose::Held(_) | Whose::HeldInTurn => binary.plan.sites.clone(),
+            Whose::Tree | Whose::Next | Whose::Any => binary.plan.once(),
+        };
+        let points = sites.iter().map(|site| Point {
+            file_offset: site.site.file_offset,
+            address: site.site.address,
+            site: for_kernel(site, slot, binary.plan.old_tasks),
+        });
+        points.collect()
+    }
+
+    /// Takes the probes of a binary away, those of processes that are on their way too, and waits until they are gone:
+    /// its file may have become another program, into which none of its probes may come.
     ///
     /// # Errors
     /// The kernel's table cannot be opened.
-    pub fn unprobe(&mut self, number: u32) -> Result<Option<Gone>> {
+    pub fn unprobe(&mut self, number: u32) -> Result<()> {
+        if let Some(slot) = self.probed.slot_of(number) {
+            self.take_linked();
+            self.links.unprobe(slot);
+        }
+        self.unprobe_soon(number)
+    }
+
+    /// The same without waiting, of a binary whose processes have come to their end.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be opened.
+    pub fn unprobe_soon(&mut self, number: u32) -> Result<()> {
         let Some(gone) = self.probed.remove(number) else {
-            return Ok(None);
+            return Ok(());
         };
         let mut table = maps::sites_by_ip(&mut self.kernel.ebpf)?;
         for key in gone.keys() {
             // Hits of probes that are about to go find nothing.
             let _ = table.remove(&maps::Abi(key));
         }
-        Ok(Some(gone))
+        Ok(())
+    }
+
+    /// What attaches to processes of a binary at the gate.
+    pub fn linker_of(&self, number: u32) -> Option<Arc<Linker>> {
+        self.probed.linker_of(self.probed.slot_of(number)?)
     }
 
     /// How the kernel side calls a binary that is probed.
@@ -192,9 +296,44 @@ impl StartSource {
     /// # Errors
     /// As [`Gate::close`].
     pub fn close_gate(&mut self) -> Result<Questions> {
-        let (gate, questions) = Gate::close(self.kernel.map_fd("HELD")?, Marks::FileSystems)?;
+        let (gate, questions) = self.close_gate_of(Asker::Follow)?;
+        let questions = questions.ok_or_else(|| Error::failed("the gate asks nothing"))?;
         self.gate = Some(gate);
         Ok(questions)
+    }
+
+    /// Closes the gate for one file alone, that of a binary that is probed ([`Whose::Next`]). `state` is that in which
+    /// it was analysed.
+    ///
+    /// # Errors
+    /// As [`Gate::close`] and [`Gate::watch`].
+    pub fn close_gate_for(&mut self, number: u32, file: &File, state: FileState) -> Result<()> {
+        let missing = || Error::failed("a file is to be watched that is not probed");
+        let slot = self.probed.slot_of(number).ok_or_else(missing)?;
+        let linker = self.probed.linker_of(slot).ok_or_else(missing)?;
+        let file = file
+            .try_clone()
+            .map_err(|e| Error::failed(format!("the program's file cannot be kept open: {e}")))?;
+        let (gate, _) = self.close_gate_of(Asker::Next)?;
+        let missed = Arc::clone(&self.missed);
+        gate.watch(WatchedFile {
+            file,
+            state,
+            slot,
+            linker,
+            missed,
+        })?;
+        self.gate = Some(gate);
+        Ok(())
+    }
+
+    fn close_gate_of(&self, asker: Asker) -> Result<(Gate, Option<Questions>)> {
+        Gate::close(self.kernel.map_fd("HELD")?, asker, Arc::clone(&self.missed))
+    }
+
+    /// Starts that went on without their probes, though they were held for them.
+    pub fn missed(&self) -> &Missed {
+        &self.missed
     }
 
     /// The gate, while it is closed.
@@ -221,7 +360,7 @@ impl StartSource {
         if self.times_threads.is_none() {
             wanted.push("sched_switch");
         }
-        if whose == Whose::Any {
+        if matches!(whose, Whose::Any | Whose::Next) {
             // The nearest to the entry of execve that does not make every system call of the host slower.
             match self.attach_point("sched_prepare_exec") {
                 Ok(()) => {}
@@ -308,6 +447,7 @@ impl StartSource {
                 );
             }
         }
+        self.close_links(&marks, now_ns);
         let marks = self
             .named
             .marks(&marks, |slot| self.probed.number_of(slot), functions);
@@ -348,6 +488,32 @@ impl StartSource {
         Ok(seen)
     }
 
+    /// Takes over what the gate has linked.
+    fn take_linked(&mut self) {
+        if let Some(gate) = &self.gate {
+            let (linked, late) = gate.linked();
+            linked.into_iter().for_each(|linked| self.links.add(linked));
+            self.links.late(&late);
+        }
+    }
+
+    /// Has the probes go of processes whose start has ended.
+    fn close_links(&mut self, marks: &[StartEvent], now_ns: u64) {
+        // What a mark ends was linked before it came: it is taken over behind the ring.
+        self.take_linked();
+        for mark in marks.iter().filter(|mark| binary::is_last(mark)) {
+            self.links.ended(named::own_pid(mark), mark.at_ns);
+        }
+        for pid in self.links.sweep(now_ns) {
+            // Of the tree, the kernel side knows by itself who has ended.
+            if self.whose == Whose::Next
+                && let Err(e) = self.let_go(pid)
+            {
+                log::warn!("{e}");
+            }
+        }
+    }
+
     /// The system call of the main thread of a process that has not returned yet, if it is in one.
     ///
     /// # Errors
@@ -378,8 +544,11 @@ impl StartSource {
     /// Takes everything away; see [`attach::Probes`] for how long that takes.
     pub fn detach(&mut self) {
         // What waits at the gate goes on first.
-        drop(self.gate.take());
+        if let Some(gate) = self.gate.take() {
+            gate.open().into_iter().for_each(|linked| self.links.add(linked));
+        }
         self.points.clear();
+        self.links.clear();
         self.probed.clear();
     }
 }
@@ -392,7 +561,7 @@ fn configure(kernel: &mut Kernel, whose: Whose, slow_call: Duration, offsets: Ta
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     let config = StartConfig {
         slow_call_ns: nanoseconds(slow_call),
-        every_exec: u32::from(whose == Whose::Any),
+        every_exec: whose.every_exec(),
         task_pid: offsets.pid,
         task_state: offsets.state,
         task_minor_faults: offsets.minor_faults,

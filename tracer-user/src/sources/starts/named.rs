@@ -176,7 +176,7 @@ fn binary(event: &StartEvent, binary_of: impl Fn(u32) -> u32) -> u32 {
 }
 
 /// The process as we know it; one that is not in our PID namespace keeps the number that the kernel has.
-fn own_pid(event: &StartEvent) -> u32 {
+pub fn own_pid(event: &StartEvent) -> u32 {
     if event.pid == 0 { event.tgid } else { event.pid }
 }
 

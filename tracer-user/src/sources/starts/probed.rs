@@ -1,10 +1,13 @@
 //! The binaries that are probed, each with a slot in the kernel side's tables.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tracer_ebpf::{SiteKey, start::MAX_BINARIES};
 
-use super::super::probes::attach::{LinkKind, Probes};
+use super::super::probes::{
+    attach::{LinkKind, Probes},
+    linker::Linker,
+};
 use crate::error::{Error, Result};
 
 /// Binaries by slot.
@@ -19,10 +22,21 @@ pub struct Probed {
 
 struct Slot {
     number: u32,
-    probes: Probes,
+    how: How,
     sites: usize,
     /// By which the sites are known, where there are no cookies.
     keys: Vec<SiteKey>,
+}
+
+/// How the processes of a binary get their probes.
+#[allow(dead_code, reason = "held for what their drop does")]
+pub enum How {
+    /// They have them.
+    Live(Probes),
+    /// Each is given them as it executes the binary.
+    Each(Arc<Linker>),
+    /// The same, one process after the other, without a gate.
+    InTurn(LinkKind),
 }
 
 /// Probes that are to go.
@@ -57,14 +71,14 @@ impl Probed {
     }
 
     /// A binary is probed.
-    pub fn add(&mut self, slot: u16, number: u32, probes: Probes, sites: usize, keys: Vec<SiteKey>) {
+    pub fn add(&mut self, slot: u16, number: u32, how: How, sites: usize, keys: Vec<SiteKey>) {
         self.last = slot;
         self.numbers.insert(slot, number);
         self.slots.insert(
             slot,
             Slot {
                 number,
-                probes,
+                how,
                 sites,
                 keys,
             },
@@ -112,6 +126,18 @@ impl Probed {
 
     /// How the probes are held.
     pub fn link_kind(&self) -> Option<LinkKind> {
-        self.slots.values().next().map(|slot| slot.probes.kind)
+        self.slots.values().next().map(|slot| match &slot.how {
+            How::Live(probes) => probes.kind,
+            How::Each(linker) => linker.kind(),
+            How::InTurn(kind) => *kind,
+        })
+    }
+
+    /// What attaches to processes of the binary in this slot.
+    pub fn linker_of(&self, slot: u32) -> Option<Arc<Linker>> {
+        match &self.slots.get(&u16::try_from(slot).ok()?)?.how {
+            How::Each(linker) => Some(Arc::clone(linker)),
+            How::Live(_) | How::InTurn(_) => None,
+        }
     }
 }

@@ -54,6 +54,7 @@ fn every_setting_has_every_layer() {
         table::Type::Tier(..) => "sampled",
         table::Type::Paths(_) => "/usr/bin/*,*/caddy",
         table::Type::Hosts(_) => "node-1,*.example.com",
+        table::Type::Switch(_) => "true",
     };
     let mut names = std::collections::BTreeSet::new();
     for setting in table::SETTINGS {

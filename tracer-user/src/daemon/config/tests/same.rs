@@ -60,7 +60,7 @@ prop_compose! {
         target_share in 0.0..=1.0f64, host in 0.0..=0.01f64,
         target_floor in time(Duration::ZERO..=Duration::from_secs(1)),
         creation_sites in 0..=1_000u32,
-        include in vec(path(), 0..4),
+        include in vec(path(), 0..4), whole_binary in any::<bool>(),
         target in vec(rule(), 0..4),
         http in Just(Http { listen: SocketAddr::new(ip, port), max_connections, timeout, hosts }),
         discovery in Just(Discovery { interval, settle, max_targets }),
@@ -72,7 +72,7 @@ prop_compose! {
             tier,
             budget: Budget { target: target_share, target_floor, host },
             metrics: Metrics { creation_sites },
-            init: Init { include },
+            init: Init { include, whole_binary },
             target,
         }
     }

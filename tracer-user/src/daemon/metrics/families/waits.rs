@@ -87,11 +87,17 @@ pub const STARTS: &[Family] = &[
         name: "gmpscope_starts_total",
         kind: Kind::Counter,
         unit: None,
-        help: "Starts of the binaries that init.include names: completed came to main.main, failed ended before.",
+        help: "Starts of the binaries that init.include names: completed came to main.main, failed ended before, missed \
+               were held for their probes and went on without.",
         labels: &["exe", "result"],
         read: Read::Host(|host, samples| {
             for (exe, starts) in host.starts {
-                for (result, count) in [("completed", starts.completed), ("failed", starts.failed)] {
+                let results = [
+                    ("completed", starts.completed),
+                    ("failed", starts.failed),
+                    ("missed", starts.missed),
+                ];
+                for (result, count) in results {
                     samples.put(&[("exe", exe), ("result", result)], Value::Count(count));
                 }
             }

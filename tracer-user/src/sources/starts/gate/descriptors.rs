@@ -18,6 +18,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
+use super::Asker;
 use crate::error::{Error, Result};
 
 /// With fewer descriptors nothing is held: attaching takes most of them, and each program that is held takes one.
@@ -37,7 +38,7 @@ const RESERVE: usize = 2;
 ///
 /// # Errors
 /// That, with what to do.
-pub fn enough() -> Result<()> {
+pub fn enough(asker: Asker) -> Result<()> {
     let limits = getrlimit(Resource::Nofile);
     let limit = limits.current.unwrap_or(u64::MAX);
     if limit >= FLOOR {
@@ -47,7 +48,7 @@ pub fn enough() -> Result<()> {
         .maximum
         .map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
     Err(Error::failed(format!(
-        "--follow takes at least {FLOOR} file descriptors, and RLIMIT_NOFILE is {limit} (hard limit {hard}): with none \
+        "{asker} takes at least {FLOOR} file descriptors, and RLIMIT_NOFILE is {limit} (hard limit {hard}): with none \
          left the kernel would refuse to execute programs, those of others too; raise the limit (`ulimit -n {FLOOR}`, or \
          LimitNOFILE= of a systemd unit) and run it again"
     )))

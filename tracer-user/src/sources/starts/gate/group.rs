@@ -12,6 +12,7 @@
 use std::{
     fs,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+    path::Path,
     rc::Rc,
 };
 
@@ -21,14 +22,14 @@ use nix::{
 };
 use rustix::fs::{AtFlags, StatxFlags};
 
-use super::{descriptors, mounts};
+use super::{Asker, descriptors, mounts};
 use crate::{
     error::{
         Error, Result,
         privilege::{Capability, Privileges},
     },
     escape::Untrusted,
-    target::file::FileId,
+    target::file::{FileId, FileState},
 };
 
 /// Bytes of an event.
@@ -39,13 +40,7 @@ pub const ALLOW: u32 = libc::FAN_ALLOW;
 /// The group that such events come from.
 pub struct Group {
     fanotify: Rc<Fanotify>,
-}
-
-/// Whose programs are held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marks {
-    /// Those of all file systems that are mounted and can be watched ([`mounts`]).
-    FileSystems,
+    asker: Asker,
 }
 
 /// What is watched.
@@ -60,7 +55,7 @@ pub struct Watched {
 /// A file that a process is about to execute. The process waits until this is dropped.
 pub struct Opening {
     file: OwnedFd,
-    pid: u32,
+    tid: u32,
     came_ns: u64,
     fanotify: Rc<Fanotify>,
     is_answered: bool,
@@ -77,40 +72,73 @@ pub struct Version {
     pub length: u64,
 }
 
+impl Version {
+    /// That of a file whose state was looked at.
+    pub fn of(state: &FileState) -> Self {
+        let time = |(seconds, nanoseconds): (i64, i64)| (seconds, u32::try_from(nanoseconds).unwrap_or(0));
+        Self {
+            changed: time(state.changed),
+            written: time(state.modified),
+            length: state.len,
+        }
+    }
+}
+
 impl Group {
     /// A group that watches nothing yet.
     ///
     /// # Errors
     /// The privilege or the kernel's feature is missing.
-    pub fn new() -> Result<Self> {
+    pub fn new(asker: Asker) -> Result<Self> {
         if !opens_everything() {
-            return Err(Error::not_permitted(
-                "--follow has the kernel open each program that is executed for gmpscope, and what it could not open \
-                 nobody could execute: that takes CAP_DAC_READ_SEARCH (besides CAP_SYS_ADMIN); run gmpscope as root",
-            ));
+            return Err(Error::not_permitted(format!(
+                "{asker} has the kernel open each program that is executed for gmpscope, and what it could not open \
+                 nobody could execute: that takes CAP_DAC_READ_SEARCH (besides CAP_SYS_ADMIN); {}",
+                asker.instead()
+            )));
         }
+        // The thread's id: of a thread that is not the first of its process, another task goes on.
         let flags = InitFlags::FAN_CLASS_CONTENT
             | InitFlags::FAN_CLOEXEC
             | InitFlags::FAN_NONBLOCK
-            | InitFlags::FAN_UNLIMITED_QUEUE;
+            | InitFlags::FAN_UNLIMITED_QUEUE
+            | InitFlags::FAN_REPORT_TID;
         let for_files = EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE;
-        let fanotify = Fanotify::init(flags, for_files).map_err(refused)?;
+        let fanotify = Fanotify::init(flags, for_files).map_err(|e| refused(asker, e))?;
         Ok(Self {
             fanotify: Rc::new(fanotify),
+            asker,
         })
     }
 
-    /// Watches what these marks say; what it watches already once more, which changes nothing.
+    /// Watches one file, whatever its names: nobody waits who executes another.
+    ///
+    /// # Errors
+    /// The kernel has no such events, or has none of this file.
+    pub fn watch_file(&self, path: &Path) -> Result<()> {
+        self.mark_file(MarkFlags::FAN_MARK_ADD, path)
+            .map_err(|e| refused(self.asker, e))
+    }
+
+    /// Watches it no longer.
+    ///
+    /// # Errors
+    /// It was not watched.
+    pub fn unwatch_file(&self, path: &Path) -> std::result::Result<(), Errno> {
+        self.mark_file(MarkFlags::FAN_MARK_REMOVE, path)
+    }
+
+    fn mark_file(&self, flags: MarkFlags, path: &Path) -> std::result::Result<(), Errno> {
+        self.fanotify
+            .mark(flags, MaskFlags::FAN_OPEN_EXEC_PERM, rustix::fs::CWD, Some(path))
+    }
+
+    /// Watches all file systems that are mounted and can be watched ([`mounts`]); those that it watches already once
+    /// more, which changes nothing.
     ///
     /// # Errors
     /// The list of mounts cannot be read, or the kernel has no such events.
-    pub fn watch(&self, marks: Marks) -> Result<Watched> {
-        match marks {
-            Marks::FileSystems => self.watch_mounted(),
-        }
-    }
-
-    fn watch_mounted(&self) -> Result<Watched> {
+    pub fn watch_mounted(&self) -> Result<Watched> {
         let list = fs::read(mounts::MOUNTS)
             .map_err(|e| Error::failed(format!("{} cannot be read: {e}", mounts::MOUNTS)))?;
         let (mut watched, mut why) = (Watched::default(), None);
@@ -140,7 +168,7 @@ impl Group {
             }
         }
         match why {
-            Some(e) if watched.watches == 0 => Err(refused(e)),
+            Some(e) if watched.watches == 0 => Err(refused(self.asker, e)),
             _ => Ok(watched),
         }
     }
@@ -160,7 +188,7 @@ impl Group {
         Ok(number.map(|number| Opening {
             // SAFETY: the kernel has just given it to this thread.
             file: unsafe { descriptors::owned(number) },
-            pid: process_in(&event),
+            tid: thread_in(&event),
             came_ns: super::now_ns(),
             fanotify: Rc::clone(&self.fanotify),
             is_answered: false,
@@ -175,9 +203,9 @@ impl AsFd for Group {
 }
 
 impl Opening {
-    /// The process, in our PID namespace; 0 if it has no id there.
-    pub fn pid(&self) -> u32 {
-        self.pid
+    /// The thread, in our PID namespace; 0 if it has no id there.
+    pub fn tid(&self) -> u32 {
+        self.tid
     }
 
     /// When we knew of it, CLOCK_MONOTONIC.
@@ -237,8 +265,8 @@ pub fn descriptor_in(event: &[u8; EVENT]) -> Option<RawFd> {
     Some(RawFd::from_ne_bytes([a, b, c, d])).filter(|number| *number >= 0)
 }
 
-/// The process in it; 0 if it has no id in our PID namespace.
-fn process_in(event: &[u8; EVENT]) -> u32 {
+/// The thread in it; 0 if it has no id in our PID namespace.
+fn thread_in(event: &[u8; EVENT]) -> u32 {
     let [.., a, b, c, d] = *event;
     u32::try_from(i32::from_ne_bytes([a, b, c, d])).unwrap_or(0)
 }
@@ -254,18 +282,19 @@ fn opens_everything() -> bool {
 }
 
 /// Why there is no such group, and what to do.
-fn refused(errno: Errno) -> Error {
+fn refused(asker: Asker, errno: Errno) -> Error {
     match errno {
-        Errno::EPERM => Error::not_permitted(
-            "--follow has the kernel hold each program until its probes are there (fanotify's permission events), \
-             which takes CAP_SYS_ADMIN in the initial user namespace: run gmpscope as root on the host",
-        ),
-        Errno::EINVAL | Errno::ENOSYS => Error::not_permitted(
-            "--follow has the kernel hold each program until its probes are there, and this kernel has no \
-             permission events of fanotify (it takes Linux 5.0 and CONFIG_FANOTIFY_ACCESS_PERMISSIONS=y); \
-             `gmpscope attach --exe PATH --next` sees the starts of one binary without",
-        ),
-        e => Error::failed(format!("--follow: fanotify: {}", e.desc())),
+        Errno::EPERM => Error::not_permitted(format!(
+            "{asker} has the kernel hold each program until its probes are there (fanotify's permission events), \
+             which takes CAP_SYS_ADMIN in the initial user namespace: {}",
+            asker.instead()
+        )),
+        Errno::EINVAL | Errno::ENOSYS => Error::not_permitted(format!(
+            "{asker} has the kernel hold each program until its probes are there, and this kernel has no \
+             permission events of fanotify (it takes Linux 5.0 and CONFIG_FANOTIFY_ACCESS_PERMISSIONS=y); {}",
+            asker.without()
+        )),
+        e => Error::failed(format!("{asker}: fanotify: {}", e.desc())),
     }
 }
 
@@ -281,10 +310,10 @@ mod tests {
         );
         let mut event = [0xff; EVENT];
         assert_eq!(descriptor_in(&event), None, "FAN_NOFD: the queue was full");
-        assert_eq!(process_in(&event), 0);
+        assert_eq!(thread_in(&event), 0);
         event[fd..fd + 4].copy_from_slice(&17i32.to_ne_bytes());
         event[pid..pid + 4].copy_from_slice(&4711i32.to_ne_bytes());
-        assert_eq!((descriptor_in(&event), process_in(&event)), (Some(17), 4711));
+        assert_eq!((descriptor_in(&event), thread_in(&event)), (Some(17), 4711));
         assert_eq!(size_of::<libc::fanotify_response>(), 8);
         let bytes = answer_bytes(17, ALLOW);
         let answer = std::mem::offset_of!(libc::fanotify_response, response);

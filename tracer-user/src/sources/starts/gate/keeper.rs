@@ -11,7 +11,10 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
-    sync::mpsc::{Receiver, Sender},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,18 +26,25 @@ use rustix::{
 use tracer_ebpf::start::binary;
 
 use super::{
-    Hold, PATIENCE, Passed, Word,
+    Asker, Hold, Missed, PATIENCE, Passed, Watch, Word,
+    binding::{Binding, Job},
     descriptors::{self, Reserve},
-    group::{Group, Marks, Opening, Watched},
+    group::{Group, Opening, Version, Watched},
     known::{Decision, Known},
     mounts, now_ns,
     questions::Asked,
     watchdog::{self, Watchdog},
+    who::Who,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    target::file::FileId,
+};
 
-/// The nice value of the thread.
-const PRIORITY: i32 = -19;
+/// The nice value of the thread, and of those that make links for it.
+pub const PRIORITY: i32 = -19;
+/// Why a start went on without its probes.
+const LATE: &str = "it went on after 2 s, before its probes were there";
 /// Events that are taken before anything else is looked at.
 const AT_ONCE: usize = 64;
 /// How long nothing is held after there was no room for it.
@@ -50,11 +60,16 @@ pub struct Parts {
     pub wake: RawFd,
     /// Written to behind each question.
     pub arrivals: RawFd,
-    /// Whose programs are held.
-    pub marks: Marks,
+    /// For whom programs are held, and which.
+    pub asker: Asker,
     pub heard: Receiver<Word>,
     pub questions: Sender<Asked>,
     pub holds: Sender<Hold>,
+    /// Where processes are linked.
+    pub jobs: Sender<Job>,
+    /// Where the numbers of jobs go that were done too late.
+    pub late: Sender<u64>,
+    pub missed: Arc<Missed>,
     pub complaints: Sender<String>,
 }
 
@@ -87,7 +102,7 @@ struct Woken {
 /// The thread's own: all of it goes with the thread, and what is held with it.
 pub struct Keeper {
     state: State,
-    marks: Marks,
+    asker: Asker,
     mounts: File,
     held: BpfMap<MapData, u32, u32>,
     wake: OwnedFd,
@@ -98,8 +113,14 @@ pub struct Keeper {
     holds: Sender<Hold>,
     complaints: Sender<String>,
     known: Known,
-    /// Openings by the question that they wait for, and whether their process is followed.
-    waiting: HashMap<u64, Vec<(Opening, bool)>>,
+    /// Openings by the question that they wait for, with whoever makes them, and whether that is followed.
+    waiting: HashMap<u64, Vec<(Opening, Who, bool)>>,
+    /// Those that wait until their process is linked.
+    binding: Binding,
+    late: Sender<u64>,
+    /// Single files that are watched.
+    files: HashMap<FileId, Watch>,
+    missed: Arc<Missed>,
     /// Files by the question about them.
     asked: HashMap<u64, OwnedFd>,
     passed: Passed,
@@ -112,7 +133,8 @@ impl Keeper {
     /// # Errors
     /// Privilege or a feature of the kernel is missing, or descriptors are.
     pub fn close(parts: Parts) -> Result<(Self, Watched)> {
-        let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("--follow: {what}: {e}"));
+        let asker = parts.asker;
+        let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("{asker}: {what}: {e}"));
         descriptors::separate(&[parts.held, parts.wake, parts.arrivals])
             .map_err(|e| failed("a thread with descriptors of its own cannot be had", &e))?;
         let [held, wake, arrivals] = [parts.held, parts.wake, parts.arrivals]
@@ -123,7 +145,7 @@ impl Keeper {
             .map_err(|e| failed("the BPF map `HELD` cannot be opened", &e))?;
         let mut keeper = Self {
             state: State::Open,
-            marks: parts.marks,
+            asker,
             mounts: File::open(mounts::MOUNTS).map_err(|e| failed(mounts::MOUNTS, &e))?,
             held,
             wake,
@@ -135,6 +157,10 @@ impl Keeper {
             complaints: parts.complaints,
             known: Known::new(PATIENCE),
             waiting: HashMap::new(),
+            binding: Binding::new(parts.jobs),
+            late: parts.late,
+            files: HashMap::new(),
+            missed: parts.missed,
             asked: HashMap::new(),
             passed: Passed::default(),
             replaced: 0,
@@ -150,15 +176,22 @@ impl Keeper {
 
     /// Holds programs from here on.
     fn hold(&mut self) -> Result<Watched> {
-        let group = Group::new()?;
+        let group = Group::new(self.asker)?;
         // First: nothing is held without one.
         let watchdog = Watchdog::start(group.as_fd(), self.wake.as_fd()).map_err(|e| {
             Error::failed(format!(
-                "--follow: no process could be made that lets programs go if gmpscope is stopped, and without it they \
-                 would wait for ever: {e}"
+                "{}: no process could be made that lets programs go if gmpscope is stopped, and without it they \
+                 would wait for ever: {e}",
+                self.asker
             ))
         })?;
-        let watched = group.watch(self.marks)?;
+        let watched = match self.asker.watches_all() {
+            true => group.watch_mounted()?,
+            false => Watched::default(),
+        };
+        for file in self.files.values() {
+            group.watch_file(&file.path)?;
+        }
         self.state = State::Closed(Closed { watchdog, group });
         Ok(watched)
     }
@@ -168,6 +201,9 @@ impl Keeper {
         let before = std::mem::replace(&mut self.state, state);
         let ids: Vec<u64> = self.waiting.keys().copied().collect();
         ids.into_iter().for_each(|id| self.let_go(id, binary::UNREADY));
+        for waiting in self.binding.all() {
+            self.miss(waiting.opening, waiting.who, "programs were not held for a while");
+        }
         // What has come and was not taken goes on when the group is gone.
         drop(before);
     }
@@ -211,11 +247,15 @@ impl Keeper {
                 Err(e) => return self.complain(format!("no more starts are held: poll: {e}")),
             };
             self.look_after_watchdog(&woken);
-            if woken.mounts_changed {
+            if woken.mounts_changed && self.asker.watches_all() {
                 self.watch();
             }
-            for id in self.known.overdue(Instant::now()) {
+            let now = Instant::now();
+            for id in self.known.overdue(now) {
                 self.let_go(id, binary::UNREADY);
+            }
+            for waiting in self.binding.overdue(now) {
+                self.miss(waiting.opening, waiting.who, LATE);
             }
             self.take();
             while let Ok(word) = self.heard.try_recv() {
@@ -224,6 +264,14 @@ impl Keeper {
                         self.known.answered(id, binary);
                         self.asked.remove(&id);
                         self.let_go(id, binary);
+                    }
+                    Word::Made { id, made } => self.made(id, made),
+                    Word::Watch(file, done) => {
+                        let _ = done.send(self.watch_file(*file));
+                    }
+                    Word::Unwatch(file, done) => {
+                        self.unwatch_file(file);
+                        let _ = done.send(());
                     }
                     Word::Forget(file) => self.known.forget(file),
                     Word::Pause(done) => {
@@ -249,7 +297,9 @@ impl Keeper {
     /// Waits until there is something to do.
     fn wait(&self) -> io::Result<Woken> {
         let now = Instant::now();
-        let mut timeout = self.known.next_deadline(now);
+        let deadlines = [self.known.next_deadline(now), self.binding.next_deadline(now)];
+        let mut timeout = deadlines.into_iter().flatten().min();
+        let owes = !self.waiting.is_empty() || self.binding.len() > 0;
         let mut sooner =
             |other: Duration| timeout = Some(timeout.map_or(other, |timeout| timeout.min(other)));
         let mut fds = vec![
@@ -259,8 +309,8 @@ impl Keeper {
         match &self.state {
             State::Closed(Closed { watchdog, group }) => {
                 watchdog.beat();
-                watchdog.owe(!self.waiting.is_empty());
-                if !self.waiting.is_empty() {
+                watchdog.owe(owes);
+                if owes {
                     sooner(watchdog::BEAT);
                 }
                 fds.push(PollFd::new(watchdog, PollFlags::IN));
@@ -310,7 +360,7 @@ impl Keeper {
     /// Watches what has come to be mounted.
     fn watch(&self) {
         if let State::Closed(Closed { group, .. }) = &self.state
-            && let Err(e) = group.watch(self.marks)
+            && let Err(e) = group.watch_mounted()
         {
             self.complain(e.message);
         }
@@ -347,22 +397,57 @@ impl Keeper {
         }
     }
 
+    /// Has each `execve` of a file wait.
+    fn watch_file(&mut self, file: Watch) -> Result<()> {
+        match &self.state {
+            State::Closed(Closed { group, .. }) => group.watch_file(&file.path)?,
+            // It is watched when programs are held again.
+            State::Paused | State::Short { .. } => {}
+            State::Open => {
+                return Err(Error::failed(format!(
+                    "{}: {}",
+                    self.asker,
+                    self.passed
+                        .over
+                        .as_deref()
+                        .unwrap_or("programs are held no longer")
+                )));
+            }
+        }
+        self.files.insert(file.state.id, file);
+        Ok(())
+    }
+
+    fn unwatch_file(&mut self, file: FileId) {
+        if let Some(watched) = self.files.remove(&file)
+            && let State::Closed(Closed { group, .. }) = &self.state
+            && let Err(e) = group.unwatch_file(&watched.path)
+        {
+            self.complain(format!("a file is still watched: {e}"));
+        }
+    }
+
     /// A process is about to execute a file. The opening that is not kept goes on.
     fn opened(&mut self, opening: Opening) {
-        let followed = self.held.get(&opening.pid(), 0).is_ok();
+        let who = Who::of(opening.tid());
+        let all = self.asker.watches_all();
+        let followed = !all || self.held.get(&who.pid, 0).is_ok();
         match followed {
             true => self.passed.followed += 1,
             false => self.passed.others += 1,
         }
         let Some((file, version)) = opening.file() else {
-            return self.note(opening, binary::UNREADY, followed);
+            return self.note(opening, who, binary::UNREADY, followed);
         };
+        if !all {
+            return self.opened_watched(opening, who, file, version);
+        }
         match self.known.decide(file, version, followed, Instant::now()) {
-            Decision::Allow(binary) => self.note(opening, binary, followed),
+            Decision::Allow(binary) => self.go_on(opening, who, binary, followed),
             Decision::Wait(id) if self.has_room() => {
-                self.waiting.entry(id).or_default().push((opening, followed));
+                self.waiting.entry(id).or_default().push((opening, who, followed));
             }
-            Decision::Wait(_) => self.note(opening, binary::UNREADY, followed),
+            Decision::Wait(_) => self.note(opening, who, binary::UNREADY, followed),
             Decision::Ask(id) => {
                 // It stays open until there is an answer, even if nobody waits for that so long.
                 let kept = opening.duplicate().filter(|_| self.has_room());
@@ -377,45 +462,97 @@ impl Keeper {
                 let _ = rustix::io::write(&self.arrivals, &1u64.to_ne_bytes());
                 if !is_asked {
                     self.known.withdraw(id);
-                    return self.note(opening, binary::UNREADY, followed);
+                    return self.note(opening, who, binary::UNREADY, followed);
                 }
                 self.asked.extend(kept.map(|kept| (id, kept)));
                 match self.known.is_late(id) {
-                    true => self.note(opening, binary::UNREADY, followed),
-                    false => self.waiting.entry(id).or_default().push((opening, followed)),
+                    true => self.note(opening, who, binary::UNREADY, followed),
+                    false => self.waiting.entry(id).or_default().push((opening, who, followed)),
                 }
             }
         }
     }
 
+    /// The same, where single files are watched.
+    fn opened_watched(&mut self, opening: Opening, who: Who, file: FileId, version: Version) {
+        let slot = match self.files.get(&file) {
+            Some(watched) if Version::of(&watched.state) == version => watched.slot,
+            Some(_) => return self.miss(opening, who, "the file was changed since it was looked at"),
+            // It was let go while this came.
+            None => return,
+        };
+        self.go_on(opening, who, slot, true);
+    }
+
     fn has_room(&self) -> bool {
-        let held = self.waiting.values().map(Vec::len).sum::<usize>();
+        let held = self.waiting.values().map(Vec::len).sum::<usize>() + self.binding.len();
         held + self.asked.len() < descriptors::most_held()
     }
 
     fn let_go(&mut self, id: u64, binary: u32) {
-        for (opening, followed) in self.waiting.remove(&id).unwrap_or_default() {
-            self.note(opening, binary, followed);
+        for (opening, who, followed) in self.waiting.remove(&id).unwrap_or_default() {
+            self.go_on(opening, who, binary, followed);
         }
     }
 
+    /// What the process executes is known: it goes on, one that is followed when it has its probes.
+    fn go_on(&mut self, opening: Opening, who: Who, binary: u32, followed: bool) {
+        if !followed || !binary::is_traced(binary) {
+            return self.note(opening, who, binary, followed);
+        }
+        if !self.has_room() {
+            return self.miss(opening, who, "too many starts wait at once");
+        }
+        let waited = Duration::from_nanos(now_ns().saturating_sub(opening.came_ns()));
+        let until = Instant::now() + PATIENCE.saturating_sub(waited);
+        if let Some(opening) = self.binding.begin(opening, who, binary, until) {
+            self.miss(opening, who, "its process has no id where gmpscope runs");
+        }
+    }
+
+    /// Probes are there, or will not be.
+    fn made(&mut self, id: u64, made: std::result::Result<(), String>) {
+        match (self.binding.made(id), made) {
+            (Some(waiting), Ok(())) => self.note(waiting.opening, waiting.who, waiting.slot, true),
+            (Some(waiting), Err(why)) => self.miss(waiting.opening, waiting.who, &why),
+            // It went on without.
+            (None, Ok(())) => {
+                let _ = self.late.send(id);
+            }
+            (None, Err(_)) => {}
+        }
+    }
+
+    /// A start goes on without its probes.
+    fn miss(&mut self, opening: Opening, who: Who, why: &str) {
+        let watched = opening.file().and_then(|(file, _)| self.files.get(&file));
+        watched.map_or(&self.missed, |watched| &watched.missed).add(why);
+        self.note(opening, who, binary::UNREADY, true);
+    }
+
     /// Tells the kernel side what the process is about to run, and lets it go.
-    fn note(&mut self, opening: Opening, binary: u32, followed: bool) {
+    fn note(&mut self, opening: Opening, who: Who, binary: u32, followed: bool) {
         if !followed {
             opening.let_go();
             return;
         }
         // One execve opens several files: first a script, then what interprets it; behind the program its loader.
-        let pid = opening.pid();
+        let pid = who.pid;
         let before = self.held.get(&pid, 0).unwrap_or(binary::UNKNOWN);
         let says_more = match binary {
             binary::NOT_TRACED => before == binary::UNKNOWN,
             binary::UNREADY => !binary::is_traced(before),
             _ => true,
         };
+        const ANY: u64 = 0; // BPF_ANY
         const THERE: u64 = 2; // BPF_EXIST: it may have been killed meanwhile.
+        let (says_more, flags) = match self.asker.watches_all() {
+            true => (says_more, THERE),
+            // From here on it is followed.
+            false => (binary::is_traced(binary), ANY),
+        };
         if says_more {
-            let _ = self.held.insert(pid, binary, THERE);
+            let _ = self.held.insert(pid, binary, flags);
         }
         let (came_ns, until_ns) = (opening.came_ns(), now_ns());
         let waited = opening.let_go();

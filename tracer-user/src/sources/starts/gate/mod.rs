@@ -1,10 +1,16 @@
 //! The gate before each `execve`: a program that a followed process is about to execute waits until its probes are
-//! there.
+//! there, bound to that process. What is held is every program of the host, of which others than followed processes go
+//! on at once, or single files.
 //!
 //! A thread of its own answers the kernel ([`keeper`]), whatever else we are at: opens by other processes at once, those
-//! that are known too, and every other after [`PATIENCE`] at the latest. No open is ever denied: [`descriptors`] says how
+//! of programs that are known when the process is linked, by threads beside ([`binders`]), and every other after
+//! [`PATIENCE`] at the latest. No open is ever denied: [`descriptors`] says how
 //! the kernel is kept from doing so by itself. Where the thread cannot answer, a process beside it does ([`watchdog`]).
 
+mod asker;
+mod binders;
+mod binding;
+mod borrowed;
 mod descriptors;
 mod group;
 mod keeper;
@@ -12,13 +18,15 @@ mod known;
 mod mounts;
 mod questions;
 mod watchdog;
+mod who;
 
 use std::{
+    collections::HashMap,
     fs::File,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
     thread::JoinHandle,
@@ -27,15 +35,21 @@ use std::{
 
 use rustix::event::EventfdFlags;
 
-pub use self::{descriptors::enough as enough_descriptors, group::Marks, questions::Questions};
+pub use self::{
+    asker::{Asker, Missed},
+    descriptors::enough as enough_descriptors,
+    questions::Questions,
+};
 use self::{
+    binders::Binders,
     group::Watched,
     keeper::{Keeper, Parts},
 };
+use super::{super::probes::linker::Linker, links::Linked};
 use crate::{
     error::{Error, Result},
     escape::Untrusted,
-    target::file::FileId,
+    target::file::{FileId, FileState},
 };
 
 /// No program waits for its probes longer than this.
@@ -132,9 +146,42 @@ pub struct Hold {
     pub held_ns: u64,
 }
 
-/// What the thread is told.
+/// A file whose `execve` waits, whoever makes it, until the process has its probes.
+pub struct WatchedFile {
+    /// The file.
+    pub file: File,
+    /// In which state it was analysed: in any other its probes would lie anywhere.
+    pub state: FileState,
+    /// The slot of the binary.
+    pub slot: u32,
+    /// What attaches to its processes.
+    pub linker: Arc<Linker>,
+    /// Where starts are counted that went on without.
+    pub missed: Arc<Missed>,
+}
+
+/// The same as the thread has it, without descriptors.
+struct Watch {
+    /// Leads to the file, open in the table that the rest of gmpscope has.
+    path: PathBuf,
+    state: FileState,
+    slot: u32,
+    missed: Arc<Missed>,
+}
+
+/// What the thread is told. Nothing in it owns a descriptor.
 enum Word {
-    Answer { id: u64, binary: u32 },
+    Answer {
+        id: u64,
+        binary: u32,
+    },
+    /// What came of a job.
+    Made {
+        id: u64,
+        made: std::result::Result<(), String>,
+    },
+    Watch(Box<Watch>, Sender<Result<()>>),
+    Unwatch(FileId, Sender<()>),
     Forget(FileId),
     Pause(Sender<()>),
     Resume,
@@ -164,6 +211,12 @@ pub struct Gate {
     caller: Caller,
     holds: Receiver<Hold>,
     complaints: Receiver<String>,
+    asker: Asker,
+    binders: Option<Binders>,
+    linked: Receiver<Linked>,
+    late: Receiver<u64>,
+    /// Files that are watched, open as long as they are.
+    files: Mutex<HashMap<FileId, File>>,
     /// File systems that are watched.
     pub watches: usize,
     /// Those that are not, and why.
@@ -171,17 +224,18 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Closes the gate: from here on programs wait. `held` is the kernel side's table of processes that are followed.
-    /// The questions come from the second value.
+    /// Closes the gate: from here on programs wait, all of the host or those that are watched, as `asker` has it. `held`
+    /// is the kernel side's table of processes that are followed; `missed` counts starts that went on without their
+    /// probes. Where all wait, the questions come from the second value.
     ///
     /// The group that holds them is open in the thread's table of descriptors alone: what we fork and execute does not
     /// have it.
     ///
     /// # Errors
     /// The privilege or the kernel's feature is missing, or there are too few descriptors.
-    pub fn close(held: OwnedFd, marks: Marks) -> Result<(Self, Questions)> {
-        let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("--follow: {what}: {e}"));
-        enough_descriptors()?;
+    pub fn close(held: OwnedFd, asker: Asker, missed: Arc<Missed>) -> Result<(Self, Option<Questions>)> {
+        let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("{asker}: {what}: {e}"));
+        enough_descriptors(asker)?;
         let eventfd = || {
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|e| failed("eventfd", &e))
@@ -196,14 +250,22 @@ impl Gate {
             words,
             wake: Arc::new(wake),
         };
+        let (binders, linked) = Binders::start(&caller)?;
+        let jobs = binders
+            .jobs()
+            .ok_or_else(|| failed("links", &"nobody makes them"))?;
+        let (too_late, late) = mpsc::channel();
         let parts = Parts {
             held: held.as_raw_fd(),
             wake: caller.wake.as_raw_fd(),
             arrivals: arrivals.as_raw_fd(),
-            marks,
+            asker,
             heard,
             questions,
             holds: held_ones,
+            jobs,
+            late: too_late,
+            missed,
             complaints: complain,
         };
         let thread = std::thread::Builder::new()
@@ -227,16 +289,103 @@ impl Gate {
             caller: caller.clone(),
             holds,
             complaints,
+            asker,
+            binders: Some(binders),
+            linked,
+            late,
+            files: Mutex::default(),
             watches: watched.watches,
             left: watched.left,
         };
-        let questions = Questions::new(asked, arrivals, descriptors, caller)
+        let questions = asker
+            .watches_all()
+            .then(|| Questions::new(asked, arrivals, descriptors, caller))
+            .transpose()
             .map_err(|e| failed("questions cannot be waited for", &e))?;
         Ok((gate, questions))
     }
 
-    /// The answer to a question: the number of the binary, or one of [`tracer_ebpf::start::binary`].
-    pub fn answer(&self, id: u64, binary: u32) {
+    /// Has each `execve` of a file wait from here on.
+    ///
+    /// # Errors
+    /// The kernel does not tell of it, or might not be able to open it for us.
+    pub fn watch(&self, watched: WatchedFile) -> Result<()> {
+        let asker = self.asker;
+        let kind = rustix::fs::fstatfs(&watched.file)
+            .map_err(|e| Error::failed(format!("{asker}: its file system cannot be examined: {e}")))?
+            .f_type;
+        if !mounts::opens_for_us(kind) {
+            return Err(Error::not_permitted(format!(
+                "{asker}: the program lies on a file system of which it is not sure that it opens every file for \
+                 gmpscope (of type {kind:#x}; FUSE, NFS and the like), and what could not be opened nobody could \
+                 execute; {}",
+                asker.without()
+            )));
+        }
+        if let Some(binders) = &self.binders {
+            binders.know(watched.slot, watched.linker);
+        }
+        let id = watched.state.id;
+        // The thread has another table of descriptors; that of a process is its first thread's.
+        let path = PathBuf::from(format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            watched.file.as_raw_fd()
+        ));
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.insert(id, watched.file);
+        drop(files);
+        let (done, wait) = mpsc::channel();
+        let watch = Watch {
+            path,
+            state: watched.state,
+            slot: watched.slot,
+            missed: watched.missed,
+        };
+        self.caller.say(Word::Watch(Box::new(watch), done));
+        let watched = wait.recv_timeout(PAUSED);
+        watched.unwrap_or_else(|_| Err(Error::failed("the thread that holds programs does not answer")))
+    }
+
+    /// None of this file any more.
+    pub fn unwatch(&self, file: FileId) {
+        let (done, wait) = mpsc::channel();
+        self.caller.say(Word::Unwatch(file, done));
+        // It is needed until then; if the thread has ended, nothing is watched.
+        let _ = wait.recv_timeout(PAUSED);
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.remove(&file);
+    }
+
+    /// Processes that were given probes since this was last asked, and the numbers of jobs whose process did not wait for
+    /// them.
+    pub fn linked(&self) -> (Vec<Linked>, Vec<u64>) {
+        // In this order: a link comes before it is found to be late.
+        let late = self.late.try_iter().collect();
+        (self.linked.try_iter().collect(), late)
+    }
+
+    /// Opens the gate: what waits goes on. What was linked and not taken over yet.
+    pub fn open(mut self) -> Vec<Linked> {
+        self.finish();
+        self.linked.try_iter().collect()
+    }
+
+    fn finish(&mut self) {
+        self.caller.say(Word::End);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        // Behind the thread, which sends them jobs.
+        drop(self.binders.take());
+    }
+
+    /// The answer to a question: the number of the binary, and what attaches to its processes; or one of
+    /// [`tracer_ebpf::start::binary`].
+    pub fn answer(&self, id: u64, binary: u32, linker: Option<Arc<Linker>>) {
+        if let (Some(binders), Some(linker)) = (&self.binders, linker) {
+            binders.know(binary, linker);
+        }
         self.caller.say(Word::Answer { id, binary });
     }
 
@@ -274,10 +423,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.caller.say(Word::End);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.finish();
     }
 }
 
@@ -290,7 +436,7 @@ fn begin_in_thread(parts: Parts) -> Result<(Keeper, Watched, PathBuf)> {
 }
 
 /// CLOCK_MONOTONIC.
-fn now_ns() -> u64 {
+pub(in crate::sources) fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap_or(0)
 }

@@ -12,6 +12,29 @@ const WATCHED: [&str; 25] = [
     "nilfs2", "ntfs3", "overlay", "ramfs", "reiserfs", "rootfs", "squashfs", "tmpfs", "ubifs", "udf", "vfat",
     "virtiofs", "xfs", "zfs",
 ];
+/// The same by the number that statfs(2) has (include/uapi/linux/magic.h, and the file systems' own sources).
+const WATCHED_NUMBERS: [u32; 20] = [
+    0xca45_1a4e, // bcachefs
+    0x9123_683e, // btrfs
+    0xe0f5_e1e2, // erofs
+    0x2011_bab0, // exfat
+    0xef53,      // ext2, ext3, ext4
+    0xf2f5_2010, // f2fs
+    0x9660,      // iso9660
+    0x3153_464a, // jfs
+    0x4d44,      // msdos, vfat
+    0x3434,      // nilfs2
+    0x7366_746e, // ntfs3
+    0x794c_7630, // overlay
+    0x8584_58f6, // ramfs, rootfs
+    0x5265_4973, // reiserfs
+    0x7371_7368, // squashfs
+    0x0102_1994, // tmpfs
+    0x2405_1905, // ubifs
+    0x1501_3346, // udf
+    0x5846_5342, // xfs
+    0x2fc1_2fc1, // zfs
+];
 /// File systems that hold no programs.
 const WITHOUT_PROGRAMS: [&str; 24] = [
     "autofs",
@@ -49,6 +72,13 @@ pub struct Mounted {
     pub at: PathBuf,
     /// Whether starts of its programs can be held.
     pub watched: bool,
+}
+
+/// Whether a file system of this type (`f_type` of statfs(2)) opens every file of it for us.
+pub fn opens_for_us(kind: i64) -> bool {
+    // A word of 32 bits, in a wider field.
+    let number = u32::try_from(kind & 0xffff_ffff).unwrap_or(0);
+    WATCHED_NUMBERS.contains(&number)
 }
 
 /// Those that hold programs, each once, in the order of the list. (A file system may be mounted over another: hence
@@ -133,6 +163,18 @@ mod tests {
                 ("tmpfs", "/with space", true),
                 ("nfs4", "/net", false)
             ]
+        );
+    }
+
+    #[test]
+    fn the_root_and_memory_open_everything_and_proc_does_not() {
+        let kind = |path: &str| rustix::fs::statfs(path).unwrap().f_type;
+        assert!(opens_for_us(kind("/dev/shm")));
+        assert!(!opens_for_us(kind("/proc")));
+        assert!(!opens_for_us(0x6573_5546), "FUSE");
+        assert!(
+            opens_for_us(0xffff_ffff_9123_683e_u64 as i64),
+            "a sign is no part of it"
         );
     }
 

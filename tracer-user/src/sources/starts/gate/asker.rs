@@ -1,0 +1,90 @@
+//! Who has programs held, and what it missed.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Who has programs held, as messages name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// `run --follow`: all programs of the host.
+    Follow,
+    /// `attach --next`: one file.
+    Next,
+    /// The daemon's `init.include`: some files.
+    Daemon,
+}
+
+impl Asker {
+    /// Whether every program that is executed waits; else those files that are watched.
+    pub fn watches_all(self) -> bool {
+        self == Self::Follow
+    }
+
+    /// What to do where the privilege is missing.
+    pub(super) fn instead(self) -> String {
+        match self {
+            Self::Follow => "run gmpscope as root on the host".to_owned(),
+            Self::Next => format!("run gmpscope as root on the host; {}", self.without()),
+            Self::Daemon => format!(
+                "docs/daemon.md (\"Starts\") has the lines for its unit; {}",
+                self.without()
+            ),
+        }
+    }
+
+    /// What does without.
+    pub(super) fn without(self) -> &'static str {
+        match self {
+            Self::Follow => {
+                "`gmpscope run` sees the start of the command alone without, and `gmpscope attach --exe PATH --next \
+                 --whole-binary` those of one binary"
+            }
+            Self::Next => {
+                "--whole-binary does without; `gmpscope attach --help` says what it does to other programs"
+            }
+            Self::Daemon => {
+                "init.whole_binary = true does without; docs/daemon.md says what it does to other programs"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Follow => "--follow",
+            Self::Next => "--next",
+            Self::Daemon => "init.include",
+        })
+    }
+}
+
+/// Starts that went on without their probes, and why the last one did.
+#[derive(Debug, Default)]
+pub struct Missed {
+    count: AtomicU64,
+    why: Mutex<Option<String>>,
+}
+
+impl Missed {
+    /// One more.
+    pub(super) fn add(&self, why: &str) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Why the last one.
+    pub fn why(&self) -> Option<String> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
