@@ -14,7 +14,7 @@ use gmpscope_tests::host::{Subject, host, storm};
 use gmpscope_tests::{Variant, machine, toolchain};
 use tracer_user::model::start::{Ended, Starts};
 use tracer_user::plan::start::{self, StartPlan};
-use tracer_user::sources::host::{HostKernel, ProcessEvent, StartsRequest};
+use tracer_user::sources::host::{HostKernel, ProcessEvent, StartsBy, StartsRequest};
 use tracer_user::sources::probes::ProgramKind;
 use tracer_user::sources::starts::Functions;
 use tracer_user::stream::{HistogramKey, Kind, Observation};
@@ -317,6 +317,7 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
         let slot = host.attach_starts(&StartsRequest {
             file: binary.target.file.file(),
             plan: &binary.plan,
+            by: StartsBy::Holding(binary.target.file.state()),
         })?;
         binaries.push((path, binary, slot, BTreeSet::new()));
     }

@@ -10,7 +10,6 @@ use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::start::{Traced, partition};
 use gmpscope_tests::{Attach, Outcome, Toolchain, Variant, Workload, environment, left_behind};
-use tracer_user::escape::Untrusted;
 
 use crate::finding::Finding;
 use crate::machine::kernel_log;
@@ -185,10 +184,10 @@ fn stacks(toolchain: &Toolchain) -> Result<String> {
         let is_moved = place.incomplete.as_deref() == Some("broken") && moved_chains_break(toolchain);
         ensure!(
             (place.incomplete.is_none() || is_moved)
-                && place.stack.iter().all(|call| !call.raw().starts_with("0x")),
+                && place.stack.iter().all(|call| !call.starts_with("0x")),
             "a stack is not whole, or leads out of Go's code: {place:?}"
         );
-        let is_ours = |call: &&Untrusted| call.raw().starts_with("main.") && call.raw().contains(".go:");
+        let is_ours = |call: &&String| call.starts_with("main.") && call.contains(".go:");
         ours += usize::from(place.stack.iter().any(|call| is_ours(&call)));
     }
     ensure!(

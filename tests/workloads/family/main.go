@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	// With cgo it makes the program depend on the C library.
 	_ "os/user"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -32,6 +33,9 @@ func main() {
 		many(number(args[1]), args[2:])
 	case "exec": // PROGRAM ARGS…: in our place.
 		panic(syscall.Exec(args[1], args[1:], os.Environ()))
+	case "thread": // PROGRAM ARGS…: the same, by a thread that is not the process's first.
+		go elsewhere(func() { panic(syscall.Exec(args[1], args[1:], os.Environ())) })
+		select {}
 	case "leave": // PROGRAM ARGS…: a child that is not waited for.
 		if err := child(args[1:]).Start(); err != nil {
 			panic(err)
@@ -41,6 +45,17 @@ func main() {
 	case "sleep": // MILLISECONDS
 		time.Sleep(time.Duration(number(args[1])) * time.Millisecond)
 	}
+}
+
+// Elsewhere calls f on a thread that is not the first of the process.
+func elsewhere(f func()) {
+	runtime.LockOSThread()
+	if syscall.Gettid() == os.Getpid() {
+		// This goroutine keeps the first thread.
+		go elsewhere(f)
+		select {}
+	}
+	f()
 }
 
 func child(args []string) *exec.Cmd {
