@@ -31,6 +31,7 @@ pub mod left_behind;
 pub mod mounted;
 pub mod oracle;
 pub mod privilege;
+pub mod profile;
 pub mod prometheus;
 pub mod run;
 pub mod scenario;

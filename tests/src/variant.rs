@@ -4,9 +4,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tracer_user::target::{Code, binary::GoBinary};
 
 use crate::environment::{cache, package, prebuilt};
+use crate::profile::Profile;
 use crate::toolchain::{Toolchain, run};
 
 /// How a workload is built.
@@ -24,10 +24,14 @@ pub enum Variant {
     Cgo,
     /// With cgo, position-independent.
     CgoPie,
-    /// With a profile of a program that makes the scheduler hot.
+    /// With [`Profile::Scheduler`].
     Pgo,
-    /// The same, stripped.
+    /// With [`Profile::Recorded`], stripped.
     PgoStripped,
+    /// With this profile, stripped: to look at.
+    Profiled(Profile),
+    /// The same for arm64.
+    ProfiledArm64(Profile),
     /// With this `GOEXPERIMENT`.
     Experiment(&'static str),
     /// For 32-bit x86.
@@ -50,6 +54,8 @@ impl Variant {
             Variant::CgoPie => "cgo-pie".into(),
             Variant::Pgo => "pgo".into(),
             Variant::PgoStripped => "pgo-stripped".into(),
+            Variant::Profiled(profile) => format!("pgo-{}", profile.name()),
+            Variant::ProfiledArm64(profile) => format!("pgo-{}-arm64", profile.name()),
             Variant::Experiment(x) => format!("X:{x}"),
             Variant::I386 => "386".into(),
             Variant::Arm64 => "arm64".into(),
@@ -62,6 +68,16 @@ impl Variant {
         matches!(self, Variant::Cgo | Variant::CgoPie)
     }
 
+    /// The profile that it is built with.
+    pub fn profile(self) -> Option<Profile> {
+        match self {
+            Variant::Pgo => Some(Profile::Scheduler),
+            Variant::PgoStripped => Some(Profile::Recorded),
+            Variant::Profiled(profile) | Variant::ProfiledArm64(profile) => Some(profile),
+            _ => None,
+        }
+    }
+
     /// Builds a workload, unless the cache has it, and returns the binary.
     pub fn build(self, toolchain: &Toolchain, program: &str) -> Result<PathBuf> {
         if let Some(prebuilt) = prebuilt() {
@@ -71,7 +87,8 @@ impl Variant {
                 false => bail!("{} is not there, and cannot be built", binary.display()),
             };
         }
-        let key = format!("{:016x}", sources_hash()?);
+        let profile = self.profile().map(|profile| profile.file(toolchain.minor()));
+        let key = format!("{:016x}", sources_hash(profile.as_deref())?);
         let dir = cache()?
             .join("workloads")
             .join(key)
@@ -117,14 +134,11 @@ impl Variant {
             Variant::Stripped => flags.push("-ldflags=-s -w".into()),
             Variant::Pie | Variant::CgoPie => flags.push("-buildmode=pie".into()),
             Variant::PieStripped => flags.extend(["-buildmode=pie".into(), "-ldflags=-s -w".into()]),
-            Variant::Pgo | Variant::PgoStripped => {
-                if toolchain.minor() < 21 {
-                    bail!("Go {} has no -pgo", toolchain.version());
-                }
-                if self == Variant::PgoStripped {
-                    flags.push("-ldflags=-s -w".into());
-                }
-                return self.compile_with_profile(toolchain, program, to, &modfile, &flags);
+            Variant::Pgo => {}
+            Variant::PgoStripped | Variant::Profiled(_) => flags.push("-ldflags=-s -w".into()),
+            Variant::ProfiledArm64(_) => {
+                go.env("GOARCH", "arm64");
+                flags.push("-ldflags=-s -w".into());
             }
             Variant::Experiment(x) => {
                 go.env("GOEXPERIMENT", x);
@@ -140,57 +154,24 @@ impl Variant {
                 flags.extend(["-buildmode=pie".into(), "-ldflags=-s -w".into()]);
             }
         }
+        if let Some(profile) = self.profile() {
+            let file = profile.file(toolchain.minor());
+            if !file.is_file() {
+                bail!(
+                    "there is no profile for Go {} ({}): `cargo xtask profiles` makes those of every Go from 1.21 on",
+                    toolchain.version(),
+                    file.display()
+                );
+            }
+            flags.push(format!("-pgo={}", file.display()));
+        }
         run(go.args(flags).arg("-o").arg(to).arg(format!("./{program}"))).map(drop)
     }
-
-    /// Builds the program with a profile of one that does a bit of everything, so that what is hot is the scheduler. A busy machine gives a profile too few samples to show
-    /// what is hot: then it is taken again, for longer.
-    fn compile_with_profile(
-        self,
-        toolchain: &Toolchain,
-        program: &str,
-        to: &Path,
-        modfile: &Path,
-        flags: &[String],
-    ) -> Result<()> {
-        let plain = Variant::Plain.build(toolchain, PROFILED)?;
-        let profile = modfile.with_file_name("cpu.pprof");
-        for time in ["1s", "3s", "9s"] {
-            let mut workload = std::process::Command::new(&plain);
-            run(workload.args(["-for", time, "-cpuprofile"]).arg(&profile))?;
-            let mut go = toolchain.go();
-            go.current_dir(package().join("workloads"))
-                .env("CGO_ENABLED", "0")
-                .arg("build")
-                .arg("-modfile")
-                .arg(modfile)
-                .arg(format!("-pgo={}", profile.display()))
-                .args(flags);
-            run(go.arg("-o").arg(to).arg(format!("./{program}")))?;
-            if is_inlined(to)? {
-                return Ok(());
-            }
-        }
-        bail!("no profile of {PROFILED} made the compiler inline casgstatus")
-    }
 }
 
-/// The program whose profile others are built with.
-const PROFILED: &str = "mixed";
-
-/// Whether the compiler has put casgstatus into the scheduler's functions, for which such builds are made.
-fn is_inlined(binary: &Path) -> Result<bool> {
-    let bytes = std::fs::read(binary)?;
-    let parsed = GoBinary::parse(&bytes, &binary.display().to_string())?;
-    Ok(parsed.runtime_functions().iter().any(|f| {
-        let inlined = parsed.inlined_into(f);
-        inlined.iter().any(|(name, _)| name == "runtime.casgstatus")
-    }))
-}
-
-/// A number that changes with the workloads' sources. It names a folder of the cache; a compiler whose
-/// hasher differs only builds again.
-fn sources_hash() -> Result<u64> {
+/// A number that changes with the workloads' sources, and with the profile that they are built with. It names a folder of
+/// the cache; a compiler whose hasher differs only builds again.
+fn sources_hash(profile: Option<&Path>) -> Result<u64> {
     fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
         for entry in std::fs::read_dir(dir)? {
             let path = entry?.path();
@@ -210,6 +191,10 @@ fn sources_hash() -> Result<u64> {
     for f in files {
         f.strip_prefix(&root)?.hash(&mut h);
         std::fs::read(&f)?.hash(&mut h);
+    }
+    // One that is not there is said to be missing when it is built with.
+    if let Some(profile) = profile.filter(|profile| profile.is_file()) {
+        std::fs::read(profile)?.hash(&mut h);
     }
     Ok(h.finish())
 }

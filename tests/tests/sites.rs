@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
+use gmpscope_tests::profile::Profile;
 use gmpscope_tests::{Variant, environment, toolchain};
 use object::{Object, ObjectSymbol};
 use tracer_ebpf::gp_in;
 use tracer_user::plan::{Emulation, Origin, Site, SiteKind, sites};
 use tracer_user::target::binary::GoBinary;
 use tracer_user::target::layout::{self, Layout};
-use tracer_user::target::{Code, Globals, globals};
+use tracer_user::target::{Arch, Code, Globals, globals};
 
 /// The ways to build that only a look is needed at, not a run.
 fn variants(minor: u32) -> Vec<Variant> {
@@ -22,10 +23,25 @@ fn variants(minor: u32) -> Vec<Variant> {
             Variant::Arm64PieStripped,
         ]);
     }
-    if minor >= 21 && environment::full() {
-        variants.extend([Variant::Pgo, Variant::PgoStripped]);
+    let profiles = match (minor, environment::full()) {
+        (..21, _) => &[],
+        (_, true) => &Profile::ALL[..],
+        // Where the runtime's own figure is taken, both forms of which this one shows.
+        (26.., false) => &[Profile::Recorded][..],
+        (_, false) => &[],
+    };
+    for profile in profiles {
+        variants.extend(profile.variants(minor));
     }
     variants
+}
+
+/// What is built in these ways. Of a profile the runtime is what matters, and all of the program is compiled anew for it.
+fn program(variant: Variant) -> &'static str {
+    match variant.profile() {
+        Some(_) => "goroutine",
+        None => "mixed",
+    }
 }
 
 /// A binary to look into.
@@ -47,7 +63,7 @@ fn minor(binary: &GoBinary<'_>) -> u32 {
 fn each(mut check: impl FnMut(Subject<'_>) -> Result<()>) -> Result<()> {
     for toolchain in toolchain::selection()? {
         for variant in variants(toolchain.minor()) {
-            let path = variant.build(&toolchain, "mixed")?;
+            let path = variant.build(&toolchain, program(variant))?;
             let what = format!("Go {}, {}", toolchain.version(), variant.name());
             let bytes = std::fs::read(&path)?;
             let binary = GoBinary::parse(&bytes, &what)?;
@@ -71,7 +87,7 @@ fn arm64_pie(variant: Variant) -> bool {
 }
 
 fn pgo(variant: Variant) -> bool {
-    matches!(variant, Variant::Pgo | Variant::PgoStripped)
+    variant.profile().is_some()
 }
 
 fn of<'s>(sites: &'s [Site], function: &str) -> Vec<&'s Site> {
@@ -109,7 +125,7 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
                 assert!((14..=26).contains(&found.len()), "{what}: {} sites", found.len());
             } else {
                 let is_whole =
-                    |site: &&Site| ["runtime.ready", "runtime.execute"].contains(&site.function.as_str());
+                    |site: &&Site| ["runtime.ready", "runtime.execute"].contains(&site.function.raw());
                 let (whole, others): (Vec<&Site>, Vec<&Site>) = found.iter().partition(is_whole);
                 assert!(others.iter().all(|s| s.kind == SiteKind::StatusCall), "{what}");
                 // The stack check, before anything else is done.
@@ -143,6 +159,7 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
 
 #[test]
 fn sampled_finds_the_end_of_a_tracked_wait() -> Result<()> {
+    let mut forms = BTreeSet::new();
     each(
         |Subject {
              variant,
@@ -153,21 +170,9 @@ fn sampled_finds_the_end_of_a_tracked_wait() -> Result<()> {
          }| {
             let found = sites::sampled(binary, Some(layout), minor(binary), false)
                 .map_err(|tried| anyhow::anyhow!("{tried:#?}"))?;
-            // A profile can have it inlined: then the end of the wait is where it ever was.
-            let record = "runtime.(*timeHistogram).record";
-            let is_inlined = binary
-                .runtime_functions()
-                .iter()
-                .filter(|f| f.name == "runtime.casgstatus" || f.name == "runtime.execute")
-                .any(|f| binary.inlined_into(f).iter().any(|(name, _)| name == record));
-            let recorded = minor(binary) >= 26 && !is_inlined;
-            assert!(pgo(variant) || !is_inlined || minor(binary) < 26, "{what}");
-            assert_eq!(
-                found.attempts.is_empty(),
-                recorded || minor(binary) < 26,
-                "{what}: {:?}",
-                found.attempts
-            );
+            // Whatever a profile makes of it: from Go 1.26 on the runtime's own figure is taken.
+            let recorded = minor(binary) >= 26;
+            assert!(found.attempts.is_empty(), "{what}: {:?}", found.attempts);
             assert_eq!(found.stamp, Some(layout.g.tracking_stamp), "{what}");
             for site in &found.sites {
                 sites::verify(binary, site).map_err(|e| anyhow::anyhow!("{e:?}"))?;
@@ -178,6 +183,10 @@ fn sampled_finds_the_end_of_a_tracked_wait() -> Result<()> {
                     false => (SiteKind::TrackedWaitEnds, 30),
                 };
                 assert_eq!(site.kind, kind, "{what}");
+                if recorded {
+                    check_recorded(binary, site, what)?;
+                    forms.insert(is_call(site));
+                }
                 assert!(
                     site.gp_in < 31 || site.gp_in == spilled,
                     "{what}: the goroutine is not found: {site:?}"
@@ -195,7 +204,48 @@ fn sampled_finds_the_end_of_a_tracked_wait() -> Result<()> {
             );
             Ok(())
         },
-    )
+    )?;
+    assert_eq!(
+        forms.len(),
+        2,
+        "the histogram is called, or inlined, in all of them"
+    );
+    Ok(())
+}
+
+fn is_call(site: &Site) -> bool {
+    site.instruction.starts_with("call") || site.instruction.starts_with("bl ")
+}
+
+/// Checks a site at which the runtime records a wait: the call of `record`, or, where that is inlined, its first branch.
+fn check_recorded(binary: &GoBinary<'_>, site: &Site, what: &str) -> Result<()> {
+    let record = "runtime.(*timeHistogram).record";
+    let function = binary
+        .functions(site.function.raw())
+        .into_iter()
+        .find(|f| f.start == site.address - site.offset)
+        .context("the site is in no function")?;
+    let within = binary.inlined_into(&function);
+    let is_inlined = within.iter().any(|(name, _)| name == record);
+    assert_eq!(is_call(site), !is_inlined, "{what}: {site:?}");
+    let innermost = binary.inlined_at(&function, site.address).into_iter().next();
+    assert_eq!(
+        innermost.as_deref() == Some(record),
+        is_inlined,
+        "{what}: {site:?}"
+    );
+    if is_inlined {
+        assert!(site.gp_in < 31, "{what}: {site:?}");
+    } else {
+        let second_argument = if binary.arch() == Arch::Amd64 { 3 } else { 1 };
+        assert_eq!(site.statuses_in.0, second_argument, "{what}: {site:?}");
+    }
+    // Never the stack pointer nor g.
+    assert!(
+        ![4, 14, 28, 31].contains(&site.statuses_in.0) || binary.arch() == Arch::Arm64,
+        "{what}: {site:?}"
+    );
+    Ok(())
 }
 
 #[test]

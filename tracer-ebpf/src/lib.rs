@@ -104,8 +104,8 @@ pub enum SiteKind {
     /// The branch after an inlined compare-and-swap whose statuses the code does not name: they are in the
     /// registers [`Site::old_in`] and [`Site::new_in`].
     Swapped = 6,
-    /// `call (*timeHistogram).record` in casgstatus's branch "tracked, and now Running" (Go ≥ 1.26): the latency
-    /// is its second argument.
+    /// `call (*timeHistogram).record` in casgstatus's branch "tracked, and now Running" (Go ≥ 1.26), or, where that
+    /// is inlined, its first branch. The latency is in the register [`Site::old_in`].
     WaitRecorded = 7,
     /// A moment of a process's start: which one is in [`Site::origin`].
     Mark = 8,
@@ -173,7 +173,7 @@ pub struct Site {
     /// Byte offset from the stack pointer, for [`gp_in::STACK_SLOT`]; for the `Swapped…` kinds how many bytes
     /// the register is past the goroutine's pointer.
     pub slot: u32,
-    /// Register with the old status, for [`SiteKind::Swapped`].
+    /// Register with the old status, for [`SiteKind::Swapped`]; with the latency, for [`SiteKind::WaitRecorded`].
     pub old_in: u8,
     /// Register with the new status, for [`SiteKind::Swapped`].
     pub new_in: u8,

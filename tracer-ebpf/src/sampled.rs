@@ -68,11 +68,11 @@ fn tracked_wait_ends(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> 
     })
 }
 
-/// The call of `(*timeHistogram).record` for a wait: the runtime has measured it, and so its latency is the
-/// runtime's own.
+/// The call of `(*timeHistogram).record` for a wait, or its first branch where it is inlined: the runtime has measured
+/// the wait, and so its latency is the runtime's own.
 #[inline(always)]
 fn wait_recorded(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
-    let (_, latency, _) = registers::args(ctx);
+    let latency = registers::general(ctx, site.old_in);
     if (latency as i64) < 0 {
         return Err(Failure::Negative);
     }

@@ -13,6 +13,7 @@ mod go;
 mod layouts;
 mod paths;
 mod privilege;
+mod profiles;
 mod setup;
 mod step;
 mod test;
@@ -52,6 +53,8 @@ enum Command {
     Demo(demo::Args),
     /// Regenerate the table of the Go runtime's struct layouts from Go's own sources
     Layouts(layouts::Args),
+    /// Write the profiles that the tests build Go programs with
+    Profiles(profiles::Args),
     /// Run every check and every test; ends with a line `N passed, N failed`
     Test(test::Args),
     /// Run one part of the tests
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Deb(args) => deb::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Layouts(args) => layouts::run(&args),
+        Command::Profiles(args) => profiles::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Part(args) => test::part::run(&args),
         Command::Vm(args) => vm::run(&args),

@@ -17,7 +17,8 @@ pub trait Symbolizer {
     /// where the address lies in no function.
     fn function_at(&self, gopc: u64) -> Option<Untrusted>;
 
-    /// Says which addresses will be asked for, so that they can be looked up together.
+    /// Says which addresses [`Self::function_at`] will be asked for, so that they are looked up together: whoever shows
+    /// many names calls this first.
     fn prepare(&self, _gopcs: &[u64]) {}
 
     /// The functions that each of these return addresses lies in, by address: innermost first, those that were inlined

@@ -1,13 +1,13 @@
 //! From what was observed to a [`Capture`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::escape::Untrusted;
 use crate::findings::{self, Evidence};
 use crate::latency::{self, Histogram, Latency};
-use crate::model::{Model, Symbolizer};
+use crate::model::{Model, Symbolizer, sched::Report};
 use crate::stream::{BucketScheme, HistogramKey, LossCause};
 
 use super::blocked::Lost;
@@ -65,6 +65,13 @@ pub fn build(parts: Parts) -> Capture {
     let total = latency.total();
     let mut target = parts.target;
     target.gomaxprocs = target.gomaxprocs.or_else(|| parts.model.last()?.gomaxprocs);
+    let named = Named {
+        symbolizer: parts.symbolizer,
+        begin_ns: parts.begin_ns,
+    };
+    let report = parts.model.scheduler().map(|sched| sched.report(parts.end_ns));
+    // Before whatever shows them: one by one they would each be searched for in the file.
+    named.prepare(latency, report.as_ref());
     let findings = findings::find(&Evidence {
         latency,
         model: parts.model,
@@ -106,11 +113,6 @@ pub fn build(parts: Parts) -> Capture {
         concurrent_captures: parts.concurrent_captures,
         notes,
     };
-    let named = Named {
-        symbolizer: parts.symbolizer,
-        begin_ns: parts.begin_ns,
-    };
-    let report = parts.model.scheduler().map(|sched| sched.report(parts.end_ns));
     Capture {
         schema: SCHEMA.to_owned(),
         target,
@@ -200,6 +202,27 @@ pub struct Named<'a> {
 }
 
 impl Named<'_> {
+    /// Has all creation sites that are in these looked up together. To be called before any of them is shown.
+    pub fn prepare(&self, latency: &Latency, report: Option<&Report>) {
+        let keys = latency.by_key().keys().filter_map(|key| match key {
+            HistogramKey::CreationSite(gopc) => Some(*gopc),
+            _ => None,
+        });
+        let longest = latency.slow().longest();
+        let slow = longest.iter().filter_map(|slow| slow.wait.gopc);
+        let mut gopcs: BTreeSet<u64> = keys.chain(slow).collect();
+        if let Some(report) = report {
+            gopcs.extend(report.sites.iter().map(|site| site.gopc));
+            gopcs.extend(report.longest.iter().map(|(wait, _)| wait.gopc));
+            let places = report.stacks.iter().flat_map(|stacks| &stacks.places);
+            gopcs.extend(places.map(|place| place.gopc));
+        }
+        gopcs.remove(&0);
+        if !gopcs.is_empty() {
+            self.symbolizer.prepare(&gopcs.into_iter().collect::<Vec<_>>());
+        }
+    }
+
     /// The name of a creation site; its address where it has none.
     pub fn creation_site(&self, gopc: u64) -> Untrusted {
         match gopc {
@@ -224,11 +247,6 @@ impl Named<'_> {
 
     /// Histograms by function of the `go` statement; a function with several has one.
     pub fn by_creation_site(&self, latency: &Latency) -> BTreeMap<Untrusted, Hist> {
-        let sites = latency.by_key().keys().filter_map(|key| match key {
-            HistogramKey::CreationSite(gopc) => Some(*gopc),
-            _ => None,
-        });
-        self.symbolizer.prepare(&sites.collect::<Vec<_>>());
         let mut merged: BTreeMap<Untrusted, Histogram> = BTreeMap::new();
         for (key, histogram) in latency.by_key() {
             let HistogramKey::CreationSite(gopc) = key else {

@@ -94,7 +94,18 @@ impl Observed {
 
     /// The capture.
     pub fn capture(&self, mode: &str, change: impl FnOnce(&mut Parts)) -> Capture {
-        let mut parts = Parts {
+        let mut parts = self.parts(mode, &Names);
+        change(&mut parts);
+        build(parts)
+    }
+
+    /// The capture, with other names.
+    pub fn capture_named(&self, mode: &str, symbolizer: &dyn Symbolizer) -> Capture {
+        build(self.parts(mode, symbolizer))
+    }
+
+    fn parts<'p>(&'p self, mode: &'p str, symbolizer: &'p dyn Symbolizer) -> Parts<'p> {
+        Parts {
             target: target(),
             mode,
             mode_reason: None,
@@ -105,7 +116,7 @@ impl Observed {
             whole: true,
             latency: &self.latency,
             model: &self.model,
-            symbolizer: &Names,
+            symbolizer,
             attached_by: Some("uprobe_multi"),
             measured_by: "probe",
             probe_cost_ns: Some([730, 1210]),
@@ -113,9 +124,7 @@ impl Observed {
             latency_floor_ns: None,
             concurrent_captures: 0,
             notes: Vec::new(),
-        };
-        change(&mut parts);
-        build(parts)
+        }
     }
 }
 

@@ -291,8 +291,6 @@ pub fn by_wait_reason(report: &Report) -> BTreeMap<Untrusted, Hist> {
 
 /// Waits Runnable→Running by function of the `go` statement.
 pub fn by_creation_site(report: &Report, named: &Named<'_>) -> BTreeMap<Untrusted, Hist> {
-    let gopcs: Vec<u64> = report.sites.iter().map(|site| site.gopc).collect();
-    named.symbolizer.prepare(&gopcs);
     let mut merged: BTreeMap<Untrusted, Histogram> = BTreeMap::new();
     for site in &report.sites {
         let Some(delta) = &site.runnable else { continue };

@@ -52,6 +52,7 @@ pub fn build(
     to_ns: u64,
 ) -> Interval {
     let named = Named { symbolizer, begin_ns };
+    named.prepare(latency, None);
     let without_extremes = |mut hist: Hist| {
         (hist.min_ns, hist.max_ns) = (None, None);
         hist

@@ -77,7 +77,8 @@ pub struct Site {
     /// For branches behind an inlined compare-and-swap: the zero flag (0, 1) that says it was done, see
     /// [`tracer_ebpf::Site::zf_when_swapped`].
     pub zf_when_swapped: u8,
-    /// For [`SiteKind::Swapped`]: registers that hold the old and the new status. For
+    /// For [`SiteKind::Swapped`]: registers that hold the old and the new status. For [`SiteKind::WaitRecorded`]: the
+    /// register that holds the latency, and 0. For
     /// [`SiteKind::SwappedConstants`] and [`SiteKind::StatusEntry`] the statuses themselves; for
     /// [`SiteKind::StatusCall`] what the code says of them, 0 where it does not: the program reads them itself.
     pub statuses_in: (u8, u8),

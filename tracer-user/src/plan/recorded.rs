@@ -9,7 +9,19 @@
 //! ```
 //! Its second argument is the very latency that the runtime counts, taken before our trap. Up to Go 1.25
 //! goroutines that never waited come here too (with 0), which would only cost hits.
-//! Source: proc.go, casgstatus, Go 1.26 and 1.27.
+//!
+//! A profile in which `record` is hot makes the compiler inline it into casgstatus, but not into the functions that
+//! casgstatus itself is inlined into: one program then has both forms. Where it is inlined there is no call, but
+//! the first thing that it does is a branch:
+//!
+//! ```go
+//! func (h *timeHistogram) record(duration int64) {
+//!     if duration < 0 {       // <- this branch is the site
+//! ```
+//! It is taken to be that branch if the inline tree says that it belongs to `record`, if it goes by the sign of a
+//! register, and if that register provably holds `gp.runnableTime`. A branch on the sign is emulated on both
+//! architectures, and is reached exactly as often as the call would be.
+//! Source: proc.go, casgstatus; histogram.go, record; Go 1.26 and 1.27.
 
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind};
@@ -27,11 +39,11 @@ const WINDOW: usize = 8;
 /// The zero register of arm64, as a source.
 const ZERO_REGISTER: u8 = 31;
 
-/// The calls in these functions, each with the number of tracked waits that end in it; `stamp` is the offset of
-/// `g.trackingStamp`.
+/// Where these functions record waits, each function with the number of tracked waits that end in it; `stamp` is the
+/// offset of `g.trackingStamp`.
 ///
 /// # Errors
-/// One of the functions has none, or they are not all of one histogram.
+/// In one of the functions not every one is found, or they are not all of one histogram.
 pub fn recorded(
     code: &dyn Code,
     functions: &[(Decoded, usize)],
@@ -41,79 +53,174 @@ pub fn recorded(
     let record = code.functions(RECORD);
     let mut sites = Vec::new();
     let mut histograms = Vec::new();
+    let mut inlined = Vec::new();
     for (decoded, ends) in functions {
-        let found = calls(code, decoded, &record, stamp, force)?;
+        let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
+        let mut found = Vec::new();
+        for recorded in all(code, decoded, &analysis, &record, stamp) {
+            let mut site = site(
+                code,
+                &decoded.function,
+                recorded.insn,
+                SiteKind::WaitRecorded,
+                force,
+            )?;
+            (site.gp_in, site.slot) = recorded.goroutine;
+            site.statuses_in = (recorded.latency_in, 0);
+            histograms.extend(recorded.histogram);
+            found.push((site, recorded.histogram.is_none()));
+        }
         if found.len() != *ends {
             return Err(Attempt {
-                what: format!("the call of {RECORD} in {}", decoded.function.name),
+                what: format!("{RECORD} in {}", decoded.function.name),
                 outcome: format!(
-                    "of {ends} there are {} that hand over g.runnableTime",
+                    "of {ends} there are {} that are proven to be given g.runnableTime",
                     found.len()
                 ),
             });
         }
-        for (site, histogram) in found {
-            sites.push(site);
-            histograms.push(histogram);
+        if found.iter().any(|(_, inlined)| *inlined) {
+            inlined.push((decoded, analysis));
         }
+        sites.extend(found.into_iter().map(|(site, _)| site));
     }
     histograms.sort_unstable();
     histograms.dedup();
+    let fail = |outcome: String| Attempt {
+        what: format!("the calls of {RECORD}"),
+        outcome,
+    };
     match histograms.as_slice() {
-        [_] => Ok(sites),
-        several => Err(Attempt {
-            what: format!("the calls of {RECORD}"),
-            outcome: format!("they are of {} histograms", several.len()),
-        }),
+        // All are inlined. The runtime hands g.runnableTime to one histogram alone, which each was proven to be given.
+        [] => Ok(sites),
+        [histogram] => match inlined.iter().find(|(d, a)| !uses(code, d, a, *histogram)) {
+            None => Ok(sites),
+            Some((decoded, _)) => Err(fail(format!(
+                "they are of another histogram than the one that is inlined into {}",
+                decoded.function.name
+            ))),
+        },
+        several => Err(fail(format!("they are of {} histograms", several.len()))),
     }
 }
 
-/// The calls in one function, each with the address of its histogram.
-fn calls(
+/// A place where a wait is handed to the histogram.
+struct Recorded<'i> {
+    /// The call, or the branch that is the first thing that it does where it is inlined.
+    insn: &'i Insn,
+    /// Register with the latency.
+    latency_in: u8,
+    /// Register or stack slot with the g.
+    goroutine: (u8, u32),
+    /// Address of the histogram; `None` where it is inlined: then no register has to hold that.
+    histogram: Option<u64>,
+}
+
+/// All such places in one function.
+fn all<'i>(
     code: &dyn Code,
-    decoded: &Decoded,
+    decoded: &'i Decoded,
+    analysis: &Analysis,
     record: &[Function],
     stamp: u32,
-    force: bool,
-) -> Result<Vec<(Site, u64)>, Attempt> {
-    let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
+) -> Vec<Recorded<'i>> {
     let Some(total) = stamp.checked_add(8) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
+    let (arch, insns) = (code.arch(), &decoded.insns);
+    let receiver = usize::from(code::argument(arch, 0));
     let mut found = Vec::new();
-    for (index, insn) in decoded.insns.iter().enumerate() {
+    for (index, insn) in insns.iter().enumerate() {
         let called = matches!(insn.flow, Flow::Call(Some(t)) if record.iter().any(|r| r.start == t));
-        if !called {
-            continue;
-        }
-        let registers = analysis.before(index);
-        let receiver = usize::from(code::argument(code.arch(), 0));
-        let histogram = registers.get(receiver).and_then(|value| value.constant());
-        if let Some(histogram) = histogram
-            && let Some((gp_in, slot)) = goroutine(code.arch(), &decoded.insns, &analysis, index, total)
-        {
-            let mut site = site(code, &decoded.function, insn, SiteKind::WaitRecorded, force)?;
-            (site.gp_in, site.slot) = (gp_in, slot);
-            found.push((site, histogram));
-        }
+        let place = if called {
+            let latency_in = code::argument(arch, 1);
+            let histogram = analysis
+                .before(index)
+                .get(receiver)
+                .and_then(|value| value.constant());
+            histogram.and_then(|histogram| {
+                Some(Recorded {
+                    insn,
+                    latency_in,
+                    goroutine: goroutine(arch, insns, analysis, index, total, latency_in)?,
+                    histogram: Some(histogram),
+                })
+            })
+        } else {
+            signed(insns, analysis, index)
+                .filter(|_| {
+                    code.inlined_at(&decoded.function, insn.address)
+                        .first()
+                        .is_some_and(|f| f == RECORD)
+                })
+                .and_then(|latency_in| {
+                    Some(Recorded {
+                        insn,
+                        latency_in,
+                        goroutine: goroutine(arch, insns, analysis, index, total, latency_in)?,
+                        histogram: None,
+                    })
+                })
+        };
+        found.extend(place);
     }
-    Ok(found)
+    found
 }
 
-/// If the call at `index` is given the field at `total` of a g: where that g is, as a register or a stack slot.
-fn goroutine(arch: Arch, insns: &[Insn], analysis: &Analysis, index: usize, total: u32) -> Option<(u8, u32)> {
-    let given = code::argument(arch, 1);
+/// If the instruction at `index` branches on the sign of a register: which.
+fn signed(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<u8> {
+    match insns.get(index)?.op {
+        Op::BranchOnSign { src } => Some(src),
+        // The flags are those of the last instruction that changed them: it must be a test of the whole register.
+        Op::BranchOnFlagsSign => {
+            let from = index.saturating_sub(WINDOW);
+            let before = insns.get(from..index)?.iter().enumerate().rev();
+            let (at, test) = before
+                .map(|(at, insn)| (from + at, insn))
+                .find(|(_, insn)| insn.writes_zf || insn.flow != Flow::Next)?;
+            match test.op {
+                Op::Test { src } if test.bytes == 8 && analysis.in_one_block(at, index) => {
+                    let between = insns.get(at..index)?;
+                    between.iter().all(|i| i.writes & (1 << src) == 0).then_some(src)
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// True if the body of `record` that is inlined into a function has the address of `histogram` in a register.
+fn uses(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, histogram: u64) -> bool {
+    let mut used = false;
+    analysis.visit(|_, insn, registers| {
+        used = used
+            || registers.iter().any(|value| value.constant() == Some(histogram))
+                && code
+                    .inlined_at(&decoded.function, insn.address)
+                    .iter()
+                    .any(|name| name == RECORD);
+    });
+    used
+}
+
+/// If the register `given` holds the field at `total` of a g at instruction `index`: where that g is, as a register or,
+/// if that is a call, a stack slot.
+fn goroutine(
+    arch: Arch,
+    insns: &[Insn],
+    analysis: &Analysis,
+    index: usize,
+    total: u32,
+    given: u8,
+) -> Option<(u8, u32)> {
     let from = index.saturating_sub(WINDOW);
     let before = insns.get(from..index)?.iter().enumerate().rev();
     // Either it was loaded from the field, or (right behind the sum, where all is inlined) stored into it.
     let (at, same) = before
         .map(|(at, insn)| (from + at, insn))
-        .find(|(_, insn)| insn.writes & (1 << given) != 0 || insn.op == Op::Store { src: given })?;
-    let base = match (same.op, same.mem) {
-        (Op::Load { dst }, Some(mem)) if dst == given && same.bytes == 8 => field_of(mem, total)?,
-        (Op::Store { .. }, Some(mem)) if same.bytes == 8 => field_of(mem, total)?,
-        _ => return None,
-    };
+        .find(|(_, insn)| insn.writes & (1 << given) != 0 || stores(insn, given))?;
+    let base = moved(same, given, total)?;
     if base == code::stack_pointer(arch) {
         return None;
     }
@@ -128,6 +235,39 @@ fn goroutine(arch: Arch, insns: &[Insn], analysis: &Analysis, index: usize, tota
         return Some((base, 0));
     }
     spilled(arch, insns.get(index + 1..)?, total).map(|slot| (gp_in::STACK_SLOT, slot))
+}
+
+/// Whether an instruction stores this register.
+fn stores(insn: &Insn, register: u8) -> bool {
+    match insn.op {
+        Op::Store { src } => src == register,
+        Op::StorePair { first, second } => first == register || second == register,
+        _ => false,
+    }
+}
+
+/// If an instruction loads the register from the 64-bit field at `offset` of what a register points to, or stores it
+/// there: that register. The compiler of arm64 moves neighbouring fields in pairs.
+fn moved(insn: &Insn, register: u8, offset: u32) -> Option<u8> {
+    let mem = insn.mem?;
+    // Of two equal registers a load leaves either value.
+    let (first, second) = match insn.op {
+        Op::Load { dst } if insn.bytes == 8 => (Some(dst), None),
+        Op::Store { src } if insn.bytes == 8 => (Some(src), None),
+        Op::LoadPair { first, second } if insn.bytes == 16 && first != second => (Some(first), Some(second)),
+        Op::StorePair { first, second } if insn.bytes == 16 => (Some(first), Some(second)),
+        _ => return None,
+    };
+    if first == Some(register) && field_of(mem, offset).is_some() {
+        return mem.base;
+    }
+    let behind = Mem {
+        disp: mem.disp.checked_add(8)?,
+        ..mem
+    };
+    (second == Some(register))
+        .then(|| field_of(behind, offset))
+        .flatten()
 }
 
 /// The register whose field at `offset` an operand is.
@@ -190,3 +330,6 @@ fn spilled(arch: Arch, insns: &[Insn], total: u32) -> Option<u32> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

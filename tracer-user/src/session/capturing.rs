@@ -1,7 +1,7 @@
 //! What is kept while a capture runs, and how it is printed: the joint between the data's way and the user. It knows
 //! no target: all that it is told are observations and steps, which may as well come from a recording.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     changes::Changes,
@@ -192,6 +192,9 @@ impl Capturing {
         if let (Some(changes), Some(sched)) = (&mut self.changes, self.model.scheduler_mut()) {
             changes.write(sched)?;
         }
+        if self.form.format == Format::Text {
+            prepare_slow(symbolizer, observations.iter().chain(&told));
+        }
         let mut flow = Flow::Written;
         for observation in observations.iter().chain(&told) {
             self.latency.observe(observation);
@@ -357,6 +360,19 @@ pub(super) fn note_of_dropped(sink: &Sink) -> Option<String> {
     (dropped > 0).then(|| {
         format!("{dropped} lines of this output were dropped before the result: nobody read them in time")
     })
+}
+
+/// Has the creation sites of all slow waits looked up together, before each is shown.
+fn prepare_slow<'o>(symbolizer: &dyn Symbolizer, observations: impl Iterator<Item = &'o Observation>) {
+    let gopcs: BTreeSet<u64> = observations
+        .filter_map(|observation| match &observation.kind {
+            Kind::Event(Event::SlowWait(wait)) => wait.gopc.filter(|gopc| *gopc != 0),
+            _ => None,
+        })
+        .collect();
+    if !gopcs.is_empty() {
+        symbolizer.prepare(&gopcs.into_iter().collect::<Vec<_>>());
+    }
 }
 
 fn unwritable(e: serde_json::Error) -> Error {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::binary::{self, Facts, GoBinary};
+use super::binary::{self, Facts, GoBinary, SymbolTable, Symbols};
 use super::file::ProgramFile;
 use super::frame::Frame;
 use super::process::Process;
@@ -25,6 +25,8 @@ pub struct Target {
     pub process: Option<Process>,
     /// What to add to a link-time address to have it in the process (wrapping); 0 for a file.
     pub load_bias: u64,
+    /// Where its file has its names.
+    symbols: SymbolTable,
 }
 
 impl Target {
@@ -48,6 +50,7 @@ impl Target {
                 file,
                 process: Some(process),
                 load_bias,
+                symbols: binary.symbol_table(),
             };
             let seen = look(&target, &binary)?;
             Ok((target, seen))
@@ -77,6 +80,7 @@ impl Target {
                 file,
                 process: None,
                 load_bias: 0,
+                symbols: binary.symbol_table(),
             };
             let seen = look(&target, &binary)?;
             Ok((target, seen))
@@ -84,7 +88,14 @@ impl Target {
         mapping.judge(&name, made)
     }
 
-    /// Maps the file again and shows it, for instance to name addresses when the capture has ended.
+    /// Maps the file again and shows its names. What that takes does not grow with the file.
+    pub fn with_symbols<T>(&self, look: impl FnOnce(&Symbols<'_>) -> T) -> Result<T> {
+        let mapping = self.file.map()?;
+        let made = look(&self.symbols.read(&mapping));
+        mapping.judge(&self.file.name().to_string(), Ok(made))
+    }
+
+    /// Maps the file again, reads all of it and shows it. For names [`Self::with_symbols`] is enough.
     pub fn with_binary<T>(&self, look: impl FnOnce(&GoBinary<'_>) -> T) -> Result<T> {
         let mapping = self.file.map()?;
         let name = self.file.name().to_string();
@@ -95,10 +106,10 @@ impl Target {
     /// Names of the functions that hold the `go` statements to which these values of `g.gopc` return, by
     /// value. What lies in none of the program's functions is left out.
     pub fn creation_sites(&self, gopcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, Untrusted>> {
-        self.with_binary(|binary| {
+        self.with_symbols(|symbols| {
             gopcs
                 .into_iter()
-                .filter_map(|pc| Some((pc, binary.creation_site(self.link_time(pc))?.into())))
+                .filter_map(|pc| Some((pc, symbols.creation_site(self.link_time(pc))?.into())))
                 .collect()
         })
     }
@@ -106,9 +117,9 @@ impl Target {
     /// The functions that each of these return addresses lies in, innermost first, by address; none of a function that
     /// the compiler made. What is not Go's code is left out.
     pub fn frames(&self, pcs: &[u64]) -> Result<BTreeMap<u64, Vec<Frame>>> {
-        self.with_binary(|binary| {
+        self.with_symbols(|symbols| {
             let frames = pcs.iter().filter_map(|pc| {
-                let frames = binary.frames_at(self.link_time(*pc).checked_sub(1)?)?;
+                let frames = symbols.frames_at(self.link_time(*pc).checked_sub(1)?)?;
                 Some((*pc, frames.iter().map(Frame::from).collect()))
             });
             frames.collect()

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum as _;
 
 use super::capture::Capture;
 use super::statistics::spread;
@@ -23,9 +24,23 @@ pub struct Args {
     /// How often each mode attaches
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// One of the programs alone
+    #[arg(long, conflicts_with = "write")]
+    only: Option<Subject>,
     /// Write the figures into docs/overhead.md
     #[arg(long)]
     write: bool,
+}
+
+/// The programs that are attached to.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Subject {
+    /// 100 MB, with 64 000 functions
+    Large,
+    /// 400 MB, with 20 000 `go` statements that are all executed
+    GoStatements,
+    /// A small one with 100 000 goroutines
+    Goroutines,
 }
 
 /// When gmpscope's memory is read, after its start.
@@ -39,6 +54,8 @@ struct Figures {
     start: Duration,
     /// From the end of its window to the end of its process: result printed, probes gone.
     finish: Duration,
+    /// From the end of its window to the moment at which its probes are gone; where that is watched.
+    detached: Option<Duration>,
     /// VmRSS in KiB.
     memory: u64,
 }
@@ -47,42 +64,20 @@ struct Figures {
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
     let gmpscope = gmpscope()?;
-    let large = large_binary::build(go::NEWEST)?;
-    let megabytes = fs::metadata(&large)?.len() / 1_000_000;
     let mut text = format!(
         "Measured on {}; Go {}; medians of {} captures [least..greatest].\n\n\
-         | target | mode | exec to probes live, ms | window's end to exit, ms | VmRSS after 5 s, MiB |\n\
-         |---|---|--:|--:|--:|\n",
+         | target | mode | exec to probes live, ms | window's end to probes gone, ms | window's end to exit, ms | VmRSS after 5 s, MiB |\n\
+         |---|---|--:|--:|--:|--:|\n",
         markdown::machine(),
         go::NEWEST,
         args.rounds
     );
-    step::title("a large binary");
-    let mut target = Target::start(&large)?;
-    for mode in ["passive", "sampled", "exact"] {
-        text += &row(
-            &format!("stripped, {megabytes} MB"),
-            mode,
-            &gmpscope,
-            target.child.id(),
-            args.rounds,
-        )?;
+    for which in args
+        .only
+        .map_or(Subject::value_variants().to_vec(), |which| vec![which])
+    {
+        text += &rows(which, &gmpscope, args.rounds)?;
     }
-    target.stop()?;
-    step::title("100 000 goroutines");
-    let many = go::build(go::NEWEST, "many_goroutines", Symbols::Stripped)?;
-    let mut workload = Workload::start(&many, &["-waiting", "100000"], 2)?;
-    workload.run()?;
-    for mode in ["passive", "sampled", "exact"] {
-        text += &row(
-            "100 000 live goroutines",
-            mode,
-            &gmpscope,
-            workload.pid(),
-            args.rounds,
-        )?;
-    }
-    workload.stop()?;
     println!("\n{text}");
     if args.write {
         let document = paths::root().join("docs/overhead.md");
@@ -90,6 +85,45 @@ pub fn run(args: &Args) -> Result<()> {
         println!("written into {}", document.display());
     }
     Ok(())
+}
+
+/// What one of the programs gives.
+fn rows(which: Subject, gmpscope: &Path, rounds: usize) -> Result<String> {
+    let (binary, what) = match which {
+        Subject::Large => (large_binary::build(go::NEWEST)?, ""),
+        Subject::GoStatements => (
+            large_binary::build_with_goroutines(go::NEWEST)?,
+            ", 20 000 `go` statements",
+        ),
+        Subject::Goroutines => {
+            step::title("100 000 goroutines");
+            let many = go::build(go::NEWEST, "many_goroutines", Symbols::Stripped)?;
+            let mut workload = Workload::start(&many, &["-waiting", "100000"], 2)?;
+            workload.run()?;
+            let rows = rows_of("100 000 live goroutines", gmpscope, workload.pid(), rounds);
+            workload.stop()?;
+            return rows;
+        }
+    };
+    let megabytes = fs::metadata(&binary)?.len() / 1_000_000;
+    step::title(&format!("a binary of {megabytes} MB"));
+    let mut target = Target::start(&binary)?;
+    let rows = rows_of(
+        &format!("stripped, {megabytes} MB{what}"),
+        gmpscope,
+        target.child.id(),
+        rounds,
+    );
+    target.stop()?;
+    rows
+}
+
+fn rows_of(target: &str, gmpscope: &Path, pid: u32, rounds: usize) -> Result<String> {
+    let modes = ["passive", "sampled", "exact"];
+    modes
+        .map(|mode| row(target, mode, gmpscope, pid, rounds))
+        .into_iter()
+        .collect()
 }
 
 fn row(target: &str, mode: &str, gmpscope: &Path, pid: u32, rounds: usize) -> Result<String> {
@@ -104,9 +138,20 @@ fn row(target: &str, mode: &str, gmpscope: &Path, pid: u32, rounds: usize) -> Re
     };
     let start = cell(|f| f.start.as_secs_f64() * 1e3, 0);
     let finish = cell(|f| f.finish.as_secs_f64() * 1e3, 0);
+    let detached = spread(
+        figures
+            .iter()
+            .filter_map(|f| f.detached)
+            .map(|d| d.as_secs_f64() * 1e3),
+    );
+    let detached = detached.map_or("–".to_owned(), |s| {
+        format!("{:.0} [{:.0}..{:.0}]", s.median, s.low, s.high)
+    });
     let memory = cell(|f| f.memory as f64 / 1024.0, 1);
-    println!("   {target}, {mode}: {start} ms, {finish} ms, {memory} MiB");
-    Ok(format!("| {target} | {mode} | {start} | {finish} | {memory} |\n"))
+    println!("   {target}, {mode}: {start} ms, {detached} ms, {finish} ms, {memory} MiB");
+    Ok(format!(
+        "| {target} | {mode} | {start} | {detached} | {finish} | {memory} |\n"
+    ))
 }
 
 fn capture(gmpscope: &Path, pid: u32, mode: &str) -> Result<Figures> {
@@ -134,6 +179,7 @@ fn capture(gmpscope: &Path, pid: u32, mode: &str) -> Result<Figures> {
         .context("starting gmpscope")?;
     thread::sleep(MEMORY_AFTER);
     let memory = resident_kib(child.id());
+    let gone = probes_gone(child.id(), mode);
     let status = child.wait()?;
     let took = began.1.elapsed();
     if !status.success() {
@@ -152,10 +198,37 @@ fn capture(gmpscope: &Path, pid: u32, mode: &str) -> Result<Figures> {
     let finish = took
         .checked_sub(start + capture.duration())
         .context("the window is longer than gmpscope ran")?;
+    let detached = gone.and_then(|at| at.duration_since(began.1).checked_sub(start + capture.duration()));
     Ok(Figures {
         start,
         finish,
+        detached,
         memory: memory?,
+    })
+}
+
+/// The moment at which a gmpscope holds no probe any more, to a millisecond: its links are gone from its open files.
+/// `None` in `passive`, which has none.
+fn probes_gone(pid: u32, mode: &str) -> Option<Instant> {
+    if mode == "passive" {
+        return None;
+    }
+    while holds_probes(pid) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Some(Instant::now())
+}
+
+/// Whether a process has a link of a BPF program, or a perf event, among its open files. One that has ended has none.
+fn holds_probes(pid: u32) -> bool {
+    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    files.flatten().any(|file| {
+        fs::read_link(file.path()).is_ok_and(|kind| {
+            let kind = kind.to_string_lossy();
+            kind.contains("bpf_link") || kind.contains("[perf_event]")
+        })
     })
 }
 

@@ -1,4 +1,5 @@
-//! A stripped Go binary of some 100 MB, as large servers are: tens of thousands of functions, and data.
+//! Stripped Go binaries as large servers are: one of some 100 MB with tens of thousands of functions, and one of 400 MB
+//! that makes goroutines in 20,000 places.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,15 +15,27 @@ const PACKAGES: usize = 80;
 const FUNCTIONS: usize = 800;
 /// Embedded data, which fills the rest.
 const DATA_BYTES: usize = 40 << 20;
+/// The same of the one that makes goroutines: packages, and data. Each function has a `go` statement.
+const GO_PACKAGES: usize = 25;
+const GO_DATA_BYTES: usize = 390 << 20;
 
-/// Builds it, unless it is there: minutes, nearly all of them the Go compiler's.
+/// Builds the one of 100 MB, unless it is there: minutes, nearly all of them the Go compiler's.
 pub fn build(release: &str) -> Result<PathBuf> {
-    let folder = paths::target().join("bench/large");
+    built("large", release, write_source)
+}
+
+/// Builds the one of 400 MB, unless it is there: a minute, and 1 GB of memory.
+pub fn build_with_goroutines(release: &str) -> Result<PathBuf> {
+    built("goes", release, write_goroutines)
+}
+
+fn built(name: &str, release: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = paths::target().join("bench").join(name);
     let binary = folder.join("large");
     if binary.is_file() {
         return Ok(binary);
     }
-    write_source(&folder)?;
+    write(&folder)?;
     let root = go::root(release)?;
     let partial = folder.join("large.partial");
     let mut go = Command::new(root.join("bin/go"));
@@ -36,25 +49,61 @@ pub fn build(release: &str) -> Result<PathBuf> {
         .args(["build", "-ldflags=-s -w", "-o"])
         .arg(&partial)
         .arg(".");
-    step::quiet("building a Go program of 100 MB", &mut go)?;
+    step::quiet("building a large Go program", &mut go)?;
     fs::rename(&partial, &binary)?;
     Ok(binary)
 }
 
-fn write_source(folder: &Path) -> Result<()> {
+/// The module, and the data that it embeds.
+fn write_module(folder: &Path, data_bytes: usize) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     fs::write(folder.join("go.mod"), "module large\n\ngo 1.21\n")?;
     // Not compressible and not zero, or a file system may keep it small.
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let data: Vec<u8> = std::iter::repeat_with(|| {
+    let words = std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state as u8
-    })
-    .take(DATA_BYTES)
-    .collect();
+        state.to_le_bytes()
+    });
+    let data: Vec<u8> = words.take(data_bytes / 8).flatten().collect();
     fs::write(folder.join("data.bin"), data)?;
+    Ok(())
+}
+
+/// A program that makes goroutines in one function after the other, for ever.
+fn write_goroutines(folder: &Path) -> Result<()> {
+    write_module(folder, GO_DATA_BYTES)?;
+    let mut imports = String::new();
+    let mut calls = String::new();
+    for package in 0..GO_PACKAGES {
+        let place = folder.join(format!("p{package}"));
+        fs::create_dir_all(&place)?;
+        let mut source = format!("package p{package}\n\nvar All = []func(func()){{\n");
+        for function in 0..FUNCTIONS {
+            writeln!(source, "\tf{function},")?;
+        }
+        source += "}\n\n";
+        for function in 0..FUNCTIONS {
+            writeln!(source, "func f{function}(done func()) {{ go done() }}")?;
+        }
+        fs::write(place.join("p.go"), source)?;
+        writeln!(imports, "\t\"large/p{package}\"")?;
+        writeln!(calls, "\t\tp{package}.All,")?;
+    }
+    let main = format!(
+        "package main\n\nimport (\n\t_ \"embed\"\n\t\"os\"\n\t\"sync\"\n{imports})\n\n//go:embed data.bin\nvar data string\n\n\
+         func main() {{\n\tall := [][]func(func()){{\n{calls}\t}}\n\
+         \tif len(os.Args) > 9 {{\n\t\tprintln(data[len(os.Args):])\n\t}}\n\
+         \tfor {{\n\t\tfor _, some := range all {{\n\t\t\tvar done sync.WaitGroup\n\t\t\tdone.Add(len(some))\n\
+         \t\t\tfor _, f := range some {{\n\t\t\t\tf(done.Done)\n\t\t\t}}\n\t\t\tdone.Wait()\n\t\t}}\n\t}}\n}}\n"
+    );
+    fs::write(folder.join("main.go"), main)?;
+    Ok(())
+}
+
+fn write_source(folder: &Path) -> Result<()> {
+    write_module(folder, DATA_BYTES)?;
     let mut imports = String::new();
     let mut calls = String::new();
     for package in 0..PACKAGES {

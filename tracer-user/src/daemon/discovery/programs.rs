@@ -9,7 +9,7 @@ use std::{
 use crate::{
     plan::Program,
     target::{
-        binary::{self, GoBinary},
+        binary::{self, GoBinary, SymbolTable},
         file::{FileState, ProgramFile},
     },
 };
@@ -37,6 +37,8 @@ pub struct Known {
     pub program: Program,
     /// The state of the file that it was found in.
     pub file: FileState,
+    /// Where it has its names.
+    symbols: SymbolTable,
     /// Functions with `go` statements, by the link-time value of `g.gopc`; `None` for what lies in no function.
     names: Mutex<BTreeMap<u64, Option<Arc<str>>>>,
 }
@@ -118,12 +120,14 @@ impl File {
         let found = self.analysed.get_or_init(|| {
             let analysed = file.map().and_then(|bytes| {
                 let name = file.name().to_string();
-                let made = GoBinary::parse(&bytes, &name).map(|binary| Program::of(&binary, false));
+                let made = GoBinary::parse(&bytes, &name)
+                    .map(|binary| (Program::of(&binary, false), binary.symbol_table()));
                 bytes.judge(&name, made)
             });
             match analysed {
-                Ok(program) => Analysed::Go(Arc::new(Known {
+                Ok((program, symbols)) => Analysed::Go(Arc::new(Known {
                     program,
+                    symbols,
                     file: file.state(),
                     names: Mutex::default(),
                 })),
@@ -154,13 +158,13 @@ impl Known {
     /// The file cannot be read any more.
     pub fn learn(&self, gopcs: &[u64], file: &ProgramFile) -> crate::error::Result<()> {
         let bytes = file.map()?;
-        let name = file.name().to_string();
-        let binary = GoBinary::parse(&bytes, &name)?;
+        let symbols = self.symbols.read(&bytes);
         // What is asked of the file is asked before others may wait for it.
         let sites = gopcs
             .iter()
-            .map(|gopc| (*gopc, binary.creation_site(*gopc).map(Arc::from)));
-        let sites: Vec<(u64, Option<Arc<str>>)> = bytes.judge(&name, Ok(sites.collect()))?;
+            .map(|gopc| (*gopc, symbols.creation_site(*gopc).map(Arc::from)));
+        let sites: Vec<(u64, Option<Arc<str>>)> =
+            bytes.judge(&file.name().to_string(), Ok(sites.collect()))?;
         let mut names = lock(&self.names);
         for (gopc, site) in sites {
             if names.len() >= MAX_NAMES {

@@ -70,10 +70,10 @@ impl Program {
 impl Program {
     /// Names of its functions that begin at these link-time addresses, as far as they are known.
     pub fn functions(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
-        let named = self.target.with_binary(|binary| {
+        let named = self.target.with_symbols(|symbols| {
             let named = addresses
                 .iter()
-                .filter_map(|address| Some((*address, binary.outermost_at(*address)?.to_owned())));
+                .filter_map(|address| Some((*address, symbols.outermost_at(*address)?.to_owned())));
             named.collect()
         });
         named

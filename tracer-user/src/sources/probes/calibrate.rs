@@ -214,7 +214,7 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) ->
     maps::targets(&mut kernel.ebpf)?
         .set(slot, maps::Abi(config), 0)
         .map_err(maps::context("write", "TARGETS"))?;
-    // Register 0 holds the g on both architectures (RAX, X0).
+    // Register 0 holds the g on both architectures (RAX, X0). It stands for a latency, too: any number will do.
     let site = Site {
         target: slot,
         kind: kind as u8,

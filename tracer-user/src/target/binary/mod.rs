@@ -8,12 +8,14 @@ pub mod moduledata;
 mod refuse;
 #[cfg(test)]
 mod refused;
+mod symbols;
 #[cfg(test)]
 mod tests;
 mod version;
 
 pub use buildinfo::BuildInfo;
 pub use facts::{BuildMode, Facts};
+pub use symbols::{SymbolTable, Symbols};
 
 use self::image::Image;
 use self::moduledata::ModuleData;
@@ -108,18 +110,18 @@ impl<'d> GoBinary<'d> {
     /// The functions at a link-time address with their files and lines, innermost first, those that the compiler made
     /// left out, as in the runtime's own tracebacks. `None` outside of Go's code.
     pub fn frames_at(&self, pc: u64) -> Option<Vec<Frame<'d>>> {
-        let mut frames = Some(self.pclntab.frames_at(pc)).filter(|frames| !frames.is_empty())?;
-        frames.retain(|frame| !frame.is_wrapper);
-        Some(frames)
+        symbols::frames_at(&self.pclntab, pc)
     }
 
     /// The function that holds the `go` statement to which `g.gopc` (link-time) returns. The main goroutine
     /// is made by `rt0_go`, in assembly, through newproc's ABI0 wrapper, to which its `gopc` returns.
     pub fn creation_site(&self, gopc: u64) -> Option<&'d str> {
-        match self.pclntab.name_at(gopc.checked_sub(1)?)? {
-            "runtime.newproc" => Some("runtime.rt0_go"),
-            name => Some(name),
-        }
+        symbols::creation_site(&self.pclntab, gopc)
+    }
+
+    /// What is needed to find names in the same file later, without reading all of it again.
+    pub fn symbol_table(&self) -> SymbolTable {
+        SymbolTable::of(self)
     }
 }
 

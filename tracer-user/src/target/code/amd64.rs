@@ -2,7 +2,7 @@
 
 use super::{Flow, Insn, Mem, Op, Shape};
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, InstructionInfoFactory,
+    ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, InstructionInfoFactory,
     InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
 };
 
@@ -247,6 +247,7 @@ fn operation(machine: &iced_x86::Instruction, has_memory: bool) -> (Op, u8) {
             (Some(src), Some(other)) if src == other => Op::Test { src },
             _ => Op::Other,
         },
+        _ if tests_sign(machine) => Op::BranchOnFlagsSign,
         _ => Op::Other,
     };
     (
@@ -257,6 +258,16 @@ fn operation(machine: &iced_x86::Instruction, has_memory: bool) -> (Op, u8) {
             bytes
         },
     )
+}
+
+/// True of `js`, `jns`, `jl` and `jge`: behind a `test` of a register with itself, which clears the overflow flag, all
+/// four go by its sign.
+fn tests_sign(machine: &iced_x86::Instruction) -> bool {
+    machine.flow_control() == FlowControl::ConditionalBranch
+        && matches!(
+            machine.condition_code(),
+            ConditionCode::s | ConditionCode::ns | ConditionCode::l | ConditionCode::ge
+        )
 }
 
 fn truncate(value: u64, bytes: u8) -> u64 {

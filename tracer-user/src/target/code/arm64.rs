@@ -226,6 +226,13 @@ fn branch(word: u32, insn: &mut Insn) {
         }
     } else if word & 0x7e00_0000 == 0x3600_0000 {
         insn.flow = Flow::Branch(relative(pc, bits(word, 5, 14), 14, 2));
+        // tbz, tbnz of bit 63: the compiler's comparison of a number with 0.
+        let bit = bits(word, 31, 1) << 5 | bits(word, 19, 5);
+        if bit == 63 && register(word, 0) != ZR {
+            insn.op = Op::BranchOnSign {
+                src: register(word, 0),
+            };
+        }
     } else if word & 0xffff_fc1f == 0xd61f_0000 {
         insn.flow = Flow::Indirect;
     } else if word & 0xffff_fc1f == 0xd63f_0000 {

@@ -114,8 +114,12 @@ pub enum Op {
     SetIfZero { dst: u8 },
     /// `dst` = 1 if ZF is clear, else 0.
     SetIfNotZero { dst: u8 },
-    /// ZF = (`src` is zero).
+    /// ZF = (`src` is zero), and the other flags say its sign.
     Test { src: u8 },
+    /// A branch that is taken, or is not, by the sign that the flags say of what was tested last (amd64).
+    BranchOnFlagsSign,
+    /// A branch that is taken, or is not, by the sign of all 64 bits of `src` (arm64).
+    BranchOnSign { src: u8 },
     /// Anything else.
     Other,
 }

@@ -73,7 +73,7 @@ impl<'d> PcLnTab<'d> {
     /// The number of the file is one of the compilation unit, whose part of `cutab` says where the name lies.
     fn file(&self, f: FuncIndex, offset: u32) -> Option<&'d str> {
         let number = self.value(f, field::PCFILE, offset)?;
-        let entry = self.entries.get(f.0 as usize)?.cu.checked_add(number)?;
+        let entry = u32_at(self.func(f)?, field::CU_OFFSET)?.checked_add(number)?;
         let at = u32_at(self.cutab, (entry as usize).checked_mul(4)?)?;
         // No name lies at u32::MAX, which stands for one that was left out.
         std::str::from_utf8(until_nul(self.filetab.get(at as usize..)?)?).ok()

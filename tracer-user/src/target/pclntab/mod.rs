@@ -46,6 +46,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct PcLnTab<'d> {
     header: Header,
+    data: &'d [u8],
     names: &'d [u8],
     cutab: &'d [u8],
     filetab: &'d [u8],
@@ -66,20 +67,7 @@ impl<'d> PcLnTab<'d> {
     /// `moduledata.gofunc` on. One pass over all functions; an error if any lies outside the table or if they
     /// are not in address order.
     pub fn new(data: &'d [u8], header: Header, text: TextMap, gofunc: &'d [u8]) -> Result<Self> {
-        let section = |from: usize, to: usize| data.get(from..to).unwrap_or(&[]);
-        let mut this = Self {
-            names: section(header.funcname_offset, header.cu_offset),
-            cutab: section(header.cu_offset, header.filetab_offset),
-            filetab: section(header.filetab_offset, header.pctab_offset),
-            pctab: section(header.pctab_offset, header.pcln_offset),
-            functab: data.get(header.pcln_offset..).unwrap_or(&[]),
-            header,
-            gofunc,
-            text,
-            wrapper: 0,
-            entries: Vec::new(),
-            indexed: HashMap::new(),
-        };
+        let mut this = Self::unindexed(data, header, text, gofunc, 0);
         let damaged = |i: u32, what: &str| {
             Error::not_traceable(format!(
                 "the function table of this Go program is truncated or corrupted ({what} of function {i} of {}): \
@@ -114,6 +102,31 @@ impl<'d> PcLnTab<'d> {
             }
         }
         Ok(this)
+    }
+
+    /// The same table without the pass: addresses have their names, but no function is found by its name. The other
+    /// arguments are [`Self::parts`] of the table that was read first.
+    pub fn unindexed(data: &'d [u8], header: Header, text: TextMap, gofunc: &'d [u8], wrapper: u8) -> Self {
+        let section = |from: usize, to: usize| data.get(from..to).unwrap_or(&[]);
+        Self {
+            data,
+            names: section(header.funcname_offset, header.cu_offset),
+            cutab: section(header.cu_offset, header.filetab_offset),
+            filetab: section(header.filetab_offset, header.pctab_offset),
+            pctab: section(header.pctab_offset, header.pcln_offset),
+            functab: data.get(header.pcln_offset..).unwrap_or(&[]),
+            header,
+            gofunc,
+            text,
+            wrapper,
+            entries: Vec::new(),
+            indexed: HashMap::new(),
+        }
+    }
+
+    /// The bytes from the header on, those of the inline trees, and the `funcID` of wrappers.
+    pub fn parts(&self) -> (&'d [u8], &'d [u8], u8) {
+        (self.data, self.gofunc, self.wrapper)
     }
 
     /// What the header says.
@@ -189,7 +202,7 @@ impl<'d> PcLnTab<'d> {
 
     /// The function's name, as the linker knows it.
     pub fn name(&self, f: FuncIndex) -> Option<&'d str> {
-        self.name_from(self.entries.get(f.0 as usize)?.name)
+        self.name_from(u32_at(self.func(f)?, field::NAME_OFF)?)
     }
 
     /// Link-time addresses of the function's first byte and of the next function's.
