@@ -399,15 +399,19 @@ impl Measured {
                 model.seen, model.transitions, model.lost
             ));
         }
-        let not_told = |note: &&String| note.contains("is not told");
-        wrong.extend(self.capture.capture.notes.iter().filter(not_told).cloned());
+        let notes = self.capture.capture.notes.iter().map(ToString::to_string);
+        wrong.extend(notes.filter(|note| note.contains("is not told")));
         wrong
     }
 
     fn against_trace(&self, waits: &Waits) -> Vec<String> {
         let mut wrong = Vec::new();
         let h = &self.capture.runnable_to_running;
-        let syscalls = self.capture.by_origin.get("syscall").map_or(0, |h| h.count);
+        let syscalls = self
+            .capture
+            .by_origin
+            .get(&"syscall".into())
+            .map_or(0, |h| h.count);
         let waits = &waits.without_artefacts(syscalls);
         if !counts_agree(waits.count, h.count, 0.005, 2) {
             wrong.push(format!(

@@ -164,7 +164,7 @@ impl Ran {
     pub fn findings(&self) -> Vec<(String, String)> {
         let findings = self.capture.iter().flat_map(|capture| &capture.findings);
         findings
-            .map(|finding| (finding.title.clone(), finding.evidence.clone()))
+            .map(|finding| (finding.title.to_string(), finding.evidence.to_string()))
             .collect()
     }
 

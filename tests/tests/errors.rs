@@ -168,7 +168,8 @@ fn a_program_of_a_go_to_come() -> Result<()> {
             "{mode}: the runtime sampled {own} waits, gmpscope has {count}"
         );
         assert!(c.goroutines.is_none(), "{mode}: gauges without a layout");
-        let notes = c.capture.notes.join("\n");
+        let notes: Vec<String> = c.capture.notes.iter().map(ToString::to_string).collect();
+        let notes = notes.join("\n");
         assert!(
             notes.contains("1.99"),
             "{mode} does not say what it does without:\n{notes}"

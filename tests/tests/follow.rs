@@ -68,7 +68,7 @@ fn by_binary(ran: &Ran) -> Result<BTreeMap<String, u64>> {
     let binaries = ran.init()?.binaries.iter();
     Ok(binaries
         .map(|binary| {
-            let name = binary.exe.rsplit('/').next().unwrap_or_default();
+            let name = binary.exe.raw().rsplit('/').next().unwrap_or_default();
             (name.to_owned(), binary.runs)
         })
         .collect())
@@ -103,13 +103,13 @@ fn children_of_every_build_are_seen() -> Result<()> {
         );
         let loads = !matches!(variant, Variant::Plain | Variant::Stripped);
         ensure!(
-            of_child.histograms.contains_key("loader") == loads,
+            of_child.histograms.contains_key(&"loader".into()) == loads,
             "{}: {:?}",
             variant.name(),
             of_child.histograms.keys()
         );
         ensure!(
-            of_child.histograms.contains_key("init:runtime"),
+            of_child.histograms.contains_key(&"init:runtime".into()),
             "{}: {:?}",
             variant.name(),
             of_child.histograms.keys()
@@ -153,7 +153,7 @@ fn a_program_that_executes_others_in_its_place_is_seen_each_time() -> Result<()>
     let exes: Vec<_> = init
         .starts
         .iter()
-        .filter_map(|start| start.exe.as_deref())
+        .filter_map(|start| start.exe.as_ref().map(|exe| exe.raw()))
         .collect();
     ensure!(exes == [&family, &pie, &family, &pie], "{exes:?}");
     ensure!(init.starts.iter().all(|start| start.pid == init.starts[0].pid));

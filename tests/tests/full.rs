@@ -104,7 +104,7 @@ fn what_stands_is_told_at_each_moment_and_with_its_place() -> Result<()> {
         );
         // All that stand have done so since they were first read, and so have the runtime's own.
         let stands = full.longest_waits.iter().any(|wait| {
-            let site = wait.creation_site.as_deref().unwrap_or_default();
+            let site = wait.creation_site.as_ref().map_or("", |site| site.raw());
             wait.ongoing && wait.reason == "chan receive" && wait.goid.is_some() && site.starts_with("main.")
         });
         ensure!(stands, "{name}: {:?}", full.longest_waits);

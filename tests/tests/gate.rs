@@ -365,7 +365,8 @@ fn nobody_waits_long_for_a_gmpscope_that_is_stopped() -> Result<()> {
     println!("{tree:?} {:?}", capture.capture.notes);
     ensure!(tree.let_go > 0 && tree.unseen > 0, "{tree:#?}");
     ensure!(!capture.capture.complete, "{:#?}", capture.capture);
-    let notes = capture.capture.notes.join("\n");
+    let notes: Vec<String> = capture.capture.notes.iter().map(ToString::to_string).collect();
+    let notes = notes.join("\n");
     ensure!(notes.contains("gmpscope was stopped"), "{notes}");
     let init = capture.init.as_ref().context("no init")?;
     let behind = init

@@ -54,7 +54,7 @@ fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> 
             // In the order of the source, and all in this phase. Where no instruction of newproc is cheap to probe (Go
             // 1.19), that is said.
             let notes = &ran.capture.as_ref().context("no capture")?.capture.notes;
-            if notes.iter().any(|note| note.contains("runtime.newproc")) {
+            if notes.iter().any(|note| note.raw().contains("runtime.newproc")) {
                 untold.push(name.clone());
             } else {
                 let goroutine = at("first_goroutine")?;
@@ -84,7 +84,7 @@ fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> 
                 .at_ns;
             let early: Vec<_> = marks
                 .iter()
-                .filter(|m| WANTED.contains(&m.name.as_str()) && m.at_ns < main)
+                .filter(|m| WANTED.contains(&m.name.raw()) && m.at_ns < main)
                 .collect();
             ensure!(early.is_empty(), "{name}: the twin has {early:?}");
         }

@@ -167,7 +167,7 @@ fn each_mode_is_replayed_to_the_byte() -> Result<()> {
                 || capture
                     .by_creation_site
                     .keys()
-                    .any(|name| name.starts_with("main.")),
+                    .any(|name| name.raw().starts_with("main.")),
             "no names: {:?}",
             capture.by_creation_site.keys()
         );
@@ -356,7 +356,7 @@ fn what_was_recorded_when_gmpscope_was_killed_is_shown() -> Result<()> {
         capture
             .by_creation_site
             .keys()
-            .any(|name| name.starts_with("main.")),
+            .any(|name| name.raw().starts_with("main.")),
         "names are written as they are found: {:?}",
         capture.by_creation_site.keys()
     );
@@ -405,7 +405,7 @@ fn a_recording_that_cannot_go_on_does_not_end_the_capture() -> Result<()> {
             .capture
             .notes
             .iter()
-            .any(|note| note.contains("/dev/full has ended")),
+            .any(|note| note.raw().contains("/dev/full has ended")),
         "{:?}",
         capture.capture.notes
     );

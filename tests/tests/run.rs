@@ -180,7 +180,11 @@ fn starts_that_others_make_are_seen() -> Result<()> {
         let run = init.run.context("no start")?;
         partition(&run)?;
         ensure!(run.t0 != "execve_entry" && run.phases.len() > 20, "{run:#?}");
-        ensure!(init.histograms.get("total").is_some_and(|hist| hist.count == 5));
+        ensure!(
+            init.histograms
+                .get(&"total".into())
+                .is_some_and(|hist| hist.count == 5)
+        );
     }
     Ok(())
 }
@@ -211,7 +215,7 @@ fn the_go_command_starts_and_builds() -> Result<()> {
     let packages = run
         .phases
         .iter()
-        .filter(|phase| phase.name.starts_with("init:"))
+        .filter(|phase| phase.name.raw().starts_with("init:"))
         .count();
     ensure!(packages > 50, "{packages} packages");
 

@@ -193,7 +193,7 @@ fn creation_sites_are_the_functions_of_the_go_statements() -> Result<()> {
         let sites = &m.capture.by_creation_site;
         let spawner = sites
             .iter()
-            .find(|(name, _)| name.starts_with("main.main.func"))
+            .find(|(name, _)| name.raw().starts_with("main.main.func"))
             .map(|(_, h)| h.count);
         let all = m.capture.runnable_to_running.count;
         // Nearly all waits are those of the goroutines that `spawn` makes in its Run.

@@ -262,7 +262,7 @@ fn stripping_moves_no_site() -> Result<()> {
             );
             Ok(found
                 .into_iter()
-                .map(|s| (s.function, s.offset, s.gp_in))
+                .map(|s| (s.function.into_raw(), s.offset, s.gp_in))
                 .collect())
         };
         for (with, without) in [

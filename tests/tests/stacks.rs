@@ -7,6 +7,7 @@ use gmpscope_tests::goroutines::{self, Goroutine};
 use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Toolchain, Variant, machine, toolchain};
+use tracer_user::escape::Untrusted;
 use tracer_user::output::blocked::BlockedAt;
 use tracer_user::output::capture::{Capture, Full};
 
@@ -31,14 +32,19 @@ fn full(capture: &Capture) -> Result<&Full> {
 }
 
 /// What the runtime writes of the calls: its own are hidden.
-fn shown(calls: &[String]) -> Vec<&str> {
-    let calls = calls.iter().map(String::as_str);
+fn shown<'a>(calls: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     calls.filter(|call| !call.starts_with("runtime.")).collect()
+}
+
+/// Whether both were made by the same `go` statement.
+fn is_made_alike(place: &BlockedAt, goroutine: &Goroutine) -> bool {
+    place.created_at.as_ref().map(Untrusted::raw) == goroutine.created_at.as_deref()
 }
 
 /// Whether a place is that of a goroutine.
 fn is_of(place: &BlockedAt, goroutine: &Goroutine) -> bool {
-    let (ours, theirs) = (shown(&place.stack), shown(&goroutine.calls));
+    let ours = shown(place.stack.iter().map(Untrusted::raw));
+    let theirs = shown(goroutine.calls.iter().map(String::as_str));
     let same = match place.incomplete.as_deref() {
         None => ours == theirs,
         // The caller's frame pointer is gone.
@@ -46,7 +52,7 @@ fn is_of(place: &BlockedAt, goroutine: &Goroutine) -> bool {
         // Inlined calls come on top of the frames that are kept, those of the runtime are among them.
         Some(_) => ours.len() + 8 > DEPTH && ours.len() < theirs.len() && theirs.starts_with(&ours),
     };
-    same && place.wait_reason == goroutine.does && place.created_at == goroutine.created_at
+    same && place.wait_reason == goroutine.does && is_made_alike(place, goroutine)
 }
 
 fn agrees(t: &Toolchain, variant: Variant) -> Result<()> {
@@ -59,7 +65,7 @@ fn agrees(t: &Toolchain, variant: Variant) -> Result<()> {
     });
     let mut found = 0;
     for goroutine in blocked {
-        let alike = |place: &&BlockedAt| place.created_at == goroutine.created_at;
+        let alike = |place: &&BlockedAt| is_made_alike(place, goroutine);
         ensure!(
             full.blocked_at.iter().any(|place| is_of(place, goroutine)),
             "not there: {goroutine:#?}\nof the same go statement: {:#?}",

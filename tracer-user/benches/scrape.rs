@@ -36,7 +36,7 @@ fn target(pid: u32, sites: usize) -> TargetView {
     let words = |all: &[&str]| all.iter().map(|word| ((*word).to_owned(), 17)).collect();
     TargetView {
         name: Name {
-            exe: format!("/usr/local/lib/services/service-{}/bin/server", pid % 7),
+            exe: format!("/usr/local/lib/services/service-{}/bin/server", pid % 7).into(),
             comm: "server".into(),
             pid,
             start_time: pid.into(),

@@ -184,11 +184,11 @@ fn stacks(toolchain: &Toolchain) -> Result<String> {
         let is_moved = place.incomplete.as_deref() == Some("broken") && moved_chains_break(toolchain);
         ensure!(
             (place.incomplete.is_none() || is_moved)
-                && place.stack.iter().all(|call| !call.starts_with("0x")),
+                && place.stack.iter().all(|call| !call.raw().starts_with("0x")),
             "a stack is not whole, or leads out of Go's code: {place:?}"
         );
-        let is_ours = |call: &&String| call.starts_with("main.") && call.contains(".go:");
-        ours += usize::from(place.stack.iter().any(|call| is_ours(&call)));
+        let is_ours = |call: &str| call.starts_with("main.") && call.contains(".go:");
+        ours += usize::from(place.stack.iter().any(|call| is_ours(call.raw())));
     }
     ensure!(
         ours > 0,

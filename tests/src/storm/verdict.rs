@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn each_thing_alone_is_wrong() {
-        let changes: [(&str, fn(&mut Found)); 8] = [
+        type Change = fn(&mut Found);
+        let changes: [(&str, Change); 8] = [
             ("has ended", |it| {
                 it.targets[1].ended = Some("exit status: 1".into())
             }),

@@ -165,10 +165,7 @@ impl Symbolizer for Counted {
 
     fn prepare(&self, gopcs: &[u64]) {
         let mut prepared = self.prepared.borrow_mut();
-        if gopcs
-            .iter()
-            .fold(false, |new, gopc| prepared.insert(*gopc) || new)
-        {
+        if gopcs.iter().filter(|gopc| prepared.insert(**gopc)).count() > 0 {
             self.openings.set(self.openings.get() + 1);
         }
     }
