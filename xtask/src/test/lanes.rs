@@ -9,6 +9,7 @@ const TOGETHER: &[&str] = &[
     "workloads::every_variant_builds_with_every_toolchain",
     "workloads::every_workload_builds_with_every_toolchain",
     "sites",
+    "profiles",
     "golden",
     "errors",
     "config",
