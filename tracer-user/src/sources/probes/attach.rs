@@ -8,13 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use aya::programs::{
-    UProbe,
-    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
-};
 use tracer_ebpf::{SITES_PER_TARGET, Site, SiteKey};
 
-use super::{kernel::Kernel, maps, multi};
+use super::{events, kernel::Kernel, maps, multi};
 use crate::{
     error::{Error, Result, privilege::Need, refusal::refused},
     escape::Untrusted,
@@ -184,7 +180,7 @@ impl Probes {
 #[allow(dead_code, reason = "held for what their drop does")]
 enum Links {
     Multi(multi::Link, Arc<multi::Program>),
-    PerfEvents(Vec<UProbeLink>),
+    PerfEvents(Vec<events::Probe>),
 }
 
 /// Attaches `program` to `points` of `scope`, whose mapped executable is at `file`
@@ -353,31 +349,33 @@ fn attach_perf(
     file: &Path,
 ) -> Result<Probes> {
     let name = write(kernel, program, points, first_cookie, scope, Way::Events)?;
-    attach_events(kernel.uprobe(name)?, points, first_cookie, scope, file)
+    attach_events(
+        &*kernel.program_for_events(name)?,
+        points,
+        first_cookie,
+        scope,
+        file,
+    )
 }
 
 /// Attaches a loaded program to points whose sites are written, by a perf event each.
 pub(super) fn attach_events(
-    uprobe: &mut UProbe,
+    program: &events::Program,
     points: &[Point],
     first_cookie: u32,
     scope: Scope,
     file: &Path,
 ) -> Result<Probes> {
     let cookies = aya::features().bpf_cookie();
-    let whose = match scope {
-        Scope::Process(pid) => UProbeScope::OneProcess(pid),
-        Scope::Binary => UProbeScope::AllProcesses,
+    let pid = match scope {
+        Scope::Process(pid) => Some(pid.get()),
+        Scope::Binary => None,
     };
-    let mut links = Vec::with_capacity(points.len());
+    let mut probes = Vec::with_capacity(points.len());
     for (cookie, point) in (first_cookie..).zip(points) {
-        let at = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(point.file_offset),
-            cookie: cookies.then_some(u64::from(cookie)),
-        };
-        let link = uprobe
-            .attach(at, file, whose)
-            .and_then(|id| uprobe.take_link(id))
+        let cookie = cookies.then_some(u64::from(cookie));
+        let probe = program
+            .attach(file, point.file_offset, pid, cookie)
             .map_err(|e| {
                 refused(
                     &format!("open a probe at offset {:#x}", point.file_offset),
@@ -385,11 +383,11 @@ pub(super) fn attach_events(
                     &e,
                 )
             })?;
-        links.push(link);
+        probes.push(probe);
     }
     Ok(Probes {
         kind: LinkKind::PerfEvents,
-        links: Links::PerfEvents(links),
+        links: Links::PerfEvents(probes),
     })
 }
 

@@ -3,14 +3,14 @@
 use std::{
     collections::HashMap,
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, Mutex},
+    sync::Arc,
     thread::JoinHandle,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
-    programs::{ProbeKind, ProgramError, RawTracePoint, UProbe, raw_trace_point::RawTracePointLink},
+    programs::{ProgramError, RawTracePoint, UProbe, raw_trace_point::RawTracePointLink},
 };
 use aya_log::EbpfLogger;
 use tracer_ebpf::start::MAX_STARTS;
@@ -19,7 +19,7 @@ use tracer_ebpf::{
     host::HOST_RING_BYTES,
 };
 
-use super::{attach, linker::Events, maps, multi, raw::Purpose};
+use super::{attach, events, maps, multi, raw::Purpose};
 use crate::error::{
     Error, Result,
     privilege::Need,
@@ -131,7 +131,7 @@ pub struct Kernel {
     /// Programs that are loaded for uprobe_multi links, by name: the verifier need not see them again.
     for_multi: HashMap<&'static str, Arc<multi::Program>>,
     /// Programs that are attached by perf events from several threads, by name.
-    for_events: HashMap<&'static str, Events>,
+    for_events: HashMap<&'static str, Arc<events::Program>>,
     /// Whether there are such links; found out once.
     multi: Option<multi::Support>,
     /// Index of the slot that calibration uses: one past those that can do `exact`, which it can as well.
@@ -230,8 +230,7 @@ impl Kernel {
         Ok(loaded)
     }
 
-    /// A program that is attached by perf events, loaded when it is first asked for.
-    pub(super) fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe> {
+    fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe> {
         let not_loaded = |e: ProgramError| refused(&format!("load program `{name}`"), Need::LoadPrograms, &e);
         let uprobe: &mut UProbe = self
             .ebpf
@@ -245,22 +244,20 @@ impl Kernel {
         Ok(uprobe)
     }
 
-    /// The same, to be used by other threads.
-    pub(super) fn program_for_events(&mut self, name: &'static str) -> Result<Events> {
+    /// A program that is attached by perf events, loaded when it is first asked for.
+    pub(super) fn program_for_events(&mut self, name: &'static str) -> Result<Arc<events::Program>> {
         if let Some(loaded) = self.for_events.get(name) {
             return Ok(Arc::clone(loaded));
         }
-        let info = self
-            .uprobe(name)?
-            .info()
-            .map_err(|e| refused(&format!("examine program `{name}`"), Need::LoadPrograms, &e))?;
-        // SAFETY: it is the info of a program that was loaded as a `UProbe`, for an entry.
-        let again = unsafe { UProbe::from_program_info(info, name.into(), ProbeKind::Entry) };
-        let again =
-            again.map_err(|e| refused(&format!("open program `{name}` once more"), Need::OpenProbe, &e))?;
-        let again = Arc::new(Mutex::new(again));
-        self.for_events.insert(name, Arc::clone(&again));
-        Ok(again)
+        let uprobe = self.uprobe(name)?;
+        let program = uprobe
+            .fd()
+            .map_err(|e| refused(&format!("load program `{name}`"), Need::LoadPrograms, &e))?;
+        let program = events::Program::new(program.as_fd())
+            .map(Arc::new)
+            .map_err(|e| refused("attach by perf events", Need::OpenProbe, &e))?;
+        self.for_events.insert(name, Arc::clone(&program));
+        Ok(program)
     }
 
     /// Attaches a program to a raw tracepoint.

@@ -1,27 +1,20 @@
 //! Attaching one binary's points to one process after the other, from whichever thread: the sites are written once,
 //! and each process then takes one call.
 
-use std::{
-    fs::File,
-    num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fs::File, num::NonZeroU32, sync::Arc};
 
 use super::{
     attach::{
         self, LinkKind, Point, Probes, ProgramKind, Scope, Way, attach_events, link_multi, path_of,
         read_pages,
     },
+    events,
     kernel::Kernel,
 };
 use crate::{
     error::{Error, Result},
     target::file::FileId,
 };
-use aya::programs::UProbe;
-
-/// A program that is attached by perf events, shared by threads.
-pub type Events = Arc<Mutex<UProbe>>;
 
 /// A task whose process is to be probed, as its `execve` is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +34,12 @@ pub struct Linker {
     first_cookie: u32,
     by: By,
     /// For threads that are not the first of their process, where that takes another way.
-    for_threads: Option<Events>,
+    for_threads: Option<Arc<events::Program>>,
 }
 
 enum By {
     Multi(Arc<super::multi::Program>),
-    Events(Events),
+    Events(Arc<events::Program>),
 }
 
 impl Linker {
@@ -138,9 +131,8 @@ impl Linker {
                  and those cannot be had here",
             )
         })?;
-        let mut uprobe: MutexGuard<'_, UProbe> = events.lock().unwrap_or_else(PoisonError::into_inner);
         attach_events(
-            &mut uprobe,
+            events,
             &self.points,
             self.first_cookie,
             Scope::Process(task.tid),

@@ -3,6 +3,7 @@
 
 pub mod attach;
 pub mod calibrate;
+mod events;
 pub mod kernel;
 pub(in crate::sources) mod linker;
 pub(in crate::sources) mod maps;

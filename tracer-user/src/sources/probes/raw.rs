@@ -170,6 +170,25 @@ pub fn link_create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Attaches a program to a perf event, as a link that gives it `cookie` (Linux 5.15).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn link_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>, cookie: u64) -> io::Result<OwnedFd> {
+    // SAFETY: bpf_attr is a union of plain data; all zero is a valid value.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: the union's member for BPF_LINK_CREATE is written before the call, and only that.
+    unsafe {
+        let create = &mut attr.link_create;
+        create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+        create.__bindgen_anon_2.target_fd = event.as_raw_fd() as u32;
+        create.attach_type = bpf_attach_type::BPF_PERF_EVENT as u32;
+        create.__bindgen_anon_3.perf_event.bpf_cookie = cookie;
+    }
+    // SAFETY: `attr` holds descriptors and a number.
+    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
+}
+
 /// The system call.
 ///
 /// # Safety

@@ -19,10 +19,13 @@ use std::{
 /// Bytes of the process's stack: it calls two functions of the C library that make system calls.
 const STACK: usize = 64 << 10;
 
+/// Most arguments of the calls that are made so.
+const MOST_ARGUMENTS: usize = 5;
+
 /// A system call and its result.
 struct Call {
     number: c_long,
-    arguments: [c_long; 3],
+    arguments: [c_long; MOST_ARGUMENTS],
     /// As the kernel returns it: an errno is negative. None before it was made.
     result: Option<c_long>,
 }
@@ -34,10 +37,13 @@ struct Call {
 ///
 /// # Errors
 /// The kernel's errno.
-pub unsafe fn syscall(number: c_long, arguments: [c_long; 3]) -> io::Result<c_long> {
+pub unsafe fn syscall<const N: usize>(number: c_long, arguments: [c_long; N]) -> io::Result<c_long> {
+    const { assert!(N <= MOST_ARGUMENTS) };
+    let mut all = [0; MOST_ARGUMENTS];
+    all.iter_mut().zip(arguments).for_each(|(to, from)| *to = from);
     let mut call = Call {
         number,
-        arguments,
+        arguments: all,
         result: None,
     };
     if let Err(e) = in_process_of_its_own(&mut call) {
@@ -54,7 +60,7 @@ pub unsafe fn syscall(number: c_long, arguments: [c_long; 3]) -> io::Result<c_lo
 /// Closes a descriptor with whose end probes are taken away.
 pub fn close(fd: OwnedFd) {
     // SAFETY: the descriptor is ours, and nobody uses it any more.
-    let closed = unsafe { syscall(libc::SYS_close, [c_long::from(fd.into_raw_fd()), 0, 0]) };
+    let closed = unsafe { syscall(libc::SYS_close, [c_long::from(fd.into_raw_fd())]) };
     if let Err(e) = closed {
         log::debug!("closing a link: {e}");
     }
@@ -99,9 +105,9 @@ extern "C" fn child(call: *mut c_void) -> c_int {
 }
 
 fn make(call: &Call) -> c_long {
-    let [first, second, third] = call.arguments;
+    let [a, b, c, d, e] = call.arguments;
     // SAFETY: `syscall`'s caller vouches for the arguments.
-    let result = unsafe { libc::syscall(call.number, first, second, third) };
+    let result = unsafe { libc::syscall(call.number, a, b, c, d, e) };
     match result {
         0.. => result,
         _ => -c_long::from(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
@@ -149,7 +155,7 @@ mod tests {
     #[test]
     fn another_process_makes_the_call() {
         // SAFETY: takes nothing.
-        let pid = unsafe { syscall(libc::SYS_getpid, [0; 3]) }.unwrap();
+        let pid = unsafe { syscall(libc::SYS_getpid, []) }.unwrap();
         assert_ne!(pid, c_long::from(std::process::id()));
         // SAFETY: asks whether the process exists.
         let there = unsafe { libc::kill(pid as i32, 0) };
@@ -160,7 +166,7 @@ mod tests {
     fn descriptors_are_ours_too() {
         let (mut reader, writer) = std::io::pipe().unwrap();
         // SAFETY: takes a number.
-        let copy = unsafe { syscall(libc::SYS_dup, [c_long::from(writer.as_raw_fd()), 0, 0]) }.unwrap();
+        let copy = unsafe { syscall(libc::SYS_dup, [c_long::from(writer.as_raw_fd())]) }.unwrap();
         // SAFETY: the call has made it for us.
         let mut copy = unsafe { File::from_raw_fd(copy as i32) };
         copy.write_all(b"x").unwrap();
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn errors_and_signals_are_as_without() {
         // SAFETY: takes a number.
-        let error = unsafe { syscall(libc::SYS_dup, [-1, 0, 0]) }.unwrap_err();
+        let error = unsafe { syscall(libc::SYS_dup, [-1]) }.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
         // SAFETY: the set is a valid place for one.
         let blocked = unsafe {
