@@ -237,6 +237,7 @@ fn a_signal_ends_the_repetition_with_the_run_that_is_on() {
     session.handle(StartEnded);
     session.handle(CommandEnded { code: 0 });
     session.handle(Held);
+    session.handle(Attached);
     session.handle(StartEnded);
     assert_eq!(session.handle(Signal), []);
     // It may take it as it likes.
