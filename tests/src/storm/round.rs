@@ -61,7 +61,7 @@ impl<'a> Round<'a> {
         let other = random.below(OTHERS.len() as u64) as usize;
         Ok(Self {
             kind,
-            ending: Ending::drawn(kind, random),
+            ending: Ending::drawn(random),
             target,
             moment: random.up_to(LATEST),
             window: WINDOW.0 + random.up_to(WINDOW.1 - WINDOW.0),
