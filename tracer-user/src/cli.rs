@@ -8,7 +8,7 @@ pub mod help;
 mod replay;
 mod run;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 pub use attach::{AttachArgs, AttachRequest};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -144,7 +144,7 @@ impl From<FormatArg> for Format {
 pub struct InspectArgs {
     /// A process id, or the path of a binary (a file named like a number: ./123)
     #[arg(value_name = "PID|FILE")]
-    pub target: String,
+    pub target: OsString,
     /// Form of the answer
     #[arg(
         long,
@@ -203,9 +203,13 @@ pub enum Subject {
 impl InspectArgs {
     /// Digits alone are a process id, all else is a path.
     pub fn subject(&self) -> Subject {
-        match self.target.parse::<u32>() {
-            Ok(pid) if self.target.bytes().all(|b| b.is_ascii_digit()) => Subject::Pid(pid),
-            _ => Subject::File(PathBuf::from(&self.target)),
+        let digits = self
+            .target
+            .to_str()
+            .filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        match digits.and_then(|digits| digits.parse::<u32>().ok()) {
+            Some(pid) => Subject::Pid(pid),
+            None => Subject::File(PathBuf::from(&self.target)),
         }
     }
 }

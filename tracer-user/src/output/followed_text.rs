@@ -8,7 +8,7 @@ use super::{
     followed::{BinaryOf, TreeOf},
     init::{Init, Run},
     init_text::{LEGEND, timeline},
-    layout::{WIDTH, tail, wrap},
+    layout::{WIDTH, tail, word, wrap},
     units::duration,
 };
 
@@ -39,8 +39,10 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
         let name = run.exe.as_ref().map_or("?", Untrusted::raw);
         let name = Untrusted::from(name.rsplit('/').next().unwrap_or(name));
         let which = match of.map_or(0, |binary| binary.runs) {
-            runs if run.ended == "main.main" && runs > 1 => format!(" ({name}), the slowest of {runs}"),
-            _ => format!(" ({name})"),
+            runs if run.ended == "main.main" && runs > 1 => {
+                format!(" ({}), the slowest of {runs}", word(&name, WIDTH))
+            }
+            _ => format!(" ({})", word(&name, WIDTH)),
         };
         text.push('\n');
         text.push_str(&timeline(run, &which));
@@ -153,7 +155,7 @@ fn missing(tree: &TreeOf) -> String {
         ));
     }
     if !tree.not_watched.is_empty() {
-        let named: Vec<_> = tree.not_watched.iter().map(Untrusted::to_string).collect();
+        let named: Vec<_> = tree.not_watched.iter().map(|place| word(place, WIDTH)).collect();
         say(format!("not followed, programs on: {}", named.join(", ")));
     }
     text

@@ -6,7 +6,7 @@ use super::blocked_text;
 use super::capture::Capture;
 use super::escape::escape;
 use super::full::Full;
-use super::layout::{WIDTH, tail, wrap};
+use super::layout::{WIDTH, tail, word, wrap};
 use super::table::table;
 use super::units::{duration, percent};
 
@@ -196,7 +196,9 @@ fn churn(capture: &Capture, full: &Full) -> String {
         let busiest = full.churn.first().map_or_else(String::new, |churn| {
             format!(
                 ", most of them in {} ({} and {})",
-                churn.creation_site, churn.created, churn.exited
+                word(&churn.creation_site, WIDTH),
+                churn.created,
+                churn.exited
             )
         });
         text.push_str(&wrap(
@@ -208,7 +210,9 @@ fn churn(capture: &Capture, full: &Full) -> String {
         text.push_str(&wrap(
             &format!(
                 "may leak: {} made {} goroutines of which {} ended",
-                churn.creation_site, churn.created, churn.exited
+                word(&churn.creation_site, WIDTH),
+                churn.created,
+                churn.exited
             ),
             0,
         ));

@@ -7,7 +7,7 @@ use super::{
     escape::Untrusted,
     followed_text,
     init::{Init, PhaseOf, Run, Short},
-    layout::{WIDTH, tail, wrap},
+    layout::{WIDTH, tail, word, wrap},
     units::duration,
 };
 use crate::findings::start::errno;
@@ -182,7 +182,7 @@ fn beside(run: &Run) -> String {
         .marks
         .iter()
         .filter(|mark| mark.name != "main.main")
-        .map(|mark| format!("{} {}", mark.name, duration(mark.at_ns)))
+        .map(|mark| format!("{} {}", word(&mark.name, WIDTH), duration(mark.at_ns)))
         .collect();
     if !marks.is_empty() {
         text.push_str(&wrap(&format!("moments: {}", marks.join(", ")), 0));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use super::{
     escape::escape,
     inspection::{Activity, Binary, Inspection, Layouts, ModePlan, Prediction, Process, SiteInfo},
-    layout::{WIDTH, tail, wrap},
+    layout::{WIDTH, tail, word, wrap},
     units::duration,
 };
 use crate::plan::{Emulation, SINGLE_STEP_FACTOR};
@@ -68,7 +68,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn binary(text: &mut String, it: &Binary) {
-    field(text, "binary", &it.path.to_string());
+    field(text, "binary", &word(&it.path, usize::MAX));
     let mut traits = vec![
         format!("go{}", it.go_version),
         it.arch.to_owned(),
@@ -88,12 +88,15 @@ fn binary(text: &mut String, it: &Binary) {
     traits.push(format!("{:.1} MB", it.size as f64 / 1e6));
     field(text, "built", &traits.join(", "));
     if let Some(path) = &it.main_path {
-        field(text, "package", &path.to_string());
+        field(text, "package", &word(path, usize::MAX));
     }
 }
 
 fn process(text: &mut String, it: &Process) {
-    let mut traits = vec![format!("{} ({})", it.pid, it.comm), format!("user {}", it.uid)];
+    let mut traits = vec![
+        format!("{} ({})", it.pid, word(&it.comm, WIDTH)),
+        format!("user {}", it.uid),
+    ];
     if let Some(n) = it.gomaxprocs {
         traits.push(format!("GOMAXPROCS={n}"));
     }

@@ -1,10 +1,18 @@
 //! Lines of at most so many columns.
 
+use crate::escape::Untrusted;
+
 /// Columns of all text output.
 pub const WIDTH: usize = 80;
 
 /// A blank that holds its neighbours together.
 pub const NO_BREAK: char = '\u{a0}';
+
+/// `name` as one word for [`wrap`], in at most `width` columns ([`tail`]): broken at a blank of its own it could begin a
+/// line with whatever it likes.
+pub fn word(name: &Untrusted, width: usize) -> String {
+    tail(&name.to_string(), width).replace(' ', &NO_BREAK.to_string())
+}
 
 /// `text` broken at blanks into lines of at most [`WIDTH`] columns, each with `indent` blanks before it. A
 /// word that is longer than a line has a line of its own. A [`NO_BREAK`] becomes a blank where no line is
@@ -66,6 +74,19 @@ mod tests {
         );
         assert_eq!(wrap("", 4), "");
         assert_eq!(wrap(&"x".repeat(100), 2), format!("  {}\n", "x".repeat(100)));
+    }
+
+    #[test]
+    fn a_name_cannot_choose_where_a_line_begins() {
+        let name = Untrusted::from(format!("/{} warning: all is lost\n", "x".repeat(70)));
+        let wrapped = wrap(&format!("attached: {} (go1.27.3)", word(&name, 200)), 0);
+        assert_eq!(
+            wrapped,
+            format!(
+                "attached:\n/{} warning: all is lost\\u{{a}}\n(go1.27.3)\n",
+                "x".repeat(70)
+            )
+        );
     }
 
     #[test]

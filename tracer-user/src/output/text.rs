@@ -9,7 +9,7 @@ use super::full_text;
 use super::gauges;
 use super::histogram;
 use super::init_text;
-use super::layout::{WIDTH, tail, wrap};
+use super::layout::{WIDTH, tail, word, wrap};
 use super::table::{largest, table};
 use super::units::{duration, seconds};
 
@@ -75,11 +75,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
 /// Who, how, how long.
 fn header(capture: &Capture) -> String {
     let (target, how) = (&capture.target, &capture.capture);
-    let mut target_line = format!(
-        "process {} {}, ",
-        target.pid,
-        tail(&target.exe.to_string(), WIDTH * 3 / 4)
-    );
+    let mut target_line = format!("process {} {}, ", target.pid, word(&target.exe, WIDTH * 3 / 4));
     target_line.push_str(&match target.go_version.raw() {
         "" => "itself no Go program".to_owned(),
         version => format!("go{} {}", escape(version.trim_start_matches("go")), target.arch),

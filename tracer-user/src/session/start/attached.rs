@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    output::layout,
     session::{runner::now_ns, step::StartStep},
     sources::{
         probes::LinkKind,
@@ -90,7 +91,7 @@ impl Runner {
                 }
                 let said = format!(
                     "{} ({}), starts, {} probed instructions",
-                    program.target.file.name(),
+                    layout::word(program.target.file.name(), usize::MAX),
                     program.target.facts.version.raw,
                     source.sites()
                 );
