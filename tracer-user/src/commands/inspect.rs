@@ -63,6 +63,7 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
         .as_ref()
         .map(|process| process.pid().unsigned_abs());
     let live = pid.map(|pid| program.live(&ProcessMemory::new(pid), target.load_bias));
+    target.unchanged()?;
     let reading = live.as_ref().map_or(program.reading(), |live| live.reading);
     let globals = live.as_ref().map_or(&reading.globals, |live| &live.globals);
     let found = Found {
@@ -74,7 +75,10 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
         .process
         .as_ref()
         .map(|_| activity::watch(&target, &found))
-        .transpose()?;
+        .transpose()
+        .map_err(|e| target.explain(e))?;
+    // Else some of it is of another program.
+    target.unchanged()?;
     let modes = modes::all(
         &found,
         process.as_ref().and_then(|process| process.activity.as_ref()),

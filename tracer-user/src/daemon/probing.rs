@@ -348,6 +348,8 @@ impl Probing {
                 Happening::Attached
             }
             Err(e) => {
+                let file = target.watching().map(|watched| watched.known.file.id);
+                let e = target.life().explain(e, file);
                 with.complaints.add("attach", &e, with.now_ns);
                 Happening::AttachFailed {
                     why: e.message.clone(),

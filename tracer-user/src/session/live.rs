@@ -30,8 +30,23 @@ impl Live {
     /// Attaches. On return the probes are live, or the first reading is taken.
     ///
     /// # Errors
-    /// The mode cannot be had, with the reason.
+    /// The mode cannot be had, with the reason: what became of the process, where that is it.
     pub fn attach(
+        target: &Prepared,
+        mode: Mode,
+        slower_ns: Option<u64>,
+        options: FullOptions,
+        now_ns: u64,
+    ) -> Result<Self> {
+        let live =
+            Self::attach_to(target, mode, slower_ns, options, now_ns).map_err(|e| target.explain(e))?;
+        if target.has_execed() {
+            target.unchanged()?;
+        }
+        Ok(live)
+    }
+
+    fn attach_to(
         target: &Prepared,
         mode: Mode,
         slower_ns: Option<u64>,
@@ -46,12 +61,6 @@ impl Live {
             }
             Mode::Sampled | Mode::Exact => probes = Some(attach_probes(target, mode, slower_ns)?),
             Mode::Full => full = Some(Full::attach(target, options)?),
-        }
-        if target.has_execed() {
-            return Err(Error::not_traceable(format!(
-                "process {} became another program while gmpscope attached to it; attach again",
-                target.pid()
-            )));
         }
         let sites = match &full {
             Some(full) => full.sites,

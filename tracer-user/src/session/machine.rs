@@ -344,7 +344,8 @@ fn nothing_captured(end: EndedBy) -> Effect {
             Error::not_traceable("the process ended before the capture began; nothing was captured")
         }
         EndedBy::TargetExec => Error::not_traceable(
-            "the process became another program before the capture began; nothing was captured, attach again",
+            "the process executed another program before the capture began; nothing was captured: if that is one to trace, \
+             attach again",
         ),
         _ => Error::failed("interrupted before the capture began; nothing was captured"),
     };

@@ -20,8 +20,9 @@ use crate::{
     target::{
         Target,
         binary::BuildMode,
+        file::FileId,
         layout::LayoutSource,
-        process::{self, Process},
+        process::{self, Fate, Process},
     },
 };
 
@@ -42,10 +43,18 @@ impl Prepared {
     /// # Errors
     /// No such process, several of them, or one that cannot be traced.
     pub fn new(options: &AttachOptions) -> Result<Self> {
-        let pid = select(&options.target)?;
-        let (target, program) = Target::of_process(pid, |_, binary| Ok(Program::of(binary, options.force)))?;
+        let found = select(&options.target)?;
+        let pid = found.pid;
+        let opened = Target::of_process(pid, |_, binary| Ok(Program::of(binary, options.force)));
+        // Between the search and the look it may have executed another program, which nobody asked for.
+        if let Some(gone) = found.gone(&options.target) {
+            return Err(gone);
+        }
+        let (target, program) = opened?;
         let memory = ProcessMemory::new(pid.unsigned_abs());
         let live = program.live(&memory, target.load_bias);
+        // What another program has in its memory refutes everything, and is no news.
+        target.unchanged()?;
         for (variable, found) in live.refuted() {
             log::warn!("runtime.{variable} is not where the code says, and is left out: {found}");
         }
@@ -166,6 +175,11 @@ impl Prepared {
         self.target.file.file()
     }
 
+    /// Which file that is.
+    pub fn file_id(&self) -> FileId {
+        self.target.file.id()
+    }
+
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -201,6 +215,28 @@ impl Prepared {
     pub async fn ended(&self) {
         // An error of the watch itself is found at the next reading.
         let _ = self.ended.readable().await;
+    }
+
+    /// `error`, unless it came of the process having ended or executed another program meanwhile.
+    pub fn explain(&self, error: Error) -> Error {
+        self.target.explain(error)
+    }
+
+    /// Nothing, as long as the process runs the program that was analysed.
+    ///
+    /// # Errors
+    /// It has executed another one, or ended.
+    pub fn unchanged(&self) -> Result<()> {
+        self.target.unchanged()
+    }
+
+    /// What has become of the process since it was analysed.
+    pub fn fate(&self) -> Fate {
+        let file = self.target.file.id();
+        self.target
+            .process
+            .as_ref()
+            .map_or(Fate::Ended, |process| process.fate(Some(file)))
     }
 
     /// Whether it has ended.
@@ -312,11 +348,39 @@ fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
+/// A process that was chosen, and when it was started where that is known.
+struct Selected {
+    pid: i32,
+    start_time: Option<u64>,
+}
+
+impl Selected {
+    /// The error for a process that was found by a property which it has no longer.
+    fn gone(&self, selector: &TargetSelector) -> Option<Error> {
+        let still = match selector {
+            TargetSelector::Pid(_) => return None,
+            TargetSelector::Exe(path) => process::by_exe(path),
+            TargetSelector::Comm(name) => process::by_comm(name),
+        };
+        let is_it =
+            |found: &process::Found| found.pid == self.pid && Some(found.start_time) == self.start_time;
+        let still = still.is_ok_and(|found| found.iter().any(is_it));
+        (!still).then(|| {
+            Error::not_traceable(format!(
+                "process {} was found, but ended or executed another program before it could be looked at: try again",
+                self.pid
+            ))
+        })
+    }
+}
+
 /// The one process that is meant.
-fn select(selector: &TargetSelector) -> Result<i32> {
+fn select(selector: &TargetSelector) -> Result<Selected> {
     let (found, what) = match selector {
         TargetSelector::Pid(pid) => {
+            let start_time = None;
             return i32::try_from(*pid)
+                .map(|pid| Selected { pid, start_time })
                 .map_err(|_| Error::usage(format!("{pid} is not the id of a process")));
         }
         TargetSelector::Exe(path) => (process::by_exe(path)?, format!("runs {}", Untrusted::path(path))),
@@ -329,7 +393,10 @@ fn select(selector: &TargetSelector) -> Result<i32> {
         [] => Err(Error::not_traceable(format!(
             "no process {what}: `ps -eo pid,comm,args` lists those that there are, and -p PID takes one of them"
         ))),
-        [one] => Ok(one.pid),
+        [one] => Ok(Selected {
+            pid: one.pid,
+            start_time: Some(one.start_time),
+        }),
         several => {
             let list: String = several
                 .iter()

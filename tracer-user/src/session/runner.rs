@@ -23,6 +23,7 @@ use crate::{
     output::sink::{Flow, Sink},
     plan::Mode,
     stream::{Observation, recording::Recorder},
+    target::process::Fate,
     writing::stderr,
 };
 
@@ -121,6 +122,7 @@ pub(super) async fn capture(
         };
         for effect in session.handle(happening) {
             if let Some(answer) = runner.carry_out(effect, &mut clocks) {
+                happenings.extend(runner.end_behind(&answer));
                 happenings.push_back(answer);
             }
         }
@@ -198,6 +200,10 @@ impl Runner {
             Effect::Collect => return self.collect(now),
             Effect::Snapshot => {
                 let seen = self.live.as_mut()?.snapshot(now)?;
+                if self.target.has_execed() {
+                    // It may be of the other program.
+                    return Some(Happening::TargetExeced);
+                }
                 return self.take(&[seen]);
             }
             Effect::PrintInterval => {
@@ -255,13 +261,16 @@ impl Runner {
 
     fn collect(&mut self, now: u64) -> Option<Happening> {
         let seen = match self.live.as_mut()?.observe(now) {
-            Ok(seen) => seen,
-            Err(_) if self.target.has_ended() => {
-                self.source_failed = true;
-                return Some(Happening::TargetExited);
+            // Without probes it was read from memory, which may be another program's.
+            Ok(_) if self.live.as_ref()?.attached_by().is_none() && self.target.has_execed() => {
+                return Some(Happening::TargetExeced);
             }
+            Ok(seen) => seen,
             Err(e) => {
                 self.source_failed = true;
+                if let Some(end) = self.target_end() {
+                    return Some(end);
+                }
                 let _ = self.step(LatencyStep::Note {
                     note: e.to_string().into(),
                 });
@@ -280,6 +289,23 @@ impl Runner {
         let flow = self.capturing.flow();
         let answer = answer.or(self.written(flow));
         answer.or(needs_snapshot.then_some(Happening::EventsLost))
+    }
+
+    /// The end of the target that makes `answer` what it is: another mode would fail of it, too.
+    fn end_behind(&self, answer: &Happening) -> Option<Happening> {
+        match answer {
+            Happening::AttachFailed { .. } => self.target_end(),
+            _ => None,
+        }
+    }
+
+    /// What a failure means that the end of the target explains, or its execve.
+    fn target_end(&self) -> Option<Happening> {
+        match self.target.fate() {
+            Fate::Unchanged => None,
+            Fate::Executed => Some(Happening::TargetExeced),
+            Fate::Ended => Some(Happening::TargetExited),
+        }
     }
 
     /// How the probes are held right now.

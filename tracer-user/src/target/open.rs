@@ -32,30 +32,55 @@ pub struct Target {
 impl Target {
     /// Opens a running program and shows it to `look` while its file is mapped: sites, layouts and variables
     /// are found there. It is proven that the process has mapped this very file.
+    ///
+    /// # Errors
+    /// It is no Go program, or one that cannot be analysed. A process that executes another program meanwhile, or ends,
+    /// looks like that, too: then the error says so.
     pub fn of_process<T>(
         pid: i32,
         look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
         let process = Process::open(pid)?;
-        let file = process.exe()?;
+        let file = process.exe().map_err(|e| process.explain(e, None))?;
         let mapping = file.map()?;
         let origin = format!("process {pid} ({}), {}", process.comm(), file.name());
-        let made = (|| {
-            let binary =
-                GoBinary::parse(&mapping, &origin).map_err(|e| go_library(&process, &file).unwrap_or(e))?;
-            let load_bias = process.load_bias(&file, binary.image().segments())?;
-            let facts = binary.facts().clone();
-            let target = Self {
-                facts,
-                file,
-                process: Some(process),
-                load_bias,
-                symbols: binary.symbol_table(),
-            };
-            let seen = look(&target, &binary)?;
-            Ok((target, seen))
-        })();
-        mapping.judge(&origin, made)
+        let parsed = GoBinary::parse(&mapping, &origin)
+            .map_err(|e| go_library(&process, &file).unwrap_or(e))
+            .and_then(|binary| Ok((process.load_bias(&file, binary.image().segments())?, binary)));
+        let (load_bias, binary) = mapping
+            .judge(&origin, parsed)
+            .map_err(|e| process.explain(e, Some(file.id())))?;
+        let target = Self {
+            facts: binary.facts().clone(),
+            file,
+            process: Some(process),
+            load_bias,
+            symbols: binary.symbol_table(),
+        };
+        let seen = look(&target, &binary);
+        let seen = mapping.judge(&origin, seen).map_err(|e| target.explain(e))?;
+        Ok((target, seen))
+    }
+
+    /// `error`, which came up when the target was looked at or attached to; see
+    /// [`Life::explain`](super::process::Life::explain).
+    pub fn explain(&self, error: Error) -> Error {
+        match &self.process {
+            Some(process) => process.explain(error, Some(self.file.id())),
+            None => error,
+        }
+    }
+
+    /// Nothing, as long as the process runs the program that was analysed: what was read of its memory is of that
+    /// program.
+    ///
+    /// # Errors
+    /// It has executed another one, or ended.
+    pub fn unchanged(&self) -> Result<()> {
+        match &self.process {
+            Some(process) => process.unchanged(self.file.id()),
+            None => Ok(()),
+        }
     }
 
     /// Opens a program by its path, and shows it to `look` as [`Self::of_process`] does.

@@ -94,7 +94,11 @@ pub fn look(
         }
         Ok(Some(state)) => {
             let exe = Some((state.id.device, state.id.inode));
-            (look_at(pid, state, config, programs, now_ns), exe)
+            match look_at(pid, state, config, programs, now_ns) {
+                // It is not known what it runs by now: the next scan that finds it looks again.
+                Seen::Nothing => (Seen::Nothing, None),
+                seen => (seen, exe),
+            }
         }
         Ok(None) => (Seen::Nothing, None),
         Err(seen) => (seen, None),
@@ -142,9 +146,11 @@ fn look_at(pid: u32, state: FileState, config: &Config, programs: &Programs, now
 
 fn look_closer(pid: i32, config: &Config, programs: &Programs, now_ns: u64) -> Result<Seen, Error> {
     let process = Process::open(pid)?;
-    let file = process.exe()?;
+    let file = process.exe().map_err(|e| process.explain(e, None))?;
+    let id = file.id();
     let known = programs.file(file.state(), now_ns);
     if !known.is_go(&file) {
+        process.unchanged(id)?;
         return Ok(Seen::NotGo);
     }
     let cgroups = text_of(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -170,21 +176,25 @@ fn look_closer(pid: i32, config: &Config, programs: &Programs, now_ns: u64) -> R
     let known = match known.analyse(&file) {
         Analysed::Go(known) => known,
         Analysed::Refused(why) => {
+            process.unchanged(id)?;
             let identity = identity(process);
             return Ok(Seen::Refused(Box::new(Refused { identity, why })));
         }
     };
     let bias = match process.load_bias(&file, &known.program.code) {
         Ok(bias) => bias,
-        // Its code is there in another way than from its file; or it has just become another program.
-        Err(e) if e.failure == Failure::NotTraceable && !process.has_ended() && !process.has_execed() => {
+        // Its code is there in another way than from its file; or it has just executed another program.
+        Err(e) if e.failure == Failure::NotTraceable => {
+            process.unchanged(id)?;
             let (identity, why) = (identity(process), e.message.into());
             return Ok(Seen::Refused(Box::new(Refused { identity, why })));
         }
-        Err(e) => return Err(e),
+        Err(e) => return Err(process.explain(e, Some(id))),
     };
     let memory = ProcessMemory::new(pid.unsigned_abs());
     let live = known.program.live(&memory, bias);
+    // What another program has in its memory refutes everything, and would stay so.
+    process.unchanged(id)?;
     for (variable, found) in live.refuted() {
         log::debug!("process {pid}: runtime.{variable} is not where the code says, and is left out: {found}");
     }

@@ -6,7 +6,7 @@ use std::{pin::Pin, sync::Arc};
 use tokio::sync::Notify;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     output::sink::Sink,
     session::{
         capturing::Began,
@@ -16,6 +16,7 @@ use crate::{
         signals::Signals,
     },
     stream::recording::Recorder,
+    target::file::FileId,
 };
 
 /// What is wanted of them, and the capture while it lasts.
@@ -35,16 +36,25 @@ impl Behind {
         }
     }
 
-    /// The process that has come to `main.main`, analysed; `None` if nothing is wanted.
+    /// The process that has come to `main.main`, analysed; `None` if nothing is wanted. `program` is what it ran then.
     ///
     /// # Errors
-    /// It has ended, or cannot be traced.
-    pub fn analyse(&mut self, pid: u32) -> Result<Option<(AttachOptions, Prepared)>> {
+    /// It has ended or executed another program since, or cannot be traced.
+    pub fn analyse(
+        &mut self,
+        pid: u32,
+        program: Option<FileId>,
+    ) -> Result<Option<(AttachOptions, Prepared)>> {
         let Some(mut options) = self.wanted.take() else {
             return Ok(None);
         };
         options.target = TargetSelector::Pid(pid);
         let target = Prepared::new(&options)?;
+        if program.is_some_and(|program| program != target.file_id()) {
+            return Err(Error::not_traceable(format!(
+                "process {pid} executed another program right after it had come to main.main"
+            )));
+        }
         Ok(Some((options, target)))
     }
 

@@ -313,7 +313,11 @@ impl Runner {
     fn go_on(&mut self) -> Happening {
         self.look_around();
         let pid = self.held.as_ref().map_or(0, |held| held.pid);
-        match self.behind.analyse(pid) {
+        let program = match &self.programs {
+            Programs::One(program) => Some(program.target.file.id()),
+            Programs::Tree(_) => None,
+        };
+        match self.behind.analyse(pid, program) {
             Ok(Some((options, target))) => {
                 self.tell(StartStep::GoOn);
                 let began = self.starting.began();

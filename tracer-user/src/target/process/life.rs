@@ -1,6 +1,7 @@
 //! Whether a process is still the one that it was: what is kept of it by whoever watches it for long.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
@@ -10,11 +11,23 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
+use crate::target::file::{FileId, FileState};
 
 /// `AT_NULL` and its value, the last pair of an auxiliary vector.
 const END_MARK: usize = 16;
-/// How long the rest of an execve is waited for.
-const EXEC_MS: u32 = 20;
+/// How long the rest of an execve is waited for: what it maps may have to come from a disk.
+pub(super) const EXEC_MS: u32 = 200;
+
+/// What has become of a process since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It runs the program that it ran, as far as can be seen.
+    Unchanged,
+    /// It has executed a program (execve), or is about to: what was read of it may be of either.
+    Executed,
+    /// It has ended, or is about to: its memory is gone.
+    Ended,
+}
 
 /// A process that was alive when it was opened, held by one descriptor.
 #[derive(Debug)]
@@ -23,7 +36,7 @@ pub struct Life {
     pub(super) start_time: u64,
     pub(super) comm: Untrusted,
     pub(super) uid: u32,
-    /// What tells its program's image from that of any other exec; see [`image`].
+    /// What tells its program's image from that of any other exec; see [`settled_image`].
     pub(super) image: Vec<u8>,
     pub(super) pidfd: OwnedFd,
 }
@@ -56,19 +69,64 @@ impl Life {
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(n) if n > 0)
+        is_readable(&self.pidfd)
     }
 
     /// Whether it has been started anew (execve) since it was opened, be it with the very same program. One whose
     /// auxiliary vector may not be read, or that has just ended, has not as far as we know.
     pub fn has_execed(&self) -> bool {
-        let now = image(self.pid);
-        !now.is_empty() && !self.image.is_empty() && now != self.image
+        match image(self.pid) {
+            _ if self.image.is_empty() => false,
+            Image::Unknown | Image::Gone => false,
+            Image::InExec => true,
+            Image::Whole(now) => now != self.image,
+        }
+    }
+
+    /// What has become of it since it was opened; `file` is the program that it ran then, where that is known. To be
+    /// asked when something about the process turns out otherwise than expected, before that is taken for what it seems.
+    pub fn fate(&self, file: Option<FileId>) -> Fate {
+        let exe = format!("/proc/{}/exe", self.pid);
+        let mut state = FileState::known_at(&exe);
+        for _ in 0..EXEC_MS {
+            // Its main thread has no memory any more: it is about to end, or one of its other threads is in execve, which
+            // ends all but that (fs/exec.c, de_thread).
+            let is_gone = matches!(&state, Err(e) if e.kind() == io::ErrorKind::NotFound);
+            if !is_gone || self.has_ended() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+            state = FileState::known_at(&exe);
+        }
+        let seen = match state {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Fate::Ended,
+            Ok(now) if file.is_some_and(|then| then != now.id) => Fate::Executed,
+            _ if self.has_execed() => Fate::Executed,
+            _ => Fate::Unchanged,
+        };
+        // Only now is it sure that its PID was not another's.
+        if self.has_ended() { Fate::Ended } else { seen }
+    }
+
+    /// `error`, which came up when the process was analysed or attached to, unless what has become of the process explains
+    /// it (see [`Self::fate`]): then that is said in its place, with exit status 3.
+    pub fn explain(&self, error: Error, file: Option<FileId>) -> Error {
+        match self.fate(file) {
+            Fate::Unchanged => error,
+            Fate::Executed => self.executed(),
+            Fate::Ended => Error::not_traceable(format!(
+                "process {} ({}) ended while gmpscope looked at it; to trace a process from its start, use gmpscope run",
+                self.pid, self.comm
+            )),
+        }
+    }
+
+    /// The error for a process that does not run the program any more that was looked at.
+    pub fn executed(&self) -> Error {
+        Error::not_traceable(format!(
+            "process {} ({}) executed another program while gmpscope looked at it; if that is one to trace, attach again",
+            self.pid, self.comm
+        ))
     }
 
     /// CPU time that all its threads have used since it started, in nanoseconds: those that have ended
@@ -96,19 +154,54 @@ impl Life {
     }
 }
 
+/// Whether a pidfd is readable: its process has ended, with all its threads.
+pub(super) fn is_readable(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(n) if n > 0)
+}
+
 /// `/proc/PID/auxv`, whose addresses differ from one execve to the next where address space is randomized: with
 /// that switched off, a program that starts itself anew is not noticed. (The random bytes that it points to would
 /// not do: Go's runtime clears them from 1.22 on, rand.go, `randinit`.)
 ///
-/// In the middle of an execve it has no more than its end mark: then it is waited for, some milliseconds. It is for
-/// its owner to read; who may trace the process without being that has the addresses of its stack and arguments
-/// from /proc/PID/stat. Empty where neither tells.
-pub(super) fn image(pid: i32) -> Vec<u8> {
+/// In the middle of an execve it has no more than its end mark. It is for its owner to read; who may trace the process
+/// without being that has the addresses of its stack and arguments from /proc/PID/stat.
+fn image(pid: i32) -> Image {
+    let whole = match fs::read(format!("/proc/{pid}/auxv")) {
+        Ok(auxv) if auxv.len() == END_MARK => return Image::InExec,
+        Ok(auxv) if auxv.is_empty() => return Image::Gone,
+        Ok(auxv) => auxv,
+        Err(_) => stack(pid).unwrap_or_default(),
+    };
+    match whole.is_empty() {
+        true => Image::Unknown,
+        false => Image::Whole(whole),
+    }
+}
+
+/// See [`image`].
+enum Image {
+    /// What tells it from that of any other execve.
+    Whole(Vec<u8>),
+    /// An execve has thrown the old one away, and not yet made the new one.
+    InExec,
+    /// The main thread has none: it has ended, or another thread is in execve.
+    Gone,
+    /// Nothing is to be seen of it.
+    Unknown,
+}
+
+/// The image of a process, for which the rest of an execve is waited for; empty where it is not known.
+pub(super) fn settled_image(pid: i32) -> Vec<u8> {
     for _ in 0..EXEC_MS {
-        match fs::read(format!("/proc/{pid}/auxv")) {
-            Ok(auxv) if auxv.len() == END_MARK => thread::sleep(Duration::from_millis(1)),
-            Ok(auxv) => return auxv,
-            Err(_) => return stack(pid).unwrap_or_default(),
+        match image(pid) {
+            Image::Whole(image) => return image,
+            Image::InExec | Image::Gone => thread::sleep(Duration::from_millis(1)),
+            Image::Unknown => break,
         }
     }
     Vec::new()

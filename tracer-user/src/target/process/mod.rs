@@ -10,18 +10,21 @@ mod maps;
 mod tests;
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use procfs::ProcError;
+use procfs::process::Status;
+use procfs::{FromBufRead as _, ProcError};
 use rustix::process::{Pid, PidfdFlags};
 
 pub use cgroup::{Cgroups, Hierarchies, Throttled, Throttling};
 pub use find::{Found, by_comm, by_exe};
-pub use life::Life;
+pub use life::{Fate, Life};
 
-use life::image;
+use life::{EXEC_MS, is_readable, settled_image};
 
 use super::file::{FileId, FileState, ProgramFile};
 use crate::error::privilege::{Need, advice};
@@ -59,7 +62,7 @@ impl Process {
             e => Error::failed(format!("process {pid}: {what} cannot be read: {e}")),
         };
         let proc = procfs::process::Process::new(pid).map_err(|e| looked("/proc entry", e))?;
-        let status = proc.status().map_err(|e| looked("status", e))?;
+        let status = status_of(&proc).map_err(|e| looked("status", e))?;
         if status.tgid != pid {
             return Err(Error::not_traceable(format!(
                 "{pid} is a thread of process {0}: use -p {0}",
@@ -73,18 +76,29 @@ impl Process {
             ),
             e => Error::failed(format!("process {pid}: pidfd_open failed: {e}")),
         })?;
+        // Before all else that is read of it: whatever program it executes from here on is noticed.
+        let image = settled_image(pid);
         // Read behind the pidfd: if /proc/PID as it was opened still answers, both are of one process.
-        let stat = proc.stat().map_err(|e| looked("stat", e))?;
+        let mut stat = proc.stat().map_err(|e| looked("stat", e))?;
+        for _ in 0..EXEC_MS {
+            // The main thread ends, too, where another one is in execve, and lives on as that (fs/exec.c, de_thread).
+            if !matches!(stat.state, 'Z' | 'X' | 'x') || is_readable(&pidfd) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+            stat = proc.stat().map_err(|e| looked("stat", e))?;
+        }
         if stat.flags & PF_KTHREAD != 0 {
             return Err(Error::not_traceable(format!(
                 "process {pid} ({}) is a kernel thread, not a Go program",
-                stat.comm
+                Untrusted::from(stat.comm)
             )));
         }
         if matches!(stat.state, 'Z' | 'X' | 'x') {
             return Err(Error::not_traceable(format!(
                 "process {pid} ({}) has ended and is a zombie: only its parent {} has not yet waited for it",
-                stat.comm, stat.ppid
+                Untrusted::from(stat.comm),
+                stat.ppid
             )));
         }
         let life = Life {
@@ -92,7 +106,7 @@ impl Process {
             start_time: stat.starttime,
             comm: stat.comm.into(),
             uid: status.euid,
-            image: image(pid),
+            image,
             pidfd,
         };
         Ok(Self { life, proc })
@@ -162,6 +176,29 @@ impl Process {
         self.life.has_execed()
     }
 
+    /// See [`Life::fate`].
+    pub fn fate(&self, file: Option<FileId>) -> Fate {
+        self.life.fate(file)
+    }
+
+    /// See [`Life::explain`].
+    pub fn explain(&self, error: Error, file: Option<FileId>) -> Error {
+        self.life.explain(error, file)
+    }
+
+    /// Nothing, as long as the process runs the program that it ran when it was opened: what was read of it is of that
+    /// program.
+    ///
+    /// # Errors
+    /// It has executed another one, or ended.
+    pub fn unchanged(&self, file: FileId) -> Result<()> {
+        match self.fate(Some(file)) {
+            Fate::Unchanged => Ok(()),
+            Fate::Executed => Err(self.life.executed()),
+            Fate::Ended => Err(self.ended()),
+        }
+    }
+
     /// Its threads' ids, in our PID namespace.
     pub fn threads(&self) -> Result<Vec<i32>> {
         let tasks = self.proc.tasks().map_err(|e| self.looked("its threads", e))?;
@@ -223,6 +260,13 @@ impl Process {
     pub fn uid(&self) -> u32 {
         self.life.uid()
     }
+}
+
+/// `/proc/PID/status`, whose first line is the process's name: procfs takes UTF-8 alone.
+fn status_of(proc: &procfs::process::Process) -> procfs::ProcResult<Status> {
+    let mut bytes = Vec::new();
+    proc.open_relative("status")?.read_to_end(&mut bytes)?;
+    Status::from_buf_read(String::from_utf8_lossy(&bytes).as_bytes())
 }
 
 /// The text of a file of /proc that has names in it, which may hold any bytes: those that are not UTF-8 become U+FFFD.

@@ -251,3 +251,75 @@ fn cgroup_limits() {
     write("cpu.cfs_quota_us", "25000\n");
     assert_eq!(cgroup::legacy_limit(dir.path()), Some(0.25));
 }
+
+/// A process that executes another program explains whatever went wrong about it by that, and one that ends, too.
+#[test]
+fn what_has_become_of_a_process_comes_before_what_it_looks_like() {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "read line; exec sleep 60"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let process = loop {
+        let process = Process::open(pid).unwrap();
+        // Not what the test itself is, before its own execve.
+        if process.comm() == "sh" {
+            break process;
+        }
+    };
+    let shell = process.exe_id().unwrap();
+    let symptom = || Error::failed("something is not where it should be");
+    assert_eq!(process.fate(Some(shell)), Fate::Unchanged);
+    assert_eq!(process.explain(symptom(), Some(shell)), symptom());
+    process.unchanged(shell).unwrap();
+
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"\n").unwrap();
+    while process.exe_id().unwrap() == shell {
+        std::thread::yield_now();
+    }
+    // With and without knowing what it ran.
+    for file in [Some(shell), None] {
+        assert_eq!(process.fate(file), Fate::Executed);
+        let error = process.explain(symptom(), file);
+        assert_eq!(error.failure, Failure::NotTraceable);
+        assert!(error.message.contains("(sh) executed another program"), "{error}");
+    }
+    assert!(process.unchanged(shell).is_err());
+    // For who opens it now it is what it is.
+    let sleeps = Process::open(pid).unwrap();
+    assert_eq!(sleeps.fate(Some(sleeps.exe_id().unwrap())), Fate::Unchanged);
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(process.fate(Some(shell)), Fate::Ended);
+    let error = process.explain(symptom(), Some(shell));
+    assert!(
+        error.message.contains("ended while gmpscope looked at it"),
+        "{error}"
+    );
+}
+
+/// Names may hold any bytes, in the file's path and in the process's own name.
+#[test]
+fn a_name_that_is_not_utf8_hides_nothing() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir
+        .path()
+        .join(std::ffi::OsStr::from_bytes(b"a\xff\n\x1b[2J) S 1"));
+    fs::copy(Go::newest().build(Build::Static), &path).unwrap();
+    let running = Running::start(&path);
+    let (target, _) = Target::of_process(running.pid(), |_, _| Ok(())).unwrap();
+    let process = target.process.as_ref().unwrap();
+    assert_eq!(process.comm(), "a\u{fffd}\n\u{1b}[2J) S 1");
+    assert_eq!(process.comm().to_string(), "a\u{fffd}\\u{a}\\u{1b}[2J) S 1");
+    assert!(target.file.name().raw().ends_with("/a\u{fffd}\n\u{1b}[2J) S 1"));
+    let scanned = crate::daemon::discovery::scan::scan().unwrap();
+    let pid = running.pid().unsigned_abs();
+    assert!(
+        scanned.iter().any(|scanned| scanned.pid == pid),
+        "the daemon does not see it"
+    );
+    assert_eq!(by_exe(&path).unwrap().len(), 1);
+}
