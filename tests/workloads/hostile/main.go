@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"gmpscope.test/workloads/internal/control"
@@ -50,6 +51,8 @@ func main() {
 		for n := uint64(0); p.More(n); n += 10 {
 			rounds(10)
 			c.Add(10)
+			// Probing it is to stay within any budget.
+			time.Sleep(200 * time.Microsecond)
 		}
 	}})
 }

@@ -16,7 +16,7 @@ use crate::{
         signals::Signals,
     },
     stream::recording::Recorder,
-    target::file::FileId,
+    target::file::{FileId, FileState},
 };
 
 /// What is wanted of them, and the capture while it lasts.
@@ -49,11 +49,21 @@ impl Behind {
             return Ok(None);
         };
         options.target = TargetSelector::Pid(pid);
-        let target = Prepared::new(&options)?;
-        if program.is_some_and(|program| program != target.file_id()) {
-            return Err(Error::not_traceable(format!(
+        let executed = || {
+            Error::not_traceable(format!(
                 "process {pid} executed another program right after it had come to main.main"
-            )));
+            ))
+        };
+        let target = Prepared::new(&options).map_err(|e| {
+            // What could not be analysed may be that other one.
+            let runs = FileState::known_at(&format!("/proc/{pid}/exe")).ok();
+            match program.zip(runs) {
+                Some((program, runs)) if program != runs.id => executed(),
+                _ => e,
+            }
+        })?;
+        if program.is_some_and(|program| program != target.file_id()) {
+            return Err(executed());
         }
         Ok(Some((options, target)))
     }
