@@ -16,6 +16,8 @@ use gmpscope_tests::unread::{Guarded, Unread, until};
 use gmpscope_tests::{Variant, Workload, machine, toolchain};
 use tracer_user::output::capture::Capture;
 
+/// From how far behind the first one a signal is a second one.
+const ANOTHER: Duration = Duration::from_millis(150);
 /// How long anything may take on a machine where others compile. What must not take for ever did.
 const PATIENCE: Duration = Duration::from_secs(25);
 
@@ -96,6 +98,7 @@ fn one_signal_ends_a_capture_that_nobody_reads_and_a_second_one_at_once() -> Res
         not_probed(&workload)?;
         let began = Instant::now();
         if signals == 2 {
+            std::thread::sleep(ANOTHER);
             tracer.signal(libc::SIGTERM);
         }
         let status = tracer.ends_within(PATIENCE)?;
@@ -132,6 +135,7 @@ fn the_waiting_for_starts_ends_whoever_reads() -> Result<()> {
             Ok(!tracer.alive() || bpf_links_of(pid)?.is_empty())
         })?;
         if signals == 2 {
+            std::thread::sleep(ANOTHER);
             tracer.signal(libc::SIGTERM);
         }
         let status = tracer.ends_within(PATIENCE)?;

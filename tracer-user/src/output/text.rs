@@ -78,7 +78,11 @@ fn header(capture: &Capture) -> String {
     let mut target_line = format!("process {} {}, ", target.pid, word(&target.exe, WIDTH * 3 / 4));
     target_line.push_str(&match target.go_version.raw() {
         "" => "itself no Go program".to_owned(),
-        version => format!("go{} {}", escape(version.trim_start_matches("go")), target.arch),
+        version => format!(
+            "go{} {}",
+            word(&version.trim_start_matches("go").into(), WIDTH),
+            word(&target.arch, WIDTH)
+        ),
     });
     // Writing to a String cannot fail.
     if let Some(gomaxprocs) = target.gomaxprocs {

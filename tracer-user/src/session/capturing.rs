@@ -327,6 +327,7 @@ impl Capturing {
         if let Some(note) = note_of_dropped(&self.sink) {
             log::warn!("{note}");
             capture.capture.notes.push(note.into());
+            capture.capture.complete = false;
         }
         if let Some(began) = self.began.take() {
             capture.init = Some(began.init);
@@ -345,7 +346,7 @@ impl Capturing {
         };
         // A reader who has closed the pipe has what he wanted.
         let _ = self.sink.result(&text)?;
-        Ok(capture.capture.complete && self.sink.dropped() == 0)
+        Ok(capture.capture.complete)
     }
 
     /// The output, to be ended, or for what else is to be printed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::signals::Interrupts;
+use super::signals::{Interrupts, THE_SAME};
 use crate::{
     error::{Error, Failure, Result},
     output::sink::Sink,
@@ -51,6 +51,7 @@ pub async fn record<T>(recorder: &Recorder, outcome: Result<T>, signals: &mut im
 /// Whether `what` has ended before the patience of who sent signals.
 async fn in_time(what: impl Future<Output = ()>, signals: &mut impl Interrupts) -> bool {
     let mut until = signals.have_come().then(|| Instant::now() + PATIENCE);
+    let mut came = Instant::now();
     let mut what = std::pin::pin!(what);
     loop {
         tokio::select! {
@@ -58,8 +59,12 @@ async fn in_time(what: impl Future<Output = ()>, signals: &mut impl Interrupts) 
             () = &mut what => return true,
             () = elapsed(until) => return false,
             () = signals.next() => match until {
+                Some(_) if came.elapsed() < THE_SAME => {}
                 Some(_) => return false,
-                None => until = Some(Instant::now() + PATIENCE),
+                None => {
+                    came = Instant::now();
+                    until = Some(came + PATIENCE);
+                }
             },
         }
     }
@@ -127,9 +132,11 @@ mod tests {
         // Nobody takes it.
         let (taken, after) = waits(&[1], false, None);
         assert!(!taken && after >= PATIENCE, "{after:?}");
+        let (taken, after) = waits(&[1, 200], false, None);
+        assert!(!taken && after < PATIENCE, "{after:?}");
+        let (taken, after) = waits(&[200], true, None);
+        assert!(!taken && after < PATIENCE, "{after:?}");
         let (taken, after) = waits(&[1, 1], false, None);
-        assert!(!taken && after < PATIENCE, "{after:?}");
-        let (taken, after) = waits(&[1], true, None);
-        assert!(!taken && after < PATIENCE, "{after:?}");
+        assert!(!taken && after >= PATIENCE, "both are one: {after:?}");
     }
 }

@@ -266,18 +266,24 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// Names of creation sites; `None` where the file cannot be read now, so that it is tried again the next time.
+    fn looked_up(&self, gopcs: &[u64]) -> Option<BTreeMap<u64, Untrusted>> {
+        let names = self.target.creation_sites(gopcs.iter().copied());
+        names
+            .inspect_err(|e| log::warn!("no names for creation sites: {e}"))
+            .ok()
+    }
+}
+
 impl Symbolizer for Prepared {
     fn function_at(&self, gopc: u64) -> Option<Untrusted> {
         if let Some(known) = self.names.borrow().get(&gopc) {
             return known.clone();
         }
         // The file is mapped anew each time that unknown addresses come: it is too large to be kept.
-        let found = self
-            .target
-            .creation_sites([gopc])
-            .inspect_err(|e| log::debug!("no names for creation sites: {e}"))
-            .ok()
-            .and_then(|mut names| names.remove(&gopc));
+        let mut names = self.looked_up(&[gopc])?;
+        let found = names.remove(&gopc);
         self.names.borrow_mut().insert(gopc, found.clone());
         found
     }
@@ -301,10 +307,9 @@ impl Symbolizer for Prepared {
         if unknown.is_empty() {
             return;
         }
-        let mut found = self
-            .target
-            .creation_sites(unknown.iter().copied())
-            .unwrap_or_default();
+        let Some(mut found) = self.looked_up(&unknown) else {
+            return;
+        };
         let mut names = self.names.borrow_mut();
         for pc in unknown {
             names.insert(pc, found.remove(&pc));

@@ -1,17 +1,28 @@
 //! Signals that end a capture.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
-    flag,
+    low_level,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
 };
 
+use super::runner::now_ns;
 use crate::error::{Error, Result};
+
+/// A signal that comes so soon behind another one is the same: timeout(1) and others send one to us and to our group.
+pub(super) const THE_SAME: Duration = Duration::from_millis(100);
 
 /// Signals by which a user, a service manager or a terminal that goes away wants us to end.
 pub const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
@@ -40,13 +51,10 @@ impl Signals {
     /// There can be no handler.
     pub fn install() -> Result<Self> {
         let failed = |e| Error::failed(format!("could not install a handler for signals: {e}"));
-        let seen = Arc::new(AtomicBool::new(false));
+        let first_ns = Arc::new(AtomicU64::new(0));
         let mut signals = Self::default();
         for number in taken() {
-            // The order matters: the first signal finds the flag unset, and sets it.
-            flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&seen))
-                .and_then(|_| flag::register(number, Arc::clone(&seen)))
-                .map_err(failed)?;
+            end_at_the_second(number, Arc::clone(&first_ns)).map_err(failed)?;
             let stream = signal(SignalKind::from_raw(number)).map_err(failed)?;
             signals.streams.push(stream);
         }
@@ -81,6 +89,21 @@ impl Interrupts for Signals {
         }
         self.have_come = true;
     }
+}
+
+/// Has this signal end the process at once if one has come before; `first_ns` is when that was, CLOCK_MONOTONIC. One
+/// that comes right behind the first is not a second one.
+fn end_at_the_second(number: i32, first_ns: Arc<AtomicU64>) -> io::Result<()> {
+    let handler = move || {
+        let now_ns = now_ns();
+        let first = first_ns.compare_exchange(0, now_ns, Ordering::SeqCst, Ordering::SeqCst);
+        if first.is_err_and(|first| now_ns.saturating_sub(first) >= THE_SAME.as_nanos() as u64) {
+            // SAFETY: ends the process, as a handler may.
+            unsafe { libc::_exit(128 + number) };
+        }
+    };
+    // SAFETY: the handler reads a clock, and an atomic of ours, and may end the process: all of that a handler may do.
+    unsafe { low_level::register(number, handler) }.map(drop)
 }
 
 /// Those of [`ENDING`] that are not to be ignored: under nohup a terminal that goes away is none of our business.

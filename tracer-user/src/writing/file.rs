@@ -107,6 +107,28 @@ impl OutputFile {
         Ok(opened)
     }
 
+    /// A file that was not there when the path was chosen: only one of our own, since anybody may have made it meanwhile.
+    fn appeared(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "somebody else has made a file of that name meanwhile",
+            ));
+        }
+        let opened = Self {
+            file,
+            path: path.to_owned(),
+            kind: Kind::Kept,
+        };
+        opened.lock()?;
+        Ok(opened)
+    }
+
     /// What is in `file`, which nobody else writes: a standard stream.
     pub fn stream(file: File, name: &str) -> Self {
         Self {
@@ -200,7 +222,7 @@ impl OutputFile {
                 Ok(())
             }
             Err(rustix::io::Errno::EXIST) => {
-                *self = Self::existing(&self.path)?;
+                *self = Self::appeared(&self.path)?;
                 Ok(())
             }
             Err(e) => Err(e.into()),

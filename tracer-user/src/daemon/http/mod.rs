@@ -161,7 +161,11 @@ pub async fn serve(listener: TcpListener, limits: Limits, pages: Pages, stop: im
                 server.paused_until = None;
             }
             accepted = listener.accept(), if paused_until.is_none() => match accepted {
-                Ok((stream, _)) => server.accepted(stream),
+                Ok((stream, _)) => {
+                    server.accepted(stream);
+                    // Whoever may have to make room is to have been served first: what it asked may be there already.
+                    tokio::task::yield_now().await;
+                }
                 Err(e) => server.failed(&e).await,
             }
         }

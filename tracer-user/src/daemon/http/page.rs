@@ -166,8 +166,9 @@ async fn large(
         return failed("the daemon ends\n".into());
     };
     let shared = Arc::clone(shared);
-    match tokio::task::spawn_blocking(move || make(&shared)).await {
-        Ok(Ok(body)) => Content {
+    // The room stays taken for as long as it takes, also where nobody waits for the answer any more.
+    match tokio::task::spawn_blocking(move || make(&shared).map(|body| (body, held))).await {
+        Ok(Ok((body, held))) => Content {
             status: StatusCode::OK,
             kind,
             body,

@@ -17,7 +17,7 @@ use crate::{
         probes::LinkKind,
         starts::{
             self, Binary, StartSource,
-            gate::{Gate, Question},
+            gate::{Gate, Passed, Question},
         },
     },
     stream::Observation,
@@ -92,7 +92,7 @@ impl Runner {
                 let said = format!(
                     "{} ({}), starts, {} probed instructions",
                     layout::word(program.target.file.name(), usize::MAX),
-                    program.target.facts.version.raw,
+                    layout::word(&program.target.facts.version.raw.as_str().into(), usize::MAX),
                     source.sites()
                 );
                 self.tell_attached_by(source.link_kind());
@@ -258,8 +258,15 @@ impl Runner {
         if !self.policy.tree
             && let Some(passed) = self.source.as_ref().and_then(StartSource::gate).map(Gate::passed)
         {
-            let passed = passed.unwrap_or_default();
+            let passed = passed.unwrap_or_else(|| Passed {
+                over: Some("programs were held no longer: the gate's thread has ended".to_owned()),
+                ..Passed::default()
+            });
             starts = starts.max(passed.let_go);
+            if passed.shortages > 0 || passed.standstills > 0 || passed.over.is_some() {
+                // Nobody was held meanwhile: how many there were is not known.
+                starts = starts.max(1);
+            }
             for note in passed.notes() {
                 why.get_or_insert_with(|| note.clone());
                 self.note(note);

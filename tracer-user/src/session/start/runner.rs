@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, Failure, Result},
-    escape::{Untrusted, escape},
+    escape::{Untrusted, escape, lines},
     output::{
         layout,
         sink::{Flow, Sink},
@@ -136,7 +136,7 @@ impl Runner {
         }
         // Whatever the reader of the result does, what was recorded is whole.
         self.recorder.close();
-        let dropped = self.starting.has_dropped();
+        let incomplete = self.starting.complete() == Some(false);
         let delivered = match &self.outcome {
             Ok(_) => delivery::deliver(self.starting.into_sink(), &mut self.clocks).await,
             // A file stays as it was.
@@ -152,7 +152,7 @@ impl Runner {
                 code
             }
             (_, Err(e)) => return Err(e),
-            (0, Ok(())) if dropped && self.invocation.is_none() => Failure::Incomplete as u8,
+            (0, Ok(())) if incomplete && self.invocation.is_none() => Failure::Incomplete as u8,
             (code, Ok(())) => code,
         };
         Ok(ExitCode::from(code))
@@ -415,7 +415,13 @@ impl Runner {
     /// Says on stderr that all is attached.
     pub(super) fn say_attached(&self, what: &str) {
         if self.chatter == Chatter::Normal {
-            stderr::write(layout::wrap(&escape(&format!("attached: {what}")), 0).as_bytes());
+            stderr::write(
+                format!(
+                    "{}\n",
+                    lines(&layout::wrap(&escape(&format!("attached: {what}")), 0))
+                )
+                .as_bytes(),
+            );
             // Before what the command itself has to say.
             stderr::settle();
         }

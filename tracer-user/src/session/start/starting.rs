@@ -258,6 +258,7 @@ impl Starting {
         if let Some(note) = note_of_dropped(&self.form.sink) {
             log::warn!("{note}");
             capture.capture.notes.push(note.into());
+            capture.capture.complete = false;
         }
         let text = match self.form.format {
             Format::Json => json::line(&capture).map_err(unwritable)?,

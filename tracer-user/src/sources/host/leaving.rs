@@ -92,7 +92,11 @@ pub fn all_at_once(mut probes: Vec<Probes>) {
     thread::scope(|scope| {
         while !probes.is_empty() {
             let some = probes.split_off(probes.len().saturating_sub(each));
-            scope.spawn(move || drop(some));
+            // Where no thread can be made, they go here, one after the other: dropped with the closure.
+            let spawned = thread::Builder::new().spawn_scoped(scope, move || drop(some));
+            if let Err(e) = spawned {
+                log::warn!("no thread to detach in: {e}");
+            }
         }
     });
 }

@@ -28,7 +28,10 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::raw_trace_point::RawTracePointLink,
 };
-use tracer_ebpf::{SiteKind, SlowWait, TargetConfig, start::StartEvent};
+use tracer_ebpf::{
+    SiteKind, SlowWait, TargetConfig,
+    start::{Mark, StartEvent},
+};
 
 pub(in crate::sources) use self::leaving::all_at_once;
 use self::{
@@ -362,11 +365,14 @@ impl HostKernel {
 
     /// Sorts what is in the ring by whom it is about.
     fn read_ring(&mut self) {
-        let mut ends = Vec::new();
+        let (mut ends, mut exits) = (Vec::new(), Vec::new());
         while let Some(item) = self.ring.next() {
             if let Some(event) = ring::read::<StartEvent>(&item) {
                 if is_last(&event) {
                     ends.push((own_pid(&event), event.at_ns));
+                    if event.mark == Mark::Exited as u32 {
+                        exits.push(own_pid(&event));
+                    }
                 }
                 if let Some((slot, marks)) = self.starting.take(event)
                     && let Some(started) = self.binaries.get_mut(&slot)
@@ -388,7 +394,7 @@ impl HostKernel {
                 );
             }
         }
-        self.close_links(&ends);
+        self.close_links(&ends, exits);
     }
 }
 

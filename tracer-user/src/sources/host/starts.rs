@@ -171,10 +171,12 @@ impl HostKernel {
         Ok((missed.count(), missed.why()))
     }
 
-    /// Has the probes go of processes whose start has ended, (process, when).
-    pub(super) fn close_links(&mut self, ends: &[(u32, u64)]) {
+    /// Has the probes go of processes whose start has ended, (process, when). None of those that have exited is followed
+    /// any more: one that came to `main.main` is let go by the kernel side, and one that ends before it is not.
+    pub(super) fn close_links(&mut self, ends: &[(u32, u64)], exits: Vec<u32>) {
         let Some(gated) = &mut self.gated else { return };
-        let gone = gated.close(ends, |slot| self.binaries.contains_key(&slot));
+        let mut gone = gated.close(ends, |slot| self.binaries.contains_key(&slot));
+        gone.extend(exits);
         if gone.is_empty() {
             return;
         }
@@ -202,6 +204,10 @@ impl HostKernel {
             gated.unwatch(file, slot.index);
         }
         let (probes, keys) = started.binary.take_probes();
+        // Without a whole binary, who is not held need not be looked at any more.
+        if !self.binaries.is_empty() && self.binaries.values().all(|started| started.held.is_some()) {
+            self.follow_held_only()?;
+        }
         self.forget_points();
         self.leaving.begin(
             &self.kernel,
@@ -212,6 +218,16 @@ impl HostKernel {
                 stamped: false,
             },
         )
+    }
+
+    /// From here on only processes that were held at the gate begin starts.
+    fn follow_held_only(&mut self) -> Result<()> {
+        let mut table = maps::start_config(&mut self.kernel.ebpf)?;
+        let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
+        config.every_exec = exec::GATED;
+        table
+            .set(0, maps::Abi(config), 0)
+            .map_err(maps::context("write", "START_CONFIG"))
     }
 
     /// Without a binary no other process is to pay anything.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    target::file::FileId,
+    target::file::{FileId, FileState},
 };
 
 /// A task whose process is to be probed, as its `execve` is seen.
@@ -29,7 +29,7 @@ pub struct Task {
 /// The points of one binary.
 pub struct Linker {
     file: File,
-    file_id: FileId,
+    state: FileState,
     points: Vec<Point>,
     first_cookie: u32,
     by: By,
@@ -56,7 +56,7 @@ impl Linker {
     ) -> Result<Self> {
         let failed = |e| Error::failed(format!("the program's file cannot be kept open: {e}"));
         let file = file.try_clone().map_err(failed)?;
-        let file_id = FileId::of(&file.metadata().map_err(failed)?);
+        let state = FileState::of(&file.metadata().map_err(failed)?);
         attach::fits(&points, Scope::Binary)?;
         let first_cookie = attach::first_cookie(slot);
         read_pages(&file, &points)?;
@@ -74,7 +74,7 @@ impl Linker {
         };
         Ok(Self {
             file,
-            file_id,
+            state,
             points,
             first_cookie,
             by,
@@ -84,7 +84,7 @@ impl Linker {
 
     /// Which file the processes run.
     pub fn file_id(&self) -> FileId {
-        self.file_id
+        self.state.id
     }
 
     /// How the probes of a process are held.
@@ -107,8 +107,25 @@ impl Linker {
     /// 10 ms, or much less where another process was linked just before.
     ///
     /// # Errors
-    /// The kernel refuses, the task is gone, or it is none that can be followed.
+    /// The kernel refuses, the task is gone, it is none that can be followed, or the file was written to since it was
+    /// analysed: no probe is left then.
     pub fn link(&self, task: Task) -> Result<Probes> {
+        let probes = self.attach(task)?;
+        let is_as_it_was = self
+            .file
+            .metadata()
+            .is_ok_and(|now| FileState::of(&now) == self.state);
+        if is_as_it_was {
+            return Ok(probes);
+        }
+        // They may lie within instructions now. The process waits until they are gone.
+        drop(probes);
+        Err(Error::not_traceable(
+            "the file was changed since it was looked at",
+        ))
+    }
+
+    fn attach(&self, task: Task) -> Result<Probes> {
         // They may have left the page cache since.
         read_pages(&self.file, &self.points)?;
         let path = path_of(&self.file);

@@ -14,6 +14,7 @@ use std::{
     ffi::{c_int, c_long, c_void},
     io,
     os::fd::{IntoRawFd as _, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Bytes of the process's stack: it calls two functions of the C library that make system calls.
@@ -26,6 +27,8 @@ const MOST_ARGUMENTS: usize = 5;
 struct Call {
     number: c_long,
     arguments: [c_long; MOST_ARGUMENTS],
+    /// Whether it was begun.
+    is_begun: AtomicBool,
     /// As the kernel returns it: an errno is negative. None before it was made.
     result: Option<c_long>,
 }
@@ -44,13 +47,19 @@ pub unsafe fn syscall<const N: usize>(number: c_long, arguments: [c_long; N]) ->
     let mut call = Call {
         number,
         arguments: all,
+        is_begun: AtomicBool::new(false),
         result: None,
     };
     if let Err(e) = in_process_of_its_own(&mut call) {
         log::debug!("no process for a system call ({e}): made by this one");
     }
-    // Without one, or where a filter of system calls has ended it first.
-    let result = call.result.unwrap_or_else(|| make(&call));
+    let result = match call.result {
+        Some(result) => result,
+        // It was killed in the middle: what was closed must not be closed again, it may be another's by now.
+        None if call.is_begun.load(Ordering::SeqCst) => -c_long::from(libc::EINTR),
+        // Without one, or where a filter of system calls has ended it first.
+        None => make(&call),
+    };
     match result {
         0.. => Ok(result),
         errno => Err(io::Error::from_raw_os_error(errno.unsigned_abs() as i32)),
@@ -100,6 +109,7 @@ extern "C" fn child(call: *mut c_void) -> c_int {
     unsafe { libc::setsid() };
     // SAFETY: `in_process_of_its_own` passes a pointer to a `Call` that nobody else uses meanwhile.
     let call = unsafe { &mut *call.cast::<Call>() };
+    call.is_begun.store(true, Ordering::SeqCst);
     call.result = Some(make(call));
     0
 }

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{self, Sender},
@@ -25,6 +26,8 @@ const DESCRIPTORS: (usize, usize) = (64, 4_096);
 const SWEPT_NS: u64 = 1_000_000_000;
 /// A start that has not come to its end after so long has its probes taken away: its end may have been lost.
 const LONGEST_NS: u64 = 300_000_000_000;
+/// So long it may take from the gate until the process runs its program, on a slow disk or with another gate behind ours.
+const LONGEST_EXEC_NS: u64 = 10_000_000_000;
 
 /// Descriptors that may be taken for probes of single processes.
 #[derive(Clone)]
@@ -226,7 +229,9 @@ impl Links {
         self.swept_ns = now_ns;
         self.close_where(None, |linked| {
             let age_ns = now_ns.saturating_sub(linked.since_ns);
-            age_ns > LONGEST_NS || (age_ns > SWEPT_NS && !runs(linked.pid, linked.file))
+            let is_gone = || !Path::new(&format!("/proc/{}", linked.pid)).exists();
+            let runs_another = || !runs(linked.pid, linked.file);
+            age_ns > LONGEST_NS || (age_ns > LONGEST_EXEC_NS && runs_another()) || is_gone()
         })
     }
 

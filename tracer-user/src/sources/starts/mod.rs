@@ -18,7 +18,7 @@ use aya::{
 };
 use tracer_ebpf::{
     Counters, TargetConfig,
-    start::{Call, CallEvent, MAX_BINARIES, MAX_TREE, StartConfig, StartEvent, exec},
+    start::{Call, CallEvent, MAX_BINARIES, MAX_TREE, Mark, StartConfig, StartEvent, exec},
 };
 
 pub use self::named::Functions;
@@ -504,7 +504,9 @@ impl StartSource {
         for mark in marks.iter().filter(|mark| binary::is_last(mark)) {
             self.links.ended(named::own_pid(mark), mark.at_ns);
         }
-        for pid in self.links.sweep(now_ns) {
+        let exited = marks.iter().filter(|mark| mark.mark == Mark::Exited as u32);
+        let exited: Vec<u32> = exited.map(named::own_pid).collect();
+        for pid in self.links.sweep(now_ns).into_iter().chain(exited) {
             // Of the tree, the kernel side knows by itself who has ended.
             if self.whose == Whose::Next
                 && let Err(e) = self.let_go(pid)

@@ -11,6 +11,7 @@ use std::{
         mpsc::{self, Receiver, Sender},
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
 use super::{Caller, Word, binding::Job, borrowed::is_read_by_others, keeper::PRIORITY, now_ns};
@@ -117,6 +118,12 @@ impl Binder {
 
     /// Links a process, and hands the link over before anybody knows of it.
     fn link(&self, job: Job) -> Result<()> {
+        let in_time = || match Instant::now() < job.until {
+            true => Ok(()),
+            false => Err(Error::failed("it was not waited for")),
+        };
+        // Whoever is late already would only make the next ones late.
+        in_time()?;
         let linkers = self.linkers.lock().unwrap_or_else(PoisonError::into_inner);
         let linker = linkers.get(&job.slot).map(Arc::clone);
         drop(linkers);
@@ -131,6 +138,7 @@ impl Binder {
             .room
             .take(linker.descriptors(job.task), job.until)
             .ok_or_else(|| Error::failed("too many starts are traced at once: descriptors run short"))?;
+        in_time()?;
         let bound = Bound {
             probes: linker.link(job.task)?,
             ticket: Some(ticket),

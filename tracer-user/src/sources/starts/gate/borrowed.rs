@@ -1,7 +1,7 @@
 //! Memory that a process has borrowed: between `vfork` (or posix_spawn(3), or Go's `os/exec`) and `execve` it runs in
 //! that of its parent, and probes that are bound to it would come into the parent's mappings of the file at once.
 
-use std::{fs, num::NonZeroU32};
+use std::{fs, io, num::NonZeroU32};
 
 use crate::target::file::FileId;
 
@@ -11,9 +11,10 @@ const KCMP_VM: libc::c_int = 1;
 /// Whether somebody else reads the file in the memory that this process runs in until its `execve`. Whoever runs the
 /// file itself does not count: the probes are made for that.
 pub fn is_read_by_others(pid: NonZeroU32, file: FileId) -> bool {
-    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
-        // It is gone.
-        return false;
+    let maps = match fs::read(format!("/proc/{pid}/maps")) {
+        Ok(maps) => String::from_utf8_lossy(&maps).into_owned(),
+        // It is gone. Who may not be looked at for another reason might share anything.
+        Err(e) => return e.kind() != io::ErrorKind::NotFound && e.raw_os_error() != Some(libc::ESRCH),
     };
     if !maps_privately(&maps, file.inode) {
         return false;

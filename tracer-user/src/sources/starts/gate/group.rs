@@ -133,6 +133,22 @@ impl Group {
             .mark(flags, MaskFlags::FAN_OPEN_EXEC_PERM, rustix::fs::CWD, Some(path))
     }
 
+    /// Watches nothing any more. What has come before still waits.
+    pub fn watch_nothing(&self) {
+        let kinds = [
+            MarkFlags::FAN_MARK_FILESYSTEM,
+            MarkFlags::FAN_MARK_MOUNT,
+            MarkFlags::FAN_MARK_INODE,
+        ];
+        for kind in kinds {
+            // A flush looks at no path, only at whether it is there. What stays goes with the group.
+            let flags = MarkFlags::FAN_MARK_FLUSH | kind;
+            let _ = self
+                .fanotify
+                .mark(flags, MaskFlags::empty(), rustix::fs::CWD, Some("/"));
+        }
+    }
+
     /// Watches all file systems that are mounted and can be watched ([`mounts`]); those that it watches already once
     /// more, which changes nothing.
     ///

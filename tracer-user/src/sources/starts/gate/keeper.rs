@@ -204,6 +204,10 @@ impl Keeper {
         for waiting in self.binding.all() {
             self.miss(waiting.opening, waiting.who, "programs were not held for a while");
         }
+        // Nobody comes to wait while the watchdog ends, which may take a moment.
+        if let State::Closed(Closed { group, .. }) = &before {
+            group.watch_nothing();
+        }
         // What has come and was not taken goes on when the group is gone.
         drop(before);
     }
