@@ -146,11 +146,18 @@ impl Session {
                 self.captured = true;
                 open.into_iter().chain([Effect::Snapshot]).collect()
             }
-            (Happening::Attached { mode: attached, .. }, Some(end)) if attached == mode => {
+            (
+                Happening::Attached {
+                    mode: attached,
+                    slow_to_detach,
+                    ..
+                },
+                Some(end),
+            ) if attached == mode => {
                 self.state = State::Draining;
-                let mut effects = self.verdict(end);
-                effects.push(Effect::Detach);
-                effects
+                self.slow_to_detach = slow_to_detach;
+                let verdict = self.verdict(end);
+                self.and_detach(verdict)
             }
             (Happening::AttachFailed { mode: failed, error }, None) if failed == mode => {
                 match self.cheaper.pop_front() {
@@ -244,15 +251,18 @@ impl Session {
         if end.target_is_there() {
             effects.push(Effect::Snapshot);
         }
-        let mut last = self.finish(mode, end);
-        // The target comes first. Only where it would be waited for long is the result out before: its probes do
-        // nothing any more.
-        let at = match last.iter().position(|effect| *effect == Effect::PrintResult) {
+        effects.extend(self.finish(mode, end));
+        self.and_detach(effects)
+    }
+
+    /// The same effects with the one that detaches. The target comes first: only where it would be waited for long is the
+    /// result out before, since its probes do nothing any more.
+    fn and_detach(&self, mut effects: Vec<Effect>) -> Vec<Effect> {
+        let at = match effects.iter().position(|effect| *effect == Effect::PrintResult) {
             Some(print) if !self.slow_to_detach => print,
-            _ => last.len(),
+            _ => effects.len(),
         };
-        last.insert(at, Effect::Detach);
-        effects.extend(last);
+        effects.insert(at, Effect::Detach);
         effects
     }
 

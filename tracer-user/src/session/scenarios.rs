@@ -348,6 +348,23 @@ fn an_end_while_stepping_down_prints_what_was_captured() {
 }
 
 #[test]
+fn an_end_while_the_cheaper_mode_is_attached_detaches_before_it_prints() {
+    let mut session = live(AUTO, Mode::Sampled);
+    session.handle(Happening::BudgetExceeded { why: String::new() });
+    session.handle(Happening::Detached);
+    assert_eq!(session.handle(Happening::DurationElapsed), []);
+    assert_eq!(
+        session.handle(attached(Mode::Passive)),
+        [
+            Effect::CloseWindow,
+            whole(EndedBy::Duration),
+            Effect::Detach,
+            Effect::PrintResult
+        ]
+    );
+}
+
+#[test]
 fn over_budget_with_nothing_cheaper_ends_the_capture() {
     let effects =
         live(fixed(Mode::Exact), Mode::Exact).handle(Happening::BudgetExceeded { why: String::new() });
