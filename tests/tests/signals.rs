@@ -37,6 +37,7 @@ impl Waiting {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        by_default(&mut gmpscope);
         prepare(&mut gmpscope);
         let mut tracer = Guarded(gmpscope.spawn()?);
         let stdout = BufReader::new(tracer.0.stdout.take().context("no stdout")?);
@@ -69,6 +70,20 @@ impl Waiting {
         let last = text.lines().last().context("the result is empty")?;
         Ok((code, serde_json::from_str(last)?))
     }
+}
+
+/// Has a command find the signals as a user's shell leaves them: whoever started these tests, by nohup or in the background
+/// of a script, may have them ignored.
+fn by_default(command: &mut Command) {
+    // SAFETY: what runs between fork and exec makes system calls only.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in SIGNALS {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        })
+    };
 }
 
 fn program() -> Result<PathBuf> {
@@ -178,14 +193,14 @@ fn each_reaches_a_command_that_is_followed_and_ends_with_it() -> Result<()> {
 #[test]
 fn each_ends_a_replay_that_waits_for_its_recording() -> Result<()> {
     for signal in SIGNALS {
-        let mut replay = Guarded(
-            Command::new(gmpscope()?)
-                .args(["replay", "-"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()?,
-        );
+        let mut replay = Command::new(gmpscope()?);
+        replay
+            .args(["replay", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        by_default(&mut replay);
+        let mut replay = Guarded(replay.spawn()?);
         std::thread::sleep(Duration::from_millis(200));
         ensure!(replay.alive());
         replay.signal(signal);
