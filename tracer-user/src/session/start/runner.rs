@@ -312,7 +312,13 @@ impl Runner {
     /// Goes on with the latencies of the process that has come to `main.main`.
     fn go_on(&mut self) -> Happening {
         self.look_around();
-        let pid = self.held.as_ref().map_or(0, |held| held.pid);
+        let Some(pid) = self.held.as_ref().map(|held| held.pid) else {
+            self.note(
+                "latencies were not traced: the command ended right after it had come to main.main"
+                    .to_owned(),
+            );
+            return Happening::Settled;
+        };
         let program = match &self.programs {
             Programs::One(program) => Some(program.target.file.id()),
             Programs::Tree(_) => None,
