@@ -2,11 +2,12 @@
 
 mod go;
 
+use std::cell::Cell;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
 use go::{Binary, Build, toolchain, toolchains};
-use tracer_user::memory::ProcessMemory;
+use tracer_user::memory::{Memory, ProcessMemory, ReadError};
 use tracer_user::plan::Program;
 use tracer_user::target::binary::GoBinary;
 use tracer_user::target::layout::{self, Layout, LayoutSource, Verdict, check_live, find};
@@ -204,6 +205,59 @@ fn wrong_addresses_and_wrong_layouts_are_refuted() {
             check.verdicts().iter().any(|(_, v)| refuted(v)),
             "layout {nth}: {check:?}"
         );
+    }
+}
+
+/// A process's memory as it was before the runtime was set up, for the first so many reads.
+struct Starting<'a> {
+    memory: &'a ProcessMemory,
+    /// What is zero then: `(address, length)`.
+    unset: &'a [(u64, usize)],
+    left: Cell<u32>,
+}
+
+impl Memory for Starting<'_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        self.memory.read(address, into)?;
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        for (at, byte) in (address..).zip(into) {
+            let is_in = |(start, length): &(u64, usize)| (*start..*start + *length as u64).contains(&at);
+            if left > 0 && self.unset.iter().any(is_in) {
+                *byte = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_runtime_that_is_being_set_up_refutes_nothing() {
+    let toolchain = toolchain(27);
+    let running = Running::start(toolchain.build(BUSY, stripped(false)));
+    let layout = find(&toolchain.version, Arch::Amd64, &[]).unwrap().0;
+    let (memory, bias, globals) = running.look(|find| find(Some(&layout)));
+    let at = |address: Option<u64>| address.unwrap().wrapping_add(bias);
+    let (allp, allgs, gomaxprocs) = (at(globals.allp), at(globals.allgs), at(globals.gomaxprocs));
+    let elements = memory.read_u64(allp).unwrap();
+    // Nothing is set; or the slice of Ps is made, and its elements are not (procresize, proc.go).
+    let nothing = [(allp, 24), (allgs, 24), (gomaxprocs, 4)];
+    let halfway = [(elements, 8), (allgs, 24), (gomaxprocs, 4)];
+    for unset in [&nothing, &halfway] {
+        for reads in 0..60 {
+            let starting = Starting {
+                memory: &memory,
+                unset,
+                left: Cell::new(reads),
+            };
+            let check = check_live(&starting, &globals, bias, Some(&layout));
+            for (variable, verdict) in check.verdicts() {
+                assert!(
+                    matches!(verdict, Verdict::Confirmed | Verdict::Unset),
+                    "{variable} after {reads} reads: {verdict:?}"
+                );
+            }
+        }
     }
 }
 

@@ -18,6 +18,10 @@ use crate::target::Globals;
 const ATTEMPTS: u32 = 4;
 /// Pause before the second look; it doubles.
 const PAUSE: Duration = Duration::from_micros(100);
+/// How often, and after what pause, a process that has no goroutine yet is looked at once more: 100 ms in all, several
+/// time slices of a busy CPU.
+const STARTING: u32 = 20;
+const STARTING_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the process's memory says about one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,17 +92,35 @@ impl LiveCheck {
 }
 
 /// Looks at a process's memory. `globals` are link-time addresses; `bias` is added to each.
+///
+/// A process that has only just started may be in the middle of setting its runtime up, and off its CPU there for long:
+/// as long as it has no goroutine, what seems wrong is looked at again, for [`STARTING`] times [`STARTING_PAUSE`].
 pub fn check_live(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
+    let mut check = look_at_all(memory, globals, bias, layout);
+    for _ in 0..STARTING {
+        let refuted = |(_, verdict): (_, &Verdict)| matches!(verdict, Verdict::Refuted(_));
+        if check.allgs != Verdict::Unset || !check.verdicts().into_iter().any(refuted) {
+            break;
+        }
+        thread::sleep(STARTING_PAUSE);
+        check = look_at_all(memory, globals, bias, layout);
+    }
+    check
+}
+
+fn look_at_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
     let at = |address: Option<u64>| address.map(|a| a.wrapping_add(bias));
     let process = Process { memory, layout };
     let (sched, allp, gomaxprocs) = (at(globals.sched), at(globals.allp), at(globals.gomaxprocs));
     // Counts are read before everything else and again after it: they only grow.
     let before = at(globals.time_to_run).map(|a| process.counts(a));
+    // Before the others, which are set earlier: read behind them, it could be there where they were not yet.
+    let allgs = judge(at(globals.allgs), |a| process.allgs(a));
     let mut check = LiveCheck {
         gomaxprocs: judge(gomaxprocs, |a| process.gomaxprocs(a, allp)),
         allp: judge(allp, |a| process.allp(a)),
         sched: judge(sched, |a| process.sched(a, allp)),
-        allgs: judge(at(globals.allgs), |a| process.allgs(a)),
+        allgs,
         allm: judge(at(globals.allm), |a| process.allm(a, sched)),
         time_to_run: judge(at(globals.time_to_run), |a| {
             process.time_to_run(a, sched, before.as_ref())

@@ -101,6 +101,8 @@ impl Life {
         let seen = match state {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Fate::Ended,
             Ok(now) if file.is_some_and(|then| then != now.id) => Fate::Executed,
+            // Its program was there a moment ago: another of its threads is in execve, or it is about to end.
+            Ok(_) if matches!(image(self.pid), Image::Gone) => Fate::Executed,
             _ if self.has_execed() => Fate::Executed,
             _ => Fate::Unchanged,
         };
