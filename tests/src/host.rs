@@ -94,3 +94,23 @@ pub fn storm(processes: usize, mut each: impl FnMut() -> Result<()>) -> Result<B
     }
     Ok(pids)
 }
+
+/// Watchdogs of this process, also those that nobody has waited for.
+pub fn watchdogs_of(parent: u32) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else {
+            continue;
+        };
+        // PID (COMM) STATE PPID; it may have ended meanwhile.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let Some((before, behind)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        let is_child = behind.split(' ').nth(1) == Some(&parent.to_string());
+        if is_child && before.ends_with("(gmpscope-watch") {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use gmpscope_tests::crowd::{Crowd, TOLD};
+use gmpscope_tests::exposition::Exposition;
+use gmpscope_tests::host::watchdogs_of;
 use gmpscope_tests::kernel::{Runs, bpf_objects_of, patched_text, wait_until_gone};
 use gmpscope_tests::{Daemon, Variant, Workload, environment, machine, toolchain};
 use tempfile::TempDir;
@@ -42,6 +45,7 @@ fn processes_that_come_and_go() -> Result<()> {
         "lived {TOLD:?}, and never told of"
     );
     let after = crowd.alone(&daemon)?;
+    println!("{before:?}\n{after:?}");
     assert_eq!(after.descriptors, before.descriptors);
     // Those that look and read end when they have had nothing to do for 10 s; of 1,200 starts none leaves one.
     ensure!(
@@ -112,6 +116,72 @@ fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
         ensure!(target.alive(), "process {} ended", target.pid());
     }
     Ok(())
+}
+
+#[test]
+fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() -> Result<()> {
+    let _one = machine();
+    let ((_dir, exe), (_other_dir, other)) = (copy("hello")?, copy("hello")?);
+    let shown = exe.display().to_string();
+    let other = other.display().to_string();
+    let daemon = Daemon::start(&format!("init.include = [{shown:?}, {other:?}]\n"))?;
+    let completed = |page: &Exposition| {
+        let labels = [("exe", shown.as_str()), ("result", "completed")];
+        page.find("gmpscope_starts_total", &labels)
+            .next()
+            .map(|sample| sample.value)
+    };
+    daemon.wait_for("that its starts are timed", completed)?;
+    // Until there is another one, nobody is held; how many start meanwhile nobody knows. Killed one after the other,
+    // the fourth is the last.
+    let mut killed = BTreeSet::new();
+    for times in 1..=4 {
+        let watchdog = daemon.wait_for("a watchdog", |_| {
+            let now = watchdogs_of(daemon.pid()).ok()?;
+            now.into_iter().find(|pid| !killed.contains(pid))
+        })?;
+        killed.insert(watchdog);
+        send(watchdog, libc::SIGKILL);
+        daemon.wait_for("that it is told", |page| {
+            let told = page.sum("gmpscope_errors_total", &[("kind", "starts_not_held")]);
+            (told == 2.0 * f64::from(times)).then_some(())
+        })?;
+        if times < 4 {
+            let before = completed(&daemon.metrics()?).unwrap_or_default();
+            ensure!(Command::new(&exe).stdout(Stdio::null()).status()?.success());
+            daemon.wait_for("a start that is held again", |page| {
+                (completed(page)? > before).then_some(())
+            })?;
+        }
+    }
+    ensure!(
+        daemon.said().contains("killed again and again"),
+        "{}",
+        daemon.said()
+    );
+    let open = || -> Result<usize> {
+        let mut open = 0;
+        for entry in std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))? {
+            // One that is closed meanwhile is not open.
+            let leads_to = std::fs::read_link(entry?.path()).unwrap_or_default();
+            open += usize::from(leads_to == exe);
+        }
+        Ok(open)
+    };
+    ensure!(
+        open()? > 0,
+        "its file is not open while it is timed: this proves nothing"
+    );
+    // The other is timed as before: there is still a gate.
+    daemon.configure(&format!("init.include = [{other:?}]\n"))?;
+    daemon.signal(libc::SIGHUP);
+    daemon.wait_for("that its file is closed", |_| (open().ok()? == 0).then_some(()))?;
+    Ok(())
+}
+
+fn send(pid: u32, signal: i32) {
+    // SAFETY: takes two numbers.
+    unsafe { libc::kill(pid as i32, signal) };
 }
 
 /// What the watched program may be charged at most, of its own CPU time: 0.5 % are agreed to, and the rest is what

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use gmpscope_tests::host::watchdogs_of;
 use gmpscope_tests::island::Island;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::output::capture::Capture;
@@ -134,7 +135,7 @@ impl Running {
     fn watchdog(&self) -> Result<u32> {
         let mut found = None;
         within(PATIENCE, "there is a watchdog", || {
-            found = watchdogs(self.0.id())?.first().copied();
+            found = watchdogs_of(self.0.id())?.first().copied();
             Ok(found.is_some())
         })?;
         found.context("no watchdog")
@@ -164,26 +165,6 @@ fn monotonic_ns() -> u64 {
 fn send(pid: u32, signal: i32) {
     // SAFETY: takes two numbers.
     unsafe { libc::kill(pid as i32, signal) };
-}
-
-/// Watchdogs of this process, also those that nobody has waited for.
-fn watchdogs(parent: u32) -> Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else {
-            continue;
-        };
-        // PID (COMM) STATE PPID; it may have ended meanwhile.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let Some((before, behind)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let is_child = behind.split(' ').nth(1) == Some(&parent.to_string());
-        if is_child && before.ends_with("(gmpscope-watch") {
-            found.push(pid);
-        }
-    }
-    Ok(found)
 }
 
 /// Whether a process is there, and not only waited for.
@@ -359,7 +340,7 @@ fn nobody_waits_long_for_a_gmpscope_that_is_stopped() -> Result<()> {
     for _ in 0..4 {
         running.wait_for_more(&island)?;
     }
-    ensure!(watchdogs(running.0.id())?.len() == 1);
+    ensure!(watchdogs_of(running.0.id())?.len() == 1);
     let capture = running.end(&island)?;
     let tree = tree(&capture)?;
     println!("{tree:?} {:?}", capture.capture.notes);
@@ -446,7 +427,7 @@ fn a_watchdog_that_is_killed_is_replaced() -> Result<()> {
     let first = running.watchdog()?;
     send(first, libc::SIGKILL);
     within(PATIENCE, "another watchdog", || {
-        let now = watchdogs(running.0.id())?;
+        let now = watchdogs_of(running.0.id())?;
         Ok(!now.is_empty() && !now.contains(&first))
     })?;
     running.wait_for_more(&island)?;
@@ -471,7 +452,7 @@ fn a_signal_of_the_terminal_stops_gmpscope_and_nobody_waits() -> Result<()> {
             Ok(fs::read_to_string(&stat)?.contains(") T "))
         })?;
         ensure!(
-            watchdogs(running.0.id())?.is_empty(),
+            watchdogs_of(running.0.id())?.is_empty(),
             "signal {signal}: it holds programs"
         );
         let took = Other::execute(&island, "/bin/family").took()?;

@@ -20,7 +20,7 @@ use crate::{
     session::start::program::Program,
     sources::{
         host::{HostKernel, SlotId, StartsBy, StartsRequest},
-        starts::Functions,
+        starts::{Functions, gate::Missed},
     },
     stream::Kind,
     target::file::{FileId, FileState},
@@ -28,6 +28,8 @@ use crate::{
 
 /// The number of a binary among those of its slot.
 const ONLY: u32 = 0;
+/// What could not be attached for want of something, not because of the program, is tried again after so long.
+const RETRY_NS: u64 = 60_000_000_000;
 /// Binaries that are watched at once at most.
 const MOST: usize = 64;
 /// Marks are read this often, and probes go of processes that have started.
@@ -73,6 +75,8 @@ struct Binary {
     whole: bool,
     /// `None` while it is looked into, and where its starts cannot be timed.
     timed: Option<Timed>,
+    /// When it is looked into again, after that has failed.
+    retry_ns: Option<u64>,
     seen_ns: u64,
 }
 
@@ -84,6 +88,8 @@ struct Timed {
     since_ns: BTreeMap<u32, u64>,
     /// Starts that it has missed so far.
     missed: u64,
+    /// How often so far its starts were not held for a while.
+    gaps: u64,
 }
 
 #[derive(Default)]
@@ -140,7 +146,7 @@ impl Startings {
                 && binary.whole == whole
             {
                 binary.seen_ns = now_ns;
-                return false;
+                return binary.retry_ns.take_if(|at| *at <= now_ns).is_some();
             }
             if self.binaries.len() >= MOST && !self.binaries.contains_key(&key) {
                 return false;
@@ -151,6 +157,7 @@ impl Startings {
                 state: candidate.state,
                 whole,
                 timed: None,
+                retry_ns: None,
                 seen_ns: now_ns,
             };
             // One whose file was written to is another one.
@@ -200,6 +207,7 @@ impl Startings {
                 open,
                 since_ns: BTreeMap::new(),
                 missed: 0,
+                gaps: 0,
             })
         });
         match attached {
@@ -213,7 +221,10 @@ impl Startings {
             Err(e) if e.failure == Failure::NotTraceable => {
                 complaints.add("starts_not_traceable", &e, now_ns);
             }
-            Err(e) => complaints.add("starts", &e, now_ns),
+            Err(e) => {
+                complaints.add("starts", &e, now_ns);
+                binary.retry_ns = Some(now_ns.saturating_add(RETRY_NS));
+            }
         }
     }
 
@@ -249,17 +260,8 @@ impl Startings {
             if !seen.is_empty() {
                 counted.used_ns = now_ns;
             }
-            if let Ok((missed, why)) = kernel.missed_starts(timed.slot)
-                && missed > timed.missed
-            {
-                let new = missed - std::mem::replace(&mut timed.missed, missed);
-                counted.missed = counted.missed.saturating_add(new);
-                let why = why.unwrap_or_default();
-                complaints.add(
-                    "starts_missed",
-                    &format!("{new} starts of {}: {why}", binary.exe),
-                    now_ns,
-                );
+            if let Ok(missed) = kernel.missed_starts(timed.slot) {
+                timed.miss(missed, &binary.exe, counted, complaints, now_ns);
             }
             for observation in &seen {
                 match &observation.kind {
@@ -366,6 +368,32 @@ impl Functions for Names<'_> {
 }
 
 impl Timed {
+    /// Counts starts that were not timed.
+    fn miss(
+        &mut self,
+        missed: &Missed,
+        exe: &Untrusted,
+        counted: &mut Counted,
+        complaints: &mut Complaints,
+        now_ns: u64,
+    ) {
+        let (count, gaps) = (missed.count(), missed.gaps());
+        let new = count.saturating_sub(std::mem::replace(&mut self.missed, count));
+        let new_gaps = gaps.saturating_sub(std::mem::replace(&mut self.gaps, gaps));
+        let why = missed.why().unwrap_or_default();
+        if new > 0 {
+            counted.missed = counted.missed.saturating_add(new);
+            complaints.add("starts_missed", &format!("{new} starts of {exe}: {why}"), now_ns);
+        }
+        if new_gaps > 0 {
+            complaints.add(
+                "starts_not_held",
+                &format!("starts of {exe} may be missing, it is not known how many: {why}"),
+                now_ns,
+            );
+        }
+    }
+
     /// A start whose end was lost must not stay open for ever.
     fn give_up(&mut self, counted: &mut Counted, now_ns: u64) {
         let open = self.open.open();
@@ -425,6 +453,7 @@ mod tests {
             state,
             whole: false,
             timed: None,
+            retry_ns: None,
             seen_ns: 0,
         };
         startings.binaries.insert(key(id), oldest);

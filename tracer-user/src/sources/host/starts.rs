@@ -160,15 +160,14 @@ impl HostKernel {
         Ok(seen)
     }
 
-    /// Starts of a binary that went on without their probes, and why the last one did.
+    /// Starts of a binary that went on without their probes.
     ///
     /// # Errors
     /// It was detached.
-    pub fn missed_starts(&self, slot: SlotId) -> Result<(u64, Option<String>)> {
+    pub fn missed_starts(&self, slot: SlotId) -> Result<&Missed> {
         let started = self.binaries.get(&slot.index);
         let started = started.filter(|started| started.id == slot);
-        let missed = &started.ok_or_else(|| detached(slot))?.missed;
-        Ok((missed.count(), missed.why()))
+        Ok(&started.ok_or_else(|| detached(slot))?.missed)
     }
 
     /// Has the probes go of processes whose start has ended, (process, when). None of those that have exited is followed

@@ -64,10 +64,11 @@ impl fmt::Display for Asker {
     }
 }
 
-/// Starts that went on without their probes, and why the last one did.
+/// Starts of one file that went on without their probes, and why the last one did.
 #[derive(Debug, Default)]
 pub struct Missed {
     count: AtomicU64,
+    gaps: AtomicU64,
     why: Mutex<Option<String>>,
 }
 
@@ -83,7 +84,18 @@ impl Missed {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Why the last one.
+    /// From here on nobody is held for a while, or for good: how many start meanwhile is not known.
+    pub(super) fn gap(&self, why: &str) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    /// How often nobody was held for a while.
+    pub fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::Relaxed)
+    }
+
+    /// Why the last one, or the last time.
     pub fn why(&self) -> Option<String> {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

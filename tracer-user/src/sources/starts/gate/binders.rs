@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         mpsc::{self, Receiver, Sender},
     },
     thread::JoinHandle,
@@ -26,8 +26,8 @@ use crate::{
 /// Links that are made at once. They wait for the kernel together.
 const THREADS: usize = 4;
 
-/// What attaches to processes of a binary, by slot.
-type Linkers = Arc<Mutex<HashMap<u32, Arc<Linker>>>>;
+/// What attaches to processes of a binary, by slot, as long as that is probed: it has the binary's file open.
+type Linkers = Arc<Mutex<HashMap<u32, Weak<Linker>>>>;
 
 /// The threads.
 pub struct Binders {
@@ -79,9 +79,9 @@ impl Binders {
     }
 
     /// What attaches to processes of the binary in this slot.
-    pub fn know(&self, slot: u32, linker: Arc<Linker>) {
+    pub fn know(&self, slot: u32, linker: &Arc<Linker>) {
         let mut linkers = self.linkers.lock().unwrap_or_else(PoisonError::into_inner);
-        linkers.insert(slot, linker);
+        linkers.insert(slot, Arc::downgrade(linker));
     }
 }
 
@@ -125,7 +125,7 @@ impl Binder {
         // Whoever is late already would only make the next ones late.
         in_time()?;
         let linkers = self.linkers.lock().unwrap_or_else(PoisonError::into_inner);
-        let linker = linkers.get(&job.slot).map(Arc::clone);
+        let linker = linkers.get(&job.slot).and_then(Weak::upgrade);
         drop(linkers);
         let linker = linker.ok_or_else(|| Error::failed("its binary is not probed any more"))?;
         if is_read_by_others(job.task.tid, linker.file_id()) {

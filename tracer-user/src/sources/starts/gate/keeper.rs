@@ -49,8 +49,10 @@ const LATE: &str = "it went on after 2 s, before its probes were there";
 const AT_ONCE: usize = 64;
 /// How long nothing is held after there was no room for it.
 const SHORT: Duration = Duration::from_secs(1);
-/// A watchdog that was killed is replaced so often.
+/// A watchdog that was killed is replaced so often, one soon after the other.
 const MOST_REPLACED: u32 = 3;
+/// One that lived so long counts for nothing when it is killed.
+const LIVED: Duration = Duration::from_secs(60);
 
 /// What the thread is given. Descriptors are numbers: they become its own when it has a table of its own.
 pub struct Parts {
@@ -124,7 +126,9 @@ pub struct Keeper {
     /// Files by the question about them.
     asked: HashMap<u64, OwnedFd>,
     passed: Passed,
+    /// Watchdogs that were killed one soon after the other, and when the last one was made.
     replaced: u32,
+    watchdog_since: Instant,
 }
 
 impl Keeper {
@@ -164,6 +168,7 @@ impl Keeper {
             asked: HashMap::new(),
             passed: Passed::default(),
             replaced: 0,
+            watchdog_since: Instant::now(),
         };
         // Of this thread alone, and of the watchdog: every execve of the host waits for it. Without the privilege it
         // does without.
@@ -192,13 +197,17 @@ impl Keeper {
         for file in self.files.values() {
             group.watch_file(&file.path)?;
         }
+        self.watchdog_since = Instant::now();
         self.state = State::Closed(Closed { watchdog, group });
         Ok(watched)
     }
 
-    /// Lets all that is held go, and holds nothing from here on.
-    fn open(&mut self, state: State) {
+    /// Lets all that is held go, and holds nothing from here on. `why` is kept for those that count what they miss.
+    fn open(&mut self, state: State, why: &str) {
         let before = std::mem::replace(&mut self.state, state);
+        if matches!(before, State::Closed(_)) {
+            self.files.values().for_each(|file| file.missed.gap(why));
+        }
         let ids: Vec<u64> = self.waiting.keys().copied().collect();
         ids.into_iter().for_each(|id| self.let_go(id, binary::UNREADY));
         for waiting in self.binding.all() {
@@ -226,16 +235,15 @@ impl Keeper {
             self.complain(format!("programs are not held for the time being: {why}"));
             self.passed.why_short = Some(why.to_owned());
         }
-        self.open(State::Short {
-            until: Instant::now() + SHORT,
-        });
+        let until = Instant::now() + SHORT;
+        self.open(State::Short { until }, why);
     }
 
     /// Holds nothing any more.
     fn end(&mut self, why: String) {
         self.complain(why.clone());
+        self.open(State::Open, &why);
         self.passed.over = Some(why);
-        self.open(State::Open);
     }
 
     fn complain(&self, what: String) {
@@ -280,7 +288,7 @@ impl Keeper {
                     Word::Forget(file) => self.known.forget(file),
                     Word::Pause(done) => {
                         if !matches!(self.state, State::Open) {
-                            self.open(State::Paused);
+                            self.open(State::Paused, "gmpscope was stopped by its terminal");
                         }
                         let _ = done.send(());
                     }
@@ -289,7 +297,7 @@ impl Keeper {
                     Word::Count(to) => {
                         let _ = to.send(self.passed.clone());
                     }
-                    Word::End => return self.open(State::Open),
+                    Word::End => return self.open(State::Open, "gmpscope has ended"),
                 }
             }
             if matches!(self.state, State::Short { until } if until <= Instant::now()) {
@@ -344,20 +352,26 @@ impl Keeper {
         let State::Closed(Closed { watchdog, .. }) = &self.state else {
             return;
         };
-        if watchdog.has_opened() {
+        let why = if watchdog.has_opened() {
             self.passed.standstills += 1;
             self.passed.let_go += watchdog.let_go().max(1);
-            self.complain("gmpscope was stopped, or got no CPU: programs were not held meanwhile".to_owned());
+            let why = "gmpscope was stopped, or got no CPU: programs were not held meanwhile";
+            self.complain(why.to_owned());
+            why
         } else if woken.watchdog_ended {
+            if self.watchdog_since.elapsed() > LIVED {
+                self.replaced = 0;
+            }
             self.replaced += 1;
             if self.replaced > MOST_REPLACED {
                 return self
                     .end("programs are held no longer: the watchdog is killed again and again".to_owned());
             }
+            "the watchdog was killed: programs were not held until there was another"
         } else {
             return;
-        }
-        self.open(State::Paused);
+        };
+        self.open(State::Paused, why);
         self.hold_again();
     }
 

@@ -323,7 +323,7 @@ impl Gate {
             )));
         }
         if let Some(binders) = &self.binders {
-            binders.know(watched.slot, watched.linker);
+            binders.know(watched.slot, &watched.linker);
         }
         let id = watched.state.id;
         // The thread has another table of descriptors; that of a process is its first thread's.
@@ -344,7 +344,10 @@ impl Gate {
         };
         self.caller.say(Word::Watch(Box::new(watch), done));
         let watched = wait.recv_timeout(PAUSED);
-        watched.unwrap_or_else(|_| Err(Error::failed("the thread that holds programs does not answer")))
+        let watched =
+            watched.unwrap_or_else(|_| Err(Error::failed("the thread that holds programs does not answer")));
+        // Also where it only was late: nobody takes this file off again.
+        watched.inspect_err(|_| self.unwatch(id))
     }
 
     /// None of this file any more.
@@ -384,7 +387,7 @@ impl Gate {
     /// [`tracer_ebpf::start::binary`].
     pub fn answer(&self, id: u64, binary: u32, linker: Option<Arc<Linker>>) {
         if let (Some(binders), Some(linker)) = (&self.binders, linker) {
-            binders.know(binary, linker);
+            binders.know(binary, &linker);
         }
         self.caller.say(Word::Answer { id, binary });
     }
