@@ -37,6 +37,8 @@ pub struct Sink {
     /// A result that takes the place of what is in a file.
     held: Option<Vec<u8>>,
     is_terminal: bool,
+    /// Whether it is a file of a disk, of which only whole chunks are kept.
+    is_regular: bool,
     waits: bool,
     dropped: u64,
     name: String,
@@ -77,6 +79,7 @@ impl Sink {
 
     fn new(place: Place, is_terminal: bool, name: &str) -> Self {
         Self {
+            is_regular: matches!(&place, Place::File(file) if file.is_regular()),
             place: Some(place),
             writer: None,
             held: None,
@@ -134,10 +137,11 @@ impl Sink {
         let chunk = text.as_bytes().to_vec();
         match &self.place {
             Some(Place::Stderr) => stderr::push(&chunk),
-            Some(Place::File(file)) if file.is_regular() => {
+            Some(Place::File(_)) if self.is_regular => {
                 self.held.get_or_insert_default().extend(chunk);
             }
-            _ => self.writer()?.push(chunk),
+            _ if self.is_regular => self.writer()?.push(chunk),
+            _ => self.writer()?.push_in_pieces(&chunk),
         }
         self.flow()
     }
@@ -237,16 +241,18 @@ pub struct Closing {
 }
 
 impl Closing {
-    /// Waits until all is written that will be.
-    pub async fn ended(&self) {
+    /// Waits until something more is written; whether that was the last.
+    pub async fn writes_more(&self) -> bool {
         if let Some(writer) = &self.writer {
-            while !writer.has_ended() {
+            if !writer.has_ended() {
                 writer.progress().await;
             }
+            return writer.has_ended();
         }
-        while self.is_stderr && !stderr::is_idle() {
+        if self.is_stderr && !stderr::is_idle() {
             stderr::progress().await;
         }
+        !self.is_stderr || stderr::is_idle()
     }
 
     /// How it went, when it has ended.

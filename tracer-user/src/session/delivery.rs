@@ -11,17 +11,17 @@ use crate::{
     stream::recording::Recorder,
 };
 
-/// How long a reader is waited for once a signal has come.
+/// How long a reader that takes nothing is waited for once a signal has come.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Ends the output, and waits until it is written. Without a signal for as long as its reader takes, as any program does; with one
-/// not for long, and with another one not at all.
+/// Ends the output, and waits until it is written. Without a signal for as long as its reader takes, as any program does;
+/// with one for as long as its reader takes something, and with another one not at all.
 ///
 /// # Errors
 /// It was not written, or not taken.
 pub async fn deliver(sink: Sink, signals: &mut impl Interrupts) -> Result<()> {
     let closing = sink.finish()?;
-    match in_time(closing.ended(), signals).await {
+    match in_time(async || closing.writes_more().await, signals, PATIENCE).await {
         true => closing.outcome(),
         false => Err(closing.not_taken()),
     }
@@ -34,7 +34,7 @@ pub async fn deliver(sink: Sink, signals: &mut impl Interrupts) -> Result<()> {
 /// The capture's; [`Failure::Incomplete`] without a message where it was the recording alone.
 pub async fn record<T>(recorder: &Recorder, outcome: Result<T>, signals: &mut impl Interrupts) -> Result<T> {
     recorder.close();
-    in_time(recorder.written(), signals).await;
+    in_time(async || recorder.writes_more().await, signals, PATIENCE).await;
     let whole = recorder.is_whole();
     if let Some(why) = recorder.failure() {
         log::error!("{why}");
@@ -48,22 +48,24 @@ pub async fn record<T>(recorder: &Recorder, outcome: Result<T>, signals: &mut im
     outcome
 }
 
-/// Whether `what` has ended before the patience of who sent signals.
-async fn in_time(what: impl Future<Output = ()>, signals: &mut impl Interrupts) -> bool {
-    let mut until = signals.have_come().then(|| Instant::now() + PATIENCE);
+/// Whether the last of the steps was made before the patience of who sent signals ended, which each step begins anew.
+async fn in_time(step: impl AsyncFn() -> bool, signals: &mut impl Interrupts, patience: Duration) -> bool {
+    let mut until = signals.have_come().then(|| Instant::now() + patience);
     let mut came = Instant::now();
-    let mut what = std::pin::pin!(what);
     loop {
         tokio::select! {
             biased;
-            () = &mut what => return true,
+            was_last = step() => match was_last {
+                true => return true,
+                false => until = until.map(|_| Instant::now() + patience),
+            },
             () = elapsed(until) => return false,
             () = signals.next() => match until {
                 Some(_) if came.elapsed() < THE_SAME => {}
                 Some(_) => return false,
                 None => {
                     came = Instant::now();
-                    until = Some(came + PATIENCE);
+                    until = Some(came + patience);
                 }
             },
         }
@@ -80,6 +82,8 @@ async fn elapsed(until: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SHORT: Duration = Duration::from_millis(500);
 
     /// Signals that come after so many milliseconds each.
     struct Script {
@@ -102,7 +106,8 @@ mod tests {
         }
     }
 
-    fn waits(coming: &[u64], have_come: bool, takes: Option<Duration>) -> (bool, Duration) {
+    /// Steps that take so many milliseconds each; without any, nothing is ever taken.
+    fn waits(coming: &[u64], have_come: bool, steps: &[u64]) -> (bool, Duration) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -113,30 +118,41 @@ mod tests {
         };
         runtime.block_on(async {
             let began = Instant::now();
-            let what = async {
-                match takes {
-                    Some(takes) => tokio::time::sleep(takes).await,
+            let ends: Vec<Instant> = steps
+                .iter()
+                .scan(began, |end, step| {
+                    *end += Duration::from_millis(*step);
+                    Some(*end)
+                })
+                .collect();
+            let step = async || {
+                let now = Instant::now();
+                match ends.iter().find(|end| **end > now) {
+                    Some(end) => tokio::time::sleep_until(*end).await,
                     None => std::future::pending().await,
                 }
+                ends.last().is_none_or(|last| *last <= Instant::now())
             };
-            (in_time(what, &mut script).await, began.elapsed())
+            (in_time(step, &mut script, SHORT).await, began.elapsed())
         })
     }
 
     #[test]
     fn a_reader_is_waited_for_until_a_signal_and_a_while_behind_it() {
-        let short = Duration::from_millis(50);
-        assert!(waits(&[], false, Some(short)).0);
-        assert!(waits(&[1], false, Some(short)).0, "it is not given up at once");
-        assert!(waits(&[], true, Some(short)).0);
+        assert!(waits(&[], false, &[50]).0);
+        assert!(waits(&[1], false, &[50]).0, "it is not given up at once");
+        assert!(waits(&[], true, &[50]).0);
+        let slow = [400, 400, 1];
+        assert!(waits(&[], true, &slow).0, "it is slow, and takes what there is");
+        assert!(!waits(&[], true, &[1, 600]).0, "it has taken something, once");
         // Nobody takes it.
-        let (taken, after) = waits(&[1], false, None);
-        assert!(!taken && after >= PATIENCE, "{after:?}");
-        let (taken, after) = waits(&[1, 200], false, None);
-        assert!(!taken && after < PATIENCE, "{after:?}");
-        let (taken, after) = waits(&[200], true, None);
-        assert!(!taken && after < PATIENCE, "{after:?}");
-        let (taken, after) = waits(&[1, 1], false, None);
-        assert!(!taken && after >= PATIENCE, "both are one: {after:?}");
+        let (taken, after) = waits(&[1], false, &[]);
+        assert!(!taken && after >= SHORT, "{after:?}");
+        let (taken, after) = waits(&[1, 200], false, &[]);
+        assert!(!taken && after < SHORT, "{after:?}");
+        let (taken, after) = waits(&[200], true, &[]);
+        assert!(!taken && after < SHORT, "{after:?}");
+        let (taken, after) = waits(&[1, 1], false, &[]);
+        assert!(!taken && after >= SHORT, "both are one: {after:?}");
     }
 }

@@ -9,6 +9,9 @@ use std::{
 
 use tokio::sync::Notify;
 
+/// Bytes of a piece: what a pipe takes at once.
+const PIECE: usize = 64 << 10;
+
 /// Chunks of bytes in the order in which they came.
 pub struct Queue {
     state: Mutex<State>,
@@ -101,6 +104,14 @@ impl Queue {
     /// Appends a chunk, however much waits.
     pub fn push(&self, chunk: Vec<u8>) {
         self.lock().append(chunk);
+        self.changed.notify_all();
+    }
+
+    /// The same in pieces, each of which is progress when it is written; nothing comes between them.
+    pub fn push_in_pieces(&self, bytes: &[u8]) {
+        let mut state = self.lock();
+        bytes.chunks(PIECE).for_each(|piece| state.append(piece.to_vec()));
+        drop(state);
         self.changed.notify_all();
     }
 

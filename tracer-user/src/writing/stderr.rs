@@ -88,7 +88,7 @@ pub fn offer(line: &[u8]) -> bool {
 /// Writes something that is never dropped: a result.
 pub fn push(text: &[u8]) {
     match is_started() {
-        true => LINES.push(text.to_owned()),
+        true => LINES.push_in_pieces(text),
         false => write(text),
     }
 }

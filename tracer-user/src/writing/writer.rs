@@ -75,6 +75,11 @@ impl Writer {
         self.0.push(chunk);
     }
 
+    /// The same in pieces, each of which is progress when it is written; nothing comes between them.
+    pub fn push_in_pieces(&self, bytes: &[u8]) {
+        self.0.push_in_pieces(bytes);
+    }
+
     /// Nothing more will come.
     pub fn close(&self) {
         self.0.close();
@@ -158,6 +163,21 @@ mod tests {
         assert_eq!(text.len(), taken * line.len() + 10);
         assert!(text.ends_with("xthe result"));
         assert!(writer.failure().is_none());
+    }
+
+    #[test]
+    fn a_large_result_is_progress_piece_by_piece() {
+        let (reader, pipe) = io::pipe().unwrap();
+        let writer = Writer::start("test", OwnedFd::from(pipe)).unwrap();
+        writer.push_in_pieces(&vec![b'x'; 1 << 20]);
+        writer.close();
+        let mut reader = io::BufReader::with_capacity(256 << 10, reader);
+        let mut some = vec![0; 512 << 10];
+        io::Read::read_exact(&mut reader, &mut some).unwrap();
+        let written = writer.written();
+        assert!((5..16).contains(&written), "{written}");
+        assert_eq!(io::read_to_string(reader).unwrap().len(), 512 << 10);
+        assert!(writer.wait(None));
     }
 
     #[test]

@@ -214,20 +214,19 @@ impl Recorder {
         }
     }
 
-    /// Waits until all is written, or until the disk takes nothing any more.
-    pub async fn written(&self) {
+    /// Waits until something more is written; whether that was the last, or the disk takes nothing any more.
+    pub async fn writes_more(&self) -> bool {
         let writer = self
             .0
             .as_ref()
             .and_then(|recording| recording.borrow().writer.clone());
         let Some(writer) = writer else {
-            return;
+            return true;
         };
-        while !writer.has_ended() {
-            if tokio::time::timeout(SILENCE, writer.progress()).await.is_err() {
-                return;
-            }
+        if !writer.has_ended() && tokio::time::timeout(SILENCE, writer.progress()).await.is_err() {
+            return true;
         }
+        writer.has_ended()
     }
 
     /// Whether all of it was written. What was not by now, will not be.
