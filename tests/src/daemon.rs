@@ -283,9 +283,29 @@ pub struct Held {
     pub threads: usize,
 }
 
+/// How often it is looked what a process holds, and how long it is waited in between.
+const LOOKS: u32 = 8;
+const BETWEEN: Duration = Duration::from_millis(40);
+
 impl Held {
-    /// By this process.
+    /// By this process, all the while: what it has open for a moment, to read a file of /proc say, is not held.
     pub fn of(pid: u32) -> Result<Self> {
+        let mut held = Self::now(pid)?;
+        for _ in 1..LOOKS {
+            std::thread::sleep(BETWEEN);
+            let now = Self::now(pid)?;
+            held.descriptors.retain(|kind, count| {
+                *count = (*count).min(now.descriptors.get(kind).copied().unwrap_or(0));
+                *count > 0
+            });
+            held.private_bytes = held.private_bytes.min(now.private_bytes);
+            held.resident_bytes = held.resident_bytes.min(now.resident_bytes);
+            held.threads = held.threads.min(now.threads);
+        }
+        Ok(held)
+    }
+
+    fn now(pid: u32) -> Result<Self> {
         let mut descriptors = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
             // One may be closed meanwhile.
