@@ -97,6 +97,9 @@ fn doctor_says_that_this_machine_can_do_everything() -> Result<()> {
         modes.len() == 4 && modes.iter().all(|mode| mode["possible"] == true),
         "{report:#}"
     );
+    let mut checks = report["checks"].as_array().into_iter().flatten();
+    let held = checks.find(|check| check["name"] == "held starts");
+    ensure!(held.context("not looked at")?["status"] == "ok", "{report:#}");
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     ensure!(report["kernel"] == release.trim(), "{report:#}");
     Ok(())
@@ -115,6 +118,10 @@ fn doctor_tells_a_plain_user_what_is_missing() -> Result<()> {
     ensure!(out.status.code() == Some(4), "{text}");
     ensure!(text.contains("CAP_BPF                    missing"), "{text}");
     ensure!(text.contains("setcap"), "{text}");
+    ensure!(
+        text.contains("held starts                degraded  CAP_SYS_ADMIN is not held"),
+        "{text}"
+    );
     ensure!(text.contains("mode exact    impossible: CAP_BPF"), "{text}");
     ensure!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     Ok(())

@@ -17,11 +17,12 @@ use super::check::{Check, PROBING};
 use crate::{
     error::privilege::{self, Need, Privileges, kernel_setting},
     plan::Mode,
+    sources::starts::gate,
 };
 
 /// Every experiment.
 pub fn all(ours: &Privileges) -> Vec<Check> {
-    let mut checks = vec![process_vm_readv_works(), uprobes()];
+    let mut checks = vec![process_vm_readv_works(), uprobes(), held_starts()];
     let bpf = bpf_syscall();
     let can_load = bpf.prevents.is_empty();
     checks.push(bpf);
@@ -74,6 +75,20 @@ fn uprobes() -> Check {
         ),
         Some(cause) => Check::degraded(name, cause.to_string(), "perf-event uprobes may not work"),
         None => Check::ok(name, "allowed"),
+    }
+}
+
+/// Whether the kernel would hold programs until their probes are there. Nothing is held for it.
+fn held_starts() -> Check {
+    let name = "held starts";
+    match gate::trial() {
+        Ok(()) => Check::ok(name, "possible"),
+        Err(why) => Check::degraded(
+            name,
+            why,
+            "no run --follow; attach --next and the daemon's init.include only by probes in the whole binary",
+        )
+        .advise("run as root on the host, or give CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, too"),
     }
 }
 

@@ -84,6 +84,24 @@ impl Version {
     }
 }
 
+/// Makes a group that watches nothing, and closes it.
+///
+/// # Errors
+/// What is missing, in few words.
+pub fn trial() -> std::result::Result<(), String> {
+    if !opens_everything() {
+        return Err("CAP_DAC_READ_SEARCH is not held".to_owned());
+    }
+    match Group::init() {
+        Ok(_) => Ok(()),
+        Err(Errno::EPERM) => Err("CAP_SYS_ADMIN is not held".to_owned()),
+        Err(Errno::EINVAL | Errno::ENOSYS) => {
+            Err("no permission events of fanotify in this kernel".to_owned())
+        }
+        Err(e) => Err(format!("fanotify: {}", e.desc())),
+    }
+}
+
 impl Group {
     /// A group that watches nothing yet.
     ///
@@ -97,6 +115,13 @@ impl Group {
                 asker.instead()
             )));
         }
+        Ok(Self {
+            fanotify: Rc::new(Self::init().map_err(|e| refused(asker, e))?),
+            asker,
+        })
+    }
+
+    fn init() -> std::result::Result<Fanotify, Errno> {
         // The thread's id: of a thread that is not the first of its process, another task goes on.
         let flags = InitFlags::FAN_CLASS_CONTENT
             | InitFlags::FAN_CLOEXEC
@@ -104,11 +129,7 @@ impl Group {
             | InitFlags::FAN_UNLIMITED_QUEUE
             | InitFlags::FAN_REPORT_TID;
         let for_files = EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC | EventFFlags::O_LARGEFILE;
-        let fanotify = Fanotify::init(flags, for_files).map_err(|e| refused(asker, e))?;
-        Ok(Self {
-            fanotify: Rc::new(fanotify),
-            asker,
-        })
+        Fanotify::init(flags, for_files)
     }
 
     /// Watches one file, whatever its names: nobody waits who executes another.

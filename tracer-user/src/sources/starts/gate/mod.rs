@@ -38,6 +38,7 @@ use rustix::event::EventfdFlags;
 pub use self::{
     asker::{Asker, Missed},
     descriptors::enough as enough_descriptors,
+    group::trial,
     questions::Questions,
 };
 use self::{
