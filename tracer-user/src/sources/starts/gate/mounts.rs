@@ -84,15 +84,16 @@ pub fn opens_for_us(kind: i64) -> bool {
 /// Those that hold programs, each once, in the order of the list. (A file system may be mounted over another: hence
 /// every place of one is named until a later line with the same place covers it.)
 pub fn listed(list: &str) -> Vec<Mounted> {
-    let mut devices = BTreeSet::new();
+    // Sets: a host of many containers has thousands, and the list is read anew each time that one comes or goes.
+    let (mut devices, mut places) = (BTreeSet::new(), BTreeSet::new());
     let mut mounted: Vec<Mounted> = Vec::new();
     // The last that is mounted at a place is the one that is seen there.
     for line in list.lines().rev() {
         let Some((device, of_line)) = parsed(line) else {
             continue;
         };
-        let covered = mounted.iter().any(|later| later.at == of_line.at);
-        if !covered && !WITHOUT_PROGRAMS.contains(&of_line.kind.as_str()) && devices.insert(device) {
+        let is_seen = places.insert(of_line.at.clone());
+        if is_seen && !WITHOUT_PROGRAMS.contains(&of_line.kind.as_str()) && devices.insert(device) {
             mounted.push(of_line);
         }
     }
@@ -182,5 +183,7 @@ mod tests {
     fn what_is_mounted_over_is_not_named() {
         let list = "25 24 0:23 / /dev/shm rw - tmpfs tmpfs rw\n30 25 0:27 / /dev/shm rw - tmpfs tmpfs rw\n";
         assert_eq!(listed(list).len(), 1);
+        let list = "25 24 0:23 / /mnt rw - tmpfs tmpfs rw\n30 25 0:27 / /mnt rw - proc proc rw\n";
+        assert_eq!(listed(list), [], "what is looked up there is in /proc");
     }
 }
