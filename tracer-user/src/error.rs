@@ -1,9 +1,5 @@
 //! What can go wrong, as exit codes that scripts can tell apart.
 
-pub mod privilege;
-pub mod refusal;
-pub mod release;
-
 use std::process::ExitCode;
 
 /// Why a command did not succeed. The numbers are the process's exit status.

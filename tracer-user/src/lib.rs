@@ -3,12 +3,15 @@
 //! Only [`session`] acts backwards. See docs/architecture.md.
 
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod daemon;
+pub mod doctor;
 pub mod duration;
 pub mod error;
 pub mod escape;
 pub mod findings;
+pub mod kernel;
 pub mod latency;
 pub mod memory;
 pub mod model;

@@ -6,7 +6,7 @@ use super::block_on;
 use crate::{
     cli::AttachRequest,
     error::Result,
-    session::{runner, start},
+    session::{attach::runner, start},
 };
 
 /// Traces one process, or the next starts of a binary, and prints the result.

@@ -3,10 +3,10 @@
 use super::{columns::hanging, print};
 use crate::{
     cli::{DoctorArgs, FormatArg},
+    doctor::{self, Check, Report},
     error::{Error, Failure, Result},
     output::json,
     plan::Mode,
-    sources::kernel::{self, Check, Report},
 };
 
 /// Column at which findings start.
@@ -17,7 +17,7 @@ const FINDINGS: usize = 37;
 /// # Errors
 /// [`Failure::NotPermitted`], without a message, when a mode is impossible here: the table has said it.
 pub fn run(args: &DoctorArgs) -> Result<()> {
-    let report = kernel::examine();
+    let report = doctor::examine();
     print(&match args.format {
         FormatArg::Text => text(&report),
         FormatArg::Json => json(&report)?,
@@ -83,7 +83,7 @@ fn remarks(check: &Check) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::kernel::{HitCost, Verified};
+    use crate::doctor::{HitCost, Verified};
 
     #[test]
     fn the_table_fits_80_columns_and_names_what_prevents_a_mode() {

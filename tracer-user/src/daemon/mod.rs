@@ -10,6 +10,7 @@
 mod complaints;
 pub mod config;
 pub mod discovery;
+pub mod governor;
 mod host;
 pub mod http;
 pub mod metrics;

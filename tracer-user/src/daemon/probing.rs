@@ -11,6 +11,7 @@ use super::{
     complaints::Complaints,
     config::{Config, Tier},
     discovery::programs::Known,
+    governor::{Effect, Happening, Step, allot},
     reader::Job,
     targets::{Target, Targets, settings, tier_of},
 };
@@ -18,7 +19,6 @@ use crate::{
     error::{Error, Result},
     escape::Untrusted,
     plan::{Mode, told},
-    session::tier::{Effect, Happening, Step, allot},
     sources::{
         host::{Happened, HostKernel, SlotId},
         probes::{ProgramKind, Request, config_of},

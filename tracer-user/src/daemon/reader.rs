@@ -9,8 +9,9 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::host::{Word, now_ns};
+use super::host::Word;
 use crate::{
+    clock::now_ns,
     memory::ProcessMemory,
     sources::passive::{ObserveError, PassiveSource},
     stream::Observation,

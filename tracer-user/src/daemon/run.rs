@@ -15,16 +15,15 @@ use tokio::{
 
 use super::{
     config::{Config, Health, Layers, Loaded, Reloader, Tier},
-    host::{Host, now_ns},
+    host::Host,
     http::{self, Hosts, Limits, Pages},
     systemd,
     view::HostView,
 };
 use crate::{
-    error::{
-        Error, Result,
-        privilege::{Need, Privileges, advice},
-    },
+    clock::now_ns,
+    error::{Error, Result},
+    kernel::privilege::{Need, Privileges, advice},
     sources::{host::HostKernel, probes::Capacity},
 };
 

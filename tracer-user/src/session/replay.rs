@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     EndedBy,
-    capturing::{Capturing, Form},
+    attach::capturing::{Capturing, Form},
     options::{Chatter, ReplayOptions, SplitBy},
     start::{self, Starting},
     step::{LatencyStep, StartStep, Step},

@@ -18,8 +18,10 @@ use tokio::{
     sync::Notify,
 };
 
-use super::runner::now_ns;
-use crate::error::{Error, Result};
+use crate::{
+    clock::now_ns,
+    error::{Error, Result},
+};
 
 /// A signal that comes so soon behind another one is the same: timeout(1) and others send one to us and to our group.
 pub(super) const THE_SAME: Duration = Duration::from_millis(100);

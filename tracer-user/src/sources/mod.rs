@@ -2,7 +2,6 @@
 //! [`Observation`](crate::stream::Observation), whatever the source.
 
 pub mod host;
-pub mod kernel;
 pub mod passive;
 pub mod probes;
 pub mod starts;

@@ -7,6 +7,7 @@ use std::{
 
 use super::Found;
 use crate::{
+    clock::now_ns,
     error::{Error, Result},
     memory::ProcessMemory,
     output::inspection::{Activity, Process},
@@ -86,12 +87,4 @@ fn waits(seen: &[Observation]) -> (u64, u64) {
         }
     }
     sums
-}
-
-/// CLOCK_MONOTONIC, in nanoseconds.
-fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (now.tv_sec as u64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(now.tv_nsec as u64)
 }

@@ -2,9 +2,9 @@
 
 use super::{Found, our_arch};
 use crate::{
+    doctor,
     output::inspection::{Activity, ModePlan, Prediction, SiteInfo},
     plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive, program::Reading, status},
-    sources::kernel,
     target::{Arch, Globals, binary::Facts},
 };
 
@@ -49,7 +49,7 @@ impl Plans {
 
 /// Every mode, the cheapest first.
 pub(super) fn all(found: &Found, activity: Option<&Activity>) -> Vec<ModePlan> {
-    let machine = kernel::examine();
+    let machine = doctor::examine();
     Mode::ALL
         .into_iter()
         .map(|mode| {

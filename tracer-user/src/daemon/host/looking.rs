@@ -2,7 +2,8 @@
 
 use std::{io, sync::Arc};
 
-use super::{Host, PIDS_NS, Word, nanos, now_ns};
+use super::{Host, PIDS_NS, Word, nanos};
+use crate::clock::now_ns;
 use crate::daemon::{
     config::Tier,
     discovery::{

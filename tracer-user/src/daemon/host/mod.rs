@@ -30,6 +30,7 @@ use super::{
     view::{DaemonView, HostView},
 };
 use crate::{
+    clock::now_ns,
     error::{Error, Result},
     session::start::program::Program,
     sources::host::{HostKernel, ProcessEvent},
@@ -400,10 +401,4 @@ fn resident_bytes() -> Option<u64> {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// CLOCK_MONOTONIC, in nanoseconds.
-pub(super) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Host, now_ns};
+use super::Host;
+use crate::clock::now_ns;
 use crate::daemon::{
     discovery::census::Outcome,
     reader::Done,

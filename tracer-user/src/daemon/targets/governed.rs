@@ -7,11 +7,11 @@ use crate::{
     daemon::{
         config::{Config, Tier},
         discovery::Decision,
+        governor::{Budget, Governor, Happening, Settings, Window},
         view::TargetView,
     },
     latency::Histogram,
     plan::{Mode, told},
-    session::tier::{Budget, Governor, Happening, Settings, Window},
     sources::host::SlotId,
     stream::{HistogramKey, Kind, Observation},
 };

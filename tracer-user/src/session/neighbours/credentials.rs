@@ -11,7 +11,7 @@ use std::{
 use procfs::process::Process;
 use rustix::io::Errno;
 
-use crate::error::privilege::Capability;
+use crate::kernel::privilege::Capability;
 
 /// Any of these lets a process trace another user's: read its memory, or probe it.
 const TRACING: [Capability; 3] = [Capability::Bpf, Capability::SysAdmin, Capability::SysPtrace];

@@ -10,9 +10,10 @@ use super::{
     tree::Found,
 };
 use crate::{
+    clock::now_ns,
     error::{Error, Result},
     output::layout,
-    session::{runner::now_ns, step::StartStep},
+    session::step::StartStep,
     sources::{
         probes::LinkKind,
         starts::{

@@ -9,10 +9,12 @@ use crate::{
     error::{Error, Result},
     output::sink::Sink,
     session::{
-        capturing::Began,
+        attach::{
+            capturing::Began,
+            prepare::Prepared,
+            runner::{self, Captured},
+        },
         options::{AttachOptions, TargetSelector},
-        prepare::Prepared,
-        runner::{self, Captured},
         signals::Signals,
     },
     stream::recording::Recorder,

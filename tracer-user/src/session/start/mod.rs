@@ -11,15 +11,15 @@ mod clocks;
 mod descriptor_limit;
 mod followed;
 mod identity;
-mod machine;
 pub mod program;
 mod programs;
 mod runner;
 #[cfg(test)]
 mod scenarios;
 mod starting;
+mod state;
 mod surroundings;
 mod tree;
 
-pub use machine::{Effect, Happening, Policy, Session, Whose};
 pub use starting::{Form, Starting};
+pub use state::{Effect, Happening, Policy, Session, Whose};

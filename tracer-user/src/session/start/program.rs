@@ -14,7 +14,7 @@ use crate::{
     escape::Untrusted,
     output::capture::TargetInfo,
     plan::start::{self, StartPlan},
-    session::prepare,
+    session::attach::prepare,
     sources::starts::Functions,
     target::{Target, file::ProgramFile, layout},
 };

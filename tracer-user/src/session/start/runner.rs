@@ -14,6 +14,7 @@ use super::{
     surroundings::Surroundings,
 };
 use crate::{
+    clock::now_ns,
     error::{Error, Failure, Result},
     escape::{Untrusted, escape, lines},
     output::{
@@ -21,9 +22,10 @@ use crate::{
         sink::{Flow, Sink},
     },
     session::{
-        EndedBy, delivery,
+        EndedBy,
+        attach::runner::Captured,
+        delivery,
         options::{Chatter, OutputOptions},
-        runner::{Captured, now_ns},
         signals,
         step::{StartBegin, StartStep, Step},
     },

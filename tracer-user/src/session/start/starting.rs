@@ -1,4 +1,4 @@
-//! What is kept of starts while they are traced, and how it is printed. As [`crate::session::capturing::Capturing`]
+//! What is kept of starts while they are traced, and how it is printed. As [`crate::session::attach::capturing::Capturing`]
 //! it is told observations and steps alone, live or from a recording.
 
 use super::{followed::Followed, programs::ONLY};
@@ -17,7 +17,7 @@ use crate::{
     },
     session::{
         EndedBy,
-        capturing::{Began, note_of_dropped},
+        attach::capturing::{Began, note_of_dropped},
         options::Format,
         step::{Around, StartBegin, StartStep},
     },

@@ -5,11 +5,12 @@
 use std::{fs::File, os::fd::OwnedFd, sync::Arc};
 
 use crate::{
+    clock::now_ns,
     error::{Error, Result},
     sources::{
         probes::linker::Linker,
         starts::{
-            gate::{Asker, Gate, Missed, WatchedFile, now_ns},
+            gate::{Asker, Gate, Missed, WatchedFile},
             links::Links,
         },
     },

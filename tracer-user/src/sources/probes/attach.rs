@@ -12,8 +12,9 @@ use tracer_ebpf::{SITES_PER_TARGET, Site, SiteKey};
 
 use super::{events, kernel::Kernel, maps, multi};
 use crate::{
-    error::{Error, Result, privilege::Need, refusal::refused},
+    error::{Error, Result},
     escape::Untrusted,
+    kernel::{privilege::Need, refusal::refused},
 };
 
 /// Set to anything, this variable has probes opened as perf events though uprobe_multi works: for tests, and

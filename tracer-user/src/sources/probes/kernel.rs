@@ -20,11 +20,13 @@ use tracer_ebpf::{
 };
 
 use super::{attach, events, maps, multi, raw::Purpose};
-use crate::error::{
-    Error, Result,
-    privilege::Need,
-    refusal::{chain, refused},
-    release,
+use crate::{
+    error::{Error, Result},
+    kernel::{
+        privilege::Need,
+        refusal::{chain, refused},
+        release,
+    },
 };
 
 /// Programs at raw tracepoints.

@@ -39,6 +39,7 @@ use super::probes::{
     maps, ring,
 };
 use crate::{
+    clock::now_ns,
     error::{Error, Result},
     plan::start::{MarkSite, StartPlan},
     stream::{
@@ -232,7 +233,7 @@ impl StartSource {
             pid,
             slot: u32::from(slot),
             file: FileId::of(&metadata),
-            since_ns: gate::now_ns(),
+            since_ns: now_ns(),
             bound: Bound { probes, ticket: None },
         });
         Ok(())

@@ -27,9 +27,9 @@ pub use life::{Fate, Life};
 use life::{EXEC_MS, is_readable, settled_image};
 
 use super::file::{FileId, FileState, ProgramFile};
-use crate::error::privilege::{Need, advice};
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
+use crate::kernel::privilege::{Need, advice};
 
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;

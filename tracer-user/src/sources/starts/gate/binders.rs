@@ -14,8 +14,9 @@ use std::{
     time::Instant,
 };
 
-use super::{Caller, Word, binding::Job, borrowed::is_read_by_others, keeper::PRIORITY, now_ns};
+use super::{Caller, Word, binding::Job, borrowed::is_read_by_others, keeper::PRIORITY};
 use crate::{
+    clock::now_ns,
     error::{Error, Result},
     sources::{
         probes::linker::Linker,

@@ -24,11 +24,10 @@ use rustix::fs::{AtFlags, StatxFlags};
 
 use super::{Asker, descriptors, mounts};
 use crate::{
-    error::{
-        Error, Result,
-        privilege::{Capability, Privileges},
-    },
+    clock::now_ns,
+    error::{Error, Result},
     escape::Untrusted,
+    kernel::privilege::{Capability, Privileges},
     target::file::{FileId, FileState},
 };
 
@@ -226,7 +225,7 @@ impl Group {
             // SAFETY: the kernel has just given it to this thread.
             file: unsafe { descriptors::owned(number) },
             tid: thread_in(&event),
-            came_ns: super::now_ns(),
+            came_ns: now_ns(),
             fanotify: Rc::clone(&self.fanotify),
             is_answered: false,
         }))

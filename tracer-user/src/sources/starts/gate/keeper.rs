@@ -31,12 +31,13 @@ use super::{
     descriptors::{self, Reserve},
     group::{Group, Opening, Version, Watched},
     known::{Decision, Known},
-    mounts, now_ns,
+    mounts,
     questions::Asked,
     watchdog::{self, Watchdog},
     who::Who,
 };
 use crate::{
+    clock::now_ns,
     error::{Error, Result},
     target::file::FileId,
 };

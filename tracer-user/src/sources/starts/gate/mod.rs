@@ -438,9 +438,3 @@ fn begin_in_thread(parts: Parts) -> Result<(Keeper, Watched, PathBuf)> {
     let (keeper, watched) = Keeper::close(parts)?;
     Ok((keeper, watched, Path::new("/proc").join(own).join("fd")))
 }
-
-/// CLOCK_MONOTONIC.
-pub(in crate::sources) fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap_or(0)
-}

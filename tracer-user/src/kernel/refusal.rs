@@ -2,10 +2,8 @@
 
 use std::{error::Error as StdError, io};
 
-use super::{
-    Error, Failure,
-    privilege::{self, Need},
-};
+use super::privilege::{self, Need};
+use crate::error::{Error, Failure};
 
 /// All messages of the chain, outermost first; and the kernel's errno, where there is one in it. Libraries
 /// name the call that failed and leave the reason to the end of the chain.

@@ -19,14 +19,14 @@
 mod allot;
 mod budget;
 mod happening;
-mod machine;
 mod reason;
+mod state;
 
 pub use allot::{Ask, allot};
 pub use budget::{Budget, Window};
 pub use happening::{Effect, Happening, Settings};
-pub use machine::Governor;
 pub use reason::{Obstacle, Reason, Step};
+pub use state::Governor;
 
 #[cfg(test)]
 mod random;

@@ -15,7 +15,7 @@ use nix::{
 
 use super::check::{Check, PROBING};
 use crate::{
-    error::privilege::{self, Need, Privileges, kernel_setting},
+    kernel::privilege::{self, Need, Privileges, kernel_setting},
     plan::Mode,
     sources::starts::gate,
 };
@@ -190,7 +190,7 @@ fn perf_links() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::kernel::{Status, examine};
+    use crate::doctor::{Status, examine};
 
     #[test]
     fn the_experiment_with_uprobes_tells_a_missing_file_from_a_missing_permission() {

@@ -3,12 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{
-    changes::Changes,
-    effect::EndedBy,
-    options::{AttachOptions, Chatter, Format, SplitBy},
-    step::{Holding, LatencyBegin, LatencyStep, Opening},
-};
+use super::{changes::Changes, effect::EndedBy};
 use crate::{
     error::{Error, Result},
     escape::Untrusted,
@@ -23,6 +18,10 @@ use crate::{
         text::{self, By, Style},
     },
     plan::Mode,
+    session::{
+        options::{AttachOptions, Chatter, Format, SplitBy},
+        step::{Holding, LatencyBegin, LatencyStep, Opening},
+    },
     stream::{BucketScheme, Event, Kind, Observation},
     writing::stderr,
 };
@@ -356,7 +355,7 @@ impl Capturing {
 }
 
 /// What a reader must know whose output is not whole.
-pub(super) fn note_of_dropped(sink: &Sink) -> Option<String> {
+pub(in crate::session) fn note_of_dropped(sink: &Sink) -> Option<String> {
     let dropped = sink.dropped();
     (dropped > 0).then(|| {
         format!("{dropped} lines of this output were dropped before the result: nobody read them in time")

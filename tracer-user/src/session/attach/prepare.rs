@@ -5,10 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, fs::File, io, os::fd::OwnedFd};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{
-    Offer,
-    options::{AttachOptions, TargetSelector},
-};
+use super::Offer;
 use crate::{
     error::{Error, Failure, Result},
     escape::Untrusted,
@@ -16,6 +13,7 @@ use crate::{
     model::{Frame, Symbolizer},
     output::capture::TargetInfo,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
+    session::options::{AttachOptions, TargetSelector},
     sources::{passive::PassiveSource, transitions::SnapshotReader},
     target::{
         Target,
@@ -318,7 +316,7 @@ impl Symbolizer for Prepared {
 }
 
 /// What a capture says of a program and, where one runs it, of its process.
-pub(super) fn info(target: &Target, pid: u32) -> TargetInfo {
+pub(in crate::session) fn info(target: &Target, pid: u32) -> TargetInfo {
     let facts = &target.facts;
     TargetInfo {
         pid,

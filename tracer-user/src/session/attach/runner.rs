@@ -8,20 +8,23 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use super::{
     Effect, Happening, Policy, Session,
     capturing::{Began, Capturing, Form},
-    delivery,
     live::Live,
-    neighbours::Presence,
-    options::{AttachOptions, Chatter, FullOptions},
     prepare::Prepared,
-    signals::{Interrupts as _, Signals},
-    step::{Holding, LatencyBegin, LatencyStep, Opening, Step},
 };
 use crate::{
+    clock::now_ns,
     error::{Error, Failure, Result},
     escape::Untrusted,
     model::{Symbolizer as _, sched::SchedConfig},
     output::sink::{Flow, Sink},
     plan::Mode,
+    session::{
+        delivery,
+        neighbours::Presence,
+        options::{AttachOptions, Chatter, FullOptions},
+        signals::{Interrupts as _, Signals},
+        step::{Holding, LatencyBegin, LatencyStep, Opening, Step},
+    },
     stream::{Observation, recording::Recorder},
     target::process::Fate,
     writing::stderr,
@@ -66,7 +69,7 @@ pub async fn run(options: AttachOptions) -> Result<()> {
 }
 
 /// What a capture has left, when nothing is attached any more.
-pub(super) struct Captured {
+pub(in crate::session) struct Captured {
     /// How it ended.
     pub outcome: Result<()>,
     /// Whether there is a result, which is on its way.
@@ -78,7 +81,7 @@ pub(super) struct Captured {
 }
 
 /// Traces a process that was analysed; `began` is how it started, where that is to be told with it.
-pub(super) async fn capture(
+pub(in crate::session) async fn capture(
     options: AttachOptions,
     target: Prepared,
     sink: Sink,
@@ -452,10 +455,4 @@ async fn tick_of(interval: &mut Option<Interval>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// CLOCK_MONOTONIC, in nanoseconds.
-pub(super) fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -2,7 +2,8 @@
 
 use std::{fmt, fs, io};
 
-use super::{Error, Failure, release};
+use super::release;
+use crate::error::{Error, Failure};
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;

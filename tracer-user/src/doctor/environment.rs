@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::check::{Check, PROBING};
 use crate::{
-    error::{
+    kernel::{
         privilege::{self, Capability, Privileges, kernel_setting},
         release::{counts_locked_memory, major_minor},
     },
@@ -206,7 +206,7 @@ fn btf() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::kernel::Status;
+    use crate::doctor::Status;
 
     fn user() -> Privileges {
         Privileges {

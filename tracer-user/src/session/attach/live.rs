@@ -2,11 +2,13 @@
 
 use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 
-use super::{options::FullOptions, prepare::Prepared};
+use super::prepare::Prepared;
 use crate::{
+    clock::now_ns,
     error::{Error, Result},
     memory::ProcessMemory,
     plan::{Mode, told},
+    session::options::FullOptions,
     sources::{
         passive::PassiveSource,
         probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request, config_of},
@@ -248,7 +250,7 @@ impl Full {
         if self.source.is_stopped() {
             return;
         }
-        match self.snapshots.read(super::runner::now_ns) {
+        match self.snapshots.read(now_ns) {
             Ok(snapshot) => self.source.meet(snapshot),
             Err(e) => log::debug!("the scheduler's state was not read: {e}"),
         }

@@ -13,7 +13,7 @@ pub use trial::{HitCost, Verified};
 
 use self::trial::Trial;
 use crate::{
-    error::{privilege::Privileges, release::release},
+    kernel::{privilege::Privileges, release::release},
     plan::Mode,
 };
 

@@ -1,0 +1,29 @@
+//! The life of one target that runs already.
+//!
+//! [`Session`] is a pure state machine: what happened goes in, what is to be done comes out. It knows no
+//! clock, no kernel and no process, so that it can be tested with scenarios; a runner carries out its
+//! effects and tells it what came of them.
+//!
+//! ```text
+//! New ──▶ Attaching ──▶ Live ──▶ Draining ──▶ Done
+//!           ▲   │        │
+//!           └───┴────────┘ a cheaper mode, where `auto` may choose
+//! ```
+
+pub(in crate::session) mod capturing;
+mod changes;
+pub mod effect;
+pub mod happening;
+pub(in crate::session) mod live;
+pub(in crate::session) mod prepare;
+pub mod runner;
+mod state;
+
+pub use effect::{Effect, EndedBy};
+pub use happening::{Happening, Offer};
+pub use state::{Policy, Session};
+
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod scenarios;
