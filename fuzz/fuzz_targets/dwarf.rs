@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tracer_user::target::layout;
+use tracer_user::binary::layout;
 
 fuzz_target!(|data: &[u8]| {
     let _ = layout::from_dwarf(data);

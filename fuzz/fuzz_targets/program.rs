@@ -15,10 +15,7 @@
 use std::{collections::BTreeSet, ops::Range, sync::OnceLock};
 
 use libfuzzer_sys::fuzz_target;
-use tracer_user::{
-    plan::{Plan, start},
-    target::{Code, binary::GoBinary, code, globals, layout},
-};
+use tracer_user::{binary::{Code, GoBinary, code, globals, layout}, plan::{Plan, start}};
 
 /// A program and the places in it that are worth patching.
 struct Base {

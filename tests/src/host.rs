@@ -7,7 +7,10 @@ use anyhow::{Context, Result};
 use tracer_user::plan::Plan;
 use tracer_user::sources::host::{HostKernel, SlotId};
 use tracer_user::sources::probes::{Capacity, ProgramKind, Request, config_of};
-use tracer_user::target::{Globals, Target, globals, layout};
+use tracer_user::{
+    binary::{Globals, globals, layout},
+    process::Target,
+};
 
 use crate::environment::monotonic_ns;
 use crate::{Toolchain, Variant, Workload};

@@ -14,11 +14,11 @@ use gmpscope_tests::host::{Subject, host, storm};
 use gmpscope_tests::{Variant, machine, toolchain};
 use tracer_user::model::start::{Ended, Starts};
 use tracer_user::plan::start::{self, StartPlan};
+use tracer_user::process::Target;
 use tracer_user::sources::host::{HostKernel, ProcessEvent, StartsBy, StartsRequest};
 use tracer_user::sources::probes::ProgramKind;
 use tracer_user::sources::starts::Functions;
 use tracer_user::stream::{HistogramKey, Kind, Observation};
-use tracer_user::target::Target;
 
 /// What a target's observations add up to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

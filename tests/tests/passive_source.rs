@@ -8,14 +8,14 @@ use anyhow::{Context, Result, ensure};
 use gmpscope_tests::histogram::compare_passive;
 use gmpscope_tests::toolchain::Toolchain;
 use gmpscope_tests::{Variant, Workload, environment::monotonic_ns, machine, toolchain};
+use tracer_user::binary::layout::{self, Layout};
+use tracer_user::binary::{Arch, Globals, GoVersion};
 use tracer_user::latency::Latency;
-use tracer_user::memory::ProcessMemory;
 use tracer_user::model::Model;
 use tracer_user::output::build::hist;
+use tracer_user::process::memory::ProcessMemory;
 use tracer_user::sources::passive::PassiveSource;
 use tracer_user::stream::{Kind, Snapshot};
-use tracer_user::target::layout::{self, Layout};
-use tracer_user::target::{Arch, Globals, GoVersion};
 
 /// Addresses of a binary with symbols, by `go tool nm`.
 fn globals(toolchain: &Toolchain, binary: &Path) -> Result<Globals> {

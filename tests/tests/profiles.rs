@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::profile::{INLINED, Profile};
 use gmpscope_tests::{Variant, environment, toolchain};
-use tracer_user::target::{Code, binary::GoBinary};
+use tracer_user::binary::{Code, GoBinary};
 
 /// What the compiler has put into the functions of a program, of [`INLINED`].
 fn inlined(variant: Variant, toolchain: &toolchain::Toolchain) -> Result<BTreeMap<String, Vec<String>>> {

@@ -7,10 +7,10 @@ use gmpscope_tests::profile::Profile;
 use gmpscope_tests::{Variant, environment, toolchain};
 use object::{Object, ObjectSymbol};
 use tracer_ebpf::gp_in;
+use tracer_user::binary::GoBinary;
+use tracer_user::binary::layout::{self, Layout};
+use tracer_user::binary::{Arch, Code, Globals, globals};
 use tracer_user::plan::{Emulation, Origin, Site, SiteKind, sites};
-use tracer_user::target::binary::GoBinary;
-use tracer_user::target::layout::{self, Layout};
-use tracer_user::target::{Arch, Code, Globals, globals};
 
 /// The ways to build that only a look is needed at, not a run.
 fn variants(minor: u32) -> Vec<Variant> {

@@ -1,7 +1,8 @@
 //! gmpscope's library. One folder per step of the data's way, in the order in which it flows:
-//! [`target`] → [`plan`] → [`sources`] → [`stream`] → [`model`] → [`latency`] → [`findings`] → [`output`].
+//! [`binary`] → [`process`] → [`plan`] → [`sources`] → [`stream`] → [`model`] → [`latency`] → [`findings`] → [`output`].
 //! Only [`session`] acts backwards. See docs/architecture.md.
 
+pub mod binary;
 pub mod cli;
 pub mod clock;
 pub mod commands;
@@ -13,12 +14,11 @@ pub mod escape;
 pub mod findings;
 pub mod kernel;
 pub mod latency;
-pub mod memory;
 pub mod model;
 pub mod output;
 pub mod plan;
+pub mod process;
 pub mod session;
 pub mod sources;
 pub mod stream;
-pub mod target;
 pub mod writing;

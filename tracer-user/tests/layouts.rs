@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use go::{Build, toolchain, toolchains};
 use object::{Object, ObjectSection};
 use proptest::prelude::*;
-use tracer_user::target::layout::{LayoutSource, NoDwarf, find, find_or_dwarf, from_dwarf};
-use tracer_user::target::{Arch, GoVersion};
+use tracer_user::binary::layout::{LayoutSource, NoDwarf, find, find_or_dwarf, from_dwarf};
+use tracer_user::binary::{Arch, GoVersion};
 
 /// Package runtime alone: all the structs are its own.
 const TINY: &str = "func main() { println(1) }";

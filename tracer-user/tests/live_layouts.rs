@@ -7,11 +7,17 @@ use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
 use go::{Binary, Build, toolchain, toolchains};
-use tracer_user::memory::{Memory, ProcessMemory, ReadError};
+use tracer_user::binary::GoBinary;
 use tracer_user::plan::Program;
-use tracer_user::target::binary::GoBinary;
-use tracer_user::target::layout::{self, Layout, LayoutSource, Verdict, check_live, find};
-use tracer_user::target::{Arch, Globals, GoVersion, Target, globals};
+use tracer_user::process::memory::{Memory, ProcessMemory, ReadError};
+use tracer_user::{
+    binary::layout::{self, Layout, LayoutSource, find},
+    process::layout::{Verdict, check_live},
+};
+use tracer_user::{
+    binary::{Arch, Globals, GoVersion, globals},
+    process::Target,
+};
 
 /// Goroutines that wait, sleep and run, on several Ms; says when all are there.
 const BUSY: &str = "

@@ -35,9 +35,9 @@ const WHEELS: [&str; 26] = [
     "1.26.4", "1.26.5", "1.26.6", "1.27.0", "1.27.1", "1.27.2", "1.27.3",
 ];
 /// Where the table lies in the repository.
-const TABLE: &str = "tracer-user/src/target/layout/layouts.json";
+const TABLE: &str = "tracer-user/src/binary/layout/layouts.json";
 /// The list of fields, which the library reads too.
-const FIELDS: &str = "tracer-user/src/target/layout/fields.txt";
+const FIELDS: &str = "tracer-user/src/binary/layout/fields.txt";
 
 /// What the Go program says about one release and architecture.
 #[derive(Deserialize)]

@@ -6,20 +6,20 @@ mod modes;
 use std::collections::BTreeMap;
 
 use crate::{
+    binary::{Arch, BuildMode, Globals, GoBinary, layout::Layout},
     cli::{FormatArg, InspectArgs, Subject},
     error::{Error, Result},
     escape::Untrusted,
-    memory::ProcessMemory,
-    output::json,
     output::{
         inspection::{Binary, Inspection, Layouts, SCHEMA},
+        json,
         sink::Sink,
     },
     plan::Program,
-    target::{
-        Arch, Globals, Target,
-        binary::{BuildMode, GoBinary},
-        layout::{Layout, LiveCheck, Verdict},
+    process::{
+        Target,
+        layout::{LiveCheck, Verdict},
+        memory::ProcessMemory,
     },
 };
 

@@ -19,11 +19,11 @@ use crate::{
     error::{Error, Result},
     escape::Untrusted,
     plan::{Mode, told},
+    process::file::ProgramFile,
     sources::{
         host::{Happened, HostKernel, SlotId},
         probes::{ProgramKind, Request, config_of},
     },
-    target::file::ProgramFile,
 };
 
 /// Names of creation sites that are to be looked up in a file, for one process.

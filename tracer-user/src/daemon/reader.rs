@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::host::Word;
 use crate::{
     clock::now_ns,
-    memory::ProcessMemory,
+    process::memory::ProcessMemory,
     sources::passive::{ObserveError, PassiveSource},
     stream::Observation,
 };
@@ -167,7 +167,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
-    use crate::target::Globals;
+    use crate::binary::Globals;
 
     /// Of our own memory, in which nothing is to be read.
     fn job(target: u64) -> Job {

@@ -17,13 +17,13 @@ use crate::{
     escape::Untrusted,
     latency::start::PhaseTimes,
     model::start::{Ended, Starts},
+    process::file::{FileId, FileState},
     session::start::program::Program,
     sources::{
         host::{HostKernel, SlotId, StartsBy, StartsRequest},
         starts::{Functions, gate::Missed},
     },
     stream::Kind,
-    target::file::{FileId, FileState},
 };
 
 /// The number of a binary among those of its slot.

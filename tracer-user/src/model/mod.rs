@@ -7,9 +7,9 @@ pub mod start;
 use std::collections::BTreeMap;
 
 use self::sched::{Sched, SchedConfig};
+pub use crate::binary::Frame;
 use crate::escape::Untrusted;
 use crate::stream::{Kind, Observation, Snapshot};
-pub use crate::target::Frame;
 
 /// Names for addresses of the running process.
 pub trait Symbolizer {

@@ -1,9 +1,9 @@
 //! The conditional branch behind a compare-and-swap: where the processor knows, and a probe can see, whether
 //! it was done.
 
-use crate::target::Arch;
-use crate::target::code::flow::Analysis;
-use crate::target::code::{Flow, Insn, Op};
+use crate::binary::Arch;
+use crate::binary::code::flow::Analysis;
+use crate::binary::code::{Flow, Insn, Op};
 use std::collections::BTreeSet;
 
 /// How many instructions behind the compare-and-swap its branch is looked for.

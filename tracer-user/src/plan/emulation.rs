@@ -1,7 +1,7 @@
 //! What the kernel does with an instruction under a uprobe, and whether it may be probed.
 
 use super::{Attempt, Emulation, SINGLE_STEP_FACTOR};
-use crate::target::code::{Insn, Shape};
+use crate::binary::code::{Insn, Shape};
 
 /// What the kernel does with `insn`.
 pub fn emulation(insn: &Insn) -> Emulation {

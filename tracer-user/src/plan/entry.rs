@@ -3,9 +3,9 @@
 
 use super::sites::{self, Decoded};
 use super::{Attempt, Site, SiteKind};
-use crate::target::code::flow::Analysis;
-use crate::target::code::{self, Flow, Insn, Shape};
-use crate::target::{Code, Function};
+use crate::binary::code::flow::Analysis;
+use crate::binary::code::{self, Flow, Insn, Shape};
+use crate::binary::{Code, Function};
 
 /// How many instructions from the entry on are looked at.
 const WINDOW: usize = 32;

@@ -2,10 +2,10 @@
 
 use super::sites::{Decoded, site};
 use super::{Attempt, Origin, Site, SiteKind, changes::Changes, swap, whole};
-use crate::target::code::flow::{Analysis, Value};
-use crate::target::code::{self, Insn};
-use crate::target::layout::Layout;
-use crate::target::{Arch, Code, Function};
+use crate::binary::code::flow::{Analysis, Value};
+use crate::binary::code::{self, Insn};
+use crate::binary::layout::Layout;
+use crate::binary::{Arch, Code, Function};
 use std::collections::HashSet;
 
 /// The function through which every goroutine changes its status. Source: proc.go.

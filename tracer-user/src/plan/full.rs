@@ -3,8 +3,8 @@
 
 use super::changes::Changes;
 use super::{Attempt, Site, SiteKind, entry, exact, whole};
-use crate::target::Code;
-use crate::target::layout::Layout;
+use crate::binary::Code;
+use crate::binary::layout::Layout;
 use tracer_ebpf::full::{What, status};
 use tracer_ebpf::gp_in;
 

@@ -23,8 +23,8 @@ pub use program::Program;
 use serde::Serialize;
 pub use tracer_ebpf::{Origin, SiteKind, full::status};
 
+use crate::binary::{Code, layout::Layout};
 use crate::escape::Untrusted;
-use crate::target::{Code, layout::Layout};
 
 /// How many times as much as an emulated instruction a single-stepped one costs the target; measured on
 /// virtual machines, where the debug exception is dear.

@@ -1,7 +1,7 @@
 //! What `passive` needs: no site, but the place and the shape of the runtime's own histogram.
 
 use super::Attempt;
-use crate::target::{Globals, layout::Layout};
+use crate::binary::{Globals, layout::Layout};
 
 /// Minor versions of Go whose `runtime.timeHistogram` is known without a layout (histogram.go).
 const KNOWN_SHAPES: [std::ops::RangeInclusive<u32>; 2] = [19..=19, 21..=27];

@@ -3,12 +3,14 @@
 
 use super::Plan;
 use crate::{
-    memory::Memory,
-    target::{
-        Globals,
-        binary::{Facts, GoBinary, image::Segment},
-        globals,
-        layout::{self, Candidates, Layout, LayoutSource, LiveCheck, Unknown, Verdict, check_live},
+    binary::{
+        Facts, Globals, GoBinary, globals,
+        image::Segment,
+        layout::{self, Candidates, Layout, LayoutSource, Unknown},
+    },
+    process::{
+        layout::{LiveCheck, Verdict, check_live},
+        memory::Memory,
     },
 };
 

@@ -25,9 +25,9 @@
 
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind};
-use crate::target::code::flow::Analysis;
-use crate::target::code::{self, Flow, Insn, Mem, Op};
-use crate::target::{Arch, Code, Function};
+use crate::binary::code::flow::Analysis;
+use crate::binary::code::{self, Flow, Insn, Mem, Op};
+use crate::binary::{Arch, Code, Function};
 use tracer_ebpf::gp_in;
 
 /// The runtime's own histogram of waits is filled by this. Source: histogram.go.

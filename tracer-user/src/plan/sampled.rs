@@ -15,10 +15,10 @@ use super::exact::{self, CASGSTATUS};
 use super::recorded::{FIRST_WITHOUT_ZEROS, RECORD, recorded};
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind, entry, swap};
-use crate::target::code::flow::{Analysis, Value};
-use crate::target::code::{self, Flow, Insn, Mem, Op};
-use crate::target::layout::Layout;
-use crate::target::{Arch, Code, Function};
+use crate::binary::code::flow::{Analysis, Value};
+use crate::binary::code::{self, Flow, Insn, Mem, Op};
+use crate::binary::layout::Layout;
+use crate::binary::{Arch, Code, Function};
 use tracer_ebpf::gp_in;
 
 /// How many instructions behind the call are looked at.

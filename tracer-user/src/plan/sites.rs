@@ -1,8 +1,8 @@
 //! From instructions to probe sites: what `exact` and `sampled` share.
 
 use super::{Attempt, Site, SiteKind, emulation};
-use crate::target::code::{self, Insn, Shape};
-use crate::target::{Code, Function};
+use crate::binary::code::{self, Insn, Shape};
+use crate::binary::{Code, Function};
 use tracer_ebpf::gp_in;
 
 pub use super::exact::exact;

@@ -9,10 +9,10 @@ use tracer_ebpf::{gp_in, start::Mark};
 
 use super::sites::{Decoded, site};
 use super::{Attempt, Emulation, Site, SiteKind, emulation, entry};
-use crate::target::code::flow::{self, Analysis};
-use crate::target::code::{self, Flow, Insn, Mem, Op, Shape};
-use crate::target::layout::Layout;
-use crate::target::{Code, Function, GoVersion};
+use crate::binary::code::flow::{self, Analysis};
+use crate::binary::code::{self, Flow, Insn, Mem, Op, Shape};
+use crate::binary::layout::Layout;
+use crate::binary::{Code, Function, GoVersion};
 
 /// One probed moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

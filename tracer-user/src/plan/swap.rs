@@ -6,10 +6,10 @@
 use super::exact::{CASGSTATUS, RUNNABLE, RUNNING, may_be, origin};
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind, branch, changes::Changes};
-use crate::target::code::flow::{Analysis, Value};
-use crate::target::code::{self, Insn, Op};
-use crate::target::layout::Layout;
-use crate::target::{Arch, Code, Function};
+use crate::binary::code::flow::{Analysis, Value};
+use crate::binary::code::{self, Insn, Op};
+use crate::binary::layout::Layout;
+use crate::binary::{Arch, Code, Function};
 
 /// `_Gscan`, a bit that whoever looks at a goroutine's stack sets on its status for that time.
 const SCAN: u64 = 0x1000;

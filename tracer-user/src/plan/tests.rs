@@ -1,7 +1,7 @@
 use super::branch;
-use crate::target::Arch;
-use crate::target::code::flow::Analysis;
-use crate::target::code::{Insn, Op, amd64, arm64};
+use crate::binary::Arch;
+use crate::binary::code::flow::Analysis;
+use crate::binary::code::{Insn, Op, amd64, arm64};
 
 fn swaps(insns: &[Insn]) -> Vec<usize> {
     let is = |i: &Insn| matches!(i.op, Op::CompareExchange { .. });

@@ -3,7 +3,7 @@
 //! address to return to into the target's stack; the branch of the stack check does nothing.
 
 use super::{Site, SiteKind, entry};
-use crate::target::{Code, Function};
+use crate::binary::{Code, Function};
 use tracer_ebpf::full::status;
 
 /// Name, old status, new status. All three run on the stack of g0. Source: proc.go, Go 1.19 to 1.27.

@@ -1,7 +1,7 @@
 //! What happens to a capture besides observations, in plain types: with them the whole of what a result is made of.
 //!
 //! A live capture and a recording enter at the same door: both are a sequence of steps and observations, and
-//! [`super::capturing::Capturing`] and [`super::start::Starting`] make the result of them, whoever brings them.
+//! [`super::attach::capturing::Capturing`] and [`super::start::Starting`] make the result of them, whoever brings them.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
-use tracer_user::target::{Arch, GoVersion};
+use tracer_user::binary::{Arch, GoVersion};
 
 /// One toolchain of `GMPSCOPE_GO_ROOTS`.
 pub struct Toolchain {

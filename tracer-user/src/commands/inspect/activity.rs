@@ -9,11 +9,10 @@ use super::Found;
 use crate::{
     clock::now_ns,
     error::{Error, Result},
-    memory::ProcessMemory,
     output::inspection::{Activity, Process},
+    process::{Target, memory::ProcessMemory},
     sources::passive::PassiveSource,
     stream::{Kind, Observation},
-    target::Target,
 };
 
 /// How long a process is watched.
@@ -56,10 +55,7 @@ pub(super) fn watch(target: &Target, found: &Found) -> Result<Process> {
     })
 }
 
-fn observe(
-    source: &mut PassiveSource<ProcessMemory>,
-    process: &crate::target::process::Process,
-) -> Result<Activity> {
+fn observe(source: &mut PassiveSource<ProcessMemory>, process: &crate::process::Process) -> Result<Activity> {
     source.observe_waits(now_ns())?;
     let (began, cpu_before) = (Instant::now(), process.cpu_time_ns()?);
     thread::sleep(WINDOW);

@@ -2,10 +2,10 @@
 
 use super::{Found, our_arch};
 use crate::{
+    binary::{Arch, Facts, Globals},
     doctor,
     output::inspection::{Activity, ModePlan, Prediction, SiteInfo},
     plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive, program::Reading, status},
-    target::{Arch, Globals, binary::Facts},
 };
 
 /// What was found for each mode, or looked for in vain.

@@ -9,16 +9,12 @@ use super::{
     programs::{Analysed, Known, Programs},
 };
 use crate::{
+    binary::Globals,
     daemon::config::{Config, Tier},
     error::{Error, Failure},
     escape::Untrusted,
-    memory::ProcessMemory,
+    process::{Life, Process, file::FileState, memory::ProcessMemory, text_of},
     sources::passive::PassiveSource,
-    target::{
-        Globals,
-        file::FileState,
-        process::{Life, Process, text_of},
-    },
 };
 
 /// What was seen.

@@ -7,11 +7,9 @@ use std::{
 };
 
 use crate::{
+    binary::{self, GoBinary, SymbolTable},
     plan::Program,
-    target::{
-        binary::{self, GoBinary, SymbolTable},
-        file::{FileState, ProgramFile},
-    },
+    process::file::{FileState, ProgramFile},
 };
 
 /// Files that are remembered at most; some hundred bytes each where it is not Go, else some kilobytes.
@@ -186,7 +184,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::target::testing::{Build, Go};
+    use crate::binary::testing::{Build, Go};
 
     fn open(path: &std::path::Path) -> ProgramFile {
         ProgramFile::open(path).unwrap()
@@ -256,7 +254,7 @@ mod tests {
         let main = {
             let bytes = file.map().unwrap();
             let binary = GoBinary::parse(&bytes, "test").unwrap();
-            crate::target::Code::functions(&binary, "main.main")[0].start
+            crate::binary::Code::functions(&binary, "main.main")[0].start
         };
         assert_eq!(known.name(main + 1), None, "not asked for yet");
         known.learn(&[main + 1, 8], &file).unwrap();

@@ -3,8 +3,8 @@
 use std::{fs, io};
 
 use super::census::Scanned;
-use crate::target::file::FileState;
-use crate::target::process::text_of;
+use crate::process::file::FileState;
+use crate::process::text_of;
 
 /// All processes, threads of the kernel left out. What ends while the list is read may be in it or not.
 ///

@@ -16,7 +16,7 @@ use crate::daemon::{
     starts,
     targets::Target,
 };
-use crate::target::process::Hierarchies;
+use crate::process::Hierarchies;
 
 /// The kind of error that a file system is which does not answer.
 const SILENT: &str = "file_system_silent";

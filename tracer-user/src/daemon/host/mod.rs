@@ -32,9 +32,9 @@ use super::{
 use crate::{
     clock::now_ns,
     error::{Error, Result},
+    process::Hierarchies,
     session::start::program::Program,
     sources::host::{HostKernel, ProcessEvent},
-    target::process::Hierarchies,
     writing::stderr,
 };
 

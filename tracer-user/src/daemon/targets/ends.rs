@@ -59,7 +59,7 @@ impl Ends {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::process::Process;
+    use crate::process::Process;
     use std::process::Command;
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
 
 use super::Governed;
 use crate::{
+    binary::Globals,
     daemon::{
         config::{Config, Tier},
         discovery::{
@@ -22,14 +23,13 @@ use crate::{
         view::{Name, TargetView, Throttling},
     },
     latency::Histogram,
-    memory::{ProcessMemory, ReadError},
     plan::program::Reading,
+    process::{
+        self, Hierarchies, Life,
+        memory::{ProcessMemory, ReadError},
+    },
     sources::passive::{ObserveError, PassiveSource},
     stream::{Kind, Observation},
-    target::{
-        Globals,
-        process::{self, Hierarchies, Life},
-    },
 };
 
 /// Limits of cgroups are seldom changed: they are read this often.

@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use super::*;
-use crate::target::code::{amd64, arm64};
+use crate::binary::code::{amd64, arm64};
 
 /// Offset of `g.trackingStamp`; `g.runnableTime` lies at 0xc8.
 const STAMP: u32 = 0xc0;

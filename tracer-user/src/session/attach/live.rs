@@ -6,8 +6,8 @@ use super::prepare::Prepared;
 use crate::{
     clock::now_ns,
     error::{Error, Result},
-    memory::ProcessMemory,
     plan::{Mode, told},
+    process::memory::ProcessMemory,
     session::options::FullOptions,
     sources::{
         passive::PassiveSource,

@@ -7,21 +7,19 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::Offer;
 use crate::{
+    binary::{BuildMode, layout::LayoutSource},
     error::{Error, Failure, Result},
     escape::Untrusted,
-    memory::{Memory as _, ProcessMemory},
     model::{Frame, Symbolizer},
     output::capture::TargetInfo,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
+    process::{
+        self, Fate, Process, Target,
+        file::FileId,
+        memory::{Memory as _, ProcessMemory},
+    },
     session::options::{AttachOptions, TargetSelector},
     sources::{passive::PassiveSource, transitions::SnapshotReader},
-    target::{
-        Target,
-        binary::BuildMode,
-        file::FileId,
-        layout::LayoutSource,
-        process::{self, Fate, Process},
-    },
 };
 
 /// A target, analysed. Nothing is attached.

@@ -18,6 +18,7 @@ use crate::{
     model::{Symbolizer as _, sched::SchedConfig},
     output::sink::{Flow, Sink},
     plan::Mode,
+    process::Fate,
     session::{
         delivery,
         neighbours::Presence,
@@ -26,7 +27,6 @@ use crate::{
         step::{Holding, LatencyBegin, LatencyStep, Opening, Step},
     },
     stream::{Observation, recording::Recorder},
-    target::process::Fate,
     writing::stderr,
 };
 

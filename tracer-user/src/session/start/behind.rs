@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::{
     error::{Error, Result},
     output::sink::Sink,
+    process::file::{FileId, FileState},
     session::{
         attach::{
             capturing::Began,
@@ -18,7 +19,6 @@ use crate::{
         signals::Signals,
     },
     stream::recording::Recorder,
-    target::file::{FileId, FileState},
 };
 
 /// What is wanted of them, and the capture while it lasts.

@@ -1,6 +1,6 @@
 //! Starts: of a command that we run (`run`), or of whoever runs a binary next (`attach --next`).
 //!
-//! [`Session`] is a pure state machine, as [`super::Session`] is for a process that runs already: what happened
+//! [`Session`] is a pure state machine, as [`attach::Session`](super::attach::Session) is for a process that runs already: what happened
 //! goes in, what is to be done comes out.
 
 mod attached;

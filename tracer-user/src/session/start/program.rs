@@ -10,13 +10,14 @@ use std::{
 };
 
 use crate::{
+    binary::layout,
     error::{Error, Failure, Result},
     escape::Untrusted,
     output::capture::TargetInfo,
     plan::start::{self, StartPlan},
+    process::{Target, file::ProgramFile},
     session::attach::prepare,
     sources::starts::Functions,
-    target::{Target, file::ProgramFile, layout},
 };
 
 /// A Go program on disk.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{session::step::Around, target::process::Process};
+use crate::{process::Process, session::step::Around};
 
 /// What is known of it.
 #[derive(Clone, Debug, Default)]

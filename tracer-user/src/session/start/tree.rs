@@ -12,20 +12,17 @@ use tracer_ebpf::start::binary;
 
 use super::{program::Program, programs::not_go};
 use crate::{
+    binary::{Arch, has_go},
     error::{Error, Result},
     escape::Untrusted,
     output::capture::TargetInfo,
+    process::file::{FileId, ProgramFile},
     sources::{
         probes::attach::path_of,
         starts::{
             Binary, StartSource,
             gate::{Question, Questions},
         },
-    },
-    target::{
-        Arch,
-        binary::has_go,
-        file::{FileId, ProgramFile},
     },
 };
 

@@ -7,6 +7,7 @@ use std::{fs::File, os::fd::OwnedFd, sync::Arc};
 use crate::{
     clock::now_ns,
     error::{Error, Result},
+    process::file::{FileId, FileState},
     sources::{
         probes::linker::Linker,
         starts::{
@@ -14,7 +15,6 @@ use crate::{
             links::Links,
         },
     },
-    target::file::{FileId, FileState},
 };
 
 /// The gate, closed for some files.

@@ -60,8 +60,8 @@ use super::{
 };
 use crate::{
     error::{Error, Failure, Result},
+    process::file::FileId,
     stream::Observation,
-    target::file::FileId,
 };
 
 /// Most marks of a binary that are kept until they are asked for.

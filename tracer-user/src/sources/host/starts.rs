@@ -8,6 +8,7 @@ use super::{Gated, HostKernel, SlotId, Started, Starting, detached, leaving::Rem
 use crate::{
     error::{Error, Result},
     plan::start::StartPlan,
+    process::file::FileState,
     sources::{
         probes::maps,
         starts::{
@@ -18,7 +19,6 @@ use crate::{
         },
     },
     stream::{Kind, Loss, LossCause, Observation},
-    target::file::FileState,
 };
 
 /// Whose starts to time.

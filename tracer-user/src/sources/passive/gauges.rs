@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::memory::{Memory, ReadError};
+use crate::binary::Globals;
+use crate::binary::layout::{Layout, P};
+use crate::process::memory::{Memory, ReadError};
 use crate::stream::Snapshot;
-use crate::target::Globals;
-use crate::target::layout::{Layout, P};
 
 use super::time_to_run::total_of;
 

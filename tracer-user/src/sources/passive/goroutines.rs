@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::memory::{Memory, ReadError};
+use crate::binary::Globals;
+use crate::binary::layout::G;
+use crate::process::memory::{Memory, ReadError};
 use crate::stream::Snapshot;
-use crate::target::Globals;
-use crate::target::layout::G;
 
 /// Our own CPU time that walking may take per second of the target's life.
 const BUDGET_PER_SECOND: Duration = Duration::from_millis(5);

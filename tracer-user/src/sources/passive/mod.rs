@@ -10,11 +10,11 @@ mod time_to_run;
 
 use std::time::Duration;
 
+use crate::binary::Globals;
+use crate::binary::layout::Layout;
 use crate::error::Error;
-use crate::memory::{Memory, ReadError};
+use crate::process::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, Kind, Loss, LossCause, Observation, Snapshot};
-use crate::target::Globals;
-use crate::target::layout::Layout;
 
 use goroutines::Walk;
 use time_to_run::TimeToRun;

@@ -2,7 +2,7 @@
 //! programs it is tested in the package of end-to-end tests.
 
 use super::*;
-use crate::memory::ProcessMemory;
+use crate::process::memory::ProcessMemory;
 use crate::stream::{HistogramDelta, HistogramKey};
 
 /// `runtime.timeHistogram` of Go 1.21+: 160 buckets, `underflow`, `overflow`.
@@ -178,14 +178,14 @@ fn a_process_that_is_gone_is_an_error() {
 
 /// The layout of a release that is in the table.
 fn layout() -> Layout {
-    let version = crate::target::GoVersion {
+    let version = crate::binary::GoVersion {
         raw: "go1.27.3".to_owned(),
         minor: 27,
         patch: 3,
         vendor_or_prerelease: None,
         experiments: Vec::new(),
     };
-    let found = crate::target::layout::find(&version, crate::target::Arch::Amd64, &[]);
+    let found = crate::binary::layout::find(&version, crate::binary::Arch::Amd64, &[]);
     found.expect("Go 1.27.3 is in the table").0
 }
 

@@ -1,9 +1,9 @@
 //! `sched.timeToRun`, the runtime's own histogram of the time goroutines spent runnable.
 
-use crate::memory::{Memory, ReadError};
+use crate::binary::Globals;
+use crate::binary::layout::{Layout, TimeHistogram, TimeHistogramScheme};
+use crate::process::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, HistogramDelta, HistogramKey};
-use crate::target::Globals;
-use crate::target::layout::{Layout, TimeHistogram, TimeHistogramScheme};
 
 use super::ObserveError;
 

@@ -148,7 +148,7 @@ impl Kernel {
     /// Creates the maps.
     ///
     /// # Errors
-    /// [`Failure::NotPermitted`] where privilege or a kernel feature is missing.
+    /// [`Failure::NotPermitted`](crate::error::Failure::NotPermitted) where privilege or a kernel feature is missing.
     pub fn load(capacity: Capacity) -> Result<Self> {
         let targets = capacity.targets.min(MAX_TARGETS - 1);
         let capacity = Capacity {

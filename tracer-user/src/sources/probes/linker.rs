@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    target::file::{FileId, FileState},
+    process::file::{FileId, FileState},
 };
 
 /// A task whose process is to be probed, as its `execve` is seen.

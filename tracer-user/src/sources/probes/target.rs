@@ -14,10 +14,10 @@ use super::{
     tables::Tables,
 };
 use crate::{
+    binary::{Globals, layout::Layout},
     error::Result,
     plan::Site,
     stream::{Kind, Loss, LossCause, Observation},
-    target::{Globals, layout::Layout},
 };
 
 /// What to attach where.

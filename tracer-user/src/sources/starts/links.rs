@@ -18,7 +18,7 @@ use std::{
 use rustix::process::{Resource, getrlimit};
 
 use super::super::{host::all_at_once, probes::attach::Probes};
-use crate::target::file::FileId;
+use crate::process::file::FileId;
 
 /// Fewest and most descriptors that probes of single processes may take together.
 const DESCRIPTORS: (usize, usize) = (64, 4_096);

@@ -42,11 +42,11 @@ use crate::{
     clock::now_ns,
     error::{Error, Result},
     plan::start::{MarkSite, StartPlan},
+    process::file::{FileId, FileState},
     stream::{
         Event, Kind, Loss, LossCause, Observation,
         start::{StartCall, StartHeld},
     },
-    target::file::{FileId, FileState},
 };
 
 /// The counters' slot.

@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, fs};
 
-use crate::memory::{Memory, ReadError};
+use crate::binary::Globals;
+use crate::binary::layout::Layout;
+use crate::process::memory::{Memory, ReadError};
+use crate::process::text_of;
 use crate::sources::probes::attach;
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, status};
-use crate::target::Globals;
-use crate::target::layout::Layout;
-use crate::target::process::text_of;
 
 /// Goroutines that are read with one system call.
 const BATCH: usize = 512;

@@ -4,7 +4,7 @@ use super::{
     block, observation, stacks,
     wire::{put, put_difference, put_text},
 };
-use crate::{stream::Observation, target::Frame};
+use crate::{binary::Frame, stream::Observation};
 
 /// Tags of what is not an observation.
 pub mod tag {

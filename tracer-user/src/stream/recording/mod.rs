@@ -18,8 +18,8 @@ pub use reader::{Ended, Reader};
 pub use recorder::Recorder;
 
 use super::Observation;
+use crate::binary::Frame;
 use crate::escape::Untrusted;
-use crate::target::Frame;
 
 /// A piece of a recording.
 #[derive(Clone, Debug, PartialEq)]

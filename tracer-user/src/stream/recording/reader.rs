@@ -11,9 +11,9 @@ use super::{
     wire::{Bytes, Trouble},
 };
 use crate::{
+    binary::Frame,
     error::{Error, Result},
     stream::{HistogramKey, Kind, Observation},
-    target::Frame,
 };
 
 /// Most observations that are handed out at once.

@@ -16,13 +16,13 @@ use std::{
 
 use super::{block, encoder::Encoder};
 use crate::{
+    binary::Frame,
     error::{Error, Result},
     escape::Untrusted,
     stream::{
         Event, HistogramKey, Kind, Observation,
         transition::{Transition, What, status},
     },
-    target::Frame,
     writing::{
         file::{OutputFile, Streamed},
         writer::{Target, Writer},

@@ -2,8 +2,8 @@
 
 use super::wire::{Bytes, Read, Trouble, put, put_difference, put_text};
 use crate::{
+    binary::Frame,
     stream::transition::{StackSeen, StacksSeen},
-    target::Frame,
 };
 
 /// Longest text of a frame that is kept.

@@ -3,7 +3,7 @@
 
 use std::{fs, io, num::NonZeroU32};
 
-use crate::target::file::FileId;
+use crate::process::file::FileId;
 
 /// `KCMP_VM` of linux/kcmp.h: whether two processes have the same memory.
 const KCMP_VM: libc::c_int = 1;

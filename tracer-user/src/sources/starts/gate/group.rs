@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Result},
     escape::Untrusted,
     kernel::privilege::{Capability, Privileges},
-    target::file::{FileId, FileState},
+    process::file::{FileId, FileState},
 };
 
 /// Bytes of an event.

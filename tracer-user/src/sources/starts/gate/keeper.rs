@@ -39,7 +39,7 @@ use super::{
 use crate::{
     clock::now_ns,
     error::{Error, Result},
-    target::file::FileId,
+    process::file::FileId,
 };
 
 /// The nice value of the thread, and of those that make links for it.

@@ -8,7 +8,7 @@ use std::{
 use tracer_ebpf::start::binary;
 
 use super::group::Version;
-use crate::target::file::FileId;
+use crate::process::file::FileId;
 
 /// Most files that are remembered; at more they are all forgotten, and asked about again.
 const MOST_FILES: usize = 65_536;

@@ -50,7 +50,7 @@ use super::{super::probes::linker::Linker, links::Linked};
 use crate::{
     error::{Error, Result},
     escape::Untrusted,
-    target::file::{FileId, FileState},
+    process::file::{FileId, FileState},
 };
 
 /// No program waits for its probes longer than this.

@@ -15,7 +15,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::start::binary;
 
 use super::{Caller, Question, Word};
-use crate::target::file::FileId;
+use crate::process::file::FileId;
 
 /// A question as the gate's thread asks it: the file is open in that thread's table of descriptors alone.
 #[derive(Debug)]

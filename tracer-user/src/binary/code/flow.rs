@@ -5,7 +5,7 @@
 //! keeps. Where a function jumps through a table, nothing is known at the beginning of any block.
 
 use super::{Flow, Insn, Op};
-use crate::target::Arch;
+use crate::binary::Arch;
 use std::collections::{BTreeSet, HashMap};
 
 /// What is known of a register.

@@ -1,11 +1,17 @@
-//! A process from outside: who it is, which file it runs and where that is mapped, what it may use.
+//! A process from outside: who it is, which file it runs and where that is mapped, what it may use, and what is in its
+//! memory.
 //!
 //! All is read through one open `/proc/PID` and one pidfd, so that a PID that is used again is noticed.
 
 mod cgroup;
+pub mod file;
 mod find;
+pub mod layout;
 mod life;
+pub mod mapping;
 mod maps;
+pub mod memory;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -23,10 +29,11 @@ use rustix::process::{Pid, PidfdFlags};
 pub use cgroup::{Cgroups, Hierarchies, Throttled, Throttling};
 pub use find::{Found, by_comm, by_exe};
 pub use life::{Fate, Life};
+pub use target::Target;
 
 use life::{EXEC_MS, is_readable, settled_image};
 
-use super::file::{FileId, FileState, ProgramFile};
+use self::file::{FileId, FileState, ProgramFile};
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
 use crate::kernel::privilege::{Need, advice};

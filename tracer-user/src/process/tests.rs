@@ -4,9 +4,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::binary::testing::{Build, Go};
 use crate::error::Failure;
-use crate::target::testing::{Build, Go};
-use crate::target::{Code, Target};
+use crate::{binary::Code, process::Target};
 
 /// A test program that waits for its input; killed when dropped.
 struct Running(Child);
@@ -169,7 +169,7 @@ fn the_mapped_file_must_be_the_decoded_one() {
     fs::copy(&path, copy.path()).unwrap();
     let file = ProgramFile::open(copy.path()).unwrap();
     let mapping = file.map().unwrap();
-    let image = crate::target::binary::image::Image::parse(&mapping, "copy").unwrap();
+    let image = crate::binary::image::Image::parse(&mapping, "copy").unwrap();
     let error = process.load_bias(&file, image.segments()).unwrap_err();
     assert!(error.message.contains("another file"), "{error}");
 }

@@ -1,3 +1,5 @@
+mod refused;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -5,8 +7,8 @@ use std::process::{Command, Stdio};
 use object::{Object, ObjectSymbol};
 
 use super::*;
-use crate::target::pclntab::Frame;
-use crate::target::testing::{Build, Go};
+use crate::binary::pclntab::Frame;
+use crate::binary::testing::{Build, Go};
 
 fn symtab(data: &[u8]) -> BTreeMap<u64, Vec<String>> {
     let file = object::File::parse(data).unwrap();

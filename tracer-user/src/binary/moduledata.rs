@@ -5,7 +5,7 @@
 //! behind are found by what they must say.
 
 use super::image::Image;
-use crate::target::pclntab::{Header, TextMap, TextSection};
+use crate::binary::pclntab::{Header, TextMap, TextSection};
 
 /// 64-bit words of `moduledata` that are read: up to `textsectmap` in every version.
 const WORDS: usize = 56;

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Layout;
-use crate::memory::{Memory, ReadError};
+use crate::binary::layout::Layout;
+use crate::process::memory::{Memory, ReadError};
 
 /// More Ps or goroutines than this are taken for other bytes.
 const MAX_PROCS: u64 = 1 << 20;

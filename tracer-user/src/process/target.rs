@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::binary::{self, Facts, GoBinary, SymbolTable, Symbols};
+use super::Process;
 use super::file::ProgramFile;
-use super::frame::Frame;
-use super::process::Process;
+use crate::binary::{self, Facts, Frame, GoBinary, SymbolTable, Symbols};
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
 
@@ -63,7 +62,7 @@ impl Target {
     }
 
     /// `error`, which came up when the target was looked at or attached to; see
-    /// [`Life::explain`](super::process::Life::explain).
+    /// [`Life::explain`](super::Life::explain).
     pub fn explain(&self, error: Error) -> Error {
         match &self.process {
             Some(process) => process.explain(error, Some(self.file.id())),

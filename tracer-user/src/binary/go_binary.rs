@@ -1,30 +1,13 @@
 //! A Go program's file: is it one, which Go built it and how, where its functions are.
 
-mod buildinfo;
-mod buildversion;
-mod facts;
-pub mod image;
-pub mod moduledata;
-mod refuse;
-#[cfg(test)]
-mod refused;
-mod symbols;
-#[cfg(test)]
-mod tests;
-mod version;
-
-pub use buildinfo::BuildInfo;
-pub use facts::{BuildMode, Facts};
-pub use symbols::{SymbolTable, Symbols};
-
-use self::image::Image;
-use self::moduledata::ModuleData;
+use super::image::Image;
+use super::moduledata::ModuleData;
 use super::pclntab::{self, Frame, FuncIndex, PcLnTab};
-use super::{Arch, Code, Function};
+use super::{Arch, Code, Facts, Function, SymbolTable, refuse, symbols};
 use crate::error::{Error, Result};
 
 /// The function whose package is the scheduler, whatever else is named after the runtime.
-const ANCHOR: &str = "runtime.casgstatus";
+pub(super) const ANCHOR: &str = "runtime.casgstatus";
 
 /// Most places in a segment that look like a pclntab and are looked into: each costs a search of the file.
 const MAX_CANDIDATES: usize = 16;
@@ -32,9 +15,9 @@ const MAX_CANDIDATES: usize = 16;
 /// A Go program, read from the bytes of its file.
 #[derive(Debug)]
 pub struct GoBinary<'d> {
-    image: Image<'d>,
-    pclntab: PcLnTab<'d>,
-    module: ModuleData,
+    pub(super) image: Image<'d>,
+    pub(super) pclntab: PcLnTab<'d>,
+    pub(super) module: ModuleData,
     facts: Facts,
     runtime: Vec<Function>,
 }
@@ -185,7 +168,7 @@ fn function(pclntab: &PcLnTab<'_>, f: FuncIndex) -> Option<Function> {
 
 /// Link-time address and header of the pclntab: by section where it has one, else by its magic. External
 /// linkers merge its section of a PIE into another up to Go 1.25.
-fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> {
+pub(super) fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> {
     let by_section = [".gopclntab", ".data.rel.ro.gopclntab"]
         .into_iter()
         .find_map(|name| {

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
-use crate::target::file::{FileId, FileState};
+use crate::process::file::{FileId, FileState};
 
 /// `AT_NULL` and its value, the last pair of an auxiliary vector.
 const END_MARK: usize = 16;

@@ -8,11 +8,11 @@ use procfs::process::{MMPermissions, MemoryMap, MemoryMaps};
 use procfs::{FromRead as _, ProcError};
 
 use super::Process;
+use crate::binary::image::Segment;
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
-use crate::memory::{Memory as _, ProcessMemory};
-use crate::target::binary::image::Segment;
-use crate::target::file::{FileId, ProgramFile};
+use crate::process::file::{FileId, ProgramFile};
+use crate::process::memory::{Memory as _, ProcessMemory};
 
 /// Bytes that are compared where identities cannot be: the first page has the ELF header, the program
 /// headers and Go's build ID.

@@ -1,6 +1,6 @@
 //! Go's version strings, taken apart.
 
-use crate::{escape::is_dangerous, target::GoVersion};
+use crate::{binary::GoVersion, escape::is_dangerous};
 
 /// The longest version string that is believed; those of development builds have some 100 bytes.
 pub const LONGEST: usize = 256;

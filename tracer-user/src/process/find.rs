@@ -7,7 +7,7 @@ use procfs::process::all_processes;
 
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
-use crate::target::file::{FileId, FileState};
+use crate::process::file::{FileId, FileState};
 
 /// The kernel keeps so many bytes of a process's name (`TASK_COMM_LEN` less the NUL).
 const COMM_LEN: usize = 15;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::Layout;
-use crate::target::Arch;
+use crate::binary::Arch;
 
 /// The whole file. Struct layouts are shared between releases by name.
 #[derive(Deserialize)]

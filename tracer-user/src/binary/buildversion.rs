@@ -8,7 +8,7 @@ use super::buildinfo::string_at;
 use super::image::Image;
 use super::moduledata::ModuleData;
 use super::version::LONGEST;
-use crate::target::GoVersion;
+use crate::binary::GoVersion;
 
 /// How many strings that look like a version are looked at.
 const MAX_CANDIDATES: usize = 64;

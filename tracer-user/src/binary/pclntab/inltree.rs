@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{FuncIndex, PcLnTab, field, pcvalue::PcValues, u32_at};
-use crate::target::pclntab::Format;
+use crate::binary::pclntab::Format;
 
 /// `PCDATA_InlTreeIndex` (`internal/abi/symtab.go`; before 1.21 `runtime/funcdata.h`).
 const PCDATA_INL_TREE_INDEX: usize = 2;

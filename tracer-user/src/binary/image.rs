@@ -5,8 +5,8 @@ use object::LittleEndian;
 use object::elf;
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _};
 
+use crate::binary::Arch;
 use crate::error::{Error, Result};
-use crate::target::Arch;
 
 /// More loadable segments than any linker makes: a file with more is corrupted.
 const MAX_SEGMENTS: usize = 64;

@@ -95,7 +95,7 @@ pub(super) fn creation_site<'d>(pclntab: &PcLnTab<'d>, gopc: u64) -> Option<&'d 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::testing::{Build, Go};
+    use crate::binary::testing::{Build, Go};
 
     /// Every function's name, and one that is inlined somewhere, is the same as from the whole program.
     #[test]

@@ -7,8 +7,6 @@
 mod dwarf;
 mod entries;
 mod fields;
-mod live;
-mod relations;
 mod structs;
 mod table;
 
@@ -17,7 +15,6 @@ use std::fmt;
 use serde::Serialize;
 
 pub use dwarf::{NoDwarf, from_dwarf};
-pub use live::{LiveCheck, Verdict, check_live};
 pub use structs::{G, Layout, M, Moduledata, P, Sched, TimeHist, TimeHistogram};
 
 use self::table::{Known, Table};
@@ -140,7 +137,7 @@ pub struct Candidates {
     /// Its own, or why it is not known.
     pub layout: Result<(Layout, LayoutSource), Unknown>,
     /// Where it is not: those of the patch releases beside it, for a stripped binary of one that the table lacks.
-    /// One is to be believed if the memory of a live process confirms it in every struct ([`check_live`]), and none
+    /// One is to be believed if the memory of a live process confirms it in every struct ([`check_live`](crate::process::layout::check_live)), and none
     /// of the others.
     pub neighbours: Vec<(Layout, LayoutSource)>,
 }

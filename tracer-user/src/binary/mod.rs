@@ -1,24 +1,32 @@
-//! From a PID or a file to everything that the tracer must know: which Go, how it was built, where its
-//! functions, structs and variables are.
+//! A Go program as a file: which Go built it and how, and where its functions, structs and variables are.
 //!
-//! All parsing here is sans-I/O over `&[u8]`, bounded, and treats every byte as hostile; opening and
-//! mapping files is done in [`file`], [`mapping`] and [`process`] alone.
+//! Nothing here opens a file or reads a process: all parsing is over `&[u8]`, bounded, and treats every byte as hostile.
 
-pub mod binary;
+mod buildinfo;
+mod buildversion;
 pub mod code;
-pub mod file;
+mod facts;
 mod frame;
 pub mod globals;
+mod go_binary;
+pub mod image;
 pub mod layout;
-pub mod mapping;
-mod open;
+pub mod moduledata;
 pub mod pclntab;
-pub mod process;
+mod refuse;
+mod symbols;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod version;
 
+pub use buildinfo::BuildInfo;
+pub use facts::{BuildMode, Facts};
 pub use frame::Frame;
-pub use open::Target;
+pub use go_binary::{GoBinary, has_go};
+pub use symbols::{SymbolTable, Symbols};
+
 use serde::Serialize;
 
 use crate::escape::Untrusted;

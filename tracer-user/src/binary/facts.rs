@@ -9,10 +9,10 @@ use super::buildversion;
 use super::image::Image;
 use super::moduledata::ModuleData;
 use super::refuse;
+use crate::binary::pclntab::PcLnTab;
+use crate::binary::{Arch, Function, GoVersion};
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
-use crate::target::pclntab::PcLnTab;
-use crate::target::{Arch, Function, GoVersion};
 
 /// Minor version of the oldest Go whose runtime gmpscope knows.
 const OLDEST: u32 = 19;
@@ -90,7 +90,7 @@ impl Facts {
             runtime.iter().any(|f| {
                 pclntab
                     .function_of(f.start)
-                    .is_some_and(|f| pclntab.inlined_into(f).contains(&super::ANCHOR))
+                    .is_some_and(|f| pclntab.inlined_into(f).contains(&super::go_binary::ANCHOR))
             })
         };
         Ok(Self {

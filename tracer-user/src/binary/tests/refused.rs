@@ -1,10 +1,12 @@
 //! What cannot be traced is refused, and the message says what it is.
 
-use super::tests::wipe;
-use super::*;
+use super::wipe;
+use crate::binary::go_binary::find_pclntab;
+use crate::binary::image::Image;
+use crate::binary::testing::{Build, Go};
+use crate::binary::*;
 use crate::error::Failure;
-use crate::target::file::ProgramFile;
-use crate::target::testing::{Build, Go};
+use crate::process::file::ProgramFile;
 use proptest::prelude::*;
 
 fn refused(data: &[u8], words: &[&str]) {

@@ -6,13 +6,14 @@
 //! many Ms as `sched` counts, distinct goroutine ids, stacks whose ends are in order. The process runs on
 //! meanwhile, so what does not hold is looked at again before it counts.
 
+mod relations;
+
 use std::thread;
 use std::time::Duration;
 
-use super::Layout;
-use super::relations::{Doubt, Process};
-use crate::memory::Memory;
-use crate::target::Globals;
+use self::relations::{Doubt, Process};
+use crate::binary::{Globals, layout::Layout};
+use crate::process::memory::Memory;
 
 /// How often a relation may fail while the process changes it.
 const ATTEMPTS: u32 = 4;
