@@ -6,10 +6,13 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use tracer_user::plan::Plan;
 use tracer_user::sources::host::{HostKernel, SlotId};
-use tracer_user::sources::probes::{Capacity, ProgramKind, Request, config_of};
 use tracer_user::{
     binary::{Globals, globals, layout},
     process::Target,
+};
+use tracer_user::{
+    bpf::{Capacity, ProgramKind},
+    sources::probes::{Request, config_of},
 };
 
 use crate::environment::monotonic_ns;

@@ -12,11 +12,11 @@ use gmpscope_tests::environment::monotonic_ns;
 use gmpscope_tests::histogram::counts_agree;
 use gmpscope_tests::host::{Subject, host, storm};
 use gmpscope_tests::{Variant, machine, toolchain};
+use tracer_user::bpf::ProgramKind;
 use tracer_user::model::start::{Ended, Starts};
 use tracer_user::plan::start::{self, StartPlan};
 use tracer_user::process::Target;
 use tracer_user::sources::host::{HostKernel, ProcessEvent, StartsBy, StartsRequest};
-use tracer_user::sources::probes::ProgramKind;
 use tracer_user::sources::starts::Functions;
 use tracer_user::stream::{HistogramKey, Kind, Observation};
 
@@ -395,6 +395,6 @@ fn many_links_are_let_go_of_at_once() -> Result<()> {
 }
 
 fn multi_links() -> bool {
-    use tracer_user::sources::probes::multi::{Support, support};
+    use tracer_user::bpf::multi::{Support, support};
     support() == Support::Works && std::env::var_os("GMPSCOPE_PERF_EVENTS").is_none()
 }

@@ -3,6 +3,7 @@
 //! Only [`session`] acts backwards. See docs/architecture.md.
 
 pub mod binary;
+pub mod bpf;
 pub mod cli;
 pub mod clock;
 pub mod commands;

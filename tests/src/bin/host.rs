@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use gmpscope_tests::host::{Subject, host, storm};
 use gmpscope_tests::{environment::monotonic_ns, toolchain};
-use tracer_user::sources::probes::ProgramKind;
+use tracer_user::bpf::ProgramKind;
 
 /// Rounds of each measurement.
 const ROUNDS: usize = 9;

@@ -16,13 +16,14 @@ use super::{
     targets::{Target, Targets, settings, tier_of},
 };
 use crate::{
+    bpf::ProgramKind,
     error::{Error, Result},
     escape::Untrusted,
     plan::{Mode, told},
     process::file::ProgramFile,
     sources::{
         host::{Happened, HostKernel, SlotId},
-        probes::{ProgramKind, Request, config_of},
+        probes::{Request, config_of},
     },
 };
 

@@ -21,10 +21,11 @@ use super::{
     view::HostView,
 };
 use crate::{
+    bpf::Capacity,
     clock::now_ns,
     error::{Error, Result},
     kernel::privilege::{Need, Privileges, advice},
-    sources::{host::HostKernel, probes::Capacity},
+    sources::host::HostKernel,
 };
 
 /// What is shown is renewed this often.

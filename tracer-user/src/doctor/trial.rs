@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::check::{Check, PROBING};
 use crate::{
+    bpf::{Capacity, Kernel, ProgramKind, calibrate, multi},
     error::{Error, Result},
     plan::Mode,
-    sources::probes::{Capacity, Kernel, ProgramKind, calibrate, multi},
 };
 
 /// Nanoseconds that a hit costs here, by mode: in a tight loop, and in a busy program.

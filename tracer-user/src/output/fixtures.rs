@@ -1,11 +1,13 @@
 //! Captures for the tests of this room, made from observations by the code under test.
 
-use crate::escape::Untrusted;
-use crate::latency::Latency;
-use crate::model::{Model, Symbolizer};
-use crate::stream::{
-    BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
-    Snapshot,
+use crate::{
+    escape::Untrusted,
+    latency::Latency,
+    model::{Model, Symbolizer},
+    stream::{
+        BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin,
+        SlowWait, Snapshot,
+    },
 };
 
 use super::build::{Parts, build};

@@ -3,20 +3,22 @@
 use std::{io, sync::Arc};
 
 use super::{Host, PIDS_NS, Word, nanos};
-use crate::clock::now_ns;
-use crate::daemon::{
-    config::Tier,
-    discovery::{
-        census::{Outcome, Scanned, Ticket},
-        fits,
-        look::{Seen, look, silent},
-        scan,
+use crate::{
+    clock::now_ns,
+    daemon::{
+        config::Tier,
+        discovery::{
+            census::{Outcome, Scanned, Ticket},
+            fits,
+            look::{Seen, look, silent},
+            scan,
+        },
+        probing::{Unknown, program_of},
+        starts,
+        targets::Target,
     },
-    probing::{Unknown, program_of},
-    starts,
-    targets::Target,
+    process::Hierarchies,
 };
-use crate::process::Hierarchies;
 
 /// The kind of error that a file system is which does not answer.
 const SILENT: &str = "file_system_silent";

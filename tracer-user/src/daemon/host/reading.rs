@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::Host;
-use crate::clock::now_ns;
-use crate::daemon::{
-    discovery::census::Outcome,
-    reader::Done,
-    targets::{Target, Trouble},
+use crate::{
+    clock::now_ns,
+    daemon::{
+        discovery::census::Outcome,
+        reader::Done,
+        targets::{Target, Trouble},
+    },
 };
 
 /// Targets are looked at together no longer than this, then others have their turn.

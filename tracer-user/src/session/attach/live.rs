@@ -4,6 +4,7 @@ use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 
 use super::prepare::Prepared;
 use crate::{
+    bpf::{Capacity, Cost, LinkKind, ProgramKind},
     clock::now_ns,
     error::{Error, Result},
     plan::{Mode, told},
@@ -11,7 +12,7 @@ use crate::{
     session::options::FullOptions,
     sources::{
         passive::PassiveSource,
-        probes::{Capacity, Cost, LinkKind, ProbeSource, ProgramKind, Request, config_of},
+        probes::{ProbeSource, Request, config_of},
         transitions::{self, SnapshotReader, StacksWanted, TransitionSource},
     },
     stream::{BucketScheme, Kind, Observation},

@@ -10,16 +10,14 @@ use super::{
     tree::Found,
 };
 use crate::{
+    bpf::LinkKind,
     clock::now_ns,
     error::{Error, Result},
     output::layout,
     session::step::StartStep,
-    sources::{
-        probes::LinkKind,
-        starts::{
-            self, Binary, StartSource,
-            gate::{Gate, Passed, Question},
-        },
+    sources::starts::{
+        self, Binary, StartSource,
+        gate::{Gate, Passed, Question},
     },
     stream::Observation,
 };

@@ -13,16 +13,14 @@ use tracer_ebpf::start::binary;
 use super::{program::Program, programs::not_go};
 use crate::{
     binary::{Arch, has_go},
+    bpf::attach::path_of,
     error::{Error, Result},
     escape::Untrusted,
     output::capture::TargetInfo,
     process::file::{FileId, ProgramFile},
-    sources::{
-        probes::attach::path_of,
-        starts::{
-            Binary, StartSource,
-            gate::{Question, Questions},
-        },
+    sources::starts::{
+        Binary, StartSource,
+        gate::{Question, Questions},
     },
 };
 

@@ -9,15 +9,13 @@ use aya::{
 use tracer_ebpf::host::{HOST_RING_BYTES, HostConfig, HostCounters, HostEvent, host_event};
 
 use crate::{
-    error::Result,
-    sources::{
-        probes::{
-            Kernel,
-            maps::{self, Abi},
-            ring,
-        },
-        starts::{self, TaskOffsets},
+    bpf::{
+        Kernel,
+        maps::{self, Abi},
+        ring,
     },
+    error::Result,
+    sources::starts::{self, TaskOffsets},
 };
 
 /// The reader is woken when so much of the ring is full; else it comes by itself.

@@ -5,15 +5,13 @@
 use std::{fs::File, os::fd::OwnedFd, sync::Arc};
 
 use crate::{
+    bpf::linker::Linker,
     clock::now_ns,
     error::{Error, Result},
     process::file::{FileId, FileState},
-    sources::{
-        probes::linker::Linker,
-        starts::{
-            gate::{Asker, Gate, Missed, WatchedFile},
-            links::Links,
-        },
+    sources::starts::{
+        gate::{Asker, Gate, Missed, WatchedFile},
+        links::Links,
     },
 };
 

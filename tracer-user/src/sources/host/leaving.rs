@@ -5,12 +5,12 @@ use std::thread::{self, JoinHandle};
 use tracer_ebpf::{Histogram, SiteKey, Stamp, creation_site_of};
 
 use crate::{
-    error::Result,
-    sources::probes::{
+    bpf::{
         Kernel,
         attach::Probes,
         maps::{self, Abi},
     },
+    error::Result,
 };
 
 /// Threads that take probes away at once: the kernel does most of its waiting for them together.

@@ -47,11 +47,7 @@ pub use self::{
     starts::{StartsBy, StartsRequest},
 };
 use super::{
-    probes::{
-        Capacity, Cost, Kernel, LinkKind, ProgramKind, Request, Target, calibrate,
-        kernel::{self, CREATION_SITES_ON_HOST},
-        ring, slow_wait,
-    },
+    probes::{Request, Target, slow_wait},
     starts::{
         binary::{Binary, is_last},
         gate::Missed,
@@ -59,6 +55,11 @@ use super::{
     },
 };
 use crate::{
+    bpf::{
+        Capacity, Cost, Kernel, LinkKind, ProgramKind, calibrate,
+        kernel::{self, CREATION_SITES_ON_HOST},
+        ring,
+    },
     error::{Error, Failure, Result},
     process::file::FileId,
     stream::Observation,

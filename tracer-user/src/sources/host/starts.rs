@@ -6,17 +6,15 @@ use tracer_ebpf::start::{StartConfig, exec};
 
 use super::{Gated, HostKernel, SlotId, Started, Starting, detached, leaving::Remains};
 use crate::{
+    bpf::maps,
     error::{Error, Result},
     plan::start::StartPlan,
     process::file::FileState,
-    sources::{
-        probes::maps,
-        starts::{
-            Functions,
-            binary::{Binary, is_last},
-            configure_marks,
-            gate::Missed,
-        },
+    sources::starts::{
+        Functions,
+        binary::{Binary, is_last},
+        configure_marks,
+        gate::Missed,
     },
     stream::{Kind, Loss, LossCause, Observation},
 };

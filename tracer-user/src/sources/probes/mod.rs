@@ -1,29 +1,15 @@
 //! The modes that attach: `exact` and `sampled`. The kernel aggregates; this reads its tables and yields
 //! what has come since the last reading.
 
-pub mod attach;
-pub mod calibrate;
-mod events;
-pub mod kernel;
-pub(in crate::sources) mod linker;
-pub(in crate::sources) mod maps;
-pub mod multi;
-mod raw;
-pub(in crate::sources) mod ring;
-mod shielded;
 mod tables;
 pub mod target;
 
 use aya::maps::{MapData, RingBuf};
 use tracer_ebpf::Counters;
 
-pub use self::{
-    attach::{LinkKind, ProgramKind, Scope},
-    calibrate::Cost,
-    kernel::{Capacity, Kernel},
-    target::{Request, Target, config_of},
-};
+pub use self::target::{Request, Target, config_of};
 use crate::{
+    bpf::{Capacity, Cost, Kernel, LinkKind, kernel, ring},
     error::Result,
     stream::{Event, Kind, Observation, Origin, SlowWait},
 };
@@ -64,7 +50,7 @@ impl ProbeSource {
     /// Measures what a hit of this source costs on this machine, on our own process.
     ///
     /// # Errors
-    /// As [`calibrate::measure`].
+    /// As [`calibrate::measure`](crate::bpf::calibrate::measure).
     pub fn calibrate(&mut self) -> Result<Cost> {
         self.target.calibrate(&mut self.kernel)
     }
@@ -78,7 +64,7 @@ impl ProbeSource {
         self.target.switch_off(&mut self.kernel)
     }
 
-    /// Takes the probes away; see [`attach::Probes`] for how long that takes.
+    /// Takes the probes away; see [`Probes`](crate::bpf::attach::Probes) for how long that takes.
     pub fn detach(&mut self) {
         drop(self.target.take_probes());
     }

@@ -7,8 +7,8 @@ use tracer_ebpf::{
     Histogram, OTHER_CREATION_SITES, Origin, creation_site_key, creation_site_of, histogram::BUCKETS,
 };
 
-use super::maps;
 use crate::{
+    bpf::maps,
     error::Result,
     stream::{BucketScheme, HistogramDelta, HistogramKey},
 };

@@ -6,15 +6,15 @@ use tracer_ebpf::{
     Counters, OTHER_CREATION_SITES, Origin, SiteKey, SiteKind, TargetConfig, TargetState, creation_site_key,
 };
 
-use super::{
-    attach::{self, LinkKind, Point, Probes, ProgramKind, Scope},
-    calibrate::{self, Cost},
-    kernel::Kernel,
-    maps,
-    tables::Tables,
-};
+use super::tables::Tables;
 use crate::{
     binary::{Globals, layout::Layout},
+    bpf::{
+        attach::{self, LinkKind, Point, Probes, ProgramKind, Scope},
+        calibrate::{self, Cost},
+        kernel::Kernel,
+        maps,
+    },
     error::Result,
     plan::Site,
     stream::{Kind, Loss, LossCause, Observation},

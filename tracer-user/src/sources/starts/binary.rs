@@ -10,14 +10,14 @@ use tracer_ebpf::{
 
 use super::named::{Functions, Named};
 use crate::{
-    error::Result,
-    plan::start::{MarkSite, StartPlan},
-    sources::probes::{
+    bpf::{
         Kernel, ProgramKind, Scope,
         attach::{self, Point, Probes},
         linker::Linker,
         maps,
     },
+    error::Result,
+    plan::start::{MarkSite, StartPlan},
     stream::{Event, Kind, Loss, LossCause, Observation},
 };
 

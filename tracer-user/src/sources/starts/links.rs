@@ -17,7 +17,8 @@ use std::{
 
 use rustix::process::{Resource, getrlimit};
 
-use super::super::{host::all_at_once, probes::attach::Probes};
+use super::super::host::all_at_once;
+use crate::bpf::attach::Probes;
 use crate::process::file::FileId;
 
 /// Fewest and most descriptors that probes of single processes may take together.

@@ -31,14 +31,14 @@ use self::{
     opened::Opened,
     probed::{How, Probed},
 };
-use super::probes::{
-    Capacity, Kernel, ProgramKind, Scope,
-    attach::{self, LinkKind, Point},
-    kernel,
-    linker::Linker,
-    maps, ring,
-};
 use crate::{
+    bpf::{
+        Capacity, Kernel, ProgramKind, Scope,
+        attach::{self, LinkKind, Point},
+        kernel,
+        linker::Linker,
+        maps, ring,
+    },
     clock::now_ns,
     error::{Error, Result},
     plan::start::{MarkSite, StartPlan},

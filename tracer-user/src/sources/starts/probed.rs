@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tracer_ebpf::{SiteKey, start::MAX_BINARIES};
 
-use super::super::probes::{
-    attach::{LinkKind, Probes},
-    linker::Linker,
+use crate::{
+    bpf::{
+        attach::{LinkKind, Probes},
+        linker::Linker,
+    },
+    error::{Error, Result},
 };
-use crate::error::{Error, Result};
 
 /// Binaries by slot.
 #[derive(Default)]

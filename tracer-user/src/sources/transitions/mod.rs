@@ -18,16 +18,13 @@ use tracer_ebpf::{
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;
 pub use self::stacks::StacksWanted;
-use super::{
-    probes::{
+use super::{probes::target::for_kernel, starts::task::TaskOffsets};
+use crate::{
+    bpf::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
         attach::{self, Point, Probes},
         calibrate, maps,
-        target::for_kernel,
     },
-    starts::task::TaskOffsets,
-};
-use crate::{
     error::{Error, Result},
     plan::{Site, SiteKind},
     stream::{Kind, Loss, LossCause, Observation, reorder::Reorder, transition::SchedSnapshot},

@@ -4,9 +4,9 @@ use std::{collections::HashMap, fs};
 
 use crate::binary::Globals;
 use crate::binary::layout::Layout;
+use crate::bpf::attach;
 use crate::process::memory::{Memory, ReadError};
 use crate::process::text_of;
-use crate::sources::probes::attach;
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, status};
 
 /// Goroutines that are read with one system call.

@@ -9,7 +9,7 @@ use tracer_ebpf::{
     stacks::{Stack, StackConfig, StackCounters},
 };
 
-use super::super::probes::maps::{Abi, context};
+use crate::bpf::maps::{Abi, context};
 use crate::error::{Error, Result};
 
 /// Configuration, by target index.

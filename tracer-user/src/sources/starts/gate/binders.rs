@@ -16,12 +16,10 @@ use std::{
 
 use super::{Caller, Word, binding::Job, borrowed::is_read_by_others, keeper::PRIORITY};
 use crate::{
+    bpf::linker::Linker,
     clock::now_ns,
     error::{Error, Result},
-    sources::{
-        probes::linker::Linker,
-        starts::links::{Bound, Linked, Room},
-    },
+    sources::starts::links::{Bound, Linked, Room},
 };
 
 /// Links that are made at once. They wait for the kernel together.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{group::Opening, who::Who};
-use crate::sources::probes::linker::Task;
+use crate::bpf::linker::Task;
 
 /// A process to be linked.
 #[derive(Clone, Copy, Debug)]

@@ -46,8 +46,9 @@ use self::{
     group::Watched,
     keeper::{Keeper, Parts},
 };
-use super::{super::probes::linker::Linker, links::Linked};
+use super::links::Linked;
 use crate::{
+    bpf::linker::Linker,
     error::{Error, Result},
     escape::Untrusted,
     process::file::{FileId, FileState},

@@ -2,7 +2,7 @@
 
 use std::{fs, num::NonZeroU32};
 
-use crate::sources::probes::linker::Task;
+use crate::bpf::linker::Task;
 
 /// A thread that is in `execve`, and its process, both in our PID namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,14 @@
 use proptest::{collection::vec, option, prelude::*};
 
 use super::super::*;
-use crate::escape::Untrusted;
-use crate::stream::{
-    BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
-    start::{Mark, StartCall, StartHeld, StartMark, Usage},
-    transition::{
-        GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, StackSeen, StacksSeen, Transition,
+use crate::{
+    escape::Untrusted,
+    stream::{
+        BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
+        start::{Mark, StartCall, StartHeld, StartMark, Usage},
+        transition::{
+            GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, StackSeen, StacksSeen, Transition,
+        },
     },
 };
 

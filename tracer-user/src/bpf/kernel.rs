@@ -127,7 +127,7 @@ impl Capacity {
 /// The loaded object: maps, and programs not yet in the kernel. Everything of it is gone from the kernel
 /// when it is dropped, or when this process dies in whatever way.
 pub struct Kernel {
-    pub(in crate::sources) ebpf: Ebpf,
+    pub(crate) ebpf: Ebpf,
     /// Descriptors of all maps, also of those that were taken out of `ebpf`.
     map_fds: HashMap<String, OwnedFd>,
     /// Programs that are loaded for uprobe_multi links, by name: the verifier need not see them again.
@@ -137,11 +137,11 @@ pub struct Kernel {
     /// Whether there are such links; found out once.
     multi: Option<multi::Support>,
     /// Index of the slot that calibration uses: one past those that can do `exact`, which it can as well.
-    pub(in crate::sources) calibration_slot: u32,
+    pub(crate) calibration_slot: u32,
     /// What takes the probes of the last calibration away.
     pub(super) calibrating: Option<JoinHandle<()>>,
     /// How large it was made.
-    pub(in crate::sources) capacity: Capacity,
+    pub(crate) capacity: Capacity,
 }
 
 impl Kernel {
@@ -263,11 +263,7 @@ impl Kernel {
     }
 
     /// Attaches a program to a raw tracepoint.
-    pub(in crate::sources) fn attach_point(
-        &mut self,
-        program: &str,
-        tracepoint: &str,
-    ) -> Result<RawTracePointLink> {
+    pub(crate) fn attach_point(&mut self, program: &str, tracepoint: &str) -> Result<RawTracePointLink> {
         let failed = |e: ProgramError| {
             refused(
                 &format!("attach to the tracepoint `{tracepoint}`"),
@@ -295,7 +291,7 @@ impl Kernel {
     }
 
     /// Takes a ring buffer out, to be read.
-    pub(in crate::sources) fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>> {
+    pub(crate) fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>> {
         let ring = self
             .ebpf
             .take_map(name)
@@ -304,7 +300,7 @@ impl Kernel {
     }
 
     /// One more descriptor of a map, for another thread.
-    pub(in crate::sources) fn map_fd(&self, name: &str) -> Result<OwnedFd> {
+    pub(crate) fn map_fd(&self, name: &str) -> Result<OwnedFd> {
         self.map_fds
             .get(name)
             .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no map `{name}`")))?
@@ -364,7 +360,7 @@ fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), aya_log::Error> 
 }
 
 /// Gives back what parsing took: the heap otherwise stays at its largest.
-pub(in crate::sources) fn trim_heap() {
+pub(crate) fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, and is safe to call at any time.
     unsafe {
