@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tracer_user::output::capture::Capture;
+use tracer_user::document::capture::Capture;
 
 use crate::environment::gmpscope;
 use crate::privilege;

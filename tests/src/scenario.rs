@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tracer_user::output::capture::Capture;
+use tracer_user::document::capture::Capture;
 
 use crate::environment::monotonic_ns;
 use crate::histogram::{RuntimeHistogram, bucket_of, compare_passive, counts_agree, quantile, share_off};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
-use tracer_user::output::capture::Capture;
-use tracer_user::output::init::{Init, Run};
+use tracer_user::document::capture::Capture;
+use tracer_user::document::init::{Init, Run};
 
 use crate::environment::gmpscope;
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::daemon::Daemon;
 use gmpscope_tests::start::Traced;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
-use tracer_user::output::capture::Capture;
+use tracer_user::document::capture::Capture;
 
 /// How long anything here may take on a machine where others compile.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::privilege::{CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, become_user};
 use gmpscope_tests::start::{Ran, Traced, partition};
 use gmpscope_tests::{Variant, environment, machine, toolchain};
-use tracer_user::output::followed::TreeOf;
+use tracer_user::document::followed::TreeOf;
 
 const PROGRAM: &str = "family";
 /// How long anything here may take on a machine where others compile.

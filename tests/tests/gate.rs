@@ -13,8 +13,8 @@ use anyhow::{Context, Result, ensure};
 use gmpscope_tests::host::watchdogs_of;
 use gmpscope_tests::island::Island;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
-use tracer_user::output::capture::Capture;
-use tracer_user::output::followed::TreeOf;
+use tracer_user::document::capture::Capture;
+use tracer_user::document::followed::TreeOf;
 
 /// How long anything here may take on a machine where others compile.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use gmpscope_tests::histogram::quantile;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
-use tracer_user::output::capture::Hist;
+use tracer_user::document::capture::Hist;
 
 const MS: u64 = 1_000_000;
 

@@ -9,7 +9,7 @@ use gmpscope_tests::kernel::{bpf_links_of, patched_text};
 use gmpscope_tests::left_behind;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Variant, Workload, machine, toolchain};
-use tracer_user::output::capture::Capture;
+use tracer_user::document::capture::Capture;
 
 const MODES: [&str; 3] = ["passive", "sampled", "exact"];
 const ALL_MODES: [&str; 4] = ["passive", "sampled", "exact", "full"];

@@ -11,7 +11,7 @@ use gmpscope_tests::prometheus::Prometheus;
 use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::{Attach, Outcome, Variant, Workload, http, machine, toolchain};
 use tempfile::TempDir;
-use tracer_user::output::capture::Capture;
+use tracer_user::document::capture::Capture;
 
 /// A folder with a Go program in it, which can be deleted.
 struct Place {

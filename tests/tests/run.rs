@@ -171,7 +171,7 @@ fn starts_that_others_make_are_seen() -> Result<()> {
         }
         let output = tracer.wait_with_output()?;
         ensure!(output.status.success(), "{}", output.status);
-        let capture: tracer_user::output::capture::Capture = serde_json::from_slice(&output.stdout)?;
+        let capture: tracer_user::document::capture::Capture = serde_json::from_slice(&output.stdout)?;
         let init = capture.init.context("no starts")?;
         let mut seen: Vec<u32> = init.starts.iter().map(|start| start.pid).collect();
         seen.sort_unstable();

@@ -13,7 +13,7 @@ use gmpscope_tests::scenario::Case;
 use gmpscope_tests::unread::Guarded;
 use gmpscope_tests::{Variant, machine, toolchain};
 use tempfile::TempDir;
-use tracer_user::output::capture::Capture;
+use tracer_user::document::capture::Capture;
 
 const SIGNALS: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 /// How long an end may take on a machine where others compile.

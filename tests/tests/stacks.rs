@@ -7,9 +7,9 @@ use gmpscope_tests::goroutines::{self, Goroutine};
 use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Toolchain, Variant, machine, toolchain};
+use tracer_user::document::blocked::BlockedAt;
+use tracer_user::document::capture::{Capture, Full};
 use tracer_user::escape::Untrusted;
-use tracer_user::output::blocked::BlockedAt;
-use tracer_user::output::capture::{Capture, Full};
 
 /// How many frames are kept.
 const DEPTH: usize = 32;

@@ -14,7 +14,7 @@ use gmpscope_tests::mounted::Small;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::unread::{Guarded, Unread, until};
 use gmpscope_tests::{Variant, Workload, machine, toolchain};
-use tracer_user::output::capture::Capture;
+use tracer_user::document::capture::Capture;
 
 /// From how far behind the first one a signal is a second one.
 const ANOTHER: Duration = Duration::from_millis(150);

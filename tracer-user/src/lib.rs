@@ -9,6 +9,7 @@ pub mod clock;
 pub mod commands;
 pub mod daemon;
 pub mod doctor;
+pub mod document;
 pub mod duration;
 pub mod error;
 pub mod escape;

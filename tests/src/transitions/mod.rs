@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tracer_user::output::capture::Capture;
+use tracer_user::document::capture::Capture;
 
 use self::subsequence::common;
 use crate::environment::monotonic_ns;

@@ -1,6 +1,6 @@
 //! Text in columns, at most 80 of them.
 
-use crate::output::layout::WIDTH;
+use crate::output::text::layout::WIDTH;
 
 /// `text` in lines that start at column `indent` and end before column 80, broken at spaces; what has no
 /// space stays whole. The first line is not indented: something stands before it.

@@ -8,13 +8,10 @@ use std::collections::BTreeMap;
 use crate::{
     binary::{Arch, BuildMode, Globals, GoBinary, layout::Layout},
     cli::{FormatArg, InspectArgs, Subject},
+    document::inspection::{Binary, Inspection, Layouts, SCHEMA},
     error::{Error, Result},
     escape::Untrusted,
-    output::{
-        inspection::{Binary, Inspection, Layouts, SCHEMA},
-        json,
-        sink::Sink,
-    },
+    output::{json, sink::Sink},
     plan::Program,
     process::{
         Target,

@@ -8,10 +8,10 @@ use crate::escape::Untrusted;
 use crate::latency::Latency;
 use crate::model::Symbolizer;
 
-use super::build::{Named, hist};
-use super::capture::{Hist, Slow};
-use super::table::largest;
-use super::units::duration;
+use crate::document::build::{Named, hist};
+use crate::document::capture::{Hist, Slow};
+use crate::output::text::table::largest;
+use crate::output::text::units::duration;
 
 /// Value of [`Interval::schema`].
 pub const SCHEMA: &str = "gmpscope.interval/1";

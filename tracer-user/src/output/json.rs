@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::escape::escape_json;
+use crate::escape::escape_json;
 
 /// `value` as one line of JSON with its newline, with every control character escaped.
 ///

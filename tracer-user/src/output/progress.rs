@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use super::units::{duration, seconds};
+use crate::output::text::units::{duration, seconds};
 use crate::writing::stderr;
 
 /// A line that is drawn over itself; draws nothing where stderr is no terminal.

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    build::hist,
-    capture::Hist,
-    followed::BinaryOf,
-    layout::{WIDTH, tail},
-    units::duration,
-};
 use crate::escape::Untrusted;
 use crate::latency::start::{PhaseTimes, TOTAL};
+use crate::{
+    document::{build::hist, capture::Hist, followed::BinaryOf},
+    output::text::{
+        layout::{WIDTH, tail},
+        units::duration,
+    },
+};
 
 /// Value of [`StartsInterval::schema`].
 pub const STARTS_SCHEMA: &str = "gmpscope.starts/1";

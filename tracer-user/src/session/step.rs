@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EndedBy;
 use crate::{
-    escape::Untrusted, model::sched::SchedConfig, output::capture::TargetInfo, plan::Mode,
+    document::capture::TargetInfo, escape::Untrusted, model::sched::SchedConfig, plan::Mode,
     stream::BucketScheme,
 };
 

@@ -8,8 +8,8 @@ use std::{
 use super::Found;
 use crate::{
     clock::now_ns,
+    document::inspection::{Activity, Process},
     error::{Error, Result},
-    output::inspection::{Activity, Process},
     process::{Target, memory::ProcessMemory},
     sources::passive::PassiveSource,
     stream::{Kind, Observation},

@@ -4,7 +4,7 @@ use super::{Found, our_arch};
 use crate::{
     binary::{Arch, Facts, Globals},
     doctor,
-    output::inspection::{Activity, ModePlan, Prediction, SiteInfo},
+    document::inspection::{Activity, ModePlan, Prediction, SiteInfo},
     plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive, program::Reading, status},
 };
 

@@ -1,7 +1,7 @@
-use super::super::escape::is_dangerous;
-use super::super::fixtures;
 use super::super::interval;
 use super::*;
+use crate::document::fixtures;
+use crate::escape::is_dangerous;
 use crate::latency::Latency;
 use crate::stream::BucketScheme;
 use std::path::PathBuf;

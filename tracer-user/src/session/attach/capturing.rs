@@ -5,13 +5,15 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{changes::Changes, effect::EndedBy};
 use crate::{
+    document::{
+        build::{self, Named, Parts},
+        capture::{Finding, Init},
+    },
     error::{Error, Result},
     escape::Untrusted,
     latency::Latency,
     model::{Model, Symbolizer, sched::Sched},
     output::{
-        build::{self, Named, Parts},
-        capture::{Finding, Init},
         interval, json,
         progress::Progress,
         sink::{Flow, Sink},

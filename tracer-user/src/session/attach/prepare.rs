@@ -8,10 +8,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::Offer;
 use crate::{
     binary::{BuildMode, layout::LayoutSource},
+    document::capture::TargetInfo,
     error::{Error, Failure, Result},
     escape::Untrusted,
     model::{Frame, Symbolizer},
-    output::capture::TargetInfo,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
     process::{
         self, Fate, Process, Target,

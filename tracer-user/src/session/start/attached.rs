@@ -13,7 +13,7 @@ use crate::{
     bpf::LinkKind,
     clock::now_ns,
     error::{Error, Result},
-    output::layout,
+    output::text::layout,
     session::step::StartStep,
     sources::starts::{
         self, Binary, StartSource,

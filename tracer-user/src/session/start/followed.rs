@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use tracer_ebpf::start::binary;
 
 use crate::{
+    document::{
+        capture::TargetInfo,
+        followed::{BinaryOf, TreeOf},
+        init::{self, Init, Run, Short},
+    },
     findings::{
         Finding,
         start::{self as findings, Evidence},
     },
     latency::start::PhaseTimes,
     model::start::{Ended, Start},
-    output::{
-        capture::TargetInfo,
-        followed::{BinaryOf, TreeOf},
-        init::{self, Init, Run, Short},
-        starts_interval::StartsInterval,
-    },
+    output::starts_interval::StartsInterval,
     session::step::Around,
     stream::{Event, Kind, Observation, start::Mark},
 };

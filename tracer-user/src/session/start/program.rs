@@ -11,9 +11,9 @@ use std::{
 
 use crate::{
     binary::layout,
+    document::capture::TargetInfo,
     error::{Error, Failure, Result},
     escape::Untrusted,
-    output::capture::TargetInfo,
     plan::start::{self, StartPlan},
     process::{Target, file::ProgramFile},
     session::attach::prepare,

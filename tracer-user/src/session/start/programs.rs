@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{program::Program, tree::Tree};
-use crate::{escape::Untrusted, output::capture::TargetInfo, sources::starts::Functions};
+use crate::{document::capture::TargetInfo, escape::Untrusted, sources::starts::Functions};
 
 /// The number of the only program.
 pub const ONLY: u32 = 0;

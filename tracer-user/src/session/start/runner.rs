@@ -18,8 +18,8 @@ use crate::{
     error::{Error, Failure, Result},
     escape::{Untrusted, escape, lines},
     output::{
-        layout,
         sink::{Flow, Sink},
+        text::layout,
     },
     session::{
         EndedBy,

@@ -3,14 +3,17 @@
 
 use super::{followed::Followed, programs::ONLY};
 use crate::{
+    document::{
+        capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA, TargetInfo},
+        init,
+    },
     error::{Error, Result},
     escape::Untrusted,
     findings::start::{self as findings, Evidence},
     latency::start::PhaseTimes,
     model::start::{Ended, Start, Starts},
     output::{
-        capture::{Capture, CaptureInfo, Finding, Hist, SCHEMA, TargetInfo},
-        init, init_text, json,
+        json,
         sink::{Flow, Sink},
         starts_interval::StartsInterval,
         text::{self, Style},
@@ -215,10 +218,10 @@ impl Starting {
             self.interval.add(&start);
             if self.program.several && !self.form.by_interval && self.form.format == Format::Text {
                 if self.lines == 0 {
-                    lines.push_str(&init_text::short_header());
+                    lines.push_str(&text::init::short_header());
                 }
                 self.lines += 1;
-                lines.push_str(&init_text::short_line(&init::short(&start, self.begin_ns)));
+                lines.push_str(&text::init::short_line(&init::short(&start, self.begin_ns)));
             }
             if self.ended.len() < MOST_KEPT {
                 self.ended.push(start);

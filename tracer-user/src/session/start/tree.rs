@@ -14,9 +14,9 @@ use super::{program::Program, programs::not_go};
 use crate::{
     binary::{Arch, has_go},
     bpf::attach::path_of,
+    document::capture::TargetInfo,
     error::{Error, Result},
     escape::Untrusted,
-    output::capture::TargetInfo,
     process::file::{FileId, ProgramFile},
     sources::starts::{
         Binary, StartSource,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::document::{
     build::hist,
     capture::{Hist, TargetInfo},
 };

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use crate::stream::BucketScheme;
 use crate::stream::buckets::UNBOUNDED_NS;
 
-use super::capture::Hist;
-use super::layout::WIDTH;
+use crate::document::capture::Hist;
+use crate::output::text::layout::WIDTH;
 
 /// Longest bar.
 const BAR: usize = 40;
@@ -93,7 +93,7 @@ fn digits(n: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::capture::Bucket;
+    use crate::document::capture::Bucket;
 
     fn hist(resolution: f64, buckets: &[(u64, u64)]) -> Hist {
         let buckets = buckets

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::Untrusted;
 
-pub use super::full::Full;
-pub use super::init::Init;
+pub use crate::document::full::Full;
+pub use crate::document::init::Init;
 pub use crate::findings::Finding;
 
 /// Value of [`Capture::schema`].

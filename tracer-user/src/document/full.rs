@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::Untrusted;
 
-use super::blocked::{self, BlockedAt, Lost, StacksInfo};
-use super::build::{Named, hist};
-use super::capture::Hist;
+use crate::document::blocked::{self, BlockedAt, Lost, StacksInfo};
+use crate::document::build::{Named, hist};
+use crate::document::capture::Hist;
 use crate::latency::Histogram;
 use crate::model::sched::{Report, SiteReport, State};
 use crate::stream::{BucketScheme, HistogramDelta};

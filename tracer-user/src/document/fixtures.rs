@@ -10,8 +10,8 @@ use crate::{
     },
 };
 
-use super::build::{Parts, build};
-use super::capture::{Capture, TargetInfo};
+use crate::document::build::{Parts, build};
+use crate::document::capture::{Capture, TargetInfo};
 
 /// Begin of every capture, CLOCK_MONOTONIC.
 pub const BEGIN_NS: u64 = 1_000_000_000_000;

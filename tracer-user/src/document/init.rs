@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::Untrusted;
 
-use super::{
+use crate::document::{
     build::hist,
     capture::Hist,
     followed::{BinaryOf, TreeOf},

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::blocked::{BlockedAt, StacksInfo, Waits};
-use super::escape::{Untrusted, escape};
-use super::full::Full;
-use super::layout::{WIDTH, tail, wrap};
-use super::units::duration;
+use crate::document::blocked::{BlockedAt, StacksInfo, Waits};
+use crate::document::full::Full;
+use crate::escape::{Untrusted, escape};
+use crate::output::text::layout::{WIDTH, tail, wrap};
+use crate::output::text::units::duration;
 
 /// Places that are shown.
 const PLACES: usize = 8;

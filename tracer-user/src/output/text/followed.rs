@@ -2,14 +2,18 @@
 
 use std::fmt::Write;
 
-use super::{
-    capture::Hist,
+use crate::{
+    document::{
+        capture::Hist,
+        followed::{BinaryOf, TreeOf},
+        init::{Init, Run},
+    },
     escape::Untrusted,
-    followed::{BinaryOf, TreeOf},
-    init::{Init, Run},
-    init_text::{LEGEND, timeline},
-    layout::{WIDTH, tail, word, wrap},
-    units::duration,
+    output::text::{
+        init::{LEGEND, timeline},
+        layout::{WIDTH, tail, word, wrap},
+        units::duration,
+    },
 };
 
 /// Programs that have a line.

@@ -2,15 +2,19 @@
 
 use std::fmt::Write;
 
-use super::{
-    capture::Hist,
-    escape::Untrusted,
-    followed_text,
-    init::{Init, PhaseOf, Run, Short},
-    layout::{WIDTH, tail, word, wrap},
-    units::duration,
-};
 use crate::findings::start::errno;
+use crate::{
+    document::{
+        capture::Hist,
+        init::{Init, PhaseOf, Run, Short},
+    },
+    escape::Untrusted,
+    output::text::{
+        followed,
+        layout::{WIDTH, tail, word, wrap},
+        units::duration,
+    },
+};
 
 /// Columns of a phase's name.
 const NAME: usize = 22;
@@ -28,7 +32,7 @@ pub const LEGEND: &str = "usual on an idle machine, for orientation only: main_c
 /// All of it.
 pub fn render(init: &Init) -> String {
     if let Some(tree) = &init.tree {
-        return followed_text::render(init, tree);
+        return followed::render(init, tree);
     }
     let mut text = String::new();
     if let Some(run) = &init.run {

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::{
-    escape::escape,
-    inspection::{Activity, Binary, Inspection, Layouts, ModePlan, Prediction, Process, SiteInfo},
-    layout::{WIDTH, tail, word, wrap},
-    units::duration,
-};
 use crate::plan::{Emulation, SINGLE_STEP_FACTOR};
+use crate::{
+    document::inspection::{Activity, Binary, Inspection, Layouts, ModePlan, Prediction, Process, SiteInfo},
+    escape::escape,
+    output::text::{
+        layout::{WIDTH, tail, word, wrap},
+        units::duration,
+    },
+};
 
 /// Column at which values start.
 const VALUES: usize = 12;
@@ -280,7 +282,7 @@ fn line(site: &SiteInfo) -> String {
 mod tests {
     use super::*;
     use crate::{
-        output::inspection::SCHEMA,
+        document::inspection::SCHEMA,
         plan::{Attempt, Mode},
     };
 

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use super::blocked_text;
-use super::capture::Capture;
-use super::escape::escape;
-use super::full::Full;
-use super::layout::{WIDTH, tail, word, wrap};
-use super::table::table;
-use super::units::{duration, percent};
+use crate::document::capture::Capture;
+use crate::document::full::Full;
+use crate::escape::escape;
+use crate::output::text::blocked;
+use crate::output::text::layout::{WIDTH, tail, word, wrap};
+use crate::output::text::table::table;
+use crate::output::text::units::{duration, percent};
 
 /// Lines of each table.
 const LINES: usize = 8;
@@ -24,7 +24,7 @@ pub fn render(capture: &Capture) -> String {
         let _ = write!(text, "\n{}", table("waited for", &capture.by_wait_reason, LINES));
     }
     text.push_str(&longest(full));
-    text.push_str(&blocked_text::render(full));
+    text.push_str(&blocked::render(full));
     text.push_str(&processors(full, capture.capture.duration_ns));
     text.push_str(&over_time(full));
     text.push('\n');

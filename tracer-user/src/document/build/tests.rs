@@ -1,8 +1,11 @@
 use std::cell::{Cell, RefCell};
 
-use super::super::{fixtures, interval, json};
 use super::*;
 use crate::stream::{Event, Kind, Origin, SlowWait};
+use crate::{
+    document::fixtures,
+    output::{interval, json},
+};
 use proptest::prelude::*;
 
 fn round_trip(capture: &Capture) -> Value {
@@ -99,11 +102,7 @@ fn an_idle_target_has_an_empty_histogram_and_no_percentiles() {
 #[test]
 fn no_control_character_of_the_target_reaches_the_output() {
     let line = json::line(&fixtures::sampled()).unwrap();
-    assert!(
-        line.trim_end()
-            .chars()
-            .all(|c| !super::super::escape::is_dangerous(c))
-    );
+    assert!(line.trim_end().chars().all(|c| !crate::escape::is_dangerous(c)));
     assert!(line.contains("\\u001b[2J") && line.contains("\\u202e"), "{line}");
 }
 

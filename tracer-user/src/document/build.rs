@@ -10,11 +10,11 @@ use crate::latency::{self, Histogram, Latency};
 use crate::model::{Model, Symbolizer, sched::Report};
 use crate::stream::{BucketScheme, HistogramKey, LossCause};
 
-use super::blocked::Lost;
-use super::capture::{
+use crate::document::blocked::Lost;
+use crate::document::capture::{
     Bucket, Capture, CaptureInfo, Full, Goroutines, Hist, SCHEMA, Sampling, Slow, SlowSummary, TargetInfo,
 };
-use super::full;
+use crate::document::full;
 
 /// Name of the creation site under which the kernel counts what its table has no room for.
 const OTHER: &str = "other";

@@ -1,17 +1,24 @@
 //! A capture as people read it: at most 80 columns, in the manner of bcc's `runqlat`.
 
+mod blocked;
+mod followed;
+mod full;
+mod gauges;
+mod histogram;
+pub mod init;
+mod inspection;
+pub mod layout;
+pub mod table;
+pub mod units;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::capture::{Capture, Finding, Hist, Slow};
-use super::escape::{Untrusted, escape};
-use super::full_text;
-use super::gauges;
-use super::histogram;
-use super::init_text;
-use super::layout::{WIDTH, tail, word, wrap};
-use super::table::{largest, table};
-use super::units::{duration, seconds};
+use crate::document::capture::{Capture, Finding, Hist, Slow};
+use crate::escape::{Untrusted, escape};
+use crate::output::text::layout::{WIDTH, tail, word, wrap};
+use crate::output::text::table::{largest, table};
+use crate::output::text::units::{duration, seconds};
 
 /// Most histograms that are shown one by one; more are a table.
 const MOST_HISTOGRAMS: usize = 6;
@@ -50,7 +57,7 @@ pub fn wants_colour(is_terminal: bool) -> bool {
 pub fn render(capture: &Capture, style: Style) -> String {
     let mut text = header(capture);
     if let Some(init) = &capture.init {
-        text.push_str(&init_text::render(init));
+        text.push_str(&init::render(init));
     }
     let total = &capture.runnable_to_running;
     if total.count == 0 && !total.is_absent() {
@@ -65,7 +72,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
     if total.count > 0 {
         text.push_str(&breakdown(total, title, hists, style));
     }
-    text.push_str(&full_text::render(capture));
+    text.push_str(&full::render(capture));
     text.push_str(&slow(capture));
     text.push_str(&facts(capture));
     text.push_str(&findings(&capture.findings, style));

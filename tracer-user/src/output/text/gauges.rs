@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::capture::Goroutines;
-use super::layout::{NO_BREAK, wrap};
-use super::units::duration;
+use crate::document::capture::Goroutines;
+use crate::output::text::layout::{NO_BREAK, wrap};
+use crate::output::text::units::duration;
 
 /// `goroutines: 120 live: 100 waiting, 15 runnable, 5 running`.
 pub fn goroutines(goroutines: &Goroutines) -> String {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::build::Named;
+use crate::document::build::Named;
 use crate::escape::Untrusted;
 use crate::model::Frame;
 use crate::model::sched::{Blocked, PlaceReport, StacksReport};

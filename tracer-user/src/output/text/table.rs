@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::capture::Hist;
-use super::escape::Untrusted;
-use super::layout::tail;
-use super::units::{duration, percent};
+use crate::document::capture::Hist;
+use crate::escape::Untrusted;
+use crate::output::text::layout::tail;
+use crate::output::text::units::{duration, percent};
 
 /// Columns of the name.
 const NAME: usize = 30;

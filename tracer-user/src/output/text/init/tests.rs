@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
+    document::init::build,
     latency::start::PhaseTimes,
     model::start::{CallAt, Ended, Phase, Span, Start, Step, Zero},
-    output::init::build,
     stream::start::{StartCall, Usage},
 };
 
