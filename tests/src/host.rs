@@ -103,6 +103,11 @@ pub fn storm(processes: usize, mut each: impl FnMut() -> Result<()>) -> Result<B
 
 /// Watchdogs of this process, also those that nobody has waited for.
 pub fn watchdogs_of(parent: u32) -> Result<Vec<u32>> {
+    children_of(parent, "gmpscope-watch")
+}
+
+/// Children of this process that `ps` calls so, also those that nobody has waited for.
+pub fn children_of(parent: u32, name: &str) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else {
@@ -114,7 +119,7 @@ pub fn watchdogs_of(parent: u32) -> Result<Vec<u32>> {
             continue;
         };
         let is_child = behind.split(' ').nth(1) == Some(&parent.to_string());
-        if is_child && before.ends_with("(gmpscope-watch") {
+        if is_child && before.ends_with(&format!("({name}")) {
             found.push(pid);
         }
     }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use gmpscope_tests::host::watchdogs_of;
+use gmpscope_tests::host::{children_of, watchdogs_of};
 use gmpscope_tests::island::Island;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::capture::Capture;
@@ -104,6 +104,20 @@ impl Running {
 
     fn signal(&self, signal: i32) {
         send(self.0.id(), signal);
+    }
+
+    /// Stops it while a program of the loop waits for it, and it has taken that from the kernel: until its execve is
+    /// done, the shell's child is a shell.
+    fn stop_while_it_holds(&self) -> Result<()> {
+        let shells = children_of(self.0.id(), "sh")?;
+        let shell = *shells.first().context("no shell")?;
+        within(PATIENCE, "it holds a program", || {
+            let holds = !children_of(shell, "sh")?.is_empty();
+            if holds {
+                self.signal(libc::SIGSTOP);
+            }
+            Ok(holds)
+        })
     }
 
     /// Waits until a few more programs of the loop have begun.
@@ -318,7 +332,7 @@ fn nobody_waits_long_for_a_gmpscope_that_is_stopped() -> Result<()> {
     let _one = machine();
     let island = island()?;
     let running = Running::follow(&island)?;
-    running.signal(libc::SIGSTOP);
+    running.stop_while_it_holds()?;
     // It may stop with its next instruction only.
     let others: Vec<Other> = (0..8)
         .map(|_| {
@@ -460,6 +474,8 @@ fn a_signal_of_the_terminal_stops_gmpscope_and_nobody_waits() -> Result<()> {
         running.signal(libc::SIGCONT);
         // The command was stopped with it, by the same signal.
         running.wait_for_more(&island)?;
+        // It holds programs again.
+        running.watchdog()?;
         running.end(&island)?;
         fs::remove_file(island.path("tmp/end"))?;
     }
