@@ -89,15 +89,15 @@ fn within(time: Duration, what: &str, mut done: impl FnMut() -> Result<bool>) ->
     Ok(())
 }
 
-/// A process that a test may signal, and that is gone when the test is.
-struct Running(Child);
+/// A gmpscope that a test may signal, and the file that ends the loop of its command: both are gone when the test is.
+struct Running(Child, PathBuf);
 
 impl Running {
     /// A gmpscope that follows [`LOOP`], which has begun.
     fn follow(island: &Island) -> Result<Self> {
         let mut command = follow(island, LOOP);
         let said = fs::File::create(island.path("tmp/said"))?;
-        let running = Self(command.stdout(said).spawn()?);
+        let running = Self(command.stdout(said).spawn()?, island.path("tmp/end"));
         running.wait_for_more(island)?;
         Ok(running)
     }
@@ -164,6 +164,8 @@ impl Drop for Running {
             _ = self.0.kill();
             _ = self.0.wait();
         }
+        // The command goes on without it.
+        _ = fs::write(&self.1, "");
     }
 }
 
@@ -246,7 +248,7 @@ fn no_program_is_refused_for_want_of_descriptors() -> Result<()> {
             .collect();
         let mut command = limited(follow(&island, &format!("{line} wait; echo done")), limit, limit);
         let said = fs::File::create(island.path("tmp/said"))?;
-        let mut running = Running(command.stdout(said).spawn()?);
+        let mut running = Running(command.stdout(said).spawn()?, island.path("tmp/end"));
         let others = std::cell::Cell::new(0);
         let ended = std::cell::Cell::new(None);
         let child = std::cell::RefCell::new(&mut running.0);
