@@ -15,139 +15,58 @@
     reason = "the uprobe macro drops the entry points' doc comments"
 )]
 
-mod atomic;
-mod calls;
-mod cap;
-mod clock;
-mod exact;
-mod lifecycle;
-mod maps;
-mod marks;
-mod memory;
-mod processes;
-mod registers;
-mod sampled;
-mod site;
-mod slow;
-mod stack;
-mod threads;
-mod transition;
-mod tree;
-mod walk;
+mod programs;
 
 use aya_ebpf::{
     macros::{raw_tracepoint, uprobe},
     programs::{ProbeContext, RawTracePointContext},
 };
+use tracer_ebpf::Site;
 
-/// `exact`: every hit of a site into or out of Runnable.
-#[uprobe]
-pub fn exact_cookie(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_cookie(&ctx) {
-        exact::hit(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
+use self::programs::{
+    calls, exact, lifecycle, marks, processes, sampled, site, stack, threads, transition, tree,
+};
+
+/// Pairs of entry points for uprobes, which find the site of a hit by attach cookie and by address. Each holds the tail
+/// call that keeps the kernel from giving it a private stack ([`stack`]).
+macro_rules! uprobes {
+    ($($(#[$doc:meta])* $cookie:ident, $ip:ident ($by_ip:path) => $hit:expr;)*) => {$(
+        $(#[$doc])*
+        #[uprobe]
+        pub fn $cookie(ctx: ProbeContext) -> u32 {
+            enter(&ctx, site::by_cookie(&ctx), $hit)
+        }
+
+        $(#[$doc])*
+        ///
+        /// On kernels without attach cookies.
+        #[uprobe]
+        pub fn $ip(ctx: ProbeContext) -> u32 {
+            enter(&ctx, $by_ip(&ctx), $hit)
+        }
+    )*};
+}
+
+#[inline(always)]
+fn enter(ctx: &ProbeContext, site: Option<&'static Site>, hit: impl Fn(&ProbeContext, &Site)) -> u32 {
+    match site {
+        Some(site) => hit(ctx, site),
+        None => stack::is_the_threads_own(ctx),
     }
     0
 }
 
-/// `exact`, on kernels without attach cookies.
-#[uprobe]
-pub fn exact_ip(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_ip(&ctx) {
-        exact::hit(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
-}
-
-/// `sampled`: the end of a wait that the runtime itself tracked.
-#[uprobe]
-pub fn sampled_cookie(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_cookie(&ctx) {
-        sampled::hit(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
-}
-
-/// `sampled`, on kernels without attach cookies.
-#[uprobe]
-pub fn sampled_ip(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_ip(&ctx) {
-        sampled::hit(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
-}
-
-/// `full`: a transition of a goroutine, a P, an M or the world.
-#[uprobe]
-pub fn full_cookie(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_cookie(&ctx) {
-        transition::hit::<false>(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
-}
-
-/// `full`, on kernels without attach cookies.
-#[uprobe]
-pub fn full_ip(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_ip(&ctx) {
-        transition::hit::<false>(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
-}
-
-/// `full`, with the stacks of goroutines that block.
-#[uprobe]
-pub fn stacks_cookie(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_cookie(&ctx) {
-        transition::hit::<true>(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
-}
-
-/// The same, on kernels without attach cookies.
-#[uprobe]
-pub fn stacks_ip(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_ip(&ctx) {
-        transition::hit::<true>(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
-}
-
-/// A moment of a process's start.
-#[uprobe]
-pub fn mark_cookie(ctx: ProbeContext) -> u32 {
-    if let Some(site) = site::by_cookie(&ctx) {
-        marks::hit(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
-}
-
-/// The same, on kernels without attach cookies.
-#[uprobe]
-pub fn mark_ip(ctx: ProbeContext) -> u32 {
-    if let Some(site) = marks::site_by_address(&ctx) {
-        marks::hit(&ctx, site);
-    } else {
-        stack::is_the_threads_own(&ctx);
-    }
-    0
+uprobes! {
+    /// `exact`: every hit of a site into or out of Runnable.
+    exact_cookie, exact_ip (site::by_ip) => exact::hit;
+    /// `sampled`: the end of a wait that the runtime itself tracked.
+    sampled_cookie, sampled_ip (site::by_ip) => sampled::hit;
+    /// `full`: a transition of a goroutine, a P, an M or the world.
+    full_cookie, full_ip (site::by_ip) => transition::hit::<false>;
+    /// `full`, with the stacks of goroutines that block.
+    stacks_cookie, stacks_ip (site::by_ip) => transition::hit::<true>;
+    /// A moment of a process's start.
+    mark_cookie, mark_ip (marks::site_by_address) => marks::hit;
 }
 
 /// A process may be about to start the program.

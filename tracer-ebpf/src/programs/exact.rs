@@ -4,7 +4,7 @@
 use aya_ebpf::programs::ProbeContext;
 use tracer_ebpf::{Counters, Histogram, Origin, Site, SiteKind, Stamp, TargetConfig, histogram, stamp_key};
 
-use crate::{
+use super::{
     atomic::{self, count},
     clock, maps, memory, registers, site, slow,
 };

@@ -12,7 +12,7 @@ use tracer_ebpf::{
     stacks::{DEFAULT_STACKS, FIRST_KEY, Stack, StackConfig, StackCounters, end, key_of, key_with},
 };
 
-use crate::{atomic::count, memory};
+use super::{atomic::count, memory};
 
 /// Each stack once, by its key.
 #[map]

@@ -4,6 +4,8 @@
 //! The record holds pointers, not ids: what a program reads is what the target pays, and userspace learns goids
 //! and the ids of Ps and Ms from memory. A goroutine that ends tells its goid itself, since its g is used anew.
 
+use super::counters::counters;
+
 /// Version of [`Transition`] and of the numbers in it. A recording holds it.
 pub const VERSION: u32 = 1;
 
@@ -215,54 +217,28 @@ pub struct TaskConfig {
     pub reserved: u32,
 }
 
-/// What became of the transitions of one target, per CPU. `seen` = what was put into the ring + what was
-/// dropped, by cause.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FullCounters {
-    /// Transitions that were worth a record, of the runtime.
-    pub seen: u64,
-    /// The same of Linux's scheduler.
-    pub seen_threads: u64,
-    /// Of either, those that the ring had no room for.
-    pub ring_full: u64,
-    /// Hits that were not worth a record.
-    pub unrelated: u64,
-    /// Hits of an inlined compare-and-swap that had not swapped.
-    pub failed_swaps: u64,
-    /// Records that do not tell all, since memory of the target could not be read.
-    pub unreadable: u64,
-    /// Not 0: the next record of this CPU is to say that something was lost before it.
-    pub lost: u64,
+counters! {
+    /// What became of the transitions of one target, per CPU. `seen` = what was put into the ring + what was
+    /// dropped, by cause.
+    pub struct FullCounters {
+        /// Transitions that were worth a record, of the runtime.
+        pub seen: u64,
+        /// The same of Linux's scheduler.
+        pub seen_threads: u64,
+        /// Of either, those that the ring had no room for.
+        pub ring_full: u64,
+        /// Hits that were not worth a record.
+        pub unrelated: u64,
+        /// Hits of an inlined compare-and-swap that had not swapped.
+        pub failed_swaps: u64,
+        /// Records that do not tell all, since memory of the target could not be read.
+        pub unreadable: u64,
+        /// Not 0: the next record of this CPU is to say that something was lost before it.
+        pub lost: u64,
+    }
 }
 
 impl FullCounters {
-    /// Field by field.
-    pub const fn plus(&self, other: &Self) -> Self {
-        Self {
-            seen: self.seen + other.seen,
-            seen_threads: self.seen_threads + other.seen_threads,
-            ring_full: self.ring_full + other.ring_full,
-            unrelated: self.unrelated + other.unrelated,
-            failed_swaps: self.failed_swaps + other.failed_swaps,
-            unreadable: self.unreadable + other.unreadable,
-            lost: self.lost + other.lost,
-        }
-    }
-
-    /// What has come since `other`, an earlier reading.
-    pub const fn since(&self, other: &Self) -> Self {
-        Self {
-            seen: self.seen.wrapping_sub(other.seen),
-            seen_threads: self.seen_threads.wrapping_sub(other.seen_threads),
-            ring_full: self.ring_full.wrapping_sub(other.ring_full),
-            unrelated: self.unrelated.wrapping_sub(other.unrelated),
-            failed_swaps: self.failed_swaps.wrapping_sub(other.failed_swaps),
-            unreadable: self.unreadable.wrapping_sub(other.unreadable),
-            lost: self.lost,
-        }
-    }
-
     /// Times that a probe stopped a thread of the target.
     pub const fn hits(&self) -> u64 {
         self.seen + self.unrelated + self.failed_swaps

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::start::{CALL_TEXT, Call, CallEvent, call_kind, phase};
 
-use crate::{atomic::count, clock, lifecycle, maps};
+use super::{atomic::count, clock, lifecycle, maps};
 
 /// Do not wake the reader.
 const NO_WAKEUP: u64 = 1;

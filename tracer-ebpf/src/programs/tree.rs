@@ -3,7 +3,7 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
 use tracer_ebpf::start::{StartConfig, binary};
 
-use crate::{
+use super::{
     atomic::count,
     lifecycle::{field, own_pid},
     maps,

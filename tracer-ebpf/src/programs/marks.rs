@@ -6,7 +6,7 @@ use tracer_ebpf::{
     start::{MAX_GO_STATEMENTS, MAX_PS, Mark, Start, phase},
 };
 
-use crate::{atomic::count, lifecycle, maps, memory, registers, site};
+use super::{atomic::count, lifecycle, maps, memory, registers, site};
 
 /// The site that was hit, where there are no cookies: by its link-time address. How far the process is from
 /// those, its ELF entry tells, which is hit first.

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::start::{MAX_BINARIES, Mark, NO_TARGET, Start, StartConfig, StartEvent, exec, phase};
 
-use crate::{clock, maps, tree};
+use super::{clock, maps, tree};
 
 /// Do not wake the reader: a wake-up costs more than the trap, and what it then does takes the CPU from the start.
 const NO_WAKEUP: u64 = 1;

@@ -17,7 +17,7 @@ pub fn add(counter: *mut u64, n: u64) {
 macro_rules! count {
     ($counters:expr, $field:ident) => {
         // SAFETY: the pointer comes from a map lookup; only the field's address is taken.
-        $crate::atomic::add(unsafe { &raw mut (*$counters).$field }, 1)
+        $crate::programs::atomic::add(unsafe { &raw mut (*$counters).$field }, 1)
     };
 }
 pub(crate) use count;

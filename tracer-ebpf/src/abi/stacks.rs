@@ -3,6 +3,8 @@
 //! A stack is walked by its frame pointers when its goroutine goes into Waiting, and kept once: the record of the
 //! transition holds its key ([`key_of`]) in [`crate::full::Transition::detail`], 0 where none could be had.
 
+use super::counters::counters;
+
 /// Most frames of a stack that are kept: those of the functions that were called last.
 pub const DEPTH: usize = 32;
 /// Default number of different stacks that are kept.
@@ -74,35 +76,15 @@ pub struct StackConfig {
     pub reserved: u32,
 }
 
-/// What became of the stacks of one target, per CPU. `walked` = told with a key + `full` + `unreadable`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StackCounters {
-    /// Goroutines that went into Waiting with their registers saved.
-    pub walked: u64,
-    /// Of them, those whose stack was new and found no room in the table.
-    pub full: u64,
-    /// Of them, those whose g could not be read.
-    pub unreadable: u64,
-}
-
-impl StackCounters {
-    /// Field by field.
-    pub const fn plus(&self, other: &Self) -> Self {
-        Self {
-            walked: self.walked + other.walked,
-            full: self.full + other.full,
-            unreadable: self.unreadable + other.unreadable,
-        }
-    }
-
-    /// What has come since `other`, an earlier reading.
-    pub const fn since(&self, other: &Self) -> Self {
-        Self {
-            walked: self.walked.wrapping_sub(other.walked),
-            full: self.full.wrapping_sub(other.full),
-            unreadable: self.unreadable.wrapping_sub(other.unreadable),
-        }
+counters! {
+    /// What became of the stacks of one target, per CPU. `walked` = told with a key + `full` + `unreadable`.
+    pub struct StackCounters {
+        /// Goroutines that went into Waiting with their registers saved.
+        pub walked: u64,
+        /// Of them, those whose stack was new and found no room in the table.
+        pub full: u64,
+        /// Of them, those whose g could not be read.
+        pub unreadable: u64,
     }
 }
 

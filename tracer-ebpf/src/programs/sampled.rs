@@ -6,7 +6,7 @@ use core::{ffi::c_void, mem::MaybeUninit};
 use aya_ebpf::{helpers::generated::bpf_probe_read_user, programs::ProbeContext};
 use tracer_ebpf::{G_BLOCK, OTHER_CREATION_SITES, Site, SiteKind, TargetConfig, creation_site_key, gp_in};
 
-use crate::{
+use super::{
     atomic::{self, count},
     clock, exact, maps, memory, registers, site, slow,
 };

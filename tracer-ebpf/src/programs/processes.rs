@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task};
 use tracer_ebpf::host::{HostConfig, HostEvent, host_event};
 
-use crate::{atomic, clock, lifecycle, maps};
+use super::{atomic, clock, lifecycle, maps};
 
 /// Do not wake the reader: it looks by itself some times a second.
 const NO_WAKEUP: u64 = 1;

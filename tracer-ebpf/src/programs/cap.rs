@@ -5,7 +5,7 @@ use tracer_ebpf::{
     host::{HostEvent, host_event},
 };
 
-use crate::{atomic, clock, maps};
+use super::{atomic, clock, maps};
 
 /// Wake the reader: until it detaches, every further hit costs the target a trap.
 const WAKEUP: u64 = 2;

@@ -13,7 +13,7 @@ use tracer_ebpf::{
     gp_in,
 };
 
-use crate::{atomic::count, clock, memory, registers, site, walk};
+use super::{atomic::count, clock, memory, registers, site, walk};
 
 /// Transitions.
 #[map]

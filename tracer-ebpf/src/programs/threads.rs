@@ -12,7 +12,7 @@ use tracer_ebpf::{
     full::{FullCounters, TaskConfig, Transition, What, flag},
 };
 
-use crate::{atomic::count, maps, transition};
+use super::{atomic::count, maps, transition};
 
 /// Index of the target, by its process id in the initial PID namespace.
 #[map]

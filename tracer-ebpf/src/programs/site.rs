@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{Counters, Site, SiteKey, TargetConfig};
 
-use crate::{cap, maps, registers};
+use super::{cap, maps, registers};
 
 /// The site whose index the probe was attached with as its cookie.
 #[inline(always)]
@@ -46,7 +46,7 @@ pub fn by_link_time_address(binary: u32, address: u64) -> Option<&'static Site> 
 pub fn target_of(site: &Site) -> Option<&'static TargetConfig> {
     let config = maps::TARGETS.get(site.target)?;
     if config.enabled == 0 || (config.hit_limit != 0 && cap::is_past(site.target, config)) {
-        crate::atomic::count!(counters_of(site)?, disabled);
+        super::atomic::count!(counters_of(site)?, disabled);
         return None;
     }
     Some(config)

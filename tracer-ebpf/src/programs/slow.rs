@@ -4,7 +4,7 @@ use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::ProbeContext};
 use aya_log_ebpf::debug;
 use tracer_ebpf::{Counters, SlowWait, TargetConfig};
 
-use crate::{atomic::count, maps, memory, registers};
+use super::{atomic::count, maps, memory, registers};
 
 /// Do not wake the reader: it looks by itself some times a second, and a wake-up costs more than the trap.
 const NO_WAKEUP: u64 = 1;

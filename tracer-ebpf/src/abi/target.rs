@@ -1,0 +1,56 @@
+//! Traced processes.
+
+/// What the programs must know of one target. All offsets are in bytes; 0 where the layout of this Go
+/// version is not known, except for `p_id`, which is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetConfig {
+    /// Waits of at least this many nanoseconds go through the ring one by one; `u64::MAX` for none.
+    pub slower_ns: u64,
+    /// Run-time address of `runtime.sched.timeToRun`, for [`SiteKind::HistogramRecord`](super::SiteKind::HistogramRecord).
+    pub time_to_run: u64,
+    /// The hit cap: with more [`TargetState::hits`] than this the programs switch the target off; 0 for none.
+    pub hit_limit: u64,
+    /// 0: the programs return at once. The way to stop a target's cost before its probes are gone.
+    pub enabled: u32,
+    /// `g.m`.
+    pub g_m: u32,
+    /// `g.trackingStamp` (Go 1.19: `g.runnableStamp`).
+    pub g_tracking_stamp: u32,
+    /// `g.gopc`; at most [`G_BLOCK`] - 8 past `g_tracking_stamp`.
+    pub g_gopc: u32,
+    /// `g.goid`.
+    pub g_goid: u32,
+    /// `g.preempt`, or 0 where unknown: then nothing is told to be preempted.
+    pub g_preempt: u32,
+    /// `m.curg`.
+    pub m_curg: u32,
+    /// `m.p`.
+    pub m_p: u32,
+    /// `p.id`.
+    pub p_id: u32,
+    /// Creation sites that may have histograms of their own.
+    pub creation_sites: u32,
+}
+
+/// What the programs keep of one target for all CPUs together, on a cache line of its own size. Counted up
+/// only: the user side begins a new window by a higher [`TargetConfig::hit_limit`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetState {
+    /// Hits while the target was switched on and had a cap.
+    pub hits: u64,
+    /// Histograms of creation sites that were made.
+    pub creation_sites: u64,
+    /// Zero.
+    pub reserved: [u64; 6],
+}
+
+/// The sampled program reads `g.trackingStamp` to `g.gopc` as one block of this many bytes: one helper
+/// call in place of two.
+pub const G_BLOCK: usize = 112;
+
+const _: () = {
+    assert!(core::mem::size_of::<TargetConfig>() == 64);
+    assert!(core::mem::size_of::<TargetState>() == 64);
+};
