@@ -221,6 +221,8 @@ impl Startings {
             Err(e) if e.failure == Failure::NotTraceable => {
                 complaints.add("starts_not_traceable", &e, now_ns);
             }
+            // Nor is this: privileges stay what they are.
+            Err(e) if e.failure == Failure::NotPermitted => complaints.add("starts", &e, now_ns),
             Err(e) => {
                 complaints.add("starts", &e, now_ns);
                 binary.retry_ns = Some(now_ns.saturating_add(RETRY_NS));

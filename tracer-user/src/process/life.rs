@@ -75,11 +75,15 @@ impl Life {
     /// Whether it has been started anew (execve) since it was opened, be it with the very same program. One whose
     /// auxiliary vector may not be read, or that has just ended, has not as far as we know.
     pub fn has_execed(&self) -> bool {
-        match image(self.pid) {
+        self.is_other(&image(self.pid))
+    }
+
+    fn is_other(&self, now: &Image) -> bool {
+        match now {
             _ if self.image.is_empty() => false,
             Image::Unknown | Image::Gone => false,
             Image::InExec => true,
-            Image::Whole(now) => now != self.image,
+            Image::Whole(now) => *now != self.image,
         }
     }
 
@@ -87,23 +91,23 @@ impl Life {
     /// asked when something about the process turns out otherwise than expected, before that is taken for what it seems.
     pub fn fate(&self, file: Option<FileId>) -> Fate {
         let exe = format!("/proc/{}/exe", self.pid);
-        let mut state = FileState::known_at(&exe);
+        let look = || (FileState::known_at(&exe), image(self.pid));
+        let (mut state, mut now) = look();
         for _ in 0..EXEC_MS {
             // Its main thread has no memory any more: it is about to end, or one of its other threads is in execve, which
-            // ends all but that (fs/exec.c, de_thread).
-            let is_gone = matches!(&state, Err(e) if e.kind() == io::ErrorKind::NotFound);
+            // ends all but that (fs/exec.c, de_thread). It may have lost it between two looks.
+            let is_gone =
+                matches!(&state, Err(e) if e.kind() == io::ErrorKind::NotFound) || matches!(now, Image::Gone);
             if !is_gone || self.has_ended() {
                 break;
             }
             thread::sleep(Duration::from_millis(1));
-            state = FileState::known_at(&exe);
+            (state, now) = look();
         }
         let seen = match state {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Fate::Ended,
             Ok(now) if file.is_some_and(|then| then != now.id) => Fate::Executed,
-            // Its program was there a moment ago: another of its threads is in execve, or it is about to end.
-            Ok(_) if matches!(image(self.pid), Image::Gone) => Fate::Executed,
-            _ if self.has_execed() => Fate::Executed,
+            _ if self.is_other(&now) => Fate::Executed,
             _ => Fate::Unchanged,
         };
         // Only now is it sure that its PID was not another's.
