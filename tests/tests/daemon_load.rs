@@ -145,9 +145,9 @@ fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() ->
         })?;
         killed.insert(watchdog);
         send(watchdog, libc::SIGKILL);
-        daemon.wait_for("that it is told", |page| {
-            let told = page.sum("gmpscope_errors_total", &[("kind", "starts_not_held")]);
-            (told >= 2.0 * f64::from(times)).then_some(())
+        daemon.wait_for("that the gap is counted for both", |page| {
+            let gaps = page.sum("gmpscope_errors_total", &[("kind", "starts_not_held")]);
+            (gaps >= 2.0 * f64::from(times)).then_some(())
         })?;
         if times < 4 {
             let before = completed(&daemon.metrics()?).unwrap_or_default();

@@ -164,7 +164,7 @@ impl Drop for Running {
             _ = self.0.kill();
             _ = self.0.wait();
         }
-        // The command goes on without it.
+        // The command outlives a gmpscope that was killed.
         _ = fs::write(&self.1, "");
     }
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::signals::{Interrupts, THE_SAME};
+use super::{
+    signals::{Interrupts, THE_SAME},
+    timers,
+};
 use crate::{
     error::{Error, Failure, Result},
     output::sink::Sink,
@@ -59,7 +62,7 @@ async fn in_time(step: impl AsyncFn() -> bool, signals: &mut impl Interrupts, pa
                 true => return true,
                 false => until = until.map(|_| Instant::now() + patience),
             },
-            () = elapsed(until) => return false,
+            () = timers::until(until) => return false,
             () = signals.next() => match until {
                 Some(_) if came.elapsed() < THE_SAME => {}
                 Some(_) => return false,
@@ -69,13 +72,6 @@ async fn in_time(step: impl AsyncFn() -> bool, signals: &mut impl Interrupts, pa
                 }
             },
         }
-    }
-}
-
-async fn elapsed(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -9,5 +9,6 @@ pub mod replay;
 mod signals;
 pub mod start;
 pub mod step;
+mod timers;
 
 pub use attach::EndedBy;

@@ -121,7 +121,7 @@ fn command(arch: Arch, kernel: &Path, image: &Path) -> Result<Command> {
     };
     let environment = "GMPSCOPE_BIN=/gmpscope GMPSCOPE_WORKLOADS=/workloads";
     // One thread for both CPUs, and as quick. With one for each, 5.10 x86_64 stopped for good in five of eight machines
-    // while `full` attached or was taken away: both CPUs were busy, and the kernel said nothing of it for minutes, not
+    // at a check of `full` or, once, at the check behind one: both CPUs were busy, and the kernel said nothing of it for minutes, not
     // even that it was stuck. In none of five with one thread. It is believed to be the emulation of code that
     // one CPU changes and another runs (jump labels); that it is not a race of the kernel's is not proven.
     qemu.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, Interval};
 
 use super::{
     Effect, Happening, Policy, Session,
@@ -25,6 +25,7 @@ use crate::{
         options::{AttachOptions, Chatter, FullOptions},
         signals::{Interrupts as _, Signals},
         step::{Holding, LatencyBegin, LatencyStep, Opening, Step},
+        timers::{every, tick_of, until},
     },
     stream::{Observation, recording::Recorder},
     writing::stderr,
@@ -432,27 +433,5 @@ impl Clocks {
                 if target.has_execed() { Happening::TargetExeced } else { Happening::Tick }
             }
         }
-    }
-}
-
-fn every(period: Duration) -> Interval {
-    let mut interval = interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    interval
-}
-
-async fn until(end: Option<Instant>) {
-    match end {
-        Some(end) => sleep_until(end).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn tick_of(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => std::future::pending().await,
     }
 }

@@ -12,12 +12,15 @@ use nix::sys::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
+    time::{Instant, Interval},
 };
 
 use crate::{
     error::{Error, Result},
-    session::signals::{self, Interrupts, Signals},
+    session::{
+        signals::{self, Interrupts, Signals},
+        timers::{every, tick_of, until},
+    },
 };
 
 /// How often the kernel's ring is looked at. Nothing in it wakes us: a start would pay for that.
@@ -269,28 +272,6 @@ async fn ready(fd: &mut Option<AsyncFd<OwnedFd>>) {
             if let Ok(mut guard) = fd.readable().await {
                 guard.clear_ready();
             }
-        }
-        None => std::future::pending().await,
-    }
-}
-
-fn every(period: Duration) -> Interval {
-    let mut interval = interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    interval
-}
-
-async fn until(end: Option<Instant>) {
-    match end {
-        Some(end) => sleep_until(end).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn tick_of(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => {
-            interval.tick().await;
         }
         None => std::future::pending().await,
     }
