@@ -5,19 +5,21 @@ mod attach;
 mod config;
 mod daemon;
 pub mod help;
+mod output;
 mod replay;
 mod run;
 
 use std::{ffi::OsString, path::PathBuf};
 
 pub use attach::{AttachArgs, AttachRequest};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 pub use config::{ConfigArgs, ConfigRequest, ShowFormat};
 pub use daemon::DaemonArgs;
+pub use output::{FormArgs, FormatArg, IntervalArgs, ResultArgs};
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
 
-use crate::session::options::{Chatter, Format};
+use crate::session::options::Chatter;
 
 /// Command line of `gmpscope`.
 #[derive(Debug, Parser)]
@@ -120,24 +122,6 @@ impl Verbosity {
     }
 }
 
-/// `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FormatArg {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-}
-
-impl From<FormatArg> for Format {
-    fn from(f: FormatArg) -> Self {
-        match f {
-            FormatArg::Text => Format::Text,
-            FormatArg::Json => Format::Json,
-        }
-    }
-}
-
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 #[command(after_help = help::INSPECT_EXAMPLES, after_long_help = help::inspect_sections())]
@@ -145,33 +129,18 @@ pub struct InspectArgs {
     /// A process id, or the path of a binary (a file named like a number: ./123)
     #[arg(value_name = "PID|FILE")]
     pub target: OsString,
-    /// Form of the answer
-    #[arg(
-        long,
-        value_enum,
-        env = "GMPSCOPE_FORMAT",
-        default_value = "text",
-        hide_env_values = true
-    )]
-    pub format: FormatArg,
-    /// Write to this file instead of stdout
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// How and where the answer is written.
+    #[command(flatten)]
+    pub result: ResultArgs,
 }
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = help::DOCTOR_EXAMPLES, after_long_help = help::doctor_sections())]
 pub struct DoctorArgs {
-    /// Form of the answer
-    #[arg(
-        long,
-        value_enum,
-        env = "GMPSCOPE_FORMAT",
-        default_value = "text",
-        hide_env_values = true
-    )]
-    pub format: FormatArg,
+    /// How the answer is written.
+    #[command(flatten)]
+    pub form: FormArgs,
 }
 
 /// Arguments of `completions`.

@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use gmpscope_tests::environment::thread_cpu_ns;
 use tracer_ebpf::full::{Transition, What, status as s, statuses};
 use tracer_user::latency::Latency;
-use tracer_user::model::sched::{Sched, SchedConfig};
+use tracer_user::model::sched::Sched;
+use tracer_user::stream::SchedConfig;
 use tracer_user::stream::reorder::Reorder;
 use tracer_user::stream::{BucketScheme, Kind, Observation};
 

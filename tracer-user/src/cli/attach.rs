@@ -8,7 +8,10 @@ use std::{
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use tracer_ebpf::{full::RING_BYTES_RANGE, stacks::STACKS_RANGE};
 
-use super::{FormatArg, Verbosity, help};
+use super::{
+    Verbosity, help,
+    output::{IntervalArgs, ResultArgs},
+};
 use crate::{
     duration,
     error::{Error, Result},
@@ -64,28 +67,14 @@ pub struct AttachArgs {
         hide_env_values = true
     )]
     mode: ModeArg,
-    /// Form of the result
-    #[arg(
-        long,
-        value_enum,
-        default_value = "text",
-        env = "GMPSCOPE_FORMAT",
-        hide_env_values = true
-    )]
-    format: FormatArg,
-    /// Write the result to this file; `-` is stdout
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    result: ResultArgs,
     /// Record the capture into this file, too, from which `gmpscope replay` makes
     /// the same result; `-` is stdout
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Print also what each period of this length added
-    #[arg(
-        short, long, value_name = "TIME", value_parser = duration::period,
-        env = "GMPSCOPE_INTERVAL", hide_env_values = true
-    )]
-    interval: Option<Duration>,
+    #[command(flatten)]
+    interval: IntervalArgs,
     /// Print each wait of at least this length as it ends (sampled: each such
     /// wait of the sample)
     #[arg(
@@ -249,13 +238,13 @@ impl AttachArgs {
     /// # Errors
     /// As [`Self::into_options`].
     pub fn into_request(self, verbosity: Verbosity) -> Result<AttachRequest> {
-        let to_stdout = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
-        if to_stdout(&self.record) && (self.output.is_none() || to_stdout(&self.output)) {
+        let to_stdout = self.record.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        if to_stdout && self.result.is_stdout() {
             return Err(Error::usage(
                 "--record - would mix the recording with the result: name a file for the result with -o",
             ));
         }
-        into_two_files(&self.record, &self.output)?;
+        into_two_files(self.record.as_ref(), self.result.file())?;
         let Some(starts) = self.next else {
             return self.into_options(verbosity).map(AttachRequest::Running);
         };
@@ -273,10 +262,10 @@ impl AttachArgs {
             whole_binary: self.whole_binary,
             duration: self.duration,
             output: OutputOptions {
-                format: self.format.into(),
-                path: self.output.filter(|path| path.as_os_str() != "-"),
+                format: self.result.format().into(),
+                path: self.result.file().cloned(),
                 record: self.record,
-                interval: self.interval,
+                interval: self.interval.interval,
                 chatter: verbosity.chatter(),
             },
         }))
@@ -308,9 +297,9 @@ impl AttachArgs {
             target,
             duration: self.duration,
             mode,
-            format: self.format.into(),
-            output: self.output.filter(|path| path.as_os_str() != "-"),
-            interval: self.interval,
+            format: self.result.format().into(),
+            output: self.result.file().cloned(),
+            interval: self.interval.interval,
             slower,
             by,
             record: self.record,
@@ -325,7 +314,7 @@ impl AttachArgs {
 ///
 /// # Errors
 /// [`crate::error::Failure::Usage`] where they are.
-pub(super) fn into_two_files(record: &Option<PathBuf>, output: &Option<PathBuf>) -> Result<()> {
+pub(super) fn into_two_files(record: Option<&PathBuf>, output: Option<&PathBuf>) -> Result<()> {
     let (Some(record), Some(output)) = (record, output) else {
         return Ok(());
     };

@@ -70,7 +70,8 @@ Make the result of a recorded capture again.
 What --record of attach and run has written goes through the same steps as a live
 capture and gives the same result, to the byte of the JSON, on any machine:
 neither the process nor its binary is needed. Form, split and intervals may be
-others than those of the capture.";
+others than those of the capture. The JSON of a capture can be replayed, too: as
+text, with the intervals that it has.";
 
 /// `gmpscope replay -h`.
 pub const REPLAY_EXAMPLES: &str = "\
@@ -79,7 +80,9 @@ EXAMPLES
   gmpscope replay waits.gmps --format json
       What attach would have printed as JSON.
   gmpscope replay waits.gmps --interval 1s
-      The same seconds, one by one.";
+      The same seconds, one by one.
+  gmpscope replay waits.json
+      What attach would have printed without --format json.";
 
 /// What a traced start costs.
 pub const RUN_OVERHEAD: &str = "\
@@ -375,7 +378,7 @@ pub fn replay_sections() -> String {
         "\
 EXIT STATUS
   0  done
-  1  failed: no recording, or in a version of the format that is not known
+  1  failed: neither a recording nor a capture, or in a version that is not known
   2  wrong usage
   5  the capture was incomplete, or the recording is cut off: what there is was
      shown",

@@ -1,14 +1,16 @@
 //! Arguments of `replay`.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{FormatArg, Verbosity, attach::ByArg, help};
-use crate::{
-    duration,
-    session::options::{ReplayOptions, SplitBy},
+use super::{
+    Verbosity,
+    attach::ByArg,
+    help,
+    output::{IntervalArgs, ResultArgs},
 };
+use crate::session::options::{ReplayOptions, SplitBy};
 
 /// `gmpscope replay`.
 #[derive(Debug, Args)]
@@ -17,27 +19,14 @@ use crate::{
     after_long_help = help::replay_sections()
 )]
 pub struct ReplayArgs {
-    /// The recording: what --record of attach or run has written; `-` is stdin
+    /// The recording: what --record of attach or run has written; or the JSON of
+    /// a capture; `-` is stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Form of the result
-    #[arg(
-        long,
-        value_enum,
-        default_value = "text",
-        env = "GMPSCOPE_FORMAT",
-        hide_env_values = true
-    )]
-    format: FormatArg,
-    /// Write the result to this file; `-` is stdout
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Print also what each period of this length added
-    #[arg(
-        short, long, value_name = "TIME", value_parser = duration::period,
-        env = "GMPSCOPE_INTERVAL", hide_env_values = true
-    )]
-    interval: Option<Duration>,
+    #[command(flatten)]
+    result: ResultArgs,
+    #[command(flatten)]
+    interval: IntervalArgs,
     /// Print one histogram per origin (if exact or full was recorded) or creation
     /// site (if sampled or full was)
     #[arg(long, value_enum, env = "GMPSCOPE_BY", hide_env_values = true)]
@@ -47,12 +36,11 @@ pub struct ReplayArgs {
 impl ReplayArgs {
     /// The same in plain types.
     pub fn into_options(self, verbosity: Verbosity) -> ReplayOptions {
-        let named = |path: &PathBuf| path.as_os_str() != "-";
         ReplayOptions {
-            file: Some(self.file).filter(named),
-            format: self.format.into(),
-            output: self.output.filter(named),
-            interval: self.interval,
+            format: self.result.format().into(),
+            output: self.result.file().cloned(),
+            file: Some(self.file).filter(|path| path.as_os_str() != "-"),
+            interval: self.interval.interval,
             by: self.by.map(SplitBy::from),
             chatter: verbosity.chatter(),
         }

@@ -5,9 +5,10 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::{
-    FormatArg, Verbosity,
+    Verbosity,
     attach::{ByArg, ModeArg, into_two_files, latencies},
     help,
+    output::{FormArgs, IntervalArgs},
 };
 use crate::{
     duration,
@@ -68,15 +69,8 @@ pub struct RunArgs {
     /// under sudo
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
-    /// Form of the result
-    #[arg(
-        long,
-        value_enum,
-        default_value = "text",
-        env = "GMPSCOPE_FORMAT",
-        hide_env_values = true
-    )]
-    format: FormatArg,
+    #[command(flatten)]
+    form: FormArgs,
     /// Write the result to this file; default: stderr
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -84,12 +78,8 @@ pub struct RunArgs {
     /// the same result
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Print also what each period of this length added
-    #[arg(
-        short, long, value_name = "TIME", value_parser = duration::period,
-        env = "GMPSCOPE_INTERVAL", hide_env_values = true
-    )]
-    interval: Option<Duration>,
+    #[command(flatten)]
+    interval: IntervalArgs,
     /// The command and its arguments
     #[arg(
         required = true,
@@ -117,7 +107,7 @@ impl RunArgs {
                 "--record - would mix the recording with the command's own output: name a file",
             ));
         }
-        into_two_files(&self.record, &self.output)?;
+        into_two_files(self.record.as_ref(), self.output.as_ref())?;
         let latencies = self
             .mode
             .map(|mode| latencies(mode, self.slower, self.by))
@@ -130,10 +120,10 @@ impl RunArgs {
             follow: self.follow,
             duration: self.duration,
             output: OutputOptions {
-                format: self.format.into(),
+                format: self.form.format.into(),
                 path: self.output,
                 record: self.record,
-                interval: self.interval,
+                interval: self.interval.interval,
                 chatter: verbosity.chatter(),
             },
         })

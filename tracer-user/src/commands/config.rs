@@ -104,7 +104,6 @@ fn shown(loaded: &Loaded, format: ShowFormat) -> Result<String> {
         targets,
     };
     json::pretty(&shown)
-        .map_err(|cause| Error::failed(format!("cannot write the configuration as JSON: {cause}")))
 }
 
 fn line(value: &Effective<'_>) -> String {

@@ -18,7 +18,7 @@ const FINDINGS: usize = 37;
 /// [`Failure::NotPermitted`], without a message, when a mode is impossible here: the table has said it.
 pub fn run(args: &DoctorArgs) -> Result<()> {
     let report = doctor::examine();
-    print(&match args.format {
+    print(&match args.form.format {
         FormatArg::Text => text(&report),
         FormatArg::Json => json(&report)?,
     })?;
@@ -32,7 +32,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 }
 
 fn json(report: &Report) -> Result<String> {
-    json::pretty(report).map_err(|cause| Error::failed(format!("cannot write the checks as JSON: {cause}")))
+    json::pretty(report)
 }
 
 fn text(report: &Report) -> String {

@@ -26,12 +26,11 @@ use crate::{
 /// When it is not a traceable Go binary or process.
 pub fn run(args: &InspectArgs) -> Result<()> {
     // Before the work, which takes a second: a file that cannot be written fails here.
-    let mut sink = Sink::open(args.output.as_deref())?;
+    let mut sink = Sink::open(args.result.file().map(PathBuf::as_path))?;
     let inspection = inspect(&args.subject())?;
-    let text = match args.format {
+    let text = match args.result.format() {
         FormatArg::Text => inspection.text(),
-        FormatArg::Json => json::pretty(&inspection)
-            .map_err(|cause| Error::failed(format!("cannot write the answer as JSON: {cause}")))?,
+        FormatArg::Json => json::pretty(&inspection)?,
     };
     let _ = sink.result(&text)?;
     sink.finish_now()

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::binary::Frame;
 use crate::document::build::Named;
 use crate::escape::Untrusted;
-use crate::model::Frame;
 use crate::model::sched::{Blocked, PlaceReport, StacksReport};
 use crate::stream::transition::{StackSeen, end};
 
-/// Places that are told one by one.
+/// Places that are listed one by one.
 pub const PLACES: usize = 100;
 
 /// Functions of the runtime by which every goroutine blocks, and to which every first function returns.
@@ -22,18 +22,27 @@ pub struct BlockedAt {
     /// The calls, innermost first, inlined ones included: `FUNCTION FILE:LINE`. `runtime.gopark` and
     /// `runtime.goexit`, which all have, are left out.
     pub stack: Vec<Untrusted>,
-    /// Why calls are missing behind the last: `cut` (there are more than are kept), `broken` (a frame pointer led
-    /// nowhere, or could not be read).
+    /// Why calls are missing after the last one; absent if the stack is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incomplete: Option<String>,
+    pub incomplete: Option<Incomplete>,
     /// Why they waited, in the runtime's words.
-    pub wait_reason: String,
+    pub wait_reason: Untrusted,
     /// The `go` statement that made them: `FUNCTION FILE:LINE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Untrusted>,
     /// How many, and how long.
     #[serde(flatten)]
     pub waits: Waits,
+}
+
+/// Why a stack has not all of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Incomplete {
+    /// There are more calls than are kept.
+    Cut,
+    /// A frame pointer led nowhere, or could not be read.
+    Broken,
 }
 
 /// How many waits, and how long.
@@ -60,7 +69,7 @@ pub struct StacksInfo {
     pub lost_full: u64,
     /// Times that a stack could not be read.
     pub lost_unreadable: u64,
-    /// How many places `blocked_at` tells at most.
+    /// How many places `blocked_at` lists at most.
     pub shown_at_most: u64,
     /// Places that it leaves out, those with the least time in all.
     pub other_places: u64,
@@ -68,6 +77,13 @@ pub struct StacksInfo {
     pub other: Waits,
     /// Waits of which it is not known where: those that began before the capture, and those whose stack was lost.
     pub unknown: Waits,
+}
+
+impl Waits {
+    /// Those that ended and those that had not.
+    pub fn all(&self) -> u64 {
+        self.count.saturating_add(self.ongoing)
+    }
 }
 
 impl From<Blocked> for Waits {
@@ -128,10 +144,10 @@ impl Names<'_> {
             stack: self.stack(&place.stack),
             incomplete: match place.stack.end {
                 end::WHOLE => None,
-                end::CUT => Some("cut".to_owned()),
-                _ => Some("broken".to_owned()),
+                end::CUT => Some(Incomplete::Cut),
+                _ => Some(Incomplete::Broken),
             },
-            wait_reason: place.reason.clone(),
+            wait_reason: place.reason.as_str().into(),
             created_at: (place.gopc != 0).then(|| self.creation(place.gopc)),
             waits: place.blocked.into(),
         }

@@ -1,30 +1,31 @@
-//! From what was observed to a [`Capture`].
+//! From what was observed of latencies to a [`Capture`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
+use crate::document::blocked::Lost;
+use crate::document::by_name::ByName;
+use crate::document::capture::{
+    Bucket, Capture, CaptureInfo, CaptureMode, Hist, SampledBy, Sampling, Slow, SlowSummary,
+};
+use crate::document::full::{self, Full};
+use crate::document::gauges::{Goroutines, SchedulerGauges};
 use crate::escape::Untrusted;
 use crate::findings::{self, Evidence};
 use crate::latency::{self, Histogram, Latency};
-use crate::model::{Model, Symbolizer, sched::Report};
-use crate::stream::{BucketScheme, HistogramKey, LossCause};
-
-use crate::document::blocked::Lost;
-use crate::document::capture::{
-    Bucket, Capture, CaptureInfo, Full, Goroutines, Hist, SCHEMA, Sampling, Slow, SlowSummary, TargetInfo,
-};
-use crate::document::full;
+use crate::model::{Model, sched::Report};
+use crate::plan::Mode;
+use crate::stream::step::AttachInfo;
+use crate::stream::{BucketScheme, EndedBy, HistogramKey, LossCause, Origin, Symbolizer, TargetInfo};
 
 /// Name of the creation site under which the kernel counts what its table has no room for.
 const OTHER: &str = "other";
 
-/// Everything that a capture is made of.
+/// Everything that a capture of latencies is made of.
 pub struct Parts<'a> {
     /// What was traced. `gomaxprocs`, where absent, is taken from the last snapshot.
     pub target: TargetInfo,
-    /// `passive`, `sampled`, `exact`, `full`.
-    pub mode: &'a str,
+    /// In which mode.
+    pub mode: Mode,
     /// Why this mode, where `auto` chose.
     pub mode_reason: Option<Untrusted>,
     /// Wall-clock time of the window's begin.
@@ -33,9 +34,9 @@ pub struct Parts<'a> {
     pub begin_ns: u64,
     /// The window's end, CLOCK_MONOTONIC.
     pub end_ns: u64,
-    /// Why it ended there: `duration`, `signal`, `target_exit`, …
-    pub ended_by: &'a str,
-    /// Whether the window was all that was asked for.
+    /// Why it ended there.
+    pub ended_by: EndedBy,
+    /// Whether the window was as long as was asked for.
     pub whole: bool,
     /// The latencies of the window.
     pub latency: &'a Latency,
@@ -43,23 +44,17 @@ pub struct Parts<'a> {
     pub model: &'a Model,
     /// Names of creation sites.
     pub symbolizer: &'a dyn Symbolizer,
-    /// How the probes were held, if there were any.
-    pub attached_by: Option<&'a str>,
-    /// Who measured the latencies: `runtime` or `probe`.
-    pub measured_by: &'a str,
-    /// Cost of one hit on this machine, (low, high), where it was measured.
-    pub probe_cost_ns: Option<[u64; 2]>,
+    /// How the probes were attached and who measured, where that is known.
+    pub attach: Option<AttachInfo>,
     /// CPU time of the target in the window, where known.
     pub target_cpu_ns: Option<u64>,
-    /// What the probes add to each latency at the least (`exact`).
-    pub latency_floor_ns: Option<u64>,
-    /// Other captures of ours on the same target meanwhile.
+    /// Other captures of ours on the same target during the window.
     pub concurrent_captures: u64,
-    /// Things that a reader of the figures should know.
+    /// Remarks for whoever reads the figures.
     pub notes: Vec<Untrusted>,
 }
 
-/// The capture, with its findings.
+/// Makes the capture, with its findings.
 pub fn build(parts: Parts) -> Capture {
     let latency = parts.latency;
     let total = latency.total();
@@ -79,44 +74,41 @@ pub fn build(parts: Parts) -> Capture {
         cgroup_cpu_limit: target.cgroup_cpu_limit,
         gomaxprocs: target.gomaxprocs,
     });
-    let highest_cost = parts.probe_cost_ns.map(|[_, high]| high);
     let total_hist = hist(&total);
     let mut notes = parts.notes;
     notes.extend(short_entries(parts.mode, &total_hist).map(Untrusted::from));
-    let capture = CaptureInfo {
-        mode: parts.mode.to_owned(),
+    let mode = CaptureMode::from(parts.mode);
+    let attach = parts.attach;
+    let probe_cost_ns = attach.and_then(|attach| attach.hit_ns);
+    let highest_cost = probe_cost_ns.map(|[_, high]| high);
+    let duration_ns = parts.end_ns.saturating_sub(parts.begin_ns);
+    let info = CaptureInfo {
         mode_reason: parts.mode_reason,
-        started_at: parts.started_at.to_string(),
-        duration_ns: parts.end_ns.saturating_sub(parts.begin_ns),
         complete: parts.whole && latency.lost() == 0,
-        ended_by: parts.ended_by.to_owned(),
         events: total.count(),
         lost_events: latency.lost(),
         lost_by_cause: latency
             .losses()
             .iter()
             .filter(|(_, count)| **count > 0)
-            .map(|(cause, count)| (cause.name().to_owned(), *count))
+            .map(|(cause, count)| (ByName(*cause), *count))
             .collect(),
-        // `exact` and `full` see every wait; the others what the runtime chose to measure.
-        sampling: (!["exact", "full"].contains(&parts.mode)).then(|| Sampling {
-            by: "runtime".to_owned(),
+        sampling: (!mode.sees_every_wait()).then(|| Sampling {
+            by: SampledBy::Runtime,
             nominal: 8,
-            measured_by: Some(parts.measured_by.to_owned()),
+            measured_by: attach.map(|attach| attach.measured_by),
             uniform: false,
         }),
-        attached_by: parts.attached_by.map(str::to_owned),
+        attached_by: attach.and_then(|attach| attach.attached_by),
         probe_hits: latency.hits(),
-        probe_cost_ns: parts.probe_cost_ns,
+        probe_cost_ns,
         overhead_ratio: overhead_ratio(latency.hits(), highest_cost, parts.target_cpu_ns),
-        latency_floor_ns: parts.latency_floor_ns,
+        latency_floor_ns: attach.and_then(|attach| attach.latency_floor_ns),
         concurrent_captures: parts.concurrent_captures,
         notes,
+        ..CaptureInfo::new(mode, parts.started_at, duration_ns, parts.ended_by)
     };
     Capture {
-        schema: SCHEMA.to_owned(),
-        target,
-        capture,
         runnable_to_running: total_hist,
         by_origin: named.by_origin(latency),
         by_creation_site: match &report {
@@ -131,13 +123,13 @@ pub fn build(parts: Parts) -> Capture {
             .iter()
             .map(|slow| named.slow(slow))
             .collect(),
-        init: None,
-        goroutines: goroutines(parts.model, report.as_ref().map(|report| report.churn)),
-        scheduler: scheduler(parts.model),
+        goroutines: Goroutines::of(parts.model, report.as_ref().map(|report| report.churn)),
+        scheduler: parts.model.last().and_then(SchedulerGauges::of),
         full: report
             .as_ref()
             .map(|report| Full::of(report, &named, &lost_stacks(latency))),
         findings,
+        ..Capture::new(target, info)
     }
 }
 
@@ -145,9 +137,9 @@ pub fn build(parts: Parts) -> Capture {
 const LOWEST_NS: u64 = 63;
 
 /// What `passive` cannot tell apart. Up to Go 1.25 the lowest bucket is left out as a whole.
-fn short_entries(mode: &str, waits: &Hist) -> Option<String> {
+fn short_entries(mode: Mode, waits: &Hist) -> Option<String> {
     let lowest = waits.buckets.first().filter(|bucket| bucket.le_ns <= LOWEST_NS)?;
-    (mode == "passive").then(|| {
+    (mode == Mode::Passive).then(|| {
         format!(
             "{} of the waits are of at most {LOWEST_NS} ns: among these the runtime also counts goroutines that had \
              not waited (their stack was moved, the world was stopped); --mode sampled leaves them out",
@@ -235,10 +227,10 @@ impl Named<'_> {
     }
 
     /// Histograms by origin.
-    pub fn by_origin(&self, latency: &Latency) -> BTreeMap<Untrusted, Hist> {
+    pub fn by_origin(&self, latency: &Latency) -> BTreeMap<ByName<Origin>, Hist> {
         let named = latency.by_key().iter().filter_map(|(key, histogram)| match key {
             HistogramKey::Origin(origin) if histogram.count() > 0 => {
-                Some((origin.name().into(), hist(histogram)))
+                Some((ByName(*origin), hist(histogram)))
             }
             _ => None,
         });
@@ -277,7 +269,7 @@ impl Named<'_> {
                 .gopc
                 .filter(|gopc| *gopc != 0)
                 .map(|gopc| self.creation_site(gopc)),
-            origin: wait.origin.map(|origin| origin.name().to_owned()),
+            origin: wait.origin.map(ByName),
             tid: Some(wait.tid),
             p: wait.p,
         }
@@ -301,45 +293,6 @@ fn slow_summary(slow: &latency::SlowWaits) -> Option<SlowSummary> {
         p99_ns: slow.quantile_ns(990)?,
         max_ns: slow.longest().first()?.wait.latency_ns,
     })
-}
-
-fn goroutines(model: &Model, churn: Option<(u64, u64)>) -> Option<Goroutines> {
-    let live = model.live()?;
-    let last = model.last()?;
-    Some(Goroutines {
-        created: churn.map(|(created, _)| created),
-        exited: churn.map(|(_, exited)| exited),
-        live,
-        by_state: last
-            .goroutines_by_state
-            .iter()
-            .map(|(state, count)| (state.as_str().into(), *count))
-            .collect(),
-        estimated: last.goroutines_sampled,
-    })
-}
-
-/// The last snapshot without what [`goroutines`] shows, and without what is not known.
-fn scheduler(model: &Model) -> Option<Value> {
-    let mut value = serde_json::to_value(model.last()?).ok()?;
-    let fields = value.as_object_mut()?;
-    fields.remove("goroutines_by_state");
-    fields.remove("goroutines_sampled");
-    fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|array| !array.is_empty()));
-    if let Some(states) = fields.get_mut("ps_by_state") {
-        let pairs: Vec<(String, u64)> = serde_json::from_value(states.take()).ok()?;
-        *states = pairs
-            .into_iter()
-            .map(|(state, count)| (state, Value::from(count)))
-            .collect();
-    }
-    for name in ["stw_pauses", "stw_total_ns"] {
-        if let Some(pair) = fields.get_mut(name) {
-            let (gc, other): (u64, u64) = serde_json::from_value(pair.take()).ok()?;
-            *pair = serde_json::json!({ "gc": gc, "other": other });
-        }
-    }
-    (!fields.is_empty()).then_some(value)
 }
 
 #[cfg(test)]

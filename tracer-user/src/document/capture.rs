@@ -3,15 +3,19 @@
 //! Additive changes keep the number. Times are integers of nanoseconds and their names end in `_ns`;
 //! wall-clock times are RFC 3339; a part that a mode cannot give is absent, never zero.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use crate::document::by_name::ByName;
+use crate::document::full::Full;
+use crate::document::gauges::{Goroutines, SchedulerGauges};
+use crate::document::init::Init;
 use crate::escape::Untrusted;
-
-pub use crate::document::full::Full;
-pub use crate::document::init::Init;
-pub use crate::findings::Finding;
+use crate::findings::Finding;
+use crate::plan::Mode;
+use crate::stream::step::{AttachedBy, MeasuredBy};
+use crate::stream::{EndedBy, LossCause, Origin, TargetInfo};
 
 /// Value of [`Capture::schema`].
 pub const SCHEMA: &str = "gmpscope.capture/1";
@@ -30,7 +34,7 @@ pub struct Capture {
     pub runnable_to_running: Hist,
     /// By how the goroutine became runnable: `exact`, `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub by_origin: BTreeMap<Untrusted, Hist>,
+    pub by_origin: BTreeMap<ByName<Origin>, Hist>,
     /// By function of the `go` statement: `sampled`, `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_creation_site: BTreeMap<Untrusted, Hist>,
@@ -51,7 +55,7 @@ pub struct Capture {
     pub goroutines: Option<Goroutines>,
     /// The runtime's other gauges: run queues, Ps, Ms, GC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduler: Option<serde_json::Value>,
+    pub scheduler: Option<SchedulerGauges>,
     /// The scheduler, rebuilt from its transitions: `full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full: Option<Full>,
@@ -60,67 +64,110 @@ pub struct Capture {
     pub findings: Vec<Finding>,
 }
 
-/// What was traced.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TargetInfo {
-    /// Process id, as this process sees it.
-    pub pid: u32,
-    /// Path of the executable, as the target sees it.
-    pub exe: Untrusted,
-    /// `1.27.3`, with ` X:…` where experiments are on. Absent of a command that is no Go program and was followed.
-    #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
-    pub go_version: Untrusted,
-    /// `amd64` or `arm64`.
-    pub arch: Untrusted,
-    /// `exe` or `pie`.
-    #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
-    pub build_mode: Untrusted,
-    /// Whether it has no symbol table.
-    pub stripped: bool,
-    /// Whether it was linked with cgo; absent where unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgo: Option<bool>,
-    /// Whether it was built with a profile; absent where unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pgo: Option<bool>,
-    /// `GOMAXPROCS` at the capture's end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gomaxprocs: Option<u32>,
-    /// CPUs that the target's cgroup may use; absent where unlimited or unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup_cpu_limit: Option<f64>,
+impl Capture {
+    /// Returns a capture of which no more is known than what was traced and how. Whoever makes one fills in what was
+    /// seen.
+    pub fn new(target: TargetInfo, capture: CaptureInfo) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            target,
+            capture,
+            runnable_to_running: Hist::default(),
+            by_origin: BTreeMap::new(),
+            by_creation_site: BTreeMap::new(),
+            by_wait_reason: BTreeMap::new(),
+            slow: Vec::new(),
+            slow_summary: None,
+            init: None,
+            goroutines: None,
+            scheduler: None,
+            full: None,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Adds a remark that makes it incomplete.
+    pub fn add_shortcoming(&mut self, note: String) {
+        self.capture.notes.push(note.into());
+        self.capture.complete = false;
+    }
+}
+
+/// What a capture is of: latencies in one of the modes, or starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureMode {
+    /// As [`Mode::Passive`].
+    Passive,
+    /// As [`Mode::Sampled`].
+    Sampled,
+    /// As [`Mode::Exact`].
+    Exact,
+    /// As [`Mode::Full`].
+    Full,
+    /// Starts: `run`, `attach --next`.
+    Init,
+}
+
+impl CaptureMode {
+    /// Whether every wait is seen; the other modes see what the runtime chooses to measure.
+    pub const fn sees_every_wait(self) -> bool {
+        matches!(self, Self::Exact | Self::Full)
+    }
+}
+
+impl From<Mode> for CaptureMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Passive => Self::Passive,
+            Mode::Sampled => Self::Sampled,
+            Mode::Exact => Self::Exact,
+            Mode::Full => Self::Full,
+        }
+    }
+}
+
+impl fmt::Display for CaptureMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Passive => Mode::Passive.name(),
+            Self::Sampled => Mode::Sampled.name(),
+            Self::Exact => Mode::Exact.name(),
+            Self::Full => Mode::Full.name(),
+            Self::Init => "init",
+        })
+    }
 }
 
 /// How it was captured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaptureInfo {
-    /// `passive`, `sampled`, `exact`, `full`.
-    pub mode: String,
+    /// What it is of.
+    pub mode: CaptureMode,
     /// Why this mode, where `auto` chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode_reason: Option<Untrusted>,
-    /// Wall-clock time, RFC 3339.
-    pub started_at: String,
+    /// Wall-clock time of the window's begin, RFC 3339.
+    pub started_at: jiff::Timestamp,
     /// Length of the window.
     pub duration_ns: u64,
     /// Nothing was lost and the window was whole.
     pub complete: bool,
-    /// `duration`, `signal`, `target_exit` or `target_exec`.
-    pub ended_by: String,
+    /// What ended the window.
+    pub ended_by: EndedBy,
     /// Waits in all histograms.
     pub events: u64,
     /// Waits that are missing from them.
     pub lost_events: u64,
     /// What was lost or not counted, by cause.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub lost_by_cause: BTreeMap<String, u64>,
+    pub lost_by_cause: BTreeMap<ByName<LossCause>, u64>,
     /// Who chose the sample, in `sampled` and `passive`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
-    /// How the probes were held: `uprobe_multi` (one link) or `perf_events` (one for each instruction, slow to
-    /// remove). Absent without probes.
+    /// How the kernel held the probes; absent without probes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attached_by: Option<String>,
+    pub attached_by: Option<AttachedBy>,
     /// Times that a probe of ours stopped a thread of the target.
     pub probe_hits: u64,
     /// Cost of one hit in the target on this machine: [low, high].
@@ -144,17 +191,50 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
+impl CaptureInfo {
+    /// Returns the description of a window in which nothing was seen yet.
+    pub fn new(mode: CaptureMode, started_at: jiff::Timestamp, duration_ns: u64, ended_by: EndedBy) -> Self {
+        Self {
+            mode,
+            mode_reason: None,
+            started_at,
+            duration_ns,
+            complete: false,
+            ended_by,
+            events: 0,
+            lost_events: 0,
+            lost_by_cause: BTreeMap::new(),
+            sampling: None,
+            attached_by: None,
+            probe_hits: 0,
+            probe_cost_ns: None,
+            overhead_ratio: None,
+            latency_floor_ns: None,
+            concurrent_captures: 0,
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Who chooses the sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SampledBy {
+    /// Go's own tracking of scheduling latencies.
+    Runtime,
+}
+
 /// The sample's nature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
-    /// `runtime`: Go's own tracking chooses.
-    pub by: String,
+    /// Who chooses.
+    pub by: SampledBy,
     /// One in so many, nominally.
     pub nominal: u32,
-    /// Who measured the latencies: `runtime`, or our `probe` (up to Go 1.25, and where a profile made the
-    /// compiler leave no other place).
+    /// Who measured the latencies: a probe of ours up to Go 1.25, and where a profile made the compiler leave no other
+    /// place; absent where the capture ended before that was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub measured_by: Option<String>,
+    pub measured_by: Option<MeasuredBy>,
     /// Whether each wait had the same chance. It had not: never scale a count by `nominal`.
     pub uniform: bool,
 }
@@ -240,29 +320,11 @@ pub struct Slow {
     pub creation_site: Option<Untrusted>,
     /// How it became runnable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<String>,
+    pub origin: Option<ByName<Origin>>,
     /// Thread id of the M that ran it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<u32>,
     /// Id of the P that it ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p: Option<u32>,
-}
-
-/// Goroutines at the capture's end.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Goroutines {
-    /// Made during the window, where it was counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created: Option<u64>,
-    /// Ended during the window, where it was counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exited: Option<u64>,
-    /// Alive.
-    pub live: u64,
-    /// By state, in the runtime's words.
-    pub by_state: BTreeMap<Untrusted, u64>,
-    /// The walk over them was cut short and scaled up.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub estimated: bool,
 }

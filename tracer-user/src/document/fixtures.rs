@@ -3,15 +3,17 @@
 use crate::{
     escape::Untrusted,
     latency::Latency,
-    model::{Model, Symbolizer},
+    model::Model,
+    plan::Mode,
     stream::{
-        BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin,
-        SlowWait, Snapshot,
+        BucketScheme, EndedBy, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin,
+        SlowWait, Snapshot, Symbolizer, TargetInfo,
+        step::{AttachInfo, AttachedBy, MeasuredBy},
     },
 };
 
 use crate::document::build::{Parts, build};
-use crate::document::capture::{Capture, TargetInfo};
+use crate::document::capture::Capture;
 
 /// Begin of every capture, CLOCK_MONOTONIC.
 pub const BEGIN_NS: u64 = 1_000_000_000_000;
@@ -95,18 +97,18 @@ impl Observed {
     }
 
     /// The capture.
-    pub fn capture(&self, mode: &str, change: impl FnOnce(&mut Parts)) -> Capture {
+    pub fn capture(&self, mode: Mode, change: impl FnOnce(&mut Parts)) -> Capture {
         let mut parts = self.parts(mode, &Names);
         change(&mut parts);
         build(parts)
     }
 
     /// The capture, with other names.
-    pub fn capture_named(&self, mode: &str, symbolizer: &dyn Symbolizer) -> Capture {
+    pub fn capture_named(&self, mode: Mode, symbolizer: &dyn Symbolizer) -> Capture {
         build(self.parts(mode, symbolizer))
     }
 
-    fn parts<'p>(&'p self, mode: &'p str, symbolizer: &'p dyn Symbolizer) -> Parts<'p> {
+    fn parts<'p>(&'p self, mode: Mode, symbolizer: &'p dyn Symbolizer) -> Parts<'p> {
         Parts {
             target: target(),
             mode,
@@ -114,16 +116,18 @@ impl Observed {
             started_at: jiff::Timestamp::from_second(1_780_000_000).unwrap(),
             begin_ns: BEGIN_NS,
             end_ns: END_NS,
-            ended_by: "duration",
+            ended_by: EndedBy::Duration,
             whole: true,
             latency: &self.latency,
             model: &self.model,
             symbolizer,
-            attached_by: Some("uprobe_multi"),
-            measured_by: "probe",
-            probe_cost_ns: Some([730, 1210]),
+            attach: Some(AttachInfo {
+                attached_by: Some(AttachedBy::UprobeMulti),
+                measured_by: MeasuredBy::Probe,
+                hit_ns: Some([730, 1210]),
+                latency_floor_ns: None,
+            }),
             target_cpu_ns: Some(8_000_000_000),
-            latency_floor_ns: None,
             concurrent_captures: 0,
             notes: Vec::new(),
         }
@@ -192,8 +196,11 @@ pub fn exact() -> Capture {
     }
     observed.see(END_NS, Kind::Hits(62_094));
     observed.see(END_NS, Kind::Snapshot(snapshot()));
-    observed.capture("exact", |parts| {
-        parts.latency_floor_ns = Some(810);
+    observed.capture(Mode::Exact, |parts| {
+        parts.attach = parts.attach.map(|attach| AttachInfo {
+            latency_floor_ns: Some(810),
+            ..attach
+        });
         parts.target.cgroup_cpu_limit = Some(1.5);
         parts.target.gomaxprocs = Some(4);
     })
@@ -225,8 +232,8 @@ pub fn sampled() -> Capture {
             ..snapshot()
         }),
     );
-    observed.capture("sampled", |parts| {
-        parts.ended_by = "signal";
+    observed.capture(Mode::Sampled, |parts| {
+        parts.ended_by = EndedBy::Signal;
         parts.end_ns = BEGIN_NS + 3_210_000_000;
         parts.concurrent_captures = 1;
     })
@@ -265,10 +272,10 @@ pub fn passive() -> Capture {
             ..snapshot()
         }),
     );
-    observed.capture("passive", |parts| {
+    observed.capture(Mode::Passive, |parts| {
         parts.target.go_version = "1.25.5 X:greenteagc".into();
         parts.mode_reason = Some("auto chose passive: no call of nanotime1 was found in casgstatus".into());
-        parts.ended_by = "target_exit";
+        parts.ended_by = EndedBy::TargetExit;
         parts.whole = false;
         parts.notes = vec!["the target executes \u{1b}[31mred\u{1b}[0m".into()];
     })
@@ -276,5 +283,5 @@ pub fn passive() -> Capture {
 
 /// `sampled` on a target that does nothing.
 pub fn idle() -> Capture {
-    Observed::new(BucketScheme::Kernel).capture("sampled", |_| {})
+    Observed::new(BucketScheme::Kernel).capture(Mode::Sampled, |_| {})
 }

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{
-    build::hist,
-    capture::{Hist, TargetInfo},
-};
+use crate::document::{build::hist, capture::Hist};
 use crate::escape::Untrusted;
 use crate::latency::start::{PhaseTimes, TOTAL};
+use crate::stream::TargetInfo;
 
 /// Starts of one binary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,7 +18,7 @@ pub struct BinaryOf {
     pub go_version: Untrusted,
     /// As in `target`.
     pub build_mode: Untrusted,
-    /// Starts that came to `main.main`.
+    /// Starts that reached `main.main`.
     pub runs: u64,
     /// Starts that ended before, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -66,7 +64,7 @@ impl BinaryOf {
 pub struct TreeOf {
     /// Programs that were executed.
     pub execs: u64,
-    /// Of them, those that are no Go programs.
+    /// Of them, those that are not Go programs.
     pub others: u64,
     /// Of them, those that were not looked at, not in time, or cannot be traced: starts may be missing.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -84,8 +82,8 @@ pub struct TreeOf {
     pub not_watched: Vec<Untrusted>,
     /// Programs that others executed meanwhile: each waited for one answer.
     pub execs_of_others: u64,
-    /// Programs, whoever executed them, that went on unasked since gmpscope was stopped or got no CPU: starts may be
-    /// missing.
+    /// Programs, whoever executed them, that were let through unprobed since gmpscope was stopped or got no CPU: starts
+    /// may be missing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub let_go: u64,
     /// Starts that `starts` has no room for.

@@ -8,12 +8,13 @@ use crate::escape::Untrusted;
 
 use crate::document::blocked::{self, BlockedAt, Lost, StacksInfo};
 use crate::document::build::{Named, hist};
+use crate::document::by_name::ByName;
 use crate::document::capture::Hist;
 use crate::latency::Histogram;
 use crate::model::sched::{Report, SiteReport, State};
 use crate::stream::{BucketScheme, HistogramDelta};
 
-/// Creation sites that are told with their churn.
+/// Creation sites whose churn is reported.
 const SITES: usize = 50;
 /// Goroutines more made than ended, from which on a creation site is worth a hint.
 const LEAK_HINT: u64 = 100;
@@ -27,7 +28,7 @@ pub struct Full {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_time: Option<OverTime>,
     /// Nanoseconds that goroutines spent in each state, all together.
-    pub time_in_state_ns: BTreeMap<String, u64>,
+    pub time_in_state_ns: BTreeMap<ByName<State>, u64>,
     /// The longest times for which goroutines waited, the longest first.
     pub longest_waits: Vec<LongWait>,
     /// Where goroutines blocked (`--stacks`), the places with the longest time in all first; at most
@@ -63,11 +64,11 @@ pub struct ModelInfo {
     /// What did not fit and was inferred, by kind: `waiting->running` is a goroutine that was believed to wait and
     /// of which the next event said that it had run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub inferred: BTreeMap<String, u64>,
+    pub inferred: BTreeMap<Untrusted, u64>,
     /// The same after a loss, which explains it.
     pub inferred_after_loss: u64,
     /// Goroutines that lost their P while they ran, so that they must have been in a system call: without
-    /// `--syscalls` no event tells that.
+    /// `--syscalls` no event says so.
     pub inferred_syscalls: u64,
 }
 
@@ -79,7 +80,7 @@ pub struct OverTime {
     /// Nanoseconds from each moment to the next.
     pub step_ns: u64,
     /// Counts by state, one for each moment; of states in which there ever was one.
-    pub goroutines: BTreeMap<String, Vec<u64>>,
+    pub goroutines: BTreeMap<ByName<State>, Vec<u64>>,
 }
 
 /// One time for which a goroutine waited.
@@ -98,7 +99,7 @@ pub struct LongWait {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_site: Option<Untrusted>,
     /// Why, in the runtime's words.
-    pub reason: String,
+    pub reason: Untrusted,
     /// It had not ended when the capture did.
     pub ongoing: bool,
 }
@@ -153,13 +154,58 @@ pub struct MachineInfo {
     pub ended: u64,
     /// Times that one went to sleep for want of work.
     pub parks: u64,
-    /// Why threads were made: `spinning` (a goroutine became runnable and a P was idle), `handed_off` (for a P whose
-    /// M was blocked), `other` (sysmon, the template thread).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub created_because: BTreeMap<String, u64>,
-    /// Nanoseconds of all threads on a CPU, without one though they could run, and asleep, as Linux has it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub thread_time_ns: BTreeMap<String, u64>,
+    /// Why threads were made.
+    #[serde(default, skip_serializing_if = "CreatedBecause::is_empty")]
+    pub created_because: CreatedBecause,
+    /// What Linux's scheduler did with them.
+    #[serde(default, skip_serializing_if = "ThreadTime::is_empty")]
+    pub thread_time_ns: ThreadTime,
+}
+
+/// Threads that were made, by the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedBecause {
+    /// For a P whose M was blocked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub handed_off: u64,
+    /// Others: sysmon, the template thread.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub other: u64,
+    /// A goroutine became runnable and a P was idle.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spinning: u64,
+}
+
+impl CreatedBecause {
+    /// Whether no thread was made.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Nanoseconds of all threads together, by what Linux's scheduler did with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadTime {
+    /// Asleep.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asleep: u64,
+    /// On a CPU.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub on_cpu: u64,
+    /// Without a CPU, though they could run.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting_for_cpu: u64,
+}
+
+impl ThreadTime {
+    /// Whether nothing is known of it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// The garbage collector and the stopped world.
@@ -183,8 +229,8 @@ impl Full {
         let window_ns = report.end_ns.saturating_sub(named.begin_ns).max(1);
         let since = |at_ns: u64| at_ns.saturating_sub(named.begin_ns);
         let world = &report.world;
-        let told = report.stacks.as_ref();
-        let (blocked_at, stacks) = told.map(|stacks| blocked::build(stacks, named, lost)).unzip();
+        let stacks = report.stacks.as_ref();
+        let (blocked_at, stacks) = stacks.map(|stacks| blocked::build(stacks, named, lost)).unzip();
         Self {
             blocked_at: blocked_at.unwrap_or_default(),
             stacks,
@@ -202,7 +248,7 @@ impl Full {
                 .into_iter()
                 .zip(report.spent_ns)
                 .filter(|(state, ns)| *state != State::Dead && *ns > 0)
-                .map(|(state, ns)| (state.name().to_owned(), ns))
+                .map(|(state, ns)| (ByName(state), ns))
                 .collect(),
             longest_waits: report
                 .longest
@@ -212,7 +258,7 @@ impl Full {
                     duration_ns: wait.duration_ns,
                     goid: (wait.goid != 0).then_some(wait.goid),
                     creation_site: (wait.gopc != 0).then(|| named.creation_site(wait.gopc)),
-                    reason: reason.clone(),
+                    reason: reason.as_str().into(),
                     ongoing: wait.ongoing,
                 })
                 .collect(),
@@ -237,16 +283,16 @@ impl Full {
                 started: world.machines_started,
                 ended: world.machines_ended,
                 parks: world.parks,
-                created_because: nonzero([
-                    ("spinning", world.created_spinning),
-                    ("handed_off", world.created_for_processor),
-                    ("other", world.created_other),
-                ]),
-                thread_time_ns: nonzero([
-                    ("on_cpu", world.on_cpu_ns),
-                    ("waiting_for_cpu", world.waiting_for_cpu_ns),
-                    ("asleep", world.asleep_ns),
-                ]),
+                created_because: CreatedBecause {
+                    handed_off: world.created_for_processor,
+                    other: world.created_other,
+                    spinning: world.created_spinning,
+                },
+                thread_time_ns: ThreadTime {
+                    asleep: world.asleep_ns,
+                    on_cpu: world.on_cpu_ns,
+                    waiting_for_cpu: world.waiting_for_cpu_ns,
+                },
             },
             world: WorldInfo {
                 gc_cycles: world.gc_cycles,
@@ -268,7 +314,7 @@ fn over_time(report: &Report, named: &Named<'_>) -> Option<OverTime> {
     let counts = states.map(|state| {
         let of = |moment: &[u64; State::COUNT]| moment.get(state as usize).copied().unwrap_or(0);
         let counts: Vec<u64> = history.moments.iter().map(of).collect();
-        (state.name().to_owned(), counts)
+        (ByName(state), counts)
     });
     let first_ns = history.begin_ns.saturating_add(history.step_ns);
     Some(OverTime {
@@ -311,14 +357,14 @@ fn hist_of(delta: &HistogramDelta) -> Hist {
     hist(&histogram)
 }
 
-fn inferred(report: &Report) -> BTreeMap<String, u64> {
+fn inferred(report: &Report) -> BTreeMap<Untrusted, u64> {
     let anomalies = &report.anomalies;
     let changes = State::ALL.into_iter().zip(&anomalies.inferred);
     let changes = changes.flat_map(|(from, row)| {
         State::ALL
             .into_iter()
             .zip(row)
-            .map(move |(to, count)| (format!("{}->{}", from.name(), to.name()), *count))
+            .map(move |(to, count)| (format!("{}->{}", from.name(), to.name()).into(), *count))
     });
     let others = [
         ("illegal", anomalies.illegal),
@@ -327,7 +373,7 @@ fn inferred(report: &Report) -> BTreeMap<String, u64> {
         ("backwards", anomalies.backwards),
         ("garbage", anomalies.garbage),
     ];
-    let others = others.into_iter().map(|(name, count)| (name.to_owned(), count));
+    let others = others.into_iter().map(|(name, count)| (name.into(), count));
     changes.chain(others).filter(|(_, count)| *count > 0).collect()
 }
 
@@ -354,14 +400,6 @@ fn churn(sites: &[SiteReport], named: &Named<'_>) -> Vec<Churn> {
     });
     churn.truncate(SITES);
     churn
-}
-
-fn nonzero<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
-    counts
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| (name.to_owned(), count))
-        .collect()
 }
 
 /// Six decimals are more than is known.

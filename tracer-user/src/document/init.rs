@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::escape::Untrusted;
-
 use crate::document::{
     build::hist,
+    by_name::ByName,
     capture::Hist,
     followed::{BinaryOf, TreeOf},
 };
+use crate::escape::Untrusted;
 use crate::{
     latency::start::PhaseTimes,
-    model::start::{CallAt, Ended, Phase, Start},
+    model::start::{CallAt, Ended, Phase, Start, Zero},
 };
 
-/// Most starts that are told one by one.
+/// Most starts that are listed one by one.
 const MOST_RUNS: usize = 1_000;
-/// Most slow system calls that are told one by one, the longest.
+/// Most slow system calls that are listed, the longest.
 const MOST_CALLS: usize = 100;
 
 /// Starts of a program.
@@ -29,11 +29,11 @@ pub struct Init {
     /// Starts that ended before, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfinished: u64,
-    /// Starts that were held for their probes and went on without: nothing is known of them, and the capture is not
+    /// Starts that were held for their probes and continued without: nothing is known of them, and the capture is not
     /// complete.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u64,
-    /// The start that is told in full: the last one, or of several that with the median time. Absent where none
+    /// The start that is described in full: the last one, or of several that with the median time. Absent where none
     /// was seen.
     #[serde(default, skip_serializing_if = "Option::is_none", flatten)]
     pub run: Option<Run>,
@@ -44,10 +44,10 @@ pub struct Init {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<Short>,
     /// With `--follow`: by binary, the one with the most time in starts first. `histograms` is absent then, and the
-    /// start that is told in full is the command's own.
+    /// start that is described in full is the command's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binaries: Vec<BinaryOf>,
-    /// With `--follow`: starts told in full: those that did not end, then the slowest of each binary.
+    /// With `--follow`: starts described in full: those that did not end, then the slowest of each binary.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slowest: Vec<Run>,
     /// With `--follow`: what was executed, and what of it was not seen.
@@ -60,23 +60,23 @@ fn is_zero(n: &u64) -> bool {
 }
 
 /// One start in full. Times count from its begin.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Process.
     pub pid: u32,
     /// Path of its executable, with `--follow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<Untrusted>,
-    /// What time 0 is: `execve_entry`, `sched_prepare_exec` or `sched_process_exec`.
-    pub t0: String,
-    /// The same, in nanoseconds of CLOCK_MONOTONIC.
+    /// What time 0 is.
+    pub t0: ByName<Zero>,
+    /// The same moment, in nanoseconds of CLOCK_MONOTONIC.
     pub t0_ns: u64,
     /// With `--follow`: how long it was held within `execve` until its program was probed. Time 0 comes so much after
     /// the entry of `execve`: no duration has it in it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held_ns: u64,
-    /// What ended it: `main.main`, `exit`, or `unfinished`.
-    pub ended: String,
+    /// What ended it.
+    pub ended: ByName<Ended>,
     /// From begin to end.
     pub duration_ns: u64,
     /// The partition of the main thread's time, in order, without gap or overlap. `runtime_main` comes in
@@ -121,7 +121,7 @@ pub struct PhaseOf {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpanOf {
     /// `mallocinit`, `gcinit`, `procresize`.
-    pub name: String,
+    pub name: Untrusted,
     /// Begin.
     pub start_ns: u64,
     /// Length.
@@ -160,7 +160,7 @@ pub struct CallOf {
 }
 
 /// A start in short.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Short {
     /// Process.
     pub pid: u32,
@@ -173,11 +173,11 @@ pub struct Short {
     pub t0_ns: u64,
     /// How long it took.
     pub duration_ns: u64,
-    /// As in a start that is told in full.
+    /// As [`Run::held_ns`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held_ns: u64,
     /// What ended it.
-    pub ended: String,
+    pub ended: ByName<Ended>,
     /// Its longest phase.
     pub longest: Untrusted,
     /// How long that took.
@@ -212,7 +212,7 @@ pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
     }
 }
 
-/// The start that is told in full: one that did not end, else that with the median time.
+/// The start that is described in full: one that did not end, else that with the median time.
 pub fn shown(starts: &[Start]) -> Option<&Start> {
     if let Some(stuck) = starts.iter().rfind(|start| start.ended != Ended::Main) {
         return Some(stuck);
@@ -232,7 +232,7 @@ pub fn short(start: &Start, begin_ns: u64) -> Short {
         t0_ns: start.begin_ns(),
         duration_ns: start.duration_ns(),
         held_ns: start.held_ns,
-        ended: start.ended.name().to_owned(),
+        ended: ByName(start.ended),
         longest: longest.map_or_else(Untrusted::default, |phase| phase.step.name().into()),
         longest_ns: longest.map_or(0, Phase::duration_ns),
     }
@@ -247,10 +247,10 @@ pub fn run(start: &Start) -> Run {
     Run {
         pid: start.pid,
         exe: None,
-        t0: start.zero.name().to_owned(),
+        t0: ByName(start.zero),
         t0_ns: zero,
         held_ns: start.held_ns,
-        ended: start.ended.name().to_owned(),
+        ended: ByName(start.ended),
         duration_ns: start.duration_ns(),
         phases: start
             .phases
@@ -269,7 +269,7 @@ pub fn run(start: &Start) -> Run {
             .spans
             .iter()
             .map(|span| SpanOf {
-                name: span.name.to_owned(),
+                name: span.name.into(),
                 start_ns: since(span.begin_ns),
                 duration_ns: span.end_ns.saturating_sub(span.begin_ns),
             })

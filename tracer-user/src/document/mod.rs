@@ -5,11 +5,15 @@
 
 pub mod blocked;
 pub mod build;
+pub mod by_name;
 pub mod capture;
 pub mod followed;
 pub mod full;
+pub mod gauges;
 pub mod init;
 pub mod inspection;
+pub mod interval;
+pub mod tally;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

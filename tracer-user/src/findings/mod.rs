@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::Untrusted;
 use crate::latency::Latency;
-use crate::model::{Model, Symbolizer};
+use crate::model::Model;
+use crate::stream::Symbolizer;
 
 /// Something that stood out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

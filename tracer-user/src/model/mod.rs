@@ -4,29 +4,8 @@
 pub mod sched;
 pub mod start;
 
-use std::collections::BTreeMap;
-
-use self::sched::{Sched, SchedConfig};
-pub use crate::binary::Frame;
-use crate::escape::Untrusted;
-use crate::stream::{Kind, Observation, Snapshot};
-
-/// Names for addresses of the running process.
-pub trait Symbolizer {
-    /// The function that holds the `go` statement whose `g.gopc` this is, as the binary names it; `None`
-    /// where the address lies in no function.
-    fn function_at(&self, gopc: u64) -> Option<Untrusted>;
-
-    /// Says which addresses [`Self::function_at`] will be asked for, so that they are looked up together: whoever shows
-    /// many names calls this first.
-    fn prepare(&self, _gopcs: &[u64]) {}
-
-    /// The functions that each of these return addresses lies in, by address: innermost first, those that were inlined
-    /// there included; none of a function that the compiler made. What is not Go's code is left out.
-    fn frames(&self, _pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
-        BTreeMap::new()
-    }
-}
+use self::sched::Sched;
+use crate::stream::{Kind, Observation, SchedConfig, Snapshot};
 
 /// What the snapshots say.
 #[derive(Clone, Debug, Default)]

@@ -60,6 +60,9 @@ pub enum Zero {
 }
 
 impl Zero {
+    /// Every one, the earliest first.
+    pub const ALL: [Self; 3] = [Self::Execve, Self::Prepared, Self::Executed];
+
     /// The name that JSON uses.
     pub const fn name(self) -> &'static str {
         match self {
@@ -118,6 +121,9 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Main, Self::Exit, Self::Unfinished];
+
     /// The name that JSON uses.
     pub const fn name(self) -> &'static str {
         match self {

@@ -2,26 +2,31 @@
 
 use serde::Serialize;
 
+use crate::error::{Error, Result};
 use crate::escape::escape_json;
 
-/// `value` as one line of JSON with its newline, with every control character escaped.
+/// Returns `value` as one line of JSON with its newline, with every control character escaped.
 ///
 /// # Errors
-/// What `serde_json` cannot write, which is nothing that this crate hands it: its maps have string keys.
-pub fn line(value: &impl Serialize) -> serde_json::Result<String> {
-    let json = serde_json::to_string(value)?;
+/// `serde_json` cannot write it, which does not happen to a document: its maps have string keys.
+pub fn line(value: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_string(value).map_err(unwritable)?;
     Ok(format!("{}\n", escape_json(&json)))
 }
 
-/// `value` as indented JSON with its last newline, with every other control character escaped.
+/// Returns `value` as indented JSON with its last newline, with every other control character escaped.
 ///
 /// # Errors
 /// As [`line`].
-pub fn pretty(value: &impl Serialize) -> serde_json::Result<String> {
-    let json = serde_json::to_string_pretty(value)?;
+pub fn pretty(value: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_string_pretty(value).map_err(unwritable)?;
     // The newlines between its parts are its own: those in strings serde_json has escaped.
     Ok(json
         .lines()
         .map(|line| format!("{}\n", escape_json(line)))
         .collect())
+}
+
+fn unwritable(e: serde_json::Error) -> Error {
+    Error::failed(format!("the result cannot be written as JSON: {e}"))
 }

@@ -1,19 +1,19 @@
-//! The line on a terminal's stderr that says that something happens.
+//! The line on a terminal that shows how far a capture is.
 
 use std::io::{self, IsTerminal};
 
 use crate::output::text::units::{duration, seconds};
 use crate::writing::stderr;
 
-/// A line that is drawn over itself; draws nothing where stderr is no terminal.
+/// A line that is drawn over itself; nothing is drawn where stderr is not a terminal.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressLine {
     enabled: bool,
     drawn: bool,
 }
 
-impl Progress {
-    /// One for stderr.
+impl ProgressLine {
+    /// Returns the line of stderr, which is not drawn yet.
     pub fn stderr() -> Self {
         Self {
             enabled: io::stderr().is_terminal(),
@@ -41,7 +41,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.clear();
     }

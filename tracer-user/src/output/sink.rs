@@ -6,8 +6,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use std::{future::Future, pin::Pin};
+
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
+use crate::stream::{Closing, Flow};
 use crate::writing::file::{OutputFile, Replaced, Streamed};
 use crate::writing::stderr;
 use crate::writing::writer::{Trouble, Writer};
@@ -16,16 +19,6 @@ use crate::writing::writer::{Trouble, Writer};
 const MOST_WAITING: usize = 2 << 20;
 /// How long lines of a capture that failed may still be waited for.
 const LAST_LINES: Duration = Duration::from_millis(500);
-
-/// Whether anybody still reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Flow {
-    /// It is written, or will be.
-    Written,
-    /// The reader has closed its end: no error, but no more to do (`gmpscope … | head`).
-    ReaderGone,
-}
 
 /// An open output. Lines come while a capture runs, and are dropped where their reader does not keep up; the result
 /// comes at the end, and is not.
@@ -166,7 +159,7 @@ impl Sink {
     ///
     /// # Errors
     /// There can be no thread.
-    pub fn finish(mut self) -> Result<Closing> {
+    pub fn finish(mut self) -> Result<ClosingSink> {
         if let (Some(text), Some(Place::File(_))) = (self.held.take(), &self.place)
             && let Some(Place::File(file)) = self.place.take()
         {
@@ -177,7 +170,7 @@ impl Sink {
         if let Some(writer) = &self.writer {
             writer.close();
         }
-        Ok(Closing {
+        Ok(ClosingSink {
             writer: self.writer.take(),
             is_stderr: self.is_stderr(),
             name: std::mem::take(&mut self.name),
@@ -193,7 +186,7 @@ impl Sink {
         if let Some(writer) = &closing.writer {
             writer.wait(None);
         }
-        closing.outcome()
+        closing.result()
     }
 
     fn is_stderr(&self) -> bool {
@@ -232,46 +225,62 @@ impl Drop for Sink {
     }
 }
 
-/// An output to which nothing is added any more.
+/// A sink to which nothing is added any more.
 #[derive(Debug)]
-pub struct Closing {
+pub struct ClosingSink {
     writer: Option<Writer>,
     is_stderr: bool,
     name: String,
 }
 
-impl Closing {
-    /// Waits until something more is written; whether that was the last.
-    pub async fn writes_more(&self) -> bool {
-        if let Some(writer) = &self.writer {
-            if !writer.has_ended() {
-                writer.progress().await;
-            }
-            return writer.has_ended();
-        }
-        if self.is_stderr && !stderr::is_idle() {
-            stderr::progress().await;
-        }
-        !self.is_stderr || stderr::is_idle()
-    }
-
+impl ClosingSink {
     /// How it went, when it has ended.
-    ///
-    /// # Errors
-    /// It could not be written. A reader that is gone is none.
-    pub fn outcome(&self) -> Result<()> {
+    fn result(&self) -> Result<()> {
         match self.writer.as_ref().and_then(Writer::failure) {
             Some(trouble) => flow_of(&trouble, &self.name).map(|_| ()),
             None => Ok(()),
         }
     }
+}
 
-    /// The error of one that is not waited for any longer.
-    pub fn not_taken(&self) -> Error {
-        Error::failed(format!(
-            "the result was not written: nobody takes it from {}, where a reader or a disk hangs",
-            show(&self.name)
-        ))
+impl Closing for ClosingSink {
+    fn writes_more(&self) -> Pin<Box<dyn Future<Output = bool> + '_>> {
+        Box::pin(async {
+            if let Some(writer) = &self.writer {
+                if !writer.has_ended() {
+                    writer.progress().await;
+                }
+                return writer.has_ended();
+            }
+            if self.is_stderr && !stderr::is_idle() {
+                stderr::progress().await;
+            }
+            !self.is_stderr || stderr::is_idle()
+        })
+    }
+
+    fn outcome(self: Box<Self>, waited: bool) -> Result<()> {
+        match waited {
+            true => self.result(),
+            false => Err(Error::failed(format!(
+                "the result was not written: nobody takes it from {}, where a reader or a disk hangs",
+                show(&self.name)
+            ))),
+        }
+    }
+}
+
+/// The end of an output that has no result.
+#[derive(Clone, Copy, Debug)]
+pub struct NoOutput;
+
+impl Closing for NoOutput {
+    fn writes_more(&self) -> Pin<Box<dyn Future<Output = bool> + '_>> {
+        Box::pin(std::future::ready(true))
+    }
+
+    fn outcome(self: Box<Self>, _waited: bool) -> Result<()> {
+        Ok(())
     }
 }
 

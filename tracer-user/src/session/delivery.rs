@@ -1,4 +1,4 @@
-//! The end of a capture, when nothing is attached any more: what was made has to reach its reader.
+//! The end of a capture, when nothing is attached any more: what was made has to reach its readers.
 
 use std::time::Duration;
 
@@ -8,47 +8,42 @@ use super::{
     signals::{Interrupts, THE_SAME},
     timers,
 };
-use crate::{
-    error::{Error, Failure, Result},
-    output::sink::Sink,
-    stream::recording::Recorder,
-};
+use crate::{error::Result, stream::Consumer};
 
 /// How long a reader that takes nothing is waited for once a signal has come.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Ends the output, and waits until it is written. Without a signal for as long as its reader takes, as any program does;
-/// with one for as long as its reader takes something, and with another one not at all.
+/// Ends all outputs, and waits until each is written. Without a signal that takes as long as the reader takes, as in any
+/// program; with one as long as the reader takes something; with a second one it is not waited for at all.
 ///
 /// # Errors
-/// It was not written, or not taken.
-pub async fn deliver(sink: Sink, signals: &mut impl Interrupts) -> Result<()> {
-    let closing = sink.finish()?;
-    match in_time(async || closing.writes_more().await, signals, PATIENCE).await {
-        true => closing.outcome(),
-        false => Err(closing.not_taken()),
-    }
-}
-
-/// Ends a recording: the outcome of the capture with that of its recording, which was not written whole if it is
-/// incomplete.
-///
-/// # Errors
-/// The capture's; [`Failure::Incomplete`] without a message where it was the recording alone.
-pub async fn record<T>(recorder: &Recorder, outcome: Result<T>, signals: &mut impl Interrupts) -> Result<T> {
-    recorder.close();
-    in_time(async || recorder.writes_more().await, signals, PATIENCE).await;
-    let whole = recorder.is_whole();
-    if let Some(why) = recorder.failure() {
-        log::error!("{why}");
-    }
-    if outcome.is_ok() && !whole {
-        return Err(Error {
-            failure: Failure::Incomplete,
-            message: String::new(),
-        });
+/// Something was not written, or not taken. Of several errors the first that says something.
+pub async fn deliver(consumers: Vec<Box<dyn Consumer>>, signals: &mut impl Interrupts) -> Result<()> {
+    // Each is ended before one is waited for: whatever the reader of the result does, a recording is whole.
+    let closings: Vec<_> = consumers.into_iter().map(|consumer| consumer.close()).collect();
+    let mut outcome = Ok(());
+    for closing in closings {
+        let closed = match closing {
+            Ok(closing) => {
+                let waited = in_time(async || closing.writes_more().await, signals, PATIENCE).await;
+                closing.outcome(waited)
+            }
+            Err(e) => Err(e),
+        };
+        outcome = worse(outcome, closed);
     }
     outcome
+}
+
+/// Returns the error of two outcomes; of two errors the first that has a message.
+pub fn worse(first: Result<()>, second: Result<()>) -> Result<()> {
+    match (first, second) {
+        (Ok(()), other) | (other, Ok(())) => other,
+        (Err(first), Err(second)) => Err(match first.message.is_empty() {
+            true => second,
+            false => first,
+        }),
+    }
 }
 
 /// Whether the last of the steps was made before the patience of who sent signals ended, which each step begins anew.

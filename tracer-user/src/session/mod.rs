@@ -2,13 +2,12 @@
 //! already, [`start`] that of one whose start is traced, and [`replay`] makes the same of a recording.
 
 pub mod attach;
+mod consumers;
 mod delivery;
 mod neighbours;
 pub mod options;
 pub mod replay;
 mod signals;
 pub mod start;
-pub mod step;
 mod timers;
 
-pub use attach::EndedBy;

@@ -3,6 +3,8 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+pub use crate::output::options::{Chatter, Format, SplitBy};
+use crate::output::options::{Progress, RenderOptions};
 use crate::plan::Mode;
 
 /// One capture, as asked for.
@@ -32,6 +34,21 @@ pub struct AttachOptions {
     pub full: FullOptions,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
+}
+
+impl AttachOptions {
+    /// How the capture is printed.
+    pub fn render(&self) -> RenderOptions {
+        let has_lines = self.interval.is_some() || self.slower.is_some();
+        RenderOptions {
+            format: self.format,
+            by: self.by,
+            by_interval: self.interval.is_some(),
+            chatter: self.chatter,
+            progress: (self.chatter == Chatter::Normal && !has_lines)
+                .then_some(self.duration.map_or(Progress::Endless, Progress::Of)),
+        }
+    }
 }
 
 /// A command to run, and to trace from its execve on.
@@ -111,6 +128,19 @@ pub struct OutputOptions {
     pub chatter: Chatter,
 }
 
+impl OutputOptions {
+    /// How the capture of starts is printed.
+    pub fn render(&self) -> RenderOptions {
+        RenderOptions {
+            format: self.format,
+            by: None,
+            by_interval: self.interval.is_some(),
+            chatter: self.chatter,
+            progress: None,
+        }
+    }
+}
+
 /// What is wanted of `full`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FullOptions {
@@ -144,33 +174,4 @@ pub enum TargetSelector {
     Exe(PathBuf),
     /// The one process whose main thread has this name (`/proc/PID/comm`, at most 15 bytes).
     Comm(String),
-}
-
-/// The form of a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: one object, or with an interval one object a line.
-    Json,
-}
-
-/// What tells histograms apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SplitBy {
-    /// How the goroutine became runnable: `exact`.
-    Origin,
-    /// The function with the `go` statement: `sampled`.
-    CreationSite,
-}
-
-/// How much is said on stderr.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Chatter {
-    /// Errors only.
-    Quiet,
-    /// Notes, and a progress line on a terminal.
-    #[default]
-    Normal,
 }

@@ -1,10 +1,20 @@
-//! The one type that every source yields, and every later room reads: [`Observation`].
+//! What a capture is made of: the one type that every source yields and every later room reads ([`Observation`]), the
+//! steps between observations ([`Step`]), and the door through which both go ([`Consumer`]).
 
 pub mod buckets;
+mod consumer;
 pub mod recording;
 pub mod reorder;
 pub mod start;
+pub mod step;
+mod symbolizer;
+mod target_info;
 pub mod transition;
+
+pub use consumer::{Closing, Consumer, Flow};
+pub use step::{EndedBy, SchedConfig, Step};
+pub use symbolizer::{NoNames, Symbolizer};
+pub use target_info::TargetInfo;
 
 use serde::{Deserialize, Serialize};
 pub use tracer_ebpf::Origin;

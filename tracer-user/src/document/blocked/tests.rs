@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Symbolizer;
+use crate::stream::Symbolizer;
 
 /// Knows three addresses, in one of which a function was inlined.
 struct Source;
@@ -78,9 +78,9 @@ fn calls_are_named_with_those_that_were_inlined() {
     );
     assert_eq!(blocked[0].incomplete, None);
     assert_eq!(blocked[1].stack, calls);
-    assert_eq!(blocked[1].incomplete.as_deref(), Some("cut"));
+    assert_eq!(blocked[1].incomplete, Some(Incomplete::Cut));
     assert_eq!(blocked[1].created_at, None);
-    assert_eq!(blocked[2].incomplete.as_deref(), Some("broken"));
+    assert_eq!(blocked[2].incomplete, Some(Incomplete::Broken));
     assert_eq!(blocked[2].created_at.as_ref().map(Untrusted::raw), Some("0x60"));
     assert_eq!((info.walked, info.different), (9, 3));
     assert_eq!((info.lost_full, info.lost_unreadable), (4, 5));

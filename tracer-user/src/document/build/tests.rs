@@ -1,12 +1,14 @@
 use std::cell::{Cell, RefCell};
 
-use super::*;
-use crate::stream::{Event, Kind, Origin, SlowWait};
-use crate::{
-    document::fixtures,
-    output::{interval, json},
-};
 use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::stream::{Event, Kind, SlowWait};
+use crate::{
+    document::{fixtures, interval::Interval},
+    output::json,
+};
 
 fn round_trip(capture: &Capture) -> Value {
     let line = json::line(capture).unwrap();
@@ -63,8 +65,8 @@ fn goroutines_made_in_one_function_are_one_creation_site() {
     assert!(capture.by_origin.is_empty());
     let sampling = capture.capture.sampling.unwrap();
     assert_eq!(
-        (sampling.by.as_str(), sampling.nominal, sampling.uniform),
-        ("runtime", 8, false)
+        (sampling.by, sampling.nominal, sampling.uniform),
+        (SampledBy::Runtime, 8, false)
     );
     assert!(capture.capture.complete, "a window that its owner ended is whole");
 }
@@ -129,7 +131,7 @@ proptest! {
             let key = HistogramKey::Origin(Origin::ALL[n % 6]);
             observed.waits(if go { HistogramKey::All } else { key }, &[*wait]);
         }
-        let capture = observed.capture(if go { "passive" } else { "exact" }, |_| {});
+        let capture = observed.capture(if go { Mode::Passive } else { Mode::Exact }, |_| {});
         round_trip(&capture);
         let hist = &capture.runnable_to_running;
         prop_assert_eq!(hist.count, waits.iter().map(|wait| wait.1).sum::<u64>());
@@ -190,7 +192,7 @@ fn all_names_are_looked_up_together() {
         observed.see(fixtures::END_NS, Kind::Event(Event::SlowWait(wait)));
     }
     let names = Counted::default();
-    let capture = observed.capture_named("sampled", &names);
+    let capture = observed.capture_named(Mode::Sampled, &names);
     assert_eq!(capture.by_creation_site.len(), SITES as usize);
     assert!(capture.slow.iter().all(|slow| slow.creation_site.is_some()));
     assert!(
@@ -201,7 +203,7 @@ fn all_names_are_looked_up_together() {
     assert_eq!(names.openings.get(), 1);
     // Each interval, too.
     let names = Counted::default();
-    let interval = interval::build(&observed.latency, &names, 0, 0, 1);
+    let interval = Interval::of(&observed.latency, &names, 0, 0, 1);
     assert!(interval.slow.iter().all(|slow| slow.creation_site.is_some()) && !interval.slow.is_empty());
     assert_eq!(names.openings.get(), 1);
 }

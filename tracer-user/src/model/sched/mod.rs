@@ -27,8 +27,6 @@ pub use state::State;
 pub use waits::Wait;
 pub use world::World;
 
-use serde::{Deserialize, Serialize};
-
 use self::{
     goroutine::Table,
     machine::{Machines, Thread},
@@ -36,25 +34,12 @@ use self::{
     waits::Waits,
 };
 use crate::stream::{
-    Kind, LossCause, Observation,
+    Kind, LossCause, Observation, SchedConfig,
     transition::{Transition, What},
 };
 
 /// State of a thread that is no more (`TASK_DEAD`, include/linux/sched.h).
 const TASK_DEAD: u64 = 0x80;
-
-/// What the model must know of a capture. It is part of recordings: what a later version adds must have a default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SchedConfig {
-    /// 27 of Go 1.27.3.
-    pub minor: u32,
-    /// Whether each system call is told, not only those that cost the goroutine its P.
-    #[serde(default)]
-    pub syscalls: bool,
-    /// Waits Runnable→Running of at least so long are told one by one.
-    #[serde(default)]
-    pub slower_ns: Option<u64>,
-}
 
 /// What did not fit, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::document::blocked::{BlockedAt, StacksInfo, Waits};
+use crate::document::blocked::{BlockedAt, Incomplete, StacksInfo, Waits};
 use crate::document::full::Full;
-use crate::escape::{Untrusted, escape};
+use crate::escape::Untrusted;
 use crate::output::text::layout::{WIDTH, tail, wrap};
 use crate::output::text::units::duration;
 
@@ -43,8 +43,8 @@ fn one(place: &BlockedAt) -> String {
     let from = if skipped == place.stack.len() { 0 } else { skipped };
     let mut text = format!(
         "{:<40} {:>8} {:>10} {:>10}\n",
-        tail(&escape(&place.wait_reason), 40),
-        place.waits.count + place.waits.ongoing,
+        tail(&place.wait_reason.to_string(), 40),
+        place.waits.all(),
         duration(place.waits.total_ns) + if place.waits.ongoing > 0 { "+" } else { "" },
         duration(place.waits.max_ns),
     );
@@ -52,7 +52,11 @@ fn one(place: &BlockedAt) -> String {
         let _ = writeln!(text, "  {}", tail(&short(call).to_string(), WIDTH - 2));
     }
     let hidden = place.stack.len().saturating_sub(from + CALLS);
-    match place.incomplete.as_deref() {
+    let incomplete = place.incomplete.map(|why| match why {
+        Incomplete::Cut => "cut",
+        Incomplete::Broken => "broken",
+    });
+    match incomplete {
         // Of whole stacks the rest is in the JSON.
         None if hidden == 0 => {}
         None => {
@@ -84,10 +88,10 @@ fn short(call: &Untrusted) -> Untrusted {
 }
 
 fn whole(full: &Full, info: &StacksInfo) -> String {
-    let told = |waits: &Waits| {
+    let described = |waits: &Waits| {
         format!(
             "{} waits of {} in all",
-            waits.count + waits.ongoing,
+            waits.all(),
             duration(waits.total_ns)
         )
     };
@@ -95,21 +99,21 @@ fn whole(full: &Full, info: &StacksInfo) -> String {
     let (places, rest) = hidden.fold((info.other_places, info.other), |(places, rest), place| {
         let waits = &place.waits;
         let rest = Waits {
-            count: rest.count + waits.count,
-            ongoing: rest.ongoing + waits.ongoing,
+            count: rest.count.saturating_add(waits.count),
+            ongoing: rest.ongoing.saturating_add(waits.ongoing),
             total_ns: rest.total_ns.saturating_add(waits.total_ns),
             max_ns: rest.max_ns.max(waits.max_ns),
         };
-        (places + 1, rest)
+        (places.saturating_add(1), rest)
     });
     let mut line = format!(
         "stacks: {} different ones of {} times that a goroutine blocked; {places} places are not shown ({})",
         info.different,
         info.walked,
-        told(&rest)
+        described(&rest)
     );
-    if info.unknown.count + info.unknown.ongoing > 0 {
-        let _ = write!(line, "; not known where: {}", told(&info.unknown));
+    if info.unknown.all() > 0 {
+        let _ = write!(line, "; not known where: {}", described(&info.unknown));
     }
     if info.lost_full > 0 {
         let _ = write!(
@@ -128,11 +132,11 @@ fn whole(full: &Full, info: &StacksInfo) -> String {
 mod tests {
     use super::*;
 
-    fn place(stack: &[&str], incomplete: Option<&str>, count: u64, ongoing: u64) -> BlockedAt {
+    fn place(stack: &[&str], incomplete: Option<Incomplete>, count: u64, ongoing: u64) -> BlockedAt {
         BlockedAt {
             stack: stack.iter().map(|call| (*call).into()).collect(),
-            incomplete: incomplete.map(str::to_owned),
-            wait_reason: "chan receive".to_owned(),
+            incomplete,
+            wait_reason: "chan receive".into(),
             created_at: Some("main.start /src/main.go:5".into()),
             waits: Waits {
                 count,
@@ -206,7 +210,7 @@ mod tests {
                 "main.d",
                 "main.e",
             ],
-            Some("cut"),
+            Some(Incomplete::Cut),
             1,
             0,
         );

@@ -9,6 +9,7 @@ use crate::{
         init::{Init, Run},
     },
     escape::Untrusted,
+    model::start::Ended,
     output::text::{
         init::{LEGEND, timeline},
         layout::{WIDTH, tail, word, wrap},
@@ -34,8 +35,8 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
     } else {
         text.push_str(&table(&init.binaries));
     }
-    let told: Vec<&Run> = outstanding(&init.slowest);
-    for run in &told {
+    let shown: Vec<&Run> = outstanding(&init.slowest);
+    for run in &shown {
         let of = init
             .binaries
             .iter()
@@ -43,7 +44,7 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
         let name = run.exe.as_ref().map_or("?", Untrusted::raw);
         let name = Untrusted::from(name.rsplit('/').next().unwrap_or(name));
         let which = match of.map_or(0, |binary| binary.runs) {
-            runs if run.ended == "main.main" && runs > 1 => {
+            runs if *run.ended == Ended::Main && runs > 1 => {
                 format!(" ({}), the slowest of {runs}", word(&name, WIDTH))
             }
             _ => format!(" ({})", word(&name, WIDTH)),
@@ -51,7 +52,7 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
         text.push('\n');
         text.push_str(&timeline(run, &which));
     }
-    if !told.is_empty() {
+    if !shown.is_empty() {
         text.push_str(&wrap(LEGEND, 0));
     }
     text.push_str(&missing(tree));
@@ -60,16 +61,16 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
 
 /// Those that did not end, then the slowest start of each of a few programs.
 fn outstanding(runs: &[Run]) -> Vec<&Run> {
-    let (ended, unfinished): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| run.ended == "main.main");
-    let mut told: Vec<&Run> = unfinished.into_iter().take(UNFINISHED).collect();
+    let (ended, unfinished): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| *run.ended == Ended::Main);
+    let mut shown: Vec<&Run> = unfinished.into_iter().take(UNFINISHED).collect();
     let mut programs: Vec<&Option<Untrusted>> = Vec::new();
     for run in ended {
         if programs.len() < SLOWEST && !programs.contains(&&run.exe) {
             programs.push(&run.exe);
-            told.push(run);
+            shown.push(run);
         }
     }
-    told
+    shown
 }
 
 fn executed(init: &Init, tree: &TreeOf) -> String {
@@ -105,7 +106,7 @@ fn table(binaries: &[BinaryOf]) -> String {
         let slowest = binary.histograms.get(&binary.slowest_phase);
         let line = format!(
             "{:>7} {:>7} {:>7}  {:<PHASE$} {:>7}  ",
-            binary.runs + binary.unfinished,
+            binary.runs.saturating_add(binary.unfinished),
             shown(total.and_then(median)),
             shown(total.and_then(|total| total.max_ns)),
             tail(&binary.slowest_phase.to_string(), PHASE),

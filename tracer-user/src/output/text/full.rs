@@ -4,10 +4,9 @@ use std::fmt::Write;
 
 use crate::document::capture::Capture;
 use crate::document::full::Full;
-use crate::escape::escape;
 use crate::output::text::blocked;
 use crate::output::text::layout::{WIDTH, tail, word, wrap};
-use crate::output::text::table::table;
+use crate::output::text::table::{rows, table};
 use crate::output::text::units::{duration, percent};
 
 /// Lines of each table.
@@ -21,7 +20,7 @@ pub fn render(capture: &Capture) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     if !capture.by_wait_reason.is_empty() {
-        let _ = write!(text, "\n{}", table("waited for", &capture.by_wait_reason, LINES));
+        let _ = write!(text, "\n{}", table("waited for", &rows(&capture.by_wait_reason), LINES));
     }
     text.push_str(&longest(full));
     text.push_str(&blocked::render(full));
@@ -53,7 +52,7 @@ fn longest(full: &Full) -> String {
         );
         let line = format!(
             "{:<24} {:>8} {:>10} {:>10} ",
-            tail(&escape(&wait.reason), 24),
+            tail(&wait.reason.to_string(), 24),
             took,
             began,
             goid
@@ -147,23 +146,23 @@ fn machines(full: &Full) -> String {
         "threads: {} known, {} asleep for want of work; {} began, {} ended; {} times one went to sleep",
         machines.known, machines.parked, machines.started, machines.ended, machines.parks
     );
-    let because = |name: &str| machines.created_because.get(name).copied().unwrap_or(0);
-    if !machines.created_because.is_empty() {
+    let because = &machines.created_because;
+    if !because.is_empty() {
         let _ = write!(
             line,
             "; made: {} to look for work, {} for a P whose thread was blocked, {} for something else",
-            because("spinning"),
-            because("handed_off"),
-            because("other")
+            because.spinning,
+            because.handed_off,
+            because.other
         );
     }
-    let time = |name: &str| machines.thread_time_ns.get(name).copied().unwrap_or(0);
-    if !machines.thread_time_ns.is_empty() {
+    let time = &machines.thread_time_ns;
+    if !time.is_empty() {
         let _ = write!(
             line,
             "; as Linux has it they were on a CPU for {}, waited for one for {}",
-            duration(time("on_cpu")),
-            duration(time("waiting_for_cpu"))
+            duration(time.on_cpu),
+            duration(time.waiting_for_cpu)
         );
     }
     wrap(&line, 0)
@@ -171,7 +170,7 @@ fn machines(full: &Full) -> String {
 
 fn world(full: &Full) -> String {
     let world = &full.world;
-    if world.gc_cycles + world.stops + world.gomaxprocs_set == 0 {
+    if [world.gc_cycles, world.stops, world.gomaxprocs_set] == [0; 3] {
         return String::new();
     }
     let mut line = format!(
@@ -191,7 +190,7 @@ fn churn(capture: &Capture, full: &Full) -> String {
     let mut text = String::new();
     if let Some(goroutines) = &capture.goroutines
         && let (Some(created), Some(exited)) = (goroutines.created, goroutines.exited)
-        && created + exited > 0
+        && (created > 0 || exited > 0)
     {
         let busiest = full.churn.first().map_or_else(String::new, |churn| {
             format!(
@@ -223,7 +222,10 @@ fn churn(capture: &Capture, full: &Full) -> String {
 fn model(full: &Full) -> String {
     let model = &full.model;
     let mut line = format!("transitions: {} seen, {} lost", model.transitions, model.lost);
-    let inferred: u64 = model.inferred.values().sum();
+    let inferred = model
+        .inferred
+        .values()
+        .fold(0u64, |sum, count| sum.saturating_add(*count));
     let _ = write!(line, "; {inferred} that did not fit");
     if !model.inferred.is_empty() {
         let kinds: Vec<String> = model

@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
-
-use crate::document::capture::Goroutines;
+use crate::document::gauges::{Goroutines, SchedulerGauges};
 use crate::output::text::layout::{NO_BREAK, wrap};
 use crate::output::text::units::duration;
 
@@ -28,32 +26,31 @@ pub fn goroutines(goroutines: &Goroutines) -> String {
 }
 
 /// Run queues, Ps and Ms; nothing where none of them is known.
-pub fn scheduler(gauges: &Value) -> String {
-    let number = |name: &str| gauges.get(name).and_then(Value::as_u64);
+pub fn scheduler(gauges: &SchedulerGauges) -> String {
     let mut parts = Vec::new();
-    if let Some(length) = number("global_runq") {
-        let local = gauges.get("local_runqs").and_then(Value::as_array);
+    if let Some(length) = gauges.global_runq {
+        let local = &gauges.local_runqs;
         let mut part = format!("run queues: global {length}");
-        if let Some(local) = local.filter(|local| !local.is_empty()) {
-            let sum: u64 = local.iter().filter_map(Value::as_u64).sum();
+        if !local.is_empty() {
+            let sum: u64 = local.iter().map(|length| u64::from(*length)).sum();
             // Writing to a String cannot fail.
             let _ = write!(part, ", local {sum} over {} Ps", local.len());
         }
         parts.push(part);
     }
-    for (name, text) in [
-        ("idle_ps", "idle\u{a0}Ps"),
-        ("idle_ms", "idle\u{a0}Ms"),
-        ("spinning_ms", "spinning\u{a0}Ms"),
+    for (count, text) in [
+        (gauges.idle_ps, "idle\u{a0}Ps"),
+        (gauges.idle_ms, "idle\u{a0}Ms"),
+        (gauges.spinning_ms, "spinning\u{a0}Ms"),
     ] {
-        if let Some(count) = number(name) {
+        if let Some(count) = count {
             parts.push(format!("{text}:{NO_BREAK}{count}"));
         }
     }
-    if let Some(ns) = number("since_last_poll_ns") {
+    if let Some(ns) = gauges.since_last_poll_ns {
         parts.push(format!("last network poll {} ago", duration(ns)));
     }
-    if gauges.get("gc_waiting") == Some(&Value::Bool(true)) {
+    if gauges.gc_waiting == Some(true) {
         parts.push("the world is stopping or stopped".to_owned());
     }
     wrap(&parts.join("; "), 0)

@@ -9,6 +9,7 @@ use crate::{
         init::{Init, PhaseOf, Run, Short},
     },
     escape::Untrusted,
+    model::start::{Ended, Zero},
     output::text::{
         followed,
         layout::{WIDTH, tail, word, wrap},
@@ -36,7 +37,7 @@ pub fn render(init: &Init) -> String {
     }
     let mut text = String::new();
     if let Some(run) = &init.run {
-        let several = init.runs + init.unfinished > 1;
+        let several = init.runs.saturating_add(init.unfinished) > 1;
         text.push_str(&timeline(
             run,
             if several { ", of several the median" } else { "" },
@@ -64,15 +65,15 @@ struct Row {
 
 /// A start in full; `which` says which one of several.
 pub fn timeline(run: &Run, which: &str) -> String {
-    let zero = match run.t0.as_str() {
-        "execve_entry" => "the entry of execve",
-        "sched_prepare_exec" => "the kernel's sched_prepare_exec, the nearest to the entry of execve here",
-        _ => "the kernel's sched_process_exec, within execve: its entry is not seen here",
+    let zero = match *run.t0 {
+        Zero::Execve => "the entry of execve",
+        Zero::Prepared => "the kernel's sched_prepare_exec, the nearest to the entry of execve here",
+        Zero::Executed => "the kernel's sched_process_exec, within execve: its entry is not seen here",
     };
-    let ended = match run.ended.as_str() {
-        "main.main" => format!("main.main was reached after {}", duration(run.duration_ns)),
-        "exit" => format!("it ended after {}, before main.main", duration(run.duration_ns)),
-        _ => format!("main.main was not reached within {}", duration(run.duration_ns)),
+    let ended = match *run.ended {
+        Ended::Main => format!("main.main was reached after {}", duration(run.duration_ns)),
+        Ended::Exit => format!("it ended after {}, before main.main", duration(run.duration_ns)),
+        Ended::Unfinished => format!("main.main was not reached within {}", duration(run.duration_ns)),
     };
     let held = match run.held_ns {
         0 => String::new(),
@@ -132,9 +133,10 @@ fn rows(run: &Run) -> Vec<Row> {
         let mergeable = |row: &Row| row.packages > 0 || row.name.raw().starts_with("init of ");
         match rows.last_mut() {
             Some(last) if short && mergeable(last) => {
-                last.duration_ns += row.duration_ns;
-                last.off_cpu_ns = last.off_cpu_ns.zip(row.off_cpu_ns).map(|(a, b)| a + b);
-                last.faults = last.faults.zip(row.faults).map(|(a, b)| a + b);
+                let sum = |(a, b): (u64, u64)| a.saturating_add(b);
+                last.duration_ns = sum((last.duration_ns, row.duration_ns));
+                last.off_cpu_ns = last.off_cpu_ns.zip(row.off_cpu_ns).map(sum);
+                last.faults = last.faults.zip(row.faults).map(sum);
                 last.packages += row.packages;
                 if last.packages > 1 {
                     last.name = format!("init of {} packages", last.packages).into();
@@ -153,7 +155,7 @@ fn faults(phase: &PhaseOf) -> Option<u64> {
 /// `=` for every column that the row has a part of; a row that is too short for one has a `.`.
 fn bar(row: &Row, whole_ns: u64) -> String {
     let column = |ns: u64| (ns as f64 / whole_ns.max(1) as f64 * BAR as f64).round() as usize;
-    let (from, to) = (column(row.begin_ns), column(row.begin_ns + row.duration_ns));
+    let (from, to) = (column(row.begin_ns), column(row.begin_ns.saturating_add(row.duration_ns)));
     let from = from.min(BAR - 1);
     let to = to.clamp(from, BAR);
     let filled = if to > from {
@@ -223,7 +225,7 @@ fn calls(run: &Run) -> String {
             "{:>7} {:>7}  {}{phase}",
             duration(call.start_ns),
             duration(call.duration_ns),
-            told(&call.name.to_string(), &on, &result, room)
+            fitted(&call.name.to_string(), &on, &result, room)
         );
     }
     if run.calls.len() > CALLS {
@@ -234,7 +236,7 @@ fn calls(run: &Run) -> String {
 }
 
 /// A call in at most `room` columns: its result only where there is room for it, of a long path the end.
-fn told(name: &str, on: &str, result: &str, room: usize) -> String {
+fn fitted(name: &str, on: &str, result: &str, room: usize) -> String {
     let fits = |text: &String| text.chars().count() <= room;
     let whole = Some(format!("{name}{on}{result}")).filter(fits);
     whole
@@ -308,7 +310,7 @@ pub fn short_header() -> String {
 
 /// A start in a line, as it is printed when it ends.
 pub fn short_line(start: &Short) -> String {
-    let ended = if start.ended == "main.main" {
+    let ended = if *start.ended == Ended::Main {
         ""
     } else {
         " (not at main.main)"

@@ -6,19 +6,22 @@ mod full;
 mod gauges;
 mod histogram;
 pub mod init;
+pub mod interval;
 mod inspection;
 pub mod layout;
 pub mod table;
 pub mod units;
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::document::capture::{Capture, Finding, Hist, Slow};
-use crate::escape::{Untrusted, escape};
+use crate::document::capture::{Capture, CaptureMode, Hist, Slow};
+use crate::escape::escape;
+use crate::findings::Finding;
+use crate::output::options::SplitBy;
 use crate::output::text::layout::{WIDTH, tail, word, wrap};
-use crate::output::text::table::{largest, table};
+use crate::output::text::table::{Row, largest, rows, table};
 use crate::output::text::units::{duration, seconds};
+use crate::stream::EndedBy;
 
 /// Most histograms that are shown one by one; more are a table.
 const MOST_HISTOGRAMS: usize = 6;
@@ -29,20 +32,11 @@ const LONG_TABLE: usize = 40;
 /// Slow waits that are shown.
 const SLOW_LINES: usize = 20;
 
-/// What `--by` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// By how the goroutine became runnable.
-    Origin,
-    /// By the function of its `go` statement.
-    CreationSite,
-}
-
 /// How to render.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
     /// A histogram for each of these.
-    pub by: Option<By>,
+    pub by: Option<SplitBy>,
     /// Terminal colours; see [`wants_colour`].
     pub colour: bool,
 }
@@ -63,14 +57,16 @@ pub fn render(capture: &Capture, style: Style) -> String {
     if total.count == 0 && !total.is_absent() {
         text.push_str("\nno waits seen\n");
     }
-    let (title, hists) = match style.by {
-        Some(By::Origin) => ("origin", &capture.by_origin),
-        Some(By::CreationSite) => ("creation site", &capture.by_creation_site),
-        None if !capture.by_origin.is_empty() => ("origin", &capture.by_origin),
-        None => ("creation site", &capture.by_creation_site),
+    let by = style.by.unwrap_or(match capture.by_origin.is_empty() {
+        true => SplitBy::CreationSite,
+        false => SplitBy::Origin,
+    });
+    let (title, rows) = match by {
+        SplitBy::Origin => ("origin", rows(&capture.by_origin)),
+        SplitBy::CreationSite => ("creation site", rows(&capture.by_creation_site)),
     };
     if total.count > 0 {
-        text.push_str(&breakdown(total, title, hists, style));
+        text.push_str(&breakdown(total, title, &rows, style));
     }
     text.push_str(&full::render(capture));
     text.push_str(&slow(capture));
@@ -103,12 +99,16 @@ fn header(capture: &Capture) -> String {
         return text;
     }
     let waits = capture.runnable_to_running.count;
-    let ended = match how.ended_by.as_str() {
-        "duration" => "",
-        "signal" => ", ended by a signal",
-        "target_exit" => ", ended because the process exited",
-        "target_exec" => ", ended because the process executed another program",
-        _ => ", ended early",
+    let ended = match how.ended_by {
+        EndedBy::Duration => "",
+        EndedBy::Signal => ", ended by a signal",
+        EndedBy::TargetExit => ", ended because the process exited",
+        EndedBy::TargetExec => ", ended because the process executed another program",
+        EndedBy::SourceFailed
+        | EndedBy::Budget
+        | EndedBy::ReaderGone
+        | EndedBy::Starts
+        | EndedBy::RecordingCut => ", ended early",
     };
     text.push_str(&wrap(
         &format!(
@@ -125,13 +125,12 @@ fn header(capture: &Capture) -> String {
 }
 
 /// The histogram of all, or those asked for.
-fn breakdown(total: &Hist, title: &str, hists: &BTreeMap<Untrusted, Hist>, style: Style) -> String {
+fn breakdown(total: &Hist, title: &str, shown: &[Row<'_>], style: Style) -> String {
     let mut text = String::new();
-    let shown: Vec<_> = hists.iter().filter(|(_, hist)| hist.count > 0).collect();
     let one_by_one = style.by.is_some() && !shown.is_empty() && shown.len() <= MOST_HISTOGRAMS;
     if one_by_one {
-        for (name, hist) in &shown {
-            let name = tail(&name.to_string(), WIDTH - title.len() - 3);
+        for (name, hist) in shown {
+            let name = tail(name, WIDTH - title.len() - 3);
             let _ = write!(
                 text,
                 "\n{} = {name}\n{}{}",
@@ -153,7 +152,7 @@ fn breakdown(total: &Hist, title: &str, hists: &BTreeMap<Untrusted, Hist>, style
         },
         if total.max_ns.is_some() { "; max exact" } else { "" },
     );
-    if style.by.is_some() && hists.is_empty() {
+    if style.by.is_some() && shown.is_empty() {
         text.push_str(&wrap(
             &format!("This mode does not tell waits apart by {title}."),
             0,
@@ -165,7 +164,7 @@ fn breakdown(total: &Hist, title: &str, hists: &BTreeMap<Untrusted, Hist>, style
         } else {
             SHORT_TABLE
         };
-        let _ = write!(text, "\n{}", table(title, hists, most));
+        let _ = write!(text, "\n{}", table(title, shown, most));
     }
     text
 }
@@ -227,7 +226,7 @@ pub fn slow_line(slow: &Slow) -> String {
         slow.at_ns as f64 / 1e9,
         duration(slow.latency_ns),
         shown(slow.goid),
-        shown(slow.origin.as_deref().map(escape)),
+        shown(slow.origin),
         shown(slow.p),
         shown(slow.tid),
     );
@@ -255,8 +254,8 @@ fn facts(capture: &Capture) -> String {
         .excluded_zero
         .filter(|zeros| *zeros > 0)
     {
-        let what = match how.mode.as_str() {
-            "passive" => {
+        let what = match how.mode {
+            CaptureMode::Passive => {
                 "entries of the runtime's histogram below its first bound, which up to Go 1.25 are mostly no waits \
                  (returns from system calls, stack growth, GC)"
             }
@@ -272,7 +271,7 @@ fn facts(capture: &Capture) -> String {
         let causes: Vec<String> = how
             .lost_by_cause
             .iter()
-            .map(|(cause, count)| format!("{count} {}", escape(cause)))
+            .map(|(cause, count)| format!("{count} {cause}"))
             .collect();
         text.push_str(&wrap(&format!("not counted: {}", causes.join(", ")), 0));
     }
@@ -281,13 +280,13 @@ fn facts(capture: &Capture) -> String {
             &format!(
                 "incomplete: {} {} are missing from these figures.",
                 how.lost_events,
-                if how.mode == "init" { "marks" } else { "waits" }
+                if how.mode == CaptureMode::Init { "marks" } else { "waits" }
             ),
             0,
         ));
     } else if !how.complete {
         text.push_str(&wrap(
-            if how.mode == "init" {
+            if how.mode == CaptureMode::Init {
                 "incomplete: not every start that was asked for came to main.main."
             } else {
                 "incomplete: the process ended before the window did."
@@ -319,7 +318,7 @@ fn facts(capture: &Capture) -> String {
 /// What the capture cost the target.
 fn cost(capture: &Capture) -> String {
     let how = &capture.capture;
-    if how.mode == "passive" && how.probe_hits == 0 {
+    if how.mode == CaptureMode::Passive && how.probe_hits == 0 {
         return wrap("cost: no probe; the process was not stopped once.", 0);
     }
     if how.probe_hits == 0 {

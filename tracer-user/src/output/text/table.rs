@@ -1,22 +1,31 @@
 //! Several histograms, a line each.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use crate::document::capture::Hist;
-use crate::escape::Untrusted;
 use crate::output::text::layout::tail;
 use crate::output::text::units::{duration, percent};
 
 /// Columns of the name.
 const NAME: usize = 30;
 
-/// The `most` largest of `hists`, a line each, with their shares of all waits; what is left out is counted
-/// in a last line.
-pub fn table(title: &str, hists: &BTreeMap<Untrusted, Hist>, most: usize) -> String {
-    let all: u64 = hists.values().fold(0, |sum, hist| sum.saturating_add(hist.count));
-    let mut sorted: Vec<_> = hists.iter().filter(|(_, hist)| hist.count > 0).collect();
-    sorted.sort_by(|a, b| b.1.count.cmp(&a.1.count).then(a.0.cmp(b.0)));
+/// A histogram with the name that it is shown under.
+pub type Row<'h> = (String, &'h Hist);
+
+/// The histograms that hold something, with their names.
+pub fn rows<K: Display>(hists: &BTreeMap<K, Hist>) -> Vec<Row<'_>> {
+    let rows = hists.iter().map(|(key, hist)| (key.to_string(), hist));
+    rows.filter(|(_, hist)| hist.count > 0).collect()
+}
+
+/// The `most` largest of `rows`, a line each, with their shares of all waits; what is left out is counted in a last line.
+pub fn table(title: &str, rows: &[Row<'_>], most: usize) -> String {
+    let all = rows
+        .iter()
+        .fold(0u64, |sum, (_, hist)| sum.saturating_add(hist.count));
+    let mut sorted: Vec<&Row<'_>> = rows.iter().collect();
+    sorted.sort_by(|a, b| b.1.count.cmp(&a.1.count).then_with(|| a.0.cmp(&b.0)));
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -25,7 +34,7 @@ pub fn table(title: &str, hists: &BTreeMap<Untrusted, Hist>, most: usize) -> Str
         "waits", "share", "p50", "p90", "p99", "max"
     );
     for (name, hist) in sorted.iter().take(most) {
-        let name = tail(&name.to_string(), NAME);
+        let name = tail(name, NAME);
         // The upper bound of the last bucket may lie above the largest wait, where that is known.
         let most = hist.max_ns.unwrap_or(u64::MAX);
         let quantile = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), |ns| duration(ns.min(most)));

@@ -1,6 +1,6 @@
-use super::super::interval;
 use super::*;
 use crate::document::fixtures;
+use crate::document::interval::Interval;
 use crate::escape::is_dangerous;
 use crate::latency::Latency;
 use crate::stream::BucketScheme;
@@ -30,7 +30,7 @@ fn golden(name: &str, text: &str) {
     );
 }
 
-fn by(by: By) -> Style {
+fn by(by: SplitBy) -> Style {
     Style {
         by: Some(by),
         colour: false,
@@ -44,7 +44,7 @@ fn exact() {
 
 #[test]
 fn exact_by_origin() {
-    golden("exact-by-origin", &render(&fixtures::exact(), by(By::Origin)));
+    golden("exact-by-origin", &render(&fixtures::exact(), by(SplitBy::Origin)));
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn sampled() {
 fn sampled_by_creation_site() {
     golden(
         "sampled-by-creation-site",
-        &render(&fixtures::sampled(), by(By::CreationSite)),
+        &render(&fixtures::sampled(), by(SplitBy::CreationSite)),
     );
 }
 
@@ -67,7 +67,7 @@ fn passive() {
 
 #[test]
 fn passive_cannot_tell_origins_apart() {
-    golden("passive-by-origin", &render(&fixtures::passive(), by(By::Origin)));
+    golden("passive-by-origin", &render(&fixtures::passive(), by(SplitBy::Origin)));
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn intervals_have_a_line_each() {
     };
     let begin = fixtures::BEGIN_NS;
     let second = 1_000_000_000;
-    let busy = interval::build(&observed.latency, &fixtures::Names, begin, begin, begin + second);
+    let busy = Interval::of(&observed.latency, &fixtures::Names, begin, begin, begin + second);
     let empty = Latency::new(BucketScheme::Kernel);
-    let idle = interval::build(
+    let idle = Interval::of(
         &empty,
         &fixtures::Names,
         begin,
@@ -119,12 +119,12 @@ fn intervals_have_a_line_each() {
     );
     golden(
         "intervals",
-        &[interval::header(), busy.line(), idle.line()].concat(),
+        &[interval::header(), interval::line(&busy), interval::line(&idle)].concat(),
     );
     assert_eq!(
         busy.runnable_to_running.max_ns, None,
         "the largest of the capture is not the interval's"
     );
     let json = super::super::json::line(&busy).unwrap();
-    assert_eq!(serde_json::from_str::<interval::Interval>(&json).unwrap(), busy);
+    assert_eq!(serde_json::from_str::<Interval>(&json).unwrap(), busy);
 }

@@ -1,8 +1,6 @@
 //! What a session wants done.
 
-use serde::{Deserialize, Serialize};
-
-use crate::{error::Error, plan::Mode};
+use crate::{error::Error, plan::Mode, stream::EndedBy};
 
 /// Something to be done, in the order in which it stands in the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,50 +52,4 @@ pub enum Effect {
     },
     /// End the process at once; the kernel removes what is attached.
     Quit,
-}
-
-/// What ended a capture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndedBy {
-    /// It was as long as was asked for.
-    Duration,
-    /// A signal to us.
-    Signal,
-    /// The target ended.
-    TargetExit,
-    /// The target became another program.
-    TargetExec,
-    /// A source failed.
-    SourceFailed,
-    /// The probes cost too much, and there was no cheaper mode to step down to.
-    Budget,
-    /// Nobody read our output any more.
-    ReaderGone,
-    /// All starts that were asked for were seen.
-    Starts,
-    /// A recording ends here in the middle of its capture.
-    RecordingCut,
-}
-
-impl EndedBy {
-    /// The name that JSON uses.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Duration => "duration",
-            Self::Signal => "signal",
-            Self::TargetExit => "target_exit",
-            Self::TargetExec => "target_exec",
-            Self::SourceFailed => "source_failed",
-            Self::Budget => "budget",
-            Self::ReaderGone => "reader_gone",
-            Self::Starts => "starts",
-            Self::RecordingCut => "recording_cut",
-        }
-    }
-
-    /// Whether the target's memory can still be read.
-    pub(super) const fn target_is_there(self) -> bool {
-        !matches!(self, Self::TargetExit | Self::TargetExec)
-    }
 }

@@ -15,7 +15,10 @@ use crate::{
         probes::{ProbeSource, Request, config_of},
         transitions::{self, SnapshotReader, StacksWanted, TransitionSource},
     },
-    stream::{BucketScheme, Kind, Observation},
+    stream::{
+        BucketScheme, Kind, Observation,
+        step::{AttachedBy, MeasuredBy},
+    },
 };
 
 /// The sources of one mode.
@@ -84,9 +87,9 @@ impl Live {
         self.sites
     }
 
-    /// How the probes are held; `None` without probes.
-    pub fn attached_by(&self) -> Option<&'static str> {
-        self.link_kind().map(LinkKind::name)
+    /// How the kernel holds the probes; `None` without probes.
+    pub fn attached_by(&self) -> Option<AttachedBy> {
+        self.link_kind().map(attached_by)
     }
 
     /// Whether the kernel takes its time to remove them.
@@ -102,11 +105,11 @@ impl Live {
     }
 
     /// Who measures the latencies.
-    pub fn measured_by(&self) -> &'static str {
+    pub fn measured_by(&self) -> MeasuredBy {
         match &self.probes {
-            _ if self.full.is_some() => "probe",
-            Some(probes) if !probes.takes_the_runtimes_figure() => "probe",
-            _ => "runtime",
+            _ if self.full.is_some() => MeasuredBy::Probe,
+            Some(probes) if !probes.takes_the_runtimes_figure() => MeasuredBy::Probe,
+            _ => MeasuredBy::Runtime,
         }
     }
 
@@ -185,6 +188,14 @@ impl Live {
         if let Some(full) = &mut self.full {
             full.source.detach();
         }
+    }
+}
+
+/// What a document says of a kind of link.
+pub(in crate::session) fn attached_by(kind: LinkKind) -> AttachedBy {
+    match kind {
+        LinkKind::Multi => AttachedBy::UprobeMulti,
+        LinkKind::PerfEvents => AttachedBy::PerfEvents,
     }
 }
 

@@ -10,17 +10,15 @@
 //!           └───┴────────┘ a cheaper mode, where `auto` may choose
 //! ```
 
-pub(in crate::session) mod capturing;
-mod changes;
 pub mod effect;
-pub mod happening;
+pub mod input;
 pub(in crate::session) mod live;
 pub(in crate::session) mod prepare;
 pub mod runner;
 mod state;
 
-pub use effect::{Effect, EndedBy};
-pub use happening::{Happening, Offer};
+pub use effect::Effect;
+pub use input::{Input, Offer};
 pub use state::{Policy, Session};
 
 #[cfg(test)]

@@ -8,10 +8,9 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::Offer;
 use crate::{
     binary::{BuildMode, layout::LayoutSource},
-    document::capture::TargetInfo,
     error::{Error, Failure, Result},
     escape::Untrusted,
-    model::{Frame, Symbolizer},
+    binary::Frame,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
     process::{
         self, Fate, Process, Target,

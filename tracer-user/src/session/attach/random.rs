@@ -19,25 +19,25 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 /// Things that come from outside, at any moment.
-fn from_outside() -> impl Strategy<Value = Happening> {
+fn from_outside() -> impl Strategy<Value = Input> {
     prop_oneof![
-        4 => Just(Happening::Tick),
-        2 => Just(Happening::IntervalElapsed),
-        1 => Just(Happening::EventsLost),
-        1 => Just(Happening::DurationElapsed),
-        1 => Just(Happening::Signal),
-        1 => Just(Happening::TargetExited),
-        1 => Just(Happening::TargetExeced),
-        1 => Just(Happening::ReaderGone),
-        1 => Just(Happening::SourceFailed { why: "source".into() }),
-        2 => Just(Happening::BudgetExceeded { why: "budget".into() }),
+        4 => Just(Input::Tick),
+        2 => Just(Input::IntervalElapsed),
+        1 => Just(Input::EventsLost),
+        1 => Just(Input::DurationElapsed),
+        1 => Just(Input::Signal),
+        1 => Just(Input::TargetExited),
+        1 => Just(Input::TargetExeced),
+        1 => Just(Input::ReaderGone),
+        1 => Just(Input::SourceFailed { why: "source".into() }),
+        2 => Just(Input::BudgetExceeded { why: "budget".into() }),
     ]
 }
 
 /// What the world does next.
 #[derive(Clone, Debug)]
 enum Step {
-    Outside(Happening),
+    Outside(Input),
     /// What is under way comes to its end: well or badly.
     Answer(bool),
 }
@@ -90,24 +90,24 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Outside(happening) => {
-                if matches!(happening, Happening::TargetExited | Happening::TargetExeced) {
+            Step::Outside(input) => {
+                if matches!(input, Input::TargetExited | Input::TargetExeced) {
                     self.target_is_there = false;
                 }
-                self.tell(happening);
+                self.tell(input);
             }
             Step::Answer(well) => {
                 if let Some(mode) = self.attaching.take() {
                     if well {
                         self.attached = Some(mode);
                         let slow_to_detach = self.slow_to_detach;
-                        self.tell(Happening::Attached {
+                        self.tell(Input::Attached {
                             mode,
                             sites: 1,
                             slow_to_detach,
                         });
                     } else {
-                        self.tell(Happening::AttachFailed {
+                        self.tell(Input::AttachFailed {
                             mode,
                             error: Error::failed("attach"),
                         });
@@ -115,10 +115,10 @@ impl World {
                 } else if self.detaching {
                     self.detaching = false;
                     self.attached = None;
-                    self.tell(Happening::Detached);
+                    self.tell(Input::Detached);
                 } else if !self.planned {
                     self.planned = true;
-                    self.tell(Happening::Planned {
+                    self.tell(Input::Planned {
                         offers: self.offers.clone(),
                     });
                 }
@@ -126,8 +126,8 @@ impl World {
         }
     }
 
-    fn tell(&mut self, happening: Happening) {
-        for effect in self.session.handle(happening) {
+    fn tell(&mut self, input: Input) {
+        for effect in self.session.handle(input) {
             self.carry_out(&effect);
             self.history.push(effect);
         }
@@ -196,7 +196,7 @@ impl World {
 
     /// Lets everything come to its end.
     fn rest(&mut self) {
-        self.step(Step::Outside(Happening::DurationElapsed));
+        self.step(Step::Outside(Input::DurationElapsed));
         for _ in 0..8 {
             self.step(Step::Answer(true));
         }
@@ -228,14 +228,14 @@ proptest! {
     }
 
     #[test]
-    fn nonsense_neither_panics_nor_attaches_twice(policy in policy(), happenings in vec(nonsense(), 0..60)) {
+    fn nonsense_neither_panics_nor_attaches_twice(policy in policy(), inputs in vec(nonsense(), 0..60)) {
         let mut session = Session::new(policy);
         let mut under_way = 0i32;
-        for happening in happenings {
+        for input in inputs {
             let ends_one =
-                matches!(happening, Happening::AttachFailed { .. } | Happening::Detached) as i32;
+                matches!(input, Input::AttachFailed { .. } | Input::Detached) as i32;
             let before = session.clone();
-            let effects = session.handle(happening);
+            let effects = session.handle(input);
             if session != before {
                 under_way -= ends_one;
             }
@@ -248,20 +248,20 @@ proptest! {
 }
 
 /// Anything at all, answers to questions never asked included.
-fn nonsense() -> impl Strategy<Value = Happening> {
+fn nonsense() -> impl Strategy<Value = Input> {
     prop_oneof![
         from_outside(),
-        Just(Happening::Detached),
-        (mode(), any::<bool>()).prop_map(|(mode, slow_to_detach)| Happening::Attached {
+        Just(Input::Detached),
+        (mode(), any::<bool>()).prop_map(|(mode, slow_to_detach)| Input::Attached {
             mode,
             sites: 3,
             slow_to_detach
         }),
-        mode().prop_map(|mode| Happening::AttachFailed {
+        mode().prop_map(|mode| Input::AttachFailed {
             mode,
             error: Error::failed("why")
         }),
-        vec((mode(), any::<bool>()), 0..4).prop_map(|offers| Happening::Planned {
+        vec((mode(), any::<bool>()), 0..4).prop_map(|offers| Input::Planned {
             offers: offers
                 .into_iter()
                 .map(|(mode, possible)| Offer {

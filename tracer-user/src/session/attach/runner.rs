@@ -5,37 +5,33 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::{Instant, Interval};
 
-use super::{
-    Effect, Happening, Policy, Session,
-    capturing::{Began, Capturing, Form},
-    live::Live,
-    prepare::Prepared,
-};
+use super::{Effect, Input, Policy, Session, live::Live, prepare::Prepared};
 use crate::{
     clock::now_ns,
-    error::{Error, Failure, Result},
+    error::Result,
     escape::Untrusted,
-    model::{Symbolizer as _, sched::SchedConfig},
-    output::sink::{Flow, Sink},
+    output::{notice, sink::Sink},
     plan::Mode,
     process::Fate,
     session::{
-        delivery,
+        consumers::{Consumers, Destinations},
+        delivery::worse,
         neighbours::Presence,
         options::{AttachOptions, Chatter, FullOptions},
         signals::{Interrupts as _, Signals},
-        step::{Holding, LatencyBegin, LatencyStep, Opening, Step},
         timers::{every, tick_of, until},
     },
-    stream::{Observation, recording::Recorder},
-    writing::stderr,
+    stream::{
+        Flow, Observation, SchedConfig, Step,
+        step::{AttachInfo, LatencyBegin, LatencyStep, MeasuredBy, Opening},
+    },
 };
 
 /// How often the kernel's tables are emptied.
 const TICK: Duration = Duration::from_millis(500);
 /// The same while slow waits are to be shown as they happen.
 const TICK_FOR_SLOW: Duration = Duration::from_millis(100);
-/// How often neighbours are looked for, and the line on the terminal is drawn, at most: `full` collects more often.
+/// How often other captures are looked for, at most: `full` collects more often.
 const LOOK_EVERY_NS: u64 = 90_000_000;
 /// The same as [`TICK`] of `full`, whose ring buffer holds half a second of what a busy program does.
 const TICK_FOR_FULL: Duration = Duration::from_millis(5);
@@ -47,49 +43,30 @@ const TICK_FOR_FULL: Duration = Duration::from_millis(5);
 /// whole.
 pub async fn run(options: AttachOptions) -> Result<()> {
     // Before anything is attached: a file that cannot be written fails here.
-    let sink = Sink::open(options.output.as_deref())?;
-    let recorder = Recorder::open(options.record.as_deref())?;
+    let consumers = Consumers::open(Destinations {
+        render: options.render(),
+        sink: Sink::open(options.output.as_deref())?,
+        record: options.record.as_deref(),
+        stacks: options.full.stacks.is_some(),
+    })?;
     // Handlers come after the analysis, which a signal may just end.
     let target = Prepared::new(&options)?;
-    let signals = Signals::install()?;
-    let Captured {
-        outcome,
-        printed,
-        sink,
-        mut signals,
-    } = capture(options, target, sink, None, recorder.clone(), signals).await;
-    // Whatever the reader of the result does, what was recorded is whole.
-    recorder.close();
-    let outcome = match printed {
-        // One that is not whole is printed all the same.
-        true => delivery::deliver(sink, &mut signals).await.and(outcome),
-        // A file stays as it was.
-        false => outcome,
-    };
-    delivery::record(&recorder, outcome, &mut signals).await
+    let mut signals = Signals::install()?;
+    let captured = capture(options, target, consumers.clone(), &mut signals).await;
+    worse(captured, consumers.close(&mut signals).await)
 }
 
-/// What a capture has left, when nothing is attached any more.
-pub(in crate::session) struct Captured {
-    /// How it ended.
-    pub outcome: Result<()>,
-    /// Whether there is a result, which is on its way.
-    pub printed: bool,
-    /// The output.
-    pub sink: Sink,
-    /// Those that it has listened to.
-    pub signals: Signals,
-}
-
-/// Traces a process that was analysed; `began` is how it started, where that is to be told with it.
+/// Traces a process that was analysed. On return nothing is attached any more, and the consumers have concluded if there
+/// was anything to be concluded.
+///
+/// # Errors
+/// As [`run`].
 pub(in crate::session) async fn capture(
     options: AttachOptions,
     target: Prepared,
-    sink: Sink,
-    began: Option<Began>,
-    recorder: Recorder,
-    signals: Signals,
-) -> Captured {
+    consumers: Consumers,
+    signals: &mut Signals,
+) -> Result<()> {
     let mut clocks = Clocks::new(&options, signals);
     let policy = Policy {
         mode: options.mode,
@@ -108,42 +85,37 @@ pub(in crate::session) async fn capture(
         full: options.full,
         looked_ns: 0,
         chatter: options.chatter,
-        capturing: Capturing::new(Form::of(&options), begin.clone(), sink, began),
-        recorder,
+        consumers,
+        is_finished: false,
         target,
         live: None,
         source_failed: false,
         outcome: Ok(()),
     };
-    let mut happenings = VecDeque::from([Happening::Planned {
+    let mut inputs = VecDeque::from([Input::Planned {
         offers: runner.target.offers(),
     }]);
-    happenings.extend(runner.step(LatencyStep::Begin(begin)));
+    inputs.extend(runner.step(LatencyStep::Begin(begin)));
     while !session.is_done() {
-        let happening = match happenings.pop_front() {
-            Some(happening) => happening,
+        let input = match inputs.pop_front() {
+            Some(input) => input,
             None => clocks.next(&runner.target).await,
         };
-        for effect in session.handle(happening) {
+        for effect in session.handle(input) {
             if let Some(answer) = runner.carry_out(effect, &mut clocks) {
-                happenings.extend(runner.end_behind(&answer));
-                happenings.push_back(answer);
+                inputs.extend(runner.end_behind(&answer));
+                inputs.push_back(answer);
             }
         }
     }
-    let printed = runner.has_printed();
-    Captured {
-        outcome: runner.outcome,
-        printed,
-        sink: runner.capturing.into_sink(),
-        signals: clocks.signals,
-    }
+    runner.outcome
 }
 
 struct Runner {
     target: Prepared,
-    capturing: Capturing,
-    recorder: Recorder,
+    consumers: Consumers,
+    /// Whether the last step has gone to the consumers.
+    is_finished: bool,
     chatter: Chatter,
     live: Option<Live>,
     presence: Presence,
@@ -157,7 +129,7 @@ struct Runner {
 }
 
 impl Runner {
-    fn carry_out(&mut self, effect: Effect, clocks: &mut Clocks) -> Option<Happening> {
+    fn carry_out(&mut self, effect: Effect, clocks: &mut Clocks<'_>) -> Option<Input> {
         let now = now_ns();
         match effect {
             Effect::Attach { mode } => {
@@ -166,13 +138,13 @@ impl Runner {
                         Ok(live) => {
                             let (sites, slow_to_detach) = (live.sites(), live.is_slow_to_detach());
                             self.live = Some(live);
-                            Happening::Attached {
+                            Input::Attached {
                                 mode,
                                 sites,
                                 slow_to_detach,
                             }
                         }
-                        Err(error) => Happening::AttachFailed { mode, error },
+                        Err(error) => Input::AttachFailed { mode, error },
                     },
                 );
             }
@@ -193,12 +165,11 @@ impl Runner {
                         slower_ns: self.slower_ns,
                     }),
                 };
-                self.recorder.begin();
                 let opened = self.step(LatencyStep::Open(opening));
                 self.say_attached(mode, sites);
                 clocks.open_window();
                 self.live.as_mut()?.calibrate();
-                let held = self.step(LatencyStep::Hold(self.holding()));
+                let held = self.step(LatencyStep::Hold(self.attach_info()));
                 return opened.or(held);
             }
             Effect::Collect => return self.collect(now),
@@ -206,7 +177,7 @@ impl Runner {
                 let seen = self.live.as_mut()?.snapshot(now)?;
                 if self.target.has_execed() {
                     // It may be of the other program.
-                    return Some(Happening::TargetExeced);
+                    return Some(Input::TargetExeced);
                 }
                 return self.take(&[seen]);
             }
@@ -234,28 +205,21 @@ impl Runner {
                     answer = answer.or(self.step(LatencyStep::Note { note: note.into() }));
                 }
                 let whole = whole && !self.source_failed;
-                let held = self.step(LatencyStep::Hold(self.holding()));
+                let held = self.step(LatencyStep::Hold(self.attach_info()));
+                self.is_finished = true;
                 let finished = self.step(LatencyStep::Finish { ended_by, whole });
                 return answer.or(held).or(finished);
             }
             Effect::PrintResult => {
-                if self.outcome.is_err() || !self.capturing.is_finished() {
-                    return None;
+                if self.outcome.is_ok() && self.is_finished {
+                    self.outcome = self.consumers.conclude(&self.target);
                 }
-                self.outcome = match self.capturing.print(&self.target) {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(Error {
-                        failure: Failure::Incomplete,
-                        message: String::new(),
-                    }),
-                    Err(e) => Err(e),
-                };
             }
             Effect::Detach => {
                 if let Some(mut live) = self.live.take() {
                     live.detach();
                 }
-                return Some(Happening::Detached);
+                return Some(Input::Detached);
             }
             Effect::Fail { error } => self.outcome = Err(error),
             Effect::Quit => {}
@@ -263,11 +227,11 @@ impl Runner {
         None
     }
 
-    fn collect(&mut self, now: u64) -> Option<Happening> {
+    fn collect(&mut self, now: u64) -> Option<Input> {
         let seen = match self.live.as_mut()?.observe(now) {
             // Without probes it was read from memory, which may be another program's.
             Ok(_) if self.live.as_ref()?.attached_by().is_none() && self.target.has_execed() => {
-                return Some(Happening::TargetExeced);
+                return Some(Input::TargetExeced);
             }
             Ok(seen) => seen,
             Err(e) => {
@@ -278,7 +242,7 @@ impl Runner {
                 let _ = self.step(LatencyStep::Note {
                     note: e.to_string().into(),
                 });
-                return Some(Happening::SourceFailed { why: e.to_string() });
+                return Some(Input::SourceFailed { why: e.to_string() });
             }
         };
         let answer = self.take(&seen);
@@ -286,39 +250,37 @@ impl Runner {
             self.looked_ns = now;
             // Others that come and go are met in passing.
             self.presence.others();
-            self.capturing.show_progress(now);
         }
         let needs_snapshot = self.live.as_mut().is_some_and(|live| live.needs_snapshot(now));
-        // Who reads may also go away between two lines.
-        let flow = self.capturing.flow();
+        let flow = self.consumers.poll(now);
         let answer = answer.or(self.written(flow));
-        answer.or(needs_snapshot.then_some(Happening::EventsLost))
+        answer.or(needs_snapshot.then_some(Input::EventsLost))
     }
 
     /// The end of the target that makes `answer` what it is: another mode would fail of it, too.
-    fn end_behind(&self, answer: &Happening) -> Option<Happening> {
+    fn end_behind(&self, answer: &Input) -> Option<Input> {
         match answer {
-            Happening::AttachFailed { .. } => self.target_end(),
+            Input::AttachFailed { .. } => self.target_end(),
             _ => None,
         }
     }
 
     /// What a failure means that the end of the target explains, or its execve.
-    fn target_end(&self) -> Option<Happening> {
+    fn target_end(&self) -> Option<Input> {
         match self.target.fate() {
             Fate::Unchanged => None,
-            Fate::Executed => Some(Happening::TargetExeced),
-            Fate::Ended => Some(Happening::TargetExited),
+            Fate::Executed => Some(Input::TargetExeced),
+            Fate::Ended => Some(Input::TargetExited),
         }
     }
 
-    /// How the probes are held right now.
-    fn holding(&self) -> Holding {
+    /// How the probes are attached right now.
+    fn attach_info(&self) -> AttachInfo {
         let live = self.live.as_ref();
         let cost = live.and_then(|live| live.cost);
-        Holding {
-            attached_by: live.and_then(Live::attached_by).map(str::to_owned),
-            measured_by: live.map_or("runtime", Live::measured_by).to_owned(),
+        AttachInfo {
+            attached_by: live.and_then(Live::attached_by),
+            measured_by: live.map_or(MeasuredBy::Runtime, Live::measured_by),
             hit_ns: cost.map(|cost| cost.hit_ns),
             latency_floor_ns: cost.and_then(|cost| cost.latency_floor_ns),
         }
@@ -330,76 +292,54 @@ impl Runner {
                 0 => "no probes".to_owned(),
                 n => format!("{n} probed instructions"),
             };
-            let line = format!(
-                "attached: process {} ({}), {mode}, {how}\n",
+            notice::line(&format!(
+                "attached: process {} ({}), {mode}, {how}",
                 self.target.pid(),
                 self.target.version()
-            );
-            stderr::write(line.as_bytes());
+            ));
         }
     }
 
-    fn step(&mut self, step: LatencyStep) -> Option<Happening> {
-        let recorded = Step::Latencies(step.clone());
-        self.recorder.step(|| recorded.to_json());
-        let written = self.capturing.step(&self.target, step);
+    fn step(&mut self, step: LatencyStep) -> Option<Input> {
+        let written = self.consumers.step(&Step::Latencies(step), &self.target);
         self.written(written)
     }
 
-    fn take(&mut self, seen: &[Observation]) -> Option<Happening> {
-        if self.full.stacks.is_some() {
-            self.recorder.frames(seen, |pcs| self.target.frames(pcs));
-        }
-        self.recorder.observe(seen, |addresses| {
-            self.target.prepare(addresses);
-            let named = addresses
-                .iter()
-                .filter_map(|address| Some((*address, self.target.function_at(*address)?)));
-            named.collect()
-        });
-        let written = self.capturing.observe(&self.target, seen);
-        if let Some(why) = self.recorder.failure() {
-            log::error!("{why}");
+    fn take(&mut self, seen: &[Observation]) -> Option<Input> {
+        let written = self.consumers.observe(seen, &self.target);
+        for why in self.consumers.take_troubles() {
             let _ = self.step(LatencyStep::Note { note: why.into() });
         }
         self.written(written)
     }
 
     /// What a write means for the session.
-    fn written(&mut self, written: Result<Flow>) -> Option<Happening> {
+    fn written(&mut self, written: Result<Flow>) -> Option<Input> {
         match written {
             Ok(Flow::Written) => None,
-            Ok(Flow::ReaderGone) => Some(Happening::ReaderGone),
+            Ok(Flow::ReaderGone) => Some(Input::ReaderGone),
             Err(e) => {
                 // Without output there is no point in going on, but what is attached must go in order.
                 let why = e.to_string();
                 self.outcome = Err(e);
-                Some(Happening::SourceFailed { why })
+                Some(Input::SourceFailed { why })
             }
         }
-    }
-
-    fn has_printed(&self) -> bool {
-        let outcome = match &self.outcome {
-            Ok(()) => true,
-            Err(error) => error.failure == Failure::Incomplete,
-        };
-        self.capturing.is_finished() && outcome
     }
 }
 
 /// Everything that a capture waits for.
-struct Clocks {
+struct Clocks<'s> {
     tick: Interval,
     period: Option<Duration>,
     interval: Option<Interval>,
     duration: Option<Duration>,
     end: Option<Instant>,
-    signals: Signals,
+    signals: &'s mut Signals,
 }
 
-impl Clocks {
-    fn new(options: &AttachOptions, signals: Signals) -> Self {
+impl<'s> Clocks<'s> {
+    fn new(options: &AttachOptions, signals: &'s mut Signals) -> Self {
         let tick = match (options.mode, options.slower) {
             (Some(Mode::Full), _) => TICK_FOR_FULL,
             (_, Some(_)) => TICK_FOR_SLOW,
@@ -421,16 +361,16 @@ impl Clocks {
         self.interval = self.period.map(every);
     }
 
-    async fn next(&mut self, target: &Prepared) -> Happening {
+    async fn next(&mut self, target: &Prepared) -> Input {
         let end = self.end;
         tokio::select! {
             biased;
-            () = self.signals.next() => Happening::Signal,
-            () = target.ended() => Happening::TargetExited,
-            () = until(end) => { self.end = None; Happening::DurationElapsed }
-            () = tick_of(&mut self.interval) => Happening::IntervalElapsed,
+            () = self.signals.next() => Input::Signal,
+            () = target.ended() => Input::TargetExited,
+            () = until(end) => { self.end = None; Input::DurationElapsed }
+            () = tick_of(&mut self.interval) => Input::IntervalElapsed,
             _ = self.tick.tick() => {
-                if target.has_execed() { Happening::TargetExeced } else { Happening::Tick }
+                if target.has_execed() { Input::TargetExeced } else { Input::Tick }
             }
         }
     }

@@ -22,18 +22,18 @@ fn fixed(mode: Mode) -> Policy {
     }
 }
 
-fn planned(possible: &[Mode]) -> Happening {
+fn planned(possible: &[Mode]) -> Input {
     let offer = |mode| Offer {
         mode,
         obstacle: (!possible.contains(&mode)).then(|| Error::not_traceable(format!("no site for {mode}"))),
     };
-    Happening::Planned {
+    Input::Planned {
         offers: Mode::ALL.map(offer).to_vec(),
     }
 }
 
-fn attached(mode: Mode) -> Happening {
-    Happening::Attached {
+fn attached(mode: Mode) -> Input {
+    Input::Attached {
         mode,
         sites: usize::from(mode.has_probes()),
         slow_to_detach: false,
@@ -69,13 +69,13 @@ fn cut(ended_by: EndedBy) -> Effect {
 #[test]
 fn a_capture_of_ten_seconds_runs_its_course() {
     let mut session = live(AUTO, Mode::Sampled);
-    assert_eq!(session.handle(Happening::Tick), [Effect::Collect]);
+    assert_eq!(session.handle(Input::Tick), [Effect::Collect]);
     assert_eq!(
-        session.handle(Happening::IntervalElapsed),
+        session.handle(Input::IntervalElapsed),
         [Effect::Collect, Effect::Snapshot, Effect::PrintInterval]
     );
     assert_eq!(
-        session.handle(Happening::DurationElapsed),
+        session.handle(Input::DurationElapsed),
         [
             Effect::CloseWindow,
             Effect::Collect,
@@ -86,26 +86,26 @@ fn a_capture_of_ten_seconds_runs_its_course() {
         ]
     );
     assert!(!session.is_done());
-    assert_eq!(session.handle(Happening::Detached), []);
+    assert_eq!(session.handle(Input::Detached), []);
     assert!(session.is_done());
 }
 
 #[test]
 fn the_probes_go_before_the_result_is_printed_unless_the_kernel_takes_its_time() {
     for end in [
-        Happening::DurationElapsed,
-        Happening::Signal,
-        Happening::TargetExited,
-        Happening::TargetExeced,
-        Happening::SourceFailed {
+        Input::DurationElapsed,
+        Input::Signal,
+        Input::TargetExited,
+        Input::TargetExeced,
+        Input::SourceFailed {
             why: "map gone".into(),
         },
-        Happening::BudgetExceeded { why: "3 %".into() },
+        Input::BudgetExceeded { why: "3 %".into() },
     ] {
         for slow_to_detach in [false, true] {
             let mut session = Session::new(fixed(Mode::Exact));
             session.handle(planned(&Mode::ALL));
-            session.handle(Happening::Attached {
+            session.handle(Input::Attached {
                 mode: Mode::Exact,
                 sites: 1,
                 slow_to_detach,
@@ -143,7 +143,7 @@ fn auto_takes_passive_and_says_why_where_attaching_fails() {
     let mut session = Session::new(AUTO);
     session.handle(planned(&Mode::ALL));
     assert_eq!(
-        session.handle(Happening::AttachFailed {
+        session.handle(Input::AttachFailed {
             mode: Mode::Sampled,
             error: Error::not_permitted("EPERM")
         }),
@@ -157,7 +157,7 @@ fn auto_takes_passive_and_says_why_where_attaching_fails() {
         ]
     );
     session.handle(attached(Mode::Passive));
-    assert_eq!(session.handle(Happening::Tick), [Effect::Collect]);
+    assert_eq!(session.handle(Input::Tick), [Effect::Collect]);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_mode_that_was_asked_for_by_name_has_no_fallback() {
     let mut session = Session::new(fixed(Mode::Sampled));
     session.handle(planned(&Mode::ALL));
     assert_eq!(
-        session.handle(Happening::AttachFailed {
+        session.handle(Input::AttachFailed {
             mode: Mode::Sampled,
             error: Error::not_permitted("EPERM")
         }),
@@ -198,7 +198,7 @@ fn a_mode_that_was_asked_for_by_name_has_no_fallback() {
 
 #[test]
 fn an_interrupt_ends_early_and_still_prints() {
-    let effects = live(AUTO, Mode::Sampled).handle(Happening::Signal);
+    let effects = live(AUTO, Mode::Sampled).handle(Input::Signal);
     assert!(effects.contains(&whole(EndedBy::Signal)));
     assert!(effects.contains(&Effect::PrintResult));
 }
@@ -206,7 +206,7 @@ fn an_interrupt_ends_early_and_still_prints() {
 #[test]
 fn a_target_that_exits_in_the_middle_is_captured_but_cut() {
     assert_eq!(
-        live(AUTO, Mode::Sampled).handle(Happening::TargetExited),
+        live(AUTO, Mode::Sampled).handle(Input::TargetExited),
         [
             Effect::CloseWindow,
             Effect::Collect,
@@ -219,13 +219,13 @@ fn a_target_that_exits_in_the_middle_is_captured_but_cut() {
 
 #[test]
 fn a_target_that_exits_ends_an_endless_capture_in_order() {
-    let effects = live(ENDLESS, Mode::Sampled).handle(Happening::TargetExited);
+    let effects = live(ENDLESS, Mode::Sampled).handle(Input::TargetExited);
     assert!(effects.contains(&whole(EndedBy::TargetExit)));
 }
 
 #[test]
 fn the_memory_of_a_target_that_is_gone_is_not_read() {
-    for end in [Happening::TargetExited, Happening::TargetExeced] {
+    for end in [Input::TargetExited, Input::TargetExeced] {
         let effects = live(fixed(Mode::Passive), Mode::Passive).handle(end);
         assert!(
             !effects.contains(&Effect::Collect) && !effects.contains(&Effect::Snapshot),
@@ -241,14 +241,14 @@ fn the_memory_of_a_target_that_is_gone_is_not_read() {
     );
     assert!(
         endless
-            .handle(Happening::TargetExited)
+            .handle(Input::TargetExited)
             .contains(&cut(EndedBy::TargetExit))
     );
 }
 
 #[test]
 fn a_target_that_execs_something_else_ends_the_capture() {
-    let effects = live(AUTO, Mode::Sampled).handle(Happening::TargetExeced);
+    let effects = live(AUTO, Mode::Sampled).handle(Input::TargetExeced);
     assert!(effects.contains(&cut(EndedBy::TargetExec)));
 }
 
@@ -256,7 +256,7 @@ fn a_target_that_execs_something_else_ends_the_capture() {
 fn an_interrupt_during_attaching_waits_for_the_attaching_and_detaches() {
     let mut session = Session::new(AUTO);
     session.handle(planned(&Mode::ALL));
-    assert_eq!(session.handle(Happening::Signal), []);
+    assert_eq!(session.handle(Input::Signal), []);
     let effects = session.handle(attached(Mode::Sampled));
     assert!(matches!(
         effects.as_slice(),
@@ -270,7 +270,7 @@ fn an_interrupt_during_attaching_waits_for_the_attaching_and_detaches() {
             Effect::Detach
         ]
     ));
-    session.handle(Happening::Detached);
+    session.handle(Input::Detached);
     assert!(session.is_done());
 }
 
@@ -278,8 +278,8 @@ fn an_interrupt_during_attaching_waits_for_the_attaching_and_detaches() {
 fn a_target_that_exits_during_a_failing_attaching_is_not_traceable_and_nothing_else_is_tried() {
     let mut session = Session::new(AUTO);
     session.handle(planned(&Mode::ALL));
-    session.handle(Happening::TargetExited);
-    let effects = session.handle(Happening::AttachFailed {
+    session.handle(Input::TargetExited);
+    let effects = session.handle(Input::AttachFailed {
         mode: Mode::Sampled,
         error: Error::not_traceable("ESRCH"),
     });
@@ -298,21 +298,21 @@ fn a_target_that_exits_during_a_failing_attaching_is_not_traceable_and_nothing_e
 #[test]
 fn a_second_interrupt_does_not_wait_for_the_kernel() {
     let mut session = live(fixed(Mode::Exact), Mode::Exact);
-    session.handle(Happening::Signal);
-    assert_eq!(session.handle(Happening::Signal), [Effect::Quit]);
+    session.handle(Input::Signal);
+    assert_eq!(session.handle(Input::Signal), [Effect::Quit]);
     assert!(session.is_done());
 
     let mut session = Session::new(AUTO);
     session.handle(planned(&Mode::ALL));
-    session.handle(Happening::Signal);
-    assert_eq!(session.handle(Happening::Signal), [Effect::Quit]);
+    session.handle(Input::Signal);
+    assert_eq!(session.handle(Input::Signal), [Effect::Quit]);
 }
 
 #[test]
 fn over_budget_auto_steps_down_to_passive_within_the_same_window() {
     let mut session = live(AUTO, Mode::Sampled);
     assert_eq!(
-        session.handle(Happening::BudgetExceeded {
+        session.handle(Input::BudgetExceeded {
             why: "4 % of CPU".into()
         }),
         [
@@ -325,23 +325,23 @@ fn over_budget_auto_steps_down_to_passive_within_the_same_window() {
             Effect::Detach
         ]
     );
-    assert_eq!(session.handle(Happening::Tick), []);
+    assert_eq!(session.handle(Input::Tick), []);
     assert_eq!(
-        session.handle(Happening::Detached),
+        session.handle(Input::Detached),
         [Effect::Attach { mode: Mode::Passive }]
     );
     assert_eq!(session.handle(attached(Mode::Passive)), [Effect::Snapshot]);
-    let effects = session.handle(Happening::DurationElapsed);
+    let effects = session.handle(Input::DurationElapsed);
     assert!(effects.contains(&whole(EndedBy::Duration)));
 }
 
 #[test]
 fn an_end_while_stepping_down_prints_what_was_captured() {
     let mut session = live(AUTO, Mode::Sampled);
-    session.handle(Happening::BudgetExceeded { why: String::new() });
-    assert_eq!(session.handle(Happening::DurationElapsed), []);
+    session.handle(Input::BudgetExceeded { why: String::new() });
+    assert_eq!(session.handle(Input::DurationElapsed), []);
     assert_eq!(
-        session.handle(Happening::Detached),
+        session.handle(Input::Detached),
         [Effect::CloseWindow, whole(EndedBy::Duration), Effect::PrintResult]
     );
     assert!(session.is_done());
@@ -350,9 +350,9 @@ fn an_end_while_stepping_down_prints_what_was_captured() {
 #[test]
 fn an_end_while_the_cheaper_mode_is_attached_detaches_before_it_prints() {
     let mut session = live(AUTO, Mode::Sampled);
-    session.handle(Happening::BudgetExceeded { why: String::new() });
-    session.handle(Happening::Detached);
-    assert_eq!(session.handle(Happening::DurationElapsed), []);
+    session.handle(Input::BudgetExceeded { why: String::new() });
+    session.handle(Input::Detached);
+    assert_eq!(session.handle(Input::DurationElapsed), []);
     assert_eq!(
         session.handle(attached(Mode::Passive)),
         [
@@ -367,13 +367,13 @@ fn an_end_while_the_cheaper_mode_is_attached_detaches_before_it_prints() {
 #[test]
 fn over_budget_with_nothing_cheaper_ends_the_capture() {
     let effects =
-        live(fixed(Mode::Exact), Mode::Exact).handle(Happening::BudgetExceeded { why: String::new() });
+        live(fixed(Mode::Exact), Mode::Exact).handle(Input::BudgetExceeded { why: String::new() });
     assert!(effects.contains(&cut(EndedBy::Budget)));
 }
 
 #[test]
 fn nothing_is_printed_when_nobody_reads() {
-    let effects = live(AUTO, Mode::Sampled).handle(Happening::ReaderGone);
+    let effects = live(AUTO, Mode::Sampled).handle(Input::ReaderGone);
     assert!(effects.contains(&whole(EndedBy::ReaderGone)));
     assert!(!effects.contains(&Effect::PrintResult));
     assert_eq!(effects.last(), Some(&Effect::Detach));
@@ -382,7 +382,7 @@ fn nothing_is_printed_when_nobody_reads() {
 #[test]
 fn an_interrupt_before_the_plan_ends_at_once() {
     let mut session = Session::new(AUTO);
-    let effects = session.handle(Happening::Signal);
+    let effects = session.handle(Input::Signal);
     assert!(matches!(
         effects.as_slice(),
         [Effect::Fail {
@@ -398,21 +398,21 @@ fn an_interrupt_before_the_plan_ends_at_once() {
 #[test]
 fn events_that_were_lost_are_answered_by_reading_the_states_anew() {
     let mut session = live(fixed(Mode::Full), Mode::Full);
-    assert_eq!(session.handle(Happening::EventsLost), [Effect::Snapshot]);
-    assert_eq!(session.handle(Happening::Tick), [Effect::Collect]);
-    assert_eq!(session.handle(Happening::EventsLost), [Effect::Snapshot]);
+    assert_eq!(session.handle(Input::EventsLost), [Effect::Snapshot]);
+    assert_eq!(session.handle(Input::Tick), [Effect::Collect]);
+    assert_eq!(session.handle(Input::EventsLost), [Effect::Snapshot]);
     // What was lost is in the counts: the capture ends as any other.
-    let effects = session.handle(Happening::DurationElapsed);
+    let effects = session.handle(Input::DurationElapsed);
     assert!(effects.contains(&whole(EndedBy::Duration)));
 }
 
 #[test]
 fn lost_events_mean_nothing_before_and_behind_the_window() {
     let mut session = Session::new(fixed(Mode::Full));
-    assert_eq!(session.handle(Happening::EventsLost), []);
+    assert_eq!(session.handle(Input::EventsLost), []);
     session.handle(planned(&Mode::ALL));
-    assert_eq!(session.handle(Happening::EventsLost), []);
+    assert_eq!(session.handle(Input::EventsLost), []);
     session.handle(attached(Mode::Full));
-    session.handle(Happening::DurationElapsed);
-    assert_eq!(session.handle(Happening::EventsLost), []);
+    session.handle(Input::DurationElapsed);
+    assert_eq!(session.handle(Input::EventsLost), []);
 }

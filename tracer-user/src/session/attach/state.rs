@@ -1,12 +1,13 @@
-//! The machine itself. Every pair of state and happening has its arm; what cannot be is ignored and
+//! The machine itself. Every pair of state and input has its arm; what cannot be is ignored and
 //! logged, since a session must come to its end whatever it is told.
 
 use std::collections::VecDeque;
 
-use super::{Effect, EndedBy, Happening, Offer};
+use super::{Effect, Input, Offer};
 use crate::{
     error::{Error, Failure},
     plan::Mode,
+    stream::EndedBy,
 };
 
 /// What the user agreed to.
@@ -74,17 +75,17 @@ impl Session {
         self.state == State::Done
     }
 
-    /// What is to be done about `happening`, in this order.
-    pub fn handle(&mut self, happening: Happening) -> Vec<Effect> {
+    /// What is to be done about `input`, in this order.
+    pub fn handle(&mut self, input: Input) -> Vec<Effect> {
         match self.state {
-            State::New => self.when_new(happening),
-            State::Attaching { mode, end } => self.when_attaching(mode, end, happening),
-            State::Live { mode } => self.when_live(mode, happening),
-            State::SteppingDown { to, end } => self.when_stepping_down(to, end, happening),
-            State::Draining => match happening {
-                Happening::Detached => self.become_done(vec![]),
+            State::New => self.when_new(input),
+            State::Attaching { mode, end } => self.when_attaching(mode, end, input),
+            State::Live { mode } => self.when_live(mode, input),
+            State::SteppingDown { to, end } => self.when_stepping_down(to, end, input),
+            State::Draining => match input {
+                Input::Detached => self.become_done(vec![]),
                 // The result is out and the kernel is slow: the user need not wait for it.
-                Happening::Signal => self.become_done(vec![Effect::Quit]),
+                Input::Signal => self.become_done(vec![Effect::Quit]),
                 // The target may well end while its probes are being removed, and clocks still tick.
                 _ => vec![],
             },
@@ -92,9 +93,9 @@ impl Session {
         }
     }
 
-    fn when_new(&mut self, happening: Happening) -> Vec<Effect> {
-        match happening {
-            Happening::Planned { offers } => self.choose(&offers),
+    fn when_new(&mut self, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Planned { offers } => self.choose(&offers),
             other => match end_of(&other) {
                 Some(end) => self.become_done(vec![nothing_captured(end)]),
                 None => self.ignore(&other),
@@ -129,10 +130,10 @@ impl Session {
         }])
     }
 
-    fn when_attaching(&mut self, mode: Mode, end: Option<EndedBy>, happening: Happening) -> Vec<Effect> {
-        match (happening, end) {
+    fn when_attaching(&mut self, mode: Mode, end: Option<EndedBy>, input: Input) -> Vec<Effect> {
+        match (input, end) {
             (
-                Happening::Attached {
+                Input::Attached {
                     mode: attached,
                     sites,
                     slow_to_detach,
@@ -147,7 +148,7 @@ impl Session {
                 open.into_iter().chain([Effect::Snapshot]).collect()
             }
             (
-                Happening::Attached {
+                Input::Attached {
                     mode: attached,
                     slow_to_detach,
                     ..
@@ -159,7 +160,7 @@ impl Session {
                 let verdict = self.verdict(end);
                 self.and_detach(verdict)
             }
-            (Happening::AttachFailed { mode: failed, error }, None) if failed == mode => {
+            (Input::AttachFailed { mode: failed, error }, None) if failed == mode => {
                 match self.cheaper.pop_front() {
                     Some(to) => vec![
                         Effect::FallBack {
@@ -176,11 +177,11 @@ impl Session {
                     None => self.become_done(vec![Effect::Fail { error }]),
                 }
             }
-            (Happening::AttachFailed { mode: failed, .. }, Some(end)) if failed == mode => {
+            (Input::AttachFailed { mode: failed, .. }, Some(end)) if failed == mode => {
                 let effects = self.verdict(end);
                 self.become_done(effects)
             }
-            (Happening::Signal, Some(_)) => self.become_done(vec![Effect::Quit]),
+            (Input::Signal, Some(_)) => self.become_done(vec![Effect::Quit]),
             (other, None) => {
                 match end_of(&other) {
                     Some(end) => self.state = State::Attaching { mode, end: Some(end) },
@@ -192,12 +193,12 @@ impl Session {
         }
     }
 
-    fn when_live(&mut self, mode: Mode, happening: Happening) -> Vec<Effect> {
-        match happening {
-            Happening::Tick => vec![Effect::Collect],
-            Happening::EventsLost => vec![Effect::Snapshot],
-            Happening::IntervalElapsed => vec![Effect::Collect, Effect::Snapshot, Effect::PrintInterval],
-            Happening::BudgetExceeded { why } => match self.cheaper.pop_front() {
+    fn when_live(&mut self, mode: Mode, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Tick => vec![Effect::Collect],
+            Input::EventsLost => vec![Effect::Snapshot],
+            Input::IntervalElapsed => vec![Effect::Collect, Effect::Snapshot, Effect::PrintInterval],
+            Input::BudgetExceeded { why } => match self.cheaper.pop_front() {
                 Some(to) => {
                     self.state = State::SteppingDown { to, end: None };
                     vec![
@@ -208,7 +209,7 @@ impl Session {
                 }
                 None => self.drain(mode, EndedBy::Budget),
             },
-            Happening::SourceFailed { .. } => self.drain(mode, EndedBy::SourceFailed),
+            Input::SourceFailed { .. } => self.drain(mode, EndedBy::SourceFailed),
             other => match end_of(&other) {
                 Some(end) => self.drain(mode, end),
                 None => self.ignore(&other),
@@ -216,14 +217,14 @@ impl Session {
         }
     }
 
-    fn when_stepping_down(&mut self, to: Mode, end: Option<EndedBy>, happening: Happening) -> Vec<Effect> {
-        match (happening, end) {
-            (Happening::Detached, None) => vec![self.attach(to)],
-            (Happening::Detached, Some(end)) => {
+    fn when_stepping_down(&mut self, to: Mode, end: Option<EndedBy>, input: Input) -> Vec<Effect> {
+        match (input, end) {
+            (Input::Detached, None) => vec![self.attach(to)],
+            (Input::Detached, Some(end)) => {
                 let effects = self.verdict(end);
                 self.become_done(effects)
             }
-            (Happening::Signal, Some(_)) => self.become_done(vec![Effect::Quit]),
+            (Input::Signal, Some(_)) => self.become_done(vec![Effect::Quit]),
             (other, None) => {
                 match end_of(&other) {
                     Some(end) => self.state = State::SteppingDown { to, end: Some(end) },
@@ -299,35 +300,35 @@ impl Session {
         effects
     }
 
-    fn ignore(&self, happening: &Happening) -> Vec<Effect> {
+    fn ignore(&self, input: &Input) -> Vec<Effect> {
         // Timers that fire early or late are no news; anything else would be the runner's mistake.
         if !matches!(
-            happening,
-            Happening::Tick | Happening::IntervalElapsed | Happening::EventsLost
+            input,
+            Input::Tick | Input::IntervalElapsed | Input::EventsLost
         ) {
-            log::debug!("session: {happening:?} means nothing while {:?}", self.state);
+            log::debug!("session: {input:?} means nothing while {:?}", self.state);
         }
         vec![]
     }
 }
 
-/// The end that a happening brings in whatever state, if any.
-fn end_of(happening: &Happening) -> Option<EndedBy> {
-    match happening {
-        Happening::DurationElapsed => Some(EndedBy::Duration),
-        Happening::Signal => Some(EndedBy::Signal),
-        Happening::TargetExited => Some(EndedBy::TargetExit),
-        Happening::TargetExeced => Some(EndedBy::TargetExec),
-        Happening::ReaderGone => Some(EndedBy::ReaderGone),
-        Happening::Planned { .. }
-        | Happening::Attached { .. }
-        | Happening::AttachFailed { .. }
-        | Happening::Detached
-        | Happening::Tick
-        | Happening::IntervalElapsed
-        | Happening::EventsLost
-        | Happening::SourceFailed { .. }
-        | Happening::BudgetExceeded { .. } => None,
+/// The end that a input brings in whatever state, if any.
+fn end_of(input: &Input) -> Option<EndedBy> {
+    match input {
+        Input::DurationElapsed => Some(EndedBy::Duration),
+        Input::Signal => Some(EndedBy::Signal),
+        Input::TargetExited => Some(EndedBy::TargetExit),
+        Input::TargetExeced => Some(EndedBy::TargetExec),
+        Input::ReaderGone => Some(EndedBy::ReaderGone),
+        Input::Planned { .. }
+        | Input::Attached { .. }
+        | Input::AttachFailed { .. }
+        | Input::Detached
+        | Input::Tick
+        | Input::IntervalElapsed
+        | Input::EventsLost
+        | Input::SourceFailed { .. }
+        | Input::BudgetExceeded { .. } => None,
     }
 }
 

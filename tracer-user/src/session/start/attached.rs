@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    Happening, Whose,
+    Input, Whose,
     child::Held,
-    programs::{ONLY, Programs},
+    programs::Programs,
     runner::{Runner, written_as},
     tree::Found,
 };
@@ -14,15 +14,18 @@ use crate::{
     clock::now_ns,
     error::{Error, Result},
     output::text::layout,
-    session::step::StartStep,
+    session::attach::live::attached_by,
     sources::starts::{
         self, Binary, StartSource,
         gate::{Gate, Passed, Question},
     },
-    stream::Observation,
+    stream::{
+        Observation,
+        step::{ONLY_BINARY, StartStep},
+    },
 };
 
-/// System calls of at least this length are told.
+/// System calls of at least this length are reported.
 const SLOW_CALL: Duration = Duration::from_millis(1);
 
 impl Runner {
@@ -40,8 +43,8 @@ impl Runner {
             .try_clone()
             .and_then(|pidfd| self.clocks.watch_command(pidfd))
             .map_err(|e| Error::failed(format!("process {} cannot be watched: {e}", held.pid)))?;
-        self.around.of_held(held.pid);
-        self.tell(StartStep::Command { pid: held.pid });
+        self.environment.of_held(held.pid);
+        self.record(StartStep::Command { pid: held.pid });
         self.held = Some(held);
         Ok(())
     }
@@ -79,11 +82,11 @@ impl Runner {
                     plan: &program.plan,
                 };
                 match (whose, held) {
-                    (starts::Whose::HeldInTurn, Some(pid)) => source.probe_held(ONLY, binary, pid)?,
-                    _ => source.probe(ONLY, binary)?,
+                    (starts::Whose::HeldInTurn, Some(pid)) => source.probe_held(ONLY_BINARY, binary, pid)?,
+                    _ => source.probe(ONLY_BINARY, binary)?,
                 }
                 if whose == starts::Whose::Next {
-                    source.close_gate_for(ONLY, file.file(), file.state())?;
+                    source.close_gate_for(ONLY_BINARY, file.file(), file.state())?;
                 }
                 for attempt in &program.plan.missing {
                     log::info!("not probed: {}: {}", attempt.what, attempt.outcome);
@@ -94,7 +97,7 @@ impl Runner {
                     layout::word(&program.target.facts.version.raw.as_str().into(), usize::MAX),
                     source.sites()
                 );
-                self.tell_attached_by(source.link_kind());
+                self.record_attached_by(source.link_kind());
                 self.say_attached(&said);
             }
             Programs::Tree(tree) => {
@@ -123,16 +126,16 @@ impl Runner {
             file: program.target.file.file(),
             plan: &program.plan,
         };
-        source.probe_held(ONLY, binary, held.pid)
+        source.probe_held(ONLY_BINARY, binary, held.pid)
     }
 
-    fn tell_attached_by(&mut self, kind: Option<LinkKind>) {
-        let by = kind.map(|kind| kind.name().to_owned());
-        self.tell(StartStep::Attached { by });
+    fn record_attached_by(&mut self, kind: Option<LinkKind>) {
+        let by = kind.map(attached_by);
+        self.record(StartStep::Attached { by });
     }
 
     /// Lets the held process go.
-    pub(super) fn release(&mut self) -> Vec<Happening> {
+    pub(super) fn release(&mut self) -> Vec<Input> {
         let (Some(held), Some(source)) = (&mut self.held, &mut self.source) else {
             return vec![];
         };
@@ -144,46 +147,42 @@ impl Runner {
         }
         followed
             .err()
-            .map(|error| Happening::SourceFailed { error })
+            .map(|error| Input::SourceFailed { error })
             .into_iter()
             .collect()
     }
 
     /// Takes over what the kernel has sent.
-    pub(super) fn collect(&mut self) -> Vec<Happening> {
+    pub(super) fn collect(&mut self) -> Vec<Input> {
         let Some(source) = &mut self.source else {
             return vec![];
         };
         let seen = match source.observe(now_ns(), &self.programs) {
             Ok(seen) => seen,
-            Err(error) => return vec![Happening::SourceFailed { error }],
+            Err(error) => return vec![Input::SourceFailed { error }],
         };
-        match self.observe(&seen) {
-            Ok((ended, flow)) => {
-                let happenings = ended
-                    .iter()
-                    .map(|(pid, binary)| self.start_ended(*pid, *binary))
-                    .collect::<Vec<_>>();
-                happenings.into_iter().chain(written_as(Ok(flow))).collect()
-            }
-            Err(error) => vec![Happening::SourceFailed { error }],
-        }
+        let (ended, written) = self.observe(&seen);
+        let inputs = ended
+            .iter()
+            .map(|(pid, binary)| self.start_ended(*pid, *binary))
+            .collect::<Vec<_>>();
+        inputs.into_iter().chain(written_as(written)).collect()
     }
 
-    fn start_ended(&mut self, pid: u32, binary: u32) -> Happening {
+    fn start_ended(&mut self, pid: u32, binary: u32) -> Input {
         if let Some(tree) = self.programs.tree() {
             tree.used(binary);
         }
         if self.invocation.is_none() {
-            self.around.of_other(pid);
-            self.tell_around();
+            self.environment.of_other(pid);
+            self.record_environment();
         }
-        Happening::StartEnded
+        Input::StartEnded
     }
 
     /// System calls that hold up starts right now.
     pub(super) fn unfinished(&mut self) -> Vec<Observation> {
-        let pids = self.starting.on_their_way();
+        let pids = self.open.open();
         let Some(source) = &mut self.source else {
             return vec![];
         };
@@ -192,14 +191,14 @@ impl Runner {
     }
 
     /// A process waits at the gate with a program that nobody knows.
-    pub(super) fn asked(&mut self, question: Question) -> Vec<Happening> {
+    pub(super) fn asked(&mut self, question: Question) -> Vec<Input> {
         // A slot of the kernel's tables may be given to another binary: what it sent before is of the old one.
-        let happenings = self.collect();
+        let inputs = self.collect();
         let (Programs::Tree(tree), Some(source)) = (&mut self.programs, &mut self.source) else {
-            return happenings;
+            return inputs;
         };
-        let starting = &self.starting;
-        let found = tree.answer(question, source, |binary| starting.runs(binary));
+        let open = &self.open;
+        let found = tree.answer(question, source, |binary| open.runs(binary));
         let kind = source.link_kind();
         if let Some(Found {
             number,
@@ -207,14 +206,17 @@ impl Runner {
             dynamic,
         }) = found
         {
-            self.tell_attached_by(kind);
-            self.tell(StartStep::Binary {
+            self.record_attached_by(kind);
+            if dynamic {
+                self.open.loads(number);
+            }
+            self.record(StartStep::Binary {
                 number,
                 info,
                 dynamic,
             });
         }
-        happenings
+        inputs
     }
 
     /// The command has ended: what is left of its tree is not followed any more.
@@ -223,7 +225,7 @@ impl Runner {
             return;
         };
         match source.let_tree_go() {
-            Ok(processes) => self.tell(StartStep::Outlived { processes }),
+            Ok(processes) => self.record(StartStep::Outlived { processes }),
             Err(e) => log::warn!("{e}"),
         }
     }
@@ -241,7 +243,7 @@ impl Runner {
             execs_of_others: passed.as_ref().map_or(0, |passed| passed.others),
             let_go: passed.as_ref().map_or(0, |passed| passed.let_go),
         };
-        self.tell(step);
+        self.record(step);
         match passed {
             Some(passed) => passed.notes().into_iter().for_each(|note| self.note(note)),
             None => self.note("programs were held no longer: the gate's thread has ended".to_owned()),
@@ -274,7 +276,7 @@ impl Runner {
         let Some(why) = why.filter(|_| starts > 0) else {
             return;
         };
-        self.tell(StartStep::Missed { starts });
+        self.record(StartStep::Missed { starts });
         self.note(match starts {
             1 => format!("1 start was not traced: {why}"),
             n => format!("{n} starts were not traced; the last of them: {why}"),

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use super::{
     Policy, Whose,
-    behind::Behind,
     child::Invocation,
     clocks::{Clocks, Listening},
     descriptor_limit::DescriptorLimit,
     identity::Identity,
+    post_start::PostStart,
     program::{self, Program},
     programs::Programs,
     runner::Runner,
@@ -17,9 +17,11 @@ use super::{
 use crate::{
     error::{Error, Failure, Result},
     output::sink::Sink,
-    session::options::{AttachOptions, FullOptions, NextOptions, RunOptions, TargetSelector},
+    session::{
+        consumers::{Consumers, Destinations},
+        options::{AttachOptions, FullOptions, NextOptions, RunOptions, TargetSelector},
+    },
     sources::starts::gate::{self, Asker},
-    stream::recording::Recorder,
 };
 
 /// Runs a command, and traces how it starts. The status is the command's own.
@@ -44,7 +46,30 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         Some(path) => Sink::open(Some(path)).map_err(before)?,
         None => Sink::stderr(),
     };
-    let recorder = Recorder::open(options.output.record.as_deref()).map_err(before)?;
+    let latencies = options.latencies.map(|latencies| AttachOptions {
+        target: TargetSelector::Pid(0),
+        duration: options.duration,
+        mode: latencies.mode,
+        format: options.output.format,
+        output: options.output.path.clone(),
+        interval: options.output.interval,
+        slower: latencies.slower,
+        by: latencies.by,
+        record: None,
+        force: false,
+        full: FullOptions::default(),
+        chatter: options.output.chatter,
+    });
+    let render = latencies
+        .as_ref()
+        .map_or_else(|| options.output.render(), AttachOptions::render);
+    let consumers = Consumers::open(Destinations {
+        render,
+        sink,
+        record: options.output.record.as_deref(),
+        stacks: false,
+    })
+    .map_err(before)?;
     let programs = match tree {
         true => Programs::Tree(Tree::new(path.clone())),
         false => Programs::One(Box::new(Program::open(&path).map_err(before)?)),
@@ -81,24 +106,11 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         clocks,
         policy,
         &options.output,
-        (sink, recorder),
+        consumers,
         several,
         Some(invocation),
     );
-    runner.behind = Behind::new(options.latencies.map(|latencies| AttachOptions {
-        target: TargetSelector::Pid(0),
-        duration: options.duration,
-        mode: latencies.mode,
-        format: options.output.format,
-        output: options.output.path,
-        interval: options.output.interval,
-        slower: latencies.slower,
-        by: latencies.by,
-        record: None,
-        force: false,
-        full: FullOptions::default(),
-        chatter: options.output.chatter,
-    }));
+    runner.post_start = PostStart::new(latencies);
     runner.run().await
 }
 
@@ -108,7 +120,12 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
 /// Whatever ended it.
 pub async fn next(options: NextOptions) -> Result<ExitCode> {
     let sink = Sink::open(options.output.path.as_deref())?;
-    let recorder = Recorder::open(options.output.record.as_deref())?;
+    let consumers = Consumers::open(Destinations {
+        render: options.output.render(),
+        sink,
+        record: options.output.record.as_deref(),
+        stacks: false,
+    })?;
     let programs = Programs::One(Box::new(Program::open(&options.exe)?));
     // Each start that is held takes descriptors.
     if !options.whole_binary {
@@ -124,8 +141,15 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
         whole_binary: options.whole_binary,
     };
     let several = options.starts > 1;
-    let outputs = (sink, recorder);
-    Runner::new(programs, clocks, policy, &options.output, outputs, several, None)
+    Runner::new(
+        programs,
+        clocks,
+        policy,
+        &options.output,
+        consumers,
+        several,
+        None,
+    )
         .run()
         .await
 }

@@ -5,21 +5,18 @@
 
 mod attached;
 pub mod begin;
-mod behind;
 mod child;
 mod clocks;
 mod descriptor_limit;
-mod followed;
 mod identity;
+mod post_start;
 pub mod program;
 mod programs;
 mod runner;
 #[cfg(test)]
 mod scenarios;
-mod starting;
 mod state;
 mod surroundings;
 mod tree;
 
-pub use starting::{Form, Starting};
-pub use state::{Effect, Happening, Policy, Session, Whose};
+pub use state::{Effect, Input, Policy, Session, Whose};

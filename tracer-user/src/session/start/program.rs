@@ -11,7 +11,6 @@ use std::{
 
 use crate::{
     binary::layout,
-    document::capture::TargetInfo,
     error::{Error, Failure, Result},
     escape::Untrusted,
     plan::start::{self, StartPlan},

@@ -6,10 +6,7 @@ use std::{
 };
 
 use super::{program::Program, tree::Tree};
-use crate::{document::capture::TargetInfo, escape::Untrusted, sources::starts::Functions};
-
-/// The number of the only program.
-pub const ONLY: u32 = 0;
+use crate::{escape::Untrusted, sources::starts::Functions, stream::TargetInfo};
 
 /// One, or many.
 pub enum Programs {

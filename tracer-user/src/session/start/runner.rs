@@ -5,33 +5,29 @@ use std::{collections::VecDeque, process::ExitCode};
 use rustix::process::Signal;
 
 use super::{
-    Effect, Happening, Policy, Session,
-    behind::Behind,
+    Effect, Input, Policy, Session,
     child::{Held, Invocation},
     clocks::{Clocks, Woken},
+    post_start::PostStart,
     programs::Programs,
-    starting::{Form, Starting},
     surroundings::Surroundings,
 };
 use crate::{
     clock::now_ns,
     error::{Error, Failure, Result},
-    escape::{Untrusted, escape, lines},
-    output::{
-        sink::{Flow, Sink},
-        text::layout,
-    },
+    escape::Untrusted,
+    model::start::Starts,
+    output::notice,
     session::{
-        EndedBy,
-        attach::runner::Captured,
-        delivery,
+        consumers::Consumers,
         options::{Chatter, OutputOptions},
         signals,
-        step::{StartBegin, StartStep, Step},
     },
     sources::starts::{StartSource, gate::Question},
-    stream::{Observation, recording::Recorder},
-    writing::stderr,
+    stream::{
+        EndedBy, Flow, NoNames, Observation, Step,
+        step::{ONLY_BINARY, StartBegin, StartStep},
+    },
 };
 
 /// The clocks, the command, what is attached, and what was seen.
@@ -40,35 +36,33 @@ pub struct Runner {
     pub(super) clocks: Clocks,
     pub(super) policy: Policy,
     pub(super) source: Option<StartSource>,
-    pub(super) starting: Starting,
-    recorder: Recorder,
+    consumers: Consumers,
+    /// Starts that are on their way.
+    pub(super) open: Starts,
     chatter: Chatter,
     pub(super) invocation: Option<Invocation>,
     pub(super) held: Option<Held>,
-    pub(super) around: Surroundings,
-    /// What comes behind `main.main`.
-    pub behind: Behind,
+    pub(super) environment: Surroundings,
+    /// The latencies that are captured from `main.main` on.
+    pub post_start: PostStart,
     /// The command was not waited for.
     is_deaf: bool,
+    /// Whether the result of starts is complete, once there is one.
+    is_complete: Option<bool>,
     outcome: Result<u8>,
 }
 
 impl Runner {
-    /// One that has done nothing yet.
+    /// Returns a runner, and tells the consumers what is to be captured.
     pub fn new(
         mut programs: Programs,
         clocks: Clocks,
         policy: Policy,
         output: &OutputOptions,
-        (sink, recorder): (Sink, Recorder),
+        consumers: Consumers,
         several: bool,
         invocation: Option<Invocation>,
     ) -> Self {
-        let form = Form {
-            format: output.format,
-            sink,
-            by_interval: output.interval.is_some() && !policy.goes_on,
-        };
         let (dynamic, missing) = match &programs {
             Programs::One(program) => (
                 program.plan.dynamic,
@@ -83,68 +77,67 @@ impl Runner {
             dynamic,
             // Of a tree there may be thousands.
             several: several && !policy.tree,
-            goes_on: policy.goes_on,
+            latencies_follow: policy.goes_on,
             missing,
             interval_ns: output.interval.map(|d| d.as_nanos() as u64),
         };
-        recorder.step(|| Step::Starts(StartStep::Begin(begin.clone())).to_json());
+        let mut open = Starts::default();
+        if dynamic {
+            open.loads(ONLY_BINARY);
+        }
+        // Nothing is printed by it, so that nothing can fail.
+        let _ = consumers.step(&Step::Starts(StartStep::Begin(begin)), &NoNames);
         Self {
             programs,
             clocks,
             policy,
             source: None,
-            starting: Starting::new(form, begin),
-            recorder,
+            consumers,
+            open,
             chatter: output.chatter,
             invocation,
             held: None,
-            around: Surroundings::default(),
-            behind: Behind::default(),
+            environment: Surroundings::default(),
+            post_start: PostStart::default(),
             is_deaf: false,
+            is_complete: None,
             outcome: Ok(0),
         }
     }
 
-    /// Does it all.
+    /// Captures starts until they are printed and the command has ended. Returns the status to end with.
     ///
     /// # Errors
     /// Whatever ended it.
     pub async fn run(mut self) -> Result<ExitCode> {
         let mut session = Session::new(self.policy);
-        let mut happenings = VecDeque::from([Happening::Begin]);
+        let mut inputs = VecDeque::from([Input::Begin]);
         while !session.is_done() {
-            let happening = match happenings.pop_front() {
-                Some(happening) => happening,
+            let input = match inputs.pop_front() {
+                Some(input) => input,
                 None => {
                     tokio::select! {
-                        woken = self.clocks.next() => happenings.extend(self.woken(woken)),
-                        captured = self.behind.ended() => self.latencies_ended(captured),
-                        question = asked(&mut self.programs) => happenings.extend(self.asked(question)),
+                        woken = self.clocks.next() => inputs.extend(self.woken(woken)),
+                        captured = self.post_start.ended() => self.latencies_ended(captured),
+                        question = asked(&mut self.programs) => inputs.extend(self.asked(question)),
                     }
                     continue;
                 }
             };
-            for effect in session.handle(happening) {
-                happenings.extend(self.carry_out(effect));
+            for effect in session.handle(input) {
+                inputs.extend(self.carry_out(effect));
             }
         }
-        if self.behind.is_running() {
+        if self.post_start.is_running() {
             // The command has ended, which ends that, too, unless it was not waited for.
             if self.is_deaf {
-                self.behind.interrupt();
+                self.post_start.interrupt();
             }
-            let captured = self.behind.ended().await;
+            let captured = self.post_start.ended().await;
             self.latencies_ended(captured);
         }
-        // Whatever the reader of the result does, what was recorded is whole.
-        self.recorder.close();
-        let incomplete = self.starting.complete() == Some(false);
-        let delivered = match &self.outcome {
-            Ok(_) => delivery::deliver(self.starting.into_sink(), &mut self.clocks).await,
-            // A file stays as it was.
-            Err(_) => Ok(()),
-        };
-        let written = delivery::record(&self.recorder, delivered, &mut self.clocks).await;
+        let incomplete = self.is_complete == Some(false);
+        let written = self.consumers.close(&mut self.clocks).await;
         let code = match (self.outcome?, written) {
             // The command's own status is what its caller waits for.
             (code, Err(e)) if self.invocation.is_some() => {
@@ -160,7 +153,7 @@ impl Runner {
         Ok(ExitCode::from(code))
     }
 
-    fn woken(&mut self, woken: Woken) -> Vec<Happening> {
+    fn woken(&mut self, woken: Woken) -> Vec<Input> {
         match woken {
             Woken::Stop { number, sent } => {
                 self.pass_on(number, sent);
@@ -175,34 +168,33 @@ impl Runner {
                     return vec![];
                 }
                 self.clocks.passed_on(number, sent);
-                vec![Happening::Signal]
+                vec![Input::Signal]
             }
-            Woken::Interrupted => vec![Happening::Signal],
+            Woken::Interrupted => vec![Input::Signal],
             Woken::Deaf { number } => {
                 let pid = self.held.as_ref().map_or(0, |held| held.pid);
                 log::warn!("process {pid} does not end behind a second signal, and is left alone");
                 self.is_deaf = true;
                 let code = u8::try_from(128 + number).unwrap_or(u8::MAX);
-                vec![Happening::CommandIsDeaf { code }]
+                vec![Input::CommandIsDeaf { code }]
             }
             Woken::CommandEnded => {
                 // What it has sent comes before its end.
-                let mut happenings = self.collect();
-                happenings.push(self.command_ended());
-                happenings
+                let mut inputs = self.collect();
+                inputs.push(self.command_ended());
+                inputs
             }
             Woken::Tick => {
-                let mut happenings = self.collect();
-                // Who reads may also go away between two lines.
-                happenings.extend(written_as(self.starting.flow()));
-                happenings
+                let mut inputs = self.collect();
+                inputs.extend(written_as(self.consumers.poll(now_ns())));
+                inputs
             }
             Woken::Interval => {
                 let at_ns = now_ns();
                 self.step(StartStep::Interval { at_ns }).into_iter().collect()
             }
-            Woken::Settled => vec![Happening::Settled],
-            Woken::Duration => vec![Happening::DurationElapsed],
+            Woken::Settled => vec![Input::Settled],
+            Woken::Duration => vec![Input::DurationElapsed],
         }
     }
 
@@ -221,7 +213,7 @@ impl Runner {
         }
     }
 
-    fn command_ended(&mut self) -> Happening {
+    fn command_ended(&mut self) -> Input {
         if let (Some(source), Some(held)) = (&mut self.source, &self.held)
             && let Err(e) = source.let_go(held.pid)
         {
@@ -229,21 +221,21 @@ impl Runner {
         }
         self.let_tree_go();
         match self.held.take().map(|mut held| held.status()) {
-            Some(Ok(code)) => Happening::CommandEnded { code },
-            Some(Err(error)) => Happening::NotExecuted { error },
-            None => Happening::CommandEnded { code: 0 },
+            Some(Ok(code)) => Input::CommandEnded { code },
+            Some(Err(error)) => Input::NotExecuted { error },
+            None => Input::CommandEnded { code: 0 },
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) -> Vec<Happening> {
+    fn carry_out(&mut self, effect: Effect) -> Vec<Input> {
         match effect {
             Effect::Hold => vec![match self.hold() {
-                Ok(()) => Happening::Held,
-                Err(error) => Happening::NotHeld { error },
+                Ok(()) => Input::Held,
+                Err(error) => Input::NotHeld { error },
             }],
             Effect::Attach => vec![match self.attach() {
-                Ok(()) => Happening::Attached,
-                Err(error) => Happening::AttachFailed { error },
+                Ok(()) => Input::Attached,
+                Err(error) => Input::AttachFailed { error },
             }],
             Effect::Release => self.release(),
             Effect::Abort => {
@@ -257,14 +249,18 @@ impl Runner {
                 let answers = self.collect();
                 answers
                     .into_iter()
-                    .filter(|happening| *happening != Happening::StartEnded)
+                    .filter(|input| *input != Input::StartEnded)
                     .collect()
             }
             Effect::Cut => {
                 let unfinished = self.unfinished();
-                let observed = self.observe(&unfinished).map(|(_, flow)| flow);
-                let cut = self.step(StartStep::Cut { at_ns: now_ns() });
-                written_as(observed).into_iter().chain(cut).collect()
+                let (_, written) = self.observe(&unfinished);
+                let at_ns = now_ns();
+                for pid in self.open.open() {
+                    self.open.cut(pid, at_ns);
+                }
+                let cut = self.step(StartStep::Cut { at_ns });
+                written_as(written).into_iter().chain(cut).collect()
             }
             Effect::GoOn => vec![self.go_on()],
             Effect::Settle => {
@@ -312,40 +308,36 @@ impl Runner {
     }
 
     /// Goes on with the latencies of the process that has come to `main.main`.
-    fn go_on(&mut self) -> Happening {
+    fn go_on(&mut self) -> Input {
         self.look_around();
         let Some(pid) = self.held.as_ref().map(|held| held.pid) else {
             self.note(
                 "latencies were not traced: the command ended right after it had come to main.main"
                     .to_owned(),
             );
-            return Happening::Settled;
+            return Input::Settled;
         };
         let program = match &self.programs {
             Programs::One(program) => Some(program.target.file.id()),
             Programs::Tree(_) => None,
         };
-        match self.behind.analyse(pid, program) {
+        match self.post_start.analyse(pid, program) {
             Ok(Some((options, target))) => {
-                self.tell(StartStep::GoOn);
-                let began = self.starting.began();
-                let sink = self.starting.take_sink();
-                self.behind
-                    .go_on(options, target, sink, began, self.recorder.clone());
-                Happening::GoesOn
+                self.record(StartStep::Continue);
+                self.post_start.begin(options, target, self.consumers.clone());
+                Input::GoesOn
             }
-            Ok(None) => Happening::Settled,
+            Ok(None) => Input::Settled,
             Err(e) => {
                 self.note(format!("latencies were not traced: {e}"));
-                Happening::Settled
+                Input::Settled
             }
         }
     }
 
-    /// One that failed has printed nothing; how it started is told all the same.
-    fn latencies_ended(&mut self, captured: Captured) {
-        drop(self.starting.give_sink(captured.sink));
-        match captured.outcome {
+    /// A capture of latencies that failed has printed nothing; how the command started is printed all the same.
+    fn latencies_ended(&mut self, captured: Result<()>) {
+        match captured {
             Ok(()) => {}
             Err(e) if e.failure == Failure::Incomplete => {}
             Err(e) => {
@@ -366,82 +358,78 @@ impl Runner {
             ended_by,
             whole,
         };
-        if let Some(Happening::SourceFailed { error }) = self.step(finish) {
+        if let Some(Input::SourceFailed { error }) = self.step(finish) {
             self.outcome = Err(error);
+            return;
+        }
+        match self.consumers.conclude(&NoNames) {
+            Ok(()) => self.is_complete = Some(true),
+            Err(e) if e.failure == Failure::Incomplete => self.is_complete = Some(false),
+            Err(e) => self.outcome = Err(e),
         }
     }
 
     fn look_around(&mut self) {
         if self.invocation.is_some() {
-            self.around.settle();
-            self.tell_around();
+            self.environment.settle();
+            self.record_environment();
         }
     }
 
-    /// Goes through the same door as a recording's.
-    pub(super) fn step(&mut self, step: StartStep) -> Option<Happening> {
-        let recorded = Step::Starts(step.clone());
-        self.recorder.step(|| recorded.to_json());
-        written_as(self.starting.step(step))
+    /// Hands a step to the consumers.
+    pub(super) fn step(&mut self, step: StartStep) -> Option<Input> {
+        written_as(self.consumers.step(&Step::Starts(step), &NoNames))
     }
 
-    /// A step that writes no output.
-    pub(super) fn tell(&mut self, step: StartStep) {
+    /// Hands over a step that has nothing printed.
+    pub(super) fn record(&mut self, step: StartStep) {
         let _ = self.step(step);
     }
 
+    /// Records a remark for whoever reads the figures.
     pub(super) fn note(&mut self, note: String) {
-        self.tell(StartStep::Note { note: note.into() });
+        self.record(StartStep::Note { note: note.into() });
     }
 
-    pub(super) fn tell_around(&mut self) {
-        self.tell(StartStep::Around(self.around.known.clone()));
+    pub(super) fn record_environment(&mut self) {
+        self.record(StartStep::Environment(self.environment.known.clone()));
     }
 
-    /// The window begins, unless it has.
+    /// Opens the window, unless it is open.
     pub(super) fn open_window(&mut self) {
-        self.recorder.begin();
-        self.tell(StartStep::Open {
+        self.record(StartStep::Open {
             at_ns: now_ns(),
             started_at: jiff::Timestamp::now(),
         });
-        self.tell_around();
+        self.record_environment();
         self.clocks.open_window();
     }
 
-    /// As [`Starting::observe`], of what was seen live.
-    pub(super) fn observe(&mut self, seen: &[Observation]) -> Result<(Vec<(u32, u32)>, Flow)> {
-        self.recorder.observe(seen, |_| Vec::new());
-        let observed = self.starting.observe(seen);
-        if let Some(why) = self.recorder.failure() {
-            log::error!("{why}");
+    /// Hands over what was seen. Returns (process, binary) of the starts that have ended by it.
+    pub(super) fn observe(&mut self, seen: &[Observation]) -> (Vec<(u32, u32)>, Result<Flow>) {
+        let ended = seen.iter().filter_map(|observation| self.open.observe(observation));
+        let ended = ended.map(|start| (start.pid, start.binary)).collect();
+        let written = self.consumers.observe(seen, &NoNames);
+        for why in self.consumers.take_troubles() {
             self.note(why);
         }
-        observed
+        (ended, written)
     }
 
-    /// Says on stderr that all is attached.
+    /// Says what was attached, before the command itself has something to say.
     pub(super) fn say_attached(&self, what: &str) {
         if self.chatter == Chatter::Normal {
-            stderr::write(
-                format!(
-                    "{}\n",
-                    lines(&layout::wrap(&escape(&format!("attached: {what}")), 0))
-                )
-                .as_bytes(),
-            );
-            // Before what the command itself has to say.
-            stderr::settle();
+            notice::paragraph(&format!("attached: {what}"));
         }
     }
 }
 
 /// What a write means for the session.
-pub(super) fn written_as(written: Result<Flow>) -> Option<Happening> {
+pub(super) fn written_as(written: Result<Flow>) -> Option<Input> {
     match written {
         Ok(Flow::Written) => None,
-        Ok(Flow::ReaderGone) => Some(Happening::ReaderGone),
-        Err(error) => Some(Happening::SourceFailed { error }),
+        Ok(Flow::ReaderGone) => Some(Input::ReaderGone),
+        Err(error) => Some(Input::SourceFailed { error }),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::{
     Effect::{Abort, Attach, Collect, Cut, Detach, Fail, GoOn, Hold, Print, Quit, Release, Settle},
-    Happening::{
+    Input::{
         AttachFailed, Attached, Begin, CommandEnded, CommandIsDeaf, DurationElapsed, GoesOn, Held,
         NotExecuted, Settled, Signal, SourceFailed, StartEnded,
     },
     *,
 };
-use crate::{error::Error, session::EndedBy};
+use crate::{error::Error, stream::EndedBy};
 
 fn ours(runs: u32) -> Session {
     Session::new(Policy {
@@ -133,8 +133,8 @@ fn a_tree_is_followed_until_its_command_ends() {
         tree: true,
         whole_binary: false,
     });
-    for happening in [Begin, Held, Attached] {
-        session.handle(happening);
+    for input in [Begin, Held, Attached] {
+        session.handle(input);
     }
     for _ in 0..3 {
         assert_eq!(session.handle(StartEnded), []);
@@ -164,8 +164,8 @@ fn what_cannot_be_traced_is_never_started() {
 #[test]
 fn what_was_seen_of_runs_before_is_printed_when_one_cannot_be_probed() {
     let mut session = running(3);
-    for happening in [StartEnded, CommandEnded { code: 0 }, Held] {
-        session.handle(happening);
+    for input in [StartEnded, CommandEnded { code: 0 }, Held] {
+        session.handle(input);
     }
     let error = Error::failed("no room");
     let mut expected = vec![Abort];
@@ -203,8 +203,8 @@ fn latencies_come_behind_the_start_and_are_printed_with_it() {
         tree: false,
         whole_binary: false,
     });
-    for happening in [Begin, Held, Attached] {
-        session.handle(happening);
+    for input in [Begin, Held, Attached] {
+        session.handle(input);
     }
     let mut too_late = session.clone();
     assert_eq!(session.handle(StartEnded), [Detach, GoOn]);

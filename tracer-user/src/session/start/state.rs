@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Failure},
-    session::EndedBy,
+    stream::EndedBy,
 };
 
 /// What the user asked for.
@@ -35,7 +35,7 @@ pub enum Whose {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum Input {
     /// Nothing yet.
     Begin,
     /// The command is held before its execve.
@@ -178,25 +178,25 @@ impl Session {
         self.state == State::Done
     }
 
-    /// What is to be done about `happening`, in this order.
-    pub fn handle(&mut self, happening: Happening) -> Vec<Effect> {
-        self.interrupted |= happening == Happening::Signal;
-        match (self.state, happening) {
-            (State::New, Happening::Begin) => match self.policy.whose {
+    /// What is to be done about `input`, in this order.
+    pub fn handle(&mut self, input: Input) -> Vec<Effect> {
+        self.interrupted |= input == Input::Signal;
+        match (self.state, input) {
+            (State::New, Input::Begin) => match self.policy.whose {
                 Whose::Ours { .. } => self.hold(),
                 Whose::Next { .. } => self.attach(),
             },
-            (State::Holding, Happening::Held) if self.interrupted => {
+            (State::Holding, Input::Held) if self.interrupted => {
                 let whole = self.runs > 0 && self.ended >= u64::from(self.runs);
                 let mut effects = vec![Effect::Abort];
                 effects.extend(self.last_words(EndedBy::Signal, whole));
                 self.quit(effects)
             }
             // The gate is closed for every command; each other is probed by itself.
-            (State::Holding, Happening::Held) if self.attached && self.policy.tree => self.release(),
-            (State::Holding, Happening::Held) => self.attach(),
-            (State::Holding, Happening::NotHeld { error }) => self.fail(error),
-            (State::Attaching, Happening::Attached) => {
+            (State::Holding, Input::Held) if self.attached && self.policy.tree => self.release(),
+            (State::Holding, Input::Held) => self.attach(),
+            (State::Holding, Input::NotHeld { error }) => self.fail(error),
+            (State::Attaching, Input::Attached) => {
                 self.attached = true;
                 match self.policy.whose {
                     Whose::Ours { .. } => self.release(),
@@ -206,14 +206,14 @@ impl Session {
                     }
                 }
             }
-            (State::Attaching, Happening::AttachFailed { .. }) if self.attached => {
+            (State::Attaching, Input::AttachFailed { .. }) if self.attached => {
                 // What was seen of the commands before is not lost.
                 self.note(Failure::NotStarted as u8);
                 let mut effects = vec![Effect::Abort];
                 effects.extend(self.last_words(EndedBy::SourceFailed, false));
                 self.quit(effects)
             }
-            (State::Attaching, Happening::AttachFailed { error }) => {
+            (State::Attaching, Input::AttachFailed { error }) => {
                 let mut effects = match self.policy.whose {
                     Whose::Ours { .. } => vec![Effect::Abort],
                     Whose::Next { .. } => vec![],
@@ -221,12 +221,12 @@ impl Session {
                 effects.extend(self.fail(error));
                 effects
             }
-            (State::Tracing, happening) => self.when_tracing(happening),
-            (State::Waiting, Happening::CommandEnded { code }) => {
+            (State::Tracing, input) => self.when_tracing(input),
+            (State::Waiting, Input::CommandEnded { code }) => {
                 self.note(code);
                 self.quit(vec![])
             }
-            (State::Waiting, Happening::CommandIsDeaf { code }) => {
+            (State::Waiting, Input::CommandIsDeaf { code }) => {
                 self.code = code;
                 self.quit(vec![])
             }
@@ -234,10 +234,10 @@ impl Session {
         }
     }
 
-    fn when_tracing(&mut self, happening: Happening) -> Vec<Effect> {
+    fn when_tracing(&mut self, input: Input) -> Vec<Effect> {
         let ours = matches!(self.policy.whose, Whose::Ours { .. });
-        match happening {
-            Happening::StartEnded => {
+        match input {
+            Input::StartEnded => {
                 self.ended += 1;
                 match self.policy.whose {
                     // Nothing of what comes is looked at, and the probes cost. A command that runs on is shown
@@ -256,12 +256,12 @@ impl Session {
                     _ => vec![],
                 }
             }
-            Happening::GoesOn => {
+            Input::GoesOn => {
                 self.state = State::Waiting;
                 vec![]
             }
-            Happening::Settled => self.finish(EndedBy::Starts, true),
-            Happening::CommandEnded { code } => {
+            Input::Settled => self.finish(EndedBy::Starts, true),
+            Input::CommandEnded { code } => {
                 self.note(code);
                 let all = matches!(self.policy.whose, Whose::Ours { runs } if self.runs >= runs);
                 if all || self.interrupted {
@@ -276,29 +276,29 @@ impl Session {
                     effects
                 }
             }
-            Happening::NotExecuted { error } => {
+            Input::NotExecuted { error } => {
                 let mut effects = vec![Effect::Detach];
                 effects.extend(self.fail(error));
                 effects
             }
-            Happening::DurationElapsed => self.finish(EndedBy::Duration, ours),
-            Happening::Signal if !ours => {
+            Input::DurationElapsed => self.finish(EndedBy::Duration, ours),
+            Input::Signal if !ours => {
                 let whole = self.ended > 0;
                 self.finish(EndedBy::Signal, whole)
             }
-            Happening::CommandIsDeaf { code } => {
+            Input::CommandIsDeaf { code } => {
                 let whole = self.policy.tree || self.ended >= u64::from(self.runs);
                 let effects = self.last_words(EndedBy::Signal, whole);
                 self.code = code;
                 self.quit(effects)
             }
-            Happening::ReaderGone => self.finish(EndedBy::ReaderGone, true),
-            Happening::SourceFailed { error } if !ours => {
+            Input::ReaderGone => self.finish(EndedBy::ReaderGone, true),
+            Input::SourceFailed { error } if !ours => {
                 let mut effects = vec![Effect::Detach];
                 effects.extend(self.fail(error));
                 effects
             }
-            Happening::SourceFailed { .. } => self.finish(EndedBy::SourceFailed, false),
+            Input::SourceFailed { .. } => self.finish(EndedBy::SourceFailed, false),
             _ => vec![],
         }
     }

@@ -1,14 +1,14 @@
-//! What is around the starts: limits of the cgroup, settings of the Go runtime.
+//! What starts depend on: limits of the cgroup, settings of the Go runtime.
 
 use std::fs;
 
-use crate::{process::Process, session::step::Around};
+use crate::{process::Process, stream::step::Environment};
 
-/// What is known of it.
+/// What is known of the environment by now.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// It.
-    pub known: Around,
+    /// The latest of each.
+    pub known: Environment,
     throttled_before: Option<(u64, u64)>,
 }
 

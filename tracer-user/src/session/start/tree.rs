@@ -14,7 +14,6 @@ use super::{program::Program, programs::not_go};
 use crate::{
     binary::{Arch, has_go},
     bpf::attach::path_of,
-    document::capture::TargetInfo,
     error::{Error, Result},
     escape::Untrusted,
     process::file::{FileId, ProgramFile},

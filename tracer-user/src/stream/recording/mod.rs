@@ -1,10 +1,10 @@
 //! Recordings: what passes through a capture, in a file from which another machine makes the same result.
 //!
 //! What is recorded is what enters the pipeline, before anything is made of it: observations, names of addresses,
-//! and the *steps* of the capture (its window opens, an interval is over, …), which are JSON and belong to
-//! [`crate::session`]. docs/recording.md describes the format byte by byte.
+//! and the *steps* of the capture (its window opens, an interval ends, …) as JSON. docs/recording.md describes the format byte by byte.
 
 pub mod block;
+mod consumer;
 mod encoder;
 mod observation;
 mod reader;

@@ -3,24 +3,21 @@
 //! blocks and go on was the alternative; but names and steps are in them too, and what comes later builds on them.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     fmt,
     fs::File,
     io::{self, IsTerminal as _},
     os::fd::AsFd as _,
     path::Path,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
 use super::{block, encoder::Encoder};
 use crate::{
-    binary::Frame,
     error::{Error, Result},
     escape::Untrusted,
     stream::{
-        Event, HistogramKey, Kind, Observation,
+        Event, HistogramKey, Kind, Observation, Step, Symbolizer,
         transition::{Transition, What, status},
     },
     writing::{
@@ -36,13 +33,11 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// What was observed longer ago than this is handed to the disk: so much is missing if we are killed.
 const LATEST: Duration = Duration::from_secs(1);
 
-/// Where a capture is recorded; nowhere by default. Clones record into the same file.
-#[derive(Clone, Default)]
-pub struct Recorder(Option<Rc<RefCell<Recording>>>);
-
-/// A file that is recorded into.
-struct Recording {
+/// A file that a capture is recorded into.
+pub struct Recorder {
     encoder: Encoder,
+    /// Whether the calls at addresses in stacks are recorded.
+    has_frames: bool,
     named: HashSet<u64>,
     /// Addresses whose calls were asked for.
     framed: HashSet<u64>,
@@ -52,7 +47,8 @@ struct Recording {
     writer: Option<Writer>,
     /// Why it has ended early, except for what the thread found.
     failed: Option<String>,
-    told: bool,
+    /// Whether that was reported.
+    is_reported: bool,
     closed: bool,
 }
 
@@ -83,95 +79,90 @@ impl Target for Blocks {
 }
 
 impl Recorder {
-    /// Opens a file, or stdout for `-`; none for none. What is in the file stays until [`Self::begin`].
+    /// Opens a file, or stdout for `-`. What is in the file stays until a window opens.
     ///
     /// # Errors
     /// The file cannot be written, or another capture records into it.
-    pub fn open(path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else {
-            return Ok(Self::default());
-        };
-        Ok(Self(Some(Rc::new(RefCell::new(Recording {
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
             encoder: Encoder::default(),
+            has_frames: false,
             named: HashSet::new(),
             framed: HashSet::new(),
             handed_over: Instant::now(),
             destination: Destination::open(path)?,
             writer: None,
             failed: None,
-            told: false,
+            is_reported: false,
             closed: false,
-        })))))
+        })
     }
 
-    /// Whether anything is recorded.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
+    /// Has the calls at the addresses in stacks recorded, too.
+    #[must_use]
+    pub fn with_frames(mut self, has_frames: bool) -> Self {
+        self.has_frames = has_frames;
+        self
     }
 
-    /// There is something to be recorded: what was in the file goes.
-    pub fn begin(&self) {
-        if let Some(recording) = &self.0 {
-            recording.borrow_mut().begin();
+    /// Empties the file: there is something to be recorded.
+    pub(super) fn begin(&mut self) {
+        if self.writer.is_some() || self.failed.is_some() {
+            return;
+        }
+        match self.destination.begin() {
+            Ok(writer) => self.writer = Some(writer),
+            Err(e) => self.fail(&e.to_string()),
+        }
+        self.hand_over(true);
+    }
+
+    /// Records a step.
+    pub(super) fn record_step(&mut self, step: &Step) {
+        if !self.has_ended() {
+            self.encoder.step(&step.to_json());
+            self.hand_over(true);
         }
     }
 
-    /// Records a step. `json` is only made where it is needed.
-    pub fn step(&self, json: impl FnOnce() -> Vec<u8>) {
-        if let Some(recording) = &self.0 {
-            let mut recording = recording.borrow_mut();
-            if recording.has_ended() {
-                return;
-            }
-            recording.encoder.step(&json());
-            recording.hand_over(true);
+    /// Records what was observed, and before it the names of the addresses in it.
+    pub(super) fn record(&mut self, seen: &[Observation], names: &dyn Symbolizer) {
+        if self.has_ended() {
+            return;
         }
-    }
-
-    /// Records what was observed, and before it the names of the addresses in it, which `names` looks up.
-    pub fn observe(&self, seen: &[Observation], names: impl FnOnce(&[u64]) -> Vec<(u64, Untrusted)>) {
-        let Some(recording) = &self.0 else {
-            return;
-        };
-        let mut recording = recording.borrow_mut();
-        if recording.has_ended() {
-            return;
+        if self.has_frames {
+            self.record_frames(seen, names);
         }
         let mut new = BTreeSet::new();
         for observation in seen {
             each_address(observation, |address| {
-                if address != 0 && !recording.named.contains(&address) {
+                if address != 0 && !self.named.contains(&address) {
                     new.insert(address);
                 }
             });
         }
         if !new.is_empty() {
             let new: Vec<u64> = new.into_iter().collect();
-            let names = names(&new);
-            recording.named.extend(new);
-            recording
-                .encoder
-                .names(names.iter().map(|(address, name)| (*address, name.raw())));
+            names.prepare(&new);
+            let named: Vec<(u64, Untrusted)> = new
+                .iter()
+                .filter_map(|address| Some((*address, names.function_at(*address)?)))
+                .collect();
+            self.named.extend(new);
+            self.encoder
+                .names(named.iter().map(|(address, name)| (*address, name.raw())));
         }
-        recording.encoder.observations(seen);
-        let late = recording.handed_over.elapsed() >= LATEST;
-        recording.hand_over(late);
+        self.encoder.observations(seen);
+        let late = self.handed_over.elapsed() >= LATEST;
+        self.hand_over(late);
     }
 
-    /// Records the calls at the addresses in stacks, and of `go` statements, which `frames` looks up. To be called before
-    /// [`Self::observe`] where stacks are shown.
-    pub fn frames(&self, seen: &[Observation], frames: impl FnOnce(&[u64]) -> BTreeMap<u64, Vec<Frame>>) {
-        let Some(recording) = &self.0 else {
-            return;
-        };
-        let mut recording = recording.borrow_mut();
-        if recording.has_ended() {
-            return;
-        }
+    /// Records the calls at the addresses in stacks, and of `go` statements.
+    fn record_frames(&mut self, seen: &[Observation], names: &dyn Symbolizer) {
         let mut new = BTreeSet::new();
         for observation in seen {
             let mut ask = |address| {
-                if address != 0 && !recording.framed.contains(&address) {
+                if address != 0 && !self.framed.contains(&address) {
                     new.insert(address);
                 }
             };
@@ -188,39 +179,41 @@ impl Recorder {
             return;
         }
         let new: Vec<u64> = new.into_iter().collect();
-        let frames = frames(&new);
-        recording.framed.extend(new);
+        let frames = names.frames(&new);
+        self.framed.extend(new);
         let frames = frames
             .iter()
             .map(|(address, frames)| (*address, frames.as_slice()));
-        recording.encoder.frames(frames);
+        self.encoder.frames(frames);
     }
 
-    /// Why the recording has ended before the capture, the first time that it is asked for.
-    pub fn failure(&self) -> Option<String> {
-        let mut recording = self.0.as_ref()?.borrow_mut();
-        if recording.told {
+    /// Returns why the recording has ended before the capture, the first time that it is asked.
+    pub(super) fn take_failure(&mut self) -> Option<String> {
+        if self.is_reported {
             return None;
         }
-        let failure = recording.failure()?;
-        recording.told = true;
+        let failure = self.failure()?;
+        self.is_reported = true;
         Some(failure)
     }
 
-    /// Nothing more is recorded; what waits is still written.
-    pub fn close(&self) {
-        if let Some(recording) = &self.0 {
-            recording.borrow_mut().close();
+    /// Ends the recording; what waits is still written.
+    pub(super) fn end(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        if self.failure().is_none() {
+            self.encoder.end();
+            self.hand_over(true);
+        }
+        if let Some(writer) = &self.writer {
+            writer.close();
         }
     }
 
-    /// Waits until something more is written; whether that was the last, or the disk takes nothing any more.
-    pub async fn writes_more(&self) -> bool {
-        let writer = self
-            .0
-            .as_ref()
-            .and_then(|recording| recording.borrow().writer.clone());
-        let Some(writer) = writer else {
+    /// Waits until something more is written; returns whether that was the last, or the disk takes nothing any more.
+    pub(super) async fn writes_more(&self) -> bool {
+        let Some(writer) = &self.writer else {
             return true;
         };
         if !writer.has_ended() && tokio::time::timeout(SILENCE, writer.progress()).await.is_err() {
@@ -230,76 +223,32 @@ impl Recorder {
     }
 
     /// Whether all of it was written. What was not by now, will not be.
-    pub fn is_whole(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|recording| recording.borrow_mut().is_whole())
+    pub(super) fn is_whole(&mut self) -> bool {
+        // What the system has, no end of ours can take away from it.
+        let is_cut = |writer: &Writer| !writer.has_ended() && !writer.is_drained();
+        if self.failure().is_none() && self.writer.as_ref().is_some_and(is_cut) {
+            self.failed = Some(format!(
+                "the recording {} is cut off: nobody takes the rest of it",
+                self.destination.name
+            ));
+        }
+        self.failure().is_none() && self.encoder.left_out() == 0
     }
 
     /// Whether there is something that has not been given to the thread that writes.
     #[cfg(test)]
     pub(super) fn is_holding(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|recording| !recording.borrow().encoder.is_empty())
+        !self.encoder.is_empty()
     }
 
     /// Ends the recording, and waits for the disk; whether all of it was written.
     #[cfg(test)]
-    pub(super) fn finish(&self) -> bool {
-        self.close();
-        if let Some(writer) = self
-            .0
-            .as_ref()
-            .and_then(|recording| recording.borrow().writer.clone())
-        {
+    pub(super) fn finish(&mut self) -> bool {
+        self.end();
+        if let Some(writer) = &self.writer {
             writer.wait(None);
         }
         self.is_whole()
-    }
-}
-
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Recorder").field(&self.is_on()).finish()
-    }
-}
-
-/// Tells the addresses in an observation that may be shown by their names: creation sites.
-fn each_address(observation: &Observation, mut tell: impl FnMut(u64)) {
-    match &observation.kind {
-        Kind::Event(Event::SlowWait(wait)) => tell(wait.gopc.unwrap_or(0)),
-        Kind::HistogramDelta(delta) => {
-            if let HistogramKey::CreationSite(gopc) = delta.key {
-                tell(gopc);
-            }
-        }
-        Kind::Transitions(all) => all
-            .iter()
-            .filter(|it| is_birth(it))
-            .for_each(|it| tell(it.detail)),
-        Kind::Scheduler(all) => all.goroutines.iter().for_each(|seen| tell(seen.gopc)),
-        _ => {}
-    }
-}
-
-/// Whether its detail is a creation site: see [`What::Goroutine`].
-fn is_birth(transition: &Transition) -> bool {
-    let (old, new) = transition.statuses();
-    let is_dead = |status| matches!(status, status::DEAD | status::IDLE | status::DEADEXTRA);
-    transition.what == What::Goroutine as u8 && is_dead(old) && !is_dead(new)
-}
-
-impl Recording {
-    fn begin(&mut self) {
-        if self.writer.is_some() || self.failed.is_some() {
-            return;
-        }
-        match self.destination.begin() {
-            Ok(writer) => self.writer = Some(writer),
-            Err(e) => self.fail(&e.to_string()),
-        }
-        self.hand_over(true);
     }
 
     /// Whether it has failed: then nothing is kept that nobody will write.
@@ -342,31 +291,37 @@ impl Recording {
     fn fail(&mut self, why: &str) {
         self.failed = Some(self.destination.ended(why));
     }
+}
 
-    fn close(&mut self) {
-        if std::mem::replace(&mut self.closed, true) {
-            return;
-        }
-        if self.failure().is_none() {
-            self.encoder.end();
-            self.hand_over(true);
-        }
-        if let Some(writer) = &self.writer {
-            writer.close();
-        }
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Recorder").field(&self.destination.name).finish()
     }
+}
 
-    fn is_whole(&mut self) -> bool {
-        // What the system has, no end of ours can take away from it.
-        let is_cut = |writer: &Writer| !writer.has_ended() && !writer.is_drained();
-        if self.failure().is_none() && self.writer.as_ref().is_some_and(is_cut) {
-            self.failed = Some(format!(
-                "the recording {} is cut off: nobody takes the rest of it",
-                self.destination.name
-            ));
+/// Calls `visit` with each address in an observation that may be shown by its name: creation sites.
+fn each_address(observation: &Observation, mut visit: impl FnMut(u64)) {
+    match &observation.kind {
+        Kind::Event(Event::SlowWait(wait)) => visit(wait.gopc.unwrap_or(0)),
+        Kind::HistogramDelta(delta) => {
+            if let HistogramKey::CreationSite(gopc) = delta.key {
+                visit(gopc);
+            }
         }
-        self.failure().is_none() && self.encoder.left_out() == 0
+        Kind::Transitions(all) => all
+            .iter()
+            .filter(|it| is_birth(it))
+            .for_each(|it| visit(it.detail)),
+        Kind::Scheduler(all) => all.goroutines.iter().for_each(|seen| visit(seen.gopc)),
+        _ => {}
     }
+}
+
+/// Whether its detail is a creation site: see [`What::Goroutine`].
+fn is_birth(transition: &Transition) -> bool {
+    let (old, new) = transition.statuses();
+    let is_dead = |status| matches!(status, status::DEAD | status::IDLE | status::DEADEXTRA);
+    transition.what == What::Goroutine as u8 && is_dead(old) && !is_dead(new)
 }
 
 impl Destination {

@@ -1,7 +1,8 @@
 use tracer_ebpf::full::{status as s, statuses};
 
 use super::*;
-use crate::model::sched::{Reasons, Sched, SchedConfig};
+use crate::model::sched::{Reasons, Sched};
+use crate::stream::SchedConfig;
 use crate::stream::transition::{Transition, What, end};
 use crate::stream::{Kind, Observation};
 

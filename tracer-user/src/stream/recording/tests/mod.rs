@@ -13,7 +13,8 @@ use super::{
     *,
 };
 use crate::stream::{
-    BucketScheme, HistogramDelta, HistogramKey, Kind, Loss, LossCause,
+    BucketScheme, HistogramDelta, HistogramKey, Kind, Loss, LossCause, NoNames, Step, Symbolizer,
+    step::StartStep,
     transition::{GoroutineSeen, SchedSnapshot, Transition},
 };
 
@@ -419,15 +420,27 @@ fn no_cause_of_a_loss_is_forgotten() {
     assert_eq!(all, variants);
 }
 
+/// Names whatever is asked for, and refuses to be asked twice.
+#[derive(Default)]
+struct AskedOnce(std::cell::RefCell<std::collections::BTreeSet<u64>>);
+
+impl Symbolizer for AskedOnce {
+    fn function_at(&self, gopc: u64) -> Option<Untrusted> {
+        assert!(self.0.borrow_mut().insert(gopc), "asked for the same name twice");
+        Some("main.main".into())
+    }
+}
+
 #[test]
 fn a_recorder_writes_what_it_is_given_and_only_then_touches_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.gmps");
     std::fs::write(&path, "an older recording").unwrap();
-    let recorder = Recorder::open(Some(&path)).unwrap();
-    recorder.step(|| b"{\"first\":1}".to_vec());
+    let mut recorder = Recorder::open(&path).unwrap();
+    let step = Step::Starts(StartStep::Continue);
+    recorder.record_step(&step);
     assert_eq!(std::fs::read(&path).unwrap(), b"an older recording");
-    let taken = Recorder::open(Some(&path)).unwrap_err();
+    let taken = Recorder::open(&path).unwrap_err();
     assert!(
         taken.message.contains("another capture writes into it"),
         "{taken}"
@@ -445,17 +458,17 @@ fn a_recorder_writes_what_it_is_given_and_only_then_touches_the_file() {
             excluded_zero: 0,
         }),
     }];
-    let name = |addresses: &[u64]| addresses.iter().map(|a| (*a, "main.main".into())).collect();
-    recorder.observe(&seen, name);
-    recorder.observe(&seen, |_| panic!("asked for the same name twice"));
+    let names = AskedOnce::default();
+    recorder.record(&seen, &names);
+    recorder.record(&seen, &names);
     assert!(recorder.finish());
-    assert_eq!(recorder.failure(), None);
+    assert_eq!(recorder.take_failure(), None);
     let (entries, ended) = read(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(ended, Ended::Whole);
     assert_eq!(
         entries,
         [
-            Entry::Step("{\"first\":1}".into()),
+            Entry::Step(String::from_utf8(step.to_json()).unwrap()),
             Entry::Names(vec![(0x401000, "main.main".into())]),
             Entry::Observations(seen.iter().chain(&seen).cloned().collect()),
         ]
@@ -466,24 +479,24 @@ fn a_recorder_writes_what_it_is_given_and_only_then_touches_the_file() {
 fn nothing_recorded_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.gmps");
-    let recorder = Recorder::open(Some(&path)).unwrap();
-    recorder.step(|| b"{}".to_vec());
+    let mut recorder = Recorder::open(&path).unwrap();
+    recorder.record_step(&Step::Starts(StartStep::Continue));
     assert!(recorder.finish());
     drop(recorder);
     assert!(!path.exists());
-    let recorder = Recorder::open(Some(&path)).unwrap();
+    let mut recorder = Recorder::open(&path).unwrap();
     recorder.begin();
     assert!(recorder.finish());
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "it holds paths and names of functions");
-    let error = Recorder::open(Some(&folder.path().join("no/x.gmps"))).unwrap_err();
+    let error = Recorder::open(&folder.path().join("no/x.gmps")).unwrap_err();
     assert!(error.message.contains("cannot be recorded into"), "{error}");
 }
 
 #[test]
 fn a_full_disk_ends_the_recording_and_is_told_once() {
-    let recorder = Recorder::open(Some(std::path::Path::new("/dev/full"))).unwrap();
+    let mut recorder = Recorder::open(std::path::Path::new("/dev/full")).unwrap();
     recorder.begin();
     let noise: Vec<Observation> = (0..10_000u64)
         .map(|n| Observation {
@@ -492,13 +505,13 @@ fn a_full_disk_ends_the_recording_and_is_told_once() {
         })
         .collect();
     for _ in 0..200 {
-        recorder.observe(&noise, |_| Vec::new());
+        recorder.record(&noise, &NoNames);
     }
     assert!(!recorder.is_holding(), "what nobody will write is kept");
     assert!(!recorder.finish());
-    let why = recorder.failure().unwrap();
+    let why = recorder.take_failure().unwrap();
     assert!(why.contains("/dev/full") && why.contains("No space"), "{why}");
-    assert_eq!(recorder.failure(), None);
+    assert_eq!(recorder.take_failure(), None);
 }
 
 #[test]
@@ -518,7 +531,7 @@ fn a_disk_that_does_not_keep_up_ends_the_recording_and_is_not_waited_for() {
         .write(true)
         .open(&path)
         .unwrap();
-    let recorder = Recorder::open(Some(&path)).unwrap();
+    let mut recorder = Recorder::open(&path).unwrap();
     recorder.begin();
     let noise: Vec<Observation> = (0..10_000u64)
         .map(|n| Observation {
@@ -528,17 +541,17 @@ fn a_disk_that_does_not_keep_up_ends_the_recording_and_is_not_waited_for() {
         .collect();
     let mut rounds = 0;
     let why = loop {
-        recorder.observe(&noise, |_| Vec::new());
+        recorder.record(&noise, &NoNames);
         rounds += 1;
-        if let Some(why) = recorder.failure() {
+        if let Some(why) = recorder.take_failure() {
             break why;
         }
         assert!(rounds < 10_000, "everything is kept");
     };
     assert!(why.contains("does not take") && why.contains("MiB"), "{why}");
-    recorder.observe(&noise, |_| Vec::new());
+    recorder.record(&noise, &NoNames);
     assert!(!recorder.is_holding(), "what nobody will write is kept");
-    recorder.close();
+    recorder.end();
     assert!(!recorder.is_whole());
     drop(reader);
 }

@@ -6,9 +6,9 @@ use tracer_ebpf::start::binary;
 
 use crate::{
     document::{
-        capture::TargetInfo,
         followed::{BinaryOf, TreeOf},
         init::{self, Init, Run, Short},
+        interval::StartsInterval,
     },
     findings::{
         Finding,
@@ -16,20 +16,18 @@ use crate::{
     },
     latency::start::PhaseTimes,
     model::start::{Ended, Start},
-    output::starts_interval::StartsInterval,
-    session::step::Around,
-    stream::{Event, Kind, Observation, start::Mark},
+    stream::{Event, Kind, Observation, TargetInfo, start::Mark, step::Environment},
 };
 
-/// Most starts that are told in short.
+/// Most starts that are listed in short.
 const MOST_SHORT: usize = 100_000;
 /// Starts of each binary that are kept whole, for others to be compared with.
 const MOST_WHOLE: usize = 50;
-/// Starts of each binary that are told in full: the slowest.
+/// Starts of each binary that are described in full: the slowest.
 const SLOWEST: usize = 2;
 /// Starts that are looked at for what stands out.
 const JUDGED: usize = 4;
-/// Starts that did not end and are told in full.
+/// Starts that did not end and are described in full.
 const MOST_UNFINISHED: usize = 20;
 
 /// Starts by binary.
@@ -61,17 +59,17 @@ struct Kept {
 }
 
 impl Followed {
-    /// What is known of a binary.
+    /// Notes what is known of a binary.
     pub fn know(&mut self, number: u32, info: TargetInfo) {
         self.binaries.entry(number).or_default().info = Some(info);
     }
 
-    /// What is known of it.
+    /// Returns what is known of a binary.
     pub fn info(&self, number: u32) -> Option<&TargetInfo> {
         self.binaries.get(&number)?.info.as_ref()
     }
 
-    /// This process is the command.
+    /// Notes a process of the command itself.
     pub fn command(&mut self, pid: u32) {
         self.commands.push(pid);
     }
@@ -81,7 +79,7 @@ impl Followed {
         self.own.as_ref()
     }
 
-    /// Its first process.
+    /// The command's first process.
     pub fn first_command(&self) -> Option<u32> {
         self.commands.first().copied()
     }
@@ -112,7 +110,7 @@ impl Followed {
         }
     }
 
-    /// Takes in a start.
+    /// Takes a start that has ended.
     pub fn add(&mut self, start: Start, begin_ns: u64) {
         self.ended += 1;
         match self.short.len() < MOST_SHORT {
@@ -199,15 +197,15 @@ impl Followed {
         }
     }
 
-    /// Starts that are told in full: those that did not end, then the slowest of all.
+    /// Starts that are described in full: those that did not end, then the slowest of all.
     fn outstanding(&self) -> impl Iterator<Item = &Start> {
         let mut slowest: Vec<&Start> = self.binaries.values().flat_map(|kept| &kept.slowest).collect();
         slowest.sort_by_key(|start| std::cmp::Reverse(start.duration_ns()));
         self.unfinished.iter().chain(slowest)
     }
 
-    /// What stood out in the starts that are told in full.
-    pub fn findings(&self, around: &Around) -> Vec<Finding> {
+    /// What stood out in the starts that are described in full.
+    pub fn findings(&self, environment: &Environment) -> Vec<Finding> {
         let mut found: Vec<Finding> = Vec::new();
         for start in self.outstanding().take(JUDGED) {
             let Some(kept) = self.binaries.get(&start.binary) else {
@@ -222,9 +220,9 @@ impl Followed {
             let of_start = findings::find(&Evidence {
                 start,
                 others: &others,
-                cgroup_cpu_limit: around.cgroup_cpu_limit,
-                throttled: around.throttled,
-                godebug: around.godebug.as_deref(),
+                cgroup_cpu_limit: environment.cgroup_cpu_limit,
+                throttled: environment.throttled,
+                godebug: environment.godebug.as_deref(),
             });
             let exe = kept.info.as_ref().map_or("", |info| info.exe.raw());
             let name = exe.rsplit('/').next().unwrap_or(exe);
@@ -233,7 +231,7 @@ impl Followed {
                     let title = finding.title.raw();
                     finding.title = format!("{name} (process {}): {title}", start.pid).into();
                 }
-                // What is around them is around them all.
+                // What comes from the environment is the same for all of them.
                 if !found.contains(&finding) {
                     found.push(finding);
                 }

@@ -4,7 +4,7 @@ use crate::{error::Error, plan::Mode};
 
 /// Something that happened, as the runner tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum Input {
     /// The plan is made: which modes this target and this machine allow.
     Planned {
         /// One for each mode that was looked into; a mode that is not among them cannot be had.

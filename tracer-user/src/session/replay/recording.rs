@@ -1,67 +1,50 @@
-//! A recording through the same door as a live capture: the same steps and observations, told to the same
-//! [`Capturing`] and [`Starting`].
+//! A recording through the same door as a live capture: the same steps and observations, handed to a [`Consumer`].
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, BufReader, Read},
-};
+use std::{collections::BTreeMap, io::Read};
 
-use super::{
-    EndedBy,
-    attach::capturing::{Capturing, Form},
-    options::{Chatter, ReplayOptions, SplitBy},
-    start::{self, Starting},
-    step::{LatencyStep, StartStep, Step},
-};
+use super::can_be_split;
 use crate::{
-    error::{Error, Failure, Result},
+    binary::Frame,
+    error::{Error, Result},
     escape::Untrusted,
-    model::{Frame, Symbolizer},
-    output::sink::{Flow, Sink},
-    plan::Mode,
+    session::options::ReplayOptions,
     stream::{
-        Observation,
+        Consumer, EndedBy, Flow, Observation, Step, Symbolizer,
         recording::{Ended, Entry, Reader},
+        step::{LatencyStep, StartStep},
     },
 };
 
 /// Most notes of a recording that was written by us.
 const MOST_NOTES: u32 = 10_000;
-/// Most goroutines, Ps and threads of a recording that was written by us.
-const MOST_KNOWN: usize = 1 << 24;
 /// More intervals than these without anything in them become one.
 const MOST_EMPTY: u64 = 100_000;
 
-/// Makes the result of a recording.
-///
-/// # Errors
-/// It cannot be read, or is none; [`Failure::Incomplete`] without a message where the result was printed but is not
-/// whole.
-pub fn run(options: &ReplayOptions) -> Result<()> {
-    let (file, name): (Box<dyn Read>, String) = match &options.file {
-        None => (Box::new(io::stdin().lock()), "the recording on stdin".to_owned()),
-        Some(path) => {
-            let name = Untrusted::path(path).to_string();
-            let file = File::open(path)
-                .map_err(|e| Error::failed(format!("the recording {name} cannot be opened: {e}")))?;
-            (Box::new(BufReader::new(file)), name)
-        }
-    };
-    let reader = Reader::new(file, &name)?;
-    let sink = Sink::open(options.output.as_deref())?.waiting();
-    replay(reader, options, sink)
+/// How a replay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// There is a result.
+    Concluded {
+        /// Whether it is complete.
+        is_complete: bool,
+    },
+    /// Nobody read the output any more.
+    ReaderGone,
 }
 
-/// Makes the result of what `reader` reads.
+/// Hands what `reader` reads to `consumer`, and has it conclude.
 ///
 /// # Errors
-/// As [`run`].
-pub fn replay<R: Read>(mut reader: Reader<R>, options: &ReplayOptions, sink: Sink) -> Result<()> {
+/// The recording cannot be read, is not one that gmpscope writes, or holds no capture; or the consumer fails.
+pub fn replay<R: Read>(
+    mut reader: Reader<R>,
+    options: &ReplayOptions,
+    consumer: &mut dyn Consumer,
+) -> Result<Replayed> {
     let mut replay = Replay {
         options,
-        sink: Some(sink),
-        telling: Telling::Nothing,
+        consumer,
+        stage: Stage::Nothing,
         names: Names::default(),
         intervals: Intervals::default(),
         last_ns: 0,
@@ -73,21 +56,23 @@ pub fn replay<R: Read>(mut reader: Reader<R>, options: &ReplayOptions, sink: Sin
     while let Some(entry) = reader.next()? {
         replay.unknown = replay.unknown.max(reader.unknown());
         if replay.take(entry, reader.name())? == Flow::ReaderGone {
-            return Ok(());
+            return Ok(Replayed::ReaderGone);
         }
     }
     let cut = match reader.ended() {
         Some(Ended::Cut { why }) => Some(*why),
         Some(Ended::Whole) | None => None,
     };
-    replay.finish(cut, reader.name())
+    replay.finish(cut, reader.name())?;
+    Ok(Replayed::Concluded {
+        is_complete: replay.complete == Some(true),
+    })
 }
 
 struct Replay<'o> {
     options: &'o ReplayOptions,
-    /// Until somebody has it.
-    sink: Option<Sink>,
-    telling: Telling,
+    consumer: &'o mut dyn Consumer,
+    stage: Stage,
     names: Names,
     intervals: Intervals,
     /// The latest moment that was seen.
@@ -100,14 +85,18 @@ struct Replay<'o> {
     complete: Option<bool>,
 }
 
-/// Who is told.
-enum Telling {
+/// What the steps are of by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
     /// The first step has not come.
     Nothing,
     /// Starts.
-    Starts(Box<Starting>),
-    /// Latencies, with what was told of the start before them.
-    Latencies(Box<Capturing>, Option<Box<Starting>>),
+    Starts,
+    /// Latencies.
+    Latencies {
+        /// Of a process whose start was captured before.
+        after_start: bool,
+    },
 }
 
 impl Replay<'_> {
@@ -133,7 +122,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Tells what was seen, with intervals between where they fall.
+    /// Hands over what was seen, with intervals between where they fall.
     fn observe(&mut self, mut seen: &[Observation], name: &str) -> Result<Flow> {
         while let Some(observation) = seen.first() {
             let mut flow = self.intervals_until(observation.at_ns)?;
@@ -143,21 +132,8 @@ impl Replay<'_> {
             let (now, later) = seen.split_at_checked(many).unwrap_or((seen, &[]));
             let latest = now.iter().map(|observation| observation.at_ns).max();
             self.last_ns = self.last_ns.max(latest.unwrap_or(0));
-            let told = match &mut self.telling {
-                Telling::Nothing => Flow::Written,
-                Telling::Starts(starting) => starting.observe(now)?.1,
-                Telling::Latencies(capturing, _) => {
-                    let flow = capturing.observe(&self.names, now)?;
-                    if capturing.known() > MOST_KNOWN {
-                        return Err(Error::failed(format!(
-                            "{name} is not a recording as gmpscope writes it: it has more goroutines than there can be"
-                        )));
-                    }
-                    flow
-                }
-            };
-            if told == Flow::ReaderGone {
-                flow = told;
+            if self.stage != Stage::Nothing {
+                flow = flow.and(self.consumer.observe(now, &self.names).map_err(|e| of(name, e))?);
             }
             if flow == Flow::ReaderGone {
                 return Ok(flow);
@@ -178,11 +154,27 @@ impl Replay<'_> {
     }
 
     fn interval(&mut self, at_ns: u64) -> Result<Flow> {
-        match &mut self.telling {
-            Telling::Nothing => Ok(Flow::Written),
-            Telling::Starts(starting) => starting.step(StartStep::Interval { at_ns }),
-            Telling::Latencies(capturing, _) => capturing.step(&self.names, LatencyStep::Interval { at_ns }),
+        match self.stage {
+            Stage::Nothing => Ok(Flow::Written),
+            Stage::Starts => self.hand_over(Step::Starts(StartStep::Interval { at_ns })),
+            Stage::Latencies { .. } => self.hand_over(Step::Latencies(LatencyStep::Interval { at_ns })),
         }
+    }
+
+    fn hand_over(&mut self, step: Step) -> Result<Flow> {
+        self.consumer.step(&step, &self.names)
+    }
+
+    /// Hands over the last step, with a note about what was left out, and has the consumer conclude.
+    fn conclude(&mut self, note: impl Fn(Untrusted) -> Step, finish: impl Fn(bool) -> Step) -> Result<Flow> {
+        let unknown = unknown(self.unknown);
+        let understood = unknown.is_none();
+        if let Some(text) = unknown {
+            let _ = self.hand_over(note(text.into()))?;
+        }
+        let flow = self.hand_over(finish(understood))?;
+        self.complete = Some(self.consumer.conclude(&self.names)?.unwrap_or(true));
+        Ok(flow)
     }
 
     fn step(&mut self, step: Step, name: &str) -> Result<Flow> {
@@ -194,23 +186,15 @@ impl Replay<'_> {
 
     fn latency_step(&mut self, step: LatencyStep, name: &str) -> Result<Flow> {
         if let LatencyStep::Begin(begin) = step {
-            let (sink, starting) = match std::mem::replace(&mut self.telling, Telling::Nothing) {
-                Telling::Starts(mut starting) => (starting.take_sink(), Some(starting)),
-                _ => (self.sink.take().ok_or_else(|| hostile(name))?, None),
+            let after_start = match self.stage {
+                Stage::Nothing => false,
+                Stage::Starts => true,
+                Stage::Latencies { .. } => return Err(hostile(name)),
             };
             self.intervals.of(self.options, begin.interval_ns);
-            let form = Form {
-                format: self.options.format,
-                by: self.options.by,
-                by_interval: self.options.interval.is_some(),
-                chatter: Chatter::Quiet,
-                progress: None,
-            };
-            let began = starting.as_ref().map(|starting| starting.began());
-            let capturing = Capturing::new(form, begin, sink, began);
-            self.telling = Telling::Latencies(Box::new(capturing), starting);
+            self.stage = Stage::Latencies { after_start };
             self.opened = false;
-            return Ok(Flow::Written);
+            return self.hand_over(Step::Latencies(LatencyStep::Begin(begin)));
         }
         match &step {
             LatencyStep::Open(opening) => {
@@ -225,41 +209,39 @@ impl Replay<'_> {
             }
             _ => {}
         }
-        let Telling::Latencies(capturing, _) = &mut self.telling else {
+        if !matches!(self.stage, Stage::Latencies { .. }) {
             return Err(hostile(name));
-        };
+        }
         if let LatencyStep::Finish { ended_by, whole } = step {
-            if !self.opened || capturing.is_finished() {
+            if !self.opened || self.complete.is_some() {
                 return Err(hostile(name));
             }
-            let mut whole = whole;
-            if let Some(note) = unknown(self.unknown) {
-                whole = false;
-                let _ = capturing.step(&self.names, LatencyStep::Note { note: note.into() })?;
-            }
-            let flow = capturing.step(&self.names, LatencyStep::Finish { ended_by, whole })?;
-            self.complete = Some(capturing.print(&self.names)?);
-            return Ok(flow);
+            return self.conclude(
+                |note| Step::Latencies(LatencyStep::Note { note }),
+                |understood| {
+                    Step::Latencies(LatencyStep::Finish {
+                        ended_by,
+                        whole: whole && understood,
+                    })
+                },
+            );
         }
-        capturing.step(&self.names, step)
+        self.hand_over(Step::Latencies(step))
     }
 
     fn start_step(&mut self, step: StartStep, name: &str) -> Result<Flow> {
         if let StartStep::Begin(begin) = step {
-            let sink = self.sink.take().ok_or_else(|| hostile(name))?;
+            if self.stage != Stage::Nothing {
+                return Err(hostile(name));
+            }
             if self.options.by.is_some() {
                 return Err(Error::usage(format!(
                     "{name} was recorded by run or attach --next: how a program started is not told apart by --by"
                 )));
             }
             self.intervals.of(self.options, begin.interval_ns);
-            let form = start::Form {
-                format: self.options.format,
-                sink,
-                by_interval: self.options.interval.is_some() && !begin.goes_on,
-            };
-            self.telling = Telling::Starts(Box::new(Starting::new(form, begin)));
-            return Ok(Flow::Written);
+            self.stage = Stage::Starts;
+            return self.hand_over(Step::Starts(StartStep::Begin(begin)));
         }
         match &step {
             StartStep::Open { at_ns, .. } => {
@@ -275,18 +257,19 @@ impl Replay<'_> {
             }
             _ => {}
         }
-        let starting = match &mut self.telling {
-            Telling::Starts(starting) | Telling::Latencies(_, Some(starting)) => starting,
-            _ => return Err(hostile(name)),
-        };
-        if matches!(step, StartStep::Finish { .. })
-            && let Some(note) = unknown(self.unknown)
-        {
-            let _ = starting.step(StartStep::Note { note: note.into() })?;
+        if !matches!(self.stage, Stage::Starts | Stage::Latencies { after_start: true }) {
+            return Err(hostile(name));
         }
-        let flow = starting.step(step)?;
-        self.complete = starting.complete().or(self.complete);
-        Ok(flow)
+        if let StartStep::Finish { .. } = &step {
+            if self.complete.is_some() {
+                return Err(hostile(name));
+            }
+            return self.conclude(
+                |note| Step::Starts(StartStep::Note { note }),
+                |_| Step::Starts(step.clone()),
+            );
+        }
+        self.hand_over(Step::Starts(step))
     }
 
     fn count_note(&mut self, name: &str) -> Result<()> {
@@ -298,10 +281,10 @@ impl Replay<'_> {
     }
 
     /// The end of the file. Where it comes too early, what there is is shown.
-    fn finish(mut self, cut: Option<&str>, name: &str) -> Result<()> {
+    fn finish(&mut self, cut: Option<&str>, name: &str) -> Result<()> {
         if self.complete.is_none() {
             let why = cut.unwrap_or("its capture failed");
-            if !self.opened && !matches!(self.telling, Telling::Latencies(_, Some(_))) {
+            if !self.opened && self.stage != (Stage::Latencies { after_start: true }) {
                 return Err(Error::failed(format!(
                     "{name} holds nothing that could be shown: {why}"
                 )));
@@ -310,27 +293,15 @@ impl Replay<'_> {
             log::warn!("{name}: {note}");
             self.end_early(note, name)?;
         }
-        match self.telling {
-            Telling::Nothing => {}
-            Telling::Starts(starting) => starting.into_sink().finish_now()?,
-            Telling::Latencies(capturing, _) => capturing.into_sink().finish_now()?,
-        }
-        if self.complete == Some(true) {
-            Ok(())
-        } else {
-            Err(Error {
-                failure: Failure::Incomplete,
-                message: String::new(),
-            })
-        }
+        Ok(())
     }
 
     fn end_early(&mut self, note: String, name: &str) -> Result<()> {
         let (at_ns, ended_by, whole) = (self.last_ns, EndedBy::RecordingCut, false);
         // Who has stopped to read needs no more.
-        let _ = match &self.telling {
-            Telling::Nothing => return Ok(()),
-            Telling::Starts(_) => {
+        let _ = match self.stage {
+            Stage::Nothing => return Ok(()),
+            Stage::Starts => {
                 let _ = self.start_step(StartStep::Note { note: note.into() }, name)?;
                 let _ = self.start_step(StartStep::Cut { at_ns }, name)?;
                 let finish = StartStep::Finish {
@@ -340,7 +311,7 @@ impl Replay<'_> {
                 };
                 self.start_step(finish, name)?
             }
-            Telling::Latencies(..) => {
+            Stage::Latencies { .. } => {
                 let close = LatencyStep::Close {
                     at_ns,
                     cpu_ns: None,
@@ -423,15 +394,11 @@ fn unknown(records: u64) -> Option<String> {
     })
 }
 
-fn can_be_split(by: Option<SplitBy>, mode: Mode, name: &str) -> Result<()> {
-    match (by, mode) {
-        (Some(SplitBy::Origin), Mode::Passive | Mode::Sampled) => Err(Error::usage(format!(
-            "--by origin needs a recording of --mode exact or full, and {name} is of {mode}"
-        ))),
-        (Some(SplitBy::CreationSite), Mode::Exact) => Err(Error::usage(format!(
-            "--by creation-site needs a recording of --mode sampled or full, and {name} is of exact"
-        ))),
-        _ => Ok(()),
+/// The error of a consumer about a recording, which has no name for it.
+fn of(name: &str, e: Error) -> Error {
+    Error {
+        message: format!("{name}: {}", e.message),
+        ..e
     }
 }
 

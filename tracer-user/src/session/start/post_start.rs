@@ -1,5 +1,5 @@
-//! The latencies of a command behind `main.main`: a capture of its own that goes on beside, and is printed with
-//! how the command started.
+//! The latencies of a command from `main.main` on: a capture of its own that runs beside that of the start, with the same
+//! consumers, and is printed with how the command started.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -7,30 +7,25 @@ use tokio::sync::Notify;
 
 use crate::{
     error::{Error, Result},
-    output::sink::Sink,
     process::file::{FileId, FileState},
     session::{
-        attach::{
-            capturing::Began,
-            prepare::Prepared,
-            runner::{self, Captured},
-        },
+        attach::{prepare::Prepared, runner},
+        consumers::Consumers,
         options::{AttachOptions, TargetSelector},
         signals::Signals,
     },
-    stream::recording::Recorder,
 };
 
-/// What is wanted of them, and the capture while it lasts.
+/// What is wanted of the latencies, and their capture while it runs.
 #[derive(Default)]
-pub struct Behind {
+pub struct PostStart {
     wanted: Option<AttachOptions>,
-    running: Option<Pin<Box<dyn Future<Output = Captured>>>>,
+    running: Option<Pin<Box<dyn Future<Output = Result<()>>>>>,
     interrupt: Arc<Notify>,
 }
 
-impl Behind {
-    /// Nothing, or what these options say, of whichever process it will be.
+impl PostStart {
+    /// Returns what is to be captured, if anything, of whichever process it will be.
     pub fn new(wanted: Option<AttachOptions>) -> Self {
         Self {
             wanted,
@@ -38,7 +33,7 @@ impl Behind {
         }
     }
 
-    /// The process that has come to `main.main`, analysed; `None` if nothing is wanted. `program` is what it ran then.
+    /// Analyses the process that has reached `main.main`; `None` if nothing is wanted. `program` is what it ran then.
     ///
     /// # Errors
     /// It has ended or executed another program since, or cannot be traced.
@@ -70,32 +65,26 @@ impl Behind {
         Ok(Some((options, target)))
     }
 
-    /// Goes on with it.
-    pub fn go_on(
-        &mut self,
-        options: AttachOptions,
-        target: Prepared,
-        sink: Sink,
-        began: Began,
-        recorder: Recorder,
-    ) {
-        let signals = Signals::relayed(Arc::clone(&self.interrupt));
-        let capture = runner::capture(options, target, sink, Some(began), recorder, signals);
-        self.running = Some(Box::pin(capture));
+    /// Begins the capture.
+    pub fn begin(&mut self, options: AttachOptions, target: Prepared, consumers: Consumers) {
+        let mut signals = Signals::relayed(Arc::clone(&self.interrupt));
+        self.running = Some(Box::pin(async move {
+            runner::capture(options, target, consumers, &mut signals).await
+        }));
     }
 
-    /// Whether it lasts.
+    /// Whether the capture is running.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
-    /// Ends it as a signal would.
+    /// Ends the capture as a signal would.
     pub fn interrupt(&self) {
         self.interrupt.notify_one();
     }
 
-    /// Its end; never, if it does not last.
-    pub async fn ended(&mut self) -> Captured {
+    /// Waits for the end of the capture; for ever if none is running.
+    pub async fn ended(&mut self) -> Result<()> {
         let result = match &mut self.running {
             Some(running) => running.await,
             None => std::future::pending().await,

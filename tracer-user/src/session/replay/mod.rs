@@ -1,0 +1,88 @@
+//! `replay`: what a capture printed, made again: from its recording, or from the JSON that it wrote.
+
+mod document;
+mod recording;
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+};
+
+pub use recording::{Replayed, replay};
+
+use super::options::{ReplayOptions, SplitBy};
+use crate::{
+    error::{Error, Failure, Result},
+    escape::Untrusted,
+    output::{
+        options::{Chatter, RenderOptions},
+        printer::Printer,
+        sink::Sink,
+    },
+    plan::Mode,
+    stream::recording::Reader,
+};
+
+/// Most goroutines, Ps and threads of a recording that was written by us.
+const MOST_KNOWN: usize = 1 << 24;
+
+/// Prints the result of a recording, or of a capture's JSON.
+///
+/// # Errors
+/// It cannot be read, or is neither; [`Failure::Incomplete`] without a message where the result was printed but is not
+/// whole.
+pub fn run(options: &ReplayOptions) -> Result<()> {
+    let (mut file, name): (Box<dyn BufRead>, String) = match &options.file {
+        None => (Box::new(io::stdin().lock()), "the recording on stdin".to_owned()),
+        Some(path) => {
+            let name = Untrusted::path(path).to_string();
+            let file = File::open(path)
+                .map_err(|e| Error::failed(format!("the recording {name} cannot be opened: {e}")))?;
+            (Box::new(BufReader::new(file)), name)
+        }
+    };
+    let is_json = file.fill_buf().is_ok_and(document::looks_like_json);
+    let render = RenderOptions {
+        format: options.format,
+        by: options.by,
+        by_interval: options.interval.is_some(),
+        chatter: Chatter::Quiet,
+        progress: None,
+    };
+    let sink = || Ok(Sink::open(options.output.as_deref())?.waiting());
+    let (printer, replayed) = if is_json {
+        document::print(file, &name, options, || Ok(Printer::new(render, sink()?)))?
+    } else {
+        let reader = Reader::new(file, &name)?;
+        let mut printer = Printer::new(render, sink()?).refusing_more_than(MOST_KNOWN);
+        let replayed = replay(reader, options, &mut printer)?;
+        (printer, replayed)
+    };
+    match replayed {
+        // They have what they wanted.
+        Replayed::ReaderGone => Ok(()),
+        Replayed::Concluded { is_complete } => {
+            printer.finish_now()?;
+            match is_complete {
+                true => Ok(()),
+                false => Err(Error {
+                    failure: Failure::Incomplete,
+                    message: String::new(),
+                }),
+            }
+        }
+    }
+}
+
+/// Checks that a capture in `mode` tells waits apart by what was asked for.
+fn can_be_split(by: Option<SplitBy>, mode: Mode, name: &str) -> Result<()> {
+    match (by, mode) {
+        (Some(SplitBy::Origin), Mode::Passive | Mode::Sampled) => Err(Error::usage(format!(
+            "--by origin needs a recording of --mode exact or full, and {name} is of {mode}"
+        ))),
+        (Some(SplitBy::CreationSite), Mode::Exact) => Err(Error::usage(format!(
+            "--by creation-site needs a recording of --mode sampled or full, and {name} is of exact"
+        ))),
+        _ => Ok(()),
+    }
+}

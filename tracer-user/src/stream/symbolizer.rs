@@ -1,0 +1,33 @@
+//! Names for addresses of the traced process.
+
+use std::collections::BTreeMap;
+
+use crate::binary::Frame;
+use crate::escape::Untrusted;
+
+/// Looks up functions by address: in the file of a running program, or in what a recording says of it.
+pub trait Symbolizer {
+    /// Returns the function that holds the `go` statement whose `g.gopc` this is, as the binary names it; `None`
+    /// where the address lies in no function.
+    fn function_at(&self, gopc: u64) -> Option<Untrusted>;
+
+    /// Says which addresses [`Self::function_at`] will be asked for, so that they are looked up together: whoever shows
+    /// many names calls this first.
+    fn prepare(&self, _gopcs: &[u64]) {}
+
+    /// Returns the functions that each of these return addresses lies in, by address: innermost first, those that were
+    /// inlined there included; an empty list for a function that the compiler made. What is not Go code is left out.
+    fn frames(&self, _pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
+        BTreeMap::new()
+    }
+}
+
+/// Knows no names: for captures of starts, whose marks have theirs with them.
+#[derive(Clone, Copy, Debug)]
+pub struct NoNames;
+
+impl Symbolizer for NoNames {
+    fn function_at(&self, _gopc: u64) -> Option<Untrusted> {
+        None
+    }
+}

@@ -1,0 +1,36 @@
+//! The traced program, as captures and recordings describe it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::escape::Untrusted;
+
+/// What was traced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetInfo {
+    /// Process id, as this process sees it.
+    pub pid: u32,
+    /// Path of the executable, as the target sees it.
+    pub exe: Untrusted,
+    /// `1.27.3`, with ` X:…` where experiments are on. Absent for a followed command that is not a Go program.
+    #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
+    pub go_version: Untrusted,
+    /// `amd64` or `arm64`.
+    pub arch: Untrusted,
+    /// `exe` or `pie`.
+    #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
+    pub build_mode: Untrusted,
+    /// Whether it has no symbol table.
+    pub stripped: bool,
+    /// Whether it was linked with cgo; absent where unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgo: Option<bool>,
+    /// Whether it was built with a profile; absent where unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pgo: Option<bool>,
+    /// `GOMAXPROCS` at the capture's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gomaxprocs: Option<u32>,
+    /// CPUs that the target's cgroup may use; absent where unlimited or unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_cpu_limit: Option<f64>,
+}
