@@ -8,22 +8,22 @@ mod change;
 mod counts;
 mod goroutine;
 mod history;
-mod machine;
 mod reason;
 mod report;
 mod snapshot;
 mod stacks;
 mod state;
+mod thread;
 mod waits;
 mod world;
 
 pub use counts::Counts;
 pub use goroutine::Goroutine;
 pub use history::History;
-pub use machine::{Machine, Processor, ThreadState};
 pub use report::{MachineReport, ProcessorReport, Report, SiteReport};
 pub use stacks::{Blocked, PlaceReport, Stacks, StacksReport};
 pub use state::State;
+pub use thread::{Machine, Processor, ThreadState};
 pub use waits::Wait;
 pub use world::World;
 
@@ -31,8 +31,8 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     goroutine::Table,
-    machine::{Machines, Thread},
     reason::Reasons,
+    thread::{Machines, Thread},
     waits::Waits,
 };
 use crate::stream::{

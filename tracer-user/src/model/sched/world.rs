@@ -1,6 +1,6 @@
 //! What concerns all: the garbage collector, the stopped world, Ms that come and go, Linux's threads.
 
-use super::machine::ThreadState;
+use super::thread::ThreadState;
 use crate::stream::transition::What;
 
 /// Counts and times of the whole capture.
