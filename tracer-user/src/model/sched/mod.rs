@@ -188,9 +188,9 @@ impl Sched {
     pub fn observe(&mut self, observation: &Observation) {
         match &observation.kind {
             Kind::Transitions(transitions) => {
-                transitions.iter().for_each(|transition| self.happens(transition));
+                transitions.iter().for_each(|transition| self.apply(transition));
             }
-            Kind::Scheduler(seen) => self.meet(seen),
+            Kind::Scheduler(seen) => self.apply_snapshot(seen),
             Kind::Stacks(seen) => self.stacks.observe(seen),
             Kind::TransitionsSeen(count) => self.seen = self.seen.saturating_add(*count),
             Kind::Loss(loss) if loss.cause == LossCause::TransitionsDropped => {
@@ -223,7 +223,7 @@ impl Sched {
     }
 
     /// Takes in one transition.
-    pub fn happens(&mut self, transition: &Transition) {
+    pub fn apply(&mut self, transition: &Transition) {
         let Transition {
             at_ns, subject, tid, ..
         } = *transition;
@@ -295,7 +295,7 @@ impl Sched {
                 self.world.created(wanted, transition.detail);
             }
             What::GcStart | What::GcMarkTermination | What::WorldStops | What::WorldStarts => {
-                self.world.happens(what, at_ns);
+                self.world.apply(what, at_ns);
             }
             What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {
                 self.thread(what, transition);

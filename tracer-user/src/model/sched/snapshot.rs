@@ -15,7 +15,7 @@ const CLOSE_NS: u64 = 20_000_000;
 
 impl Sched {
     /// Takes in a snapshot.
-    pub(super) fn meet(&mut self, seen: &SchedSnapshot) {
+    pub(super) fn apply_snapshot(&mut self, seen: &SchedSnapshot) {
         if self.begin_ns == 0 {
             self.begin_ns = seen.end_ns;
         }
@@ -27,12 +27,12 @@ impl Sched {
             .iter()
             .map(|machine| (machine.m, machine.tid))
             .collect();
-        self.meet_machines(seen, &threads, from_ns);
+        self.apply_machines(seen, &threads, from_ns);
         let mut there = HashSet::with_capacity(seen.goroutines.len());
         for goroutine in &seen.goroutines {
             there.insert(goroutine.g);
             let tid = threads.get(&goroutine.m).copied().unwrap_or(0);
-            self.meet_goroutine(goroutine, tid, seen.end_ns, from_ns);
+            self.apply_goroutine(goroutine, tid, seen.end_ns, from_ns);
         }
         if !seen.cut_short {
             self.bury(&there, seen, from_ns);
@@ -43,7 +43,7 @@ impl Sched {
         }
     }
 
-    fn meet_machines(&mut self, seen: &SchedSnapshot, threads: &ByAddress<u32>, from_ns: u64) {
+    fn apply_machines(&mut self, seen: &SchedSnapshot, threads: &ByAddress<u32>, from_ns: u64) {
         for machine in seen.machines.iter().filter(|machine| machine.tid != 0) {
             let known = self.machines.by_tid.entry(machine.tid).or_default();
             (known.m, known.id) = (machine.m, Some(machine.id));
@@ -94,7 +94,7 @@ impl Sched {
     }
 
     /// `tid` is the thread of its M, 0 where there is none or it is not known.
-    fn meet_goroutine(&mut self, seen: &GoroutineSeen, tid: u32, end_ns: u64, from_ns: u64) {
+    fn apply_goroutine(&mut self, seen: &GoroutineSeen, tid: u32, end_ns: u64, from_ns: u64) {
         let slot = self.goroutines.find_or_add(seen.g);
         let Some(goroutine) = self.goroutines.get(slot) else {
             return;

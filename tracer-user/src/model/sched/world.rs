@@ -47,7 +47,7 @@ pub struct World {
 }
 
 impl World {
-    pub(super) fn happens(&mut self, what: What, at_ns: u64) {
+    pub(super) fn apply(&mut self, what: What, at_ns: u64) {
         match what {
             What::GcStart => {
                 self.gc_starts += 1;

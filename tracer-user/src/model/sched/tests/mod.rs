@@ -94,7 +94,7 @@ fn a_legal_schedule_is_rebuilt_whatever_the_order_of_delivery() {
         (0..600).for_each(|_| maker.step());
         let told = delivered(&maker.made, &mut Random(seed | 1));
         let mut sched = sched(minor);
-        told.iter().for_each(|transition| sched.happens(transition));
+        told.iter().for_each(|transition| sched.apply(transition));
         assert_eq!(*sched.anomalies(), Anomalies::default(), "seed {seed}");
         for (g, (state, tid)) in &maker.goroutines {
             let goroutine = sched.goroutine_of(*g).expect("it was told of");
@@ -136,7 +136,7 @@ fn lost_and_made_up_events_break_nothing() {
         for transition in &maker.made {
             match random.below(10) {
                 0 => continue,
-                1 => sched.happens(&Transition {
+                1 => sched.apply(&Transition {
                     at_ns: transition.at_ns,
                     subject: g_at(random.below(50)),
                     detail: g_at(random.below(50)),
@@ -146,13 +146,13 @@ fn lost_and_made_up_events_break_nothing() {
                     reason: random.next() as u8,
                     flags: 0,
                 }),
-                2 => sched.happens(&Transition {
+                2 => sched.apply(&Transition {
                     at_ns: transition.at_ns.saturating_sub(random.below(1_000_000)),
                     ..*transition
                 }),
                 _ => {}
             }
-            sched.happens(transition);
+            sched.apply(transition);
             if random.below(50) == 0 {
                 sched.observe(&Observation {
                     at_ns: transition.at_ns,
@@ -176,7 +176,7 @@ fn lost_and_made_up_events_break_nothing() {
     }
 }
 
-fn happened(at_ns: u64, g: u64, tid: u32, old: u8, new: u8, reason: u8) -> Transition {
+fn status_change(at_ns: u64, g: u64, tid: u32, old: u8, new: u8, reason: u8) -> Transition {
     Transition {
         at_ns,
         subject: g,
@@ -192,12 +192,12 @@ fn happened(at_ns: u64, g: u64, tid: u32, old: u8, new: u8, reason: u8) -> Trans
 fn each_event_that_is_missing_is_one_anomaly_of_its_kind() {
     let g = g_at(1);
     let all = [
-        happened(10, g, 7, s::DEAD, s::RUNNABLE, 0),
-        happened(20, g, 7, s::RUNNABLE, s::RUNNING, 0),
-        happened(30, g, 7, s::RUNNING, s::WAITING, CHAN_RECEIVE),
-        happened(40, g, 8, s::WAITING, s::RUNNABLE, 1),
-        happened(50, g, 7, s::RUNNABLE, s::RUNNING, 0),
-        happened(60, g, 7, s::RUNNING, s::DEAD, 0),
+        status_change(10, g, 7, s::DEAD, s::RUNNABLE, 0),
+        status_change(20, g, 7, s::RUNNABLE, s::RUNNING, 0),
+        status_change(30, g, 7, s::RUNNING, s::WAITING, CHAN_RECEIVE),
+        status_change(40, g, 8, s::WAITING, s::RUNNABLE, 1),
+        status_change(50, g, 7, s::RUNNABLE, s::RUNNING, 0),
+        status_change(60, g, 7, s::RUNNING, s::DEAD, 0),
     ];
     let expected = [
         (1, State::Runnable, State::Running),
@@ -209,7 +209,7 @@ fn each_event_that_is_missing_is_one_anomaly_of_its_kind() {
         let mut sched = sched(27);
         for (n, transition) in all.iter().enumerate() {
             if n != missing {
-                sched.happens(transition);
+                sched.apply(transition);
             }
         }
         let anomalies = sched.anomalies();
@@ -218,12 +218,12 @@ fn each_event_that_is_missing_is_one_anomaly_of_its_kind() {
     }
     // After a loss it is told as such, and no wait is measured across it.
     let mut sched = sched(27);
-    all[..2].iter().for_each(|transition| sched.happens(transition));
-    sched.happens(&Transition {
+    all[..2].iter().for_each(|transition| sched.apply(transition));
+    sched.apply(&Transition {
         flags: flag::AFTER_LOSS,
-        ..happened(41, g, 8, s::WAITING, s::RUNNABLE, 1)
+        ..status_change(41, g, 8, s::WAITING, s::RUNNABLE, 1)
     });
-    sched.happens(&all[4]);
+    sched.apply(&all[4]);
     assert_eq!((sched.anomalies().total(), sched.anomalies().after_loss), (0, 1));
     let reasons = sched.report(100).by_reason;
     assert!(reasons.is_empty(), "{reasons:?}");
@@ -234,7 +234,7 @@ fn versions_have_their_own_rules() {
     let g = g_at(1);
     for (minor, illegal) in [(25, 0), (26, 1)] {
         let mut sched = sched(minor);
-        sched.happens(&happened(10, g, 7, s::SYSCALL, s::RUNNABLE, 4));
+        sched.apply(&status_change(10, g, 7, s::SYSCALL, s::RUNNABLE, 4));
         assert_eq!(sched.anomalies().illegal, illegal, "go1.{minor}");
     }
 }
@@ -253,12 +253,12 @@ fn without_system_calls_a_lost_p_tells_of_one() {
         what: what as u8,
         ..Transition::default()
     };
-    sched.happens(&processor(5, What::ProcessorAcquired, 7));
-    sched.happens(&happened(10, g_at(1), 7, s::DEAD, s::RUNNABLE, 0));
-    sched.happens(&happened(20, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
-    sched.happens(&processor(30, What::ProcessorHandedOff, 99));
+    sched.apply(&processor(5, What::ProcessorAcquired, 7));
+    sched.apply(&status_change(10, g_at(1), 7, s::DEAD, s::RUNNABLE, 0));
+    sched.apply(&status_change(20, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&processor(30, What::ProcessorHandedOff, 99));
     assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Syscall);
-    sched.happens(&happened(40, g_at(1), 7, s::RUNNING, s::RUNNABLE, 4));
+    sched.apply(&status_change(40, g_at(1), 7, s::RUNNING, s::RUNNABLE, 4));
     let report = sched.report(50);
     assert_eq!((report.inferred_syscalls, report.anomalies.total()), (1, 0));
     assert_eq!(report.spent_ns[State::Syscall as usize], 10);
@@ -274,7 +274,7 @@ fn without_system_calls_a_lost_p_tells_of_one() {
 fn a_snapshot_tells_what_events_have_not() {
     let mut sched = sched(27);
     // Seen before the snapshot's end, and so better known.
-    sched.happens(&happened(
+    sched.apply(&status_change(
         100_000_000,
         g_at(2),
         8,
@@ -338,7 +338,7 @@ fn a_snapshot_tells_what_events_have_not() {
     check_invariants(&sched);
     // The world starts again with as many Ps as before, then with more, and with fewer.
     for (at_ns, processors) in [(200, 1), (201, 4), (202, 4), (203, 1)] {
-        sched.happens(&Transition {
+        sched.apply(&Transition {
             at_ns: at_ns * 1_000_000,
             subject: processors,
             what: What::ProcessorsResized as u8,
@@ -377,8 +377,8 @@ fn go_statements_without_number_share_a_histogram() {
 #[test]
 fn a_coroutine_that_ends_does_so_after_it_has_switched() {
     let mut sched = sched(27);
-    sched.happens(&happened(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
-    sched.happens(&happened(11, g_at(2), 7, s::DEAD, s::WAITING, COROUTINE));
+    sched.apply(&status_change(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&status_change(11, g_at(2), 7, s::DEAD, s::WAITING, COROUTINE));
     let switch = |at_ns, next, before| Transition {
         at_ns,
         subject: next,
@@ -387,10 +387,10 @@ fn a_coroutine_that_ends_does_so_after_it_has_switched() {
         what: What::Coroutine as u8,
         ..Transition::default()
     };
-    sched.happens(&switch(20, g_at(2), g_at(1)));
+    sched.apply(&switch(20, g_at(2), g_at(1)));
     assert_eq!(sched.goroutine_of(g_at(2)).unwrap().state, State::Running);
-    sched.happens(&switch(30, g_at(1), g_at(2)));
-    sched.happens(&happened(31, g_at(2), 7, s::RUNNING, s::DEAD, 0));
+    sched.apply(&switch(30, g_at(1), g_at(2)));
+    sched.apply(&status_change(31, g_at(2), 7, s::RUNNING, s::DEAD, 0));
     assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Running);
     assert_eq!(sched.anomalies().total(), 0, "{:?}", sched.anomalies());
     check_invariants(&sched);
