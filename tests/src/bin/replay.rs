@@ -100,8 +100,8 @@ fn throughput() -> f64 {
             at_ns: clock,
             kind: Kind::Transitions(told),
         });
-        for told in sched.take_told() {
-            latency.observe(&told);
+        for derived in sched.take_derived() {
+            latency.observe(&derived);
         }
         spent += thread_cpu_ns().saturating_sub(begin) as f64 / 1e9;
     }
@@ -131,7 +131,7 @@ fn churn() -> Result<u64> {
             sched.apply(&change(clock + 10, g, 100, s::RUNNABLE, s::RUNNING, 0));
             sched.apply(&change(clock + 20, g, 100, s::RUNNING, s::DEAD, 0));
         }
-        sched.take_told();
+        sched.take_derived();
     };
     live(&mut sched, 10_000);
     let before = resident()?;

@@ -57,9 +57,9 @@ impl Model {
         self.sched.as_mut()
     }
 
-    /// What follows from the transitions since the last call.
-    pub fn take_told(&mut self) -> Vec<Observation> {
-        self.sched.as_mut().map(Sched::take_told).unwrap_or_default()
+    /// Returns the observations that were derived from transitions since the last call.
+    pub fn take_derived(&mut self) -> Vec<Observation> {
+        self.sched.as_mut().map(Sched::take_derived).unwrap_or_default()
     }
 
     /// Takes in one observation.

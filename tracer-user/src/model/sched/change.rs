@@ -330,7 +330,7 @@ impl Sched {
             .processors
             .get(&p)
             .and_then(|processor| processor.id);
-        self.told.push(Observation {
+        self.derived.push(Observation {
             at_ns,
             kind: Kind::Event(Event::SlowWait(SlowWait {
                 latency_ns,

@@ -137,7 +137,8 @@ pub struct Sched {
     losses: u64,
     /// By the kernel side.
     seen: u64,
-    told: Vec<Observation>,
+    /// Observations for [`Self::take_derived`].
+    derived: Vec<Observation>,
     changes: Option<Vec<Change>>,
     /// Running goroutines whose P was taken away: they must be in a system call.
     inferred_syscalls: u64,
@@ -168,7 +169,7 @@ impl Sched {
             lost_ns: 0,
             losses: 0,
             seen: 0,
-            told: Vec::new(),
+            derived: Vec::new(),
             changes: None,
             inferred_syscalls: 0,
         }
@@ -201,15 +202,15 @@ impl Sched {
         }
     }
 
-    /// What follows from what was observed since the last call: waits as histograms, slow ones as events.
-    pub fn take_told(&mut self) -> Vec<Observation> {
-        let mut told = std::mem::take(&mut self.told);
+    /// Returns the observations that were derived since the last call: waits as histograms, slow ones as events.
+    pub fn take_derived(&mut self) -> Vec<Observation> {
+        let mut derived = std::mem::take(&mut self.derived);
         let at_ns = self.now_ns;
-        told.extend(self.waits.take().map(|delta| Observation {
+        derived.extend(self.waits.take().map(|delta| Observation {
             at_ns,
             kind: Kind::HistogramDelta(delta),
         }));
-        told
+        derived
     }
 
     /// Something was lost before `at_ns`.

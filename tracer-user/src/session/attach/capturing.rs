@@ -189,7 +189,7 @@ impl Capturing {
         for observation in observations {
             self.model.observe(observation);
         }
-        let told = self.model.take_told();
+        let told = self.model.take_derived();
         if let (Some(changes), Some(sched)) = (&mut self.changes, self.model.scheduler_mut()) {
             changes.write(sched)?;
         }

@@ -114,9 +114,9 @@ fn a_legal_schedule_is_rebuilt_whatever_the_order_of_delivery() {
             assert_eq!(spent[*state as usize], *ns, "seed {seed}, {}", state.name());
         }
         let waits: u64 = sched
-            .take_told()
+            .take_derived()
             .iter()
-            .filter_map(|told| match &told.kind {
+            .filter_map(|derived| match &derived.kind {
                 Kind::HistogramDelta(delta) => Some(delta.counts.iter().map(|(_, n)| n).sum::<u64>()),
                 _ => None,
             })
@@ -262,10 +262,10 @@ fn without_system_calls_a_lost_p_tells_of_one() {
     let report = sched.report(50);
     assert_eq!((report.inferred_syscalls, report.anomalies.total()), (1, 0));
     assert_eq!(report.spent_ns[State::Syscall as usize], 10);
-    let slow = sched.take_told();
+    let slow = sched.take_derived();
     assert!(
         slow.iter()
-            .any(|told| matches!(&told.kind, Kind::Event(Event::SlowWait(wait)) if wait.latency_ns == 10)),
+            .any(|seen| matches!(&seen.kind, Kind::Event(Event::SlowWait(wait)) if wait.latency_ns == 10)),
         "{slow:?}"
     );
 }
