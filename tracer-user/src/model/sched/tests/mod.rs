@@ -1,5 +1,5 @@
-//! Schedules that are made up: the model must come to the same end as whoever made them, whatever the order in which
-//! CPUs deliver them; and whatever it is told, it must not fall over.
+//! Made-up schedules: the model must end in the same state as their maker, in whatever order CPUs deliver the events;
+//! and no input may break it.
 
 mod maker;
 mod unseen;
@@ -12,7 +12,9 @@ use tracer_ebpf::full::{status as s, statuses};
 
 use super::*;
 use crate::stream::reorder::Reorder;
-use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, flag};
+use crate::stream::transition::{
+    GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Transition, What, flag,
+};
 use crate::stream::{Event, Loss};
 
 fn sched(minor: u32) -> Sched {
@@ -23,12 +25,12 @@ fn sched(minor: u32) -> Sched {
     })
 }
 
-/// As CPUs deliver them: near ones crosswise, but those of one goroutine in order; in batches.
+/// Delivers transitions as CPUs do: near ones out of order, but those of one goroutine in order; in batches.
 fn delivered(made: &[Transition], random: &mut Random) -> Vec<Transition> {
     let mut ring: Vec<(u64, Transition)> = Vec::new();
     let mut last: BTreeMap<u64, u64> = BTreeMap::new();
     for transition in made {
-        // A place in the ring is taken up to 4 µs before the look at the clock.
+        // A place in the ring is taken up to 4 µs before the clock is read.
         let place = transition.at_ns - random.below(4_000).min(transition.at_ns);
         let own = last.entry(transition.subject).or_default();
         let place = place.max(*own + 1);
@@ -37,19 +39,19 @@ fn delivered(made: &[Transition], random: &mut Random) -> Vec<Transition> {
     }
     ring.sort_by_key(|(place, _)| *place);
     let mut reorder = Reorder::new();
-    let mut told = Vec::new();
+    let mut ordered = Vec::new();
     for (place, transition) in ring {
         reorder.push(transition);
         if random.below(20) == 0 {
-            told.extend(reorder.until(place.saturating_sub(5_000)));
+            ordered.extend(reorder.until(place.saturating_sub(5_000)));
         }
     }
-    told.extend(reorder.until(u64::MAX));
+    ordered.extend(reorder.until(u64::MAX));
     assert_eq!(reorder.take_late(), 0);
-    told
+    ordered
 }
 
-/// What holds whatever it was told.
+/// Checks what holds after any input.
 fn check_invariants(sched: &Sched) {
     let mut on: BTreeMap<u32, u64> = BTreeMap::new();
     for goroutine in sched.goroutines() {
@@ -74,11 +76,11 @@ fn check_invariants(sched: &Sched) {
     let mut spent = 0;
     for goroutine in sched.goroutines() {
         let own: u64 = goroutine.spent_ns.iter().sum();
-        if goroutine.is(goroutine::mark::SEEN_BORN) {
+        if goroutine.is(goroutine::mark::SEEN_CREATED) {
             assert_eq!(
                 own,
-                goroutine.since_ns - goroutine.born_ns,
-                "times sum to the lifetime"
+                goroutine.since_ns - goroutine.created_ns,
+                "times add up to the lifetime"
             );
         }
         spent += own;
@@ -92,26 +94,30 @@ fn a_legal_schedule_is_rebuilt_whatever_the_order_of_delivery() {
         let minor = 22 + (seed % 6) as u32;
         let mut maker = Maker::new(seed, minor);
         (0..600).for_each(|_| maker.step());
-        let told = delivered(&maker.made, &mut Random(seed | 1));
+        let ordered = delivered(&maker.made, &mut Random(seed | 1));
         let mut sched = sched(minor);
-        told.iter().for_each(|transition| sched.apply(transition));
+        ordered.iter().for_each(|transition| sched.apply(transition));
         assert_eq!(*sched.anomalies(), Anomalies::default(), "seed {seed}");
         for (g, (state, tid)) in &maker.goroutines {
-            let goroutine = sched.goroutine_of(*g).expect("it was told of");
+            let goroutine = sched.goroutine_of(*g).expect("an event of it was seen");
             assert_eq!(goroutine.state, *state, "seed {seed}, {g:x}");
             if *tid != 0 {
                 assert_eq!(goroutine.tid, *tid, "seed {seed}, {g:x}");
             }
         }
         check_invariants(&sched);
-        let (_, _, spent) = (sched.created, sched.exited, &sched.spent_ns);
         assert_eq!(
             (sched.created, sched.exited),
             (maker.created, maker.exited),
             "seed {seed}"
         );
         for (state, ns) in &maker.spent {
-            assert_eq!(spent[*state as usize], *ns, "seed {seed}, {}", state.name());
+            assert_eq!(
+                sched.spent_ns[*state as usize],
+                *ns,
+                "seed {seed}, {}",
+                state.name()
+            );
         }
         let waits: u64 = sched
             .take_derived()
@@ -165,7 +171,7 @@ fn lost_and_made_up_events_break_nothing() {
         }
         let report = sched.report(maker.now_ns);
         assert_eq!(report.valid_from_ns, None, "seed {seed}");
-        // One on a thread, and each P with one thread, hold after whatever nonsense.
+        // One goroutine to a thread: that holds after any nonsense.
         let threads = sched.goroutines().filter(|g| g.state == State::Running).count();
         let distinct: std::collections::BTreeSet<u32> = sched
             .goroutines()
@@ -216,7 +222,7 @@ fn each_event_that_is_missing_is_one_anomaly_of_its_kind() {
         assert_eq!(anomalies.inferred[from as usize][to as usize], 1, "{missing}");
         assert_eq!(anomalies.total(), 1, "{missing}: {anomalies:?}");
     }
-    // After a loss it is told as such, and no wait is measured across it.
+    // After a loss it is counted as such, and no wait is measured across it.
     let mut sched = sched(27);
     all[..2].iter().for_each(|transition| sched.apply(transition));
     sched.apply(&Transition {
@@ -240,7 +246,7 @@ fn versions_have_their_own_rules() {
 }
 
 #[test]
-fn without_system_calls_a_lost_p_tells_of_one() {
+fn a_lost_p_stands_for_a_system_call_that_is_not_recorded() {
     let mut sched = Sched::new(SchedConfig {
         minor: 27,
         syscalls: false,
@@ -271,9 +277,9 @@ fn without_system_calls_a_lost_p_tells_of_one() {
 }
 
 #[test]
-fn a_snapshot_tells_what_events_have_not() {
+fn a_snapshot_gives_the_states_that_no_event_has() {
     let mut sched = sched(27);
-    // Seen before the snapshot's end, and so better known.
+    // An event shortly before the snapshot's end, which is believed more.
     sched.apply(&status_change(
         100_000_000,
         g_at(2),
@@ -346,7 +352,7 @@ fn a_snapshot_tells_what_events_have_not() {
         });
     }
     assert_eq!(sched.report(300_000_000).world.resized, 2);
-    // A second one, in which a goroutine is gone and another is in another state, is met and counted.
+    // A second one, in which a goroutine is gone and another is in another state: both are counted.
     let later = SchedSnapshot {
         begin_ns: 900_000_000,
         end_ns: 901_000_000,
@@ -364,7 +370,7 @@ fn a_snapshot_tells_what_events_have_not() {
 }
 
 #[test]
-fn go_statements_without_number_share_a_histogram() {
+fn go_statements_past_the_limit_share_a_histogram() {
     let mut waits = Waits::default();
     for gopc in 1..=70_000 {
         waits.site(gopc).created += 1;

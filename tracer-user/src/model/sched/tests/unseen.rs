@@ -1,8 +1,8 @@
-//! What no event has told: before the capture, in a loss, and when the process ends.
+//! What no event reports: before the capture, in a loss, and when the process ends.
 
 use super::*;
 
-/// A snapshot in which there is the first goroutine alone, and it waits.
+/// Applies a snapshot in which there is the first goroutine alone, and it waits.
 fn apply_snapshot_of_one_waiting(sched: &mut Sched, begin_ns: u64, end_ns: u64) {
     let seen = GoroutineSeen {
         g: g_at(1),
@@ -23,7 +23,7 @@ fn apply_snapshot_of_one_waiting(sched: &mut Sched, begin_ns: u64, end_ns: u64) 
 }
 
 #[test]
-fn what_was_lost_is_told_by_the_snapshot_that_follows() {
+fn the_snapshot_after_a_loss_gives_the_states_anew() {
     let mut sched = sched(27);
     let ms = 1_000_000;
     let world = |at_ns, what: What, flags| Transition {
@@ -42,7 +42,7 @@ fn what_was_lost_is_told_by_the_snapshot_that_follows() {
     let states = [1, 2].map(|n| sched.goroutine_of(g_at(n)).map(|goroutine| goroutine.state));
     assert_eq!(states, [Some(State::Waiting), Some(State::Dead)]);
     assert_eq!(sched.valid_from_ns(), Some(107 * ms));
-    // It was read in the middle of a change: that is of the loss, too.
+    // The snapshot was read in the middle of a change: that counts as after the loss, too.
     sched.apply(&status_change(108 * ms, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
     let report = sched.report(200 * ms);
     assert_eq!((report.anomalies.total(), report.anomalies.after_loss), (0, 2));
@@ -52,7 +52,7 @@ fn what_was_lost_is_told_by_the_snapshot_that_follows() {
 }
 
 #[test]
-fn a_process_that_ends_is_nothing_amiss() {
+fn a_process_that_ends_is_no_anomaly() {
     let mut sched = sched(27);
     let thread = |at_ns, what: What, detail| Transition {
         at_ns,
@@ -65,7 +65,7 @@ fn a_process_that_ends_is_nothing_amiss() {
     sched.apply(&status_change(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
     assert_eq!(sched.report(50).world.on_cpu_ns, 45);
     sched.apply(&thread(60, What::ThreadEnded, 0));
-    // Its last words come when it was told to have ended.
+    // It leaves its CPU after the event of its end.
     sched.apply(&thread(61, What::ThreadOff, 0x80));
     let report = sched.report(100);
     assert_eq!(report.anomalies, Anomalies::default());
@@ -74,7 +74,7 @@ fn a_process_that_ends_is_nothing_amiss() {
 }
 
 #[test]
-fn a_wait_that_was_found_has_no_begin() {
+fn a_wait_that_a_snapshot_found_has_no_begin() {
     let mut sched = sched(27);
     apply_snapshot_of_one_waiting(&mut sched, 10, 20);
     sched.apply(&status_change(
