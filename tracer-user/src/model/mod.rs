@@ -1,5 +1,7 @@
-//! The runtime's state as far as the observations tell it: the gauges of the snapshots, ([`start`]) how it
-//! started, and ([`sched`]) what its scheduler did.
+//! The runtime's state, rebuilt from observations: the gauges of the snapshots, what the scheduler did ([`sched`]) and
+//! how the program started ([`start`]).
+//!
+//! State machines without I/O: a recording gives the same answers as the live process did.
 
 pub mod sched;
 pub mod start;
@@ -11,35 +13,34 @@ pub use crate::binary::Frame;
 use crate::escape::Untrusted;
 use crate::stream::{Kind, Observation, Snapshot};
 
-/// Names for addresses of the running process.
+/// Names addresses of the running process.
 pub trait Symbolizer {
     /// The function that holds the `go` statement whose `g.gopc` this is, as the binary names it; `None`
     /// where the address lies in no function.
     fn function_at(&self, gopc: u64) -> Option<Untrusted>;
 
-    /// Says which addresses [`Self::function_at`] will be asked for, so that they are looked up together: whoever shows
-    /// many names calls this first.
+    /// Announces the addresses that [`Self::function_at`] will be asked for, so that they are looked up together.
     fn prepare(&self, _gopcs: &[u64]) {}
 
     /// The functions that each of these return addresses lies in, by address: innermost first, those that were inlined
-    /// there included; none of a function that the compiler made. What is not Go's code is left out.
+    /// there included, without those that the compiler generated. Addresses outside of Go code are left out.
     fn frames(&self, _pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
         BTreeMap::new()
     }
 }
 
-/// What the snapshots say.
+/// The state of one process: gauges from the snapshots, and the scheduler where it is rebuilt.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     sched: Option<Sched>,
     first: Option<(u64, Snapshot)>,
     last: Option<(u64, Snapshot)>,
     snapshots: u64,
-    most_runnable: u64,
+    most_queued: u64,
 }
 
 impl Model {
-    /// One that rebuilds the scheduler from its transitions, too.
+    /// Makes a model that also rebuilds the scheduler from its transitions.
     pub fn with_scheduler(config: SchedConfig) -> Self {
         Self {
             sched: Some(Sched::new(config)),
@@ -52,7 +53,7 @@ impl Model {
         self.sched.as_ref()
     }
 
-    /// The same, to be asked for what it gives once.
+    /// The scheduler, for taking what it has collected.
     pub fn scheduler_mut(&mut self) -> Option<&mut Sched> {
         self.sched.as_mut()
     }
@@ -62,7 +63,7 @@ impl Model {
         self.sched.as_mut().map(Sched::take_derived).unwrap_or_default()
     }
 
-    /// Takes in one observation.
+    /// Applies one observation.
     pub fn observe(&mut self, observation: &Observation) {
         if let Some(sched) = &mut self.sched {
             sched.observe(observation);
@@ -74,7 +75,7 @@ impl Model {
         self.first.get_or_insert_with(|| stamped.clone());
         self.last = Some(stamped);
         self.snapshots += 1;
-        self.most_runnable = self.most_runnable.max(queued(snapshot).unwrap_or(0));
+        self.most_queued = self.most_queued.max(queued(snapshot).unwrap_or(0));
     }
 
     /// The state at the last snapshot.
@@ -82,14 +83,14 @@ impl Model {
         self.last.as_ref().map(|(_, snapshot)| snapshot)
     }
 
-    /// How many snapshots there were.
+    /// The number of snapshots.
     pub fn snapshots(&self) -> u64 {
         self.snapshots
     }
 
-    /// The longest that all run queues together were in any snapshot.
+    /// The most goroutines that were in all run queues together, of all snapshots.
     pub fn most_queued(&self) -> u64 {
-        self.most_runnable
+        self.most_queued
     }
 
     /// Goroutines alive at the last snapshot, those of the runtime included.
@@ -117,15 +118,14 @@ impl Model {
     }
 }
 
-/// Stop-the-world pauses in a stretch of time: how many, and their time in nanoseconds, which is within
-/// 12.5 %.
+/// Stop-the-world pauses in a stretch of time: their number, and their time in nanoseconds, accurate to 12.5 %.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
     /// Length of the stretch.
     pub window_ns: u64,
-    /// Of the garbage collector.
+    /// Pauses of the garbage collector.
     pub gc: (u64, u64),
-    /// For other reasons (GOMAXPROCS, profiles, traces, ReadMemStats, goroutine dumps).
+    /// Pauses for other reasons (GOMAXPROCS, profiles, traces, ReadMemStats, goroutine dumps).
     pub other: (u64, u64),
 }
 

@@ -68,8 +68,8 @@ impl Change {
         goroutine.state = self.to;
         goroutine.since_ns = self.since_ns.max(self.at_ns);
         goroutine.stack = 0;
-        let mark = if self.inferred { mark::INFERRED } else { mark::SEEN };
-        goroutine.marks = goroutine.marks & mark::SEEN_CREATED | mark;
+        let source = if self.inferred { mark::INFERRED } else { mark::SEEN };
+        goroutine.marks = goroutine.marks & mark::SEEN_CREATED | source;
         match self.to {
             State::Waiting => goroutine.reason = self.reason,
             State::Runnable => goroutine.origin = self.reason,

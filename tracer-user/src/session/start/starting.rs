@@ -70,7 +70,7 @@ impl Starting {
     pub fn new(form: Form, program: StartBegin) -> Self {
         let mut open = Starts::default();
         if program.dynamic {
-            open.loads(ONLY);
+            open.set_dynamic(ONLY);
         }
         Self {
             form,
@@ -136,7 +136,7 @@ impl Starting {
                 dynamic,
             } => {
                 if dynamic {
-                    self.open.loads(number);
+                    self.open.set_dynamic(number);
                 }
                 followed.know(number, info);
             }
@@ -168,7 +168,7 @@ impl Starting {
 
     /// Whether a start of this binary is on its way.
     pub fn runs(&self, binary: u32) -> bool {
-        self.open.runs(binary)
+        self.open.has_open(binary)
     }
 
     /// Takes in what was seen; (process, binary) of the starts that have ended by it.
