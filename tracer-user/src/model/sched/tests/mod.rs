@@ -401,3 +401,29 @@ fn a_coroutine_that_ends_does_so_after_it_has_switched() {
     assert_eq!(sched.anomalies().total(), 0, "{:?}", sched.anomalies());
     check_invariants(&sched);
 }
+
+#[test]
+fn a_displaced_goroutine_changes_before_the_one_that_takes_its_thread() {
+    let mut sched = sched(27);
+    sched.keep_changes();
+    sched.apply(&status_change(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&status_change(20, g_at(2), 7, s::RUNNABLE, s::RUNNING, 0));
+    let changes = sched.take_changes();
+    let seen: Vec<(u64, State, State)> = changes
+        .iter()
+        .map(|change| (change.g, change.from, change.to))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (g_at(1), State::Dead, State::Runnable),
+            (g_at(1), State::Runnable, State::Running),
+            (g_at(2), State::Dead, State::Runnable),
+            (g_at(1), State::Running, State::Unknown),
+            (g_at(2), State::Runnable, State::Running),
+        ]
+    );
+    // Since when they were runnable was not seen: none of these is a wait of known length.
+    assert!(changes.iter().all(|change| !change.exact), "{changes:?}");
+    assert_eq!(sched.anomalies().displaced, 1);
+}
