@@ -341,7 +341,7 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
         let seen = host.observe_starts(*slot, monotonic_ns(), binary)?;
         let mut starts = Starts::default();
         if binary.plan.dynamic {
-            starts.loads(0);
+            starts.set_dynamic(0);
         }
         let ended: Vec<_> = seen
             .iter()

@@ -101,8 +101,8 @@ fn throughput() -> f64 {
             at_ns: clock,
             kind: Kind::Transitions(told),
         });
-        for told in sched.take_told() {
-            latency.observe(&told);
+        for derived in sched.take_derived() {
+            latency.observe(&derived);
         }
         spent += thread_cpu_ns().saturating_sub(begin) as f64 / 1e9;
     }
@@ -114,7 +114,7 @@ fn per_goroutine() -> Result<f64> {
     let mut sched = sched();
     let before = resident()?;
     for n in 0..LIVING {
-        sched.happens(&change(1_000 + n, g_at(n), 100, s::DEAD, s::RUNNABLE, 0));
+        sched.apply(&change(1_000 + n, g_at(n), 100, s::DEAD, s::RUNNABLE, 0));
     }
     let after = resident()?;
     assert_eq!(sched.goroutines().count() as u64, LIVING);
@@ -128,11 +128,11 @@ fn churn() -> Result<u64> {
         for n in 0..lives {
             let g = g_at(n % 1_000);
             clock += 100;
-            sched.happens(&change(clock, g, 100, s::DEAD, s::RUNNABLE, 0));
-            sched.happens(&change(clock + 10, g, 100, s::RUNNABLE, s::RUNNING, 0));
-            sched.happens(&change(clock + 20, g, 100, s::RUNNING, s::DEAD, 0));
+            sched.apply(&change(clock, g, 100, s::DEAD, s::RUNNABLE, 0));
+            sched.apply(&change(clock + 10, g, 100, s::RUNNABLE, s::RUNNING, 0));
+            sched.apply(&change(clock + 20, g, 100, s::RUNNING, s::DEAD, 0));
         }
-        sched.take_told();
+        sched.take_derived();
     };
     live(&mut sched, 10_000);
     let before = resident()?;

@@ -199,7 +199,7 @@ impl Startings {
             let slot = kernel.attach_starts(&request)?;
             let mut open = Starts::default();
             if program.plan.dynamic {
-                open.loads(ONLY);
+                open.set_dynamic(ONLY);
             }
             Ok(Timed {
                 slot,

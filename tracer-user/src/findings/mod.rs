@@ -1,100 +1,96 @@
-//! What stands out, with the figures behind it. Each rule looks at one thing and says nothing when its
-//! figures do not carry it.
+//! What stands out in a result, with the figures behind it.
+//!
+//! A rule looks at one thing, and finds nothing where the figures do not carry it. A threshold is a judgement: the
+//! finding names its figures, so that a reader can judge otherwise. There is one kind of rule, generic over its
+//! evidence, so that captures ([`latency`]) and starts ([`start`]) have theirs in the same form: a file with one
+//! function, and a row in a table. The tables are functions: a constant could only hold rules about `'static` evidence.
 
-mod rules;
+mod figures;
+mod gomaxprocs_above_limit;
+pub mod latency;
 pub mod start;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::escape::Untrusted;
-use crate::latency::Latency;
-use crate::model::Model;
-use crate::stream::Symbolizer;
 
-/// Something that stood out.
+pub use latency::{Evidence, find};
+
+/// Something that stands out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Stable name of the rule.
+    /// The rule's stable name.
     pub id: String,
-    /// `info`, `warning`.
-    pub severity: String,
-    /// One line.
+    /// How much it matters.
+    pub severity: Severity,
+    /// What stands out, in one line.
     pub title: Untrusted,
     /// The figures behind it.
     pub evidence: Untrusted,
-    /// What to do.
+    /// What to do about it.
     pub advice: String,
 }
 
-/// All that a rule may look at.
-pub struct Evidence<'a> {
-    /// The latencies.
-    pub latency: &'a Latency,
-    /// The gauges.
-    pub model: &'a Model,
-    /// Names of creation sites.
-    pub symbolizer: &'a dyn Symbolizer,
-    /// CPUs that the target's cgroup may use, where it is limited.
-    pub cgroup_cpu_limit: Option<f64>,
-    /// GOMAXPROCS, where known.
-    pub gomaxprocs: Option<u32>,
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Worth a change of the program or of what it runs on.
+    Warning,
 }
 
-/// A rule: its stable name, and what it makes of the evidence.
-struct Rule {
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+/// A rule about evidence of one kind.
+struct Rule<E> {
+    /// Its stable name.
     id: &'static str,
-    apply: fn(&Evidence) -> Option<Verdict>,
+    check: fn(&E) -> Option<Verdict>,
 }
 
-/// What a rule found.
+/// What a rule says of the evidence. Names from the target are in it as they are there.
 struct Verdict {
-    warning: bool,
+    severity: Severity,
     title: String,
     evidence: String,
     advice: String,
 }
 
-/// Every rule, in the order in which findings are shown.
-const RULES: [Rule; 5] = [
-    Rule {
-        id: "created-waits",
-        apply: rules::created_waits,
-    },
-    Rule {
-        id: "long-waits-by-creation-site",
-        apply: rules::long_waits_by_creation_site,
-    },
-    Rule {
-        id: "preemption-dominates",
-        apply: rules::preemption_dominates,
-    },
-    Rule {
-        id: "gomaxprocs-above-cgroup-limit",
-        apply: rules::gomaxprocs_above_limit,
-    },
-    Rule {
-        id: "stop-the-world",
-        apply: rules::stop_the_world,
-    },
-];
-
-/// Applies every rule. Titles and evidence hold names from the target as they are there.
-pub fn find(evidence: &Evidence) -> Vec<Finding> {
-    RULES
-        .iter()
-        .filter_map(|rule| Some(finding(rule.id, (rule.apply)(evidence)?)))
-        .collect()
-}
-
-fn finding(id: &str, verdict: Verdict) -> Finding {
-    Finding {
-        id: id.to_owned(),
-        severity: if verdict.warning { "warning" } else { "info" }.to_owned(),
-        title: verdict.title.into(),
-        evidence: verdict.evidence.into(),
-        advice: verdict.advice,
+impl Verdict {
+    fn warning(title: String, evidence: String, advice: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            title,
+            evidence,
+            advice: advice.into(),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// Checks every rule of a table, in its order.
+fn check_all<E>(rules: &[Rule<E>], evidence: &E) -> Vec<Finding> {
+    rules
+        .iter()
+        .filter_map(|rule| {
+            let verdict = (rule.check)(evidence)?;
+            Some(Finding {
+                id: rule.id.to_owned(),
+                severity: verdict.severity,
+                title: verdict.title.into(),
+                evidence: verdict.evidence.into(),
+                advice: verdict.advice,
+            })
+        })
+        .collect()
+}

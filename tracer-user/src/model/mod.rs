@@ -1,5 +1,7 @@
-//! The runtime's state as far as the observations tell it: the gauges of the snapshots, ([`start`]) how it
-//! started, and ([`sched`]) what its scheduler did.
+//! The runtime's state, rebuilt from observations: the gauges of the snapshots, what the scheduler did ([`sched`]) and
+//! how the program started ([`start`]).
+//!
+//! State machines without I/O: a recording gives the same answers as the live process did.
 
 pub mod sched;
 pub mod start;
@@ -7,18 +9,18 @@ pub mod start;
 use self::sched::Sched;
 use crate::stream::{Kind, Observation, SchedConfig, Snapshot};
 
-/// What the snapshots say.
+/// The state of one process: gauges from the snapshots, and the scheduler where it is rebuilt.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     sched: Option<Sched>,
     first: Option<(u64, Snapshot)>,
     last: Option<(u64, Snapshot)>,
     snapshots: u64,
-    most_runnable: u64,
+    most_queued: u64,
 }
 
 impl Model {
-    /// One that rebuilds the scheduler from its transitions, too.
+    /// Makes a model that also rebuilds the scheduler from its transitions.
     pub fn with_scheduler(config: SchedConfig) -> Self {
         Self {
             sched: Some(Sched::new(config)),
@@ -31,17 +33,17 @@ impl Model {
         self.sched.as_ref()
     }
 
-    /// The same, to be asked for what it gives once.
+    /// The scheduler, for taking what it has collected.
     pub fn scheduler_mut(&mut self) -> Option<&mut Sched> {
         self.sched.as_mut()
     }
 
-    /// What follows from the transitions since the last call.
-    pub fn take_told(&mut self) -> Vec<Observation> {
-        self.sched.as_mut().map(Sched::take_told).unwrap_or_default()
+    /// Returns the observations that were derived from transitions since the last call.
+    pub fn take_derived(&mut self) -> Vec<Observation> {
+        self.sched.as_mut().map(Sched::take_derived).unwrap_or_default()
     }
 
-    /// Takes in one observation.
+    /// Applies one observation.
     pub fn observe(&mut self, observation: &Observation) {
         if let Some(sched) = &mut self.sched {
             sched.observe(observation);
@@ -53,7 +55,7 @@ impl Model {
         self.first.get_or_insert_with(|| stamped.clone());
         self.last = Some(stamped);
         self.snapshots += 1;
-        self.most_runnable = self.most_runnable.max(queued(snapshot).unwrap_or(0));
+        self.most_queued = self.most_queued.max(queued(snapshot).unwrap_or(0));
     }
 
     /// The state at the last snapshot.
@@ -61,14 +63,14 @@ impl Model {
         self.last.as_ref().map(|(_, snapshot)| snapshot)
     }
 
-    /// How many snapshots there were.
+    /// The number of snapshots.
     pub fn snapshots(&self) -> u64 {
         self.snapshots
     }
 
-    /// The longest that all run queues together were in any snapshot.
+    /// The most goroutines that were in all run queues together, of all snapshots.
     pub fn most_queued(&self) -> u64 {
-        self.most_runnable
+        self.most_queued
     }
 
     /// Goroutines alive at the last snapshot, those of the runtime included.
@@ -96,15 +98,14 @@ impl Model {
     }
 }
 
-/// Stop-the-world pauses in a stretch of time: how many, and their time in nanoseconds, which is within
-/// 12.5 %.
+/// Stop-the-world pauses in a stretch of time: their number, and their time in nanoseconds, accurate to 12.5 %.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
     /// Length of the stretch.
     pub window_ns: u64,
-    /// Of the garbage collector.
+    /// Pauses of the garbage collector.
     pub gc: (u64, u64),
-    /// For other reasons (GOMAXPROCS, profiles, traces, ReadMemStats, goroutine dumps).
+    /// Pauses for other reasons (GOMAXPROCS, profiles, traces, ReadMemStats, goroutine dumps).
     pub other: (u64, u64),
 }
 

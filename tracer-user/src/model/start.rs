@@ -1,5 +1,5 @@
-//! A start as a partition of its main thread's time: from the entry of `execve` to `main.main` every moment
-//! belongs to exactly one phase.
+//! How a program started, as a partition of its main thread's time: from the entry of `execve` to `main.main` every
+//! moment belongs to exactly one phase.
 
 mod open;
 mod partition;
@@ -8,7 +8,7 @@ use crate::stream::start::{StartCall, Usage};
 
 pub use open::Starts;
 
-/// What the main thread is at.
+/// What the main thread does in a phase.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// The kernel replaces the program, in `execve`.
@@ -48,7 +48,7 @@ impl Step {
     }
 }
 
-/// What stands in for the entry of `execve` where that was not seen.
+/// The moment that a start's times count from: the entry of `execve`, or what was seen first in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Zero {
     /// The entry of the system call.
@@ -76,13 +76,13 @@ impl Zero {
 /// A stretch of the main thread's time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
-    /// What it was at.
+    /// What the thread did.
     pub step: Step,
     /// Begin, CLOCK_MONOTONIC.
     pub begin_ns: u64,
     /// End: where the next one begins.
     pub end_ns: u64,
-    /// What it went through; absent where the kernel does not tell.
+    /// Sleep, waits for a CPU and page faults in it; absent where the kernel does not report them.
     pub usage: Option<Usage>,
 }
 
@@ -92,13 +92,13 @@ impl Phase {
         self.end_ns.saturating_sub(self.begin_ns)
     }
 
-    /// How long it was on a CPU.
+    /// How long the thread was on a CPU.
     pub fn cpu_ns(&self) -> Option<u64> {
         Some(self.duration_ns().saturating_sub(self.usage?.off_cpu_ns()))
     }
 }
 
-/// A part of a phase, or of several, that has a name of its own.
+/// A part of a phase, or of several, with a name of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     /// `mallocinit`, `gcinit`, `procresize`.
@@ -114,9 +114,9 @@ pub struct Span {
 pub enum Ended {
     /// `main.main` began.
     Main,
-    /// The process ended before.
+    /// The process ended before `main.main`.
     Exit,
-    /// Nobody waited for it.
+    /// It had reached neither when it was cut off.
     Unfinished,
 }
 
@@ -137,7 +137,7 @@ impl Ended {
 /// A system call and when it ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallAt {
-    /// End, CLOCK_MONOTONIC; now for one that has not returned.
+    /// End, CLOCK_MONOTONIC; of a call that has not returned, when it was read.
     pub end_ns: u64,
     /// The call.
     pub call: StartCall,
@@ -146,19 +146,19 @@ pub struct CallAt {
 /// One start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start {
-    /// Process.
+    /// The process.
     pub pid: u32,
-    /// Number of the binary that it runs, as the source gave it.
+    /// The number of the binary that it runs, as the source gave it.
     pub binary: u32,
     /// What its times count from.
     pub zero: Zero,
-    /// How long we held it in `execve`: its first phase begins by so much later, and has slept so much less.
+    /// How long we held it in `execve`: its first phase begins later by this much, and its sleep is shorter by it.
     pub held_ns: u64,
     /// The partition, in order, without gap or overlap.
     pub phases: Vec<Phase>,
     /// Spans, by their begin.
     pub spans: Vec<Span>,
-    /// (name, when) of single moments, on whatever thread, by time.
+    /// (name, when) of single moments, on any thread, by time.
     pub marks: Vec<(String, u64)>,
     /// Slow system calls, by their end.
     pub calls: Vec<CallAt>,

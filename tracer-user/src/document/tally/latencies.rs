@@ -102,7 +102,7 @@ impl LatencyTally {
         for observation in observations {
             self.model.observe(observation);
         }
-        let derived = self.model.take_told();
+        let derived = self.model.take_derived();
         for observation in observations.iter().chain(&derived) {
             self.latency.observe(observation);
             self.interval.observe(observation);

@@ -58,7 +58,7 @@ impl StartTally {
     pub fn new(program: StartBegin) -> Self {
         let mut open = Starts::default();
         if program.dynamic {
-            open.loads(ONLY_BINARY);
+            open.set_dynamic(ONLY_BINARY);
         }
         Self {
             followed: program.tree.then(Followed::default),
@@ -124,7 +124,7 @@ impl StartTally {
                 dynamic,
             } => {
                 if *dynamic {
-                    self.open.loads(*number);
+                    self.open.set_dynamic(*number);
                 }
                 followed.know(*number, info.clone());
             }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::start::{Step, Zero},
+    model::start::{CallAt, Step, Zero},
     stream::start::{StartCall, Usage},
 };
 
@@ -45,7 +45,7 @@ fn ids(evidence: &Evidence) -> Vec<String> {
 }
 
 #[test]
-fn long_alone_is_no_reason() {
+fn length_alone_is_not_a_reason() {
     let start = start(vec![phase("a", 0, 900, Usage::default())]);
     assert_eq!(ids(&evidence(&start)), Vec::<String>::new());
 }
@@ -85,7 +85,7 @@ fn a_phase_that_sleeps_is_named_with_what_it_did() {
 }
 
 #[test]
-fn short_sleeps_and_small_shares_are_not_told() {
+fn short_sleeps_and_small_shares_are_not_reported() {
     let sleeps = |ms: u64| Usage {
         asleep_ns: ms * MS,
         ..Usage::default()
@@ -99,7 +99,7 @@ fn short_sleeps_and_small_shares_are_not_told() {
 }
 
 #[test]
-fn a_throttled_cgroup_is_told() {
+fn a_throttled_cgroup_is_reported() {
     let usage = Usage {
         waiting_ns: 80 * MS,
         ..Usage::default()
@@ -128,7 +128,7 @@ fn cpu_time_is_compared_with_other_starts_only() {
 }
 
 #[test]
-fn settings_that_print_are_told() {
+fn settings_that_print_are_reported() {
     let start = start(vec![phase("a", 0, 1, Usage::default())]);
     let with = |godebug| {
         ids(&Evidence {

@@ -1,10 +1,10 @@
-//! A histogram that is added to a million times in a second.
+//! A histogram that a million waits a second are added to: its buckets are an array, not a map.
 
 use tracer_ebpf::histogram::{BUCKETS, bucket_of};
 
 use crate::stream::{BucketScheme, HistogramDelta, HistogramKey};
 
-/// Waits in the kernel's buckets.
+/// Waits, counted in the buckets that the kernel side uses.
 #[derive(Clone, Debug)]
 pub struct Counts {
     counts: Box<[u64; BUCKETS]>,
@@ -25,7 +25,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Adds one.
+    /// Adds a wait.
     pub fn add(&mut self, ns: u64) {
         if let Some(count) = self.counts.get_mut(bucket_of(ns)) {
             *count += 1;
@@ -35,12 +35,12 @@ impl Counts {
         self.extremes_ns = (self.extremes_ns.0.min(ns), self.extremes_ns.1.max(ns));
     }
 
-    /// How many.
+    /// The number of waits.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// All of them as a delta; `None` without any.
+    /// All waits as a delta; `None` if there are none.
     pub fn delta(&self, key: HistogramKey) -> Option<HistogramDelta> {
         (self.count > 0).then(|| HistogramDelta {
             key,
@@ -56,7 +56,7 @@ impl Counts {
         })
     }
 
-    /// All of them as a delta, and begins anew.
+    /// Returns all waits as a delta, and removes them.
     pub fn take(&mut self, key: HistogramKey) -> Option<HistogramDelta> {
         let delta = self.delta(key)?;
         self.counts.fill(0);

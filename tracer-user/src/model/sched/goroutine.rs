@@ -1,4 +1,5 @@
-//! Goroutines, by the address of their g: a g is used anew for another goroutine when one has ended.
+//! Goroutines, by the address of their g. The runtime uses the g of a goroutine that has ended for another one: each
+//! goroutine is one life of its g.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -16,19 +17,19 @@ pub struct Goroutine {
     pub gopc: u64,
     /// Since when it is in its state, CLOCK_MONOTONIC.
     pub since_ns: u64,
-    /// When it was made; 0 of one that was there before.
-    pub born_ns: u64,
-    /// Nanoseconds in each of the five states of the living.
+    /// When it was made; 0 of one that was made before the capture.
+    pub created_ns: u64,
+    /// Nanoseconds in each state but Dead.
     pub spent_ns: [u64; State::COUNT - 1],
-    /// The thread that it runs on, or last ran on; 0: none is known.
+    /// The thread that it runs on, or last ran on; 0 where none is known.
     pub tid: u32,
     /// Where it waits, while it does, as [`StackSeen::id`]; 0: not known.
     ///
     /// [`StackSeen::id`]: crate::stream::transition::StackSeen::id
     pub stack: u32,
-    /// Which life of its g this is, so that one is not taken for another.
+    /// Which life of its g this is.
     pub life: u32,
-    /// What it does.
+    /// Its state.
     pub state: State,
     /// Why it waits, while it does.
     pub reason: u8,
@@ -40,12 +41,12 @@ pub struct Goroutine {
 
 /// Bits of [`Goroutine::marks`].
 pub mod mark {
-    /// Its state was inferred, or the time since when it is in it: no wait is measured from there.
+    /// Its state, or since when it is in it, was inferred: no wait is measured from there.
     pub const INFERRED: u8 = 1;
-    /// It stopped for another coroutine, and may have ended with that.
+    /// It let another coroutine continue, and may have ended with that.
     pub const SWITCHED: u8 = 2;
-    /// It was seen to be made.
-    pub const SEEN_BORN: u8 = 4;
+    /// Its creation was seen.
+    pub const SEEN_CREATED: u8 = 4;
     /// Its state came from an event, not from a snapshot.
     pub const SEEN: u8 = 8;
 }
@@ -86,8 +87,8 @@ impl Hasher for AddressHasher {
 /// A map by address.
 pub type ByAddress<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
 
-/// Every g that was seen, with the goroutine that has it or had it last. The runtime never gives a g back: it is as
-/// many as ever lived at one time.
+/// Every g that was seen, with the goroutine that has it or had it last. The runtime never frees a g: there are as many
+/// as goroutines ever lived at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     by_address: ByAddress<u32>,
@@ -95,12 +96,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// Number of the slot of this g.
+    /// The number of the slot of this g.
     pub fn find(&self, g: u64) -> Option<u32> {
         self.by_address.get(&g).copied()
     }
 
-    /// Number of the slot of this g; a new one has state Dead.
+    /// The number of the slot of this g, which is added if it is new; its goroutine is then Dead.
     pub fn find_or_add(&mut self, g: u64) -> u32 {
         let slots = &mut self.slots;
         *self.by_address.entry(g).or_insert_with(|| {
@@ -113,27 +114,27 @@ impl Table {
         })
     }
 
-    /// A slot.
+    /// The goroutine of a slot.
     pub fn get(&self, slot: u32) -> Option<&Goroutine> {
         self.slots.get(slot as usize)
     }
 
-    /// A slot, to be changed.
+    /// The goroutine of a slot, for changing it.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Goroutine> {
         self.slots.get_mut(slot as usize)
     }
 
-    /// The goroutine that has this g, as long as it is that life.
+    /// The goroutine that has this g, as long as it is this life of it.
     pub fn of_life(&self, g: u64, life: u32) -> Option<&Goroutine> {
         self.get(self.find(g)?).filter(|goroutine| goroutine.life == life)
     }
 
-    /// Numbers of all slots.
+    /// The numbers of all slots.
     pub fn slots(&self) -> std::ops::Range<u32> {
         0..self.slots.len() as u32
     }
 
-    /// The living, in no order that means anything.
+    /// The living goroutines, in no particular order.
     pub fn living(&self) -> impl Iterator<Item = &Goroutine> {
         self.slots
             .iter()

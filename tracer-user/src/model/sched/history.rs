@@ -14,9 +14,9 @@ pub struct History {
     pub step_ns: u64,
     /// When it began, CLOCK_MONOTONIC; the first moment is one step later.
     pub begin_ns: u64,
-    /// What there was at each moment, by the number of the state.
+    /// The counts at each moment, by the number of the state.
     pub moments: Vec<[u64; State::COUNT]>,
-    /// The next moment; never, before it has begun.
+    /// The next moment; never before it has begun.
     next_ns: u64,
 }
 
@@ -32,7 +32,7 @@ impl Default for History {
 }
 
 impl History {
-    /// Begins, if it has not: states are known from now on.
+    /// Begins the history, unless it has begun: states are known from now on.
     pub fn begin(&mut self, at_ns: u64) {
         if self.next_ns == u64::MAX {
             self.begin_ns = at_ns;
@@ -40,9 +40,9 @@ impl History {
         }
     }
 
-    /// Time has come to `now_ns`, and until then this was so.
+    /// Advances to `now_ns`: until then this many goroutines were in each state.
     #[inline]
-    pub fn pass(&mut self, now_ns: u64, living: &[u64; State::COUNT]) {
+    pub fn advance(&mut self, now_ns: u64, living: &[u64; State::COUNT]) {
         if now_ns >= self.next_ns {
             self.keep(now_ns, living);
         }
@@ -73,7 +73,7 @@ impl History {
 mod tests {
     use super::*;
 
-    /// As many goroutines run as steps of the first length have passed.
+    /// A state in which as many goroutines run as steps of the first length have passed.
     fn at(steps: u64) -> [u64; State::COUNT] {
         let mut living = [0; State::COUNT];
         living[State::Running as usize] = steps;
@@ -81,18 +81,18 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_regular_and_few_however_long_it_lasts() {
+    fn moments_are_regular_and_few_however_long_the_capture() {
         let mut history = History::default();
-        history.pass(5, &at(0));
-        assert!(history.moments.is_empty(), "nothing is known yet");
+        history.advance(5, &at(0));
+        assert!(history.moments.is_empty(), "no state is known yet");
         let begin = 7;
         history.begin(begin);
         history.begin(99);
         for step in 1..=1000 {
             // Just before the moment, at it, and once too often.
-            history.pass(begin + step * STEP_NS - 1, &at(u64::MAX));
-            history.pass(begin + step * STEP_NS, &at(step));
-            history.pass(begin + step * STEP_NS, &at(u64::MAX));
+            history.advance(begin + step * STEP_NS - 1, &at(u64::MAX));
+            history.advance(begin + step * STEP_NS, &at(step));
+            history.advance(begin + step * STEP_NS, &at(u64::MAX));
         }
         assert_eq!((history.begin_ns, history.step_ns), (begin, 32 * STEP_NS));
         let seen: Vec<u64> = history
@@ -108,9 +108,9 @@ mod tests {
     fn a_long_silence_and_the_end_of_time_cost_nothing() {
         let mut history = History::default();
         history.begin(0);
-        history.pass(u64::MAX, &at(3));
+        history.advance(u64::MAX, &at(3));
         assert!(history.moments.len() <= MOST);
         assert!(history.moments.iter().all(|moment| *moment == at(3)));
-        history.pass(u64::MAX, &at(4));
+        history.advance(u64::MAX, &at(4));
     }
 }

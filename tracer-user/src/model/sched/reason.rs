@@ -1,10 +1,10 @@
-//! Why goroutines wait, in the runtime's own words.
+//! Why goroutines wait, in the runtime's own words. Numbers of reasons differ between versions of Go.
 
-/// A block for each version of Go; see the file.
+/// The reasons by number, in a block for each version of Go.
 const TABLE: &str = include_str!("wait_reasons.txt");
 
-/// Reasons for which the runtime says that a goroutine waits though it goes on running, on the system stack: so that
-/// the garbage collector or the execution tracer may have its stack. Source: `isWaitingForGC` (Go 1.23),
+/// Reasons for which the runtime says that a goroutine waits though it keeps running, on the system stack: so that the
+/// garbage collector or the execution tracer may scan its stack. Source: `isWaitingForGC` (Go 1.23),
 /// `isWaitingForSuspendG` (from 1.24 on), and in older versions the callers of casgstatus that set them.
 const STILL_RUNNING: [&str; 10] = [
     "stopping the world",
@@ -29,7 +29,7 @@ pub struct Reasons {
 }
 
 impl Reasons {
-    /// Those of Go 1.`minor`; for a version that the table does not have, none: reasons are then told by number.
+    /// The reasons of Go 1.`minor`; none for a version that the table does not have: they are then named by number.
     pub fn of(minor: u32) -> Self {
         let header = format!("go1.{minor}");
         let block = TABLE.lines().skip_while(|line| *line != header).skip(1);
@@ -46,7 +46,7 @@ impl Reasons {
         }
     }
 
-    /// The runtime's word for a reason.
+    /// The runtime's name of a reason.
     pub fn name(&self, reason: u8) -> String {
         match self.names.get(usize::from(reason)) {
             Some(&"") | None => format!("reason {reason}"),
@@ -54,7 +54,7 @@ impl Reasons {
         }
     }
 
-    /// Whether a goroutine that waits for this reason goes on running.
+    /// Whether a goroutine that waits for this reason keeps running.
     pub fn still_runs(&self, reason: u8) -> bool {
         self.still_running
             .get(usize::from(reason))
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(Reasons::of(27).name(Reasons::of(27).coroutine()), "coroutine");
     }
 
-    /// The table is what the toolchains' own source says.
+    /// The table is the same as in the toolchains' own source.
     #[test]
     fn the_table_is_that_of_the_toolchains() {
         let roots = std::env::var_os("GMPSCOPE_GO_ROOTS")

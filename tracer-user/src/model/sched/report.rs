@@ -1,4 +1,4 @@
-//! The model's answers, as of its last observation.
+//! Everything that the model knows, as of one moment.
 
 use super::goroutine::mark;
 use super::stacks::StacksReport;
@@ -6,47 +6,47 @@ use super::waits::Wait;
 use super::{Anomalies, History, Sched, State, World};
 use crate::stream::{HistogramDelta, HistogramKey};
 
-/// How many waits that have not ended are told.
+/// The number of waits that have not ended and are reported.
 const ONGOING: usize = 10;
 
 /// Everything that the model knows, as of one moment.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// From when on it knew something, CLOCK_MONOTONIC.
+    /// When the model saw its first event or snapshot, CLOCK_MONOTONIC.
     pub begin_ns: u64,
-    /// The moment.
+    /// The moment of the report.
     pub end_ns: u64,
-    /// Since when every answer holds; `None`: something was lost and no snapshot came after it.
+    /// Since when every answer holds; `None` where something was lost and no snapshot came after it.
     pub valid_from_ns: Option<u64>,
-    /// Transitions that it was shown.
+    /// Transitions that were applied.
     pub events: u64,
     /// Transitions that were lost.
     pub lost: u64,
-    /// Transitions that the kernel side saw: what it was shown and what was lost.
+    /// Transitions that the kernel side saw: those that were applied and those that were lost.
     pub seen: u64,
     /// Goroutines made, and ended.
     pub churn: (u64, u64),
     /// Living goroutines by state, as of the moment.
     pub living: [u64; State::COUNT],
-    /// The same at regular moments, from the first snapshot on.
+    /// Living goroutines by state at regular moments, from the first snapshot on.
     pub history: History,
     /// Nanoseconds that goroutines spent in each state, those of the present state included.
     pub spent_ns: [u64; State::COUNT],
     /// Time in Waiting, by reason.
     pub by_reason: Vec<(String, HistogramDelta)>,
-    /// By `go` statement.
+    /// Goroutines by the `go` statement that made them.
     pub sites: Vec<SiteReport>,
-    /// Where goroutines blocked, if that was told.
+    /// Where goroutines blocked, if stacks are recorded.
     pub stacks: Option<StacksReport>,
-    /// The longest times in Waiting, those that go on included, and the words for their reasons.
+    /// The longest times in Waiting, those that have not ended included, and the names of their reasons.
     pub longest: Vec<(Wait, String)>,
     /// Ps, by id.
     pub processors: Vec<ProcessorReport>,
     /// Ms as of the moment.
     pub machines: MachineReport,
-    /// The rest.
+    /// The garbage collector, the stopped world, and threads.
     pub world: World,
-    /// Goroutines that were seen to lose their P, so that they must have been in a system call.
+    /// Times that a running goroutine lost its P, and so must have been in a system call.
     pub inferred_syscalls: u64,
     /// What did not fit.
     pub anomalies: Anomalies,
@@ -57,9 +57,9 @@ pub struct Report {
 pub struct SiteReport {
     /// `g.gopc`; 0 of those whose birth was not seen.
     pub gopc: u64,
-    /// Made in the capture.
+    /// Those made in the capture.
     pub created: u64,
-    /// Ended in it.
+    /// Those that ended in it.
     pub exited: u64,
     /// Their waits Runnable→Running.
     pub runnable: Option<HistogramDelta>,
@@ -85,7 +85,7 @@ pub struct ProcessorReport {
 /// The Ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MachineReport {
-    /// Threads that are known.
+    /// The number of threads that are known.
     pub known: u64,
     /// Of them, those that sleep for want of work.
     pub parked: u64,
@@ -94,7 +94,7 @@ pub struct MachineReport {
 }
 
 impl Sched {
-    /// The answers as of `end_ns`, which is not before the last observation.
+    /// Reports what is known as of `end_ns`, which is not before the last observation.
     pub fn report(&self, end_ns: u64) -> Report {
         let mut spent_ns = self.spent_ns;
         let mut ongoing: Vec<Wait> = Vec::new();
@@ -119,8 +119,8 @@ impl Sched {
                     stack: goroutine.stack,
                     ongoing: true,
                 });
-                // Of places all are counted.
-                if ongoing.len() >= 16 * ONGOING && !self.stacks.are_told() {
+                // Places are counted from all of them.
+                if ongoing.len() >= 16 * ONGOING && !self.stacks.are_recorded() {
                     keep_longest(&mut ongoing);
                 }
             }
@@ -162,7 +162,7 @@ impl Sched {
             living: self.living,
             history: {
                 let mut history = self.history.clone();
-                history.pass(end_ns, &self.living);
+                history.advance(end_ns, &self.living);
                 history
             },
             spent_ns,
@@ -187,11 +187,11 @@ impl Sched {
         }
     }
 
-    /// With the time that each thread has been in what it does.
+    /// The world, with the time that each thread has been in its present state.
     fn world_at(&self, end_ns: u64) -> World {
         let mut world = self.world;
         for thread in self.machines.by_tid.values().map(|machine| machine.thread) {
-            world.thread_was(thread.state, end_ns.saturating_sub(thread.since_ns));
+            world.add_thread_time(thread.state, end_ns.saturating_sub(thread.since_ns));
         }
         world
     }

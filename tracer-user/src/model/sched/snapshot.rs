@@ -1,57 +1,58 @@
-//! How the model meets a snapshot of memory, which was read while everything went on.
+//! Applies snapshots of memory, each read while the program ran.
 //!
-//! It comes after all events that are earlier than its end. A goroutine with an event since it began is better known
-//! from that; one without has not changed while it was read.
+//! A snapshot comes after all events that are earlier than its end. A goroutine with an event since the snapshot began
+//! is better known from that event; one without has not changed while the snapshot was read.
 
 use std::collections::HashSet;
 
 use super::goroutine::{ByAddress, Goroutine, mark};
 use super::{Sched, State};
-use crate::stream::transition::{GoroutineSeen, SchedSnapshot, status};
+use crate::stream::transition::{GoroutineSeen, MachineSeen, SchedSnapshot, status};
 
-/// An event is told just before the change that it announces; a thread that is interrupted between the two may make
-/// the change late. Within this time before a snapshot an event is believed more.
+/// An event comes just before the change that it announces; a thread that is interrupted between the two may make the
+/// change late. An event within this time before a snapshot is believed more than the snapshot.
 const CLOSE_NS: u64 = 20_000_000;
 
 impl Sched {
-    /// Takes in a snapshot.
-    pub(super) fn meet(&mut self, seen: &SchedSnapshot) {
+    /// Applies a snapshot.
+    pub(super) fn apply_snapshot(&mut self, snapshot: &SchedSnapshot) {
         if self.begin_ns == 0 {
-            self.begin_ns = seen.end_ns;
+            self.begin_ns = snapshot.end_ns;
         }
-        self.now_ns = self.now_ns.max(seen.end_ns);
-        self.history.pass(self.now_ns, &self.living);
-        let from_ns = seen.begin_ns.saturating_sub(CLOSE_NS);
-        let threads: ByAddress<u32> = seen
+        self.now_ns = self.now_ns.max(snapshot.end_ns);
+        self.history.advance(self.now_ns, &self.living);
+        let from_ns = snapshot.begin_ns.saturating_sub(CLOSE_NS);
+        let threads: ByAddress<u32> = snapshot
             .machines
             .iter()
             .map(|machine| (machine.m, machine.tid))
             .collect();
-        self.meet_machines(seen, &threads, from_ns);
-        let mut there = HashSet::with_capacity(seen.goroutines.len());
-        for goroutine in &seen.goroutines {
-            there.insert(goroutine.g);
+        self.apply_machines(snapshot, &threads, from_ns);
+        let mut present = HashSet::with_capacity(snapshot.goroutines.len());
+        for goroutine in &snapshot.goroutines {
+            present.insert(goroutine.g);
             let tid = threads.get(&goroutine.m).copied().unwrap_or(0);
-            self.meet_goroutine(goroutine, tid, seen.end_ns, from_ns);
+            self.apply_goroutine(goroutine, tid, snapshot.end_ns, from_ns);
         }
-        if !seen.cut_short {
-            self.bury(&there, seen, from_ns);
+        if !snapshot.cut_short {
+            self.end_absent(&present, snapshot, from_ns);
         }
-        self.history.begin(seen.end_ns);
-        if !seen.cut_short && seen.end_ns >= self.lost_ns {
-            self.valid_from_ns.get_or_insert(seen.end_ns);
+        self.history.begin(snapshot.end_ns);
+        if !snapshot.cut_short && snapshot.end_ns >= self.lost_ns {
+            self.valid_from_ns.get_or_insert(snapshot.end_ns);
         }
     }
 
-    fn meet_machines(&mut self, seen: &SchedSnapshot, threads: &ByAddress<u32>, from_ns: u64) {
-        for machine in seen.machines.iter().filter(|machine| machine.tid != 0) {
+    /// Applies what a snapshot says of Ms and Ps. `threads` are the threads by the address of their m.
+    fn apply_machines(&mut self, snapshot: &SchedSnapshot, threads: &ByAddress<u32>, from_ns: u64) {
+        for machine in snapshot.machines.iter().filter(|machine| machine.tid != 0) {
             let known = self.machines.by_tid.entry(machine.tid).or_default();
             (known.m, known.id) = (machine.m, Some(machine.id));
         }
         if self.world.gomaxprocs == 0 {
-            self.world.gomaxprocs = seen.processors.len() as u64;
+            self.world.gomaxprocs = snapshot.processors.len() as u64;
         }
-        for processor in &seen.processors {
+        for processor in &snapshot.processors {
             let known = self.machines.processors.entry(processor.p).or_default();
             known.id = Some(processor.id);
             let (sum, count, most) = known.queued;
@@ -63,20 +64,20 @@ impl Sched {
             if known.seen_ns >= from_ns {
                 continue;
             }
-            // In a system call the P has no m any more (Go ≤ 1.25), but its M still thinks of it as its own.
+            // In a system call the P has no m any more (Go ≤ 1.25), but `m.oldp` still names it.
             let in_syscall = || {
-                let waits = |m: &&crate::stream::transition::MachineSeen| m.p == 0 && m.oldp == processor.p;
+                let left_it = |m: &&MachineSeen| m.p == 0 && m.oldp == processor.p;
                 (processor.status == 2)
-                    .then(|| seen.machines.iter().find(waits).map(|m| m.tid))
+                    .then(|| snapshot.machines.iter().find(left_it).map(|m| m.tid))
                     .flatten()
             };
             let tid = match processor.m {
                 0 => in_syscall(),
                 m => threads.get(&m).copied(),
             };
-            let now_ns = seen.end_ns;
+            let now_ns = snapshot.end_ns;
             match tid {
-                // An M has it, on a thread that has no name here: events know better.
+                // An M has it, on a thread whose number was not read: events know better.
                 Some(0) => {}
                 Some(tid) if known.tid == tid => {}
                 Some(tid) => {
@@ -93,8 +94,9 @@ impl Sched {
         }
     }
 
-    /// `tid` is the thread of its M, 0 where there is none or it is not known.
-    fn meet_goroutine(&mut self, seen: &GoroutineSeen, tid: u32, end_ns: u64, from_ns: u64) {
+    /// Applies what a snapshot says of a goroutine. `tid` is the thread of its M; 0 where there is none or it is not
+    /// known.
+    fn apply_goroutine(&mut self, seen: &GoroutineSeen, tid: u32, end_ns: u64, from_ns: u64) {
         let slot = self.goroutines.find_or_add(seen.g);
         let Some(goroutine) = self.goroutines.get(slot) else {
             return;
@@ -112,7 +114,7 @@ impl Sched {
         if believed == State::Dead && is_recent {
             return;
         }
-        if goroutine.born_ns >= from_ns && goroutine.born_ns != 0 && goroutine.goid != 0 && !is_unsure {
+        if goroutine.created_ns >= from_ns && goroutine.created_ns != 0 && goroutine.goid != 0 && !is_unsure {
             return;
         }
         let reason = if seen.status == status::PREEMPTED {
@@ -121,23 +123,13 @@ impl Sched {
             seen.reason
         };
         if believed == State::Dead {
-            self.lives = self.lives.wrapping_add(1);
             if goroutine.life != 0 && !is_unsure {
                 self.anomalies.snapshot_differs += 1;
             }
-            let life = self.lives;
-            if let Some(goroutine) = self.goroutines.get_mut(slot) {
-                *goroutine = Goroutine {
-                    g: seen.g,
-                    since_ns: end_ns,
-                    life,
-                    state: State::Dead,
-                    ..Goroutine::default()
-                };
-            }
+            let _ = self.begin_life(slot, end_ns);
         }
         let identify = |goroutine: &mut Goroutine| {
-            if seen.goid != 0 && (goroutine.goid == 0 || goroutine.born_ns < from_ns) {
+            if seen.goid != 0 && (goroutine.goid == 0 || goroutine.created_ns < from_ns) {
                 goroutine.goid = seen.goid;
             }
             if goroutine.gopc == 0 {
@@ -163,8 +155,7 @@ impl Sched {
             );
             self.anomalies.snapshot_differs += u64::from(self.config.syscalls || !syscalls);
         }
-        let on_thread = matches!(state, State::Running | State::Syscall);
-        if on_thread && tid == 0 {
+        if state.has_thread() && tid == 0 {
             // It runs on a thread that was not read: it cannot be placed.
             state = State::Unknown;
         }
@@ -175,14 +166,14 @@ impl Sched {
         }
     }
 
-    /// Ends the goroutines that are not there any more.
-    fn bury(&mut self, there: &HashSet<u64>, seen: &SchedSnapshot, from_ns: u64) {
+    /// Ends the goroutines that are not in a snapshot any more.
+    fn end_absent(&mut self, present: &HashSet<u64>, snapshot: &SchedSnapshot, from_ns: u64) {
         for slot in self.goroutines.slots() {
             let Some(goroutine) = self.goroutines.get(slot) else {
                 continue;
             };
             let is_recent = goroutine.since_ns >= from_ns && goroutine.since_ns >= self.lost_ns;
-            if goroutine.state == State::Dead || is_recent || there.contains(&goroutine.g) {
+            if goroutine.state == State::Dead || is_recent || present.contains(&goroutine.g) {
                 continue;
             }
             let gopc = goroutine.gopc;
@@ -192,9 +183,8 @@ impl Sched {
             } else {
                 self.anomalies.after_loss += 1;
             }
-            self.change(slot, State::Dead, 0, tid, seen.end_ns, true);
-            self.exited += 1;
-            self.waits.site(gopc).exited += 1;
+            self.change(slot, State::Dead, 0, tid, snapshot.end_ns, true);
+            self.count_exit(gopc);
         }
     }
 }

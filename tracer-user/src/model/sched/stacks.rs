@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 
+use super::change::Change;
 use super::waits::Wait;
 use crate::stream::transition::{StackSeen, StacksSeen};
 
-/// Stacks, and the waits at each.
+/// The stacks that were seen, and the waits at each.
 #[derive(Clone, Debug, Default)]
 pub struct Stacks {
-    /// By number.
+    /// Stacks by [`StackSeen::id`].
     seen: HashMap<u32, StackSeen>,
     walked: u64,
-    /// Of them, those that went on.
-    pretended: u64,
+    /// Of them, those of goroutines that kept running.
+    skipped: u64,
     places: HashMap<Place, Blocked>,
 }
 
-/// What is told apart: the stack (0: not known), why it waited, and the `go` statement that made the goroutine.
+/// What waits are counted by: the stack (0: not known), the reason, and the `go` statement that made the goroutine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     /// [`StackSeen::id`].
@@ -32,7 +33,7 @@ pub struct Place {
 pub struct Blocked {
     /// Those that ended.
     pub count: u64,
-    /// Those that go on.
+    /// Those that have not ended.
     pub ongoing: u64,
     /// Nanoseconds of all of them.
     pub total_ns: u64,
@@ -52,7 +53,7 @@ impl Blocked {
         self.max_ns = self.max_ns.max(ns);
     }
 
-    /// Adds what another one has.
+    /// Adds the waits of another place.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.ongoing += other.ongoing;
@@ -61,7 +62,7 @@ impl Blocked {
     }
 }
 
-/// The answer as of one moment.
+/// Where goroutines blocked, as of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct StacksReport {
     /// Goroutines that blocked in the capture.
@@ -88,7 +89,7 @@ pub struct PlaceReport {
 }
 
 impl Stacks {
-    /// Takes in what was told of stacks.
+    /// Takes in stacks that were seen.
     pub fn observe(&mut self, seen: &StacksSeen) {
         self.walked = self.walked.saturating_add(seen.walked);
         // No source gives 0, which stands for one that is not known.
@@ -97,32 +98,36 @@ impl Stacks {
         }
     }
 
-    /// Whether any was told: else there is nothing to be counted.
-    pub fn are_told(&self) -> bool {
+    /// Whether the capture records stacks: else there is nothing to count.
+    pub fn are_recorded(&self) -> bool {
         !self.seen.is_empty() || self.walked > 0
     }
 
-    /// A stack.
+    /// The stack with this number.
     pub fn get(&self, id: u32) -> Option<&StackSeen> {
         self.seen.get(&id)
     }
 
-    /// A goroutine with this stack (0: none) said that it waits, and goes on.
-    pub fn pretended(&mut self, stack: u64) {
-        self.pretended += u64::from(stack != 0);
+    /// Leaves a stack (0: none) out of those walked: its goroutine said that it waits, and kept running.
+    pub fn skip_walk(&mut self, stack: u64) {
+        self.skipped += u64::from(stack != 0);
     }
 
-    /// A wait has ended.
-    pub fn waited(&mut self, wait: &Wait) {
-        self.places
-            .entry(place_of(wait))
-            .or_default()
-            .add(wait.duration_ns, false);
+    /// Adds the wait that a change ends.
+    pub fn follow(&mut self, change: &Change) {
+        if self.are_recorded()
+            && let Some(wait) = Wait::ended_by(change)
+        {
+            self.places
+                .entry(place_of(&wait))
+                .or_default()
+                .add(wait.duration_ns, false);
+        }
     }
 
-    /// The answer, with those waits that go on; `None` where no stack was told.
+    /// All waits by place, with those that have not ended; `None` where stacks are not recorded.
     pub fn report(&self, ongoing: &[Wait], reason: impl Fn(u8) -> String) -> Option<StacksReport> {
-        if !self.are_told() {
+        if !self.are_recorded() {
             return None;
         }
         let mut places = self.places.clone();
@@ -133,7 +138,7 @@ impl Stacks {
                 .add(wait.duration_ns, true);
         }
         let mut report = StacksReport {
-            walked: self.walked.saturating_sub(self.pretended),
+            walked: self.walked.saturating_sub(self.skipped),
             different: self.seen.len() as u64,
             ..StacksReport::default()
         };

@@ -6,23 +6,23 @@ use crate::stream::transition::status;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum State {
-    /// It cannot be known.
+    /// Not known.
     #[default]
     Unknown = 0,
-    /// It could run and does not.
+    /// Could run, and does not.
     Runnable = 1,
-    /// It runs.
+    /// Runs.
     Running = 2,
-    /// It is in a system call.
+    /// Is in a system call.
     Syscall = 3,
-    /// It waits for something.
+    /// Waits for something.
     Waiting = 4,
-    /// It is not, or no more.
+    /// Does not exist yet, or has ended.
     Dead = 5,
 }
 
 impl State {
-    /// How many there are.
+    /// The number of states.
     pub const COUNT: usize = 6;
     /// Every state, in the order of its number.
     pub const ALL: [State; Self::COUNT] = [
@@ -46,11 +46,16 @@ impl State {
         }
     }
 
-    /// What a status of the runtime means; `None` for one that no version has.
+    /// Whether a goroutine in this state has a thread.
+    pub const fn has_thread(self) -> bool {
+        matches!(self, Self::Running | Self::Syscall)
+    }
+
+    /// The state that a status of the runtime means; `None` for one that no version has.
     pub const fn of_status(number: u8) -> Option<Self> {
         Some(match number {
             status::RUNNABLE => Self::Runnable,
-            // Its stack is moved while it runs.
+            // Copystack: its stack is moved while it runs.
             status::RUNNING | status::COPYSTACK => Self::Running,
             status::SYSCALL => Self::Syscall,
             status::WAITING | status::PREEMPTED | status::LEAKED => Self::Waiting,
@@ -60,7 +65,7 @@ impl State {
     }
 }
 
-/// Whether Go 1.`minor` changes a goroutine's status so. Source: the calls of casgstatus and the
+/// Whether Go 1.`minor` makes this change of a goroutine's status. Source: the calls of casgstatus and the
 /// compare-and-swaps of `atomicstatus` in package runtime of each version.
 pub fn is_legal(minor: u32, old: u8, new: u8) -> bool {
     use status::{COPYSTACK, DEAD, DEADEXTRA, IDLE, LEAKED, PREEMPTED, RUNNABLE, RUNNING, SYSCALL, WAITING};
@@ -78,7 +83,7 @@ pub fn is_legal(minor: u32, old: u8, new: u8) -> bool {
         // newcoro: made Runnable first in 1.22, Waiting at once from 1.23 on.
         (RUNNABLE, WAITING) => minor == 22,
         (IDLE | DEAD, WAITING) => minor >= 23,
-        // A coroutine goes on.
+        // A coroutine continues.
         (WAITING, RUNNING) => true,
         // needm and dropm, of a thread of C.
         (DEADEXTRA, SYSCALL) | (SYSCALL, DEADEXTRA) => minor >= 26,
@@ -104,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_means_something_and_others_nothing() {
+    fn every_status_has_a_state_and_no_other_number_has() {
         let known: Vec<u8> = (0..=u8::MAX).filter(|n| State::of_status(*n).is_some()).collect();
         assert_eq!(known, [0, 1, 2, 3, 4, 6, 8, 9, 10, 11]);
         for (number, state) in State::ALL.into_iter().enumerate() {

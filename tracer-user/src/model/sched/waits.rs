@@ -1,7 +1,9 @@
-//! Who waited how long, from the changes of state.
+//! How long goroutines waited, by origin, reason and creation site.
 
 use tracer_ebpf::Origin;
 
+use super::State;
+use super::change::Change;
 use super::counts::Counts;
 use super::goroutine::ByAddress;
 use crate::stream::{HistogramDelta, HistogramKey};
@@ -9,27 +11,28 @@ use crate::stream::{HistogramDelta, HistogramKey};
 /// How many of the longest waits are kept.
 const LONGEST: usize = 20;
 
-/// Most `go` statements that are told apart, each with a histogram: no program has so many, but a made-up recording may.
+/// Most `go` statements with a histogram of their own: no program has so many, but a made-up recording may.
 const MOST_SITES: usize = 65_536;
 
-/// Waits of the whole capture, and those that were not passed on yet.
+/// Waits of the whole capture, and those since the last [`Waits::take`].
 #[derive(Clone, Debug, Default)]
 pub struct Waits {
     /// Runnable→Running since the last [`Self::take`], by origin.
     by_origin: [Counts; Origin::ALL.len()],
     /// Time in Waiting, by the number of the reason.
     by_reason: Vec<Option<Box<Counts>>>,
-    /// The same goroutines by the place where they were made.
+    /// Goroutines by the `go` statement that made them.
     sites: ByAddress<Site>,
+    /// The longest times in Waiting that have ended, the longest first.
     longest: Vec<Wait>,
 }
 
 /// What is known of the goroutines that one `go` statement made.
 #[derive(Clone, Debug, Default)]
 pub struct Site {
-    /// Made in the capture.
+    /// Those made in the capture.
     pub created: u64,
-    /// Ended in it.
+    /// Those that ended in it.
     pub exited: u64,
     /// Their waits Runnable→Running; `None` before the first.
     pub runnable: Option<Counts>,
@@ -56,21 +59,46 @@ pub struct Wait {
     ///
     /// [`StackSeen::id`]: crate::stream::transition::StackSeen::id
     pub stack: u32,
-    /// It waits still.
+    /// Whether it had not ended.
     pub ongoing: bool,
 }
 
+impl Wait {
+    /// The time in Waiting that a change ends, if it ends one and its length is known.
+    pub fn ended_by(change: &Change) -> Option<Self> {
+        (change.exact && change.from == State::Waiting && change.to != State::Dead).then(|| Self {
+            begin_ns: change.since_ns,
+            duration_ns: change.spent_ns,
+            g: change.g,
+            life: change.life,
+            goid: change.goid,
+            gopc: change.gopc,
+            reason: change.from_reason,
+            stack: change.from_stack,
+            ongoing: false,
+        })
+    }
+}
+
 impl Waits {
-    /// A goroutine ran after so long in Runnable.
-    pub fn ran(&mut self, origin: u8, gopc: u64, ns: u64) {
+    /// Adds the wait that a change ends.
+    pub fn follow(&mut self, change: &Change) {
+        if let Some(ns) = change.runnable_ns() {
+            self.add_runnable(change.from_origin, change.gopc, ns);
+        }
+        if let Some(wait) = Wait::ended_by(change) {
+            self.add_waiting(wait);
+        }
+    }
+
+    fn add_runnable(&mut self, origin: u8, gopc: u64, ns: u64) {
         if let Some(counts) = self.by_origin.get_mut(usize::from(origin)) {
             counts.add(ns);
         }
         self.site(gopc).runnable.get_or_insert_default().add(ns);
     }
 
-    /// A goroutine was in Waiting.
-    pub fn waited(&mut self, wait: Wait) {
+    fn add_waiting(&mut self, wait: Wait) {
         let index = usize::from(wait.reason);
         if self.by_reason.len() <= index {
             self.by_reason.resize(index + 1, None);
@@ -88,7 +116,7 @@ impl Waits {
         }
     }
 
-    /// The `go` statement with this address; of one past the most, that of no known address.
+    /// The `go` statement with this address; past `MOST_SITES`, the one that stands for all others.
     pub fn site(&mut self, gopc: u64) -> &mut Site {
         let is_new = self.sites.len() >= MOST_SITES && !self.sites.contains_key(&gopc);
         self.sites.entry(if is_new { 0 } else { gopc }).or_default()
@@ -99,7 +127,7 @@ impl Waits {
         self.sites.iter().map(|(gopc, site)| (*gopc, site))
     }
 
-    /// Time in Waiting by the number of the reason.
+    /// Times in Waiting by the number of the reason.
     pub fn by_reason(&self) -> impl Iterator<Item = (u8, &Counts)> {
         (0u8..)
             .zip(&self.by_reason)
@@ -111,7 +139,7 @@ impl Waits {
         &self.longest
     }
 
-    /// Waits Runnable→Running since the last call.
+    /// Returns the waits Runnable→Running since the last call.
     pub fn take(&mut self) -> impl Iterator<Item = HistogramDelta> {
         Origin::ALL
             .into_iter()

@@ -1,6 +1,6 @@
-//! What concerns all: the garbage collector, the stopped world, Ms that come and go, Linux's threads.
+//! What concerns the whole process: the garbage collector, the stopped world, Ms that begin and end, Linux's threads.
 
-use super::machine::ThreadState;
+use super::thread::ThreadState;
 use crate::stream::transition::What;
 
 /// Counts and times of the whole capture.
@@ -8,7 +8,7 @@ use crate::stream::transition::What;
 pub struct World {
     /// Cycles of the garbage collector that were asked for.
     pub gc_starts: u64,
-    /// Cycles whose marking was over.
+    /// Cycles whose marking has ended.
     pub gc_cycles: u64,
     /// From `gcStart` to `gcMarkTermination`, in nanoseconds.
     pub gc_ns: u64,
@@ -18,9 +18,9 @@ pub struct World {
     /// From `stopTheWorldWithSema` to `startTheWorldWithSema`, in nanoseconds.
     pub stopped_ns: u64,
     stopped_since_ns: u64,
-    /// Times that GOMAXPROCS became another number.
+    /// Times that GOMAXPROCS changed.
     pub resized: u64,
-    /// GOMAXPROCS, as far as it is known: 0 is not.
+    /// GOMAXPROCS; 0 while it is not known.
     pub(super) gomaxprocs: u64,
     /// Ms that began.
     pub machines_started: u64,
@@ -47,7 +47,8 @@ pub struct World {
 }
 
 impl World {
-    pub(super) fn happens(&mut self, what: What, at_ns: u64) {
+    /// Applies an event of the garbage collector or of a stopped world.
+    pub(super) fn apply(&mut self, what: What, at_ns: u64) {
         match what {
             What::GcStart => {
                 self.gc_starts += 1;
@@ -72,12 +73,13 @@ impl World {
         }
     }
 
-    /// Something was lost: what began before may have ended and begun anew.
-    pub(super) fn lose(&mut self) {
+    /// Forgets what has begun and not ended: after a loss it may have ended and begun anew.
+    pub(super) fn record_loss(&mut self) {
         (self.gc_since_ns, self.stopped_since_ns) = (0, 0);
     }
 
-    pub(super) fn wanted(&mut self, spinning: u8) {
+    /// Counts an M that was wanted (`startm`), to look for work or for a P.
+    pub(super) fn count_wanted(&mut self, spinning: u8) {
         if spinning != 0 {
             self.wanted_spinning += 1;
         } else {
@@ -85,8 +87,9 @@ impl World {
         }
     }
 
-    /// `wanted` is the `startm` that this belongs to; `function` what the thread runs in place of the scheduler.
-    pub(super) fn created(&mut self, wanted: Option<u8>, function: u64) {
+    /// Counts a thread that was made. `wanted` is the `startm` that it belongs to; `function` what the thread runs in
+    /// place of the scheduler.
+    pub(super) fn count_created(&mut self, wanted: Option<u8>, function: u64) {
         match wanted {
             // startm gives a spinning M a function of its own (mspinning), and no other.
             Some(1) => self.created_spinning += 1,
@@ -95,7 +98,8 @@ impl World {
         }
     }
 
-    pub(super) fn thread_was(&mut self, state: ThreadState, ns: u64) {
+    /// Adds the time that a thread was in a state.
+    pub(super) fn add_thread_time(&mut self, state: ThreadState, ns: u64) {
         match state {
             ThreadState::OnCpu => self.on_cpu_ns += ns,
             ThreadState::Waiting => self.waiting_for_cpu_ns += ns,

@@ -1,4 +1,5 @@
-//! Starts that have begun and not ended.
+//! Follows the starts that have begun and not ended, by their marks. Memory is bounded: past a limit the oldest is
+//! forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,15 +14,15 @@ use crate::stream::{
     start::{Mark, StartMark},
 };
 
-/// Starts on their way, put together from what is observed.
+/// Starts that have begun and not ended, put together from observations.
 #[derive(Clone, Debug, Default)]
 pub struct Starts {
     /// Binaries in which the dynamic loader runs before the program's own first instruction.
     dynamic: BTreeSet<u32>,
     open: BTreeMap<u32, Open>,
-    /// Marks and calls of all that are open.
+    /// The number of marks and calls that are kept, of all that are open.
     pieces: usize,
-    /// (until when, how long) processes were held in their last `execve`. It may be told before the mark of its entry.
+    /// (until when, how long) processes were held in their last `execve`, which may be reported before its entry.
     held: BTreeMap<u32, Vec<(u64, u64)>>,
 }
 
@@ -32,21 +33,21 @@ struct Open {
     calls: Vec<CallAt>,
 }
 
-/// No more processes are followed at once than this; those that call execve and turn out to run another program are
-/// forgotten by it.
+/// Most processes that are followed at once. Those that call execve and then run another program leave only by this
+/// limit.
 const MOST_OPEN: usize = 4_096;
-/// Nor are more of their marks and calls kept than this: a start has some hundred.
+/// Most marks and calls that are kept: a start has some hundred.
 const MOST_PIECES: usize = 1 << 21;
 /// Most times that one process was held in an `execve`.
 const MOST_HELD: usize = 64;
 
 impl Starts {
-    /// The dynamic loader runs before the first instruction of this binary.
-    pub fn loads(&mut self, binary: u32) {
+    /// Records that the dynamic loader runs before the first instruction of this binary.
+    pub fn set_dynamic(&mut self, binary: u32) {
         self.dynamic.insert(binary);
     }
 
-    /// Takes in one observation; a start that has ended by it is returned.
+    /// Applies one observation. Returns the start that ended by it.
     pub fn observe(&mut self, observation: &Observation) -> Option<Start> {
         match &observation.kind {
             Kind::Event(Event::StartMark(mark)) => self.mark(observation.at_ns, mark),
@@ -56,7 +57,7 @@ impl Starts {
                     end_ns: observation.at_ns,
                     call: call.clone(),
                 });
-                self.one_more();
+                self.count_piece();
                 None
             }
             Kind::Event(Event::StartHeld(held)) => {
@@ -73,23 +74,23 @@ impl Starts {
         }
     }
 
-    /// Whether a process has come to its own first instruction and not to `main.main`.
+    /// Whether a process has reached its own first instruction, and not yet `main.main`.
     pub fn is_open(&self, pid: u32) -> bool {
         self.open.get(&pid).is_some_and(Open::has_entered)
     }
 
     /// Whether a start of this binary is open.
-    pub fn runs(&self, binary: u32) -> bool {
+    pub fn has_open(&self, binary: u32) -> bool {
         self.open.values().any(|open| open.binary() == Some(binary))
     }
 
-    /// Processes whose starts are not ended, but begun.
+    /// Processes that have reached their first instruction and whose starts have not ended.
     pub fn open(&self) -> Vec<u32> {
         let entered = self.open.iter().filter(|(_, open)| open.has_entered());
         entered.map(|(pid, _)| *pid).collect()
     }
 
-    /// Ends the start of a process at this moment, whatever it is at.
+    /// Ends the start of a process at this moment, in whatever phase it is.
     pub fn cut(&mut self, pid: u32, now_ns: u64) -> Option<Start> {
         let open = self.remove(pid)?;
         self.close(pid, open, now_ns, Ended::Unfinished)
@@ -97,7 +98,7 @@ impl Starts {
 
     fn mark(&mut self, at_ns: u64, mark: &StartMark) -> Option<Start> {
         if mark.mark == Mark::Execve || mark.mark == Mark::ExecPrepared {
-            // Also the second attempt of one that failed.
+            // A process whose execve failed may try again.
             self.remove(mark.pid);
             if let Some(times) = self.held.get_mut(&mark.pid) {
                 times.retain(|(until_ns, _)| *until_ns > at_ns);
@@ -110,21 +111,21 @@ impl Starts {
                 .last()
                 .is_some_and(|(_, last)| last.mark == Mark::Executed)
         {
-            // Where the tracepoint before is missing: the program that called execve had itself been started so.
+            // On a kernel without `sched_prepare_exec`: the program that called execve had itself just been executed.
             self.remove(mark.pid);
         }
         if self.open.len() >= MOST_OPEN && !self.open.contains_key(&mark.pid) {
             self.forget_oldest();
         }
         if mark.mark == Mark::Executed && !u32::try_from(mark.value).is_ok_and(binary::is_traced) {
-            // Nothing more comes of it.
+            // Another program, of which nothing more is recorded.
             self.remove(mark.pid);
             self.held.remove(&mark.pid);
             return None;
         }
         let open = self.open.entry(mark.pid).or_default();
         open.marks.push((at_ns, mark.clone()));
-        self.one_more();
+        self.count_piece();
         let ended = match mark.mark {
             Mark::MainMain => Ended::Main,
             Mark::Exited => Ended::Exit,
@@ -154,8 +155,8 @@ impl Starts {
         Some(open)
     }
 
-    /// A mark or a call was kept: if they are too many, the start that began first is forgotten.
-    fn one_more(&mut self) {
+    /// Counts a mark or a call that was kept; past the limit, forgets the start that began first.
+    fn count_piece(&mut self) {
         self.pieces += 1;
         if self.pieces > MOST_PIECES {
             self.forget_oldest();
@@ -167,7 +168,7 @@ impl Starts {
         let binary = open.binary().unwrap_or(0);
         let dynamic = self.dynamic.contains(&binary);
         let Open { mut marks, calls } = open;
-        // Marks of several threads come in the order in which the ring has them.
+        // Marks of several threads come in the order of the ring.
         marks.sort_by_key(|(at_ns, _)| *at_ns);
         let (_, first) = marks.first()?;
         let end_ns = marks.last().map_or(end_ns, |(last, _)| end_ns.max(*last));
@@ -177,7 +178,7 @@ impl Starts {
             _ => Zero::Executed,
         };
         let mut phases = partition(&marks, dynamic, end_ns);
-        let held_ns = phases.first_mut().map_or(0, |exec| without(exec, &held));
+        let held_ns = phases.first_mut().map_or(0, |exec| subtract_hold(exec, &held));
         Some(Start {
             pid,
             binary,
@@ -196,18 +197,18 @@ impl Starts {
     }
 }
 
-/// A process that was held for so long waited until its program was analysed; in nanoseconds.
-const LONG_HOLD: u64 = 1_000_000;
+/// A process that was held for this long waited until its program was analysed.
+const LONG_HOLD_NS: u64 = 1_000_000;
 
-/// Takes the time for which the process was held out of its first phase; how much that was.
-fn without(exec: &mut Phase, held: &[(u64, u64)]) -> u64 {
+/// Subtracts the time for which the process was held from its first phase. Returns that time.
+fn subtract_hold(exec: &mut Phase, held: &[(u64, u64)]) -> u64 {
     let within = held
         .iter()
         .filter(|(until_ns, _)| (exec.begin_ns..=exec.end_ns).contains(until_ns));
     let mut held_ns = within.fold(0u64, |sum, (_, ns)| sum.saturating_add(*ns));
-    // Who was really held then waits for a CPU, which is told as sleep, too. (That its file would have had to be read
-    // from disk is not to be seen any more: we have read it.)
-    if held_ns >= LONG_HOLD
+    // A process that was held so long then waits for a CPU, which the kernel counts as sleep, too. (Whether its file
+    // would have had to be read from disk cannot be seen: we have read it.)
+    if held_ns >= LONG_HOLD_NS
         && let Some(usage) = exec.usage
     {
         held_ns = held_ns.max(usage.asleep_ns);
@@ -221,10 +222,12 @@ fn without(exec: &mut Phase, held: &[(u64, u64)]) -> u64 {
 }
 
 impl Open {
+    /// Whether the program's first instruction was reached.
     fn has_entered(&self) -> bool {
         self.marks.iter().any(|(_, mark)| mark.mark == Mark::Entry)
     }
 
+    /// The number of the binary that was executed.
     fn binary(&self) -> Option<u32> {
         let executed = self.marks.iter().find(|(_, mark)| mark.mark == Mark::Executed);
         executed.and_then(|(_, mark)| u32::try_from(mark.value).ok())

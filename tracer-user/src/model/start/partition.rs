@@ -1,9 +1,9 @@
-//! From marks to phases, spans and moments.
+//! Turns the marks of a start into phases, spans and moments.
 
 use super::{Phase, Span, Step};
 use crate::stream::start::{Mark, StartMark, Usage};
 
-/// What begins with a mark; `None` for marks that end no phase.
+/// What begins with a mark; `None` for marks that begin no phase.
 fn begins(mark: &StartMark, dynamic: bool) -> Option<Step> {
     Some(match mark.mark {
         Mark::Execve | Mark::ExecPrepared => Step::Exec,
@@ -19,8 +19,8 @@ fn begins(mark: &StartMark, dynamic: bool) -> Option<Step> {
     })
 }
 
-/// The phases: each lasts from the mark that begins it to the next that begins another. A mark that was not seen
-/// leaves its phase to the one before.
+/// The phases: each from the mark that begins it to the next that begins another. Where a mark was not seen, the phase
+/// before extends over its own.
 pub fn partition(marks: &[(u64, StartMark)], dynamic: bool, end_ns: u64) -> Vec<Phase> {
     let first_is_exec = marks
         .first()
@@ -52,7 +52,7 @@ pub fn partition(marks: &[(u64, StartMark)], dynamic: bool, end_ns: u64) -> Vec<
         .collect()
 }
 
-/// Pairs of marks with a name.
+/// The spans: begin, end and name.
 const SPANS: [(Mark, Mark, &str); 3] = [
     (Mark::MallocInitBegin, Mark::MallocInitEnd, "mallocinit"),
     (Mark::GcInitBegin, Mark::GcInitEnd, "gcinit"),

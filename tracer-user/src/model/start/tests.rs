@@ -51,7 +51,7 @@ fn whole() -> Vec<Observation> {
 fn loading(dynamic: bool) -> Starts {
     let mut starts = Starts::default();
     if dynamic {
-        starts.loads(0);
+        starts.set_dynamic(0);
     }
     starts
 }
@@ -102,7 +102,7 @@ fn a_dynamic_program_is_loaded_first() {
 }
 
 #[test]
-fn without_the_entry_of_execve_its_nearest_is_said() {
+fn without_the_entry_of_execve_the_next_mark_is_zero() {
     let [start] = run(false, &whole()[1..]).try_into().unwrap();
     assert_eq!(start.zero, Zero::Executed);
     assert_eq!(names(&start)[..2], ["exec", "rt0"]);
@@ -119,7 +119,7 @@ fn an_execve_that_failed_does_not_count() {
 }
 
 #[test]
-fn another_program_is_no_start() {
+fn another_program_is_not_a_start() {
     let seen = [
         mark(Mark::ExecPrepared, 1),
         mark(Mark::Executed, 2),
@@ -129,13 +129,13 @@ fn another_program_is_no_start() {
 }
 
 #[test]
-fn the_time_for_which_it_was_held_is_not_the_programs() {
+fn the_time_for_which_it_was_held_does_not_count() {
     let held = |at_ns, held_ns| Observation {
         at_ns,
         kind: Kind::Event(Event::StartHeld(StartHeld { pid: 7, held_ns })),
     };
     let alone = run(false, &whole());
-    // Of an earlier execve, of this one before its entry was told, of this one.
+    // Of an earlier execve, of this one before its entry was reported, of this one.
     let mut seen = vec![held(900, 50), held(1_200, 60)];
     seen.extend(whole());
     seen.insert(4, held(1_300, 70));
@@ -146,12 +146,12 @@ fn the_time_for_which_it_was_held_is_not_the_programs() {
     );
     assert_eq!(start.end_ns(), alone[0].end_ns());
     assert_eq!(start.phases[1..], alone[0].phases[1..]);
-    // 50 were told to have been asleep, less than it was held.
+    // It slept for 50, less than it was held.
     assert_eq!(start.phases[0].usage.unwrap().asleep_ns, 0);
 }
 
 #[test]
-fn one_that_hangs_is_cut() {
+fn a_start_that_hangs_is_cut() {
     let mut starts = Starts::default();
     for seen in &whole()[..13] {
         assert_eq!(starts.observe(seen), None);
@@ -164,7 +164,7 @@ fn one_that_hangs_is_cut() {
 }
 
 proptest! {
-    /// Whatever marks come, and in whatever order: no gap, no overlap, nothing outside.
+    /// With any marks in any order there is no gap and no overlap.
     #[test]
     fn phases_never_leave_a_gap(marks in proptest::collection::vec((0u32..24, 0u64..1 << 40), 1..60), dynamic: bool) {
         let mut starts = loading(dynamic);

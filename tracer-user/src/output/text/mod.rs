@@ -16,7 +16,7 @@ use std::fmt::Write;
 
 use crate::document::capture::{Capture, CaptureMode, Hist, Slow};
 use crate::escape::escape;
-use crate::findings::Finding;
+use crate::findings::{Finding, Severity};
 use crate::output::options::SplitBy;
 use crate::output::text::layout::{WIDTH, tail, word, wrap};
 use crate::output::text::table::{Row, largest, rows, table};
@@ -348,11 +348,10 @@ fn cost(capture: &Capture) -> String {
 fn findings(findings: &[Finding], style: Style) -> String {
     let mut text = String::new();
     for finding in findings {
-        let severity = escape(&finding.severity);
-        let title = wrap(&format!("{severity}: {}", finding.title), 0);
-        let title = match (style.colour, finding.severity.as_str()) {
-            (true, "warning") => format!("\x1b[1;33m{}\x1b[0m\n", title.trim_end()),
-            (true, _) => format!("\x1b[1m{}\x1b[0m\n", title.trim_end()),
+        let title = wrap(&format!("{}: {}", finding.severity, finding.title), 0);
+        let title = match (style.colour, finding.severity) {
+            (true, Severity::Warning) => format!("\x1b[1;33m{}\x1b[0m\n", title.trim_end()),
+            (true, Severity::Info) => format!("\x1b[1m{}\x1b[0m\n", title.trim_end()),
             (false, _) => title,
         };
         text.push('\n');

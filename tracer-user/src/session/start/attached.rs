@@ -198,7 +198,7 @@ impl Runner {
             return inputs;
         };
         let open = &self.open;
-        let found = tree.answer(question, source, |binary| open.runs(binary));
+        let found = tree.answer(question, source, |binary| open.has_open(binary));
         let kind = source.link_kind();
         if let Some(Found {
             number,
@@ -208,7 +208,7 @@ impl Runner {
         {
             self.record_attached_by(kind);
             if dynamic {
-                self.open.loads(number);
+                self.open.set_dynamic(number);
             }
             self.record(StartStep::Binary {
                 number,

@@ -83,7 +83,7 @@ impl Runner {
         };
         let mut open = Starts::default();
         if dynamic {
-            open.loads(ONLY_BINARY);
+            open.set_dynamic(ONLY_BINARY);
         }
         // Nothing is printed by it, so that nothing can fail.
         let _ = consumers.step(&Step::Starts(StartStep::Begin(begin)), &NoNames);

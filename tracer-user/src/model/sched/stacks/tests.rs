@@ -22,7 +22,7 @@ fn change(at_ns: u64, g: u64, (old, new): (u8, u8), detail: u64) -> Transition {
     }
 }
 
-fn told(sched: &mut Sched, kind: Kind) {
+fn observe(sched: &mut Sched, kind: Kind) {
     sched.observe(&Observation { at_ns: 0, kind });
 }
 
@@ -60,22 +60,22 @@ fn sched() -> Sched {
 }
 
 #[test]
-fn waits_are_told_by_place() {
+fn waits_are_counted_by_place() {
     let mut sched = sched();
     let new = vec![stack(1), stack(2)];
-    told(&mut sched, Kind::Stacks(StacksSeen { new, walked: 7 }));
+    observe(&mut sched, Kind::Stacks(StacksSeen { new, walked: 7 }));
     let (mut made, now_ns) = life(G, 0x40, 1_000, &[(1, 100), (2, 5_000), (1, 300), (0, 7)]);
-    // One that waits still, made elsewhere; and one of a stack that was never told.
+    // One that waits still; and one made elsewhere, of a stack that was never seen.
     made.push(change(now_ns, G, (s::RUNNING, s::WAITING), 2));
     let (more, now_ns) = life(G + 512, 0x80, now_ns + 10, &[(99, 11)]);
     made.extend(more);
-    // One that says that it waits, and stops the world: it does not block.
+    // It says that it waits, and stops the world: it does not block.
     let stopping = (0..=u8::MAX).find(|n| Reasons::of(27).name(*n) == "stopping the world");
     made.push(Transition {
         reason: stopping.unwrap(),
         ..change(now_ns, G + 512, (s::RUNNING, s::WAITING), 1)
     });
-    told(&mut sched, Kind::Transitions(made));
+    observe(&mut sched, Kind::Transitions(made));
     let report = sched.report(now_ns + 1_000);
     let stacks = report.stacks.unwrap();
     assert_eq!((stacks.walked, stacks.different), (6, 2));
@@ -102,7 +102,7 @@ fn waits_are_told_by_place() {
         (elsewhere.count, elsewhere.total_ns, elsewhere.max_ns),
         (2, 18, 11)
     );
-    // What is counted by place is what is counted by reason.
+    // As many waits are counted by place as by reason.
     let waits: u64 = stacks.places.iter().map(|place| place.blocked.count).sum();
     let [(_, by_reason)] = report.by_reason.as_slice() else {
         panic!("{:?}", report.by_reason);
@@ -114,16 +114,16 @@ fn waits_are_told_by_place() {
 }
 
 #[test]
-fn a_stack_is_not_that_of_the_next_wait() {
+fn a_stack_does_not_stay_for_the_next_wait() {
     let mut sched = sched();
     let new = vec![stack(1)];
-    told(&mut sched, Kind::Stacks(StacksSeen { new, walked: 1 }));
+    observe(&mut sched, Kind::Stacks(StacksSeen { new, walked: 1 }));
     let (made, now_ns) = life(G, 0x40, 1_000, &[(1, 100), (0, 50)]);
-    told(&mut sched, Kind::Transitions(made));
+    observe(&mut sched, Kind::Transitions(made));
     // A g that is used anew begins without one.
     let (mut made, now_ns) = life(G, 0x80, now_ns + 10, &[]);
     made.push(change(now_ns, G, (s::RUNNING, s::WAITING), 0));
-    told(&mut sched, Kind::Transitions(made));
+    observe(&mut sched, Kind::Transitions(made));
     let stacks = sched.report(now_ns + 5).stacks.unwrap();
     assert_eq!(stacks.places.len(), 1);
     assert_eq!(stacks.places[0].blocked.total_ns, 100);
@@ -131,26 +131,26 @@ fn a_stack_is_not_that_of_the_next_wait() {
 }
 
 #[test]
-fn without_stacks_there_is_no_answer() {
+fn without_stacks_there_is_no_report() {
     let mut sched = sched();
     let (made, now_ns) = life(G, 0x40, 1_000, &[(0, 100)]);
-    told(&mut sched, Kind::Transitions(made));
+    observe(&mut sched, Kind::Transitions(made));
     assert!(sched.report(now_ns).stacks.is_none());
 }
 
-/// What a damaged recording might hold.
+/// A damaged recording might hold such numbers.
 #[test]
-fn numbers_that_are_none_do_no_harm() {
+fn impossible_numbers_do_no_harm() {
     let mut sched = sched();
     let new = vec![stack(u32::MAX), stack(0)];
-    told(
+    observe(
         &mut sched,
         Kind::Stacks(StacksSeen {
             new,
             walked: u64::MAX,
         }),
     );
-    told(
+    observe(
         &mut sched,
         Kind::Stacks(StacksSeen {
             new: Vec::new(),
@@ -158,7 +158,7 @@ fn numbers_that_are_none_do_no_harm() {
         }),
     );
     let (made, now_ns) = life(G, 0x40, 1_000, &[(u64::MAX, 100), (1 << 33, 100)]);
-    told(&mut sched, Kind::Transitions(made));
+    observe(&mut sched, Kind::Transitions(made));
     let stacks = sched.report(now_ns).stacks.unwrap();
     assert_eq!(stacks.walked, u64::MAX);
     assert!(stacks.places.is_empty());

@@ -1,4 +1,4 @@
-//! A scheduler that does whatever is legal, by chance.
+//! A scheduler that makes legal changes at random.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,9 @@ use tracer_ebpf::full::{status as s, statuses};
 
 use super::super::*;
 use crate::stream::Origin;
+use crate::stream::transition::{Transition, What};
 
-/// xorshift64*, so that a failure can be had again by its seed.
+/// xorshift64*, so that a failure can be reproduced by its seed.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -37,14 +38,14 @@ pub(super) fn g_at(n: u64) -> u64 {
     G + n * 512
 }
 
-/// A scheduler that does whatever is legal, by chance.
+/// A scheduler that makes legal changes at random.
 pub(super) struct Maker {
     pub(super) random: Random,
     pub(super) minor: u32,
     pub(super) now_ns: u64,
-    /// By g: its state, and its thread where it has one.
+    /// The state of each g, and its thread (0: none).
     pub(super) goroutines: BTreeMap<u64, (State, u32)>,
-    /// By thread: its P and its g.
+    /// The P and the g of each thread.
     pub(super) machines: BTreeMap<u32, (u64, u64)>,
     pub(super) idle: Vec<u64>,
     pub(super) spent: BTreeMap<State, u64>,
@@ -79,7 +80,7 @@ impl Maker {
         }
     }
 
-    pub(super) fn tell(&mut self, transition: Transition) {
+    pub(super) fn emit(&mut self, transition: Transition) {
         self.now_ns += 1 + self.random.below(2_000);
         self.made.push(Transition {
             at_ns: self.now_ns,
@@ -88,7 +89,7 @@ impl Maker {
     }
 
     pub(super) fn change(&mut self, g: u64, tid: u32, old: u8, new: u8, reason: u8) {
-        self.tell(Transition {
+        self.emit(Transition {
             subject: g,
             detail: if old == s::DEAD {
                 0x40_1000 + g % 3
@@ -102,10 +103,10 @@ impl Maker {
             ..Transition::default()
         });
         let (from, to) = (State::of_status(old).unwrap(), State::of_status(new).unwrap());
-        self.moves(g, from, to, tid);
+        self.move_to(g, from, to, tid);
     }
 
-    pub(super) fn moves(&mut self, g: u64, from: State, to: State, tid: u32) {
+    pub(super) fn move_to(&mut self, g: u64, from: State, to: State, tid: u32) {
         let since = self.since.insert(g, self.now_ns).unwrap_or(self.now_ns);
         if from != State::Dead {
             *self.spent.entry(from).or_default() += self.now_ns - since;
@@ -127,7 +128,7 @@ impl Maker {
         there.map(|(g, _)| *g).collect()
     }
 
-    /// One step that is legal now.
+    /// Takes one step that is legal now.
     pub(super) fn step(&mut self) {
         let threads: Vec<u32> = self.machines.keys().copied().collect();
         let Some(tid) = self.random.pick(&threads) else {
@@ -144,7 +145,7 @@ impl Maker {
                     self.processor(What::ProcessorAcquired, tid, p);
                 }
             }
-            // In a system call without a P: it comes back and finds none, or there was a time when it had one.
+            // In a system call without a P: it returns and finds none.
             (0, g, State::Syscall) => {
                 if self.minor >= 26 {
                     self.change(g, tid, s::SYSCALL, s::RUNNING, 0);
@@ -182,8 +183,8 @@ impl Maker {
                 }
                 5 => self.create(tid),
                 6 => self.coroutine(g, tid),
-                // It waits for the world to stop, and does not.
-                7 => self.tell(Transition {
+                // It says that it waits for the world to stop, and keeps running.
+                7 => self.emit(Transition {
                     subject: g,
                     tid,
                     what: What::Goroutine as u8,
@@ -219,19 +220,19 @@ impl Maker {
         let Some(next) = self.random.pick(&waiting) else {
             return;
         };
-        self.tell(Transition {
+        self.emit(Transition {
             subject: next,
             detail: g,
             tid,
             what: What::Coroutine as u8,
             ..Transition::default()
         });
-        self.moves(g, State::Running, State::Waiting, tid);
-        self.moves(next, State::Waiting, State::Running, tid);
+        self.move_to(g, State::Running, State::Waiting, tid);
+        self.move_to(next, State::Waiting, State::Running, tid);
     }
 
     pub(super) fn processor(&mut self, what: What, tid: u32, p: u64) {
-        self.tell(Transition {
+        self.emit(Transition {
             subject: p,
             tid,
             what: what as u8,

@@ -1,5 +1,5 @@
-//! Schedules that are made up: the model must come to the same end as whoever made them, whatever the order in which
-//! CPUs deliver them; and whatever it is told, it must not fall over.
+//! Made-up schedules: the model must end in the same state as their maker, in whatever order CPUs deliver the events;
+//! and no input may break it.
 
 mod maker;
 mod unseen;
@@ -12,8 +12,10 @@ use tracer_ebpf::full::{status as s, statuses};
 
 use super::*;
 use crate::stream::reorder::Reorder;
-use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, flag};
-use crate::stream::{Event, Loss};
+use crate::stream::transition::{
+    GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Transition, What, flag,
+};
+use crate::stream::{Event, Loss, SchedConfig};
 
 fn sched(minor: u32) -> Sched {
     Sched::new(SchedConfig {
@@ -23,12 +25,12 @@ fn sched(minor: u32) -> Sched {
     })
 }
 
-/// As CPUs deliver them: near ones crosswise, but those of one goroutine in order; in batches.
+/// Delivers transitions as CPUs do: near ones out of order, but those of one goroutine in order; in batches.
 fn delivered(made: &[Transition], random: &mut Random) -> Vec<Transition> {
     let mut ring: Vec<(u64, Transition)> = Vec::new();
     let mut last: BTreeMap<u64, u64> = BTreeMap::new();
     for transition in made {
-        // A place in the ring is taken up to 4 µs before the look at the clock.
+        // A place in the ring is taken up to 4 µs before the clock is read.
         let place = transition.at_ns - random.below(4_000).min(transition.at_ns);
         let own = last.entry(transition.subject).or_default();
         let place = place.max(*own + 1);
@@ -37,19 +39,19 @@ fn delivered(made: &[Transition], random: &mut Random) -> Vec<Transition> {
     }
     ring.sort_by_key(|(place, _)| *place);
     let mut reorder = Reorder::new();
-    let mut told = Vec::new();
+    let mut ordered = Vec::new();
     for (place, transition) in ring {
         reorder.push(transition);
         if random.below(20) == 0 {
-            told.extend(reorder.until(place.saturating_sub(5_000)));
+            ordered.extend(reorder.until(place.saturating_sub(5_000)));
         }
     }
-    told.extend(reorder.until(u64::MAX));
+    ordered.extend(reorder.until(u64::MAX));
     assert_eq!(reorder.take_late(), 0);
-    told
+    ordered
 }
 
-/// What holds whatever it was told.
+/// Checks what holds after any input.
 fn check_invariants(sched: &Sched) {
     let mut on: BTreeMap<u32, u64> = BTreeMap::new();
     for goroutine in sched.goroutines() {
@@ -74,11 +76,11 @@ fn check_invariants(sched: &Sched) {
     let mut spent = 0;
     for goroutine in sched.goroutines() {
         let own: u64 = goroutine.spent_ns.iter().sum();
-        if goroutine.is(goroutine::mark::SEEN_BORN) {
+        if goroutine.is(goroutine::mark::SEEN_CREATED) {
             assert_eq!(
                 own,
-                goroutine.since_ns - goroutine.born_ns,
-                "times sum to the lifetime"
+                goroutine.since_ns - goroutine.created_ns,
+                "times add up to the lifetime"
             );
         }
         spent += own;
@@ -92,31 +94,35 @@ fn a_legal_schedule_is_rebuilt_whatever_the_order_of_delivery() {
         let minor = 22 + (seed % 6) as u32;
         let mut maker = Maker::new(seed, minor);
         (0..600).for_each(|_| maker.step());
-        let told = delivered(&maker.made, &mut Random(seed | 1));
+        let ordered = delivered(&maker.made, &mut Random(seed | 1));
         let mut sched = sched(minor);
-        told.iter().for_each(|transition| sched.happens(transition));
+        ordered.iter().for_each(|transition| sched.apply(transition));
         assert_eq!(*sched.anomalies(), Anomalies::default(), "seed {seed}");
         for (g, (state, tid)) in &maker.goroutines {
-            let goroutine = sched.goroutine_of(*g).expect("it was told of");
+            let goroutine = sched.goroutine_of(*g).expect("an event of it was seen");
             assert_eq!(goroutine.state, *state, "seed {seed}, {g:x}");
             if *tid != 0 {
                 assert_eq!(goroutine.tid, *tid, "seed {seed}, {g:x}");
             }
         }
         check_invariants(&sched);
-        let (_, _, spent) = (sched.created, sched.exited, &sched.spent_ns);
         assert_eq!(
             (sched.created, sched.exited),
             (maker.created, maker.exited),
             "seed {seed}"
         );
         for (state, ns) in &maker.spent {
-            assert_eq!(spent[*state as usize], *ns, "seed {seed}, {}", state.name());
+            assert_eq!(
+                sched.spent_ns[*state as usize],
+                *ns,
+                "seed {seed}, {}",
+                state.name()
+            );
         }
         let waits: u64 = sched
-            .take_told()
+            .take_derived()
             .iter()
-            .filter_map(|told| match &told.kind {
+            .filter_map(|derived| match &derived.kind {
                 Kind::HistogramDelta(delta) => Some(delta.counts.iter().map(|(_, n)| n).sum::<u64>()),
                 _ => None,
             })
@@ -136,7 +142,7 @@ fn lost_and_made_up_events_break_nothing() {
         for transition in &maker.made {
             match random.below(10) {
                 0 => continue,
-                1 => sched.happens(&Transition {
+                1 => sched.apply(&Transition {
                     at_ns: transition.at_ns,
                     subject: g_at(random.below(50)),
                     detail: g_at(random.below(50)),
@@ -146,13 +152,13 @@ fn lost_and_made_up_events_break_nothing() {
                     reason: random.next() as u8,
                     flags: 0,
                 }),
-                2 => sched.happens(&Transition {
+                2 => sched.apply(&Transition {
                     at_ns: transition.at_ns.saturating_sub(random.below(1_000_000)),
                     ..*transition
                 }),
                 _ => {}
             }
-            sched.happens(transition);
+            sched.apply(transition);
             if random.below(50) == 0 {
                 sched.observe(&Observation {
                     at_ns: transition.at_ns,
@@ -165,7 +171,7 @@ fn lost_and_made_up_events_break_nothing() {
         }
         let report = sched.report(maker.now_ns);
         assert_eq!(report.valid_from_ns, None, "seed {seed}");
-        // One on a thread, and each P with one thread, hold after whatever nonsense.
+        // One goroutine to a thread: that holds after any nonsense.
         let threads = sched.goroutines().filter(|g| g.state == State::Running).count();
         let distinct: std::collections::BTreeSet<u32> = sched
             .goroutines()
@@ -176,7 +182,7 @@ fn lost_and_made_up_events_break_nothing() {
     }
 }
 
-fn happened(at_ns: u64, g: u64, tid: u32, old: u8, new: u8, reason: u8) -> Transition {
+fn status_change(at_ns: u64, g: u64, tid: u32, old: u8, new: u8, reason: u8) -> Transition {
     Transition {
         at_ns,
         subject: g,
@@ -192,12 +198,12 @@ fn happened(at_ns: u64, g: u64, tid: u32, old: u8, new: u8, reason: u8) -> Trans
 fn each_event_that_is_missing_is_one_anomaly_of_its_kind() {
     let g = g_at(1);
     let all = [
-        happened(10, g, 7, s::DEAD, s::RUNNABLE, 0),
-        happened(20, g, 7, s::RUNNABLE, s::RUNNING, 0),
-        happened(30, g, 7, s::RUNNING, s::WAITING, CHAN_RECEIVE),
-        happened(40, g, 8, s::WAITING, s::RUNNABLE, 1),
-        happened(50, g, 7, s::RUNNABLE, s::RUNNING, 0),
-        happened(60, g, 7, s::RUNNING, s::DEAD, 0),
+        status_change(10, g, 7, s::DEAD, s::RUNNABLE, 0),
+        status_change(20, g, 7, s::RUNNABLE, s::RUNNING, 0),
+        status_change(30, g, 7, s::RUNNING, s::WAITING, CHAN_RECEIVE),
+        status_change(40, g, 8, s::WAITING, s::RUNNABLE, 1),
+        status_change(50, g, 7, s::RUNNABLE, s::RUNNING, 0),
+        status_change(60, g, 7, s::RUNNING, s::DEAD, 0),
     ];
     let expected = [
         (1, State::Runnable, State::Running),
@@ -209,21 +215,21 @@ fn each_event_that_is_missing_is_one_anomaly_of_its_kind() {
         let mut sched = sched(27);
         for (n, transition) in all.iter().enumerate() {
             if n != missing {
-                sched.happens(transition);
+                sched.apply(transition);
             }
         }
         let anomalies = sched.anomalies();
         assert_eq!(anomalies.inferred[from as usize][to as usize], 1, "{missing}");
         assert_eq!(anomalies.total(), 1, "{missing}: {anomalies:?}");
     }
-    // After a loss it is told as such, and no wait is measured across it.
+    // After a loss it is counted as such, and no wait is measured across it.
     let mut sched = sched(27);
-    all[..2].iter().for_each(|transition| sched.happens(transition));
-    sched.happens(&Transition {
+    all[..2].iter().for_each(|transition| sched.apply(transition));
+    sched.apply(&Transition {
         flags: flag::AFTER_LOSS,
-        ..happened(41, g, 8, s::WAITING, s::RUNNABLE, 1)
+        ..status_change(41, g, 8, s::WAITING, s::RUNNABLE, 1)
     });
-    sched.happens(&all[4]);
+    sched.apply(&all[4]);
     assert_eq!((sched.anomalies().total(), sched.anomalies().after_loss), (0, 1));
     let reasons = sched.report(100).by_reason;
     assert!(reasons.is_empty(), "{reasons:?}");
@@ -234,13 +240,13 @@ fn versions_have_their_own_rules() {
     let g = g_at(1);
     for (minor, illegal) in [(25, 0), (26, 1)] {
         let mut sched = sched(minor);
-        sched.happens(&happened(10, g, 7, s::SYSCALL, s::RUNNABLE, 4));
+        sched.apply(&status_change(10, g, 7, s::SYSCALL, s::RUNNABLE, 4));
         assert_eq!(sched.anomalies().illegal, illegal, "go1.{minor}");
     }
 }
 
 #[test]
-fn without_system_calls_a_lost_p_tells_of_one() {
+fn a_lost_p_stands_for_a_system_call_that_is_not_recorded() {
     let mut sched = Sched::new(SchedConfig {
         minor: 27,
         syscalls: false,
@@ -253,28 +259,28 @@ fn without_system_calls_a_lost_p_tells_of_one() {
         what: what as u8,
         ..Transition::default()
     };
-    sched.happens(&processor(5, What::ProcessorAcquired, 7));
-    sched.happens(&happened(10, g_at(1), 7, s::DEAD, s::RUNNABLE, 0));
-    sched.happens(&happened(20, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
-    sched.happens(&processor(30, What::ProcessorHandedOff, 99));
+    sched.apply(&processor(5, What::ProcessorAcquired, 7));
+    sched.apply(&status_change(10, g_at(1), 7, s::DEAD, s::RUNNABLE, 0));
+    sched.apply(&status_change(20, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&processor(30, What::ProcessorHandedOff, 99));
     assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Syscall);
-    sched.happens(&happened(40, g_at(1), 7, s::RUNNING, s::RUNNABLE, 4));
+    sched.apply(&status_change(40, g_at(1), 7, s::RUNNING, s::RUNNABLE, 4));
     let report = sched.report(50);
     assert_eq!((report.inferred_syscalls, report.anomalies.total()), (1, 0));
     assert_eq!(report.spent_ns[State::Syscall as usize], 10);
-    let slow = sched.take_told();
+    let slow = sched.take_derived();
     assert!(
         slow.iter()
-            .any(|told| matches!(&told.kind, Kind::Event(Event::SlowWait(wait)) if wait.latency_ns == 10)),
+            .any(|seen| matches!(&seen.kind, Kind::Event(Event::SlowWait(wait)) if wait.latency_ns == 10)),
         "{slow:?}"
     );
 }
 
 #[test]
-fn a_snapshot_tells_what_events_have_not() {
+fn a_snapshot_gives_the_states_that_no_event_has() {
     let mut sched = sched(27);
-    // Seen before the snapshot's end, and so better known.
-    sched.happens(&happened(
+    // An event shortly before the snapshot's end, which is believed more.
+    sched.apply(&status_change(
         100_000_000,
         g_at(2),
         8,
@@ -338,7 +344,7 @@ fn a_snapshot_tells_what_events_have_not() {
     check_invariants(&sched);
     // The world starts again with as many Ps as before, then with more, and with fewer.
     for (at_ns, processors) in [(200, 1), (201, 4), (202, 4), (203, 1)] {
-        sched.happens(&Transition {
+        sched.apply(&Transition {
             at_ns: at_ns * 1_000_000,
             subject: processors,
             what: What::ProcessorsResized as u8,
@@ -346,7 +352,7 @@ fn a_snapshot_tells_what_events_have_not() {
         });
     }
     assert_eq!(sched.report(300_000_000).world.resized, 2);
-    // A second one, in which a goroutine is gone and another is in another state, is met and counted.
+    // A second one, in which a goroutine is gone and another is in another state: both are counted.
     let later = SchedSnapshot {
         begin_ns: 900_000_000,
         end_ns: 901_000_000,
@@ -364,7 +370,7 @@ fn a_snapshot_tells_what_events_have_not() {
 }
 
 #[test]
-fn go_statements_without_number_share_a_histogram() {
+fn go_statements_past_the_limit_share_a_histogram() {
     let mut waits = Waits::default();
     for gopc in 1..=70_000 {
         waits.site(gopc).created += 1;
@@ -377,8 +383,8 @@ fn go_statements_without_number_share_a_histogram() {
 #[test]
 fn a_coroutine_that_ends_does_so_after_it_has_switched() {
     let mut sched = sched(27);
-    sched.happens(&happened(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
-    sched.happens(&happened(11, g_at(2), 7, s::DEAD, s::WAITING, COROUTINE));
+    sched.apply(&status_change(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&status_change(11, g_at(2), 7, s::DEAD, s::WAITING, COROUTINE));
     let switch = |at_ns, next, before| Transition {
         at_ns,
         subject: next,
@@ -387,11 +393,37 @@ fn a_coroutine_that_ends_does_so_after_it_has_switched() {
         what: What::Coroutine as u8,
         ..Transition::default()
     };
-    sched.happens(&switch(20, g_at(2), g_at(1)));
+    sched.apply(&switch(20, g_at(2), g_at(1)));
     assert_eq!(sched.goroutine_of(g_at(2)).unwrap().state, State::Running);
-    sched.happens(&switch(30, g_at(1), g_at(2)));
-    sched.happens(&happened(31, g_at(2), 7, s::RUNNING, s::DEAD, 0));
+    sched.apply(&switch(30, g_at(1), g_at(2)));
+    sched.apply(&status_change(31, g_at(2), 7, s::RUNNING, s::DEAD, 0));
     assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Running);
     assert_eq!(sched.anomalies().total(), 0, "{:?}", sched.anomalies());
     check_invariants(&sched);
+}
+
+#[test]
+fn a_displaced_goroutine_changes_before_the_one_that_takes_its_thread() {
+    let mut sched = sched(27);
+    sched.keep_changes();
+    sched.apply(&status_change(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&status_change(20, g_at(2), 7, s::RUNNABLE, s::RUNNING, 0));
+    let changes = sched.take_changes();
+    let seen: Vec<(u64, State, State)> = changes
+        .iter()
+        .map(|change| (change.g, change.from, change.to))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (g_at(1), State::Dead, State::Runnable),
+            (g_at(1), State::Runnable, State::Running),
+            (g_at(2), State::Dead, State::Runnable),
+            (g_at(1), State::Running, State::Unknown),
+            (g_at(2), State::Runnable, State::Running),
+        ]
+    );
+    // Since when they were runnable was not seen: none of these is a wait of known length.
+    assert!(changes.iter().all(|change| !change.exact), "{changes:?}");
+    assert_eq!(sched.anomalies().displaced, 1);
 }

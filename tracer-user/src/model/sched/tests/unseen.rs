@@ -1,9 +1,9 @@
-//! What no event has told: before the capture, in a loss, and when the process ends.
+//! What no event reports: before the capture, in a loss, and when the process ends.
 
 use super::*;
 
-/// A snapshot in which there is the first goroutine alone, and it waits.
-fn meet_one_that_waits(sched: &mut Sched, begin_ns: u64, end_ns: u64) {
+/// Applies a snapshot in which there is the first goroutine alone, and it waits.
+fn apply_snapshot_of_one_waiting(sched: &mut Sched, begin_ns: u64, end_ns: u64) {
     let seen = GoroutineSeen {
         g: g_at(1),
         goid: 1,
@@ -23,7 +23,7 @@ fn meet_one_that_waits(sched: &mut Sched, begin_ns: u64, end_ns: u64) {
 }
 
 #[test]
-fn what_was_lost_is_told_by_the_snapshot_that_follows() {
+fn the_snapshot_after_a_loss_gives_the_states_anew() {
     let mut sched = sched(27);
     let ms = 1_000_000;
     let world = |at_ns, what: What, flags| Transition {
@@ -33,17 +33,17 @@ fn what_was_lost_is_told_by_the_snapshot_that_follows() {
         flags,
         ..Transition::default()
     };
-    sched.happens(&happened(100 * ms, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
-    sched.happens(&happened(101 * ms, g_at(2), 8, s::RUNNABLE, s::RUNNING, 0));
-    sched.happens(&world(102 * ms, What::WorldStops, 0));
+    sched.apply(&status_change(100 * ms, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&status_change(101 * ms, g_at(2), 8, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&world(102 * ms, What::WorldStops, 0));
     // Lost: that the world starts, that the first waits and the second ends, and that the world stops.
-    sched.happens(&world(105 * ms, What::WorldStarts, flag::AFTER_LOSS));
-    meet_one_that_waits(&mut sched, 106 * ms, 107 * ms);
+    sched.apply(&world(105 * ms, What::WorldStarts, flag::AFTER_LOSS));
+    apply_snapshot_of_one_waiting(&mut sched, 106 * ms, 107 * ms);
     let states = [1, 2].map(|n| sched.goroutine_of(g_at(n)).map(|goroutine| goroutine.state));
     assert_eq!(states, [Some(State::Waiting), Some(State::Dead)]);
     assert_eq!(sched.valid_from_ns(), Some(107 * ms));
-    // It was read in the middle of a change: that is of the loss, too.
-    sched.happens(&happened(108 * ms, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    // The snapshot was read in the middle of a change: that counts as after the loss, too.
+    sched.apply(&status_change(108 * ms, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
     let report = sched.report(200 * ms);
     assert_eq!((report.anomalies.total(), report.anomalies.after_loss), (0, 2));
     assert_eq!((report.world.stops, report.world.stopped_ns), (1, 0));
@@ -52,7 +52,7 @@ fn what_was_lost_is_told_by_the_snapshot_that_follows() {
 }
 
 #[test]
-fn a_process_that_ends_is_nothing_amiss() {
+fn a_process_that_ends_is_no_anomaly() {
     let mut sched = sched(27);
     let thread = |at_ns, what: What, detail| Transition {
         at_ns,
@@ -61,12 +61,12 @@ fn a_process_that_ends_is_nothing_amiss() {
         what: what as u8,
         ..Transition::default()
     };
-    sched.happens(&thread(5, What::ThreadOn, 0));
-    sched.happens(&happened(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
+    sched.apply(&thread(5, What::ThreadOn, 0));
+    sched.apply(&status_change(10, g_at(1), 7, s::RUNNABLE, s::RUNNING, 0));
     assert_eq!(sched.report(50).world.on_cpu_ns, 45);
-    sched.happens(&thread(60, What::ThreadEnded, 0));
-    // Its last words come when it was told to have ended.
-    sched.happens(&thread(61, What::ThreadOff, 0x80));
+    sched.apply(&thread(60, What::ThreadEnded, 0));
+    // It leaves its CPU after the event of its end.
+    sched.apply(&thread(61, What::ThreadOff, 0x80));
     let report = sched.report(100);
     assert_eq!(report.anomalies, Anomalies::default());
     assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Unknown);
@@ -74,10 +74,17 @@ fn a_process_that_ends_is_nothing_amiss() {
 }
 
 #[test]
-fn a_wait_that_was_found_has_no_begin() {
+fn a_wait_that_a_snapshot_found_has_no_begin() {
     let mut sched = sched(27);
-    meet_one_that_waits(&mut sched, 10, 20);
-    sched.happens(&happened(30, g_at(2), 7, s::RUNNING, s::WAITING, CHAN_RECEIVE));
+    apply_snapshot_of_one_waiting(&mut sched, 10, 20);
+    sched.apply(&status_change(
+        30,
+        g_at(2),
+        7,
+        s::RUNNING,
+        s::WAITING,
+        CHAN_RECEIVE,
+    ));
     let waits: Vec<(u64, u64)> = sched
         .report(100)
         .longest

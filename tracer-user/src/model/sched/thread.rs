@@ -1,7 +1,9 @@
-//! Ms, by their threads, and Ps, by their addresses.
+//! Ms, by their threads, and Ps, by their addresses: who holds which P, and which goroutine runs where.
 
 use std::collections::HashMap;
 
+use super::State;
+use super::change::Change;
 use super::goroutine::ByAddress;
 
 /// An M: a thread that runs goroutines.
@@ -9,25 +11,25 @@ use super::goroutine::ByAddress;
 pub struct Machine {
     /// Address of its m; 0 while it is not known.
     pub m: u64,
-    /// `m.id`, once a snapshot has told it.
+    /// `m.id`, once a snapshot has given it.
     pub id: Option<u64>,
     /// Slot of the goroutine that it runs, or that is in a system call on it.
     pub running: Option<u32>,
     /// Address of its P, or 0.
     pub p: u64,
-    /// It sleeps, since it had nothing to do.
+    /// Whether it sleeps for want of work.
     pub parked: bool,
-    /// When it was last heard of, CLOCK_MONOTONIC.
+    /// When an event of it was last seen, CLOCK_MONOTONIC.
     pub seen_ns: u64,
     /// Whether its start was seen.
     pub started: bool,
     /// Why the last M was wanted on this thread (`startm`): 1 to look for work, 0 for a P that was handed off.
     pub wanted: Option<u8>,
-    /// Linux's view of it.
+    /// What Linux's scheduler does with it.
     pub thread: Thread,
 }
 
-/// What Linux's scheduler did with a thread.
+/// What Linux's scheduler does with a thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Thread {
     /// What it does.
@@ -36,7 +38,7 @@ pub struct Thread {
     pub since_ns: u64,
 }
 
-/// What a thread does, as Linux has it.
+/// What a thread does, as Linux's scheduler has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ThreadState {
     /// Not known yet.
@@ -53,57 +55,57 @@ pub enum ThreadState {
 /// A P.
 #[derive(Clone, Debug, Default)]
 pub struct Processor {
-    /// `p.id`, once a snapshot has told it.
+    /// `p.id`, once a snapshot has given it.
     pub id: Option<u32>,
     /// The thread whose M has it; 0: none.
     pub tid: u32,
-    /// Since when an M has it; 0: none has.
+    /// Since when an M has it; 0 while none has.
     pub held_since_ns: u64,
-    /// Since when it runs a goroutine; 0: it does not.
+    /// Since when it runs a goroutine; 0 while it does not.
     pub busy_since_ns: u64,
     /// Nanoseconds with an M, those up to `held_since_ns`.
     pub held_ns: u64,
     /// Nanoseconds with a running goroutine, those up to `busy_since_ns`.
     pub busy_ns: u64,
-    /// Times that it was taken.
+    /// Times that an M took it.
     pub acquired: u64,
     /// Times that it was taken away from a blocked M.
     pub handed_off: u64,
-    /// When it was last heard of.
+    /// When an event of it was last seen.
     pub seen_ns: u64,
     /// Sum, number and largest of the lengths of its run queue in the snapshots.
     pub queued: (u64, u64, u32),
-    /// GOMAXPROCS has become too small for it.
+    /// Whether GOMAXPROCS has become too small for it.
     pub gone: bool,
 }
 
 impl Processor {
-    /// A goroutine runs on it from here on.
-    pub fn begin(&mut self, at_ns: u64) {
+    /// Begins to run a goroutine.
+    pub fn begin_running(&mut self, at_ns: u64) {
         if self.busy_since_ns == 0 {
             self.busy_since_ns = at_ns;
         }
     }
 
-    /// None runs on it from here on.
-    pub fn end(&mut self, at_ns: u64) {
+    /// Ceases to run a goroutine.
+    pub fn end_running(&mut self, at_ns: u64) {
         if self.busy_since_ns != 0 {
             self.busy_ns += at_ns.saturating_sub(self.busy_since_ns);
             self.busy_since_ns = 0;
         }
     }
 
-    /// An M has it from here on.
-    pub fn take(&mut self, tid: u32, at_ns: u64) {
+    /// Gives it to the M of a thread.
+    pub fn give_to(&mut self, tid: u32, at_ns: u64) {
         if self.held_since_ns == 0 {
             self.held_since_ns = at_ns;
         }
         (self.tid, self.gone) = (tid, false);
     }
 
-    /// No M has it from here on.
-    pub fn give_back(&mut self, at_ns: u64) {
-        self.end(at_ns);
+    /// Takes it from its M.
+    pub fn take_back(&mut self, at_ns: u64) {
+        self.end_running(at_ns);
         if self.held_since_ns != 0 {
             self.held_ns += at_ns.saturating_sub(self.held_since_ns);
             self.held_since_ns = 0;
@@ -129,19 +131,43 @@ impl Machines {
         machine
     }
 
-    /// A goroutine runs on this thread from here on; the slot of another that ran there until now.
-    pub fn run(&mut self, tid: u32, slot: u32, at_ns: u64) -> Option<u32> {
+    /// Takes a goroutine off the thread that it leaves, and puts it on the one that it takes. Returns the slot of
+    /// another goroutine that was believed to be there.
+    pub fn follow(&mut self, change: &Change) -> Option<u32> {
+        let Change {
+            at_ns,
+            slot,
+            tid,
+            from_tid,
+            from,
+            to,
+            ..
+        } = *change;
+        if from.has_thread() && (to != State::Running || from_tid != tid) {
+            let keeps_thread = to == State::Syscall && from_tid == tid;
+            self.stop(from_tid, slot, keeps_thread, at_ns);
+        }
+        let displaced = match to {
+            State::Running => self.run(tid, slot, at_ns),
+            State::Syscall if from != State::Running => self.of(tid, at_ns).running.replace(slot),
+            _ => None,
+        };
+        displaced.filter(|other| *other != slot)
+    }
+
+    /// Puts a goroutine on a thread, where it runs. Returns the slot of the one that was there.
+    fn run(&mut self, tid: u32, slot: u32, at_ns: u64) -> Option<u32> {
         let machine = self.of(tid, at_ns);
-        let other = machine.running.replace(slot).filter(|other| *other != slot);
+        let other = machine.running.replace(slot);
         machine.parked = false;
         if let Some(processor) = self.processor_of(tid) {
-            processor.begin(at_ns);
+            processor.begin_running(at_ns);
         }
         other
     }
 
-    /// The goroutine does not run on this thread any more. It keeps the thread if it `stays`, in a system call.
-    pub fn stop(&mut self, tid: u32, slot: u32, stays: bool, at_ns: u64) {
+    /// Ends the running of a goroutine on a thread, which it keeps in a system call.
+    fn stop(&mut self, tid: u32, slot: u32, keeps_thread: bool, at_ns: u64) {
         let Some(machine) = self.by_tid.get_mut(&tid) else {
             return;
         };
@@ -149,11 +175,11 @@ impl Machines {
             return;
         }
         machine.seen_ns = machine.seen_ns.max(at_ns);
-        if !stays {
+        if !keeps_thread {
             machine.running = None;
         }
         if let Some(processor) = self.processor_of(tid) {
-            processor.end(at_ns);
+            processor.end_running(at_ns);
         }
     }
 
@@ -162,13 +188,14 @@ impl Machines {
         self.processors.get_mut(&p)
     }
 
-    /// This thread's M takes a P. The slot of a goroutine that the P was taken away from, if one ran with it.
+    /// Gives a P to the M of a thread. Returns the slot of the goroutine that the P was taken away from, if one ran
+    /// with it.
     pub fn acquire(&mut self, tid: u32, p: u64, at_ns: u64) -> Option<u32> {
         let before = self.of(tid, at_ns).p;
         if before != 0 && before != p {
             self.release(before, at_ns);
         }
-        let robbed = match self.processors.get(&p) {
+        let without_p = match self.processors.get(&p) {
             Some(processor) if processor.tid != 0 && processor.tid != tid => self.release(p, at_ns),
             _ => None,
         };
@@ -177,20 +204,20 @@ impl Machines {
         machine.parked = false;
         let running = machine.running.is_some();
         let processor = self.processors.entry(p).or_default();
-        processor.take(tid, at_ns);
+        processor.give_to(tid, at_ns);
         processor.acquired += 1;
         processor.seen_ns = at_ns;
         if running {
-            processor.begin(at_ns);
+            processor.begin_running(at_ns);
         }
-        robbed
+        without_p
     }
 
-    /// A P has no M any more. The slot of the goroutine that its M goes on with, without it.
+    /// Takes a P from its M. Returns the slot of the goroutine that the M still has, without the P.
     pub fn release(&mut self, p: u64, at_ns: u64) -> Option<u32> {
         let processor = self.processors.entry(p).or_default();
         let tid = processor.tid;
-        processor.give_back(at_ns);
+        processor.take_back(at_ns);
         processor.seen_ns = at_ns;
         let machine = self.by_tid.get_mut(&tid).filter(|machine| machine.p == p)?;
         machine.p = 0;

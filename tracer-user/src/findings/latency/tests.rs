@@ -1,6 +1,6 @@
 use super::*;
 use crate::escape::Untrusted;
-use crate::stream::{BucketScheme, HistogramDelta, HistogramKey, Kind, Observation, Origin, Snapshot};
+use crate::stream::{BucketScheme, HistogramDelta, Kind, Observation, Snapshot};
 
 struct Named;
 
@@ -63,18 +63,18 @@ fn a_healthy_program_has_no_findings() {
 }
 
 #[test]
-fn new_goroutines_that_wait_are_pointed_out_with_count_and_share() {
+fn new_goroutines_that_wait_are_reported_with_count_and_share() {
     let created = HistogramKey::Origin(Origin::Created);
     let findings = found(&[observation(created, &[(300, 950), (200_000, 50)])], None, None);
     assert_eq!(ids(&findings), ["created-waits"]);
-    assert_eq!(findings[0].severity, "warning");
+    assert_eq!(findings[0].severity, Severity::Warning);
     assert_eq!(findings[0].evidence, "50 of 1000 waits created->running (5.0%)");
     let findings = found(
         &[observation(created, &[(300, 99_999), (200_000, 1)])],
         None,
         None,
     );
-    assert_eq!(findings[0].severity, "info");
+    assert_eq!(findings[0].severity, Severity::Info);
     assert_eq!(
         findings[0].evidence,
         "1 of 100000 waits created->running (under 0.01%)"
@@ -85,7 +85,7 @@ fn new_goroutines_that_wait_are_pointed_out_with_count_and_share() {
 }
 
 #[test]
-fn sampled_waits_are_told_apart_by_creation_site() {
+fn sampled_waits_are_counted_by_creation_site() {
     let observations = [
         observation(HistogramKey::CreationSite(0x1000), &[(300, 90), (200_000, 10)]),
         observation(HistogramKey::CreationSite(0x2000), &[(300, 99), (200_000, 1)]),
@@ -115,7 +115,7 @@ fn preemption_dominates_where_it_makes_most_of_the_waiting() {
 }
 
 #[test]
-fn more_ps_than_the_cgroup_may_use_are_pointed_out() {
+fn more_ps_than_the_cgroup_may_use_are_reported() {
     assert_eq!(
         ids(&found(&[], Some(8), Some(1.5))),
         ["gomaxprocs-above-cgroup-limit"]
@@ -126,7 +126,7 @@ fn more_ps_than_the_cgroup_may_use_are_pointed_out() {
 }
 
 #[test]
-fn a_world_that_stands_still_is_pointed_out() {
+fn a_world_that_stands_still_is_reported() {
     let snapshot = |at_ns, pauses, time| {
         let snapshot = Snapshot {
             stw_pauses: Some((pauses, 0)),

@@ -1,0 +1,28 @@
+//! Goroutines that were made and then waited long for their first run.
+
+use super::{Evidence, LONG_NS, severity_of};
+use crate::{
+    findings::{
+        Verdict,
+        figures::{percent, share},
+    },
+    stream::Origin,
+};
+
+pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+    let created = evidence.waits(Origin::Created)?;
+    let long = created.count_above(LONG_NS);
+    let share = share(long, created.count());
+    (long > 0).then(|| Verdict {
+        severity: severity_of(share),
+        title: format!("{long} new goroutines waited more than 100 us for their first run"),
+        evidence: format!(
+            "{long} of {} waits created->running ({})",
+            created.count(),
+            percent(share)
+        ),
+        advice: "Goroutines are made faster than the Ps can take them up: look for bursts of go statements, \
+                 bound them with a worker pool or a semaphore, or give the program more CPU."
+            .to_owned(),
+    })
+}

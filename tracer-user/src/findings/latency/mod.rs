@@ -1,0 +1,83 @@
+//! What stands out in the latencies and gauges of a capture.
+
+mod created_waits;
+mod long_waits_by_creation_site;
+mod preemption_dominates;
+mod stop_the_world;
+
+use super::{Finding, Rule, Severity, check_all, gomaxprocs_above_limit};
+use crate::{
+    latency::{Histogram, Latency},
+    model::Model,
+    stream::{HistogramKey, Origin, Symbolizer},
+};
+
+/// What the rules look at.
+pub struct Evidence<'a> {
+    /// The latencies.
+    pub latency: &'a Latency,
+    /// The gauges.
+    pub model: &'a Model,
+    /// Names of creation sites.
+    pub symbolizer: &'a dyn Symbolizer,
+    /// CPUs that the target's cgroup may use, where it is limited.
+    pub cgroup_cpu_limit: Option<f64>,
+    /// GOMAXPROCS, where known.
+    pub gomaxprocs: Option<u32>,
+}
+
+impl<'a> Evidence<'a> {
+    /// Waits Runnable→Running of goroutines that became runnable in this way.
+    fn waits(&self, origin: Origin) -> Option<&'a Histogram> {
+        self.latency.by_key().get(&HistogramKey::Origin(origin))
+    }
+}
+
+/// A new or sampled goroutine that waits longer than this is reported.
+const LONG_NS: u64 = 100_000;
+/// Share of long waits from which on they are a warning.
+const LONG_SHARE: f64 = 0.01;
+
+/// How much it matters that this share of all waits was long.
+fn severity_of(share_of_long: f64) -> Severity {
+    match share_of_long >= LONG_SHARE {
+        true => Severity::Warning,
+        false => Severity::Info,
+    }
+}
+
+/// Every rule, in the order in which findings are shown.
+fn rules<'a>() -> [Rule<Evidence<'a>>; 5] {
+    [
+        Rule {
+            id: "created-waits",
+            check: created_waits::check,
+        },
+        Rule {
+            id: "long-waits-by-creation-site",
+            check: long_waits_by_creation_site::check,
+        },
+        Rule {
+            id: "preemption-dominates",
+            check: preemption_dominates::check,
+        },
+        Rule {
+            id: "gomaxprocs-above-cgroup-limit",
+            check: |evidence: &Evidence| {
+                gomaxprocs_above_limit::check(evidence.gomaxprocs, evidence.cgroup_cpu_limit)
+            },
+        },
+        Rule {
+            id: "stop-the-world",
+            check: stop_the_world::check,
+        },
+    ]
+}
+
+/// Checks every rule.
+pub fn find(evidence: &Evidence) -> Vec<Finding> {
+    check_all(&rules(), evidence)
+}
+
+#[cfg(test)]
+mod tests;

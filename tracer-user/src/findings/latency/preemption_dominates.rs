@@ -1,0 +1,36 @@
+//! Most of the waiting was done by goroutines that had been running and were put back in the queue.
+
+use super::Evidence;
+use crate::{
+    findings::{
+        Verdict,
+        figures::{milliseconds, percent, share},
+    },
+    stream::Origin,
+};
+
+/// Share of all waiting time from which on preempted goroutines dominate it.
+const PREEMPTED_SHARE: f64 = 0.5;
+/// Waiting time of a capture below which nothing dominates.
+const NEGLIGIBLE_NS: u64 = 1_000_000;
+
+pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+    let preempted = evidence.waits(Origin::Preempted)?;
+    let waited = preempted.sum_ns()?;
+    let all = evidence.latency.total().sum_ns()?;
+    let share = share(waited, all);
+    (share >= PREEMPTED_SHARE && waited >= NEGLIGIBLE_NS).then(|| {
+        Verdict::warning(
+            "most of the waiting was done by preempted goroutines".to_owned(),
+            format!(
+                "{} waits after preemption took {} of {} of all waiting ({})",
+                preempted.count(),
+                milliseconds(waited),
+                milliseconds(all),
+                percent(share)
+            ),
+            "More goroutines compute than there are Ps, so they take turns of about 10 ms: fewer of them \
+             at a time, or a larger GOMAXPROCS if there are CPUs for it.",
+        )
+    })
+}

@@ -1,0 +1,25 @@
+//! A phase that computed for most of its time and met many page faults.
+
+use super::{MOST, PhaseEvidence};
+use crate::findings::{Verdict, figures::milliseconds};
+
+/// Page faults below this come with every start.
+const FAULTS: u64 = 1_000;
+
+pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
+    let (usage, took, cpu) = (&evidence.usage, evidence.took_ns, evidence.cpu_ns);
+    let faults = usage.minor_faults.saturating_add(usage.major_faults);
+    (faults >= FAULTS && cpu >= took / MOST).then(|| {
+        Verdict::warning(
+            format!("{} met {faults} page faults", evidence.phase.step.name()),
+            format!(
+                "it took {}, {} of it on the CPU, with {faults} page faults ({} read from disk)",
+                milliseconds(took),
+                milliseconds(cpu),
+                usage.major_faults
+            ),
+            "Memory is touched for the first time: large tables that are built in an init. Build them when they \
+             are needed, or keep them as data that needs no building.",
+        )
+    })
+}

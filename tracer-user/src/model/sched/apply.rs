@@ -1,0 +1,160 @@
+//! Applies transitions: what each event says of Ps, Ms, threads and the world; those of goroutines are in `status.rs`.
+
+use super::{Sched, State, ThreadState};
+use crate::stream::transition::{Transition, What, flag};
+
+/// State of a thread that has ended (`TASK_DEAD`, include/linux/sched.h).
+const TASK_DEAD: u64 = 0x80;
+
+impl Sched {
+    /// Applies one transition.
+    pub fn apply(&mut self, transition: &Transition) {
+        let Transition {
+            at_ns, subject, tid, ..
+        } = *transition;
+        let Some(what) = What::from_u8(transition.what) else {
+            self.anomalies.garbage += 1;
+            return;
+        };
+        self.events += 1;
+        if self.begin_ns == 0 {
+            self.begin_ns = at_ns;
+        }
+        self.now_ns = self.now_ns.max(at_ns);
+        self.history.advance(self.now_ns, &self.living);
+        if transition.flags & flag::AFTER_LOSS != 0 {
+            self.record_loss(at_ns);
+        }
+        match what {
+            What::Goroutine => self.apply_status(transition),
+            What::Coroutine => self.apply_coroutine_switch(transition),
+            What::ProcessorAcquired => {
+                if let Some(slot) = self.machines.acquire(tid, subject, at_ns) {
+                    self.lose_processor(slot, at_ns);
+                }
+            }
+            What::ProcessorReleased => {
+                let p = match subject {
+                    0 => self.machines.of(tid, at_ns).p,
+                    p => p,
+                };
+                if p != 0 {
+                    // Whoever gives a P back does so itself, on the way into a system call or off its goroutine.
+                    let _ = self.machines.release(p, at_ns);
+                }
+            }
+            What::ProcessorHandedOff => {
+                let slot = self.machines.release(subject, at_ns);
+                if let Some(processor) = self.machines.processors.get_mut(&subject) {
+                    processor.handed_off += 1;
+                }
+                if let Some(slot) = slot {
+                    self.lose_processor(slot, at_ns);
+                }
+            }
+            What::ProcessorsResized => self.resize(subject, at_ns),
+            What::MachineStarted => {
+                let machine = self.machines.of(tid, at_ns);
+                (machine.started, machine.parked) = (true, false);
+                self.world.machines_started += 1;
+            }
+            What::MachineEnded => {
+                self.world.machines_ended += 1;
+                // What ran on it has ended, too.
+                if let Some(slot) = self.machines.by_tid.get(&tid).and_then(|machine| machine.running) {
+                    self.displace(slot, tid, at_ns);
+                }
+                self.end_thread(tid, at_ns);
+            }
+            What::MachineParked => {
+                let machine = self.machines.of(tid, at_ns);
+                machine.parked = true;
+                self.world.parks += 1;
+            }
+            What::MachineWanted => {
+                self.machines.of(tid, at_ns).wanted = Some(transition.reason);
+                self.world.count_wanted(transition.reason);
+            }
+            What::MachineCreated => {
+                let wanted = self.machines.of(tid, at_ns).wanted.take();
+                self.world.count_created(wanted, transition.detail);
+            }
+            What::GcStart | What::GcMarkTermination | What::WorldStops | What::WorldStarts => {
+                self.world.apply(what, at_ns);
+            }
+            What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {
+                self.apply_thread(what, transition);
+            }
+        }
+    }
+
+    /// Applies that there are `count` Ps: those past it are gone. The runtime says so each time that the world starts
+    /// again, also where nothing has changed.
+    fn resize(&mut self, count: u64, at_ns: u64) {
+        let before = std::mem::replace(&mut self.world.gomaxprocs, count);
+        self.world.resized += u64::from(before != 0 && before != count);
+        let gone: Vec<u64> = self
+            .machines
+            .processors
+            .iter()
+            .filter(|(_, p)| p.id.is_some_and(|id| u64::from(id) >= count))
+            .map(|(address, _)| *address)
+            .collect();
+        for p in gone {
+            let _ = self.machines.release(p, at_ns);
+            if let Some(processor) = self.machines.processors.get_mut(&p) {
+                processor.gone = true;
+            }
+        }
+    }
+
+    /// Applies what Linux's scheduler did with a thread.
+    fn apply_thread(&mut self, what: What, transition: &Transition) {
+        let Transition {
+            at_ns, tid, detail, ..
+        } = *transition;
+        let to = match what {
+            What::ThreadOn => ThreadState::OnCpu,
+            // A thread that is preempted, or yields, waits for a CPU.
+            What::ThreadOff if detail == 0 => ThreadState::Waiting,
+            // It leaves its CPU for the last time, after the event of its end.
+            What::ThreadOff if detail & TASK_DEAD != 0 => {
+                self.end_thread(tid, at_ns);
+                return;
+            }
+            What::ThreadOff => ThreadState::Asleep,
+            What::ThreadWoken => ThreadState::Waiting,
+            _ => {
+                self.end_thread(tid, at_ns);
+                return;
+            }
+        };
+        let thread = &mut self.machines.of(tid, at_ns).thread;
+        // Woken before it had left the CPU: it continues there.
+        if what == What::ThreadWoken && thread.state == ThreadState::OnCpu {
+            return;
+        }
+        self.world
+            .add_thread_time(thread.state, at_ns.saturating_sub(thread.since_ns));
+        (thread.state, thread.since_ns) = (to, at_ns);
+    }
+
+    /// Removes a thread, and with it its M. What runs on it when the process ends is no anomaly.
+    fn end_thread(&mut self, tid: u32, at_ns: u64) {
+        let Some(machine) = self.machines.by_tid.get(&tid) else {
+            return;
+        };
+        let (running, p, thread) = (machine.running, machine.p, machine.thread);
+        self.world
+            .add_thread_time(thread.state, at_ns.saturating_sub(thread.since_ns));
+        if let Some(slot) = running
+            && self.is_on(slot, tid)
+        {
+            self.change(slot, State::Unknown, 0, tid, at_ns, true);
+        }
+        if p != 0 {
+            let _ = self.machines.release(p, at_ns);
+        }
+        self.machines.by_tid.remove(&tid);
+    }
+}
