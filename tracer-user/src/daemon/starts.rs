@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{complaints::Complaints, config::Config, discovery::fits, targets::Targets, view::StartsView};
+use super::{config::Config, discovery::fits, error_log::ErrorLog, targets::Targets, view::StartsView};
 use crate::{
     error::{Failure, Result},
     escape::Untrusted,
@@ -35,7 +35,7 @@ const MOST: usize = 64;
 /// Marks are read this often, and probes go of processes that have started.
 const READ_NS: u64 = 250_000_000;
 /// Binaries of which it is shown what was counted, at most: a pattern may fit ever new ones.
-const MOST_COUNTED: usize = 256;
+const MAX_COUNTED: usize = 256;
 /// A binary that no process runs and that is not where it was is watched no longer than this.
 const KEPT_NS: u64 = 600_000_000_000;
 /// A start that has not come to `main.main` after so long is given up.
@@ -175,7 +175,7 @@ impl Startings {
         candidate: &Candidate,
         program: Result<Box<Program>>,
         kernel: &mut HostKernel,
-        complaints: &mut Complaints,
+        errors: &mut ErrorLog,
         now_ns: u64,
     ) {
         let Some(binary) = self.binaries.get_mut(&key(candidate.state.id)) else {
@@ -219,12 +219,12 @@ impl Startings {
             }
             // Said once for each file: it is not tried again.
             Err(e) if e.failure == Failure::NotTraceable => {
-                complaints.add("starts_not_traceable", &e, now_ns);
+                errors.add("starts_not_traceable", &e, now_ns);
             }
             // Nor is this: privileges stay what they are.
-            Err(e) if e.failure == Failure::NotPermitted => complaints.add("starts", &e, now_ns),
+            Err(e) if e.failure == Failure::NotPermitted => errors.add("starts", &e, now_ns),
             Err(e) => {
-                complaints.add("starts", &e, now_ns);
+                errors.add("starts", &e, now_ns);
                 binary.retry_ns = Some(now_ns.saturating_add(RETRY_NS));
             }
         }
@@ -244,7 +244,7 @@ impl Startings {
     }
 
     /// Takes in what was seen.
-    pub fn read(&mut self, kernel: &mut HostKernel, complaints: &mut Complaints, now_ns: u64) {
+    pub fn read(&mut self, kernel: &mut HostKernel, errors: &mut ErrorLog, now_ns: u64) {
         if now_ns < self.read_ns {
             return;
         }
@@ -255,7 +255,7 @@ impl Startings {
             let seen = match kernel.observe_starts(timed.slot, now_ns, &Names(&timed.program)) {
                 Ok(seen) => seen,
                 Err(e) => {
-                    complaints.add("starts", &e, now_ns);
+                    errors.add("starts", &e, now_ns);
                     continue;
                 }
             };
@@ -263,7 +263,7 @@ impl Startings {
                 counted.used_ns = now_ns;
             }
             if let Ok(missed) = kernel.missed_starts(timed.slot) {
-                timed.miss(missed, &binary.exe, counted, complaints, now_ns);
+                timed.miss(missed, &binary.exe, counted, errors, now_ns);
             }
             for observation in &seen {
                 match &observation.kind {
@@ -273,7 +273,7 @@ impl Startings {
                         }
                     }
                     Kind::Loss(loss) => {
-                        complaints.add(
+                        errors.add(
                             loss.cause.name(),
                             &format!("{} marks of starts of {}", loss.count, binary.exe),
                             now_ns,
@@ -287,16 +287,10 @@ impl Startings {
     }
 
     /// Lets go of files that are of no interest any more.
-    pub fn sweep(
-        &mut self,
-        config: &Config,
-        kernel: &mut HostKernel,
-        complaints: &mut Complaints,
-        now_ns: u64,
-    ) {
+    pub fn sweep(&mut self, config: &Config, kernel: &mut HostKernel, errors: &mut ErrorLog, now_ns: u64) {
         for slot in self.stale.drain(..) {
             if let Err(e) = kernel.detach_starts(slot) {
-                complaints.add("detach", &e, now_ns);
+                errors.add("detach", &e, now_ns);
             }
         }
         self.binaries.retain(|_, binary| {
@@ -312,7 +306,7 @@ impl Startings {
             if let Some(timed) = &binary.timed
                 && let Err(e) = kernel.detach_starts(timed.slot)
             {
-                complaints.add("detach", &e, now_ns);
+                errors.add("detach", &e, now_ns);
             }
             log::info!("starts of {} are timed no longer", binary.exe);
             false
@@ -336,7 +330,7 @@ impl Startings {
             .map(|(exe, counted)| (counted.used_ns, Arc::clone(exe)))
             .collect();
         past.sort();
-        let excess = self.counted.len().saturating_sub(MOST_COUNTED);
+        let excess = self.counted.len().saturating_sub(MAX_COUNTED);
         for (_, exe) in past.into_iter().take(excess) {
             self.counted.remove(&exe);
         }
@@ -376,7 +370,7 @@ impl Timed {
         missed: &Missed,
         exe: &Untrusted,
         counted: &mut Counted,
-        complaints: &mut Complaints,
+        errors: &mut ErrorLog,
         now_ns: u64,
     ) {
         let (count, gaps) = (missed.count(), missed.gaps());
@@ -385,10 +379,10 @@ impl Timed {
         let why = missed.why().unwrap_or_default();
         if new > 0 {
             counted.missed = counted.missed.saturating_add(new);
-            complaints.add("starts_missed", &format!("{new} starts of {exe}: {why}"), now_ns);
+            errors.add("starts_missed", &format!("{new} starts of {exe}: {why}"), now_ns);
         }
         if new_gaps > 0 {
-            complaints.add(
+            errors.add(
                 "starts_not_held",
                 &format!("starts of {exe} may be missing, it is not known how many: {why}"),
                 now_ns,
@@ -432,7 +426,7 @@ mod tests {
     #[test]
     fn what_is_shown_is_bounded_and_what_is_timed_stays() {
         let mut startings = Startings::default();
-        for n in 0..MOST_COUNTED as u64 + 10 {
+        for n in 0..MAX_COUNTED as u64 + 10 {
             let exe = Arc::new(Untrusted::from(format!("/tmp/build-{n}")));
             let used_ns = n;
             startings.counted.insert(
@@ -460,7 +454,7 @@ mod tests {
         };
         startings.binaries.insert(key(id), oldest);
         startings.forget_oldest();
-        assert_eq!(startings.counted.len(), MOST_COUNTED);
+        assert_eq!(startings.counted.len(), MAX_COUNTED);
         assert!(startings.counted.contains_key(&Untrusted::from("/tmp/build-0")));
         assert!(!startings.counted.contains_key(&Untrusted::from("/tmp/build-10")));
         assert!(startings.counted.contains_key(&Untrusted::from("/tmp/build-11")));
