@@ -149,7 +149,7 @@ impl AnalysedProgram {
         names.get(&gopc).cloned().or(is_full.then_some(None))
     }
 
-    /// Looks up names; `file` must be the one that was analysed. Names beyond [`MAX_NAMES`] are not kept.
+    /// Looks up names; `file` must be the one that was analysed. Names beyond `MAX_NAMES` are not kept.
     ///
     /// # Errors
     /// The file cannot be read any more.

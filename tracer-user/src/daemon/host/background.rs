@@ -9,7 +9,6 @@ use crate::{
         config::Tier,
         discovery::{
             census::{Outcome, Scanned, Ticket},
-            fits,
             inspect::{Inspected, inspect, silent},
             scan,
         },
@@ -182,13 +181,7 @@ impl Host {
             target.view().go_version,
             target.view().why.as_deref().unwrap_or(target.view().tier.name()),
         );
-        let exe = &target.view().name.exe;
-        let has_timed_starts = self
-            .config
-            .init
-            .include
-            .iter()
-            .any(|pattern| fits(pattern, exe.raw()));
+        let has_timed_starts = starts::is_included(&self.config, &target.view().name.exe);
         if let Err(e) = self.targets.insert(target, now_ns) {
             self.errors.add("wait", &e, now_ns);
             self.census.set_outcome(ticket.pid, Outcome::Failed);

@@ -27,7 +27,7 @@ use super::{
     error_log::ErrorLog,
     probing::{Context, Probing},
     reader::{Done, Reader},
-    starts::{Candidate, Startings},
+    starts::{Candidate, TimedStarts},
     targets::Targets,
     view::{DaemonView, HostView},
 };
@@ -78,7 +78,7 @@ pub struct Host {
     probing: Option<Probing>,
     /// Whether the kernel reports execs and exits.
     has_process_events: bool,
-    starts: Startings,
+    starts: TimedStarts,
     errors: ErrorLog,
     lost_process_events: u64,
     started_at: jiff::Timestamp,
@@ -115,7 +115,7 @@ impl Host {
             hierarchies: Hierarchies::mounted(),
             probing: kernel.map(Probing::new),
             has_process_events,
-            starts: Startings::default(),
+            starts: TimedStarts::default(),
             errors: ErrorLog::default(),
             lost_process_events: 0,
             started_at: jiff::Timestamp::now(),

@@ -139,7 +139,7 @@ impl Governed {
         (hits, unresolved)
     }
 
-    /// Names were looked up: counts the waits of unnamed creation sites under them, or under [`UNKNOWN`].
+    /// Names were looked up: counts the waits of unnamed creation sites under them, or as unknown.
     pub fn names_resolved(&mut self, watched: &Watched, view: &mut TargetView) {
         for (gopc, waits) in std::mem::take(&mut self.unnamed) {
             let name = watched.known.name(gopc).flatten();
