@@ -1,4 +1,4 @@
-//! What the table of settings says to people: the commented configuration file, and the tables of
+//! What is made from the table of settings for people: the commented configuration file, and the tables of
 //! docs/daemon-settings.md.
 
 use super::{
