@@ -1,6 +1,7 @@
 //! The daemon: finds every Go process of a host, watches each at the tier that its budget allows, and serves metrics.
 //!
-//! One loop on one thread (`run`) drives `host`, which must never wait: work that may take long is done on other threads.
+//! One loop on one thread (`run`) drives `host`, which must never wait: work that may take long is done on other
+//! threads.
 //!
 //! ```text
 //! discovery ──▶ targets (one each: tier, sources, what was counted) ──▶ view ──▶ metrics ──▶ http

@@ -262,8 +262,8 @@ fn wants_probes(config: &Config) -> bool {
         || !config.init.include.is_empty()
 }
 
-/// Loads the kernel side. Also returns whether it reports execs and exits. Without it all targets are `passive`, and are
-/// found by scans.
+/// Loads the kernel side. Also returns whether it reports execs and exits. Without it all targets are `passive`, and
+/// are found by scans.
 fn kernel_side(config: &Config) -> (Option<HostKernel>, bool) {
     let capacity = match wants_probes(config) {
         true => Capacity::for_host(config.discovery.max_targets.min(MAX_PROBED), true),

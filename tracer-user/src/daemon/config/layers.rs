@@ -94,8 +94,8 @@ impl Files {
     }
 }
 
-/// The `*.toml` of a folder, sorted by name; none if it does not exist. Hidden files, which editors and package managers
-/// leave behind, are ignored.
+/// The `*.toml` of a folder, sorted by name; none if it does not exist. Hidden files, which editors and package
+/// managers leave behind, are ignored.
 pub fn dropped_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

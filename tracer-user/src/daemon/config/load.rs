@@ -151,8 +151,8 @@ impl Draft {
     }
 }
 
-/// Whether an unknown variable was meant to be a setting: it begins with the name of a table. Kubernetes sets similar ones
-/// for a service that is called gmpscope-metrics (GMPSCOPE_METRICS_PORT_9435_TCP, and so on).
+/// Whether an unknown variable was meant to be a setting: it begins with the name of a table. Kubernetes sets similar
+/// ones for a service that is called gmpscope-metrics (GMPSCOPE_METRICS_PORT_9435_TCP, and so on).
 fn is_meant(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("GMPSCOPE_") else {
         return false;

@@ -1,4 +1,5 @@
-//! The daemon's settings. Each has one dotted name, from which its flag, its environment variable and its TOML key follow.
+//! The daemon's settings. Each has one dotted name, from which its flag, its environment variable and its TOML key
+//! follow.
 //!
 //! ```text
 //! layers (files, environment, flags) ──▶ document ──▶ table, rules: typed values ──▶ load: one Config, or all mistakes

@@ -15,7 +15,7 @@ pub fn file() -> String {
          # `#` away and change it. Files of {FOLDER}/*.toml beside this one come after it, then GMPSCOPE_* variables\n\
          # and options of the command line; the last one wins.\n\
          #\n\
-         # `gmpscope config check` finds mistakes, `gmpscope config show` tells what is in force and where it comes\n\
+         # `gmpscope config check` finds mistakes, `gmpscope config show` shows what is in force and where it comes\n\
          # from. A change is read by itself, or on SIGHUP; a file with a mistake changes nothing.\n"
     );
     let mut group = "";

@@ -143,7 +143,8 @@ impl Reloader {
                 }
                 () = until(deadline) => {
                     self.pending = None;
-                    // Links may lead elsewhere now. The files are watched before they are read, so that no change is missed.
+                    // Links may lead elsewhere now. The files are watched before they are read, so that no change is
+                    // missed.
                     self.watch = watch(&self.layers);
                     if self.layers.files.read().fingerprint() != self.fingerprint {
                         return Trigger::File;

@@ -86,7 +86,7 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "window",
-        help: "How long `exact` lasts, which then becomes `sampled`; needed with it, and only with it",
+        help: "How long `exact` runs, which then becomes `sampled`; needed with it, and only with it",
         example: "\"30s\"",
         set: |rule, written| {
             rule.window = Some(value::time(written, super::WINDOW)?);

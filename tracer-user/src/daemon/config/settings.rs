@@ -17,8 +17,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[init]`
     pub init: Init,
-    /// `[[target]]`: the first rule that matches a process decides about it. A process that no rule matches is watched as
-    /// `tier.highest` says.
+    /// `[[target]]`: the first rule that matches a process decides about it. A process that no rule matches is watched
+    /// as `tier.highest` says.
     pub target: Vec<TargetRule>,
 }
 
@@ -40,7 +40,7 @@ pub struct Http {
 pub struct Discovery {
     /// `discovery.interval`: how often /proc is scanned, for what the kernel's events did not report.
     pub interval: Duration,
-    /// `discovery.settle`: a process must have lived this long before its binary is looked into.
+    /// `discovery.settle`: how old a process must be before its binary is inspected.
     pub settle: Duration,
     /// `discovery.max_targets`: processes that are watched at once; more are counted, not watched.
     pub max_targets: u32,

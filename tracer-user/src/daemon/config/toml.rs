@@ -7,7 +7,8 @@ use super::{Config, rules, table::SETTINGS};
 use crate::escape::is_dangerous;
 
 impl Config {
-    /// The configuration as one file, which reads back as it was: every setting in the order of the table, then the rules.
+    /// The configuration as one file, which reads back as it was: every setting in the order of the table, then the
+    /// rules.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut group = "";

@@ -1,5 +1,6 @@
-//! Watches the files of a configuration, by inotify on their folders rather than on the files: so a file that is replaced
-//! by rename, a link that is redirected (as Kubernetes does with a ConfigMap) and a file that appears later are seen.
+//! Watches the files of a configuration, by inotify on their folders rather than on the files: so a file that is
+//! replaced by rename, a link that is redirected (as Kubernetes does with a ConfigMap) and a file that appears later
+//! are seen.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,5 @@
-//! Which processes there are, and what is known of each: a pure state machine. Events about execs and exits arrive in any
-//! order, twice, late or not at all, and PIDs are reused; a scan of /proc corrects what is wrong.
+//! Which processes there are, and what is known of each: a pure state machine. Events about execs and exits arrive in
+//! any order, twice, late or not at all, and PIDs are reused; a scan of /proc corrects what is wrong.
 
 use std::collections::{BTreeSet, HashMap};
 

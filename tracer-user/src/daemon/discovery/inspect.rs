@@ -1,5 +1,5 @@
-//! Inspects one process: is it Go, what do the rules say, and how is it read? It reads files, which may take long, so it
-//! is called on a thread of its own.
+//! Inspects one process: is it Go, what do the rules say, and how is it read? It reads files, which may take long, so
+//! it is called on a thread of its own.
 
 use std::{io::ErrorKind, sync::Arc};
 
@@ -108,8 +108,8 @@ pub fn silent(pid: u32) -> Error {
     ))
 }
 
-/// Reads the state of the file that a process runs. This takes one system call, which is enough for most processes: they
-/// are not Go, and run a program that was seen before.
+/// Reads the state of the file that a process runs. This takes one system call, which is enough for most processes:
+/// they are not Go, and run a program that was seen before.
 fn state(pid: u32) -> Result<Option<FileState>, Inspected> {
     match FileState::known_at(&format!("/proc/{pid}/exe")) {
         Ok(state) => Ok(Some(state)),

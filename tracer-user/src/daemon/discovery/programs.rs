@@ -142,7 +142,8 @@ impl KnownFile {
 }
 
 impl AnalysedProgram {
-    /// The name of the function with a `go` statement, if it was looked up before: `Some(None)` if there is no function.
+    /// The name of the function with a `go` statement, if it was looked up before: `Some(None)` if there is no
+    /// function.
     pub fn name(&self, gopc: u64) -> Option<Option<Arc<str>>> {
         let names = lock(&self.names);
         let is_full = names.len() >= MAX_NAMES;

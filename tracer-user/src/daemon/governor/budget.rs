@@ -28,7 +28,7 @@ pub struct Window {
     pub length_ns: u64,
     /// CPU time that the target used in it.
     pub cpu_ns: u64,
-    /// Probe hits in it, those that found the target switched off included.
+    /// Probe hits in it, including those that found the target switched off.
     pub hits: u64,
     /// Waits that its runtime tracked in it; `None` if they were not, or could not be, read.
     pub tracked_waits: Option<u64>,
@@ -42,7 +42,7 @@ impl Window {
     }
 }
 
-/// The amount that a rate per second comes to in `length_ns`.
+/// Converts a rate per second to the amount in `length_ns`.
 pub(super) fn scale(per_second: u64, length_ns: u64) -> u64 {
     let scaled = u128::from(per_second) * u128::from(length_ns) / u128::from(SECOND);
     u64::try_from(scaled).unwrap_or(u64::MAX)

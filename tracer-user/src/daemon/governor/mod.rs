@@ -1,9 +1,9 @@
 //! The governor: decides what each process of a watched host is traced with, so that it costs no more than its budget
 //! allows.
 //!
-//! [`Governor`] is a pure state machine, one for each target: an [`Input`] goes in, [`Effect`]s come out, and every step
-//! from one tier to another carries its [`Reason`]. [`allot`] divides the host's budget among the targets. Decisions
-//! are made once in a *window*: the time between two readings of a target's probes.
+//! [`Governor`] is a pure state machine, one for each target: an [`Input`] goes in, [`Effect`]s come out, and every
+//! step from one tier to another carries its [`Reason`]. [`allot`] divides the host's budget among the targets.
+//! Decisions are made once in a *window*: the time between two readings of a target's probes.
 //!
 //! ```text
 //!              fits, allowed                 attached

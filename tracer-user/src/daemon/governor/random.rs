@@ -92,7 +92,7 @@ struct Kernel {
     hits: u64,
 }
 
-/// A runner without a kernel, which checks what it is told to do.
+/// Carries out effects without a kernel, and checks each of them.
 struct World {
     governor: Governor,
     settings: Settings,

@@ -26,7 +26,7 @@ pub struct Governor {
     cpu_ns: u64,
     /// Waits that the runtime tracks, per second; `None` until they were measured.
     waits: Option<u64>,
-    /// Whether the process is gone; an attach or detach may still be under way.
+    /// Whether the process has ended; an attach or detach may still be under way.
     ended: bool,
     state: State,
 }
@@ -318,7 +318,7 @@ impl Governor {
         }
     }
 
-    /// Removes the probes of a process that is gone.
+    /// Removes the probes of a process that has ended.
     fn end(&mut self) -> Vec<Effect> {
         if self.ended {
             return vec![];

@@ -363,7 +363,10 @@ impl Host {
     fn remove_target(&mut self, pid: u32, why: &str) {
         if let Some(mut target) = self.targets.remove(pid) {
             self.with_probing(now_ns(), |probing, _, _, cx| probing.release(&mut target, cx));
-            log::debug!("target {pid} ({}) is let go: {why}", target.view().name.comm);
+            log::debug!(
+                "target {pid} ({}) is no longer watched: {why}",
+                target.view().name.comm
+            );
         }
     }
 

@@ -1,8 +1,8 @@
 //! The daemon's pages over HTTP/1.1: `/metrics`, `/healthz`, `/readyz`, `/health/config`, `/targets`.
 //!
 //! hyper reads and writes HTTP; limits are added here. From accept, or the first byte of a later request, to the last
-//! byte of the answer a connection has [`Limits::timeout`], however slowly bytes arrive meanwhile; between requests it has
-//! [`Limits::idle`].
+//! byte of the answer a connection has [`Limits::timeout`], however slowly bytes arrive meanwhile; between requests it
+//! has [`Limits::idle`].
 //!
 //! The daemon has one thread for its loop, which must not wait for a scrape: it feeds the watchdog and lowers tiers. So
 //! pages that grow with the number of targets are made on tokio's blocking threads, from an immutable view. At most
@@ -91,8 +91,8 @@ struct Shared {
 }
 
 impl Limits {
-    /// The limits of the configuration, as far as the limit of open files allows. Prometheus scrapes once a minute or more
-    /// often, and keeps its connection in between.
+    /// The limits of the configuration, as far as the limit of open files allows. Prometheus scrapes once a minute or
+    /// more often, and keeps its connection in between.
     pub fn new(http: &Http) -> Self {
         let limits = Self {
             connections: usize::try_from(http.max_connections).unwrap_or(usize::MAX),
@@ -163,7 +163,8 @@ pub async fn serve(listener: TcpListener, limits: Limits, pages: Pages, stop: im
             accepted = listener.accept(), if paused_until.is_none() => match accepted {
                 Ok((stream, _)) => {
                     server.accepted(stream);
-                    // Lets other connections read first: one that would be displaced may have received its request already.
+                    // Lets other connections read first: one that would be displaced may have received its request
+                    // already.
                     tokio::task::yield_now().await;
                 }
                 Err(e) => server.failed(&e).await,

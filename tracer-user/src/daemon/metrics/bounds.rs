@@ -1,8 +1,8 @@
 //! The bounds of classic buckets.
 //!
-//! All sources have a bucket bound at every quarter of every power of two from 256 ns on. Bounds are chosen among these,
-//! so that none divides a bucket of a source, and every count is exact. A bound is one nanosecond less than such a value,
-//! since `le` includes its bound: 1.023e-06 is "shorter than 1024 ns".
+//! All sources have a bucket bound at every quarter of every power of two from 256 ns on. Bounds are chosen among
+//! these, so that none divides a bucket of a source, and every count is exact. A bound is one nanosecond less than such
+//! a value, since `le` includes its bound: 1.023e-06 is "shorter than 1024 ns".
 //!
 //! Each bound is a series, so there are two widths. [`Bounds::Fine`], for what a process has once or six times, has two
 //! bounds per power of two: a quantile is off by a third to a half at most. [`Bounds::Coarse`], for what a process or a
@@ -56,8 +56,8 @@ impl Bounds {
     }
 }
 
-/// The sum of the waits in seconds, if the source knows it. If not, each wait counts with the middle of its bucket, and one
-/// in the overflow bucket with its lower bound.
+/// The sum of the waits in seconds, if the source knows it. If not, each wait counts with the middle of its bucket, and
+/// one in the overflow bucket with its lower bound.
 pub fn sum_seconds(histogram: &Histogram) -> f64 {
     if let Some(ns) = histogram.sum_ns() {
         return ns as f64 / 1e9;

@@ -37,8 +37,8 @@ impl Format {
         }
     }
 
-    /// The format that the values of `Accept` prefer: the one of the highest quality, and of equals the one that is named
-    /// first. Text if they name none that we have, as in other exporters: people can at least read it.
+    /// The format that the values of `Accept` prefer: the one of the highest quality, and of equals the one that is
+    /// named first. Text if they name none that we have, as in other exporters: people can at least read it.
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<Range> = accept.into_iter().flat_map(ranges).collect();
         let mut best: Option<(u16, usize, Self)> = None;

@@ -5,10 +5,10 @@
 //!                  └──▶ document: docs/metrics.md
 //! ```
 //!
-//! The crate `prometheus-client` writes text 0.0.4 and OpenMetrics 1.0; the module `protobuf` writes the delimited protobuf
-//! with native histograms. Each scrape makes a new registry of one collector, rather than keep metrics registered: so
-//! counts are encoded as they are, and series of a process that has ended disappear. No `_created` is written: the daemon
-//! does not know when the runtime of a target began to count.
+//! The crate `prometheus-client` writes text 0.0.4 and OpenMetrics 1.0; the module `protobuf` writes the delimited
+//! protobuf with native histograms. Each scrape makes a new registry of one collector, rather than keep metrics
+//! registered: so counts are encoded as they are, and series of a process that has ended disappear. No `_created` is
+//! written: the daemon does not know when the runtime of a target began to count.
 
 mod bounds;
 mod document;

@@ -1,10 +1,10 @@
 //! Native (exponential) histograms.
 //!
 //! Prometheus divides each power of two of *seconds* into 2^schema buckets that grow by the same factor; our sources
-//! divide powers of two of nanoseconds evenly. Their bounds never coincide, so a source's bucket is counted in the native
-//! bucket that contains its upper bound: a wait appears shorter than it was by at most one native bucket, and longer by at
-//! most the width of its source bucket and of one native bucket. The schema is chosen so that native buckets are narrower
-//! than the narrowest bucket of the source, which keeps its buckets separate:
+//! divide powers of two of nanoseconds evenly. Their bounds never coincide, so a source's bucket is counted in the
+//! native bucket that contains its upper bound: a wait appears shorter than it was by at most one native bucket, and
+//! longer by at most the width of its source bucket and of one native bucket. The schema is chosen so that native
+//! buckets are narrower than the narrowest bucket of the source, which keeps its buckets separate:
 //!
 //! | source | its buckets are wide | schema | native buckets are wide |
 //! |---|---|---|---|
@@ -15,8 +15,8 @@ use std::sync::LazyLock;
 
 use crate::{latency::Histogram, stream::BucketScheme};
 
-/// The upper bound of the zero bucket in seconds, 2^-23: waits of at most 119 ns. It is a bound in every schema, so that
-/// histograms can be merged.
+/// The upper bound of the zero bucket in seconds, 2^-23: waits of at most 119 ns. It is a bound in every schema, so
+/// that histograms can be merged.
 pub const ZERO_THRESHOLD: f64 = 1.0 / (1u32 << 23) as f64;
 const ZERO_NS: u64 = 119;
 
@@ -47,7 +47,8 @@ impl Native {
             spans: Vec::new(),
             deltas: Vec::new(),
         };
-        // Indexes ascend. They are equal only where the source is finer than the schema: in its linear part at the bottom.
+        // Indexes ascend. They are equal only where the source is finer than the schema: in its linear part at the
+        // bottom.
         let mut buckets: Vec<(i32, u64)> = Vec::new();
         for (index, count) in histogram.counts() {
             if scheme.upper_ns(index) <= ZERO_NS {
@@ -109,7 +110,8 @@ fn indexes(scheme: BucketScheme) -> &'static [i32] {
     }
 }
 
-/// The index of the bucket that contains `seconds`: bucket i reaches from (not including) 2^((i−1)/2^schema) to 2^(i/2^schema).
+/// The index of the bucket that contains `seconds`: bucket i reaches from (not including) 2^((i−1)/2^schema) to
+/// 2^(i/2^schema).
 fn index_of(seconds: f64, schema: i32) -> i32 {
     if seconds <= 0.0 {
         return i32::MIN;

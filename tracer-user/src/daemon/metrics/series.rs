@@ -1,8 +1,8 @@
 //! Chooses the creation sites and package inits that have series of their own.
 //!
-//! A counter must not decrease. So what has a series keeps it while its process (or, for inits, the daemon) lives, and what
-//! was counted under `other` stays there. How many there are is what the configuration said when the first was seen. Of
-//! those that are seen at once, the largest come first.
+//! A counter must not decrease. So what has a series keeps it while its process (or, for inits, the daemon) lives, and
+//! what was counted under `other` stays there. How many there are is what the configuration said when the first was
+//! seen. Of those that are seen at once, the largest come first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,8 +113,8 @@ impl Names {
         }
     }
 
-    /// Chooses names while there is room, the largest first, and adds up the others. `other` says under which name one that
-    /// is not chosen is counted; `None` if it always has its own series, which takes no room.
+    /// Chooses names while there is room, the largest first, and adds up the others. `other` says under which name one
+    /// that is not chosen is counted; `None` if it always has its own series, which takes no room.
     fn fold(
         &mut self,
         all: Named,

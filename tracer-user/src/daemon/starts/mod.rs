@@ -1,9 +1,9 @@
 //! Times the starts of the binaries that `init.include` names, whoever starts them.
 //!
 //! Each start is held until its own process is probed, or the whole binary is probed, where `init.whole_binary` says so
-//! ([`StartsBy`](crate::sources::host::StartsBy)). A path without `*` and `?` is looked up on the host from time to time,
-//! so that every start of that file is seen, the first too. A file that matches a pattern, or lies in a container, is
-//! known once a process of it has lived long enough to be found, and is timed from its next start on.
+//! ([`StartsBy`](crate::sources::host::StartsBy)). A path without `*` and `?` is looked up on the host from time to
+//! time, so that every start of that file is seen, the first too. A file that matches a pattern, or lies in a
+//! container, is known once a process of it has lived long enough to be found, and is timed from its next start on.
 
 mod candidate;
 mod counts;

@@ -158,7 +158,8 @@ impl Targets {
         Some(pid)
     }
 
-    /// Schedules the next reading. Every process has its own offset in the interval, so that readings are spread over it.
+    /// Schedules the next reading. Every process has its own offset in the interval, so that readings are spread over
+    /// it.
     fn schedule(&mut self, pid: u32, now_ns: u64) {
         let mut hasher = DefaultHasher::new();
         pid.hash(&mut hasher);

@@ -226,8 +226,8 @@ fn variables_of_others_are_passed_over() {
     assert!(load(&layers).unwrap_err()[0].problem.contains("UTF-8"));
 }
 
-/// Values of settings can be shown, since no type of the table can hold a secret. An unknown key may be a secret that was
-/// put into the wrong file, so its value is never shown.
+/// Values of settings can be shown, since no type of the table can hold a secret. An unknown key may be a secret that
+/// was put into the wrong file, so its value is never shown.
 #[test]
 fn no_secret_is_ever_shown() {
     for setting in table::SETTINGS {

@@ -87,8 +87,8 @@ pub const STARTS: &[Family] = &[
         name: "gmpscope_starts_total",
         kind: Kind::Counter,
         unit: None,
-        help: "Starts of the binaries that init.include names: completed reached main.main, failed ended before, missed \
-               were held for their probes and continued without them.",
+        help: "Starts of the binaries that init.include names: completed reached main.main, failed ended before, \
+               missed were held for their probes and continued without them.",
         labels: &["exe", "result"],
         read: Read::Host(|host, samples| {
             for (exe, starts) in host.starts {

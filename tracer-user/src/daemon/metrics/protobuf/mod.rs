@@ -1,7 +1,7 @@
 //! The protobuf format: `io.prometheus.client.MetricFamily`, each with its length before it, with native histograms.
 //!
-//! It is not left to `prometheus-client`, whose feature for it makes every build compile a protobuf compiler (a fifth of
-//! all crates) for eight messages whose field numbers never change. Fields are numbered as in client_model's
+//! It is not left to `prometheus-client`, whose feature for it makes every build compile a protobuf compiler (a fifth
+//! of all crates) for eight messages whose field numbers never change. Fields are numbered as in client_model's
 //! `metrics.proto`; as in proto3, a field that has its default value is not written.
 
 use std::fmt;
