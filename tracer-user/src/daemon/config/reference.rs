@@ -4,7 +4,7 @@
 use super::{
     Config, FILE, FOLDER,
     rules::KEYS,
-    table::{Effect, SETTINGS, Setting},
+    table::{SETTINGS, Setting, TakesEffect},
 };
 
 /// A configuration file with every setting, each commented out and with its default.
@@ -38,8 +38,8 @@ pub fn file() -> String {
 /// What is allowed, and whether a change needs a restart.
 fn remark(setting: &Setting) -> String {
     let restart = match setting.effect {
-        Effect::Reload => "",
-        Effect::Restart => "; a change needs a restart",
+        TakesEffect::Reload => "",
+        TakesEffect::Restart => "; a change needs a restart",
     };
     format!(" ({}{restart})", setting.allowed())
 }
@@ -52,8 +52,8 @@ pub fn settings_table() -> String {
     );
     for setting in SETTINGS {
         let effect = match setting.effect {
-            Effect::Reload => "with the reload",
-            Effect::Restart => "with a restart",
+            TakesEffect::Reload => "with the reload",
+            TakesEffect::Restart => "with a restart",
         };
         text += &format!(
             "| `{}` | `{}` | {} | {effect} | {} |\n",

@@ -14,7 +14,7 @@ use super::{
     health::Health,
     layers::Texts,
     load::join,
-    table::{self, Effect},
+    table::{self, TakesEffect},
     watch::Watch,
 };
 use crate::{output::json, writing::stderr};
@@ -178,7 +178,7 @@ impl Reloader {
         };
         let mut needs_restart = table::differing(&self.started, &self.loaded.config);
         needs_restart
-            .retain(|name| table::find(name).is_some_and(|setting| setting.effect == Effect::Restart));
+            .retain(|name| table::find(name).is_some_and(|setting| setting.effect == TakesEffect::Restart));
         let reload = Reload {
             time: Timestamp::now(),
             event: "config_reload",

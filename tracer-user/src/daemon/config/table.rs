@@ -24,14 +24,14 @@ pub struct Setting {
     /// What it means, in one sentence without a full stop.
     pub help: &'static str,
     /// When a new value takes effect.
-    pub effect: Effect,
+    pub effect: TakesEffect,
     /// Which values it can have, and where it is in [`Config`].
     pub is: Type,
 }
 
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum TakesEffect {
     /// When the configuration is reloaded.
     Reload,
     /// When the daemon is restarted.
@@ -80,7 +80,7 @@ macro_rules! settings {
         &[$(Setting {
             name: concat!(stringify!($group), ".", stringify!($key)),
             help: $help,
-            effect: Effect::$effect,
+            effect: TakesEffect::$effect,
             is: Type::$type(
                 Field { get: |config| &config.$group.$key, get_mut: |config| &mut config.$group.$key }
                 $($(, $limit)+)?

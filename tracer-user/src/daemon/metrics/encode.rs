@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use super::{
     bounds::{Bounds, sum_seconds},
-    families::{Family, Host, Kind, Process, Read, families},
+    families::{Family, Kind, Read, ScrapedHost, ScrapedProcess, families},
     label::clean,
     sample::{Sample, Samples, Value},
     series::{OwnSeries, targets},
@@ -67,13 +67,13 @@ impl Scrape {
     /// # Errors
     /// The first error of `visit`.
     pub fn for_each(&self, mut visit: impl FnMut(&Family, &[Group]) -> fmt::Result) -> fmt::Result {
-        let processes: Vec<(Vec<(&'static str, String)>, Process)> = targets(&self.view)
+        let processes: Vec<(Vec<(&'static str, String)>, ScrapedProcess)> = targets(&self.view)
             .map(|target| {
                 let sites = self.own.sites.get(&target.name.pid);
-                (labels(&target.name), Process { target, sites })
+                (labels(&target.name), ScrapedProcess { target, sites })
             })
             .collect();
-        let host = Host {
+        let host = ScrapedHost {
             view: &self.view,
             starts: &self.own.starts,
             http: &self.http,

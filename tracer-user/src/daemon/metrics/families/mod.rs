@@ -51,14 +51,14 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub enum Read {
     /// From each process; its series have the labels of the process.
-    Process(for<'a> fn(&Process<'a>, &mut Samples<'a>)),
+    Process(for<'a> fn(&ScrapedProcess<'a>, &mut Samples<'a>)),
     /// From the host as a whole, or the daemon.
-    Host(for<'a> fn(&Host<'a>, &mut Samples<'a>)),
+    Host(for<'a> fn(&ScrapedHost<'a>, &mut Samples<'a>)),
 }
 
 /// One process of a scrape.
 #[derive(Clone, Copy, Debug)]
-pub struct Process<'a> {
+pub struct ScrapedProcess<'a> {
     /// The process.
     pub target: &'a TargetView,
     /// Its waits by creation site, bounded.
@@ -67,7 +67,7 @@ pub struct Process<'a> {
 
 /// The rest of a scrape.
 #[derive(Clone, Copy, Debug)]
-pub struct Host<'a> {
+pub struct ScrapedHost<'a> {
     /// What the daemon knows.
     pub view: &'a HostView,
     /// Starts by binary, bounded.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Family, Kind, Process, Read};
+use super::{Family, Kind, Read, ScrapedProcess};
 use crate::{
     daemon::metrics::{
         label::known,
@@ -233,7 +233,7 @@ pub const FAMILIES: &[Family] = &[
 ];
 
 /// Exports one gauge of the last reading, if it is known.
-fn gauge<'a>(process: &Process<'a>, samples: &mut Samples<'a>, read: fn(&Snapshot) -> Option<u64>) {
+fn gauge<'a>(process: &ScrapedProcess<'a>, samples: &mut Samples<'a>, read: fn(&Snapshot) -> Option<u64>) {
     if let Some(count) = process.target.gauges.as_ref().and_then(read) {
         samples.put(&[], Value::Count(count));
     }
@@ -241,7 +241,7 @@ fn gauge<'a>(process: &Process<'a>, samples: &mut Samples<'a>, read: fn(&Snapsho
 
 /// Exports counts by state; those of unknown states are added up.
 fn by_state<'a>(
-    process: &Process<'a>,
+    process: &ScrapedProcess<'a>,
     samples: &mut Samples<'a>,
     states: &[&str],
     read: fn(&'a Snapshot) -> &'a [(String, u64)],
