@@ -3,7 +3,7 @@
 //!
 //! [`Governor`] is a pure state machine, one for each target: an [`Input`] goes in, [`Effect`]s come out, and every
 //! step from one tier to another carries its [`Reason`]. [`allot`] divides the host's budget among the targets.
-//! Decisions are made once in a *window*: the time between two readings of a target's probes.
+//! Decisions are made after each *window*: the time between two measurements of a target.
 //!
 //! ```text
 //!              fits, allowed                 attached
