@@ -154,7 +154,7 @@ fn check_tells_all_mistakes_at_once() -> Result<()> {
             "config.toml:2:1: http.lsiten: there is no such setting: did you mean `http.listen`?",
             "config.toml:3:11: http.timeout: `10` has no unit: write \"10s\" for seconds",
             "conf.d/20.toml:2:8: budget.host: `101%` is out of range: 0% to 100% are allowed",
-            "environment GMPSCOPE_BUDGET_TARGET: budget.target: `x` is no share: write a percentage, as in \"0.5%\"",
+            "environment GMPSCOPE_BUDGET_TARGET: budget.target: `x` is not a share: write a percentage, as in \"0.5%\"",
         ];
         ensure!(lines == expected, "{command:?}: {said}");
     }

@@ -1,5 +1,7 @@
-//! Every Go process of a host, day and night: finds them, reads them at the tier that their budget allows, and
-//! shows metrics.
+//! The daemon: finds every Go process of a host, watches each at the tier that its budget allows, and serves metrics.
+//!
+//! One loop on one thread (`run`) drives `host`, which must never wait: work that may take long is done on other
+//! threads.
 //!
 //! ```text
 //! discovery ──▶ targets (one each: tier, sources, what was counted) ──▶ view ──▶ metrics ──▶ http
@@ -7,9 +9,9 @@
 //!   config ────────────┘
 //! ```
 
-mod complaints;
 pub mod config;
 pub mod discovery;
+mod error_log;
 pub mod governor;
 mod host;
 pub mod http;

@@ -1,4 +1,4 @@
-//! Probes on the targets of a host: carries out what their governors decide, with one load of the kernel side.
+//! The probes on the targets of a host: carries out what their governors decide, with one load of the kernel side.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    complaints::Complaints,
     config::{Config, Tier},
-    discovery::programs::Known,
-    governor::{Effect, Happening, Step, allot},
+    discovery::programs::AnalysedProgram,
+    error_log::ErrorLog,
+    governor::{Effect, Input, Step, allot},
     reader::Job,
     targets::{Target, Targets, settings, tier_of},
 };
@@ -27,50 +27,54 @@ use crate::{
     },
 };
 
-/// Names of creation sites that are to be looked up in a file, for one process.
+/// Creation sites of one process whose names are to be looked up in its file.
 #[derive(Debug)]
-pub struct Unknown {
-    /// Whose they are.
+pub struct UnresolvedSites {
+    /// The process.
     pub pid: u32,
     /// Its program.
-    pub known: Arc<Known>,
+    pub known: Arc<AnalysedProgram>,
     /// Link-time values of `g.gopc`.
     pub gopcs: Vec<u64>,
 }
 
-/// The probes of a host.
+/// The probes on all targets.
 pub struct Probing {
     kernel: HostKernel,
+    /// The PID of each slot that is in use.
     by_slot: BTreeMap<SlotId, u32>,
-    /// Processes that are to be attached to, one at a time: each takes some milliseconds.
-    waiting: VecDeque<Waiting>,
+    /// Attaches to be made, one for each turn of the loop: each takes some milliseconds.
+    waiting: VecDeque<PendingAttach>,
     /// What a hit costs here, [low, high]; `None` where it could not be measured.
     prices: BTreeMap<Mode, Option<[u64; 2]>>,
     due_ns: u64,
 }
 
+/// An attach that a governor asked for.
 #[derive(Debug)]
-struct Waiting {
+struct PendingAttach {
     pid: u32,
+    /// [`Target::id`].
     target: u64,
     mode: Mode,
+    /// The hit cap of the first window.
     hits: u64,
 }
 
-/// What is at hand while effects are carried out.
-pub struct With<'a> {
-    /// Where errors go.
-    pub complaints: &'a mut Complaints,
-    /// Where names go that are to be looked up.
-    pub unknown: &'a mut Vec<Unknown>,
-    /// Where readings go that are to be made.
+/// What the caller lends to [`Probing`], and what it gets back from it.
+pub struct Context<'a> {
+    /// Counts and logs errors.
+    pub errors: &'a mut ErrorLog,
+    /// Receives the creation sites whose names are to be looked up.
+    pub unresolved: &'a mut Vec<UnresolvedSites>,
+    /// Receives the readings that are to be made.
     pub jobs: &'a mut Vec<Job>,
-    /// CLOCK_MONOTONIC.
+    /// The time, CLOCK_MONOTONIC.
     pub now_ns: u64,
 }
 
 impl Probing {
-    /// Nothing is attached.
+    /// Creates it with nothing attached.
     pub fn new(kernel: HostKernel) -> Self {
         Self {
             kernel,
@@ -86,12 +90,12 @@ impl Probing {
         &self.kernel
     }
 
-    /// The same, to be asked.
+    /// The kernel side, mutably.
     pub fn kernel_mut(&mut self) -> &mut HostKernel {
         &mut self.kernel
     }
 
-    /// What a hit of `sampled` is estimated to cost here, where that was asked for.
+    /// The estimated cost of a hit of `sampled`, [low, high], if it was measured.
     pub fn hit_ns(&self) -> Option<[u64; 2]> {
         self.prices.get(&Mode::Sampled).copied().flatten()
     }
@@ -105,76 +109,76 @@ impl Probing {
         }
     }
 
-    /// The kernel has switched targets off.
-    pub fn capped(&mut self, happened: &Happened, targets: &mut Targets, with: &mut With<'_>) {
-        for slot in &happened.capped {
+    /// Tells the governors of the targets that the kernel has switched off.
+    pub fn capped(&mut self, events: &Happened, targets: &mut Targets, cx: &mut Context<'_>) {
+        for slot in &events.capped {
             let target = self.by_slot.get(slot).and_then(|pid| targets.get_mut(*pid));
             if let Some(target) = target {
-                self.tell(target, Happening::Capped, with);
+                self.apply(target, Input::Capped, cx);
             }
         }
     }
 
-    /// Another configuration is in force; what a target is not concerned by stays as it is.
-    pub fn reconfigure(&mut self, config: &Config, targets: &mut Targets, with: &mut With<'_>) {
+    /// Applies a new configuration. Targets that it does not concern keep their probes.
+    pub fn reconfigure(&mut self, config: &Config, targets: &mut Targets, cx: &mut Context<'_>) {
         self.due_ns = 0;
         for (_, target) in targets.iter_mut() {
             let rules = settings(config, target.decision());
-            self.tell(target, Happening::Rules(rules), with);
+            self.apply(target, Input::Rules(rules), cx);
         }
     }
 
-    /// A target is let go: its probes are taken away.
-    pub fn release(&mut self, target: &mut Target, with: &mut With<'_>) {
+    /// Removes the probes of a target.
+    pub fn release(&mut self, target: &mut Target, cx: &mut Context<'_>) {
         let Some(slot) = target.governed_mut().and_then(|governed| governed.slot.take()) else {
             return;
         };
         self.by_slot.remove(&slot);
         if let Err(e) = self.kernel.detach(slot) {
-            with.complaints.add("detach", &e, with.now_ns);
+            cx.errors.add("detach", &e, cx.now_ns);
         }
     }
 
-    /// Attaches to whoever waits for it, and ends a window where one is over.
-    pub fn tick(&mut self, config: &Config, targets: &mut Targets, with: &mut With<'_>) {
-        if let Some(waiting) = self.waiting.pop_front() {
-            self.attach(&waiting, targets, with);
+    /// Makes the next attach, and ends the windows that are over.
+    pub fn tick(&mut self, config: &Config, targets: &mut Targets, cx: &mut Context<'_>) {
+        if let Some(pending) = self.waiting.pop_front() {
+            self.attach(&pending, targets, cx);
         }
-        if with.now_ns < self.due_ns {
+        if cx.now_ns < self.due_ns {
             return;
         }
         let interval = u64::try_from(config.tier.probe_interval.as_nanos()).unwrap_or(u64::MAX);
-        self.due_ns = with.now_ns.saturating_add(interval);
-        let concerned: Vec<u32> = targets
+        self.due_ns = cx.now_ns.saturating_add(interval);
+        let governed: Vec<u32> = targets
             .iter_mut()
             .filter_map(|(pid, target)| target.is_governed().then_some(pid))
             .collect();
-        if concerned.is_empty() {
+        if governed.is_empty() {
             return;
         }
-        self.measure_prices(config, with);
-        for pid in &concerned {
+        self.measure_prices(config, cx);
+        for pid in &governed {
             if let Some(target) = targets.get_mut(*pid) {
-                self.end_window(target, with);
-                // For the next window.
-                with.jobs.extend(target.job(false, Duration::ZERO));
+                self.end_window(target, cx);
+                // So that the next window knows how many waits there were.
+                cx.jobs.extend(target.job(false, Duration::ZERO));
             }
         }
-        self.share_out(config, &concerned, targets, with);
-        for pid in &concerned {
+        self.divide_budget(config, &governed, targets, cx);
+        for pid in &governed {
             if let Some(target) = targets.get_mut(*pid) {
-                target.explain(with.now_ns);
+                target.explain(cx.now_ns);
             }
         }
     }
 
-    /// Takes everything away, and waits for it.
+    /// Removes all probes, and waits until they are gone.
     pub fn stop(&mut self) {
         self.kernel.detach_all();
     }
 
-    /// What hits cost on this machine, once.
-    fn measure_prices(&mut self, config: &Config, with: &mut With<'_>) {
+    /// Measures what hits cost on this machine, if that was not done before.
+    fn measure_prices(&mut self, config: &Config, cx: &mut Context<'_>) {
         let exact = config.target.iter().any(|rule| rule.tier == Some(Tier::Exact));
         let wanted = [
             (Mode::Sampled, ProgramKind::Sampled, true),
@@ -187,7 +191,7 @@ impl Probing {
             let price = match self.kernel.cost_of(program) {
                 Ok(cost) => Some(cost.hit_ns),
                 Err(e) => {
-                    with.complaints.add("calibrate", &e, with.now_ns);
+                    cx.errors.add("calibrate", &e, cx.now_ns);
                     None
                 }
             };
@@ -195,21 +199,19 @@ impl Probing {
         }
     }
 
-    fn end_window(&mut self, target: &mut Target, with: &mut With<'_>) {
-        let now_ns = with.now_ns;
-        // Its end will be told.
+    fn end_window(&mut self, target: &mut Target, cx: &mut Context<'_>) {
+        let now_ns = cx.now_ns;
+        // The process has ended, which will be reported.
         let Some(cpu_ns) = target.cpu_ns() else { return };
         let tracked = target.take_tracked();
-        let hits = self.observe(target, with);
+        let hits = self.observe(target, cx);
         for (mode, price) in &self.prices {
             let Some([_, hit_ns]) = price else { continue };
             if let Some(governed) = target.governed_mut()
                 && governed.slot.is_none()
             {
                 let (mode, hit_ns) = (*mode, *hit_ns);
-                let _ = governed
-                    .governor
-                    .handle(now_ns, Happening::Priced { mode, hit_ns });
+                let _ = governed.governor.handle(now_ns, Input::Priced { mode, hit_ns });
             }
         }
         let Some(governed) = target.governed_mut() else {
@@ -219,26 +221,26 @@ impl Probing {
             return;
         };
         window.hits = hits;
-        // Read at moments of its own: its rate is what counts.
+        // The runtime is read at other times than the probes: only its rate counts.
         window.tracked_waits = tracked.map(|(waits, length_ns)| {
             let scaled = u128::from(waits) * u128::from(window.length_ns) / u128::from(length_ns.max(1));
             u64::try_from(scaled).unwrap_or(u64::MAX)
         });
-        self.tell(target, Happening::WindowOver(window), with);
+        self.apply(target, Input::WindowOver(window), cx);
     }
 
-    /// Takes over what the probes of a target have counted; how many hits that were.
-    fn observe(&mut self, target: &mut Target, with: &mut With<'_>) -> u64 {
+    /// Reads what the probes of a target have counted, and returns the number of hits.
+    fn observe(&mut self, target: &mut Target, cx: &mut Context<'_>) -> u64 {
         let Some(slot) = target.governed_mut().and_then(|governed| governed.slot) else {
             return 0;
         };
-        match self.kernel.observe(slot, with.now_ns) {
+        match self.kernel.observe(slot, cx.now_ns) {
             Ok(seen) => {
-                let (hits, gopcs) = target.take_probed(&seen);
+                let (hits, gopcs) = target.count_probed(&seen);
                 if !gopcs.is_empty()
                     && let Some(watched) = target.watching()
                 {
-                    with.unknown.push(Unknown {
+                    cx.unresolved.push(UnresolvedSites {
                         pid: target.pid(),
                         known: Arc::clone(&watched.known),
                         gopcs,
@@ -247,51 +249,58 @@ impl Probing {
                 hits
             }
             Err(e) => {
-                with.complaints.add("probes_unreadable", &e, with.now_ns);
+                cx.errors.add("probes_unreadable", &e, cx.now_ns);
                 0
             }
         }
     }
 
-    fn share_out(&mut self, config: &Config, concerned: &[u32], targets: &mut Targets, with: &mut With<'_>) {
+    /// Divides the host's budget among the governed targets.
+    fn divide_budget(
+        &mut self,
+        config: &Config,
+        governed: &[u32],
+        targets: &mut Targets,
+        cx: &mut Context<'_>,
+    ) {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let budget = Duration::from_secs(1).mul_f64(config.budget.host.clamp(0.0, 1.0)) * cpus as u32;
-        let mut asks = Vec::with_capacity(concerned.len());
-        for pid in concerned {
-            let ask = targets
-                .get_mut(*pid)
-                .and_then(|target| Some(target.governed_mut()?.governor.ask(with.now_ns)));
-            asks.extend(ask.map(|ask| (*pid, ask)));
+        let (mut pids, mut demands) = (Vec::new(), Vec::new());
+        for pid in governed {
+            if let Some(governed) = targets.get_mut(*pid).and_then(Target::governed_mut) {
+                pids.push(*pid);
+                demands.push(governed.governor.demand(cx.now_ns));
+            }
         }
-        let needs: Vec<_> = asks.iter().map(|(_, ask)| *ask).collect();
-        let shares = allot(u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX), &needs);
-        for ((pid, _), share) in asks.into_iter().zip(shares) {
+        let shares = allot(u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX), &demands);
+        for (pid, share) in pids.into_iter().zip(shares) {
             if let Some(target) = targets.get_mut(pid) {
-                self.tell(target, Happening::Share(share), with);
+                self.apply(target, Input::Share(share), cx);
             }
         }
     }
 
-    /// Tells a governor, and does what it says.
-    fn tell(&mut self, target: &mut Target, happening: Happening, with: &mut With<'_>) {
-        let mut happenings = VecDeque::from([happening]);
-        while let Some(happening) = happenings.pop_front() {
+    /// Gives an input to a target's governor, and carries out the effects.
+    fn apply(&mut self, target: &mut Target, input: Input, cx: &mut Context<'_>) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
             let Some(governed) = target.governed_mut() else {
                 return;
             };
-            for effect in governed.governor.handle(with.now_ns, happening) {
-                if let Some(answer) = self.carry_out(target, effect, with) {
-                    happenings.push_back(answer);
+            for effect in governed.governor.handle(cx.now_ns, input) {
+                if let Some(answer) = self.carry_out(target, effect, cx) {
+                    inputs.push_back(answer);
                 }
             }
         }
     }
 
-    fn carry_out(&mut self, target: &mut Target, effect: Effect, with: &mut With<'_>) -> Option<Happening> {
+    /// Carries out one effect. Returns the answer to it, if it is known already.
+    fn carry_out(&mut self, target: &mut Target, effect: Effect, cx: &mut Context<'_>) -> Option<Input> {
         let slot = target.governed_mut().and_then(|governed| governed.slot);
         match effect {
             Effect::Attach { mode, hits } => {
-                self.waiting.push_back(Waiting {
+                self.waiting.push_back(PendingAttach {
                     pid: target.pid(),
                     target: target.id(),
                     mode,
@@ -301,72 +310,73 @@ impl Probing {
             }
             Effect::BeginWindow { hits } => {
                 if let Err(e) = self.kernel.begin_window(slot?, hits) {
-                    with.complaints.add("probes_unreadable", &e, with.now_ns);
+                    cx.errors.add("probes_unreadable", &e, cx.now_ns);
                 }
                 None
             }
             Effect::Detach => {
                 if let Some(slot) = slot {
                     if let Err(e) = self.kernel.switch_off(slot) {
-                        with.complaints.add("detach", &e, with.now_ns);
+                        cx.errors.add("detach", &e, cx.now_ns);
                     }
-                    self.observe(target, with);
-                    self.release(target, with);
+                    self.observe(target, cx);
+                    self.release(target, cx);
                 }
-                Some(Happening::Detached)
+                Some(Input::Detached)
             }
             Effect::Step(step) => {
-                take_step(target, &step);
+                record_step(target, &step);
                 None
             }
         }
     }
 
-    fn attach(&mut self, waiting: &Waiting, targets: &mut Targets, with: &mut With<'_>) {
-        let Some(target) = targets.get_mut(waiting.pid) else {
+    /// Makes an attach that is due, and gives the answer to the governor.
+    fn attach(&mut self, pending: &PendingAttach, targets: &mut Targets, cx: &mut Context<'_>) {
+        let Some(target) = targets.get_mut(pending.pid) else {
             return;
         };
-        if target.id() != waiting.target || target.governed_mut().is_none() {
+        if target.id() != pending.target || target.governed_mut().is_none() {
             return;
         }
-        let answer = match self.attach_to(waiting, target, with.now_ns) {
+        let answer = match self.attach_to(pending, target, cx.now_ns) {
             Ok(slot) => {
-                self.by_slot.insert(slot, waiting.pid);
-                // Of its own kind of site.
+                self.by_slot.insert(slot, pending.pid);
+                // Measured at the kind of site that this target is probed at.
                 let cost = self.kernel.cost(slot);
                 if let Some(governed) = target.governed_mut() {
                     governed.slot = Some(slot);
-                    let usual = self.prices.get(&waiting.mode).copied().flatten();
+                    let usual = self.prices.get(&pending.mode).copied().flatten();
                     let hit_ns = cost.ok().map(|cost| cost.hit_ns).or(usual);
                     governed.hit_ns = hit_ns.map_or(0, |[_, high]| high);
-                    let (mode, hit_ns) = (waiting.mode, governed.hit_ns);
+                    let (mode, hit_ns) = (pending.mode, governed.hit_ns);
                     let _ = governed
                         .governor
-                        .handle(with.now_ns, Happening::Priced { mode, hit_ns });
+                        .handle(cx.now_ns, Input::Priced { mode, hit_ns });
                 }
-                // The window counts from here on.
-                let _ = target.begin_window(with.now_ns);
-                Happening::Attached
+                // The window begins now.
+                let _ = target.begin_window(cx.now_ns);
+                Input::Attached
             }
             Err(e) => {
                 let file = target.watching().map(|watched| watched.known.file.id);
                 let e = target.life().explain(e, file);
-                with.complaints.add("attach", &e, with.now_ns);
-                Happening::AttachFailed {
+                cx.errors.add("attach", &e, cx.now_ns);
+                Input::AttachFailed {
                     why: e.message.clone(),
                 }
             }
         };
-        self.tell(target, answer, with);
+        self.apply(target, answer, cx);
     }
 
-    fn attach_to(&mut self, waiting: &Waiting, target: &Target, now_ns: u64) -> Result<SlotId> {
+    fn attach_to(&mut self, pending: &PendingAttach, target: &Target, now_ns: u64) -> Result<SlotId> {
         let watched = target
             .watching()
-            .ok_or_else(|| Error::not_traceable(format!("process {} is not read", waiting.pid)))?;
+            .ok_or_else(|| Error::not_traceable(format!("process {} is not read", pending.pid)))?;
         let reading = watched.reading();
         let no_sites = |attempts| Error::not_traceable(format!("no place to attach to: {}", told(attempts)));
-        let (program, sites) = match waiting.mode {
+        let (program, sites) = match pending.mode {
             Mode::Full => {
                 return Err(Error::failed("the daemon does not trace with full".to_owned()));
             }
@@ -384,15 +394,15 @@ impl Probing {
                     .map_err(|e| no_sites(e))?,
             ),
         };
-        let file = program_of(waiting.pid, &watched.known)?;
+        let file = program_of(pending.pid, &watched.known)?;
         if target.life().has_ended() || target.life().has_execed() {
             return Err(Error::not_traceable(format!(
                 "process {} has ended or become another program",
-                waiting.pid
+                pending.pid
             )));
         }
         let request = Request {
-            pid: waiting.pid,
+            pid: pending.pid,
             file: file.file(),
             program,
             sites,
@@ -405,12 +415,12 @@ impl Probing {
             ),
             goroutines: target.goroutines().unwrap_or(u64::MAX),
         };
-        self.kernel.attach(&request, Some(waiting.hits), now_ns)
+        self.kernel.attach(&request, Some(pending.hits), now_ns)
     }
 }
 
-/// The file that a process runs, if that is still the very file that was analysed.
-pub fn program_of(pid: u32, known: &Known) -> Result<ProgramFile> {
+/// Opens the file that a process runs, if it is still the very file that was analysed.
+pub fn program_of(pid: u32, known: &AnalysedProgram) -> Result<ProgramFile> {
     let path = PathBuf::from(format!("/proc/{pid}/exe"));
     let file = ProgramFile::open_as(&path, Untrusted::path(&path))?;
     if file.state() != known.file {
@@ -421,7 +431,8 @@ pub fn program_of(pid: u32, known: &Known) -> Result<ProgramFile> {
     Ok(file)
 }
 
-fn take_step(target: &mut Target, step: &Step) {
+/// Counts and logs a change of tier.
+fn record_step(target: &mut Target, step: &Step) {
     let (from, to) = (tier_of(step.from), tier_of(step.to));
     let view = target.view_mut();
     view.tier = to;

@@ -1,5 +1,5 @@
-//! Reads the memory of targets, on a thread beside the loop: a page of a hostile process may lie on a file system that
-//! never answers, and whoever reads it sleeps. Such a reader is given up with its target, and another goes on.
+//! Reads the memory of targets on a thread beside the loop: a page of a hostile process may lie on a file system that
+//! never answers, and a thread that reads it sleeps. Such a reader is given up with its target, and another continues.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::host::Word;
+use super::host::Message;
 use crate::{
     clock::now_ns,
     process::memory::ProcessMemory,
@@ -17,91 +17,92 @@ use crate::{
     stream::Observation,
 };
 
-/// A reading takes some hundred microseconds; one that takes so long does not end.
+/// A reading takes some hundred microseconds; one that takes this long is stuck.
 const STUCK_NS: u64 = 5_000_000_000;
-/// Readers that are given up at most: each is a thread that sleeps until its target ends.
-const MOST_STUCK: usize = 8;
+/// How many readers are given up at most: each is a thread that sleeps until its target ends.
+const MAX_STUCK: usize = 8;
 
 /// A reading that is to be made.
 #[derive(Debug)]
 pub struct Job {
-    /// Whose memory.
+    /// The process to be read.
     pub pid: u32,
-    /// Which target that was.
+    /// The id of the target, which tells it from a later process of this PID.
     pub target: u64,
     /// How it is read.
     pub passive: PassiveSource<ProcessMemory>,
-    /// The waits alone, or everything.
+    /// Whether everything is read, or the waits alone.
     pub all: bool,
-    /// Our CPU time per second that walking over goroutines may take.
+    /// CPU time per second that counting goroutines may cost us.
     pub walk: Duration,
 }
 
 /// A reading that was made.
 #[derive(Debug)]
 pub struct Done {
-    /// What was to be done.
+    /// The job.
     pub job: Job,
-    /// When.
+    /// When it was made, CLOCK_MONOTONIC.
     pub at_ns: u64,
-    /// What was seen.
+    /// What was observed.
     pub seen: Result<Vec<Observation>, ObserveError>,
 }
 
-/// What is shared with whoever reads.
+/// What the loop and the readers share.
 #[derive(Debug, Default)]
 struct Shared {
     queue: VecDeque<Job>,
-    /// Number of the reader at work; 0: there is none.
+    /// The number of the reader at work; 0 if there is none.
     worker: u64,
-    /// What it is at: PID, target, since when.
+    /// What it is reading: PID, target, since when.
     at: Option<(u32, u64, u64)>,
-    /// Readers that were given up and have not come back.
+    /// How many readers were given up and have not returned.
     stuck: usize,
 }
 
-/// The readings that are waited for.
+/// Makes readings, one after the other.
 pub struct Reader {
     shared: Arc<Mutex<Shared>>,
+    /// How many readers were started so far.
     workers: u64,
-    words: UnboundedSender<Word>,
+    messages: UnboundedSender<Message>,
 }
 
 impl Reader {
-    /// Reports to `words`.
-    pub fn new(words: UnboundedSender<Word>) -> Self {
+    /// Creates a reader that sends what it has read to `messages`.
+    pub fn new(messages: UnboundedSender<Message>) -> Self {
         Self {
             shared: Arc::default(),
             workers: 0,
-            words,
+            messages,
         }
     }
 
-    /// Has readings made, one after the other; each is reported as [`Word::Read`].
+    /// Queues readings; each is reported as [`Message::Read`].
     pub fn read(&mut self, jobs: Vec<Job>) {
         if jobs.is_empty() {
             return;
         }
         lock(&self.shared).queue.extend(jobs);
-        self.employ();
+        self.start_worker();
     }
 
-    /// The process (PID, target) at which the reader is stuck, if it is. It is given up, and another goes on.
-    pub fn stuck(&mut self, now_ns: u64) -> Option<(u32, u64)> {
+    /// Gives up the reader if it is stuck, and lets another continue. Returns the (PID, target) that it was reading.
+    pub fn give_up(&mut self, now_ns: u64) -> Option<(u32, u64)> {
         let mut shared = lock(&self.shared);
         let (pid, target, since_ns) = shared.at?;
-        if now_ns.saturating_sub(since_ns) < STUCK_NS || shared.stuck >= MOST_STUCK {
+        if now_ns.saturating_sub(since_ns) < STUCK_NS || shared.stuck >= MAX_STUCK {
             return None;
         }
         shared.stuck += 1;
         (shared.worker, shared.at) = (0, None);
         drop(shared);
-        self.employ();
+        self.start_worker();
         Some((pid, target))
     }
 
-    /// Has somebody read, if there is something to be read and nobody does.
-    fn employ(&mut self) {
+    /// Starts a reader if readings are queued and none is at work.
+    fn start_worker(&mut self) {
         let mut shared = lock(&self.shared);
         if shared.worker != 0 || shared.queue.is_empty() {
             return;
@@ -109,13 +110,13 @@ impl Reader {
         self.workers += 1;
         shared.worker = self.workers;
         drop(shared);
-        let (number, shared, words) = (self.workers, Arc::clone(&self.shared), self.words.clone());
+        let (number, shared, messages) = (self.workers, Arc::clone(&self.shared), self.messages.clone());
         tokio::task::spawn_blocking(move || {
             while let Some(job) = next(&shared, number) {
                 let done = make(job);
                 let is_given_up = end(&shared, number);
-                // Nobody listens any more when the daemon ends.
-                if words.send(Word::Read(Box::new(done))).is_err() || is_given_up {
+                // There is no receiver any more when the daemon ends.
+                if messages.send(Message::Read(Box::new(done))).is_err() || is_given_up {
                     return;
                 }
             }
@@ -123,7 +124,7 @@ impl Reader {
     }
 }
 
-/// The next job of a reader; without one, it is at work no longer.
+/// Takes the next job of a reader; if there is none, the reader ends.
 fn next(shared: &Mutex<Shared>, number: u64) -> Option<Job> {
     let mut shared = lock(shared);
     if shared.worker != number {
@@ -137,7 +138,7 @@ fn next(shared: &Mutex<Shared>, number: u64) -> Option<Job> {
     job
 }
 
-/// A job is done. True if the reader was given up meanwhile.
+/// Ends a job. True if the reader was given up meanwhile.
 fn end(shared: &Mutex<Shared>, number: u64) -> bool {
     let mut shared = lock(shared);
     if shared.worker == number {
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
     use crate::binary::Globals;
 
-    /// Of our own memory, in which nothing is to be read.
+    /// A job in our own memory, in which there is nothing to read.
     fn job(target: u64) -> Job {
         let memory = ProcessMemory::new(std::process::id());
         Job {
@@ -181,9 +182,9 @@ mod tests {
         }
     }
 
-    async fn read(heard: &mut UnboundedReceiver<Word>) -> u64 {
-        match heard.recv().await {
-            Some(Word::Read(done)) => {
+    async fn read(inbox: &mut UnboundedReceiver<Message>) -> u64 {
+        match inbox.recv().await {
+            Some(Message::Read(done)) => {
                 done.seen.unwrap();
                 done.job.target
             }
@@ -192,15 +193,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readings_come_in_their_order_and_nobody_waits_for_one_that_never_ends() {
-        let (words, mut heard) = unbounded_channel();
-        let mut reader = Reader::new(words);
+    async fn readings_are_made_in_order_and_none_waits_for_one_that_never_ends() {
+        let (messages, mut inbox) = unbounded_channel();
+        let mut reader = Reader::new(messages);
         reader.read(vec![job(1), job(2)]);
         reader.read(vec![job(3)]);
         for target in 1..=3 {
-            assert_eq!(read(&mut heard).await, target);
+            assert_eq!(read(&mut inbox).await, target);
         }
-        // Somebody sleeps in a reading of target 4.
+        // A reader sleeps in the memory of target 4.
         let began = now_ns();
         let sleeper = reader.workers + 1;
         {
@@ -209,12 +210,12 @@ mod tests {
         }
         reader.workers = sleeper;
         reader.read(vec![job(5)]);
-        assert_eq!(reader.stuck(began + STUCK_NS - 1), None);
-        assert!(heard.try_recv().is_err());
-        assert_eq!(reader.stuck(began + STUCK_NS), Some((7, 4)));
-        assert_eq!(read(&mut heard).await, 5);
-        assert_eq!(reader.stuck(began + STUCK_NS), None, "told once");
-        // It wakes up after all, and goes home.
+        assert_eq!(reader.give_up(began + STUCK_NS - 1), None);
+        assert!(inbox.try_recv().is_err());
+        assert_eq!(reader.give_up(began + STUCK_NS), Some((7, 4)));
+        assert_eq!(read(&mut inbox).await, 5);
+        assert_eq!(reader.give_up(began + STUCK_NS), None, "reported once");
+        // It wakes up after all, and ends.
         assert_eq!(lock(&reader.shared).stuck, 1);
         assert!(end(&reader.shared, sleeper));
         assert_eq!(lock(&reader.shared).stuck, 0);

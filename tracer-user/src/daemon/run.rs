@@ -1,4 +1,4 @@
-//! The daemon's one loop: it waits for whatever comes next, and has the host deal with it.
+//! The daemon's one loop: it waits for the next event, and passes it to the host.
 
 use std::{
     os::fd::{AsRawFd, BorrowedFd, RawFd},
@@ -28,44 +28,44 @@ use crate::{
     sources::host::HostKernel,
 };
 
-/// What is shown is renewed this often.
+/// How often the snapshot that is shown is renewed.
 const VIEW_NS: u64 = 1_000_000_000;
-/// After a target has come or gone, it is renewed at the next multiple of this: the loop turns then in any case.
+/// After a target was added or removed, it is renewed at the next multiple of this: the loop turns then in any case.
 const SOON_NS: u64 = 250_000_000;
-/// A loop that has not turned for so long hangs: `/healthz` says so.
+/// A loop that has not turned for this long hangs, and `/healthz` says so.
 const STALE: Duration = Duration::from_secs(30);
-/// How long answers that are being sent may hold up our end.
+/// How long answers that are being sent may delay the end of the daemon.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// Processes, and binaries whose starts are timed, that are probed at once at most.
-const MOST_PROBED: u32 = 512;
+/// How many processes, and binaries whose starts are timed, are probed at once at most.
+const MAX_PROBED: u32 = 512;
 /// The loop turns at least this often.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Watches the host until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The configuration has mistakes, the address to serve on cannot be had, or processes may not be looked into.
+/// The configuration has mistakes, the daemon cannot listen on its address, or it may not read other processes.
 pub async fn run(layers: Layers) -> Result<()> {
     let mut reloader = Reloader::start(layers)?;
     let loaded = reloader.loaded();
     let config = Arc::clone(&loaded.config);
-    may_look_into_processes()?;
+    check_privileges()?;
     raise_open_files();
     let listener = listener(&config).await?;
     let address = listener.local_addr().ok();
     let mut signals = Signals::new()?;
-    let (words, mut heard) = mpsc::unbounded_channel();
-    let mut has_room = probes(&config);
-    let (kernel, is_told) = kernel_side(&config);
-    let mut host = Host::new(config, kernel, is_told, words)?;
-    let ends = watched(host.ends_fd())?;
+    let (messages, mut inbox) = mpsc::unbounded_channel();
+    let mut can_probe = wants_probes(&config);
+    let (kernel, has_process_events) = kernel_side(&config);
+    let mut host = Host::new(config, kernel, has_process_events, messages)?;
+    let exits = watched(host.exits_fd())?;
     let mut events = host.events_fd().map(watched).transpose()?;
-    let mut clocks = Clocks::new();
-    let (shows, pages) = Shows::new(&reloader);
+    let mut timers = Timers::new();
+    let (publisher, pages) = Publisher::new(&reloader);
     let (stop, stopped) = oneshot::channel();
     let limits = Limits::new(&loaded.config.http);
     let mut serving = tokio::spawn(http::serve(listener, limits, pages, async {
-        // Also when the loop is gone in whatever way.
+        // An error means that the loop is gone, which is to end the server too.
         let _ = stopped.await;
     }));
     log::info!(
@@ -76,7 +76,7 @@ pub async fn run(layers: Layers) -> Result<()> {
         )
     );
     loop {
-        let wait = clocks.until(host.next_due());
+        let wait = timers.until(host.next_due());
         tokio::select! {
             biased;
             name = signals.end() => {
@@ -88,25 +88,25 @@ pub async fn run(layers: Layers) -> Result<()> {
                 let reload = reloader.reload(trigger);
                 if !reload.changed.is_empty() {
                     let config = Arc::clone(&reloader.loaded().config);
-                    if probes(&config) && !has_room {
-                        has_room = true;
-                        // The one that there is has no room, and nothing attached.
+                    if wants_probes(&config) && !can_probe {
+                        can_probe = true;
+                        // The kernel side that is loaded has no room for probes, and nothing attached.
                         drop(events.take());
                         host.set_kernel(None, false);
-                        let (kernel, is_told) = kernel_side(&config);
-                        host.set_kernel(kernel, is_told);
+                        let (kernel, has_process_events) = kernel_side(&config);
+                        host.set_kernel(kernel, has_process_events);
                         events = host.events_fd().map(watched).transpose()?;
                     }
                     host.reconfigure(config, now_ns());
                 }
-                shows.config.send_replace(Arc::new(reloader.health()));
+                publisher.config.send_replace(Arc::new(reloader.health()));
                 systemd::ready(&status(&host));
             }
-            () = readable(Some(&ends)) => host.take_ends(now_ns()),
-            () = readable(events.as_ref()) => host.take_events(now_ns()),
-            word = heard.recv() => {
-                if let Some(word) = word {
-                    host.take_word(word, now_ns());
+            () = readable(Some(&exits)) => host.handle_exits(now_ns()),
+            () = readable(events.as_ref()) => host.read_events(now_ns()),
+            message = inbox.recv() => {
+                if let Some(message) = message {
+                    host.handle_message(message, now_ns());
                 }
             }
             ended = &mut serving => {
@@ -118,17 +118,17 @@ pub async fn run(layers: Layers) -> Result<()> {
         let now = now_ns();
         host.tick(now);
         if host.take_changed() {
-            clocks.view_ns = clocks.view_ns.min(now.next_multiple_of(SOON_NS));
+            timers.view_ns = timers.view_ns.min(now.next_multiple_of(SOON_NS));
         }
-        if now >= clocks.view_ns {
-            clocks.view_ns = now.saturating_add(1).next_multiple_of(VIEW_NS);
-            let view = with_configuration(host.view(now), &reloader, shows.config.borrow().ok);
-            shows.view.send_replace(Arc::new(view));
+        if now >= timers.view_ns {
+            timers.view_ns = now.saturating_add(1).next_multiple_of(VIEW_NS);
+            let view = with_configuration(host.view(now), &reloader, publisher.config.borrow().ok);
+            publisher.view.send_replace(Arc::new(view));
         }
-        if host.has_scanned() && !shows.ready.send_replace(true) {
+        if host.has_scanned() && !publisher.ready.send_replace(true) {
             systemd::ready(&status(&host));
         }
-        if clocks.watchdog_is_due(now) {
+        if timers.watchdog_is_due(now) {
             systemd::alive();
         }
     }
@@ -141,14 +141,14 @@ pub async fn run(layers: Layers) -> Result<()> {
     Ok(())
 }
 
-/// What the pages are made from, to be renewed.
-struct Shows {
+/// Publishes to the server what its pages are made from.
+struct Publisher {
     view: watch::Sender<Arc<HostView>>,
     ready: watch::Sender<bool>,
     config: watch::Sender<Arc<Health>>,
 }
 
-impl Shows {
+impl Publisher {
     fn new(reloader: &Reloader) -> (Self, Pages) {
         let (view, views) = watch::channel(Arc::new(HostView::default()));
         let (ready, readiness) = watch::channel(false);
@@ -164,14 +164,14 @@ impl Shows {
     }
 }
 
-/// Whatever is due by time and does not belong to the host.
-struct Clocks {
+/// The timers of the loop that do not belong to the host.
+struct Timers {
     view_ns: u64,
     watchdog: Option<Duration>,
     watchdog_ns: u64,
 }
 
-impl Clocks {
+impl Timers {
     fn new() -> Self {
         Self {
             view_ns: 0,
@@ -180,7 +180,7 @@ impl Clocks {
         }
     }
 
-    /// How long the loop may wait.
+    /// How long the loop may wait until `due_ns` or the next timer.
     fn until(&self, due_ns: u64) -> Duration {
         let due = due_ns.min(self.view_ns).min(match self.watchdog {
             Some(_) => self.watchdog_ns,
@@ -198,7 +198,7 @@ impl Clocks {
     }
 }
 
-/// What ends the daemon.
+/// The signals that end the daemon.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -215,6 +215,7 @@ impl Signals {
         })
     }
 
+    /// Waits for one of them, and returns its name.
     async fn end(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
@@ -236,7 +237,7 @@ fn status(host: &Host) -> String {
     format!("{} Go processes", host.targets())
 }
 
-/// The socket that systemd hands over, else one of our own.
+/// The socket that systemd hands over; without one, a new one.
 async fn listener(config: &Config) -> Result<TcpListener> {
     let failed = |e: std::io::Error| {
         Error::failed(format!(
@@ -253,18 +254,19 @@ async fn listener(config: &Config) -> Result<TcpListener> {
     }
 }
 
-/// Whether anything may be probed.
-fn probes(config: &Config) -> bool {
+/// Whether the configuration allows anything to be probed.
+fn wants_probes(config: &Config) -> bool {
     let is_probed = |tier: Tier| tier > Tier::Passive;
     is_probed(config.tier.highest)
         || config.target.iter().filter_map(|rule| rule.tier).any(is_probed)
         || !config.init.include.is_empty()
 }
 
-/// The kernel side, and whether it tells of processes. Without it all targets are `passive`, and are found by scans.
+/// Loads the kernel side. Also returns whether it reports execs and exits. Without it all targets are `passive`, and
+/// are found by scans.
 fn kernel_side(config: &Config) -> (Option<HostKernel>, bool) {
-    let capacity = match probes(config) {
-        true => Capacity::for_host(config.discovery.max_targets.min(MOST_PROBED), true),
+    let capacity = match wants_probes(config) {
+        true => Capacity::for_host(config.discovery.max_targets.min(MAX_PROBED), true),
         false => Capacity::for_host(1, false),
     };
     let mut kernel = match HostKernel::load(capacity) {
@@ -283,8 +285,8 @@ fn kernel_side(config: &Config) -> (Option<HostKernel>, bool) {
     }
 }
 
-/// Without that there is nothing to do.
-fn may_look_into_processes() -> Result<()> {
+/// Checks that the memory of other processes may be read, without which there is nothing to do.
+fn check_privileges() -> Result<()> {
     let missing = Privileges::ours().missing_for(Need::ReadProcess);
     if missing.is_empty() {
         return Ok(());
@@ -297,7 +299,7 @@ fn may_look_into_processes() -> Result<()> {
     )))
 }
 
-/// One descriptor for each target, and some: as many as we may have.
+/// Raises the limit of open files as far as is allowed: each target needs a descriptor.
 fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -307,7 +309,7 @@ fn raise_open_files() {
     }
 }
 
-/// A descriptor that somebody else owns, and holds for as long as the loop runs.
+/// A descriptor that the host owns, and keeps open for as long as the loop runs.
 struct Foreign(RawFd);
 
 impl AsRawFd for Foreign {
@@ -325,8 +327,7 @@ fn watched(fd: BorrowedFd<'_>) -> Result<AsyncFd<Foreign>> {
         .map_err(|e| Error::failed(format!("the event loop cannot wait for a descriptor: {e}")))
 }
 
-/// Resolves when there is something to be read; without a descriptor, never. Whatever is readable is read before the
-/// next call.
+/// Resolves when the descriptor is readable; never without one. The caller must read all of it before the next call.
 async fn readable(fd: Option<&AsyncFd<Foreign>>) {
     match fd {
         Some(fd) => match fd.readable().await {

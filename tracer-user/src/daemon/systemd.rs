@@ -1,4 +1,4 @@
-//! What the service manager is told, and what it hands over. Without one, nothing of this does anything.
+//! Talks to the service manager (sd_notify), and takes over its socket. Without a service manager it does nothing.
 
 use std::{
     io,
@@ -14,69 +14,69 @@ use sd_notify::NotifyState;
 
 use crate::error::{Error, Result};
 
-/// Messages that wait to be told at most.
-const MOST_UNTOLD: usize = 256;
+/// How many messages may wait to be sent.
+const MAX_QUEUED: usize = 256;
 
-static TELLER: OnceLock<io::Result<mpsc::SyncSender<String>>> = OnceLock::new();
+static NOTIFIER: OnceLock<io::Result<mpsc::SyncSender<String>>> = OnceLock::new();
 
-/// Tells it that we serve.
+/// Reports that the daemon serves.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Tells it that the configuration is read anew; [`ready`] is to follow.
+/// Reports that the configuration is being reloaded; [`ready`] is to follow.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
 }
 
-/// Tells it that we end.
+/// Reports that the daemon is stopping.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Tells it that the loop still turns.
+/// Reports that the loop still turns.
 pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] is to be told: thrice in the time after which we are taken for hung.
+/// How often [`alive`] is to be called: three times in the time after which the daemon counts as hung.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|timeout| timeout / 3)
 }
 
-/// A manager that does not listen is no reason to stop, and one that listens late no reason to wait: its socket holds
-/// ten messages (`net.unix.max_dgram_qlen`), and whoever sends one more sleeps. So a thread of its own tells it.
-fn tell(what: &[NotifyState<'_>]) {
+/// Sends messages from a thread of its own. A manager that does not read must not stop the daemon, nor one that reads
+/// late hold it up: its socket holds ten messages (`net.unix.max_dgram_qlen`), and a thread that sends one more sleeps.
+fn notify(what: &[NotifyState<'_>]) {
     let lines: Vec<String> = what.iter().map(ToString::to_string).collect();
-    let teller = TELLER.get_or_init(|| {
-        let (teller, untold) = mpsc::sync_channel::<String>(MOST_UNTOLD);
+    let notifier = NOTIFIER.get_or_init(|| {
+        let (notifier, queued) = mpsc::sync_channel::<String>(MAX_QUEUED);
         let spawned = thread::Builder::new()
             .name("sd_notify".to_owned())
             .spawn(move || {
-                for lines in untold {
+                for lines in queued {
                     if let Err(e) = sd_notify::notify(&[NotifyState::Custom(&lines)]) {
-                        log::debug!("the service manager was not told: {e}");
+                        log::debug!("the service manager was not notified: {e}");
                     }
                 }
             });
-        spawned.map(|_| teller)
+        spawned.map(|_| notifier)
     });
-    let told = match teller {
-        Ok(teller) => teller.try_send(lines.join("\n")).map_err(|e| e.to_string()),
+    let sent = match notifier {
+        Ok(notifier) => notifier.try_send(lines.join("\n")).map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
-    if let Err(e) = told {
-        log::debug!("the service manager was not told: {e}");
+    if let Err(e) = sent {
+        log::debug!("the service manager was not notified: {e}");
     }
 }
 
 /// The socket to serve on, where one was handed over (`LISTEN_FDS`).
 ///
 /// # Errors
-/// What was handed over is no listening TCP socket.
+/// What was handed over is not a listening TCP socket.
 pub fn listener() -> Result<Option<TcpListener>> {
     let refuse = |what: String| {
         Error::failed(format!(

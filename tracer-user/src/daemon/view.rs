@@ -1,5 +1,5 @@
-//! What the daemon knows at one moment, as plain data: what metrics and `/targets` show. Counts and histograms
-//! only ever grow while a target is watched.
+//! A snapshot of what the daemon knows, as plain data: what metrics and `/targets` show. Counts and histograms only
+//! ever grow while a target is watched.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use crate::{
     stream::{LossCause, Origin, Snapshot},
 };
 
-/// Everything.
+/// The snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct HostView {
-    /// The Go processes that are watched, and those that could not be.
+    /// The Go processes that are watched, and those that cannot be.
     pub targets: Vec<Arc<TargetView>>,
     /// Phases of starts, by binary (`init.include`).
     pub starts: BTreeMap<String, StartsView>,
@@ -25,7 +25,7 @@ pub struct HostView {
     pub daemon: DaemonView,
     /// Which series are exported, as the configuration in force says.
     pub metrics: Metrics,
-    /// When the loop made this; `/healthz` is not healthy when that is too long ago.
+    /// When the loop made this; `/healthz` fails when that is too long ago.
     pub made: Option<Instant>,
 }
 
@@ -42,26 +42,26 @@ pub struct Name {
     pub start_time: u64,
     /// Effective user id.
     pub uid: u32,
-    /// Id of its container, where its cgroup tells one.
+    /// Id of its container, if its cgroup names one.
     pub container: Option<String>,
-    /// UID of its Kubernetes pod, where its cgroup tells one.
+    /// UID of its Kubernetes pod, if its cgroup names one.
     pub pod: Option<String>,
 }
 
 /// One Go process.
 #[derive(Clone, Debug)]
 pub struct TargetView {
-    /// Who.
+    /// Which process it is.
     pub name: Name,
-    /// `1.27.3`
+    /// The Go release, such as `1.27.3`.
     pub go_version: String,
     /// What it is watched with now.
     pub tier: Tier,
     /// The highest tier that rules allow it.
     pub allowed: Tier,
-    /// Why it is not watched with more, in words; `None` where nothing stands in the way.
+    /// Why it is not watched at a higher tier, as a sentence; `None` if nothing prevents it.
     pub why: Option<String>,
-    /// The runtime's own histogram (`sched.timeToRun`), since we watch it.
+    /// The runtime's own histogram (`sched.timeToRun`), since it is watched.
     pub runtime_waits: Option<Histogram>,
     /// Waits of `sampled`, by the function with the `go` statement.
     pub sampled_waits: BTreeMap<String, Histogram>,
@@ -69,43 +69,43 @@ pub struct TargetView {
     pub exact_waits: BTreeMap<Origin, Histogram>,
     /// The last reading of its gauges.
     pub gauges: Option<Snapshot>,
-    /// CPUs that its cgroup may use, where there is a limit.
+    /// CPUs that its cgroup may use, if there is a limit.
     pub cgroup_cpus: Option<f64>,
-    /// What its cgroup was held back, where it says so.
+    /// How its cgroup was throttled, where the kernel counts that.
     pub throttling: Option<Throttling>,
     /// CPU time of the process since it started.
     pub cpu: Duration,
-    /// Probe hits, since we watch it.
+    /// Probe hits since it is watched.
     pub hits: u64,
-    /// What they cost it, as estimated.
+    /// The estimated cost of these hits.
     pub cost: Duration,
-    /// What was not seen.
+    /// What was lost, by cause.
     pub losses: BTreeMap<LossCause, u64>,
-    /// Steps from a tier to another, with the number of them.
+    /// How often its tier changed, by (from, to).
     pub steps: BTreeMap<(Tier, Tier), u64>,
 }
 
 /// `cpu.stat` of a cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
-    /// Periods in which something ran.
+    /// Periods in which something of the cgroup ran.
     pub periods: u64,
-    /// Those in which the quota was used up.
+    /// Periods in which the quota was used up.
     pub throttled_periods: u64,
-    /// Time held back.
+    /// Time for which it was throttled.
     pub throttled: Duration,
 }
 
-/// Starts of one binary.
+/// The starts of one binary.
 #[derive(Clone, Debug, Default)]
 pub struct StartsView {
-    /// Starts that came to `main.main`.
+    /// Starts that reached `main.main`.
     pub completed: u64,
-    /// Starts that ended before.
+    /// Starts that ended before they reached it.
     pub failed: u64,
-    /// Starts that were held for their probes, and went on without.
+    /// Starts that were held for their probes, and continued without them.
     pub missed: u64,
-    /// Time of each phase, and of all together (`total`), in the order of the phases.
+    /// Times of each phase, and of the whole start (`total`), in the order of the phases.
     pub phases: Vec<(String, Histogram)>,
 }
 
@@ -118,27 +118,27 @@ pub struct DaemonView {
     pub resident_bytes: u64,
     /// Its open file descriptors.
     pub open_fds: u64,
-    /// Most file descriptors that it may have open.
+    /// How many file descriptors it may have open.
     pub max_fds: Option<u64>,
     /// When it started.
     pub started_at: Option<jiff::Timestamp>,
-    /// What one probe hit is estimated to cost here: [low, high], in nanoseconds.
+    /// The estimated cost of a probe hit on this machine: [low, high], in nanoseconds.
     pub hit_ns: Option<[u64; 2]>,
-    /// Errors since it started, by a short fixed name of their kind.
+    /// Errors since it started, by kind (a short fixed name).
     pub errors: BTreeMap<&'static str, u64>,
-    /// Processes that were seen and are not Go.
+    /// Live processes that are not Go.
     pub not_go: u64,
-    /// Go processes that rules leave alone.
+    /// Go processes that a rule excludes.
     pub excluded: u64,
     /// Go processes beyond `discovery.max_targets`.
     pub beyond_limit: u64,
-    /// Events of the kernel about processes that were lost; each was followed by a scan of /proc.
+    /// Lost kernel events about processes; after each loss /proc was scanned.
     pub lost_process_events: u64,
     /// Reloads of the configuration, by result (`ok`, `error`).
     pub reloads: BTreeMap<&'static str, u64>,
     /// When the configuration in force was loaded.
     pub config_loaded_at: Option<jiff::Timestamp>,
-    /// Whether the last reading of the configuration had no mistake.
+    /// Whether the configuration had no mistake when it was last read.
     pub config_ok: Option<bool>,
     /// SHA-256 of the configuration in force, in hexadecimal digits.
     pub config_sha256: Option<String>,

@@ -1,4 +1,4 @@
-//! Reading one file: what it sets, and all that is wrong in it.
+//! Reads one file: what it sets, and every mistake in it.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -13,21 +13,21 @@ use super::{
     value::Written,
 };
 
-/// Unknown keys for which is looked what may have been meant.
-const SUGGESTED: usize = 1_000;
+/// For how many unknown keys a known one is suggested.
+const MAX_SUGGESTED: usize = 1_000;
 
-/// What one file says. Values are in the [`Config`] that it was read over.
+/// What one file says. The values themselves are in the [`Config`] that it was read over.
 #[derive(Debug, Default)]
 pub struct Document {
     /// The settings that it has, with their places.
     pub set: Vec<(&'static str, Origin)>,
     /// Its rules, with their places.
     pub rules: Vec<(TargetRule, Origin)>,
-    /// All that is wrong, in the order of the text.
+    /// Every mistake, in the order of the text.
     pub mistakes: Vec<Mistake>,
 }
 
-/// A mistake before its place is known as line and column, which takes time to find.
+/// A mistake at a byte offset. Finding its line and column takes time.
 struct Raw {
     at: Option<usize>,
     kind: Kind,
@@ -58,12 +58,12 @@ pub fn read(path: &Path, text: &str, config: &mut Config) -> Document {
     let Reader {
         set, rules, mut raw, ..
     } = reader;
-    // What was made of a line that is not TOML is not worth a word.
+    // Of a line that is not TOML only that is reported.
     raw.retain(|raw| raw.at.is_none_or(|at| !broken.contains(&lines.line(at))));
     raw.extend(errors.iter().map(|error| syntax(error, text)));
     raw.sort_by_key(|raw| raw.at);
     let mistakes = raw.into_iter().enumerate().map(|(index, raw)| {
-        // Of a hostile file with a million mistakes only the first are located.
+        // A hostile file may have a million mistakes: only the first are located.
         let at = raw.at.filter(|_| index <= super::mistake::MOST);
         let place = Origin::File {
             path: path.to_owned(),
@@ -78,7 +78,7 @@ pub fn read(path: &Path, text: &str, config: &mut Config) -> Document {
     }
 }
 
-/// A text that is not TOML. Nothing of the text is in the message but the name of a key.
+/// The mistake of a text that is not TOML. Of the text itself it contains no more than the name of a key.
 fn syntax(error: &toml::de::Error, text: &str) -> Raw {
     let span = error.span();
     let what = error.message().trim_end_matches(", expected nothing");
@@ -185,8 +185,8 @@ impl Reader<'_> {
             }
             _ => SETTINGS.iter().map(|setting| setting.name).collect(),
         };
-        // Comparing takes time, and nobody reads a thousand pieces of advice.
-        let names = if self.raw.len() < SUGGESTED {
+        // Comparing takes time, and nobody reads a thousand suggestions.
+        let names = if self.raw.len() < MAX_SUGGESTED {
             names
         } else {
             Vec::new()
@@ -205,7 +205,7 @@ impl Reader<'_> {
     }
 }
 
-/// The message about a name that none of `names` is.
+/// The message about a name that is not one of `names`.
 fn unknown(name: &str, names: &[&str]) -> String {
     let advice = suggest::nearest(name, names.iter().copied()).map_or_else(
         || "`gmpscope config show` lists all".to_owned(),

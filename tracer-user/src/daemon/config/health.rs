@@ -1,4 +1,4 @@
-//! What `/health/config` says about the configuration. No value is in it.
+//! The page `/health/config`: the state of the configuration, without any value.
 
 use std::path::PathBuf;
 
@@ -10,21 +10,21 @@ use super::{Loaded, Mistake, Origin, reload::Reload, table::SETTINGS};
 /// The configuration in force, and the last reload.
 #[derive(Clone, Debug, Serialize)]
 pub struct Health {
-    /// Whether the last reading of the configuration had no mistake.
+    /// Whether the configuration had no mistake when it was last read.
     pub ok: bool,
     /// Files that the configuration in force was read from.
     pub source: Vec<PathBuf>,
     /// When it was loaded.
     pub last_loaded: Timestamp,
-    /// Its digest, as in the log.
+    /// [`Loaded::sha256`], as in the log.
     pub sha256: String,
-    /// Whether a change of a file is seen by itself; else by SIGHUP.
+    /// Whether the files are watched; if not, SIGHUP reloads them.
     pub watching: bool,
     /// Settings that are set, and where.
     pub valid: Vec<Key>,
-    /// Settings that nothing sets: they have their defaults.
+    /// Settings that are not set, and have their defaults.
     pub missing: Vec<&'static str>,
-    /// Keys of the last reading that are no settings.
+    /// Keys in what was last read that are not settings.
     pub unknown: Vec<Mistake>,
     /// The last reload, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub struct Health {
 /// One setting, or rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct Key {
-    /// `http.listen`, `target[0]`
+    /// Its name, such as `http.listen` or `target[0]`.
     pub key: String,
     /// Where it is set.
     pub origin: Origin,

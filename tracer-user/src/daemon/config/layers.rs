@@ -1,4 +1,4 @@
-//! The layers of a configuration, and reading what lies in files.
+//! The layers of a configuration, and reading its files.
 
 use std::{
     ffi::OsString,
@@ -18,10 +18,10 @@ use super::{
 /// The file that is read without `--config`.
 pub const FILE: &str = "/etc/gmpscope/config.toml";
 
-/// The folder beside a configuration file whose `*.toml` are read after it, sorted by name.
+/// The folder beside the configuration file whose `*.toml` are read after it, sorted by name.
 pub const FOLDER: &str = "conf.d";
 
-/// Bytes that all files of a configuration can have together.
+/// How many bytes all files of a configuration may have together.
 const LARGEST: u64 = 1 << 20;
 
 /// Where settings are looked for. Later layers win: built-in defaults, files, environment, flags.
@@ -29,9 +29,9 @@ const LARGEST: u64 = 1 << 20;
 pub struct Layers {
     /// Which files.
     pub files: Files,
-    /// Variables of the environment; those of others are passed over.
+    /// Environment variables; those that are not settings are ignored.
     pub environment: Vec<(OsString, OsString)>,
-    /// Options of the command line: the setting's name, and the value.
+    /// Options of the command line: the name of the setting, and the value.
     pub flags: Vec<(&'static str, String)>,
 }
 
@@ -47,7 +47,7 @@ pub enum Files {
     These(Vec<PathBuf>),
 }
 
-/// What was read.
+/// The files that were read.
 #[derive(Debug)]
 pub struct Texts {
     /// Each file with its content.
@@ -57,7 +57,7 @@ pub struct Texts {
 }
 
 impl Files {
-    /// Where the first file is, or would be; and the folder whose files come after it.
+    /// The paths of the files, and the folder whose files are read after them.
     pub fn places(&self) -> (Vec<PathBuf>, Option<PathBuf>) {
         let beside = |file: &Path| file.with_file_name(FOLDER);
         match self {
@@ -67,7 +67,7 @@ impl Files {
         }
     }
 
-    /// Reads all.
+    /// Reads all files.
     pub fn read(&self) -> Texts {
         let mut texts = Texts {
             files: Vec::new(),
@@ -82,7 +82,7 @@ impl Files {
         match folder.as_deref().map(dropped_in) {
             Some(Ok(files)) => {
                 for path in files {
-                    // One that is gone since the folder was read was taken out; a link to nothing is a mistake.
+                    // A file may be removed after the folder was read; a link to nothing is a mistake.
                     let may_be_missing = !path.is_symlink();
                     texts.take(path, may_be_missing, &mut left);
                 }
@@ -94,8 +94,8 @@ impl Files {
     }
 }
 
-/// The `*.toml` of a folder, sorted by name; none where it is not there. Hidden files are passed over, which
-/// editors and package managers leave behind.
+/// The `*.toml` of a folder, sorted by name; none if it does not exist. Hidden files, which editors and package
+/// managers leave behind, are ignored.
 pub fn dropped_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -153,7 +153,7 @@ impl Texts {
             .push(Mistake::new(Kind::Unreadable, &origin, None, why));
     }
 
-    /// A digest of all that was read: as long as it is the same, nothing has changed.
+    /// A digest of everything that was read, by which changes are recognized.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
         let mut add = |part: &[u8]| {
@@ -171,7 +171,7 @@ impl Texts {
     }
 }
 
-/// The content of a plain file of at most `left` bytes. A pipe or a device could make us wait for ever.
+/// Reads a plain file of at most `left` bytes. Others are refused: reading a pipe or a device may never end.
 fn content(path: &Path, left: u64) -> io::Result<Vec<u8>> {
     let file = fs::OpenOptions::new()
         .read(true)
@@ -194,7 +194,7 @@ fn content(path: &Path, left: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What is to be said about a file that cannot be read.
+/// The message about a file that cannot be read.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),

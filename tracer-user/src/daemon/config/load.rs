@@ -1,4 +1,4 @@
-//! From layers to one configuration.
+//! Joins the layers to one configuration.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -34,12 +34,12 @@ pub struct Loaded {
 /// Reads all layers.
 ///
 /// # Errors
-/// Every mistake of every layer, also of values that a later one would have replaced.
+/// Every mistake of every layer, also in values that a later layer would have replaced.
 pub fn load(layers: &Layers) -> Result<Loaded, Vec<Mistake>> {
     join(layers, layers.files.read())
 }
 
-/// Joins the layers, of which the files were read.
+/// Joins the layers, whose files are `texts`.
 pub(super) fn join(layers: &Layers, texts: Texts) -> Result<Loaded, Vec<Mistake>> {
     let mut draft = Draft {
         config: Config::default(),
@@ -54,7 +54,7 @@ pub(super) fn join(layers: &Layers, texts: Texts) -> Result<Loaded, Vec<Mistake>
         let document = document::read(path, text, &mut draft.config);
         draft.origins.extend(document.set);
         draft.mistakes.extend(document.mistakes);
-        // The first rule that matches decides, so those of a later file come before.
+        // The first rule that matches decides, so the rules of a later file come first.
         draft
             .config
             .target
@@ -127,7 +127,7 @@ impl Draft {
             .push(Mistake::new(kind, origin, Some(setting.name), problem));
     }
 
-    /// Each file has at most so many; all together, too.
+    /// Applies to all files together the limit that each file has.
     fn too_many_rules(&mut self) {
         if let Some(origin) = self.rules.get(rules::MOST) {
             let problem = format!("all files together can have {} rules", rules::MOST);
@@ -151,8 +151,8 @@ impl Draft {
     }
 }
 
-/// Whether a variable that is no setting's was meant to be one: it begins as those of a table do. Kubernetes sets
-/// some like these for a service that is called gmpscope-metrics (GMPSCOPE_METRICS_PORT_9435_TCP, and so on).
+/// Whether an unknown variable was meant to be a setting: it begins with the name of a table. Kubernetes sets similar
+/// ones for a service that is called gmpscope-metrics (GMPSCOPE_METRICS_PORT_9435_TCP, and so on).
 fn is_meant(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("GMPSCOPE_") else {
         return false;

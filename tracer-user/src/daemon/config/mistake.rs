@@ -1,4 +1,4 @@
-//! What is wrong with a configuration.
+//! The mistakes in a configuration.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,23 +7,23 @@ use serde::Serialize;
 use super::origin::Origin;
 use crate::escape::escape;
 
-/// Mistakes that are told one by one; of more their number is told.
+/// How many mistakes are reported one by one; of the others only the number is.
 pub const MOST: usize = 100;
 
-/// Characters of a key or value that are shown.
+/// How many characters of a key or value are shown.
 const SHOWN: usize = 60;
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
-    /// Of which kind it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where: `/etc/gmpscope/config.toml:3:10`, `environment GMPSCOPE_HTTP_LISTEN`, `flag --http-listen`.
+    /// Where it is: `/etc/gmpscope/config.toml:3:10`, `environment GMPSCOPE_HTTP_LISTEN`, `flag --http-listen`.
     pub at: String,
-    /// The dotted name of the setting, where it is about one.
+    /// The dotted name of the setting, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What is wrong, and what is allowed. Nothing of the value of an unknown key is in it: that may be a secret.
+    /// What is wrong, and what is allowed. The value of an unknown key is not in it, since it may be a secret.
     pub problem: String,
 }
 
@@ -56,7 +56,7 @@ impl Mistake {
         }
     }
 
-    /// Whether a key has this mistake that is no setting.
+    /// Whether this is about a key that is not a setting.
     pub fn is_unknown_key(&self) -> bool {
         self.kind == Kind::UnknownKey
     }
@@ -72,7 +72,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// The first [`MOST`] of `mistakes`, and one that tells how many more there are.
+/// The first [`MOST`] of `mistakes`, and one that says how many more there are.
 pub fn bounded(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
     let more = mistakes.len().saturating_sub(MOST);
     if let Some(last) = mistakes.get(MOST).cloned() {
@@ -86,7 +86,7 @@ pub fn bounded(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
     mistakes
 }
 
-/// All of `mistakes`, a line each, for people.
+/// Describes all mistakes, each in a line.
 pub fn told(mistakes: &[Mistake]) -> String {
     let count = match mistakes.len() {
         1 => "a mistake".to_owned(),
@@ -96,7 +96,7 @@ pub fn told(mistakes: &[Mistake]) -> String {
     format!("{count} in the configuration:{}", lines.concat())
 }
 
-/// `text` short enough for a line, and harmless on a terminal.
+/// Makes `text` short enough for a line, and harmless on a terminal.
 pub fn shortened(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(SHOWN) {
         None => escape(text),

@@ -1,5 +1,5 @@
-//! The daemon's settings: every one has one dotted name, from which its flag, its environment variable and its
-//! TOML key follow.
+//! The daemon's settings. Each has one dotted name, from which its flag, its environment variable and its TOML key
+//! follow.
 //!
 //! ```text
 //! layers (files, environment, flags) ──▶ document ──▶ table, rules: typed values ──▶ load: one Config, or all mistakes
@@ -38,7 +38,7 @@ pub use toml::toml_value;
 
 use crate::duration;
 
-/// How long `exact` can last.
+/// How long `exact` may run.
 const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a value comes from.
+//! Where the value of a setting comes from.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,9 +11,9 @@ pub enum Origin {
     Default,
     /// A configuration file.
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Where in it, if it is about a part of it.
+        /// The position in the file, if a part of it is meant.
         at: Option<Position>,
     },
     /// A variable of the environment, by name.
@@ -25,9 +25,9 @@ pub enum Origin {
 /// A place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// Line, the first is 1.
+    /// The line; the first is 1.
     pub line: usize,
-    /// Column in characters, the first is 1.
+    /// The column, in characters; the first is 1.
     pub column: usize,
 }
 

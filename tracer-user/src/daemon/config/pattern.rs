@@ -2,10 +2,10 @@
 
 use super::mistake::shortened;
 
-/// Bytes of a process's name, as the kernel keeps it (`TASK_COMM_LEN` of include/linux/sched.h, less the NUL).
+/// Longest name of a process, in bytes (`TASK_COMM_LEN` of include/linux/sched.h, less the NUL).
 const COMM: usize = 15;
 
-/// What a pattern is matched with.
+/// What a pattern is matched against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A path: of an executable, or of a cgroup.
@@ -21,7 +21,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// A pattern, for messages.
+    /// An example of a pattern, for messages.
     pub const fn example(self) -> &'static str {
         match self {
             Self::Path => "/usr/bin/*",
@@ -33,10 +33,10 @@ impl Subject {
     }
 }
 
-/// The pattern itself, if it could ever match.
+/// Returns the pattern, if it can match anything.
 ///
 /// # Errors
-/// Says why it could not.
+/// The message says why it cannot.
 pub fn check(text: &str, subject: Subject) -> Result<String, String> {
     let shown = shortened(text);
     if text.is_empty() {

@@ -1,10 +1,10 @@
-//! What the table of settings says to people: the commented configuration file, and the tables of
+//! What is made from the table of settings for people: the commented configuration file, and the tables of
 //! docs/daemon-settings.md.
 
 use super::{
     Config, FILE, FOLDER,
     rules::KEYS,
-    table::{Effect, SETTINGS, Setting},
+    table::{SETTINGS, Setting, TakesEffect},
 };
 
 /// A configuration file with every setting, each commented out and with its default.
@@ -15,7 +15,7 @@ pub fn file() -> String {
          # `#` away and change it. Files of {FOLDER}/*.toml beside this one come after it, then GMPSCOPE_* variables\n\
          # and options of the command line; the last one wins.\n\
          #\n\
-         # `gmpscope config check` finds mistakes, `gmpscope config show` tells what is in force and where it comes\n\
+         # `gmpscope config check` finds mistakes, `gmpscope config show` shows what is in force and where it comes\n\
          # from. A change is read by itself, or on SIGHUP; a file with a mistake changes nothing.\n"
     );
     let mut group = "";
@@ -38,8 +38,8 @@ pub fn file() -> String {
 /// What is allowed, and whether a change needs a restart.
 fn remark(setting: &Setting) -> String {
     let restart = match setting.effect {
-        Effect::Reload => "",
-        Effect::Restart => "; a change needs a restart",
+        TakesEffect::Reload => "",
+        TakesEffect::Restart => "; a change needs a restart",
     };
     format!(" ({}{restart})", setting.allowed())
 }
@@ -52,8 +52,8 @@ pub fn settings_table() -> String {
     );
     for setting in SETTINGS {
         let effect = match setting.effect {
-            Effect::Reload => "with the reload",
-            Effect::Restart => "with a restart",
+            TakesEffect::Reload => "with the reload",
+            TakesEffect::Restart => "with a restart",
         };
         text += &format!(
             "| `{}` | `{}` | {} | {effect} | {} |\n",

@@ -1,4 +1,4 @@
-//! Reading the configuration again while the daemon runs: all of it, or nothing.
+//! Reloads the configuration while the daemon runs: all of it is put in force, or nothing.
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
@@ -14,18 +14,18 @@ use super::{
     health::Health,
     layers::Texts,
     load::join,
-    table::{self, Effect},
+    table::{self, TakesEffect},
     watch::Watch,
 };
 use crate::{output::json, writing::stderr};
 
-/// Files are read when nothing has happened to them for so long: who writes one often writes several.
+/// Files are read when they have not changed for this time: several are often written together.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// But not later than this after the first happening.
+/// Files are read no later than this after the first change.
 const LATEST: Duration = Duration::from_secs(1);
 
-/// Why the configuration is read again.
+/// What caused a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trigger {
@@ -35,29 +35,29 @@ pub enum Trigger {
     File,
 }
 
-/// One reload: what its line in the log says.
+/// One reload, as it is written to the log.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reload {
-    /// When.
+    /// When it was made.
     pub time: Timestamp,
-    /// `config_reload`
+    /// Always `config_reload`.
     pub event: &'static str,
-    /// Why.
+    /// What caused it.
     pub origin: Trigger,
     /// `ok` or `error`
     pub result: &'static str,
-    /// Of the configuration that is in force now: [`Loaded::sha256`].
+    /// [`Loaded::sha256`] of the configuration that is in force now.
     pub sha256: String,
     /// Names of the settings that changed, `target` for rules.
     pub changed: Vec<&'static str>,
-    /// Settings that have another value than when the daemon started, and take effect only when it is started again.
+    /// Settings that have changed since the daemon started, and take effect only when it is restarted.
     pub needs_restart: Vec<&'static str>,
-    /// What is wrong, where the result is `error`: the configuration from before stays in force.
+    /// The mistakes, if the result is `error`: then the old configuration stays in force.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,
 }
 
-/// Holds the configuration in force, and replaces it by the next that has no mistake.
+/// Keeps the configuration in force, and replaces it by the next one without mistakes.
 ///
 /// ```text
 /// loop {
@@ -70,24 +70,24 @@ pub struct Reload {
 pub struct Reloader {
     layers: Layers,
     loaded: Arc<Loaded>,
-    /// What was in force at the start.
+    /// What was in force when the daemon started.
     started: Arc<Config>,
-    /// Of what was read last, good or bad.
+    /// [`Texts::fingerprint`] of what was read last, with mistakes or without.
     fingerprint: [u8; 32],
     hangup: Signal,
-    /// None where the kernel gives no inotify: SIGHUP remains.
+    /// `None` if the files cannot be watched; then only SIGHUP reloads them.
     watch: Option<Watch>,
-    /// The first and the last happening that no reading has followed.
+    /// The first and the last change since the files were last read.
     pending: Option<(Instant, Instant)>,
     last: Option<Reload>,
     counts: BTreeMap<&'static str, u64>,
 }
 
 impl Reloader {
-    /// Loads the configuration, and watches from now on: nothing that changes after this is missed.
+    /// Loads the configuration, and watches its files: no change after this is missed.
     ///
     /// # Errors
-    /// All mistakes of the configuration; or SIGHUP cannot be received.
+    /// The configuration has mistakes, or SIGHUP cannot be received.
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time.
@@ -115,17 +115,17 @@ impl Reloader {
         Arc::clone(&self.loaded)
     }
 
-    /// Reloads until now, by result: `ok`, `error`.
+    /// How many reloads there were, by result: `ok`, `error`.
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
         &self.counts
     }
 
-    /// What `/health/config` says.
+    /// The content of `/health/config`.
     pub fn health(&self) -> Health {
         Health::of(&self.loaded, self.last.as_ref(), self.watch.is_some())
     }
 
-    /// Resolves when there is something to reload. May be dropped and called again at any time.
+    /// Waits until the configuration is to be reloaded. The future may be dropped at any time.
     pub async fn due(&mut self) -> Trigger {
         loop {
             let deadline = self
@@ -134,7 +134,7 @@ impl Reloader {
             tokio::select! {
                 biased;
                 hangup = self.hangup.recv() => {
-                    // None would mean that no signal comes any more, which tokio does not do.
+                    // `None` would mean that no more signals come, which does not happen in tokio.
                     if hangup.is_some() {
                         self.pending = None;
                         return Trigger::Sighup;
@@ -143,17 +143,18 @@ impl Reloader {
                 }
                 () = until(deadline) => {
                     self.pending = None;
-                    // Links may lead elsewhere now. Watching comes before reading, so that nothing falls between.
+                    // Links may lead elsewhere now. The files are watched before they are read, so that no change is
+                    // missed.
                     self.watch = watch(&self.layers);
                     if self.layers.files.read().fingerprint() != self.fingerprint {
                         return Trigger::File;
                     }
                 }
-                happened = happened(self.watch.as_ref()) => {
+                changed = changed(self.watch.as_ref()) => {
                     let now = Instant::now();
                     let first = self.pending.map_or(now, |(first, _)| first);
                     self.pending = Some((first, now));
-                    if let Err(error) = happened {
+                    if let Err(error) = changed {
                         unwatched(&error);
                         self.watch = None;
                     }
@@ -177,7 +178,7 @@ impl Reloader {
         };
         let mut needs_restart = table::differing(&self.started, &self.loaded.config);
         needs_restart
-            .retain(|name| table::find(name).is_some_and(|setting| setting.effect == Effect::Restart));
+            .retain(|name| table::find(name).is_some_and(|setting| setting.effect == TakesEffect::Restart));
         let reload = Reload {
             time: Timestamp::now(),
             event: "config_reload",
@@ -196,10 +197,10 @@ impl Reloader {
     }
 }
 
-/// Why there is no configuration to begin with.
+/// Why the daemon has no configuration to start with.
 #[derive(Debug)]
 pub enum StartError {
-    /// It has mistakes.
+    /// The configuration has mistakes.
     Mistakes(Vec<Mistake>),
     /// SIGHUP cannot be received.
     Signal(io::Error),
@@ -214,7 +215,7 @@ impl From<StartError> for crate::error::Error {
     }
 }
 
-/// Sleeps until then; without a time, for ever.
+/// Sleeps until the deadline; for ever if there is none.
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
@@ -222,10 +223,10 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Waits for a happening; without a watch, for ever.
-async fn happened(watch: Option<&Watch>) -> io::Result<()> {
+/// Waits for a change; for ever if nothing is watched.
+async fn changed(watch: Option<&Watch>) -> io::Result<()> {
     match watch {
-        Some(watch) => watch.happened().await,
+        Some(watch) => watch.changed().await,
         None => std::future::pending().await,
     }
 }
@@ -238,7 +239,8 @@ fn unwatched(error: &io::Error) {
     log::warn!("changes of the configuration are not seen by themselves: {error}; send SIGHUP to reload it");
 }
 
-/// One write, so that lines of others do not come between. A log that is full must not stop the daemon.
+/// Writes the line of a reload to stderr, at once, so that no other line comes between. A full log must not stop the
+/// daemon.
 fn log(reload: &Reload) {
     if let Ok(line) = json::line(reload) {
         stderr::write(line.as_bytes());

@@ -1,4 +1,4 @@
-//! `[[target]]`: which processes are watched with what.
+//! The rules, `[[target]]`: which processes are watched at which tier.
 
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
@@ -11,17 +11,17 @@ use super::{
     value::{self, Written},
 };
 
-/// Rules that one configuration can have.
+/// How many rules one configuration can have.
 pub const MOST: usize = 1_000;
 
 /// One key of a rule.
 #[derive(Debug)]
 pub struct Key {
-    /// `exe`
+    /// Its name, such as `exe`.
     pub name: &'static str,
-    /// What it says.
+    /// What it means, for the documentation.
     pub help: &'static str,
-    /// A value, for the documentation, as a file has it.
+    /// An example of a value, as it is written in a file.
     pub example: &'static str,
     set: fn(&mut TargetRule, Written<'_>) -> Result<(), String>,
     get: fn(&TargetRule) -> Option<Value>,
@@ -42,7 +42,7 @@ macro_rules! condition {
     };
 }
 
-/// What a rule can have, conditions first.
+/// All keys of a rule, conditions first.
 pub static KEYS: &[Key] = &[
     condition!(
         exe,
@@ -86,7 +86,7 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "window",
-        help: "How long `exact` lasts, which then becomes `sampled`; needed with it, and only with it",
+        help: "How long `exact` runs, which then becomes `sampled`; needed with it, and only with it",
         example: "\"30s\"",
         set: |rule, written| {
             rule.window = Some(value::time(written, super::WINDOW)?);
@@ -96,23 +96,23 @@ pub static KEYS: &[Key] = &[
     },
 ];
 
-/// Something wrong in a rule.
+/// A mistake in a rule.
 #[derive(Debug)]
 pub struct Wrong {
-    /// Which kind of mistake.
+    /// Its kind.
     pub kind: Kind,
-    /// The key; empty where the rule as a whole is meant.
+    /// The key; empty if the rule as a whole is meant.
     pub key: String,
-    /// In words.
+    /// What is wrong.
     pub message: String,
-    /// The byte of the file at which it lies; none at the begin of the rule.
+    /// Its byte offset in the file; `None` if it is at the beginning of the rule.
     pub at: Option<usize>,
 }
 
 /// Reads one `[[target]]`.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// Every mistake in it.
 pub fn read(table: &DeTable<'_>) -> Result<TargetRule, Vec<Wrong>> {
     let (mut rule, mut wrong) = (TargetRule::default(), Vec::new());
     for (name, written) in table {
@@ -149,7 +149,7 @@ pub fn read(table: &DeTable<'_>) -> Result<TargetRule, Vec<Wrong>> {
     if wrong.is_empty() { Ok(rule) } else { Err(wrong) }
 }
 
-/// What is wrong with a rule as a whole.
+/// Checks a rule as a whole.
 fn check(rule: &TargetRule) -> Option<Wrong> {
     let wrong = |key: &str, message: &str| {
         Some(Wrong {
@@ -189,12 +189,12 @@ fn check(rule: &TargetRule) -> Option<Wrong> {
     }
 }
 
-/// What a rule has, in the order of [`KEYS`].
+/// The values of a rule, in the order of [`KEYS`].
 pub fn values(rule: &TargetRule) -> impl Iterator<Item = (&'static str, Value)> {
     KEYS.iter().filter_map(|key| Some((key.name, (key.get)(rule)?)))
 }
 
-/// Rules of a file: an array of tables.
+/// The rules of a file, an array of tables, with their byte offsets. `None` if it is something else.
 pub fn tables<'t, 'i>(value: &'t DeValue<'i>) -> Option<Vec<(&'t DeTable<'i>, usize)>> {
     let DeValue::Array(items) = value else {
         return None;

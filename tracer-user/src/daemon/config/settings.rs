@@ -1,8 +1,8 @@
-//! What can be set, as strong types, with the built-in defaults.
+//! The configuration as typed values, with the built-in defaults.
 
 use std::{net::SocketAddr, time::Duration};
 
-/// Every effective value.
+/// A configuration: the value of every setting, and the rules.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Config {
     /// `[http]`
@@ -17,8 +17,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[init]`
     pub init: Init,
-    /// `[[target]]`: the first rule that matches a process decides about it. What no rule matches is watched as
-    /// `tier.highest` says.
+    /// `[[target]]`: the first rule that matches a process decides about it. A process that no rule matches is watched
+    /// as `tier.highest` says.
     pub target: Vec<TargetRule>,
 }
 
@@ -38,9 +38,9 @@ pub struct Http {
 /// How processes are found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Discovery {
-    /// `discovery.interval`: /proc is scanned this often, for what the kernel's events did not tell.
+    /// `discovery.interval`: how often /proc is scanned, for what the kernel's events did not report.
     pub interval: Duration,
-    /// `discovery.settle`: a process must have lived this long before its binary is looked into.
+    /// `discovery.settle`: how old a process must be before its binary is inspected.
     pub settle: Duration,
     /// `discovery.max_targets`: processes that are watched at once; more are counted, not watched.
     pub max_targets: u32,
@@ -49,22 +49,22 @@ pub struct Discovery {
 /// How processes are watched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tiers {
-    /// `tier.highest`: of processes of which no rule says another.
+    /// `tier.highest`: the highest tier of processes for which no rule says another.
     pub highest: Tier,
-    /// `tier.passive_interval`: the runtime's memory is read this often.
+    /// `tier.passive_interval`: how often the memory of the Go runtime is read.
     pub passive_interval: Duration,
-    /// `tier.probe_interval`: the kernel's tables of probed processes are read this often.
+    /// `tier.probe_interval`: how often the kernel's tables of probed processes are read.
     pub probe_interval: Duration,
 }
 
 /// What a process is watched with, the cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tier {
-    /// Nothing.
+    /// It is not watched.
     Off,
     /// Its memory is read; no probe.
     Passive,
-    /// One probe hit per wait that its runtime samples, where that fits the budget.
+    /// One probe hit per wait that its runtime samples, if that fits the budget.
     Sampled,
     /// Every wait, for a window of time; then `sampled`.
     Exact,
@@ -98,7 +98,7 @@ pub struct Init {
     pub whole_binary: bool,
 }
 
-/// One `[[target]]`. Of the conditions all that are given must hold; patterns have `*` and `?`.
+/// One `[[target]]`. All conditions that are given must hold; patterns may have `*` and `?`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TargetRule {
     /// Path of the executable, as the process sees it.
@@ -113,9 +113,9 @@ pub struct TargetRule {
     pub pod: Option<String>,
     /// Effective user id.
     pub uid: Option<u32>,
-    /// `tier = "off"` leaves it alone.
+    /// The highest tier; `off` excludes the process.
     pub tier: Option<Tier>,
-    /// How long `exact` lasts; then it is `sampled`.
+    /// How long `exact` runs, after which it becomes `sampled`.
     pub window: Option<Duration>,
 }
 

@@ -2,14 +2,14 @@
 
 use super::mistake::shortened;
 
-/// A share written as text: with `%`, or as a fraction with a decimal point.
+/// Parses a share: a percentage with `%`, or a fraction with a decimal point.
 ///
 /// # Errors
-/// Says what is wrong with `text`.
+/// The message says what is wrong with `text`.
 pub fn parse(text: &str) -> Result<f64, String> {
     let wrong = || {
         format!(
-            "`{}` is no share: write a percentage, as in \"0.5%\"",
+            "`{}` is not a share: write a percentage, as in \"0.5%\"",
             shortened(text)
         )
     };
@@ -17,7 +17,7 @@ pub fn parse(text: &str) -> Result<f64, String> {
     let (number, exponent) = match trimmed.strip_suffix('%') {
         Some(number) => (number.trim_end(), "e-2"),
         None if trimmed.contains('.') || trimmed == "0" => (trimmed, ""),
-        // Of `1` nobody can tell whether 1 % is meant or all.
+        // `1` could mean 1 % or everything.
         None => return Err(wrong()),
     };
     let is_decimal =
@@ -25,18 +25,18 @@ pub fn parse(text: &str) -> Result<f64, String> {
     if !is_decimal {
         return Err(wrong());
     }
-    // The decimal point moves in the text: a division would not round to the nearest share.
+    // The exponent moves the decimal point: a division would not round to the nearest share.
     let share: f64 = format!("{number}{exponent}").parse().map_err(|_| wrong())?;
     check(share, text)
 }
 
-/// `share`, if it is one: 0 to 1.
+/// Returns `share` if it is between 0 and 1.
 ///
 /// # Errors
-/// It is none; `text` is how it was written.
+/// It is not; `text` is how it was written.
 pub fn check(share: f64, text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) {
-        // Zero has one form.
+        // Makes 0 of -0.
         Ok(share.abs())
     } else {
         Err(format!(
@@ -46,12 +46,12 @@ pub fn check(share: f64, text: &str) -> Result<f64, String> {
     }
 }
 
-/// A share from 0 to 1 as a percentage that [`parse`] reads back as the same.
+/// Formats a share as a percentage that [`parse`] reads back exactly.
 pub fn exact(share: f64) -> String {
     if share == 0.0 {
         return "0%".to_owned();
     }
-    // `5e-3`: the fewest digits that tell it apart from its neighbours.
+    // `5e-3`: the fewest digits that distinguish it from its neighbours.
     let scientific = format!("{share:e}");
     let Some((mantissa, exponent)) = scientific
         .split_once('e')
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_written_as_people_do() {
+    fn a_share_is_written_as_people_write_it() {
         for (share, text) in [
             (0.0, "0%"),
             (1.0, "100%"),

@@ -1,9 +1,9 @@
-//! What somebody may have meant.
+//! Suggests the name that was probably meant.
 
-/// A longer name than this is no slip of a setting's name, and would take long to compare.
+/// Longer names are not compared: they are not misspelled settings, and comparing them would take long.
 const LONGEST: usize = 64;
 
-/// The one of `names` that is nearest to `written`: a few letters off, or under another table, or without its table.
+/// The one of `names` that is most like `written`: with a few wrong letters, in another table, or without its table.
 pub fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     if written.len() > LONGEST {
         return None;
@@ -26,7 +26,7 @@ fn last(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, key)| key)
 }
 
-/// So many letters may be wrong.
+/// How many letters of a name may be wrong.
 fn few(name: &str) -> usize {
     (name.chars().count() / 3).max(1)
 }

@@ -15,30 +15,30 @@ use super::{
 
 /// One setting.
 ///
-/// A value is shown wherever it is useful: in `config show`, in messages, in logs. So none of the kinds in [`Type`]
-/// can hold a secret, and a setting that is one needs a kind that is not shown.
+/// Values are shown wherever it is useful: in `config show`, in messages, in logs. So no [`Type`] can hold a secret; a
+/// setting that is one would need a type that is not shown.
 #[derive(Debug)]
 pub struct Setting {
     /// Its dotted name, `http.listen`.
     pub name: &'static str,
-    /// What it says, in one sentence without its full stop.
+    /// What it means, in one sentence without a full stop.
     pub help: &'static str,
     /// When a new value takes effect.
-    pub effect: Effect,
-    /// Which values it has, and where it lies in [`Config`].
+    pub effect: TakesEffect,
+    /// Which values it can have, and where it is in [`Config`].
     pub is: Type,
 }
 
-/// When a value that was changed takes effect.
+/// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// With the reload.
+pub enum TakesEffect {
+    /// When the configuration is reloaded.
     Reload,
-    /// When the daemon is started again.
+    /// When the daemon is restarted.
     Restart,
 }
 
-/// What a setting can be.
+/// The type of a setting's value.
 #[derive(Debug)]
 pub enum Type {
     /// IP address and port.
@@ -55,11 +55,11 @@ pub enum Type {
     Paths(Field<Vec<String>>),
     /// Patterns of names of machines.
     Hosts(Field<Vec<String>>),
-    /// Yes or no.
+    /// `true` or `false`.
     Switch(Field<bool>),
 }
 
-/// Where a value lies.
+/// Where a value is in [`Config`].
 #[derive(Clone, Copy, Debug)]
 pub struct Field<T> {
     get: fn(&Config) -> &T,
@@ -69,9 +69,9 @@ pub struct Field<T> {
 /// What is wrong with a value.
 #[derive(Debug)]
 pub struct Problem {
-    /// In words.
+    /// What is wrong, and what is allowed.
     pub message: String,
-    /// The byte of the file at which it lies, where that is not the begin of the value.
+    /// Its byte offset in the file, if that is not the beginning of the value.
     pub at: Option<usize>,
 }
 
@@ -80,7 +80,7 @@ macro_rules! settings {
         &[$(Setting {
             name: concat!(stringify!($group), ".", stringify!($key)),
             help: $help,
-            effect: Effect::$effect,
+            effect: TakesEffect::$effect,
             is: Type::$type(
                 Field { get: |config| &config.$group.$key, get_mut: |config| &mut config.$group.$key }
                 $($(, $limit)+)?
@@ -142,7 +142,7 @@ pub fn find(name: &str) -> Option<&'static Setting> {
 }
 
 impl Setting {
-    /// The table of a file that it stands in, `http`.
+    /// Its table in a file, `http`.
     pub fn group(&self) -> &'static str {
         self.name.split_once('.').map_or("", |(group, _)| group)
     }
@@ -157,17 +157,17 @@ impl Setting {
         self.name.replace(['.', '_'], "-")
     }
 
-    /// Its option as it is written, `--http-listen`.
+    /// Its option as it is written on the command line, `--http-listen`.
     pub fn flag(&self) -> String {
         format!("--{}", self.option())
     }
 
-    /// Its variable of the environment, `GMPSCOPE_HTTP_LISTEN`.
+    /// Its environment variable, `GMPSCOPE_HTTP_LISTEN`.
     pub fn variable(&self) -> String {
         format!("GMPSCOPE_{}", self.name.replace('.', "_").to_uppercase())
     }
 
-    /// What stands for a value in a usage line.
+    /// The placeholder for its value in a usage line.
     pub fn value_name(&self) -> &'static str {
         match self.is {
             Type::Address(_) => "IP:PORT",
@@ -213,12 +213,12 @@ impl Setting {
         }
     }
 
-    /// Its value as a file has it.
+    /// Its value as it is written in a file.
     pub fn toml(&self, config: &Config) -> String {
         toml_value(&self.value(config))
     }
 
-    /// Its value as the command line takes it.
+    /// Its value as it is written on the command line.
     pub fn bare(&self, config: &Config) -> String {
         match self.value(config) {
             Value::String(text) => text,
@@ -231,10 +231,10 @@ impl Setting {
         }
     }
 
-    /// Puts a value into `config`.
+    /// Sets its value in `config`.
     ///
     /// # Errors
-    /// All that is wrong with it; `config` is unchanged then.
+    /// Everything that is wrong with the value; `config` is unchanged then.
     pub fn set(&self, config: &mut Config, written: Written<'_>) -> Result<(), Vec<Problem>> {
         let one = |message| vec![Problem { message, at: None }];
         match &self.is {

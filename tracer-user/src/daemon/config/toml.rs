@@ -1,4 +1,4 @@
-//! Writing a configuration: the one form that equal configurations have in common.
+//! Writes a configuration as TOML. Equal configurations have equal texts, so that a digest of the text identifies one.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -7,8 +7,8 @@ use super::{Config, rules, table::SETTINGS};
 use crate::escape::is_dangerous;
 
 impl Config {
-    /// The configuration as one file: every setting in the order of the table, then the rules. Equal configurations
-    /// have equal texts, and read back as they were.
+    /// The configuration as one file, which reads back as it was: every setting in the order of the table, then the
+    /// rules.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut group = "";
@@ -51,7 +51,7 @@ pub fn toml_value(value: &Value) -> String {
                 .collect();
             format!("{{ {} }}", pairs.join(", "))
         }
-        // TOML knows no null, and no setting is one.
+        // TOML has no null, and no setting is null.
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
 }
@@ -63,7 +63,7 @@ fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            // Controls may not stand there as they are; others that are dangerous may, but not on a terminal.
+            // TOML forbids control characters here; other dangerous characters are allowed, but not on a terminal.
             c if is_dangerous(c) => quoted += &format!("\\U{:08X}", u32::from(c)),
             c => quoted.push(c),
         }

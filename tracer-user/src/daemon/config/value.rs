@@ -1,4 +1,4 @@
-//! Values, as they are written in a file, a variable of the environment or an option.
+//! Parses values as they are written in a file, an environment variable or an option.
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::duration;
 /// A value before it has a type.
 #[derive(Clone, Copy, Debug)]
 pub enum Written<'a> {
-    /// Of an option or a variable.
+    /// In an option or an environment variable.
     Bare(&'a str),
-    /// Of a file.
+    /// In a file.
     Toml(&'a DeValue<'a>),
 }
 
 impl<'a> Written<'a> {
-    /// The text, where it is one.
+    /// The text, if it is one.
     pub fn text(self) -> Option<&'a str> {
         match self {
             Self::Bare(text) => Some(text),
@@ -32,7 +32,7 @@ impl<'a> Written<'a> {
         }
     }
 
-    /// How a message names it: short and harmless.
+    /// How it is shown in a message: short, and harmless on a terminal.
     pub fn shown(self) -> String {
         match self {
             Self::Bare(text) => format!("`{}`", shortened(text)),
@@ -49,23 +49,23 @@ impl<'a> Written<'a> {
     }
 }
 
-/// An IP address with a port.
+/// Parses an IP address with a port.
 ///
 /// # Errors
-/// Each function here says what is wrong, and what is allowed.
+/// It is something else. The message says what is allowed, as those of all functions here do.
 pub fn address(written: Written<'_>) -> Result<SocketAddr, String> {
     written.text().and_then(|text| text.parse().ok()).ok_or_else(|| {
         format!(
-            "{} is no address: write IP:PORT, as in \"127.0.0.1:9435\" or \"[::1]:9435\"",
+            "{} is not an address: write IP:PORT, as in \"127.0.0.1:9435\" or \"[::1]:9435\"",
             written.shown()
         )
     })
 }
 
-/// A whole number.
+/// Parses a whole number.
 ///
 /// # Errors
-/// It is none, or out of range.
+/// It is something else, or out of range.
 pub fn count(written: Written<'_>, range: RangeInclusive<u32>) -> Result<u32, String> {
     let allowed = format!(
         "whole numbers from {} to {} are allowed",
@@ -83,14 +83,14 @@ pub fn count(written: Written<'_>, range: RangeInclusive<u32>) -> Result<u32, St
         }
         Written::Toml(_) => None,
     };
-    let number = number.ok_or_else(|| format!("{} is no whole number: {allowed}", written.shown()))?;
+    let number = number.ok_or_else(|| format!("{} is not a whole number: {allowed}", written.shown()))?;
     u32::try_from(number)
         .ok()
         .filter(|number| range.contains(number))
         .ok_or_else(|| format!("{} is out of range: {allowed}", written.shown()))
 }
 
-/// `true` or `false`.
+/// Parses `true` or `false`.
 ///
 /// # Errors
 /// It is another word, or in quotes.
@@ -108,10 +108,10 @@ pub fn switch(written: Written<'_>) -> Result<bool, String> {
     }
 }
 
-/// A duration.
+/// Parses a duration.
 ///
 /// # Errors
-/// It is none, or out of range.
+/// It is something else, or out of range.
 pub fn time(written: Written<'_>, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let (shortest, longest) = (duration::exact(*range.start()), duration::exact(*range.end()));
     let Some(text) = written.text() else {
@@ -120,14 +120,14 @@ pub fn time(written: Written<'_>, range: RangeInclusive<Duration>) -> Result<Dur
                 format!("`{number}` has no unit: write \"{number}s\" for seconds")
             }
             _ => format!(
-                "{} is no duration: write a text, as in \"500ms\" or \"10s\"",
+                "{} is not a duration: write a text, as in \"500ms\" or \"10s\"",
                 written.shown()
             ),
         });
     };
     let duration = duration::parse(text).map_err(|_| {
         format!(
-            "{} is no duration: write as in \"500ms\", \"10s\" or \"2m\"",
+            "{} is not a duration: write as in \"500ms\", \"10s\" or \"2m\"",
             written.shown()
         )
     })?;
@@ -141,14 +141,14 @@ pub fn time(written: Written<'_>, range: RangeInclusive<Duration>) -> Result<Dur
     }
 }
 
-/// A share of a whole: 0 to 1.
+/// Parses a share, 0 to 1.
 ///
 /// # Errors
-/// It is none, or out of range.
+/// It is something else, or out of range.
 pub fn share(written: Written<'_>) -> Result<f64, String> {
     let wrong = || {
         format!(
-            "{} is no share: write a percentage, as in \"0.5%\"",
+            "{} is not a share: write a percentage, as in \"0.5%\"",
             written.shown()
         )
     };
@@ -164,10 +164,10 @@ pub fn share(written: Written<'_>) -> Result<f64, String> {
     }
 }
 
-/// One of the tiers that are allowed here.
+/// Parses a tier that is one of `allowed`.
 ///
 /// # Errors
-/// It is none of them.
+/// It is something else.
 pub fn tier(written: Written<'_>, allowed: &[Tier]) -> Result<Tier, String> {
     let names: Vec<&str> = allowed.iter().map(|tier| tier.name()).collect();
     let text = written.text().unwrap_or_default();
@@ -184,7 +184,7 @@ pub fn tier(written: Written<'_>, allowed: &[Tier]) -> Result<Tier, String> {
                 .map(|name| format!(" (did you mean `{name}`?)"))
                 .unwrap_or_default();
             Err(format!(
-                "{} is no tier{meant}: write one of {}",
+                "{} is not a tier{meant}: write one of {}",
                 written.shown(),
                 names.join(", ")
             ))
@@ -192,23 +192,23 @@ pub fn tier(written: Written<'_>, allowed: &[Tier]) -> Result<Tier, String> {
     }
 }
 
-/// A user id.
+/// Parses a user id.
 ///
 /// # Errors
-/// It is none.
+/// It is something else.
 pub fn uid(written: Written<'_>) -> Result<u32, String> {
-    // The last, (uid_t)-1, is no user (setreuid(2)).
+    // The last, (uid_t)-1, is not a user (setreuid(2)).
     count(written, 0..=u32::MAX - 1).map_err(|problem| format!("{problem}; users are known by number here"))
 }
 
-/// A pattern.
+/// Parses a pattern.
 ///
 /// # Errors
-/// It is none, or could never match.
+/// It is something else, or can never match.
 pub fn pattern(written: Written<'_>, subject: Subject) -> Result<String, String> {
     let text = written.text().ok_or_else(|| {
         format!(
-            "{} is no pattern: write a text, as in \"{}\"",
+            "{} is not a pattern: write a text, as in \"{}\"",
             written.shown(),
             subject.example()
         )
@@ -216,10 +216,10 @@ pub fn pattern(written: Written<'_>, subject: Subject) -> Result<String, String>
     pattern::check(text, subject)
 }
 
-/// Patterns: an array of a file, or separated by commas.
+/// Parses patterns: an array in a file, else separated by commas.
 ///
 /// # Errors
-/// All that are wrong.
+/// What is wrong with each of them.
 pub fn patterns(written: Written<'_>, subject: Subject) -> Result<Vec<String>, Vec<Problem>> {
     let items: Vec<(Written<'_>, Option<usize>)> = match written {
         Written::Bare("") => Vec::new(),
@@ -234,7 +234,7 @@ pub fn patterns(written: Written<'_>, subject: Subject) -> Result<Vec<String>, V
         Written::Toml(_) => {
             return Err(vec![Problem {
                 message: format!(
-                    "{} is no array: write as in [\"{}\"]",
+                    "{} is not an array: write as in [\"{}\"]",
                     written.shown(),
                     subject.example()
                 ),

@@ -1,5 +1,6 @@
-//! Seeing that files of a configuration change: inotify on the folders that they lie in, so that a file that is
-//! replaced by rename, a link that is turned (as Kubernetes does with a ConfigMap) and one that appears later are seen.
+//! Watches the files of a configuration, by inotify on their folders rather than on the files: so a file that is
+//! replaced by rename, a link that is redirected (as Kubernetes does with a ConfigMap) and a file that appears later
+//! are seen.
 
 use std::{
     collections::BTreeSet,
@@ -18,28 +19,28 @@ use crate::escape::Untrusted;
 
 use super::layers::{Files, dropped_in};
 
-/// Links that are followed in one path, as the kernel has it (`MAXSYMLINKS` of include/linux/namei.h).
-const MOST_LINKS: usize = 40;
+/// How many links are followed in one path, as in the kernel (`MAXSYMLINKS` of include/linux/namei.h).
+const MAX_LINKS: usize = 40;
 
-/// How often the folders are looked at again when they change meanwhile.
+/// How often the folders are collected again if they change meanwhile.
 const ATTEMPTS: usize = 8;
 
-/// inotify on some folders.
+/// An inotify instance on some folders.
 #[derive(Debug)]
 pub struct Watch {
     inotify: AsyncFd<OwnedFd>,
 }
 
 impl Watch {
-    /// Watches what `files` depend on, as it is now.
+    /// Watches every folder on which the content of `files` depends now.
     ///
     /// # Errors
-    /// A folder cannot be watched, or the kernel gives no inotify.
+    /// A folder cannot be watched, or the kernel refuses inotify.
     pub fn new(files: &Files) -> io::Result<Self> {
         for _ in 0..ATTEMPTS {
             let wanted = folders(files);
             let watch = Self::on(&wanted)?;
-            // A link that was turned meanwhile has not been seen to turn.
+            // A link may have been redirected before it was watched.
             if folders(files) == wanted {
                 return Ok(watch);
             }
@@ -49,7 +50,7 @@ impl Watch {
 
     fn on(folders: &BTreeSet<PathBuf>) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let happenings = WatchFlags::CREATE
+        let changes = WatchFlags::CREATE
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVED_FROM
             | WatchFlags::MOVED_TO
@@ -59,8 +60,8 @@ impl Watch {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
         for folder in folders {
-            match inotify::add_watch(&fd, folder, happenings) {
-                // It is gone, and the next look at the folders tells.
+            match inotify::add_watch(&fd, folder, changes) {
+                // The folder is gone, which the caller sees when it collects the folders again.
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => {
                     let error = io::Error::from(error);
@@ -84,14 +85,14 @@ impl Watch {
         })
     }
 
-    /// Resolves when something happened in a folder, and takes all of it. May be dropped at any time.
+    /// Waits for a change in a folder, and reads all events. The future may be dropped at any time.
     ///
     /// # Errors
     /// inotify cannot be read any more.
-    pub async fn happened(&self) -> io::Result<()> {
+    pub async fn changed(&self) -> io::Result<()> {
         loop {
             let mut guard = self.inotify.readable().await?;
-            // What happened does not matter, nor whether the queue has overflowed: all files are read again.
+            // It does not matter what has changed, or whether the queue has overflowed: all files are read again.
             let mut events = [0u8; 4096];
             let mut any = false;
             let drained = guard.try_io(|fd| {
@@ -109,7 +110,7 @@ impl Watch {
     }
 }
 
-/// The folders in which something must happen if what the files hold is to change.
+/// The folders in which something must change if the content of the files changes.
 fn folders(files: &Files) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
     let (first, folder) = files.places();
@@ -128,10 +129,10 @@ fn folders(files: &Files) -> BTreeSet<PathBuf> {
     folders
 }
 
-/// Adds the folder that `path` lies in; those of each link on the way; and where the way ends early, the folder in
-/// which its next part would appear.
+/// Adds the folder of `path`, and the folder of each link on the way. If a part of the path does not exist, it adds the
+/// folder in which that part would appear.
 fn follow(path: &Path, folders: &mut BTreeSet<PathBuf>) {
-    // A relative path means another place when the working directory is gone; nothing can be watched then.
+    // This fails if the path is relative and the working directory is gone; then nothing can be watched.
     let Ok(path) = std::path::absolute(path) else {
         return;
     };
@@ -141,7 +142,7 @@ fn follow(path: &Path, folders: &mut BTreeSet<PathBuf>) {
     while let Some(part) = parts.pop() {
         let next = at.join(&part);
         match std::fs::read_link(&next) {
-            Ok(target) if links < MOST_LINKS => {
+            Ok(target) if links < MAX_LINKS => {
                 links += 1;
                 folders.insert(at.clone());
                 if target.is_absolute() {

@@ -1,119 +1,121 @@
-//! Which processes there are and how far each was looked into: a pure state machine. Word of starts, execs and ends
-//! comes in any order, twice, late or not at all, and PIDs are used again; a scan of /proc sets right what is wrong.
+//! Which processes there are, and what is known of each: a pure state machine. Events about execs and exits arrive in
+//! any order, twice, late or not at all, and PIDs are reused; a scan of /proc corrects what is wrong.
 
 use std::collections::{BTreeSet, HashMap};
 
-/// A process in a scan of /proc.
+/// A process that a scan of /proc has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scanned {
     /// Its PID.
     pub pid: u32,
-    /// When it was started, in clock ticks since boot.
+    /// When it started, in clock ticks since boot.
     pub start_time: u64,
     /// How long ago that was, in nanoseconds.
     pub age_ns: u64,
-    /// Device and inode of its program; `None` where it has none or it may not be seen.
+    /// Device and inode of its program; `None` if it has none, or it may not be read.
     pub exe: Option<(u64, u64)>,
 }
 
-/// What came of a look.
+/// The result of an inspection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     /// It has no program.
     Nothing,
     /// It is not Go.
     NotGo,
-    /// A rule leaves it alone.
+    /// A rule excludes it.
     Excluded,
     /// There are as many targets as are allowed.
     BeyondLimit,
     /// It is watched, or at least shown.
     Watched,
-    /// It could not be looked at; a scan will try again.
+    /// It could not be inspected; the next scans try again.
     Failed,
-    /// Its file system does not answer; each scan will try again.
+    /// Its file system does not answer; each scan tries again.
     Silent,
 }
 
-/// A look that is to be made. The ticket tells it from every other look, also at the same PID.
+/// An inspection that is to be made. The number tells it from all others, also of the same PID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    /// At which process.
+    /// Which process is to be inspected.
     pub pid: u32,
-    /// Which look.
+    /// Which inspection this is.
     pub number: u64,
 }
 
 /// What is known of all processes.
 #[derive(Debug)]
 pub struct Census {
-    processes: HashMap<u32, Known>,
-    /// Looks that are due, by time.
+    processes: HashMap<u32, Entry>,
+    /// (when, PID) of the inspections to come.
     queue: BTreeSet<(u64, u32)>,
-    /// Looks that are being made.
-    looking: usize,
-    /// As many at once.
+    /// How many inspections are under way.
+    inspecting: usize,
+    /// How many may be under way at once.
     at_once: usize,
     settle_ns: u64,
+    /// Number of the next ticket.
     next: u64,
 }
 
 #[derive(Debug)]
-struct Known {
-    /// What happened before this is known already.
+struct Entry {
+    /// Events from before this time are out of date.
     fresh_ns: u64,
     start_time: Option<u64>,
     exe: Option<(u64, u64)>,
     state: State,
-    /// Looks that failed.
+    /// Inspections that failed.
     failures: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It is left to settle until then.
+    /// It is left alone until then.
     Settling(u64),
-    /// It is looked at.
-    Looking(u64),
+    /// The inspection of this number is under way.
+    Inspecting(u64),
+    /// It was inspected.
     Done(Outcome),
 }
 
-/// Looks at one process that fail until it is given up.
+/// How many inspections of one process may fail until it is given up.
 const MAX_FAILURES: u32 = 5;
 
 impl Census {
-    /// Nothing is known. Processes are left alone for `settle_ns` from their start on, and as many as `at_once` are
-    /// looked at together.
+    /// Creates a census that knows no process. Processes are left alone for `settle_ns` after they start, and at most
+    /// `at_once` are inspected at once.
     pub fn new(settle_ns: u64, at_once: usize) -> Self {
         Self {
             processes: HashMap::new(),
             queue: BTreeSet::new(),
-            looking: 0,
+            inspecting: 0,
             at_once,
             settle_ns,
             next: 0,
         }
     }
 
-    /// Changes how long processes are left alone, from the next one on.
+    /// Changes how long processes are left alone; holds for those that start from now on.
     pub fn set_settle(&mut self, settle_ns: u64) {
         self.settle_ns = settle_ns;
     }
 
-    /// A process has started another program at `at_ns`. True if it was watched: what is known of it is no longer true.
+    /// Applies an exec at `at_ns`. True if the process was watched: what is known of it no longer holds.
     pub fn exec(&mut self, pid: u32, at_ns: u64) -> bool {
-        // Word of it came late: it was looked at since.
+        // The event came late: the process was inspected since.
         if self.is_known_since(pid, at_ns) {
             return false;
         }
         let was_watched = self.forget(pid);
-        self.begin(pid, at_ns, at_ns.saturating_add(self.settle_ns), None);
+        self.insert(pid, at_ns, at_ns.saturating_add(self.settle_ns), None);
         was_watched
     }
 
-    /// A process has ended at `at_ns`. True if it was watched.
+    /// Applies an exit at `at_ns`. True if the process was watched.
     pub fn exit(&mut self, pid: u32, at_ns: u64) -> bool {
-        // That was another one, which had the PID before.
+        // A late event is about the process that had this PID before.
         !self.is_known_since(pid, at_ns) && self.forget(pid)
     }
 
@@ -122,7 +124,7 @@ impl Census {
         known.is_some_and(|known| at_ns < known.fresh_ns)
     }
 
-    /// True if it was watched.
+    /// Removes a process. True if it was watched.
     fn forget(&mut self, pid: u32) -> bool {
         let Some(known) = self.processes.remove(&pid) else {
             return false;
@@ -132,21 +134,21 @@ impl Census {
                 self.queue.remove(&(due, pid));
                 false
             }
-            // The look goes on, and what comes of it will be of no interest.
-            State::Looking(_) => false,
+            // The inspection continues, and its result will be ignored.
+            State::Inspecting(_) => false,
             State::Done(outcome) => outcome == Outcome::Watched,
         }
     }
 
-    /// All processes that there were, at some moment between `began_ns` and `now_ns`. Returns those that were watched
-    /// and are no more.
-    pub fn scanned(&mut self, all: &[Scanned], began_ns: u64, now_ns: u64) -> Vec<u32> {
+    /// Applies a scan: all processes that there were at some time between `began_ns` and `now_ns`. Returns those that
+    /// were watched and no longer exist.
+    pub fn apply_scan(&mut self, all: &[Scanned], began_ns: u64, now_ns: u64) -> Vec<u32> {
         let mut gone = Vec::new();
         let there: HashMap<u32, &Scanned> = all.iter().map(|scanned| (scanned.pid, scanned)).collect();
         let ended: Vec<u32> = self
             .processes
             .iter()
-            // What we heard of while the scan was under way may have come behind it.
+            // A process that was reported during the scan may have started after the scan passed its PID.
             .filter(|(pid, known)| !there.contains_key(pid) && known.fresh_ns < began_ns)
             .map(|(pid, _)| *pid)
             .collect();
@@ -159,10 +161,10 @@ impl Census {
             let changed = self.processes.get_mut(&scanned.pid).map(|known| {
                 let another = |then: Option<u64>, now: u64| then.is_some_and(|then| then != now);
                 let is_another = another(known.start_time, scanned.start_time);
-                // Before it was looked at, nobody has said what it runs.
+                // Before it was inspected, it is not known what it runs.
                 let is_done = matches!(known.state, State::Done(_));
                 let is_execed = is_done && scanned.exe.is_some() && known.exe != scanned.exe;
-                // What we heard since the scan began is newer than what it saw.
+                // An event since the scan began is newer than what the scan saw.
                 let is_older = known.fresh_ns >= began_ns;
                 if !is_older && !is_another && !is_execed {
                     known.start_time = Some(scanned.start_time);
@@ -177,14 +179,14 @@ impl Census {
                     }
                     let left = self.settle_ns.saturating_sub(scanned.age_ns);
                     let start_time = Some(scanned.start_time);
-                    self.begin(scanned.pid, began_ns, now_ns.saturating_add(left), start_time);
+                    self.insert(scanned.pid, began_ns, now_ns.saturating_add(left), start_time);
                 }
             }
         }
         gone
     }
 
-    /// Looks again at what could not be looked at: some times, or for as long as nobody answers.
+    /// Repeats an inspection that failed: a few times, or, if the file system does not answer, until it does.
     fn retry(&mut self, pid: u32, now_ns: u64) {
         if let Some(known) = self.processes.get_mut(&pid)
             && (known.state == State::Done(Outcome::Silent)
@@ -195,8 +197,8 @@ impl Census {
         }
     }
 
-    /// Looks again at every process of which `which` says so: rules may have changed.
-    pub fn look_again(&mut self, now_ns: u64, which: impl Fn(Outcome) -> bool) {
+    /// Inspects again every process for whose outcome `which` is true, for instance because rules have changed.
+    pub fn inspect_again(&mut self, now_ns: u64, which: impl Fn(Outcome) -> bool) {
         for (pid, known) in &mut self.processes {
             if matches!(known.state, State::Done(outcome) if which(outcome)) {
                 known.state = State::Settling(now_ns);
@@ -205,10 +207,10 @@ impl Census {
         }
     }
 
-    /// The looks that are to be made now. Each must be answered by [`Self::looked`].
+    /// Returns the inspections that are to be made now. Each must be answered by [`Self::inspected`].
     pub fn due(&mut self, now_ns: u64) -> Vec<Ticket> {
         let mut due = Vec::new();
-        while self.looking < self.at_once
+        while self.inspecting < self.at_once
             && let Some((at, pid)) = self.queue.first().copied()
             && at <= now_ns
         {
@@ -218,26 +220,26 @@ impl Census {
             };
             let number = self.next;
             self.next += 1;
-            known.state = State::Looking(number);
+            known.state = State::Inspecting(number);
             known.fresh_ns = known.fresh_ns.max(now_ns);
-            self.looking += 1;
+            self.inspecting += 1;
             due.push(Ticket { pid, number });
         }
         due
     }
 
-    /// When the next look is due; `None` where none is, or as many are being made as may be.
+    /// When the next inspection is due; `None` if none is, or too many are under way.
     pub fn next_due(&self) -> Option<u64> {
         let (at, _) = self.queue.first()?;
-        (self.looking < self.at_once).then_some(*at)
+        (self.inspecting < self.at_once).then_some(*at)
     }
 
-    /// A look was made, and this is what the process ran. False if the process has ended or started another program meanwhile: then nothing of what
-    /// was seen counts.
-    pub fn looked(&mut self, ticket: Ticket, outcome: Outcome, exe: Option<(u64, u64)>) -> bool {
-        self.looking = self.looking.saturating_sub(1);
+    /// Applies the result of an inspection; `exe` is what the process ran. False if the process has ended or started
+    /// another program meanwhile: then the result is to be ignored.
+    pub fn inspected(&mut self, ticket: Ticket, outcome: Outcome, exe: Option<(u64, u64)>) -> bool {
+        self.inspecting = self.inspecting.saturating_sub(1);
         match self.processes.get_mut(&ticket.pid) {
-            Some(known) if known.state == State::Looking(ticket.number) => {
+            Some(known) if known.state == State::Inspecting(ticket.number) => {
                 known.failures += u32::from(outcome == Outcome::Failed);
                 known.state = State::Done(outcome);
                 known.exe = exe;
@@ -247,8 +249,8 @@ impl Census {
         }
     }
 
-    /// What is known of a process has changed without a look: a rule says something else.
-    pub fn settle(&mut self, pid: u32, outcome: Outcome) {
+    /// Changes the outcome of a process without an inspection, for instance because rules have changed.
+    pub fn set_outcome(&mut self, pid: u32, outcome: Outcome) {
         if let Some(known) = self.processes.get_mut(&pid)
             && matches!(known.state, State::Done(_))
         {
@@ -256,24 +258,24 @@ impl Census {
         }
     }
 
-    /// How many processes were found to be of a kind.
+    /// How many processes have this outcome.
     pub fn count(&self, outcome: Outcome) -> u64 {
         let states = self.processes.values().map(|known| known.state);
         states.filter(|state| *state == State::Done(outcome)).count() as u64
     }
 
-    /// How many processes wait for their first look, or are being looked at.
+    /// How many processes wait to be inspected, or are being inspected.
     pub fn pending(&self) -> usize {
-        self.queue.len() + self.looking
+        self.queue.len() + self.inspecting
     }
 
-    /// Whether a process is known, whatever it is.
+    /// Whether there is a process of this PID, whatever it is.
     pub fn knows(&self, pid: u32) -> bool {
         self.processes.contains_key(&pid)
     }
 
-    fn begin(&mut self, pid: u32, fresh_ns: u64, due_ns: u64, start_time: Option<u64>) {
-        let known = Known {
+    fn insert(&mut self, pid: u32, fresh_ns: u64, due_ns: u64, start_time: Option<u64>) {
+        let known = Entry {
             fresh_ns,
             start_time,
             exe: None,

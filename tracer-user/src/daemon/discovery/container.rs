@@ -1,4 +1,4 @@
-//! Which container and pod a process is in, by the path of its cgroup.
+//! Finds the container and the pod that a process is in, by the path of its cgroup.
 //!
 //! Every runtime names a container's cgroup after its id, of 64 hexadecimal digits:
 //!
@@ -13,13 +13,13 @@
 //! In a systemd slice the hyphens of a pod's UID are underscores, since a hyphen there means "below". The UID of a
 //! static pod is a hash, of 32 digits without hyphens.
 
-/// Digits of a container's id.
+/// How many digits the id of a container has.
 const ID: usize = 64;
 
-/// What a process's cgroups tell.
+/// Where a process is placed, by its cgroups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Placed {
-    /// Path of its cgroup: of v2 where it is in one, else of the v1 hierarchy that tells most.
+pub struct Placement {
+    /// Path of its cgroup: the one that names most, of v2 or of a v1 hierarchy.
     pub cgroup: String,
     /// Id of its container.
     pub container: Option<String>,
@@ -27,8 +27,8 @@ pub struct Placed {
     pub pod: Option<String>,
 }
 
-impl Placed {
-    /// Reads the text of `/proc/PID/cgroup`.
+impl Placement {
+    /// Parses the text of `/proc/PID/cgroup`.
     pub fn parse(cgroups: &str) -> Self {
         let mut best = Self::default();
         for line in cgroups.lines() {
@@ -45,34 +45,34 @@ impl Placed {
     }
 
     fn of_path(path: &str) -> Self {
-        let mut placed = Self {
+        let mut placement = Self {
             cgroup: path.to_owned(),
             ..Self::default()
         };
-        // The deepest one counts: containers are run in containers.
+        // The deepest one counts: a container may run in another.
         for name in path.split(['/', ':']) {
             if let Some(pod) = pod_of(name) {
-                (placed.pod, placed.container) = (Some(pod), None);
+                (placement.pod, placement.container) = (Some(pod), None);
             } else if let Some(id) = container_of(name) {
-                placed.container = Some(id.to_owned());
+                placement.container = Some(id.to_owned());
             }
         }
-        placed
+        placement
     }
 
-    /// A path that tells a container is better than one that does not, and a path better than the root. Of equals
-    /// the first counts; v1 hierarchies come before v2 and with the highest number first.
+    /// How much the path says: one that names a container is better than one that does not, and any path better than
+    /// the root. Of equal paths the first counts; v1 hierarchies come before v2, the highest number first.
     fn weight(&self) -> u32 {
-        let told = |told: bool, weight: u32| if told { weight } else { 0 };
-        told(self.container.is_some(), 8)
-            + told(self.pod.is_some(), 4)
-            + told(self.cgroup.len() > 1, 2)
-            + told(!self.cgroup.is_empty(), 1)
+        let points = |is_known: bool, points: u32| if is_known { points } else { 0 };
+        points(self.container.is_some(), 8)
+            + points(self.pod.is_some(), 4)
+            + points(self.cgroup.len() > 1, 2)
+            + points(!self.cgroup.is_empty(), 1)
     }
 }
 
-/// `ID`, `docker-ID.scope`, `crio-ID`, `cri-containerd-ID.scope`, … What watches over a container (`crio-conmon-ID`,
-/// `libpod-conmon-ID`) is not in it.
+/// The id in `ID`, `docker-ID.scope`, `crio-ID`, `cri-containerd-ID.scope`, … The monitor of a container
+/// (`crio-conmon-ID`, `libpod-conmon-ID`) is not in it.
 fn container_of(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let (prefix, id) = name.rsplit_once('-').unwrap_or(("", name));
@@ -80,7 +80,7 @@ fn container_of(name: &str) -> Option<&str> {
     (is_id && !prefix.ends_with("conmon")).then_some(id)
 }
 
-/// `podUID`, `kubepods-burstable-podUID.slice`, `kubepods-podUID.slice`.
+/// The UID in `podUID`, `kubepods-burstable-podUID.slice`, `kubepods-podUID.slice`.
 fn pod_of(name: &str) -> Option<String> {
     let name = name.strip_suffix(".slice").unwrap_or(name);
     let uid = match name.strip_prefix("pod") {
@@ -241,15 +241,15 @@ mod tests {
             ("::::::\n:\n\n0".into(), None, None),
         ];
         for (text, container, pod) in table {
-            let placed = Placed::parse(&text);
-            assert_eq!(placed.container.as_deref(), container, "container of {text}");
-            assert_eq!(placed.pod.as_deref(), pod, "pod of {text}");
+            let placement = Placement::parse(&text);
+            assert_eq!(placement.container.as_deref(), container, "container of {text}");
+            assert_eq!(placement.pod.as_deref(), pod, "pod of {text}");
         }
     }
 
     #[test]
-    fn the_path_is_the_one_that_tells_most() {
-        let path = |text: &str| Placed::parse(text).cgroup;
+    fn the_path_is_the_one_that_names_most() {
+        let path = |text: &str| Placement::parse(text).cgroup;
         assert_eq!(
             path("0::/system.slice/nginx.service\n"),
             "/system.slice/nginx.service"

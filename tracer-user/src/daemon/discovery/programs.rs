@@ -1,5 +1,5 @@
-//! Programs that were analysed, by their files: many processes run the same one, and analysing takes some
-//! milliseconds of CPU time, 70 for a binary of 100 MB.
+//! A cache of analysed programs, by file: many processes run the same one, and analysing it takes some milliseconds of
+//! CPU time, 70 for a binary of 100 MB.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,36 +12,36 @@ use crate::{
     process::file::{FileState, ProgramFile},
 };
 
-/// Files that are remembered at most; some hundred bytes each where it is not Go, else some kilobytes.
+/// How many files are remembered at most: some hundred bytes for one that is not Go, else some kilobytes.
 const MAX_FILES: usize = 4096;
 /// How long a program is kept that no process runs.
 const KEPT_NS: u64 = 600_000_000_000;
-/// Names of creation sites that are kept for one program at most.
+/// How many names of creation sites are kept for one program at most.
 const MAX_NAMES: usize = 4096;
 
-/// What was found in a file.
+/// The result of analysing a file.
 #[derive(Clone, Debug)]
 pub enum Analysed {
     /// A Go program that can be watched.
-    Go(Arc<Known>),
-    /// A Go program that cannot, and why.
+    Go(Arc<AnalysedProgram>),
+    /// A Go program that cannot be watched, and why.
     Refused(Arc<str>),
 }
 
-/// A program, and what was asked about it since.
+/// A program, and the names that were looked up in it since.
 #[derive(Debug)]
-pub struct Known {
+pub struct AnalysedProgram {
     /// The program.
     pub program: Program,
-    /// The state of the file that it was found in.
+    /// The state of its file when it was analysed.
     pub file: FileState,
-    /// Where it has its names.
+    /// Where its file has its symbols.
     symbols: SymbolTable,
-    /// Functions with `go` statements, by the link-time value of `g.gopc`; `None` for what lies in no function.
+    /// Functions with `go` statements, by the link-time value of `g.gopc`; `None` where it lies in no function.
     names: Mutex<BTreeMap<u64, Option<Arc<str>>>>,
 }
 
-/// The memory of all files that were looked into.
+/// The cache.
 #[derive(Debug, Default)]
 pub struct Programs {
     files: Mutex<HashMap<FileState, Entry>>,
@@ -49,23 +49,23 @@ pub struct Programs {
 
 #[derive(Debug)]
 struct Entry {
-    file: Arc<File>,
+    file: Arc<KnownFile>,
     used_ns: u64,
 }
 
-/// What is known of one file. Whoever asks first finds out, and the others wait for it.
+/// What is known of one file. The first thread that asks reads the file, and the others wait for it.
 #[derive(Debug, Default)]
-pub struct File {
+pub struct KnownFile {
     is_go: OnceLock<bool>,
     analysed: OnceLock<Analysed>,
 }
 
 impl Programs {
-    /// What is known of a file.
-    pub fn file(&self, state: FileState, now_ns: u64) -> Arc<File> {
+    /// Returns what is known of a file, perhaps nothing yet.
+    pub fn file(&self, state: FileState, now_ns: u64) -> Arc<KnownFile> {
         let mut files = lock(&self.files);
         if files.len() >= MAX_FILES && !files.contains_key(&state) {
-            // The half that was asked for longest ago; what processes run stays with them.
+            // Forgets the half that was not used for longest. Targets keep what they use.
             let mut ages: Vec<u64> = files.values().map(|entry| entry.used_ns).collect();
             let (_, median, _) = ages.select_nth_unstable(MAX_FILES / 2);
             let median = *median;
@@ -94,26 +94,26 @@ impl Programs {
         lock(&self.files).len()
     }
 
-    /// Whether none is.
+    /// Whether no file is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-impl File {
-    /// Whether it is known not to be Go, without looking.
+impl KnownFile {
+    /// Whether it is already known not to be Go.
     pub fn is_known_not_go(&self) -> bool {
         self.is_go.get() == Some(&false)
     }
 
-    /// Whether it has Go in it. Looks into the file where that is not known.
+    /// Whether it has Go in it. Reads the file if that is not known.
     pub fn is_go(&self, file: &ProgramFile) -> bool {
         *self
             .is_go
             .get_or_init(|| file.map().is_ok_and(|bytes| binary::has_go(&bytes)))
     }
 
-    /// What it is in full. Decodes the program where that was not done before.
+    /// Analyses the program, if that was not done before.
     pub fn analyse(&self, file: &ProgramFile) -> Analysed {
         let found = self.analysed.get_or_init(|| {
             let analysed = file.map().and_then(|bytes| {
@@ -123,7 +123,7 @@ impl File {
                 bytes.judge(&name, made)
             });
             match analysed {
-                Ok((program, symbols)) => Analysed::Go(Arc::new(Known {
+                Ok((program, symbols)) => Analysed::Go(Arc::new(AnalysedProgram {
                     program,
                     symbols,
                     file: file.state(),
@@ -135,29 +135,29 @@ impl File {
         found.clone()
     }
 
-    /// Whether a process that is watched runs it.
+    /// Whether a watched process runs it.
     fn is_in_use(&self) -> bool {
         matches!(self.analysed.get(), Some(Analysed::Go(known)) if Arc::strong_count(known) > 1)
     }
 }
 
-impl Known {
-    /// The name of the function with a `go` statement, if it was asked for before: `Some(None)` where none is there.
+impl AnalysedProgram {
+    /// The name of the function with a `go` statement, if it was looked up before: `Some(None)` if there is no
+    /// function.
     pub fn name(&self, gopc: u64) -> Option<Option<Arc<str>>> {
         let names = lock(&self.names);
         let is_full = names.len() >= MAX_NAMES;
         names.get(&gopc).cloned().or(is_full.then_some(None))
     }
 
-    /// Names what was not asked for before; `file` must be the one that was analysed. What is more than can be kept
-    /// has no name.
+    /// Looks up names; `file` must be the one that was analysed. Names beyond `MAX_NAMES` are not kept.
     ///
     /// # Errors
     /// The file cannot be read any more.
-    pub fn learn(&self, gopcs: &[u64], file: &ProgramFile) -> crate::error::Result<()> {
+    pub fn resolve(&self, gopcs: &[u64], file: &ProgramFile) -> crate::error::Result<()> {
         let bytes = file.map()?;
         let symbols = self.symbols.read(&bytes);
-        // What is asked of the file is asked before others may wait for it.
+        // The file is read before the lock is taken: others may wait for it.
         let sites = gopcs
             .iter()
             .map(|gopc| (*gopc, symbols.creation_site(*gopc).map(Arc::from)));
@@ -174,7 +174,7 @@ impl Known {
     }
 }
 
-/// Nothing is left half done behind these locks: a thread that panicked under one has no say.
+/// Locks, also after a thread has panicked: nothing is left half done behind these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_looked_into_once_until_it_changes_and_forgotten_when_nobody_runs_it() {
+    fn a_file_is_analysed_once_until_it_changes_and_forgotten_when_nobody_runs_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("server");
         fs::copy(Go::newest().build(Build::Stripped), &path).unwrap();
@@ -256,16 +256,16 @@ mod tests {
             let binary = GoBinary::parse(&bytes, "test").unwrap();
             crate::binary::Code::functions(&binary, "main.main")[0].start
         };
-        assert_eq!(known.name(main + 1), None, "not asked for yet");
-        known.learn(&[main + 1, 8], &file).unwrap();
+        assert_eq!(known.name(main + 1), None, "not looked up yet");
+        known.resolve(&[main + 1, 8], &file).unwrap();
         assert_eq!(known.name(main + 1), Some(Some("main.main".into())));
         assert_eq!(known.name(8), Some(None), "no function");
         let many: Vec<u64> = (0..2 * MAX_NAMES as u64).collect();
-        known.learn(&many, &file).unwrap();
+        known.resolve(&many, &file).unwrap();
         assert_eq!(
             known.name(u64::MAX),
             Some(None),
-            "no room: not asked for for ever"
+            "no room: not looked up again and again"
         );
     }
 }

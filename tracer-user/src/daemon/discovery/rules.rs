@@ -1,34 +1,34 @@
-//! Which rule decides about a process, and what it says.
+//! Decides by the rules of the configuration what a process is watched with.
 
 use std::time::Duration;
 
-use super::Placed;
+use super::Placement;
 use crate::daemon::config::{Config, TargetRule, Tier};
 
-/// What rules look at.
+/// The facts about a process that rules match.
 #[derive(Clone, Copy, Debug)]
-pub struct Looked<'a> {
+pub struct ProcessFacts<'a> {
     /// Path of the executable, as the process sees it.
     pub exe: &'a str,
-    /// Its name.
+    /// Its name, as in /proc/PID/comm.
     pub comm: &'a str,
     /// Effective user id.
     pub uid: u32,
     /// Its cgroup, container and pod.
-    pub placed: &'a Placed,
+    pub placement: &'a Placement,
 }
 
 /// What is to be done with a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The highest tier that it may have; [`Tier::Off`] leaves it alone.
+    /// The highest tier that it may have; [`Tier::Off`] excludes it.
     pub tier: Tier,
-    /// How long [`Tier::Exact`] lasts.
+    /// How long [`Tier::Exact`] runs.
     pub window: Option<Duration>,
 }
 
-/// What the first rule that matches says, else what holds for all.
-pub fn decide(config: &Config, process: &Looked<'_>) -> Decision {
+/// Returns what the first rule that matches says; if none matches, the default.
+pub fn decide(config: &Config, process: &ProcessFacts<'_>) -> Decision {
     let rule = config.target.iter().find(|rule| matches(rule, process));
     Decision {
         tier: rule.and_then(|rule| rule.tier).unwrap_or(config.tier.highest),
@@ -36,24 +36,24 @@ pub fn decide(config: &Config, process: &Looked<'_>) -> Decision {
     }
 }
 
-fn matches(rule: &TargetRule, process: &Looked<'_>) -> bool {
+fn matches(rule: &TargetRule, process: &ProcessFacts<'_>) -> bool {
     let holds = |pattern: &Option<String>, text: Option<&str>| match pattern {
         None => true,
         Some(pattern) => text.is_some_and(|text| fits(pattern, text)),
     };
     holds(&rule.exe, Some(process.exe))
         && holds(&rule.comm, Some(process.comm))
-        && holds(&rule.cgroup, Some(&process.placed.cgroup))
-        && holds(&rule.container, process.placed.container.as_deref())
-        && holds(&rule.pod, process.placed.pod.as_deref())
+        && holds(&rule.cgroup, Some(&process.placement.cgroup))
+        && holds(&rule.container, process.placement.container.as_deref())
+        && holds(&rule.pod, process.placement.pod.as_deref())
         && rule.uid.is_none_or(|uid| uid == process.uid)
 }
 
-/// Whether all of `text` fits a pattern in which `*` stands for any characters and `?` for one. Takes at most the
-/// product of their lengths, however many stars there are.
+/// Whether all of `text` matches a pattern in which `*` stands for any characters and `?` for one. Takes time
+/// proportional to the product of their lengths at most, however many stars there are.
 pub fn fits(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // Where to go on when it does not fit: behind the last star, with one character more of the text under it.
+    // Where to continue after a mismatch: behind the last star, which then covers one more character of the text.
     let mut retry = None;
     loop {
         let mut rest = text.clone();
@@ -103,12 +103,12 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, text), expected, "{pattern:?} on {text:?}");
         }
-        // Would take longer than the age of the universe if it tried every way.
+        // Trying every way would take longer than the age of the universe.
         assert!(!fits(&"*a".repeat(60), &"a".repeat(59)));
         assert!(!fits(&format!("{}b", "a*".repeat(60)), &"a".repeat(2000)));
     }
 
-    /// By definition: one of the two ways to go on fits.
+    /// The definition: a star covers nothing, or one more character.
     fn defined(pattern: &[char], text: &[char]) -> bool {
         match (pattern, text) {
             ([], rest) => rest.is_empty(),
@@ -132,16 +132,16 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_matches_decides() {
-        let placed = Placed {
+        let placement = Placement {
             cgroup: "/system.slice/docker-abc.scope".into(),
             container: Some("abc".into()),
             pod: None,
         };
-        let process = Looked {
+        let process = ProcessFacts {
             exe: "/usr/bin/caddy",
             comm: "caddy",
             uid: 33,
-            placed: &placed,
+            placement: &placement,
         };
         let mut config = Config::default();
         let says = |config: &Config| decide(config, &process).tier;
@@ -163,7 +163,7 @@ mod tests {
             (false, rule(|rule| rule.uid = Some(0))),
             (true, rule(|rule| rule.cgroup = Some("/system.slice/*".into()))),
             (true, rule(|rule| rule.container = Some("ab*".into()))),
-            // What is not known fits no pattern, not even `*`: it asks for a process that is in a pod.
+            // A process without a pod matches no pattern, not even `*`, which asks for one that is in a pod.
             (false, rule(|rule| rule.pod = Some("*".into()))),
             (
                 false,

@@ -1,4 +1,4 @@
-//! The list of processes, from /proc.
+//! Lists all processes, from /proc.
 
 use std::{fs, io};
 
@@ -6,7 +6,7 @@ use super::census::Scanned;
 use crate::process::file::FileState;
 use crate::process::text_of;
 
-/// All processes, threads of the kernel left out. What ends while the list is read may be in it or not.
+/// Lists all processes but kernel threads. One that ends meanwhile may be in the list or not.
 ///
 /// # Errors
 /// /proc cannot be read.
@@ -28,7 +28,7 @@ pub fn scan() -> io::Result<Vec<Scanned>> {
     Ok(seen.collect())
 }
 
-/// The ids of all processes, those of the kernel included; 30 times as fast as [`scan`].
+/// Lists the PIDs of all processes, kernel threads included; 30 times as fast as [`scan`].
 ///
 /// # Errors
 /// /proc cannot be read.
@@ -40,8 +40,8 @@ pub fn pids() -> io::Result<Vec<u32>> {
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
-/// The start time in the text of a `/proc/PID/stat`; `None` for a thread of the kernel, and for a zombie, which has no
-/// program any more. Fields are counted behind the name, which may hold anything (proc_pid_stat(5)).
+/// The start time in the text of a `/proc/PID/stat`; `None` for a kernel thread, and for a zombie, which has no program
+/// any more. Fields are counted behind the name, which may hold anything (proc_pid_stat(5)).
 fn start_time(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
@@ -51,7 +51,7 @@ fn start_time(stat: &str) -> Option<u64> {
     (flags & PF_KTHREAD == 0 && !matches!(state, "Z" | "X" | "x")).then_some(start_time)
 }
 
-/// CLOCK_BOOTTIME, in which start times count.
+/// CLOCK_BOOTTIME, the clock of start times.
 fn since_boot_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -1,37 +1,37 @@
-//! Sharing the host's budget out.
+//! Divides the host's budget among targets.
 
-/// What a target asks of the host's budget.
+/// How much of the host's budget a target needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// What it costs, or is expected to: nanoseconds of CPU time for each second. 0: it asks for nothing.
+pub struct Demand {
+    /// What it costs, or is expected to cost: nanoseconds of CPU time per second; 0 if it needs nothing.
     pub need_ns: u64,
     /// Whether it is probed already.
-    pub holds: bool,
+    pub is_probed: bool,
 }
 
-/// Share of the budget that targets may take which are not probed yet, in percent: those that are may grow a little
-/// before one of them has to leave.
-const FOR_NEWCOMERS: u64 = 90;
+/// Part of the budget that is open to targets that are not probed yet, in percent. The rest lets probed ones grow a
+/// little before one of them has to be detached.
+const NEWCOMERS_PERCENT: u64 = 90;
 
-/// What each may cost, in the order of the asks, in nanoseconds for each second: at least what it needs, or 0. Together
-/// no more than `budget_ns`.
+/// What each target may cost, in the order of `demands`, in nanoseconds per second: at least what it needs, or 0. The
+/// sum is at most `budget_ns`.
 ///
-/// Who is probed stays, as long as all of those fit; else the dearest leave. Of the others the cheapest come first, so
-/// that as many as possible are probed. What is left over is for all that are, in equal parts.
-pub fn allot(budget_ns: u64, asks: &[Ask]) -> Vec<u64> {
-    let mut granted = vec![0; asks.len()];
+/// Probed targets stay probed as long as all of them fit; if not, the most expensive are dropped. Of the others the
+/// cheapest come first, so that as many as possible are probed. What is left is divided equally among all of them.
+pub fn allot(budget_ns: u64, demands: &[Demand]) -> Vec<u64> {
+    let mut granted = vec![0; demands.len()];
     let mut left = budget_ns;
     let mut admitted = Vec::new();
-    for holds in [true, false] {
-        let reserve = match holds {
+    for is_probed in [true, false] {
+        let reserve = match is_probed {
             true => 0,
-            false => budget_ns - (u128::from(budget_ns) * u128::from(FOR_NEWCOMERS) / 100) as u64,
+            false => budget_ns - (u128::from(budget_ns) * u128::from(NEWCOMERS_PERCENT) / 100) as u64,
         };
-        let mut those: Vec<(u64, usize)> = asks
+        let mut those: Vec<(u64, usize)> = demands
             .iter()
             .enumerate()
-            .filter(|(_, ask)| ask.holds == holds && ask.need_ns > 0)
-            .map(|(index, ask)| (ask.need_ns, index))
+            .filter(|(_, demand)| demand.is_probed == is_probed && demand.need_ns > 0)
+            .map(|(index, demand)| (demand.need_ns, index))
             .collect();
         those.sort_unstable();
         for (need, index) in those {
@@ -57,14 +57,17 @@ mod tests {
 
     use super::*;
 
-    fn holds(need_ns: u64) -> Ask {
-        Ask { need_ns, holds: true }
+    fn holds(need_ns: u64) -> Demand {
+        Demand {
+            need_ns,
+            is_probed: true,
+        }
     }
 
-    fn wants(need_ns: u64) -> Ask {
-        Ask {
+    fn wants(need_ns: u64) -> Demand {
+        Demand {
             need_ns,
-            holds: false,
+            is_probed: false,
         }
     }
 
@@ -93,40 +96,40 @@ mod tests {
         assert_eq!(allot(1_000, &[wants(940)]), [0]);
     }
 
-    fn asks() -> impl Strategy<Value = Vec<Ask>> {
+    fn demands() -> impl Strategy<Value = Vec<Demand>> {
         vec(
-            (0..400_u64, any::<bool>()).prop_map(|(need_ns, holds)| Ask { need_ns, holds }),
+            (0..400_u64, any::<bool>()).prop_map(|(need_ns, is_probed)| Demand { need_ns, is_probed }),
             0..30,
         )
     }
 
     proptest! {
         #[test]
-        fn no_more_is_given_than_there_is_and_nobody_gets_too_little(budget in 0..5_000_u64, asks in asks()) {
-            let granted = allot(budget, &asks);
-            prop_assert_eq!(granted.len(), asks.len());
+        fn no_more_is_given_than_there_is_and_nobody_gets_too_little(budget in 0..5_000_u64, demands in demands()) {
+            let granted = allot(budget, &demands);
+            prop_assert_eq!(granted.len(), demands.len());
             prop_assert!(granted.iter().sum::<u64>() <= budget);
-            for (grant, ask) in granted.iter().zip(&asks) {
-                prop_assert!(*grant == 0 || (ask.need_ns > 0 && *grant >= ask.need_ns));
+            for (grant, demand) in granted.iter().zip(&demands) {
+                prop_assert!(*grant == 0 || (demand.need_ns > 0 && *grant >= demand.need_ns));
             }
         }
 
         #[test]
-        fn newcomers_push_nobody_out(budget in 0..5_000_u64, asks in asks()) {
-            let alone: Vec<Ask> = asks.iter().copied().filter(|ask| ask.holds).collect();
+        fn newcomers_push_nobody_out(budget in 0..5_000_u64, demands in demands()) {
+            let alone: Vec<Demand> = demands.iter().copied().filter(|demand| demand.is_probed).collect();
             let before = allot(budget, &alone).iter().filter(|grant| **grant > 0).count();
-            let granted = allot(budget, &asks);
-            let after = granted.iter().zip(&asks).filter(|(grant, ask)| ask.holds && **grant > 0).count();
+            let granted = allot(budget, &demands);
+            let after = granted.iter().zip(&demands).filter(|(grant, demand)| demand.is_probed && **grant > 0).count();
             prop_assert_eq!(before, after);
         }
 
         #[test]
-        fn the_order_of_asking_makes_no_difference(budget in 0..5_000_u64, asks in asks()) {
-            let mut forwards: Vec<(u64, bool, u64)> = allot(budget, &asks)
-                .iter().zip(&asks).map(|(grant, ask)| (ask.need_ns, ask.holds, *grant)).collect();
-            let turned: Vec<Ask> = asks.iter().rev().copied().collect();
+        fn the_order_of_demands_makes_no_difference(budget in 0..5_000_u64, demands in demands()) {
+            let mut forwards: Vec<(u64, bool, u64)> = allot(budget, &demands)
+                .iter().zip(&demands).map(|(grant, demand)| (demand.need_ns, demand.is_probed, *grant)).collect();
+            let turned: Vec<Demand> = demands.iter().rev().copied().collect();
             let mut backwards: Vec<(u64, bool, u64)> = allot(budget, &turned)
-                .iter().zip(&turned).map(|(grant, ask)| (ask.need_ns, ask.holds, *grant)).collect();
+                .iter().zip(&turned).map(|(grant, demand)| (demand.need_ns, demand.is_probed, *grant)).collect();
             forwards.sort_unstable();
             backwards.sort_unstable();
             prop_assert_eq!(forwards, backwards);

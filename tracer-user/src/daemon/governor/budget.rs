@@ -1,48 +1,48 @@
 //! What a target may cost, in nanoseconds of its CPU time.
 
-/// Nanoseconds to the second.
+/// Nanoseconds in a second.
 pub(super) const SECOND: u64 = 1_000_000_000;
 
-/// What was agreed to for one target.
+/// The budget of one target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
     /// Share of the target's own CPU time.
     pub share: f64,
-    /// CPU time that it may be charged for each second, however idle it is, in nanoseconds.
+    /// CPU time per second that tracing may always cost it, however idle it is, in nanoseconds.
     pub floor_ns: u64,
 }
 
 impl Budget {
-    /// What may be charged for so much CPU time in a window of this length.
+    /// What tracing may cost in a window of this length in which the target used this much CPU time.
     pub fn allowed_ns(&self, cpu_ns: u64, length_ns: u64) -> u64 {
         let of_cpu = self.share.clamp(0.0, 1.0) * cpu_ns as f64;
-        // A float beyond the range of the integer becomes its end.
+        // A float beyond the range of the integer saturates.
         (of_cpu as u64).max(scale(self.floor_ns, length_ns))
     }
 }
 
-/// What was seen of a target between two looks.
+/// What was measured of a target in one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// How long it was.
     pub length_ns: u64,
     /// CPU time that the target used in it.
     pub cpu_ns: u64,
-    /// Probe hits in it, those that found the target switched off included.
+    /// Probe hits in it, including those that found the target switched off.
     pub hits: u64,
-    /// Waits that its runtime tracked in it; `None` where nobody looked, or could.
+    /// Waits that its runtime tracked in it; `None` if they were not, or could not be, read.
     pub tracked_waits: Option<u64>,
 }
 
 impl Window {
-    /// So many of something in this window, to the second.
+    /// Converts a count in this window to a rate per second.
     pub(super) fn per_second(&self, count: u64) -> u64 {
         let per_second = u128::from(count) * u128::from(SECOND) / u128::from(self.length_ns.max(1));
         u64::try_from(per_second).unwrap_or(u64::MAX)
     }
 }
 
-/// `per_second` over so many nanoseconds.
+/// Converts a rate per second to the amount in `length_ns`.
 pub(super) fn scale(per_second: u64, length_ns: u64) -> u64 {
     let scaled = u128::from(per_second) * u128::from(length_ns) / u128::from(SECOND);
     u64::try_from(scaled).unwrap_or(u64::MAX)

@@ -1,28 +1,28 @@
-//! What holds in every life, over random ones: a target whose load changes as it likes, in a kernel that lets no more
-//! hits through than the cap says.
+//! Properties of the governor over random sequences of inputs: a target whose load changes arbitrarily, and a kernel
+//! that lets no more hits through than the cap allows.
 
 use proptest::{collection::vec, prelude::*};
 
 use super::{budget::SECOND, *};
 use crate::plan::Mode;
 
-/// What a hit costs, and what one costs that finds the target switched off.
+/// Cost of a hit, also of one that finds the target switched off.
 const HIT: u64 = 1_000;
-/// How long probes last that are being removed, in nanoseconds.
+/// How long it takes to remove probes, in nanoseconds.
 const DETACH: u64 = 40_000_000;
 
-/// What the target does in a window, and what else happens.
+/// What the target does in a window, and one more input.
 #[derive(Clone, Debug)]
 struct Second {
     /// Waits that the runtime tracks.
     waits: u64,
     cpu_ns: u64,
-    /// When in the window it happens, in percent.
+    /// When in the window the input comes, in percent.
     at: u64,
-    happens: Option<Happening>,
-    /// Whether what is under way succeeds.
+    input: Option<Input>,
+    /// Whether the attach that is under way succeeds.
     well: bool,
-    /// Whether what is under way is done at once, or takes until the next window.
+    /// Whether what is under way is done at once, or at the end of the window.
     at_once: bool,
 }
 
@@ -47,16 +47,16 @@ fn settings() -> impl Strategy<Value = Settings> {
     })
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
-        4 => settings().prop_map(Happening::Rules),
-        4 => (0..20_000_000_u64).prop_map(Happening::Share),
-        1 => Just(Happening::Share(0)),
-        1 => Just(Happening::Ended),
-        1 => Just(Happening::Attached),
-        1 => Just(Happening::Detached),
-        1 => Just(Happening::Capped),
-        1 => Just(Happening::AttachFailed { why: "why".into() }),
+        4 => settings().prop_map(Input::Rules),
+        4 => (0..20_000_000_u64).prop_map(Input::Share),
+        1 => Just(Input::Share(0)),
+        1 => Just(Input::Ended),
+        1 => Just(Input::Attached),
+        1 => Just(Input::Detached),
+        1 => Just(Input::Capped),
+        1 => Just(Input::AttachFailed { why: "why".into() }),
     ]
 }
 
@@ -67,15 +67,15 @@ fn second() -> impl Strategy<Value = Second> {
         waits,
         cpu,
         0..100_u64,
-        proptest::option::weighted(0.1, happening()),
+        proptest::option::weighted(0.1, input()),
         proptest::bool::weighted(0.9),
         any::<bool>(),
     )
-        .prop_map(|(waits, cpu_ns, at, happens, well, at_once)| Second {
+        .prop_map(|(waits, cpu_ns, at, input, well, at_once)| Second {
             waits,
             cpu_ns,
             at,
-            happens,
+            input,
             well,
             at_once,
         })
@@ -88,11 +88,11 @@ struct Kernel {
     off: bool,
     limit: u64,
     let_through: u64,
-    /// Let through in this window and not at all.
+    /// All hits of this window, let through or not.
     hits: u64,
 }
 
-/// A runner without a kernel, which checks what it is told to do.
+/// Carries out effects without a kernel, and checks each of them.
 struct World {
     governor: Governor,
     settings: Settings,
@@ -126,25 +126,25 @@ impl World {
             history: vec![],
         };
         for mode in [Mode::Sampled, Mode::Exact] {
-            world.tell(Happening::Priced { mode, hit_ns: HIT });
+            world.apply(Input::Priced { mode, hit_ns: HIT });
         }
-        world.tell(Happening::Share(10_000_000));
+        world.apply(Input::Share(10_000_000));
         world
     }
 
-    fn tell(&mut self, happening: Happening) {
-        match &happening {
-            Happening::Rules(settings) if !self.ended => self.settings = *settings,
-            Happening::Share(share) => self.share_ns = *share,
-            Happening::Ended => self.ended = true,
-            Happening::WindowOver(window) => self.cpu_ns = window.per_second(window.cpu_ns),
+    fn apply(&mut self, input: Input) {
+        match &input {
+            Input::Rules(settings) if !self.ended => self.settings = *settings,
+            Input::Share(share) => self.share_ns = *share,
+            Input::Ended => self.ended = true,
+            Input::WindowOver(window) => self.cpu_ns = window.per_second(window.cpu_ns),
             _ => {}
         }
-        for effect in self.governor.handle(self.now_ns, happening) {
+        for effect in self.governor.handle(self.now_ns, input) {
             self.carry_out(&effect);
             self.history.push(effect);
         }
-        assert_eq!(self.governor.tier(), self.tier, "a step was not told");
+        assert_eq!(self.governor.tier(), self.tier, "a step was not reported");
     }
 
     /// What a second may cost at the moment.
@@ -193,7 +193,7 @@ impl World {
         }
     }
 
-    /// What is under way comes to its end.
+    /// Finishes what is under way.
     fn answer(&mut self, well: bool) {
         if let Some((mode, limit)) = self.attaching.take() {
             if well {
@@ -202,18 +202,18 @@ impl World {
                     limit,
                     ..Kernel::default()
                 };
-                self.tell(Happening::Attached);
+                self.apply(Input::Attached);
             } else {
-                self.tell(Happening::AttachFailed { why: "well".into() });
+                self.apply(Input::AttachFailed { why: "well".into() });
             }
         } else if self.detaching {
             self.detaching = false;
             self.kernel.attached = None;
-            self.tell(Happening::Detached);
+            self.apply(Input::Detached);
         }
     }
 
-    /// So much of the second passes.
+    /// Runs the target for a part of the second.
     fn run(&mut self, second: &Second, from: u64, to: u64) {
         let Some(mode) = self.kernel.attached else { return };
         let each = if mode == Mode::Exact { 16 } else { 1 };
@@ -228,9 +228,9 @@ impl World {
             assert!(self.kernel.let_through <= self.kernel.limit);
             if hits > 0 {
                 self.kernel.off = true;
-                self.tell(Happening::Capped);
+                self.apply(Input::Capped);
                 assert!(self.detaching, "a target that is past its cap stays attached");
-                // They cost the trap until the probes are gone.
+                // Each costs a trap until the probes are removed.
                 let until_gone = second.waits * each * DETACH / SECOND;
                 self.kernel.hits += hits.min(until_gone);
             }
@@ -242,17 +242,14 @@ impl World {
             self.answer(second.well);
         }
         self.run(second, 0, second.at);
-        if let Some(happening) = second.happens.clone() {
-            // Answers to questions never asked would have the world be at odds with itself.
+        if let Some(input) = second.input.clone() {
+            // An answer that nothing asked for would contradict the state of this world.
             let answers = matches!(
-                happening,
-                Happening::Attached
-                    | Happening::AttachFailed { .. }
-                    | Happening::Detached
-                    | Happening::Capped
+                input,
+                Input::Attached | Input::AttachFailed { .. } | Input::Detached | Input::Capped
             );
             if !answers || (self.attaching.is_none() && !self.detaching && self.kernel.attached.is_none()) {
-                self.tell(happening);
+                self.apply(input);
             }
         }
         self.run(second, second.at, 100);
@@ -262,7 +259,7 @@ impl World {
         self.now_ns += SECOND;
         let hits = std::mem::take(&mut self.kernel.hits);
         self.last_hits = hits;
-        self.tell(Happening::WindowOver(Window {
+        self.apply(Input::WindowOver(Window {
             length_ns: SECOND,
             cpu_ns: second.cpu_ns,
             hits,
@@ -283,7 +280,7 @@ proptest! {
             again.pass(second);
         }
         prop_assert_eq!(&world.history, &again.history, "not deterministic");
-        world.tell(Happening::Ended);
+        world.apply(Input::Ended);
         for _ in 0..4 {
             world.answer(true);
         }
@@ -291,7 +288,7 @@ proptest! {
         prop_assert_eq!(world.governor.tier(), None);
         let many = world.history.len();
         for second in &life {
-            world.pass(&Second { happens: None, ..second.clone() });
+            world.pass(&Second { input: None, ..second.clone() });
         }
         prop_assert_eq!(world.history.len(), many, "something is done for a process that is gone");
     }
@@ -299,7 +296,7 @@ proptest! {
     #[test]
     fn a_steady_load_is_attached_to_once_at_most(settings in settings(), waits in 0..20_000_u64, cpu in 0..4 * SECOND) {
         let mut world = World::new(settings);
-        let second = Second { waits, cpu_ns: cpu, at: 50, happens: None, well: true, at_once: true };
+        let second = Second { waits, cpu_ns: cpu, at: 50, input: None, well: true, at_once: true };
         for _ in 0..600 {
             world.pass(&second);
         }
@@ -319,7 +316,7 @@ proptest! {
             window_ns: SECOND,
         };
         let mut world = World::new(settings);
-        let quiet = Second { waits: 10, cpu_ns: 1_000_000, at, happens: None, well: true, at_once: true };
+        let quiet = Second { waits: 10, cpu_ns: 1_000_000, at, input: None, well: true, at_once: true };
         for _ in 0..idle {
             world.pass(&quiet);
         }

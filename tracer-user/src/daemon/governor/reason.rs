@@ -1,21 +1,21 @@
-//! Why a target is traced with what it is.
+//! Why a target is traced with the mode that it is traced with.
 
 use std::fmt;
 
 use crate::plan::Mode;
 
-/// A step from a tier to another; `None` is "not watched at all".
+/// A change from one tier to another; `None` stands for "not watched at all".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// What it was traced with.
     pub from: Option<Mode>,
     /// What it is traced with from now on.
     pub to: Option<Mode>,
-    /// Why.
+    /// Why it changes.
     pub reason: Reason,
 }
 
-/// Why a step was made. Costs are nanoseconds of the target's CPU time for each second.
+/// Why a step was taken. Costs are nanoseconds of the target's CPU time per second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// It is expected to cost no more than is allowed.
@@ -27,9 +27,9 @@ pub enum Reason {
     },
     /// A rule allows less, or more, than before.
     Rule,
-    /// `exact` has lasted as long as was asked for.
+    /// `exact` has run for as long as was asked for.
     WindowElapsed,
-    /// There were more hits in a window than the kernel's cap lets through.
+    /// A window had more hits than its cap allows.
     Capped {
         /// The cap.
         hits: u64,
@@ -41,7 +41,7 @@ pub enum Reason {
         /// What was allowed.
         allowed_ns: u64,
     },
-    /// The host's budget is needed by others.
+    /// Other targets need the host's budget.
     HostBudget,
     /// Attaching failed.
     AttachFailed {
@@ -93,34 +93,34 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What stands in the way of more.
+/// Why a target is not traced with a higher mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// No rule allows more.
     NotAllowed,
-    /// What a hit costs here was not measured.
+    /// The cost of a hit on this machine was not measured.
     NotPriced,
-    /// Nothing was seen of the target yet, or its runtime cannot be read: its cost cannot be foreseen.
+    /// The target's waits were not measured yet, or cannot be: its cost cannot be predicted.
     NotMeasured,
-    /// It would cost more than is allowed; nanoseconds of its CPU time for each second.
+    /// It would cost more than is allowed; nanoseconds of its CPU time per second.
     DoesNotFit {
         /// Expected cost.
         predicted_ns: u64,
         /// What is allowed.
         allowed_ns: u64,
     },
-    /// The host's budget is used up by others.
+    /// The host's budget is used up by other targets.
     HostBudget,
-    /// It was tried, and is tried again after a while.
+    /// It was tried, and will be tried again after a while.
     BackOff {
-        /// When, CLOCK_MONOTONIC.
+        /// When it is tried again, CLOCK_MONOTONIC.
         until_ns: u64,
-        /// What came of it.
+        /// Why it was given up.
         after: Reason,
     },
-    /// It cannot be had of this program.
+    /// This program cannot be traced with it.
     Impossible {
-        /// Why.
+        /// Why it cannot.
         why: String,
     },
 }
@@ -147,7 +147,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Nanoseconds for each second, for people.
+/// Formats nanoseconds per second for people.
 struct Cost(u64);
 
 impl fmt::Display for Cost {

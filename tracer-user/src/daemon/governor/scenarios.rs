@@ -1,4 +1,4 @@
-//! Lives of a target, each named as a sentence.
+//! Scenarios, each named by the sentence that it checks.
 
 use super::{
     budget::{SECOND, scale},
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::plan::Mode;
 
-/// Half a percent and 0.2 ms/s, in windows of a second.
+/// A budget of half a percent with a floor of 0.2 ms/s, in windows of a second.
 const SAMPLED: Settings = Settings {
     budget: Budget {
         share: 0.005,
@@ -21,7 +21,7 @@ const EXACT: Settings = Settings {
     exact_ns: 10 * SECOND,
     ..SAMPLED
 };
-/// What a hit costs.
+/// Cost of a hit.
 const HIT: u64 = 1_000;
 /// More of the host's budget than anybody needs.
 const PLENTY: u64 = SECOND;
@@ -33,13 +33,13 @@ struct Life {
 }
 
 impl Life {
-    /// With known prices and a share of the host's budget.
+    /// A target with known prices and a share of the host's budget.
     fn begin(settings: Settings) -> Self {
         let mut life = Self::unpriced(settings);
         for mode in [Mode::Sampled, Mode::Exact] {
-            assert_eq!(life.tell(Happening::Priced { mode, hit_ns: HIT }), []);
+            assert_eq!(life.apply(Input::Priced { mode, hit_ns: HIT }), []);
         }
-        life.tell(Happening::Share(PLENTY));
+        life.apply(Input::Share(PLENTY));
         life
     }
 
@@ -50,14 +50,14 @@ impl Life {
         }
     }
 
-    fn tell(&mut self, happening: Happening) -> Vec<Effect> {
-        self.governor.handle(self.now_ns, happening)
+    fn apply(&mut self, input: Input) -> Vec<Effect> {
+        self.governor.handle(self.now_ns, input)
     }
 
     /// Ten seconds without probes: waits and CPU time of each of them.
     fn rest(&mut self, waits: u64, cpu_ns: u64) -> Vec<Effect> {
         self.now_ns += 10 * SECOND;
-        self.tell(Happening::WindowOver(Window {
+        self.apply(Input::WindowOver(Window {
             length_ns: 10 * SECOND,
             cpu_ns: 10 * cpu_ns,
             hits: 0,
@@ -65,7 +65,7 @@ impl Life {
         }))
     }
 
-    /// Without a wait, until it is attached to.
+    /// Rests without a wait until an attach is asked for.
     fn rest_until_attached(&mut self) {
         for _ in 0..1_000 {
             if !self.rest(0, 0).is_empty() {
@@ -78,7 +78,7 @@ impl Life {
     /// A second with probes.
     fn probe(&mut self, hits: u64, cpu_ns: u64) -> Vec<Effect> {
         self.now_ns += SECOND;
-        self.tell(Happening::WindowOver(Window {
+        self.apply(Input::WindowOver(Window {
             length_ns: SECOND,
             cpu_ns,
             hits,
@@ -86,11 +86,11 @@ impl Life {
         }))
     }
 
-    /// One that is probed: 1000 waits and a CPU second to the second.
+    /// A target in tier `sampled`: 1000 waits and one second of CPU time per second.
     fn sampled() -> Self {
         let mut life = Self::begin(SAMPLED);
         assert_eq!(life.rest(1_000, SECOND), [attach(Mode::Sampled, 5_000_000 / HIT)]);
-        let step = &life.tell(Happening::Attached)[0];
+        let step = &life.apply(Input::Attached)[0];
         assert!(
             matches!(
                 step,
@@ -110,7 +110,7 @@ fn attach(mode: Mode, hits: u64) -> Effect {
     Effect::Attach { mode, hits }
 }
 
-/// The reason of the one step among the effects, which goes down.
+/// The reason of the only step among the effects, which must lead down.
 fn left(effects: &[Effect]) -> Reason {
     match effects {
         [Effect::Detach, Effect::Step(step)] => {
@@ -129,7 +129,7 @@ fn without_a_rule_nothing_is_ever_attached() {
             assert_eq!(life.rest(1, SECOND), []);
         }
         assert_eq!(life.governor.obstacle(life.now_ns), Some(Obstacle::NotAllowed));
-        assert_eq!(life.governor.ask(life.now_ns).need_ns, 0);
+        assert_eq!(life.governor.demand(life.now_ns).need_ns, 0);
     }
 }
 
@@ -162,17 +162,17 @@ fn what_would_cost_too_much_is_not_attached_and_says_so() {
 fn an_idle_target_has_its_floor() {
     let mut life = Life::begin(SAMPLED);
     assert_eq!(life.rest(0, 0), [attach(Mode::Sampled, 200)]);
-    life.tell(Happening::Attached);
+    life.apply(Input::Attached);
     assert_eq!(life.probe(100, 0), [Effect::BeginWindow { hits: 200 }]);
 }
 
 #[test]
 fn nothing_is_attached_whose_cost_cannot_be_foreseen() {
     let mut life = Life::unpriced(SAMPLED);
-    life.tell(Happening::Share(PLENTY));
+    life.apply(Input::Share(PLENTY));
     assert_eq!(life.rest(1, SECOND), []);
     assert_eq!(life.governor.obstacle(life.now_ns), Some(Obstacle::NotPriced));
-    life.tell(Happening::Priced {
+    life.apply(Input::Priced {
         mode: Mode::Sampled,
         hit_ns: HIT,
     });
@@ -181,7 +181,7 @@ fn nothing_is_attached_whose_cost_cannot_be_foreseen() {
         cpu_ns: SECOND,
         ..Window::default()
     };
-    assert_eq!(life.tell(Happening::WindowOver(unread)), []);
+    assert_eq!(life.apply(Input::WindowOver(unread)), []);
     assert_eq!(life.governor.obstacle(life.now_ns), Some(Obstacle::NotMeasured));
 }
 
@@ -189,15 +189,11 @@ fn nothing_is_attached_whose_cost_cannot_be_foreseen() {
 fn a_burst_from_idle_hits_the_cap_and_is_left_for_a_while() {
     let mut life = Life::begin(SAMPLED);
     life.rest(0, 0);
-    life.tell(Happening::Attached);
+    life.apply(Input::Attached);
     life.probe(0, 0);
-    assert_eq!(left(&life.tell(Happening::Capped)), Reason::Capped { hits: 200 });
-    assert_eq!(
-        life.tell(Happening::Capped),
-        [],
-        "a second CPU has found out, too"
-    );
-    assert_eq!(life.tell(Happening::Detached), []);
+    assert_eq!(left(&life.apply(Input::Capped)), Reason::Capped { hits: 200 });
+    assert_eq!(life.apply(Input::Capped), [], "a second CPU has found out, too");
+    assert_eq!(life.apply(Input::Detached), []);
     // Even if it looks idle again.
     assert_eq!(life.rest(0, 0), []);
     assert!(matches!(
@@ -216,9 +212,9 @@ fn each_time_it_waits_twice_as_long_up_to_an_hour() {
         let begin = life.now_ns;
         life.rest_until_attached();
         waited.push((life.now_ns - begin) / SECOND);
-        life.tell(Happening::Attached);
-        left(&life.tell(Happening::Capped));
-        life.tell(Happening::Detached);
+        life.apply(Input::Attached);
+        left(&life.apply(Input::Capped));
+        life.apply(Input::Detached);
     }
     assert_eq!(waited, [10, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
 }
@@ -228,17 +224,17 @@ fn who_has_behaved_is_trusted_again() {
     let mut life = Life::begin(SAMPLED);
     for _ in 0..5 {
         life.rest_until_attached();
-        life.tell(Happening::Attached);
-        left(&life.tell(Happening::Capped));
-        life.tell(Happening::Detached);
+        life.apply(Input::Attached);
+        left(&life.apply(Input::Capped));
+        life.apply(Input::Detached);
     }
     life.rest_until_attached();
-    life.tell(Happening::Attached);
+    life.apply(Input::Attached);
     for _ in 0..600 {
         life.probe(1, 0);
     }
-    left(&life.tell(Happening::Capped));
-    life.tell(Happening::Detached);
+    left(&life.apply(Input::Capped));
+    life.apply(Input::Detached);
     let begin = life.now_ns;
     life.rest_until_attached();
     assert_eq!((life.now_ns - begin) / SECOND, 30);
@@ -280,17 +276,17 @@ fn the_cap_follows_the_cpu_that_was_seen() {
 }
 
 #[test]
-fn exact_lasts_as_long_as_asked_for_and_sampled_follows() {
+fn exact_runs_as_long_as_asked_for_and_sampled_follows() {
     let mut life = Life::begin(EXACT);
     // At most 16 hits of exact for a tracked wait.
     assert_eq!(life.rest(200, SECOND), [attach(Mode::Exact, 5_000)]);
-    life.tell(Happening::Attached);
+    life.apply(Input::Attached);
     for _ in 0..9 {
         assert_eq!(life.probe(1_600, SECOND), [Effect::BeginWindow { hits: 5_000 }]);
     }
     assert_eq!(left(&life.probe(1_600, SECOND)), Reason::WindowElapsed);
-    assert_eq!(life.tell(Happening::Detached), [attach(Mode::Sampled, 5_000)]);
-    life.tell(Happening::Attached);
+    assert_eq!(life.apply(Input::Detached), [attach(Mode::Sampled, 5_000)]);
+    life.apply(Input::Attached);
     for _ in 0..100 {
         assert_eq!(life.probe(200, SECOND), [Effect::BeginWindow { hits: 5_000 }]);
     }
@@ -301,7 +297,7 @@ fn exact_lasts_as_long_as_asked_for_and_sampled_follows() {
 fn exact_that_does_not_fit_leaves_sampled() {
     let mut life = Life::begin(EXACT);
     assert_eq!(life.rest(1_000, SECOND), [attach(Mode::Sampled, 5_000)]);
-    life.tell(Happening::Attached);
+    life.apply(Input::Attached);
     life.probe(1_000, SECOND);
     assert!(matches!(
         life.governor.obstacle(life.now_ns),
@@ -310,22 +306,22 @@ fn exact_that_does_not_fit_leaves_sampled() {
     // It fits later.
     life.probe(1_000, SECOND);
     assert_eq!(left(&life.probe(100, SECOND)), Reason::Rule);
-    assert_eq!(life.tell(Happening::Detached), [attach(Mode::Exact, 5_000)]);
+    assert_eq!(life.apply(Input::Detached), [attach(Mode::Exact, 5_000)]);
 }
 
 #[test]
 fn a_rule_that_forbids_takes_away_at_once_and_one_that_is_the_same_does_nothing() {
     let mut life = Life::sampled();
-    assert_eq!(life.tell(Happening::Rules(SAMPLED)), []);
+    assert_eq!(life.apply(Input::Rules(SAMPLED)), []);
     let off = Settings {
         highest: None,
         ..SAMPLED
     };
-    assert_eq!(left(&life.tell(Happening::Rules(off))), Reason::Rule);
-    assert_eq!(life.tell(Happening::Detached), []);
+    assert_eq!(left(&life.apply(Input::Rules(off))), Reason::Rule);
+    assert_eq!(life.apply(Input::Detached), []);
     assert_eq!(life.governor.tier(), None);
     assert_eq!(life.rest(1, SECOND), []);
-    let [Effect::Step(step), Effect::Attach { .. }] = &life.tell(Happening::Rules(SAMPLED))[..] else {
+    let [Effect::Step(step), Effect::Attach { .. }] = &life.apply(Input::Rules(SAMPLED))[..] else {
         panic!("it is read again, and probed, since nothing speaks against it");
     };
     assert_eq!((step.from, step.to), (None, Some(Mode::Passive)));
@@ -333,24 +329,21 @@ fn a_rule_that_forbids_takes_away_at_once_and_one_that_is_the_same_does_nothing(
 
 #[test]
 fn what_comes_while_attaching_waits_for_its_answer() {
-    for answer in [
-        Happening::Attached,
-        Happening::AttachFailed { why: "EPERM".into() },
-    ] {
+    for answer in [Input::Attached, Input::AttachFailed { why: "EPERM".into() }] {
         let mut life = Life::begin(SAMPLED);
         life.rest(1, SECOND);
         assert_eq!(
-            life.tell(Happening::Rules(Settings {
+            life.apply(Input::Rules(Settings {
                 highest: Some(Mode::Passive),
                 ..SAMPLED
             })),
             []
         );
-        let effects = life.tell(answer.clone());
+        let effects = life.apply(answer.clone());
         match answer {
-            Happening::Attached => {
+            Input::Attached => {
                 assert_eq!(effects, [Effect::Detach]);
-                assert_eq!(life.tell(Happening::Detached), []);
+                assert_eq!(life.apply(Input::Detached), []);
             }
             _ => assert_eq!(effects, []),
         }
@@ -363,7 +356,7 @@ fn attaching_that_fails_is_tried_again_after_a_while() {
     let mut life = Life::begin(SAMPLED);
     life.rest(1, SECOND);
     let why = "out of memory".to_owned();
-    assert_eq!(life.tell(Happening::AttachFailed { why: why.clone() }), []);
+    assert_eq!(life.apply(Input::AttachFailed { why: why.clone() }), []);
     assert_eq!(life.rest(1, SECOND), []);
     match life.governor.obstacle(life.now_ns) {
         Some(Obstacle::BackOff { after, .. }) => assert_eq!(after, Reason::AttachFailed { why }),
@@ -377,7 +370,7 @@ fn attaching_that_fails_is_tried_again_after_a_while() {
 fn what_cannot_be_had_is_never_tried() {
     let mut life = Life::begin(EXACT);
     let why = "no site".to_owned();
-    life.tell(Happening::Impossible {
+    life.apply(Input::Impossible {
         mode: Mode::Exact,
         why: why.clone(),
     });
@@ -391,57 +384,57 @@ fn what_cannot_be_had_is_never_tried() {
 #[test]
 fn without_a_share_of_the_hosts_budget_it_waits_and_asks() {
     let mut life = Life::begin(SAMPLED);
-    life.tell(Happening::Share(0));
+    life.apply(Input::Share(0));
     assert_eq!(life.rest(1_000, SECOND), []);
     assert_eq!(life.governor.obstacle(life.now_ns), Some(Obstacle::HostBudget));
-    let ask = life.governor.ask(life.now_ns);
+    let demand = life.governor.demand(life.now_ns);
     assert_eq!(
-        ask,
-        Ask {
+        demand,
+        Demand {
             need_ns: 1_250_000,
-            holds: false
+            is_probed: false
         }
     );
-    let share = allot(2_000_000, &[ask])[0];
+    let share = allot(2_000_000, &[demand])[0];
     assert_eq!(
-        life.tell(Happening::Share(share)),
+        life.apply(Input::Share(share)),
         [attach(Mode::Sampled, 2_000)],
         "the cap is that of the host"
     );
-    life.tell(Happening::Attached);
+    life.apply(Input::Attached);
     life.probe(1_000, SECOND);
-    assert!(life.governor.ask(life.now_ns).holds);
-    assert_eq!(left(&life.tell(Happening::Share(0))), Reason::HostBudget);
-    life.tell(Happening::Detached);
-    assert_eq!(life.tell(Happening::Share(PLENTY)), [], "not at once again");
+    assert!(life.governor.demand(life.now_ns).is_probed);
+    assert_eq!(left(&life.apply(Input::Share(0))), Reason::HostBudget);
+    life.apply(Input::Detached);
+    assert_eq!(life.apply(Input::Share(PLENTY)), [], "not at once again");
 }
 
 #[test]
 fn an_end_takes_everything_away_whatever_was_under_way() {
     let mut life = Life::sampled();
-    assert_eq!(left(&life.tell(Happening::Ended)), Reason::Ended);
-    assert_eq!(life.tell(Happening::Ended), []);
-    assert_eq!(life.tell(Happening::Detached), []);
+    assert_eq!(left(&life.apply(Input::Ended)), Reason::Ended);
+    assert_eq!(life.apply(Input::Ended), []);
+    assert_eq!(life.apply(Input::Detached), []);
     let mut life = Life::begin(SAMPLED);
     life.rest(1, SECOND);
-    let effects = life.tell(Happening::Ended);
+    let effects = life.apply(Input::Ended);
     assert!(
         matches!(&effects[..], [Effect::Step(step)] if step.to.is_none()),
         "{effects:?}"
     );
-    assert_eq!(life.tell(Happening::Attached), [Effect::Detach]);
-    life.tell(Happening::Detached);
+    assert_eq!(life.apply(Input::Attached), [Effect::Detach]);
+    life.apply(Input::Detached);
     assert_eq!(life.rest(1, SECOND), []);
-    assert_eq!(life.tell(Happening::Rules(EXACT)), []);
+    assert_eq!(life.apply(Input::Rules(EXACT)), []);
 }
 
 #[test]
 fn a_stale_capped_or_attached_changes_nothing() {
     let mut life = Life::sampled();
     let before = life.governor.clone();
-    assert_eq!(life.tell(Happening::Attached), []);
-    assert_eq!(life.tell(Happening::AttachFailed { why: "?".into() }), []);
-    assert_eq!(life.tell(Happening::Detached), []);
+    assert_eq!(life.apply(Input::Attached), []);
+    assert_eq!(life.apply(Input::AttachFailed { why: "?".into() }), []);
+    assert_eq!(life.apply(Input::Detached), []);
     assert_eq!(life.governor, before);
 }
 

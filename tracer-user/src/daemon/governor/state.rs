@@ -1,41 +1,32 @@
-//! The machine itself.
+//! The state machine of one target. What windows cost is in `window`, what a mode may cost in `forecast`, and when a
+//! mode is tried again in `back_off`.
 
+mod back_off;
 mod forecast;
+mod window;
 
 use std::collections::BTreeMap;
 
-use self::forecast::{ADMITTED, is_above};
-use super::{
-    Ask, Effect, Happening, Obstacle, Reason, Settings, Step, Window,
-    budget::{SECOND, scale},
-};
-use crate::plan::{Mode, cost};
+use self::{back_off::BackOff, forecast::ADMITTED_PERCENT};
+use super::{Demand, Effect, Input, Obstacle, Reason, Settings, Step, budget::scale};
+use crate::plan::Mode;
 
-/// Cost of a window that is not waited for to come a second time, in percent of what is allowed.
-const INTOLERABLE: u64 = 140;
-/// Windows above what is allowed, one after the other, that are borne.
-const BORNE: u32 = 1;
-/// How long a tier is not tried again after it was left for its cost, the first time.
-const FIRST_BACK_OFF: u64 = 30 * SECOND;
-/// The longest such time; it doubles up to here.
-const LONGEST_BACK_OFF: u64 = 3_600 * SECOND;
-
-/// What one target is traced with.
+/// Decides what one target is traced with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Governor {
     settings: Settings,
-    /// How long `exact` is still to last.
+    /// How much longer `exact` may run.
     exact_left_ns: u64,
     prices: BTreeMap<Mode, u64>,
     impossible: BTreeMap<Mode, String>,
     back_off: BTreeMap<Mode, BackOff>,
-    /// Of the host's budget.
+    /// The target's share of the host's budget, per second.
     share_ns: u64,
-    /// CPU time of the last window, to the second.
+    /// CPU time of the target in the last window, per second.
     cpu_ns: u64,
-    /// Waits that the runtime tracks, to the second.
+    /// Waits that the runtime tracks, per second; `None` until they were measured.
     waits: Option<u64>,
-    /// The process is gone, whatever is still under way.
+    /// Whether the process has ended; an attach or detach may still be under way.
     ended: bool,
     state: State,
 }
@@ -43,15 +34,16 @@ pub struct Governor {
 #[derive(Clone, Debug, PartialEq)]
 enum State {
     /// Nothing is attached.
-    Resting,
-    /// `Attach` is under way. It cannot be called back: what comes meanwhile waits for its answer.
+    Idle,
+    /// `Attach` is under way. It cannot be cancelled: what has to be done meanwhile waits for its answer.
     Attaching {
         mode: Mode,
         hits: u64,
         fits: Reason,
+        /// Why to detach as soon as it is attached.
         leave: Option<Reason>,
     },
-    /// Attached.
+    /// Probes are attached.
     Probed(Probed),
     /// `Detach` is under way.
     Detaching,
@@ -61,25 +53,18 @@ enum State {
 struct Probed {
     mode: Mode,
     since_ns: u64,
-    /// The cap of this window.
+    /// The hit cap of this window.
     hits: u64,
-    /// Cost of the last window, to the second.
+    /// Cost of the last window, per second.
     cost_ns: u64,
-    /// Whether a window was seen from its begin to its end.
+    /// Whether a window has ended since probes were attached.
     judged: bool,
-    /// Windows above what is allowed, one after the other.
+    /// How many windows in a row cost more than is allowed.
     above: u32,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-struct BackOff {
-    until_ns: u64,
-    length_ns: u64,
-    after: Reason,
-}
-
 impl Governor {
-    /// Of a target of which nothing is known yet.
+    /// Creates the governor of a target that nothing is known about yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -91,11 +76,11 @@ impl Governor {
             cpu_ns: 0,
             waits: None,
             ended: false,
-            state: State::Resting,
+            state: State::Idle,
         }
     }
 
-    /// What the target is traced with; `None`: it is not even read.
+    /// What the target is traced with; `None` if it is not even read.
     pub fn tier(&self) -> Option<Mode> {
         match &self.state {
             _ if self.ended => None,
@@ -104,7 +89,7 @@ impl Governor {
         }
     }
 
-    /// What stands in the way of the highest mode that the rules allow; `None`: nothing, or it is on its way.
+    /// What prevents the highest mode that the rules allow; `None` if it is attached, or can be.
     pub fn obstacle(&self, now_ns: u64) -> Option<Obstacle> {
         let wanted = match self.settings.highest {
             Some(Mode::Exact) if self.exact_left_ns == 0 => Mode::Sampled,
@@ -115,18 +100,18 @@ impl Governor {
             _ if wanted == Mode::Passive => Some(Obstacle::NotAllowed),
             State::Probed(probed) if probed.mode >= wanted => None,
             _ => match self.forecast(wanted, now_ns) {
-                Ok(forecast) => (!self.is_shared(&forecast)).then_some(Obstacle::HostBudget),
+                Ok(forecast) => (!self.fits_host_budget(&forecast)).then_some(Obstacle::HostBudget),
                 Err(obstacle) => Some(obstacle),
             },
         }
     }
 
-    /// What it asks of the host's budget.
-    pub fn ask(&self, now_ns: u64) -> Ask {
-        let with_room = |cost_ns: u64| cost_ns.saturating_mul(100) / ADMITTED;
-        let (need_ns, holds) = match &self.state {
-            State::Resting => {
-                // For the cheapest: whether there is more is seen when it is granted.
+    /// How much of the host's budget the target needs.
+    pub fn demand(&self, now_ns: u64) -> Demand {
+        let with_room = |cost_ns: u64| cost_ns.saturating_mul(100) / ADMITTED_PERCENT;
+        let (need_ns, is_probed) = match &self.state {
+            State::Idle => {
+                // Asks for the cheapest mode; whether a dearer one fits is decided when the share is known.
                 let wanted = [Mode::Exact, Mode::Sampled].map(|mode| self.forecast(mode, now_ns).ok());
                 let predicted = wanted.into_iter().flatten().map(|forecast| forecast.predicted_ns);
                 let need = predicted.min().map(|predicted| with_room(predicted).max(1));
@@ -137,7 +122,7 @@ impl Governor {
                 (with_room(predicted).max(1), true)
             }
             State::Probed(probed) => {
-                // Before a window is over there is but the forecast.
+                // Until a window has ended, only the forecast is known.
                 let cost = match probed.judged {
                     true => probed.cost_ns,
                     false => self.predicted_ns(probed.mode).unwrap_or(0),
@@ -146,50 +131,50 @@ impl Governor {
             }
             State::Detaching => (0, false),
         };
-        Ask { need_ns, holds }
+        Demand { need_ns, is_probed }
     }
 
-    /// What is to be done about `happening`.
-    pub fn handle(&mut self, now_ns: u64, happening: Happening) -> Vec<Effect> {
-        match happening {
-            Happening::Rules(settings) => self.change_rules(now_ns, settings),
-            Happening::Priced { mode, hit_ns } => {
+    /// Applies `input`, and returns what is to be done about it.
+    pub fn handle(&mut self, now_ns: u64, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Rules(settings) => self.change_rules(now_ns, settings),
+            Input::Priced { mode, hit_ns } => {
                 self.prices.insert(mode, hit_ns.max(1));
                 vec![]
             }
-            Happening::Impossible { mode, why } => {
+            Input::Impossible { mode, why } => {
                 self.impossible.insert(mode, why);
                 vec![]
             }
-            Happening::Share(share_ns) => {
+            Input::Share(share_ns) => {
                 self.share_ns = share_ns;
                 match self.state {
-                    State::Resting => self.consider(now_ns),
+                    State::Idle => self.try_attach(now_ns),
                     State::Attaching { .. } | State::Probed(_) if share_ns == 0 => {
-                        self.leave(now_ns, Reason::HostBudget)
+                        self.step_down(now_ns, Reason::HostBudget)
                     }
                     _ => vec![],
                 }
             }
-            Happening::WindowOver(window) => self.window_over(now_ns, &window),
-            Happening::Capped => match &self.state {
+            Input::WindowOver(window) => self.window_over(now_ns, &window),
+            Input::Capped => match &self.state {
                 State::Probed(probed) => {
                     let hits = probed.hits;
-                    self.leave(now_ns, Reason::Capped { hits })
+                    self.step_down(now_ns, Reason::Capped { hits })
                 }
-                // Of probes that are on their way out.
+                // These probes are being removed already.
                 _ => vec![],
             },
-            Happening::Attached => self.attached(now_ns),
-            Happening::AttachFailed { why } => self.attach_failed(now_ns, why),
-            Happening::Detached => match self.state {
+            Input::Attached => self.attached(now_ns),
+            Input::AttachFailed { why } => self.attach_failed(now_ns, why),
+            Input::Detached => match self.state {
                 State::Detaching => {
-                    self.state = State::Resting;
-                    self.consider(now_ns)
+                    self.state = State::Idle;
+                    self.try_attach(now_ns)
                 }
                 _ => vec![],
             },
-            Happening::Ended => self.end(),
+            Input::Ended => self.end(),
         }
     }
 
@@ -198,10 +183,10 @@ impl Governor {
             return vec![];
         }
         let before = self.tier();
-        let asked_anew =
+        let has_new_request =
             (settings.exact_ns, settings.highest) != (self.settings.exact_ns, self.settings.highest);
         self.settings = settings;
-        if asked_anew {
+        if has_new_request {
             self.exact_left_ns = settings.exact_ns;
         }
         let mode = match &self.state {
@@ -210,8 +195,8 @@ impl Governor {
             _ => None,
         };
         let mut effects = Vec::new();
-        if mode.is_some_and(|mode| !self.may(mode)) {
-            effects = self.leave(now_ns, Reason::Rule);
+        if mode.is_some_and(|mode| !self.is_allowed(mode)) {
+            effects = self.step_down(now_ns, Reason::Rule);
         }
         let after = self.tier();
         if effects.is_empty() && before != after {
@@ -221,19 +206,19 @@ impl Governor {
                 reason: Reason::Rule,
             }));
         }
-        if self.state == State::Resting {
-            effects.extend(self.consider(now_ns));
+        if self.state == State::Idle {
+            effects.extend(self.try_attach(now_ns));
         }
         effects
     }
 
-    /// Attaches what can be had, the most telling first.
-    fn consider(&mut self, now_ns: u64) -> Vec<Effect> {
+    /// Attaches the most detailed mode that fits, if there is one.
+    fn try_attach(&mut self, now_ns: u64) -> Vec<Effect> {
         for mode in [Mode::Exact, Mode::Sampled] {
             let Ok(forecast) = self.forecast(mode, now_ns) else {
                 continue;
             };
-            if !self.is_shared(&forecast) {
+            if !self.fits_host_budget(&forecast) {
                 continue;
             }
             let hits = self.cap(mode);
@@ -251,7 +236,7 @@ impl Governor {
         vec![]
     }
 
-    /// Hits that are let through in the next window.
+    /// The hit cap of the next window.
     fn cap(&self, mode: Mode) -> u64 {
         let allowed = scale(self.allowed_ns().min(self.share_ns), self.settings.window_ns);
         let price = self.prices.get(&mode).copied().unwrap_or(u64::MAX);
@@ -269,7 +254,7 @@ impl Governor {
             return self.unexpected("Attached");
         };
         if leave.is_some() {
-            // Nothing was said of it yet.
+            // No step to this mode was reported, so none back is either.
             self.state = State::Detaching;
             return vec![Effect::Detach];
         }
@@ -292,85 +277,15 @@ impl Governor {
         let State::Attaching { mode, leave, .. } = self.state.clone() else {
             return self.unexpected("AttachFailed");
         };
-        self.state = State::Resting;
+        self.state = State::Idle;
         if leave.is_none() {
             self.back_off(now_ns, mode, Reason::AttachFailed { why });
         }
         vec![]
     }
 
-    fn window_over(&mut self, now_ns: u64, window: &Window) -> Vec<Effect> {
-        self.cpu_ns = window.per_second(window.cpu_ns);
-        match &self.state {
-            State::Resting => {
-                self.waits = window.tracked_waits.map(|waits| window.per_second(waits));
-                self.consider(now_ns)
-            }
-            State::Probed(_) => self.judge(now_ns, window),
-            _ => vec![],
-        }
-    }
-
-    /// What a window of a probed target has cost, and what follows from it.
-    fn judge(&mut self, now_ns: u64, window: &Window) -> Vec<Effect> {
-        let State::Probed(probed) = &mut self.state else {
-            return vec![];
-        };
-        let mode = probed.mode;
-        let price = self.prices.get(&mode).copied().unwrap_or(u64::MAX);
-        let cost = window.hits.saturating_mul(price);
-        let allowed = self
-            .settings
-            .budget
-            .allowed_ns(window.cpu_ns, window.length_ns)
-            .min(scale(self.share_ns, window.length_ns));
-        probed.cost_ns = window.per_second(cost);
-        // Probes came into the first window in its midst: only the cap judges it.
-        let first = !std::mem::replace(&mut probed.judged, true);
-        probed.above = match cost > allowed && !first {
-            true => probed.above + 1,
-            false => 0,
-        };
-        let intolerable = !first && is_above(cost, allowed, INTOLERABLE);
-        if probed.above > BORNE || intolerable {
-            let reason = Reason::OverBudget {
-                cost_ns: window.per_second(cost),
-                allowed_ns: window.per_second(allowed),
-            };
-            return self.leave(now_ns, reason);
-        }
-        let lasted = now_ns.saturating_sub(probed.since_ns);
-        let hits = window.per_second(window.hits);
-        self.waits = Some(match mode {
-            Mode::Exact => (hits as f64 / (2.0 * cost::CYCLES_PER_TRACKED_WAIT[0])) as u64,
-            _ => hits,
-        });
-        if mode == Mode::Exact && lasted >= self.exact_left_ns {
-            return self.leave(now_ns, Reason::WindowElapsed);
-        }
-        if self
-            .back_off
-            .get(&mode)
-            .is_some_and(|back_off| lasted >= back_off.length_ns)
-        {
-            self.back_off.remove(&mode);
-        }
-        let exact_fits = self
-            .forecast(Mode::Exact, now_ns)
-            .is_ok_and(|forecast| self.is_shared(&forecast));
-        if mode == Mode::Sampled && exact_fits {
-            // Asked for by a rule, and possible now.
-            return self.leave(now_ns, Reason::Rule);
-        }
-        let hits = self.cap(mode);
-        if let State::Probed(probed) = &mut self.state {
-            probed.hits = hits;
-        }
-        vec![Effect::BeginWindow { hits }]
-    }
-
-    /// Down to `passive`, or to nothing.
-    fn leave(&mut self, now_ns: u64, reason: Reason) -> Vec<Effect> {
+    /// Steps down to `passive`, or to nothing if the rules allow nothing.
+    fn step_down(&mut self, now_ns: u64, reason: Reason) -> Vec<Effect> {
         match &mut self.state {
             State::Attaching { leave, .. } => {
                 leave.get_or_insert(reason);
@@ -388,7 +303,7 @@ impl Governor {
                 );
                 if was_dear {
                     self.back_off(now_ns, mode, reason.clone());
-                    // What was foreseen was wrong: nothing is attached before it was looked anew.
+                    // The forecast was wrong: nothing is attached until waits were measured again.
                     self.waits = None;
                 }
                 self.state = State::Detaching;
@@ -403,21 +318,7 @@ impl Governor {
         }
     }
 
-    /// Does not try a mode again for a while, each time twice as long.
-    fn back_off(&mut self, now_ns: u64, mode: Mode, after: Reason) {
-        let length_ns = self.back_off.get(&mode).map_or(FIRST_BACK_OFF, |before| {
-            before.length_ns.saturating_mul(2).min(LONGEST_BACK_OFF)
-        });
-        self.back_off.insert(
-            mode,
-            BackOff {
-                until_ns: now_ns.saturating_add(length_ns),
-                length_ns,
-                after,
-            },
-        );
-    }
-
+    /// Removes the probes of a process that has ended.
     fn end(&mut self) -> Vec<Effect> {
         if self.ended {
             return vec![];
@@ -431,9 +332,9 @@ impl Governor {
                 self.state = State::Detaching;
                 effects.push(Effect::Detach);
             }
-            State::Resting | State::Detaching => {}
+            State::Idle | State::Detaching => {}
         }
-        // Of one that was not even read there is nothing to say.
+        // A target that was not even read takes no step.
         effects.extend(from.map(|mode| {
             Effect::Step(Step {
                 from: Some(mode),
@@ -444,6 +345,7 @@ impl Governor {
         effects
     }
 
+    /// Ignores an answer that nothing asked for.
     fn unexpected(&mut self, what: &str) -> Vec<Effect> {
         log::debug!("governor: {what} while {:?}", self.state);
         vec![]

@@ -1,7 +1,9 @@
-//! The host as the daemon knows it: what happens comes in, what is to be done is done. Nothing here waits; what takes
-//! long (scans, looks into files) is done by others and comes back as a [`Word`].
+//! The host as the daemon knows it. Events and results come in, and the host does what follows from them.
+//!
+//! Nothing here waits, since one loop serves everything. What may take long (scans, inspections, readings) is done on
+//! other threads, and its result comes back as a [`Message`].
 
-mod looking;
+mod background;
 mod reading;
 
 use std::{
@@ -15,17 +17,17 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    complaints::Complaints,
     config::{Config, Tier},
     discovery::{
         census::{Census, Outcome, Scanned, Ticket},
-        look::Seen,
-        looks::Looks,
+        in_flight::InFlight,
+        inspect::Inspected,
         programs::Programs,
     },
-    probing::{Probing, With},
+    error_log::ErrorLog,
+    probing::{Context, Probing},
     reader::{Done, Reader},
-    starts::{Candidate, Startings},
+    starts::{Candidate, TimedStarts},
     targets::Targets,
     view::{DaemonView, HostView},
 };
@@ -38,85 +40,86 @@ use crate::{
     writing::stderr,
 };
 
-/// Looks that are made at once. One that has to decode a large binary takes 70 ms of a CPU.
-const LOOKS_AT_ONCE: usize = 2;
-/// What the kernel tells of processes is read this often.
+/// How many processes are inspected at once. Decoding a large binary takes 70 ms of a CPU.
+const INSPECTIONS_AT_ONCE: usize = 2;
+/// How often the kernel's events about processes are read.
 const EVENTS_NS: u64 = 250_000_000;
-/// Without the kernel's events, new processes are looked for this often.
+/// How often new processes are looked for without the kernel's events.
 const PIDS_NS: u64 = 1_000_000_000;
-/// Open files are counted this often.
+/// How often open files are counted.
 const FDS_NS: u64 = 10_000_000_000;
 
-/// What somebody who was sent to look has to say.
-pub enum Word {
-    /// All processes, and when looking began.
+/// The result of work that was done on another thread.
+pub enum Message {
+    /// All processes, with the time at which the scan began.
     Scanned(u64, std::io::Result<Vec<Scanned>>),
-    /// One process.
-    Looked(Ticket, Seen, Option<(u64, u64)>),
-    /// The memory of a target.
+    /// A process was inspected; last the file (device, inode) that it ran.
+    Inspected(Ticket, Inspected, Option<(u64, u64)>),
+    /// The memory of a target was read.
     Read(Box<Done>),
-    /// A binary whose starts are to be timed.
+    /// A binary whose starts are to be timed was analysed.
     Analysed(Candidate, Result<Box<Program>>),
     /// Names of creation sites of this process were looked up.
-    Learned(u32, Result<()>),
+    NamesResolved(u32, Result<()>),
 }
 
-/// All that is known.
+/// The processes of the host, and what the daemon knows of them.
 pub struct Host {
     config: Arc<Config>,
     census: Census,
-    looks: Looks,
-    /// Who is looking up names.
-    learning: usize,
+    in_flight: InFlight,
+    /// How many threads are looking up names.
+    resolving: usize,
     targets: Targets,
     programs: Arc<Programs>,
     reader: Reader,
     hierarchies: Hierarchies,
-    /// Probes, and what the kernel tells; `None` where that cannot be had.
+    /// The kernel side: probes and events; `None` if it could not be loaded.
     probing: Option<Probing>,
-    /// Whether the kernel tells of processes.
-    is_told: bool,
-    starts: Startings,
-    complaints: Complaints,
+    /// Whether the kernel reports execs and exits.
+    has_process_events: bool,
+    starts: TimedStarts,
+    errors: ErrorLog,
     lost_process_events: u64,
     started_at: jiff::Timestamp,
-    words: UnboundedSender<Word>,
+    messages: UnboundedSender<Message>,
     is_scanning: bool,
     scanned_once: bool,
     scan_due_ns: u64,
     pids_due_ns: u64,
     events_due_ns: u64,
+    /// When open files are counted next, and how many there were.
     fds: (u64, u64),
 }
 
 impl Host {
-    /// Nothing is known yet. `words` is where those that are sent to look report to.
+    /// Creates a host of which nothing is known yet. Other threads send their results to `messages`.
     ///
     /// # Errors
     /// There are too many open files.
     pub fn new(
         config: Arc<Config>,
         kernel: Option<HostKernel>,
-        is_told: bool,
-        words: UnboundedSender<Word>,
+        has_process_events: bool,
+        messages: UnboundedSender<Message>,
     ) -> Result<Self> {
         let targets = Targets::new(config.tier.passive_interval)
             .map_err(|e| Error::failed(format!("processes cannot be waited for (epoll): {e}")))?;
         Ok(Self {
-            census: Census::new(nanos(config.discovery.settle), LOOKS_AT_ONCE),
-            looks: Looks::default(),
-            learning: 0,
+            census: Census::new(nanos(config.discovery.settle), INSPECTIONS_AT_ONCE),
+            in_flight: InFlight::default(),
+            resolving: 0,
             targets,
             programs: Arc::default(),
-            reader: Reader::new(words.clone()),
+            reader: Reader::new(messages.clone()),
             hierarchies: Hierarchies::mounted(),
             probing: kernel.map(Probing::new),
-            is_told,
-            starts: Startings::default(),
-            complaints: Complaints::default(),
+            has_process_events,
+            starts: TimedStarts::default(),
+            errors: ErrorLog::default(),
             lost_process_events: 0,
             started_at: jiff::Timestamp::now(),
-            words,
+            messages,
             is_scanning: false,
             scanned_once: false,
             scan_due_ns: 0,
@@ -127,7 +130,7 @@ impl Host {
         })
     }
 
-    /// Whether all processes were listed once.
+    /// Whether all processes were listed at least once.
     pub fn has_scanned(&self) -> bool {
         self.scanned_once
     }
@@ -137,17 +140,17 @@ impl Host {
         self.targets.len()
     }
 
-    /// Whether a target has come or gone since this was last asked.
+    /// Whether a target was added or removed since the last call.
     pub fn take_changed(&mut self) -> bool {
         self.targets.take_changed()
     }
 
     /// Readable when a watched process has ended.
-    pub fn ends_fd(&self) -> BorrowedFd<'_> {
-        self.targets.ends_fd()
+    pub fn exits_fd(&self) -> BorrowedFd<'_> {
+        self.targets.exits_fd()
     }
 
-    /// Readable when the kernel has much to tell.
+    /// Readable when many events are waiting.
     pub fn events_fd(&self) -> Option<BorrowedFd<'_>> {
         self.probing.as_ref().map(|probing| probing.kernel().events_fd())
     }
@@ -166,7 +169,7 @@ impl Host {
         });
         let due = [
             self.census.next_due(),
-            self.looks.next_due(),
+            self.in_flight.next_due(),
             self.targets.next_due(),
         ]
         .into_iter()
@@ -177,7 +180,7 @@ impl Host {
     /// Does what is due.
     pub fn tick(&mut self, now_ns: u64) {
         if self.probing.is_some() && now_ns >= self.events_due_ns {
-            self.take_events(now_ns);
+            self.read_events(now_ns);
         }
         if !self.is_scanning && now_ns >= self.scan_due_ns {
             self.scan(now_ns);
@@ -185,87 +188,86 @@ impl Host {
         if !self.is_scanning && now_ns >= self.pids_due_ns {
             self.find_new(now_ns);
         }
-        self.give_up_looks(now_ns);
+        self.give_up_inspections(now_ns);
         for ticket in self.census.due(now_ns) {
-            self.send_to_look(ticket, now_ns);
+            self.begin_inspection(ticket, now_ns);
         }
         self.read_targets(now_ns);
-        self.with_probing(now_ns, |probing, config, targets, with| {
-            probing.tick(config, targets, with);
+        self.with_probing(now_ns, |probing, config, targets, cx| {
+            probing.tick(config, targets, cx);
         });
         if let Some(probing) = &mut self.probing {
-            self.starts
-                .read(probing.kernel_mut(), &mut self.complaints, now_ns);
+            self.starts.read(probing.kernel_mut(), &mut self.errors, now_ns);
         }
     }
 
-    /// Lets the probed side do something, and has names looked up that it does not know.
+    /// Calls `act` with the probes, and begins the readings and look-ups that it asks for.
     fn with_probing(
         &mut self,
         now_ns: u64,
-        what: impl FnOnce(&mut Probing, &Config, &mut Targets, &mut With<'_>),
+        act: impl FnOnce(&mut Probing, &Config, &mut Targets, &mut Context<'_>),
     ) {
         let Some(probing) = &mut self.probing else { return };
-        let (mut unknown, mut jobs) = (Vec::new(), Vec::new());
-        let mut with = With {
-            complaints: &mut self.complaints,
-            unknown: &mut unknown,
+        let (mut unresolved, mut jobs) = (Vec::new(), Vec::new());
+        let mut cx = Context {
+            errors: &mut self.errors,
+            unresolved: &mut unresolved,
             jobs: &mut jobs,
             now_ns,
         };
-        what(probing, &self.config, &mut self.targets, &mut with);
-        for unknown in unknown {
-            self.send_to_learn(unknown);
+        act(probing, &self.config, &mut self.targets, &mut cx);
+        for sites in unresolved {
+            self.resolve_names(sites);
         }
         self.reader.read(jobs);
     }
 
-    /// What the kernel has told of processes.
-    pub fn take_events(&mut self, now_ns: u64) {
-        // At the moments at which targets are read: waking up costs more than this.
+    /// Reads the kernel's events, and applies them.
+    pub fn read_events(&mut self, now_ns: u64) {
+        // At the times at which targets are read, since waking up costs more than this.
         self.events_due_ns = (now_ns.saturating_add(1)).next_multiple_of(EVENTS_NS);
         let Some(probing) = &mut self.probing else { return };
-        let happened = match probing.kernel_mut().happened() {
-            Ok(happened) => happened,
-            Err(e) => return self.complaints.add("kernel", &e, now_ns),
+        let events = match probing.kernel_mut().happened() {
+            Ok(events) => events,
+            Err(e) => return self.errors.add("kernel", &e, now_ns),
         };
-        for event in &happened.processes {
+        for event in &events.processes {
             match *event {
                 ProcessEvent::Exec { pid, at_ns } => {
                     if self.census.exec(pid, at_ns) {
-                        self.let_go(pid, "it runs another program");
+                        self.remove_target(pid, "it runs another program");
                     }
                 }
                 ProcessEvent::Exit { pid, at_ns } => {
                     if self.census.exit(pid, at_ns) {
-                        self.let_go(pid, "it has ended");
+                        self.remove_target(pid, "it has ended");
                     }
                 }
             }
         }
-        if happened.lost > 0 {
-            self.lost_process_events = self.lost_process_events.saturating_add(happened.lost);
+        if events.lost > 0 {
+            self.lost_process_events = self.lost_process_events.saturating_add(events.lost);
             self.scan_due_ns = now_ns;
         }
-        if !happened.capped.is_empty() {
-            self.with_probing(now_ns, |probing, _, targets, with| {
-                probing.capped(&happened, targets, with);
+        if !events.capped.is_empty() {
+            self.with_probing(now_ns, |probing, _, targets, cx| {
+                probing.capped(&events, targets, cx);
             });
         }
     }
 
-    /// Watched processes have ended.
-    pub fn take_ends(&mut self, now_ns: u64) {
-        // Word comes once: all are taken.
+    /// Removes the targets whose processes have ended.
+    pub fn handle_exits(&mut self, now_ns: u64) {
+        // Readiness is reported once, so all exits are handled.
         loop {
             let ended = match self.targets.ended() {
                 Ok(ended) => ended,
-                Err(e) => return self.complaints.add("wait", &e, now_ns),
+                Err(e) => return self.errors.add("wait", &e, now_ns),
             };
             let before = self.targets.len();
             for pid in ended {
                 self.census.exit(pid, now_ns);
-                self.let_go(pid, "it has ended");
+                self.remove_target(pid, "it has ended");
             }
             if self.targets.len() == before {
                 return;
@@ -273,32 +275,33 @@ impl Host {
         }
     }
 
-    /// What somebody who was sent to look has to say.
-    pub fn take_word(&mut self, word: Word, now_ns: u64) {
-        match word {
-            Word::Scanned(began_ns, all) => self.take_scan(began_ns, all, now_ns),
-            Word::Looked(ticket, seen, exe) => self.take_look(ticket, seen, exe, now_ns),
-            Word::Read(done) => self.take_reading(*done, now_ns),
-            Word::Analysed(candidate, program) => {
+    /// Applies the result of work that was done on another thread.
+    pub fn handle_message(&mut self, message: Message, now_ns: u64) {
+        match message {
+            Message::Scanned(began_ns, all) => self.handle_scan(began_ns, all, now_ns),
+            Message::Inspected(ticket, inspected, exe) => {
+                self.handle_inspection(ticket, inspected, exe, now_ns);
+            }
+            Message::Read(done) => self.handle_reading(*done, now_ns),
+            Message::Analysed(candidate, program) => {
                 if let Some(probing) = &mut self.probing {
-                    let (kernel, complaints) = (probing.kernel_mut(), &mut self.complaints);
-                    self.starts
-                        .attach(&candidate, program, kernel, complaints, now_ns);
+                    let (kernel, errors) = (probing.kernel_mut(), &mut self.errors);
+                    self.starts.attach(&candidate, program, kernel, errors, now_ns);
                 }
             }
-            Word::Learned(pid, result) => {
-                self.learning = self.learning.saturating_sub(1);
+            Message::NamesResolved(pid, result) => {
+                self.resolving = self.resolving.saturating_sub(1);
                 if let Err(e) = result {
-                    self.complaints.add("names", &e, now_ns);
+                    self.errors.add("names", &e, now_ns);
                 }
                 if let Some(target) = self.targets.get_mut(pid) {
-                    target.learned();
+                    target.names_resolved();
                 }
             }
         }
     }
 
-    /// Another configuration is in force.
+    /// Applies a new configuration.
     pub fn reconfigure(&mut self, config: Arc<Config>, now_ns: u64) {
         let before = std::mem::replace(&mut self.config, config);
         self.census.set_settle(nanos(self.config.discovery.settle));
@@ -315,26 +318,26 @@ impl Host {
             }
         }
         for pid in excluded {
-            self.census.settle(pid, Outcome::Excluded);
-            self.let_go(pid, "a rule leaves it alone now");
+            self.census.set_outcome(pid, Outcome::Excluded);
+            self.remove_target(pid, "a rule leaves it alone now");
         }
-        self.with_probing(now_ns, |probing, config, targets, with| {
-            probing.reconfigure(config, targets, with);
+        self.with_probing(now_ns, |probing, config, targets, cx| {
+            probing.reconfigure(config, targets, cx);
         });
         self.find_starts(now_ns);
         let again = |outcome| matches!(outcome, Outcome::Excluded | Outcome::BeyondLimit);
-        self.census.look_again(now_ns, again);
+        self.census.inspect_again(now_ns, again);
     }
 
-    /// Another kernel side takes the place of the one that there is, to which nothing is attached.
-    pub fn set_kernel(&mut self, kernel: Option<HostKernel>, is_told: bool) {
+    /// Replaces the kernel side, in which nothing must be attached.
+    pub fn set_kernel(&mut self, kernel: Option<HostKernel>, has_process_events: bool) {
         self.probing = kernel.map(Probing::new);
-        self.is_told = is_told;
-        // What happened in between.
+        self.has_process_events = has_process_events;
+        // Events between the two are lost, so /proc is scanned.
         self.scan_due_ns = 0;
     }
 
-    /// Everything at this moment.
+    /// Takes a snapshot of what is known.
     pub fn view(&mut self, now_ns: u64) -> HostView {
         HostView {
             targets: self.targets.views(),
@@ -345,7 +348,7 @@ impl Host {
         }
     }
 
-    /// Takes all probes away.
+    /// Removes all probes.
     pub fn stop(&mut self) {
         if let Some(mut probing) = self.probing.take() {
             probing.stop();
@@ -356,10 +359,14 @@ impl Host {
         self.targets.len() < self.config.discovery.max_targets as usize
     }
 
-    fn let_go(&mut self, pid: u32, why: &str) {
+    /// Removes a target, and its probes.
+    fn remove_target(&mut self, pid: u32, why: &str) {
         if let Some(mut target) = self.targets.remove(pid) {
-            self.with_probing(now_ns(), |probing, _, _, with| probing.release(&mut target, with));
-            log::debug!("target {pid} ({}) is let go: {why}", target.view().name.comm);
+            self.with_probing(now_ns(), |probing, _, _, cx| probing.release(&mut target, cx));
+            log::debug!(
+                "target {pid} ({}) is no longer watched: {why}",
+                target.view().name.comm
+            );
         }
     }
 
@@ -367,10 +374,10 @@ impl Host {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         if now_ns >= self.fds.0 {
             let open = fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64);
-            // One of them is the list's.
+            // One of them is that of the directory itself.
             self.fds = (now_ns.saturating_add(FDS_NS), open.saturating_sub(1));
         }
-        let mut errors = self.complaints.counts();
+        let mut errors = self.errors.counts();
         let lines_dropped = stderr::lost();
         if lines_dropped > 0 {
             errors.insert("log_lines_dropped", lines_dropped);

@@ -1,4 +1,4 @@
-//! When targets are read, and what comes of it.
+//! Reads targets when they are due, and acts on the results.
 
 use std::time::Duration;
 
@@ -8,18 +8,19 @@ use crate::{
     daemon::{
         discovery::census::Outcome,
         reader::Done,
-        targets::{Target, Trouble},
+        targets::{ReadFailure, Target},
     },
 };
 
-/// Targets are looked at together no longer than this, then others have their turn.
+/// How long due targets are dealt with before the loop turns.
 const TURN_NS: u64 = 5_000_000;
-/// Our CPU time per second that counting goroutines may take, of all targets together.
+/// CPU time per second that counting the goroutines of all targets may cost us.
 const WALKS: Duration = Duration::from_millis(1);
-/// Readings of a target that fail in a row until it is looked into anew.
-const MAX_TROUBLES: u32 = 5;
+/// How many readings of a target may fail in a row until it is given up.
+const MAX_READ_FAILURES: u32 = 5;
 
 impl Host {
+    /// Reads what is due, and gives up a reading that does not end.
     pub(super) fn read_targets(&mut self, now_ns: u64) {
         let walk = WALKS / u32::try_from(self.targets.len()).unwrap_or(u32::MAX).max(1);
         let mut jobs = Vec::new();
@@ -30,57 +31,57 @@ impl Host {
             let Some(target) = self.targets.get_mut(pid) else {
                 continue;
             };
-            target.look(at_ns, &self.hierarchies);
+            target.read_system(at_ns, &self.hierarchies);
             jobs.extend(target.job(true, walk));
             at_ns = self::now_ns();
         }
         self.reader.read(jobs);
-        if let Some((pid, stuck)) = self.reader.stuck(at_ns) {
+        if let Some((pid, stuck)) = self.reader.give_up(at_ns) {
             let is_it = |target: &mut Target| target.id() == stuck;
-            self.complaints.add(
+            self.errors.add(
                 "memory_stuck",
                 &format!("reading the memory of process {pid} does not end: it is not read any more"),
                 at_ns,
             );
             if self.targets.get_mut(pid).is_some_and(is_it) {
-                self.census.settle(pid, Outcome::Nothing);
-                self.let_go(pid, "reading its memory does not end");
+                self.census.set_outcome(pid, Outcome::Nothing);
+                self.remove_target(pid, "reading its memory does not end");
             }
         }
     }
 
-    pub(super) fn take_reading(&mut self, done: Done, now_ns: u64) {
+    pub(super) fn handle_reading(&mut self, done: Done, now_ns: u64) {
         let pid = done.job.pid;
         let target = self.targets.get_mut(pid);
-        // Of a process that was let go.
+        // The target may have been removed meanwhile.
         let Some(target) = target.filter(|target| target.id() == done.job.target) else {
             return;
         };
-        match target.read(done) {
-            Ok(()) => target.troubles = 0,
-            Err(trouble) => self.take_trouble(pid, trouble, now_ns),
+        match target.finish_reading(done) {
+            Ok(()) => target.read_failures = 0,
+            Err(failure) => self.handle_read_failure(pid, failure, now_ns),
         }
     }
 
-    pub(super) fn take_trouble(&mut self, pid: u32, trouble: Trouble, now_ns: u64) {
-        match trouble {
-            Trouble::Ended => {
+    pub(super) fn handle_read_failure(&mut self, pid: u32, failure: ReadFailure, now_ns: u64) {
+        match failure {
+            ReadFailure::Ended => {
                 self.census.exit(pid, now_ns);
-                self.let_go(pid, "it has ended");
+                self.remove_target(pid, "it has ended");
             }
-            Trouble::Replaced => {
+            ReadFailure::Replaced => {
                 self.census.exec(pid, now_ns);
-                self.let_go(pid, "it runs another program");
+                self.remove_target(pid, "it runs another program");
             }
-            Trouble::Unreadable(e) => {
-                self.complaints.add("memory_unreadable", &e, now_ns);
+            ReadFailure::Unreadable(e) => {
+                self.errors.add("memory_unreadable", &e, now_ns);
                 let Some(target) = self.targets.get_mut(pid) else {
                     return;
                 };
-                target.troubles += 1;
-                if target.troubles > MAX_TROUBLES {
-                    self.census.settle(pid, Outcome::Failed);
-                    self.let_go(pid, "its memory cannot be read");
+                target.read_failures += 1;
+                if target.read_failures > MAX_READ_FAILURES {
+                    self.census.set_outcome(pid, Outcome::Failed);
+                    self.remove_target(pid, "its memory cannot be read");
                 }
             }
         }

@@ -1,8 +1,9 @@
-//! Which connections may stay when there are as many as there may be, and descriptors kept for them.
+//! Decides which connections may stay when there are too many, and keeps descriptors in reserve.
 //!
-//! Who holds connections open must not keep others out. A new connection takes the place of the one that has waited the
-//! longest: for the rest of a request, or, kept open, for the next one. Those whose request came as a whole are answered
-//! first. When all are being answered, a few more are accepted, and asked no more of than whether the daemon is healthy.
+//! A client that holds connections open must not keep others out. A new connection takes the place of the one that has
+//! waited the longest, for the rest of a request or for the next one. Connections whose request was received as a whole
+//! are answered first. When all are being answered, a few more are accepted, which are only told whether the daemon is
+//! healthy.
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
@@ -14,16 +15,16 @@ use tokio::{
 
 use super::connection::Clock;
 
-/// Connections beyond the limit that are only told whether the daemon is healthy and ready. As many descriptors are
-/// kept for connections.
+/// How many connections beyond the limit are accepted, to be told whether the daemon is healthy and ready. As many
+/// descriptors are kept in reserve.
 pub const RESERVE: usize = 4;
 
-/// What a connection is answered.
+/// What is served on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// Every page.
     Full,
-    /// Whether the daemon is healthy and ready; then the connection is closed.
+    /// Only whether the daemon is healthy and ready; then the connection is closed.
     HealthOnly,
 }
 
@@ -43,7 +44,7 @@ pub struct Open {
 }
 
 impl Open {
-    /// None yet, and so many at once that are answered in full.
+    /// Creates an empty set, of which `most` are served in full at once.
     pub fn new(most: usize) -> Self {
         Self {
             most,
@@ -51,12 +52,12 @@ impl Open {
         }
     }
 
-    /// How many there are.
+    /// How many connections are open.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// What one more connection is answered, and whether another one was closed for it; none if there is no room.
+    /// Decides what is served on a new connection (`None` if there is no room), and whether another was closed for it.
     pub fn admit(&mut self) -> (Option<Service>, bool) {
         for (service, most) in [(Service::Full, self.most), (Service::HealthOnly, RESERVE)] {
             let there = self.entries.iter().filter(|entry| entry.service == service);
@@ -70,7 +71,7 @@ impl Open {
         (None, false)
     }
 
-    /// Closes the connection that has waited the longest, of those with this service or of all; false if none waits.
+    /// Closes the connection that has waited the longest, of those with this service or of all. False if none waits.
     pub fn displace(&mut self, service: Option<Service>) -> bool {
         let waiting = self
             .entries
@@ -85,7 +86,7 @@ impl Open {
         longest.is_some()
     }
 
-    /// One more.
+    /// Adds a connection.
     pub fn add(&mut self, abort: AbortHandle, clock: Arc<Clock>, service: Service) {
         self.entries.push(Entry {
             abort,
@@ -94,18 +95,18 @@ impl Open {
         });
     }
 
-    /// One has ended.
+    /// Removes a connection that has ended.
     pub fn remove(&mut self, id: Id) {
         self.entries.retain(|entry| entry.abort.id() != id);
     }
 }
 
-/// Descriptors that are kept so that connections can be accepted when the process, or the system, has no other left.
+/// Descriptors in reserve, so that connections can be accepted when the process, or the system, has no other left.
 #[derive(Debug, Default)]
 pub struct Spare(Vec<OwnedFd>);
 
 impl Spare {
-    /// Takes as many as are missing and can be had.
+    /// Opens as many as are missing, as far as possible.
     pub fn fill(&mut self) {
         while self.0.len() < RESERVE
             && let Ok(fd) = eventfd(0, EventfdFlags::CLOEXEC)
@@ -114,7 +115,7 @@ impl Spare {
         }
     }
 
-    /// Lets go of one; false if there is none.
+    /// Closes one. False if there is none.
     pub fn spend(&mut self) -> bool {
         self.0.pop().is_some()
     }

@@ -1,4 +1,4 @@
-//! One connection, and its clock.
+//! Serves one connection within its time limits.
 
 use std::{
     convert::Infallible,
@@ -22,10 +22,10 @@ use super::{Limits, Shared, admission::Service, counters::Refusal, page};
 
 /// Largest head of a request, in bytes; what is larger is answered with 431.
 pub const HEAD_BYTES: usize = 8 << 10;
-/// Most headers.
+/// How many headers a request may have.
 const HEADERS: usize = 64;
 
-/// When a connection must be over with what it does.
+/// Knows when a connection must have finished what it is doing.
 #[derive(Debug)]
 pub struct Clock {
     limits: Limits,
@@ -35,19 +35,19 @@ pub struct Clock {
 #[derive(Debug)]
 struct State {
     deadline: Instant,
-    /// Since when the other side has to send something: the rest of a request, or the next one. None while a request is
+    /// Since when the client has to send something: the rest of a request, or the next one. `None` while a request is
     /// answered.
     waits_since: Option<Instant>,
-    /// Whether a request is read or answered.
+    /// Whether a request is being read or answered.
     busy: bool,
-    /// Whether the answer is made, and only has to be sent.
+    /// Whether the answer is ready, and only has to be sent.
     answered: bool,
     /// Room for a large page, until it is sent.
     held: Option<OwnedSemaphorePermit>,
 }
 
 impl Clock {
-    /// Begins with the accept of the connection.
+    /// Starts the clock of a connection that was just accepted.
     pub fn new(limits: Limits) -> Self {
         let now = Instant::now();
         let state = State {
@@ -63,7 +63,7 @@ impl Clock {
         }
     }
 
-    /// Since when the other side has to send something; none while a request is answered.
+    /// Since when the client has to send something; `None` while a request is answered.
     pub fn waits_since(&self) -> Option<Instant> {
         self.with(|state| state.waits_since)
     }
@@ -72,8 +72,8 @@ impl Clock {
         self.with(|state| state.deadline)
     }
 
-    /// Bytes came, or a request that lay in the buffer is looked at.
-    fn asked(&self) {
+    /// Bytes of a request were received, or found in the buffer: its time begins.
+    fn bytes_received(&self) {
         self.with(|state| {
             if !state.busy {
                 state.busy = true;
@@ -82,22 +82,22 @@ impl Clock {
         });
     }
 
-    /// A request was read as a whole.
-    fn called(&self) {
-        self.asked();
+    /// A whole request was received.
+    fn request_received(&self) {
+        self.bytes_received();
         self.with(|state| (state.answered, state.waits_since) = (false, None));
     }
 
-    /// Its answer is made.
-    fn answered(&self, held: Option<OwnedSemaphorePermit>) {
+    /// The answer is ready. `held` is kept until it was sent.
+    fn response_ready(&self, held: Option<OwnedSemaphorePermit>) {
         self.with(|state| {
             state.answered = true;
             state.held = held;
         });
     }
 
-    /// All that there is to send was sent.
-    fn sent(&self) {
+    /// Everything in the buffer was sent. If that was an answer, the time without a request begins.
+    fn response_sent(&self) {
         self.with(|state| {
             if state.answered {
                 let now = Instant::now();
@@ -112,13 +112,13 @@ impl Clock {
     }
 }
 
-/// A stream that tells the clock what happens.
-struct Timed {
+/// A stream that reports to the clock what it reads and writes.
+struct TimedStream {
     stream: TcpStream,
     clock: Arc<Clock>,
 }
 
-impl AsyncRead for Timed {
+impl AsyncRead for TimedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -127,13 +127,13 @@ impl AsyncRead for Timed {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.clock.asked();
+            self.clock.bytes_received();
         }
         polled
     }
 }
 
-impl AsyncWrite for Timed {
+impl AsyncWrite for TimedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buffer)
     }
@@ -154,7 +154,7 @@ impl AsyncWrite for Timed {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         // hyper flushes when its own buffer is empty.
         if matches!(polled, Poll::Ready(Ok(()))) {
-            self.clock.sent();
+            self.clock.response_sent();
         }
         polled
     }
@@ -170,7 +170,7 @@ enum Ended {
     TimedOut,
 }
 
-/// Serves one connection until it ends, its time is over, or `ended` says that all shall end.
+/// Serves one connection until it ends, its time is over, or `ended` becomes true.
 pub async fn run(
     stream: TcpStream,
     shared: Arc<Shared>,
@@ -180,7 +180,7 @@ pub async fn run(
 ) {
     // Answers are written as a whole.
     let _ = stream.set_nodelay(true);
-    let timed = Timed {
+    let timed = TimedStream {
         stream,
         clock: Arc::clone(&clock),
     };
@@ -188,10 +188,10 @@ pub async fn run(
         let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
         service_fn(move |request| {
             let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
-            clock.called();
+            clock.request_received();
             async move {
                 let (answer, held) = page::answer(&shared, &request, service).await;
-                clock.answered(held);
+                clock.response_ready(held);
                 Ok::<_, Infallible>(answer)
             }
         })
@@ -206,7 +206,7 @@ pub async fn run(
     );
     let mut sleep = pin!(sleep_until(clock.deadline()));
     let mut all_end = pin!(async move {
-        // That nobody could say it any more is the end too.
+        // An error means that the sender is gone, which is the end too.
         let _ = ended.wait_for(|ended| *ended).await;
     });
     let mut ending = false;
@@ -227,7 +227,7 @@ pub async fn run(
     .await;
     let refusal = match outcome {
         Ended::Over(Ok(())) => return,
-        // One that was kept and not used is not refused.
+        // A connection that was idle for too long does not count as refused.
         Ended::TimedOut if !clock.with(|state| state.busy) => return,
         Ended::TimedOut => Refusal::Timeout,
         Ended::Over(Err(e)) if e.is_parse_too_large() => Refusal::TooLarge,

@@ -1,22 +1,22 @@
-//! What the server counts of itself.
+//! The counters of the server.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
 
-/// Why a connection was closed by us, or was of no use.
+/// Why a connection was refused, or ended without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There are as many connections as there may be.
+    /// There are too many connections.
     BeyondLimit,
-    /// A request was not over in time.
+    /// A request took too long.
     Timeout,
-    /// What came is not HTTP.
+    /// What was received is not HTTP.
     Malformed,
     /// The head of the request is larger than it may be.
     TooLarge,
-    /// The network, or the other side.
+    /// An error of the network, or of the client.
     Error,
 }
 
@@ -41,12 +41,12 @@ impl Refusal {
     }
 }
 
-/// Counts at one moment.
+/// The counts at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests by path (`other` where there is no such page) and status.
+    /// Requests by path (`other` if there is no such page) and status.
     pub answered: BTreeMap<(&'static str, u16), u64>,
-    /// Connections by reason.
+    /// Refused connections by reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// Open connections.
     pub open: u64,
@@ -62,27 +62,27 @@ impl Default for Counts {
     }
 }
 
-/// Counts that grow.
+/// The counters.
 #[derive(Debug, Default)]
 pub struct Counters(Mutex<Counts>);
 
 impl Counters {
-    /// What was counted so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.with(|counts| counts.clone())
     }
 
-    /// A request was answered.
+    /// Counts an answered request.
     pub fn answered(&self, path: &'static str, status: u16) {
         self.with(|counts| *counts.answered.entry((path, status)).or_default() += 1);
     }
 
-    /// A connection was refused.
+    /// Counts a refused connection.
     pub fn refused(&self, why: Refusal) {
         self.with(|counts| *counts.refused.entry(why.name()).or_default() += 1);
     }
 
-    /// This many connections are open now.
+    /// Sets the number of open connections.
     pub fn open(&self, connections: usize) {
         self.with(|counts| counts.open = connections as u64);
     }

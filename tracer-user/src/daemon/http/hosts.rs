@@ -12,7 +12,7 @@ use hyper::{Request, StatusCode, Version, header};
 
 use crate::daemon::discovery::fits;
 
-/// Names by which the server may be asked, in small letters.
+/// The names that the server answers to, in lower case.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     machine: Option<String>,
@@ -22,9 +22,9 @@ pub struct Hosts {
 /// Why a request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unwanted {
-    /// There is not exactly one Host header, where HTTP asks for one (RFC 9112, 3.2).
+    /// There is not exactly one Host header, which HTTP/1.1 requires (RFC 9112, 3.2).
     Malformed,
-    /// It asks for a name that is not ours.
+    /// It asks for a name that the server does not answer to.
     Name,
 }
 
@@ -37,7 +37,7 @@ impl Unwanted {
         }
     }
 
-    /// What the client is answered.
+    /// The text of the answer.
     pub const fn message(self) -> &'static str {
         match self {
             Self::Malformed => "a request must have one Host header\n",
@@ -51,7 +51,7 @@ impl Unwanted {
 }
 
 impl Hosts {
-    /// The patterns of `http.hosts`, and the name of this machine.
+    /// Answers to the patterns of `http.hosts`, and to the name of this machine.
     pub fn new(configured: &[String]) -> Self {
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self::of(machine.trim(), configured)
@@ -59,21 +59,21 @@ impl Hosts {
 
     fn of(machine: &str, configured: &[String]) -> Self {
         Self {
-            // What the kernel says where nobody has set a name is not one.
+            // The kernel says `(none)` if no name was set.
             machine: Some(plain(machine)).filter(|name| !matches!(name.as_str(), "" | "(none)")),
             configured: configured.iter().map(|name| plain(name)).collect(),
         }
     }
 
-    /// Whether a request asks for us.
+    /// Checks that a request asks for one of our names.
     ///
     /// # Errors
-    /// It asks for somebody else, or does not say for whom.
+    /// It asks for another name, or does not say for which.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), Unwanted> {
         let mut hosts = request.headers().get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => Some(host.to_str().map_err(|_| Unwanted::Malformed)?),
-            // HTTP/1.0 does not ask for it, and every browser sends it.
+            // HTTP/1.0 does not require it, and every browser sends it.
             (None, _) if request.version() < Version::HTTP_11 => None,
             _ => return Err(Unwanted::Malformed),
         };
@@ -85,7 +85,7 @@ impl Hosts {
         }
     }
 
-    /// Whether `NAME[:PORT]` is one of ours.
+    /// Whether `NAME[:PORT]` is one of our names.
     fn knows(&self, host: &str) -> bool {
         if let Some(rest) = host.strip_prefix('[') {
             return rest.split_once(']').is_some_and(|(address, port)| {
@@ -107,7 +107,7 @@ impl Hosts {
     }
 }
 
-/// Names mean the same in small letters and capitals, and with a full stop at the end.
+/// Normalizes a name: case does not matter, nor a full stop at the end.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

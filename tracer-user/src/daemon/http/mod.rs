@@ -1,12 +1,12 @@
 //! The daemon's pages over HTTP/1.1: `/metrics`, `/healthz`, `/readyz`, `/health/config`, `/targets`.
 //!
-//! hyper reads and writes HTTP; what is added here are limits. A connection has one clock: from accept, or the first
-//! byte after a pause, to the last byte of the answer at most [`Limits::timeout`], whatever trickles meanwhile; between
-//! requests at most [`Limits::idle`].
+//! hyper reads and writes HTTP; limits are added here. From accept, or the first byte of a later request, to the last
+//! byte of the answer a connection has [`Limits::timeout`], however slowly bytes arrive meanwhile; between requests it
+//! has [`Limits::idle`].
 //!
 //! The daemon has one thread for its loop, which must not wait for a scrape: it feeds the watchdog and lowers tiers. So
-//! pages that grow with the number of targets are made on tokio's blocking threads, from a view that does not change
-//! any more. Of these at most [`HELD`] are in memory at once, until the other side has taken them.
+//! pages that grow with the number of targets are made on tokio's blocking threads, from an immutable view. At most
+//! [`HELD`] of them are in memory at once, until the client has received them.
 
 mod admission;
 mod connection;
@@ -40,26 +40,26 @@ use crate::daemon::{
     view::HostView,
 };
 
-/// Large pages that are made or sent at once; who comes later waits, as long as its time lasts.
+/// How many large pages are made or sent at once; other requests wait, until their time is over.
 pub const HELD: usize = 4;
-/// How long answers may go on after the end was asked for.
+/// How long answers may still be sent after the server was stopped.
 const GRACE: Duration = Duration::from_millis(500);
-/// How long nothing is accepted after accepting failed for want of something that cannot be freed here.
+/// How long nothing is accepted after accepting failed for lack of something that cannot be freed here.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
-/// Longest that a connection beyond the limit may take, which is only told whether the daemon is healthy.
+/// The time limit of a connection beyond the limit, which is only told whether the daemon is healthy.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Of the descriptors that the process may have, connections get at most one of so many: the others are for what it
+/// Connections get at most one in so many of the descriptors that the process may have: the others are for what it
 /// watches.
 const SHARE_OF_DESCRIPTORS: u64 = 4;
-/// Connections that there may be at least, however few descriptors there are.
+/// How many connections there may be at least, however few descriptors there are.
 const FEWEST: usize = 4;
 
-/// What clients may take.
+/// The limits that clients are held to.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. One more takes the place of one that waits; see [`admission`].
+    /// How many connections there may be at once. One more takes the place of one that waits; see [`admission`].
     pub connections: usize,
-    /// From accept, or the first byte of a later request, to the end of the answer.
+    /// The time from accept, or from the first byte of a later request, to the end of the answer.
     pub timeout: Duration,
     /// How long a connection may be kept without a request.
     pub idle: Duration,
@@ -72,11 +72,11 @@ pub struct Pages {
     pub view: watch::Receiver<Arc<HostView>>,
     /// Whether the processes that ran when it started were found.
     pub ready: watch::Receiver<bool>,
-    /// The configuration.
+    /// The state of the configuration.
     pub config: watch::Receiver<Arc<Health>>,
-    /// The names under which they may be asked for.
+    /// The names that the server answers to.
     pub hosts: Hosts,
-    /// `/healthz` fails when the loop has made no view for so long.
+    /// `/healthz` fails when the loop has made no view for this time.
     pub stale_after: Duration,
 }
 
@@ -91,8 +91,8 @@ struct Shared {
 }
 
 impl Limits {
-    /// As the configuration says, as far as the limit of open files allows. Prometheus asks once a minute or more often,
-    /// and keeps its connection meanwhile.
+    /// The limits of the configuration, as far as the limit of open files allows. Prometheus scrapes once a minute or
+    /// more often, and keeps its connection in between.
     pub fn new(http: &Http) -> Self {
         let limits = Self {
             connections: usize::try_from(http.max_connections).unwrap_or(usize::MAX),
@@ -113,7 +113,7 @@ impl Limits {
         within
     }
 
-    /// These limits for a process that may have so many open files.
+    /// These limits, reduced for a process that may have so many open files.
     fn within(self, files: u64) -> Self {
         let most = usize::try_from(files / SHARE_OF_DESCRIPTORS).unwrap_or(usize::MAX);
         Self {
@@ -122,7 +122,7 @@ impl Limits {
         }
     }
 
-    /// For a connection that is only told whether the daemon is healthy.
+    /// The limits of a connection that is only told whether the daemon is healthy.
     fn for_health(self) -> Self {
         Self {
             timeout: self.timeout.min(HEALTH_TIMEOUT),
@@ -131,7 +131,7 @@ impl Limits {
     }
 }
 
-/// Serves until `stop`; then answers that are being sent have a moment to end.
+/// Serves until `stop`; then answers that are being sent have a short time to end.
 pub async fn serve(listener: TcpListener, limits: Limits, pages: Pages, stop: impl Future<Output = ()>) {
     let shared = Arc::new(Shared {
         limits,
@@ -163,7 +163,8 @@ pub async fn serve(listener: TcpListener, limits: Limits, pages: Pages, stop: im
             accepted = listener.accept(), if paused_until.is_none() => match accepted {
                 Ok((stream, _)) => {
                     server.accepted(stream);
-                    // Whoever may have to make room is to have been served first: what it asked may be there already.
+                    // Lets other connections read first: one that would be displaced may have received its request
+                    // already.
                     tokio::task::yield_now().await;
                 }
                 Err(e) => server.failed(&e).await,
@@ -172,20 +173,20 @@ pub async fn serve(listener: TcpListener, limits: Limits, pages: Pages, stop: im
     }
     drop(listener);
     end.send_replace(true);
-    // What is not over by then is dropped with the set.
+    // Connections that are still open then are dropped with the set.
     let mut tasks = server.tasks;
     let _ = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
 }
 
-/// The connections, and what is needed to accept more.
+/// The open connections, and what is needed to accept more.
 struct Server {
     shared: Arc<Shared>,
     open: Open,
     tasks: JoinSet<()>,
     spare: Spare,
-    /// Says that all connections are to end.
+    /// Becomes true when all connections are to end.
     ended: watch::Receiver<bool>,
-    /// Nothing is accepted before.
+    /// Until when nothing is accepted.
     paused_until: Option<Instant>,
 }
 
@@ -216,7 +217,7 @@ impl Server {
         self.shared.counters.open(self.open.len());
     }
 
-    /// Takes note of a connection that is over.
+    /// Removes a connection that has ended.
     fn ended(&mut self, over: Result<tokio::task::Id, JoinError>) {
         match over {
             Ok(id) => self.open.remove(id),
@@ -231,7 +232,7 @@ impl Server {
         self.shared.counters.open(self.open.len());
     }
 
-    /// Makes room where accepting failed for want of descriptors, else waits a moment.
+    /// Makes room if accepting failed for lack of descriptors; else pauses accepting.
     async fn failed(&mut self, error: &io::Error) {
         if is_of_one(error) {
             self.shared.counters.refused(Refusal::Error);
@@ -244,7 +245,7 @@ impl Server {
             }
             if self.open.displace(None) {
                 self.shared.counters.refused(Refusal::BeyondLimit);
-                // The task is dropped, and its descriptor closed, when the runtime comes to it.
+                // The task is dropped, and its descriptor closed, when the runtime runs next.
                 tokio::task::yield_now().await;
                 return;
             }
@@ -254,7 +255,7 @@ impl Server {
     }
 }
 
-/// Whether accepting failed because of that one connection.
+/// Whether accepting failed because of this one connection.
 fn is_of_one(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -262,7 +263,7 @@ fn is_of_one(error: &io::Error) -> bool {
     )
 }
 
-/// Whether a descriptor that is closed helps: the process has as many as it may have, or the system has.
+/// Whether closing a descriptor helps: the process, or the system, has as many as it may have.
 fn lacks_descriptors(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

@@ -1,4 +1,4 @@
-//! The pages.
+//! Answers requests: makes the pages.
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,7 +17,7 @@ use crate::{daemon::metrics::Format, escape::escape_json};
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// What there is.
+/// The pages that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
     Metrics,
@@ -27,11 +27,12 @@ enum Page {
     Targets,
 }
 
-/// A page before it is an answer.
+/// The content of an answer.
 struct Content {
     status: StatusCode,
     kind: &'static str,
     body: Bytes,
+    /// Room for a large page.
     held: Option<OwnedSemaphorePermit>,
 }
 
@@ -54,13 +55,13 @@ impl Page {
         }
     }
 
-    /// Whether it is answered on connections beyond the limit, too.
+    /// Whether it is also served on connections beyond the limit.
     const fn is_about_health(self) -> bool {
         matches!(self, Self::Health | Self::Ready)
     }
 }
 
-/// The answer to a request; with room for a large page, which is to be kept until the page is sent.
+/// Answers a request. The permit, if there is one, must be kept until the answer was sent.
 pub async fn answer(
     shared: &Arc<Shared>,
     request: &Request<Incoming>,
@@ -96,7 +97,7 @@ pub async fn answer(
     if content.status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    // No body is read, so nothing can come after one.
+    // Bodies are not read, so nothing can follow one.
     if !request.body().is_end_stream() || is_beyond_limit {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -155,7 +156,7 @@ async fn make(shared: &Arc<Shared>, page: Page, request: &Request<Incoming>) -> 
     }
 }
 
-/// A page that is made on another thread, when there is room for it.
+/// Makes a page on another thread, when there is room for it.
 async fn large(
     shared: &Arc<Shared>,
     kind: &'static str,
@@ -166,7 +167,7 @@ async fn large(
         return failed("the daemon ends\n".into());
     };
     let shared = Arc::clone(shared);
-    // The room stays taken for as long as it takes, also where nobody waits for the answer any more.
+    // The room is taken until the page is made, also if the client is gone.
     match tokio::task::spawn_blocking(move || make(&shared).map(|body| (body, held))).await {
         Ok(Ok((body, held))) => Content {
             status: StatusCode::OK,

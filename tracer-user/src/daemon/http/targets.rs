@@ -1,4 +1,4 @@
-//! `/targets`: what is watched, how, and why not with more.
+//! The page `/targets`: which processes are watched, at which tier, and why not at a higher one.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ struct Step {
     count: u64,
 }
 
-/// The page of a view, by PID.
+/// Makes the page from a view, by PID.
 pub fn list(view: &HostView) -> Targets<'_> {
     let targets = metrics::targets(view).map(|target| Target {
         pid: target.name.pid,

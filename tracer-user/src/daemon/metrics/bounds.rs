@@ -1,29 +1,28 @@
-//! Bounds of classic buckets.
+//! The bounds of classic buckets.
 //!
-//! All sources have a bucket bound at every quarter of every power of two from 256 ns on, so a bound that is taken from
-//! these parts no source bucket, and every count is exact. A bound is the largest whole nanosecond below such a place,
-//! since `le` includes its bound: 1.023e-06 is "shorter than 1024 ns".
+//! All sources have a bucket bound at every quarter of every power of two from 256 ns on. Bounds are chosen among
+//! these, so that none divides a bucket of a source, and every count is exact. A bound is one nanosecond less than such
+//! a value, since `le` includes its bound: 1.023e-06 is "shorter than 1024 ns".
 //!
-//! Each bound is a series, so there are two widths. [`Bounds::Fine`], for what a process has once or six times: two to
-//! the power of two, at which a quantile is off by a third to a half at most. [`Bounds::Coarse`], for what a process or
-//! a binary has dozens of times: one to the power of two. Whoever wants more scrapes native histograms, which are as
-//! fine as the source.
+//! Each bound is a series, so there are two widths. [`Bounds::Fine`], for what a process has once or six times, has two
+//! bounds per power of two: a quantile is off by a third to a half at most. [`Bounds::Coarse`], for what a process or a
+//! binary has dozens of times, has one. Native histograms are as fine as the source.
 
 use crate::{latency::Histogram, stream::buckets::UNBOUNDED_NS};
 
-/// First bound: 2^10 ns. Shorter waits hurt nobody.
+/// The first bound, 2^10 ns. Shorter waits do not matter.
 const FIRST: u32 = 10;
-/// Up to here, 2^30 ns, [`Bounds::Fine`] is fine.
+/// Up to 2^30 ns, [`Bounds::Fine`] has two bounds per power of two.
 const FINE_UP_TO: u32 = 30;
-/// Last bound: 2^36 ns, 69 s.
+/// The last bound, 2^36 ns or 69 s.
 const LAST: u32 = 36;
 
 /// Which bounds a family has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounds {
-    /// Two to the power of two up to a second, then one.
+    /// Two per power of two up to a second, then one.
     Fine,
-    /// One to the power of two.
+    /// One per power of two.
     Coarse,
 }
 
@@ -37,8 +36,7 @@ impl Bounds {
         })
     }
 
-    /// (upper bound in seconds, waits in this bucket), not cumulative; what is longer than the last bound is last, up
-    /// to infinity.
+    /// (upper bound in seconds, waits in this bucket), not cumulative; the last bucket reaches to infinity.
     pub fn count(self, histogram: &Histogram) -> Vec<(f64, u64)> {
         let scheme = histogram.scheme();
         let mut source = histogram.counts().peekable();
@@ -58,8 +56,8 @@ impl Bounds {
     }
 }
 
-/// Sum of the waits in seconds: what the source knows, else with each wait in the middle of its bucket. A wait that is
-/// longer than any bucket counts with the lower bound of the last.
+/// The sum of the waits in seconds, if the source knows it. If not, each wait counts with the middle of its bucket, and
+/// one in the overflow bucket with its lower bound.
 pub fn sum_seconds(histogram: &Histogram) -> f64 {
     if let Some(ns) = histogram.sum_ns() {
         return ns as f64 / 1e9;
@@ -69,7 +67,7 @@ pub fn sum_seconds(histogram: &Histogram) -> f64 {
         (low, UNBOUNDED_NS) => low as f64,
         (low, high) => (low as f64 + high as f64) / 2.0,
     };
-    // Not `sum()`, which makes -0 of nothing.
+    // Not `sum()`, which is -0 for an empty iterator.
     let add = |sum: f64, (index, count): (u16, u64)| sum + middle(index) * count as f64;
     histogram.counts().fold(0.0, add) / 1e9
 }
@@ -83,7 +81,7 @@ mod tests {
     const ALL: [BucketScheme; 3] = [BucketScheme::Go119, BucketScheme::Go121, BucketScheme::Kernel];
 
     #[test]
-    fn no_bound_parts_a_bucket_of_a_source() {
+    fn no_bound_divides_a_bucket_of_a_source() {
         for bounds in [Bounds::Fine, Bounds::Coarse] {
             for bound in bounds.upper_ns() {
                 for scheme in ALL {

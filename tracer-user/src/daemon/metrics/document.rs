@@ -1,4 +1,4 @@
-//! docs/metrics.md.
+//! Makes docs/metrics.md from the table of families.
 
 use std::fmt::Write;
 
@@ -7,10 +7,10 @@ use super::{
     families::{Family, Kind, Read, groups},
 };
 
-/// What stands before the tables.
+/// The text before the tables.
 const HEAD: &str = include_str!("document/head.md");
 
-/// The whole page, made from the table that the exposition is made from.
+/// Makes the whole page.
 pub fn document() -> String {
     let mut page = HEAD
         .replace("{FINE}", &Bounds::Fine.upper_ns().count().to_string())

@@ -1,4 +1,4 @@
-//! From the families to an encoder of `prometheus-client`, whatever it writes.
+//! Encodes the families with `prometheus-client`, in either of its text formats.
 
 use std::{fmt, sync::Arc};
 
@@ -11,10 +11,10 @@ use prometheus_client::{
 
 use super::{
     bounds::{Bounds, sum_seconds},
-    families::{Family, Host, Kind, Process, Read, families},
+    families::{Family, Kind, Read, ScrapedHost, ScrapedProcess, families},
     label::clean,
     sample::{Sample, Samples, Value},
-    series::{Own, targets},
+    series::{OwnSeries, targets},
 };
 use crate::{
     daemon::{
@@ -28,15 +28,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Scrape {
     view: Arc<HostView>,
-    own: Own,
+    own: OwnSeries,
     http: Counts,
 }
 
-/// Labels of a process, then those of the family.
-pub struct All<'a>(pub &'a [(&'static str, String)], pub &'a Sample<'a>);
+/// The labels of a series: those of the process, then those of the family.
+pub struct AllLabels<'a>(pub &'a [(&'static str, String)], pub &'a Sample<'a>);
 
-impl All<'_> {
-    /// Name and value of each.
+impl AllLabels<'_> {
+    /// The name and value of each label.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let process = self.0.iter().map(|(name, value)| (*name, value.as_str()));
         let own = self.1.labels.iter().map(|(name, value)| (*name, value.as_ref()));
@@ -44,7 +44,7 @@ impl All<'_> {
     }
 }
 
-impl EncodeLabelSet for All<'_> {
+impl EncodeLabelSet for AllLabels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
         for label in self.iter() {
             label.encode(encoder.encode_label())?;
@@ -53,12 +53,12 @@ impl EncodeLabelSet for All<'_> {
     }
 }
 
-/// Labels of a process, none for the host's own series, and its series of a family.
+/// The labels of a process (none for series of the host), and its series of a family.
 pub type Group<'a> = (&'a [(&'static str, String)], Samples<'a>);
 
 impl Scrape {
-    /// Of a view, the histograms that were chosen from it, and what the server counted.
-    pub fn new(view: Arc<HostView>, own: Own, http: Counts) -> Self {
+    /// Creates a scrape of a view, of the histograms that were chosen from it, and of the server's counts.
+    pub fn new(view: Arc<HostView>, own: OwnSeries, http: Counts) -> Self {
         Self { view, own, http }
     }
 
@@ -67,13 +67,13 @@ impl Scrape {
     /// # Errors
     /// The first error of `visit`.
     pub fn for_each(&self, mut visit: impl FnMut(&Family, &[Group]) -> fmt::Result) -> fmt::Result {
-        let processes: Vec<(Vec<(&'static str, String)>, Process)> = targets(&self.view)
+        let processes: Vec<(Vec<(&'static str, String)>, ScrapedProcess)> = targets(&self.view)
             .map(|target| {
                 let sites = self.own.sites.get(&target.name.pid);
-                (labels(&target.name), Process { target, sites })
+                (labels(&target.name), ScrapedProcess { target, sites })
             })
             .collect();
-        let host = Host {
+        let host = ScrapedHost {
             view: &self.view,
             starts: &self.own.starts,
             http: &self.http,
@@ -138,7 +138,7 @@ fn write(encoder: &mut DescriptorEncoder, family: &Family, groups: &[Group]) -> 
     let mut metric = encoder.encode_descriptor(family.base(), family.help, unit.as_ref(), kind)?;
     for (process, samples) in groups {
         for sample in samples {
-            let labels = All(process, sample);
+            let labels = AllLabels(process, sample);
             if family.kind == Kind::Info {
                 metric.encode_info(&labels)?;
             } else if process.is_empty() && sample.labels.is_empty() {
@@ -159,7 +159,7 @@ fn value(metric: &mut MetricEncoder, kind: Kind, value: &Value) -> fmt::Result {
         (Kind::Histogram(bounds), Value::Waits(waits)) => histogram(metric, bounds, waits),
         (_, Value::Count(count)) => metric.encode_gauge(count),
         (_, Value::Number(number)) => metric.encode_gauge(number),
-        // A mistake in the table, which its test finds.
+        // A mistake in the table, which a test finds.
         (_, Value::Waits(_)) => Err(fmt::Error),
     }
 }

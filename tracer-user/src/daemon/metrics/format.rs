@@ -1,4 +1,4 @@
-//! Which format a client wants: its `Accept` header.
+//! Negotiates the format of the metrics, by the `Accept` header.
 
 use std::iter::Peekable;
 
@@ -13,7 +13,7 @@ pub enum Format {
     Protobuf,
 }
 
-/// A media range of an `Accept` header, with what is known of its parameters.
+/// A media range of an `Accept` header.
 struct Range {
     main: String,
     sub: String,
@@ -23,7 +23,7 @@ struct Range {
 }
 
 impl Format {
-    /// Every format; of those that a client likes as much, the first.
+    /// Every format. The first one wins if a client prefers several equally.
     pub const ALL: [Self; 3] = [Self::Text, Self::OpenMetrics, Self::Protobuf];
 
     /// The value of `Content-Type`.
@@ -37,9 +37,8 @@ impl Format {
         }
     }
 
-    /// The format that the values of `Accept` prefer: the highest quality, and of equals the one that is named
-    /// first. Text where they name none that we have, as exporters do: whoever asks for something else can at
-    /// least read what is wrong.
+    /// The format that the values of `Accept` prefer: the one of the highest quality, and of equals the one that is
+    /// named first. Text if they name none that we have, as in other exporters: people can at least read it.
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<Range> = accept.into_iter().flat_map(ranges).collect();
         let mut best: Option<(u16, usize, Self)> = None;
@@ -61,7 +60,7 @@ impl Format {
         best.map_or(Self::Text, |(_, _, format)| format)
     }
 
-    /// How specifically a range names it; `None` where it is something else.
+    /// How specific a range that includes this format is; `None` if it does not include it.
     fn fits(self, range: &Range) -> Option<usize> {
         let (main, sub, parameters): (_, _, &[(&str, &str)]) = match self {
             Self::Text => ("text", "plain", &[("version", "0.0.4"), ("charset", "utf-8")]),
@@ -84,7 +83,7 @@ impl Format {
             (m, "*") if m == main => Some(1),
             (m, s) if m == main && s == sub => {
                 for (name, value) in &range.parameters {
-                    // Prometheus 3 names how it wants names escaped; ours need none.
+                    // Prometheus 3 says how names are to be escaped; ours need no escaping.
                     let ours = parameters.iter().find(|(key, _)| key == name);
                     if ours.is_some_and(|(_, ours)| ours != value) {
                         return None;
@@ -97,7 +96,7 @@ impl Format {
     }
 }
 
-/// The ranges of one header value. What is malformed is passed over.
+/// The ranges of one header value. Malformed ones are ignored.
 fn ranges(value: &str) -> impl Iterator<Item = Range> + '_ {
     split(value, ',').filter_map(|range| {
         let mut parts = split(range, ';');
@@ -125,7 +124,7 @@ fn ranges(value: &str) -> impl Iterator<Item = Range> + '_ {
     })
 }
 
-/// `0.75` as 750; `None` where it is no quality.
+/// Parses a quality, `0.75` as 750.
 fn thousandths(quality: &str) -> Option<u16> {
     let number: f64 = quality.parse().ok()?;
     (0.0..=1.0)
@@ -133,7 +132,7 @@ fn thousandths(quality: &str) -> Option<u16> {
         .then(|| (number * 1000.0).round() as u16)
 }
 
-/// Parts of `text` between `separator`s that are not in quotation marks.
+/// Splits `text` at each `separator` that is not in quotation marks.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut rest: Option<&str> = Some(text);
     std::iter::from_fn(move || {

@@ -1,17 +1,17 @@
-//! Label values. What comes from a target may be anything: a name is whatever its author wrote into a file.
+//! Label values. Those that come from a target are untrusted: a name may hold anything.
 
 use std::borrow::Cow;
 
 use crate::escape;
 
-/// Longest label value, in bytes.
+/// The longest label value, in bytes.
 pub const MOST_BYTES: usize = 256;
 
-/// The label value under which is counted what has no series of its own.
+/// The label value for everything that has no series of its own.
 pub const OTHER: &str = "other";
 
-/// `text` as a label value: without characters that move a terminal's cursor, and not longer than [`MOST_BYTES`]. Two
-/// texts may come out alike, so whatever is told apart by the outcome must be added up.
+/// Makes `text` a label value: without dangerous characters, and not longer than [`MOST_BYTES`]. Two texts may become
+/// equal, so series with equal labels must be added up.
 pub fn clean(text: &str) -> Cow<'_, str> {
     let clean = escape::escape(text);
     if clean.len() <= MOST_BYTES {
@@ -28,7 +28,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// `word` where it is one of `known`, else [`OTHER`].
+/// Returns `word` if it is one of `known`, else [`OTHER`].
 pub fn known<'a>(word: &'a str, known: &[&str]) -> &'a str {
     if known.contains(&word) { word } else { OTHER }
 }

@@ -1,14 +1,14 @@
-//! From a [`HostView`] to what Prometheus reads.
+//! Exports a [`HostView`] as metrics for Prometheus.
 //!
 //! ```text
 //! HostView ──▶ families (one table: name, type, unit, HELP, labels, how it is read) ──▶ encode ──▶ bytes
 //!                  └──▶ document: docs/metrics.md
 //! ```
 //!
-//! Text 0.0.4 and OpenMetrics 1.0 are written by the crate `prometheus-client`, the delimited protobuf with native
-//! histograms by the module `protobuf`. A scrape makes a registry of one collector, so that what was counted elsewhere is
-//! encoded as it is and series of a process that is gone are not there any more. No `_created` is written: the daemon
-//! does not know when the runtime of a target began to count.
+//! The crate `prometheus-client` writes text 0.0.4 and OpenMetrics 1.0; the module `protobuf` writes the delimited
+//! protobuf with native histograms. Each scrape makes a new registry of one collector, rather than keep metrics
+//! registered: so counts are encoded as they are, and series of a process that has ended disappear. No `_created` is
+//! written: the daemon does not know when the runtime of a target began to count.
 
 mod bounds;
 mod document;
@@ -45,20 +45,20 @@ pub use self::{
 use self::{encode::Scrape, series::Chosen};
 use crate::daemon::{http::counters::Counts, view::HostView};
 
-/// Makes answers to scrapes. Keep one for the life of the daemon: it remembers which creation sites have series of
-/// their own.
+/// Renders the metrics. One is kept for the life of the daemon: it remembers which creation sites have series of their
+/// own.
 #[derive(Debug, Default)]
 pub struct Exposition {
     chosen: Mutex<Chosen>,
 }
 
 impl Exposition {
-    /// Nothing chosen yet.
+    /// Creates one in which no creation site has a series yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// All series at one moment. Takes milliseconds: some 0.1 ms for each target.
+    /// Renders all series of a view, which takes some 0.1 ms for each target.
     pub fn render(&self, view: Arc<HostView>, http: Counts, format: Format) -> Result<Bytes, fmt::Error> {
         let own = self
             .chosen

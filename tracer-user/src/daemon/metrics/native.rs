@@ -1,10 +1,10 @@
 //! Native (exponential) histograms.
 //!
-//! Prometheus divides each power of two of *seconds* into 2^schema buckets, growing by the same factor; our sources
-//! divide powers of two of nanoseconds evenly. The two never meet, so a source's bucket is counted in the native one
-//! that holds its upper bound: a wait is never shown shorter than it was by more than one native bucket, and is shown
+//! Prometheus divides each power of two of *seconds* into 2^schema buckets that grow by the same factor; our sources
+//! divide powers of two of nanoseconds evenly. Their bounds never coincide, so a source's bucket is counted in the
+//! native bucket that contains its upper bound: a wait appears shorter than it was by at most one native bucket, and
 //! longer by at most the width of its source bucket and of one native bucket. The schema is chosen so that native
-//! buckets are narrower than the narrowest of the source, which keeps its buckets apart:
+//! buckets are narrower than the narrowest bucket of the source, which keeps its buckets separate:
 //!
 //! | source | its buckets are wide | schema | native buckets are wide |
 //! |---|---|---|---|
@@ -15,29 +15,29 @@ use std::sync::LazyLock;
 
 use crate::{latency::Histogram, stream::BucketScheme};
 
-/// Breadth of the zero bucket in seconds, 2^-23: waits of at most 119 ns. It is a bound of every schema, so merging
-/// histograms keeps it.
+/// The upper bound of the zero bucket in seconds, 2^-23: waits of at most 119 ns. It is a bound in every schema, so
+/// that histograms can be merged.
 pub const ZERO_THRESHOLD: f64 = 1.0 / (1u32 << 23) as f64;
 const ZERO_NS: u64 = 119;
 
-/// Empty buckets that are written out rather than left out with a new span, which takes more bytes.
+/// Up to so many empty buckets in a row are written out, since a new span would take more bytes.
 const BRIDGED: i32 = 2;
 
 /// A histogram as protobuf carries it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Native {
-    /// Buckets to a power of two, as a power of two.
+    /// There are 2^schema buckets per power of two.
     pub schema: i32,
     /// Waits of at most [`ZERO_THRESHOLD`].
     pub zero_count: u64,
     /// (gap to the span before, buckets in it); the first gap is from index 0.
     pub spans: Vec<(i32, u32)>,
-    /// Count of each bucket, as the difference to the one before.
+    /// The count of each bucket, as the difference to the one before.
     pub deltas: Vec<i64>,
 }
 
 impl Native {
-    /// The native histogram of a source's.
+    /// Converts the histogram of a source.
     pub fn of(histogram: &Histogram) -> Self {
         let scheme = histogram.scheme();
         let indexes = indexes(scheme);
@@ -47,7 +47,8 @@ impl Native {
             spans: Vec::new(),
             deltas: Vec::new(),
         };
-        // Ascending, and alike only where the source is finer than the schema: in the linear part at its bottom.
+        // Indexes ascend. They are equal only where the source is finer than the schema: in its linear part at the
+        // bottom.
         let mut buckets: Vec<(i32, u64)> = Vec::new();
         for (index, count) in histogram.counts() {
             if scheme.upper_ns(index) <= ZERO_NS {
@@ -84,7 +85,7 @@ impl Native {
     }
 }
 
-/// Schema of a source's histograms; see the module.
+/// The schema for histograms of a source; see the documentation of this module.
 pub fn schema(scheme: BucketScheme) -> i32 {
     match scheme {
         BucketScheme::Go121 => 3,
@@ -92,7 +93,7 @@ pub fn schema(scheme: BucketScheme) -> i32 {
     }
 }
 
-/// Native index of each bucket of a source, the overflow bucket too.
+/// The native index of each bucket of a source, including the overflow bucket.
 fn indexes(scheme: BucketScheme) -> &'static [i32] {
     static TABLES: LazyLock<[Vec<i32>; 3]> = LazyLock::new(|| {
         [BucketScheme::Go119, BucketScheme::Go121, BucketScheme::Kernel].map(|scheme| {
@@ -109,7 +110,8 @@ fn indexes(scheme: BucketScheme) -> &'static [i32] {
     }
 }
 
-/// Index of the bucket that holds `seconds`: bucket i reaches from (not including) 2^((i−1)/2^schema) to 2^(i/2^schema).
+/// The index of the bucket that contains `seconds`: bucket i reaches from (not including) 2^((i−1)/2^schema) to
+/// 2^(i/2^schema).
 fn index_of(seconds: f64, schema: i32) -> i32 {
     if seconds <= 0.0 {
         return i32::MIN;
@@ -125,7 +127,7 @@ fn index_of(seconds: f64, schema: i32) -> i32 {
     index
 }
 
-/// Upper bound of a native bucket, in seconds.
+/// The upper bound of a native bucket, in seconds.
 fn upper_bound(index: i32, schema: i32) -> f64 {
     (f64::from(index) / f64::from(1 << schema)).exp2()
 }
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_of_a_source_stay_apart() {
+    fn buckets_of_a_source_stay_separate() {
         for scheme in ALL {
             let indexes = indexes(scheme);
             for index in 1..scheme.buckets() {

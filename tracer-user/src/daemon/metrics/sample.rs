@@ -1,10 +1,10 @@
-//! One series at one moment.
+//! The value of one series at one moment.
 
 use std::borrow::Cow;
 
 use crate::latency::Histogram;
 
-/// Labels that are a family's own; those of the process come before.
+/// The labels of a family; those of the process come before them.
 pub type Labels<'a> = Vec<(&'static str, Cow<'a, str>)>;
 
 /// One series.
@@ -12,27 +12,27 @@ pub type Labels<'a> = Vec<(&'static str, Cow<'a, str>)>;
 pub struct Sample<'a> {
     /// Its labels.
     pub labels: Labels<'a>,
-    /// What it says.
+    /// Its value.
     pub value: Value<'a>,
 }
 
-/// What a series says.
+/// The value of a series.
 #[derive(Debug)]
 pub enum Value<'a> {
     /// A whole number.
     Count(u64),
     /// A number.
     Number(f64),
-    /// How long things took.
+    /// A histogram of durations.
     Waits(&'a Histogram),
 }
 
 /// The series of a family.
 pub type Samples<'a> = Vec<Sample<'a>>;
 
-/// Adds to a family's series.
+/// Adds series to a family.
 pub trait Put<'a> {
-    /// A series with these labels.
+    /// Adds a series with these labels.
     fn put(&mut self, labels: &[(&'static str, &'a str)], value: Value<'a>);
 }
 

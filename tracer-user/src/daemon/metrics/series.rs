@@ -1,8 +1,8 @@
-//! Which creation sites and package inits have series of their own.
+//! Chooses the creation sites and package inits that have series of their own.
 //!
-//! A counter may not fall. So what once has a series keeps it while its process (or, for inits, the daemon) lives,
-//! and what was once counted under `other` stays there; how many there are is what the configuration said when the
-//! first was seen. Of those that are seen at once, the largest come first.
+//! A counter must not decrease. So what has a series keeps it while its process (or, for inits, the daemon) lives, and
+//! what was counted under `other` stays there. How many there are is what the configuration said when the first was
+//! seen. Of those that are seen at once, the largest come first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,11 @@ use crate::{
     latency::Histogram,
 };
 
-/// Package inits of one binary that have series of their own.
+/// How many package inits of one binary have series of their own.
 pub const INIT_PACKAGES: usize = 50;
-/// What package inits begin with.
+/// The prefix of package inits.
 const INIT: &str = "init:";
-/// Where the others are counted.
+/// The name under which the other inits are counted.
 const INIT_OTHER: &str = "init:other";
 
 /// Names that have series of their own.
@@ -27,10 +27,10 @@ struct Names {
     own: BTreeSet<String>,
 }
 
-/// What was chosen so far.
+/// The names that were chosen so far.
 #[derive(Debug, Default)]
 pub struct Chosen {
-    /// By process: PID, start time, and program, which `exec` changes.
+    /// By process: PID, start time, and program (which an exec changes).
     sites: BTreeMap<(u32, u64, Untrusted), Names>,
     /// By binary.
     inits: BTreeMap<String, Names>,
@@ -41,7 +41,7 @@ pub type Named = BTreeMap<String, Histogram>;
 
 /// The histograms of one view that are exported under chosen names.
 #[derive(Debug, Default)]
-pub struct Own {
+pub struct OwnSeries {
     /// Waits by creation site, by PID.
     pub sites: BTreeMap<u32, Named>,
     /// Starts, by binary.
@@ -51,21 +51,21 @@ pub struct Own {
 /// Starts of one binary.
 #[derive(Debug, Default)]
 pub struct Starts {
-    /// Those that came to `main.main`.
+    /// Those that reached `main.main`.
     pub completed: u64,
-    /// Those that did not.
+    /// Those that did not reach it.
     pub failed: u64,
-    /// Those that went on without their probes.
+    /// Those that continued without their probes.
     pub missed: u64,
-    /// Their phases.
+    /// The times of their phases.
     pub phases: Named,
 }
 
 impl Chosen {
-    /// The series of a view; forgets processes that are gone.
-    pub fn series(&mut self, view: &HostView) -> Own {
+    /// Chooses the series of a view; forgets processes that have ended.
+    pub fn series(&mut self, view: &HostView) -> OwnSeries {
         let most = usize::try_from(view.metrics.creation_sites).unwrap_or(usize::MAX);
-        let mut own = Own::default();
+        let mut own = OwnSeries::default();
         let mut alive = BTreeSet::new();
         for target in targets(view) {
             if target.sampled_waits.is_empty() {
@@ -86,7 +86,7 @@ impl Chosen {
         own
     }
 
-    fn add_starts(&mut self, own: &mut Own, exe: &str, starts: &StartsView) {
+    fn add_starts(&mut self, own: &mut OwnSeries, exe: &str, starts: &StartsView) {
         let exe = clean(exe).into_owned();
         let names = self
             .inits
@@ -113,8 +113,8 @@ impl Names {
         }
     }
 
-    /// Gives names of their own while there is room, the largest first, and adds up the others. `other` says where
-    /// a name goes that has none; `None`: it needs no room.
+    /// Chooses names while there is room, the largest first, and adds up the others. `other` says under which name one
+    /// that is not chosen is counted; `None` if it always has its own series, which takes no room.
     fn fold(
         &mut self,
         all: Named,
@@ -122,11 +122,11 @@ impl Names {
         other: impl Fn(&str) -> Option<&'static str>,
     ) -> Named {
         let mut room = self.most.saturating_sub(self.own.len());
-        let asks = |name: &str| other(name).is_some_and(|other| other != name);
+        let needs_room = |name: &str| other(name).is_some_and(|other| other != name);
         if room > 0 {
             let mut new: Vec<_> = all
                 .iter()
-                .filter(|(name, _)| asks(name) && !self.own.contains(*name))
+                .filter(|(name, _)| needs_room(name) && !self.own.contains(*name))
                 .map(|(name, histogram)| (std::cmp::Reverse(size(histogram)), name))
                 .collect();
             new.sort();
@@ -150,8 +150,8 @@ impl Names {
     }
 }
 
-/// The targets by PID. Where one PID is there twice, the older process is gone: two series of one name would make
-/// Prometheus refuse all of them.
+/// The targets by PID. If a PID occurs twice, the older process has ended, and is left out: Prometheus would refuse the
+/// whole page for two series with the same labels.
 pub fn targets(view: &HostView) -> impl Iterator<Item = &TargetView> {
     let mut by_pid: BTreeMap<u32, &TargetView> = BTreeMap::new();
     for target in &view.targets {
@@ -163,7 +163,7 @@ pub fn targets(view: &HostView) -> impl Iterator<Item = &TargetView> {
     by_pid.into_values()
 }
 
-/// The histograms by label value; names that come out alike are added up.
+/// The histograms by label value; those with equal label values are added up.
 fn merged<'a>(all: impl IntoIterator<Item = (&'a String, &'a Histogram)>) -> Named {
     let mut merged = Named::new();
     for (name, histogram) in all {
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    fn counts(own: &Own) -> Vec<(&str, u64)> {
+    fn counts(own: &OwnSeries) -> Vec<(&str, u64)> {
         let sites = own.sites.get(&7).expect("a process with sites");
         sites.iter().map(|(name, h)| (name.as_str(), h.count())).collect()
     }

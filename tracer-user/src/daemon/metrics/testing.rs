@@ -1,4 +1,4 @@
-//! Views for tests.
+//! Views for tests, and the tools that they need.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     stream::{BucketScheme, HistogramDelta, HistogramKey, LossCause, Origin, Snapshot},
 };
 
-/// A histogram of these waits, in nanoseconds. Only the kernel's knows its sum.
+/// A histogram of these waits, in nanoseconds. Only a histogram of the kernel has a sum.
 pub fn histogram(scheme: BucketScheme, waits_ns: &[u64]) -> Histogram {
     let mut counts: BTreeMap<u16, u64> = BTreeMap::new();
     for ns in waits_ns {
@@ -36,7 +36,7 @@ pub fn spread(count: u64) -> Vec<u64> {
         .collect()
 }
 
-/// A process that nothing is known of.
+/// A process of which nothing is known but its name.
 pub fn target(pid: u32) -> TargetView {
     TargetView {
         name: Name {
@@ -165,7 +165,7 @@ pub fn host(targets: impl IntoIterator<Item = TargetView>) -> HostView {
     }
 }
 
-/// `prometheus` or `promtool`: where GMPSCOPE_PROMETHEUS says, on PATH, or in the cache.
+/// Finds `prometheus` or `promtool`: in GMPSCOPE_PROMETHEUS, on PATH, or in the cache.
 pub fn program(name: &str) -> PathBuf {
     let mut folders: Vec<PathBuf> = Vec::new();
     folders.extend(std::env::var_os("GMPSCOPE_PROMETHEUS").map(PathBuf::from));

@@ -45,7 +45,7 @@ fn promtool_has_nothing_to_say() {
             .spawn()
             .unwrap();
         let page = render(view, Format::Text);
-        // Written while it reads: neither waits for the other's pipe.
+        // Written while it reads, so that neither waits for the other's pipe.
         let mut stdin = promtool.stdin.take().unwrap();
         let writer = std::thread::spawn(move || stdin.write_all(&page));
         let output = promtool.wait_with_output().unwrap();
@@ -183,7 +183,7 @@ fn a_pid_that_is_there_twice_is_the_younger() {
 }
 
 #[test]
-fn classic_text_and_openmetrics_are_told_apart() {
+fn classic_text_and_openmetrics_differ() {
     let view = || host([full(1, 2)]);
     let classic = text(view());
     assert!(classic.contains("# TYPE gmpscope_probe_hits_total counter\n"));
@@ -204,7 +204,7 @@ fn classic_text_and_openmetrics_are_told_apart() {
     );
 }
 
-/// Docs are made by this test when GMPSCOPE_UPDATE_DOCS is set, and compared with otherwise.
+/// Compares the page with the table; writes it if GMPSCOPE_UPDATE_DOCS is set.
 #[test]
 fn the_metrics_page_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
@@ -231,8 +231,8 @@ fn a_histogram_is_the_same_in_all_its_parts() {
     };
     assert_eq!(value(of("_count")[0]), 2000.0);
     let sum: u64 = waits.iter().sum();
-    let told = value(of("_sum")[0]);
-    assert!((told / (sum as f64 / 1e9) - 1.0).abs() < 0.125, "{told}");
+    let shown = value(of("_sum")[0]);
+    assert!((shown / (sum as f64 / 1e9) - 1.0).abs() < 0.125, "{shown}");
     let buckets: BTreeMap<String, f64> = of("_bucket")
         .iter()
         .map(|line| {

@@ -1,4 +1,4 @@
-//! What a target is traced with beyond reading its memory: its governor, its probes, and what they have counted.
+//! The probed side of a target: its governor, its probes, and what they have counted.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::{
     daemon::{
         config::{Config, Tier},
         discovery::Decision,
-        governor::{Budget, Governor, Happening, Settings, Window},
+        governor::{Budget, Governor, Input, Settings, Window},
         view::TargetView,
     },
     latency::Histogram,
@@ -16,36 +16,36 @@ use crate::{
     stream::{HistogramKey, Kind, Observation},
 };
 
-/// Creation sites of one process that are told apart, over all the times that it is probed.
+/// How many creation sites of one process are counted separately, over all the times that it is probed.
 const MAX_SITES: usize = 512;
-/// What creation sites are counted under that are not told apart.
+/// The name under which the other creation sites are counted.
 pub const OTHER: &str = "other";
-/// What creation sites are counted under that lie in no function of the program.
+/// The name under which creation sites are counted that lie in no function of the program.
 const UNKNOWN: &str = "unknown";
 
 /// The probed side of a target.
 #[derive(Debug)]
 pub struct Governed {
-    /// What decides.
+    /// Decides what the target is traced with.
     pub governor: Governor,
-    /// Where the probes are, while there are any.
+    /// The slot of its probes, while it is probed.
     pub slot: Option<SlotId>,
-    /// What a hit costs, at the high side, in nanoseconds.
+    /// The high estimate of the cost of a hit, in nanoseconds.
     pub hit_ns: u64,
-    window: Option<Began>,
+    window: Option<WindowStart>,
     /// Waits of creation sites whose names are being looked up, by the link-time value of `g.gopc`.
     unnamed: BTreeMap<u64, Histogram>,
 }
 
-/// How things stood when a window began.
+/// When a window began, and the CPU time of the process then.
 #[derive(Clone, Copy, Debug)]
-struct Began {
+struct WindowStart {
     at_ns: u64,
     cpu_ns: u64,
 }
 
 impl Governed {
-    /// A process that no probe is on.
+    /// Creates the probed side of a process without probes.
     pub fn new(config: &Config, decision: Decision, watched: &Watched) -> Self {
         let mut governor = Governor::new(settings(config, decision));
         let plan = &watched.reading().plan;
@@ -56,7 +56,7 @@ impl Governed {
         for (mode, attempts) in impossible {
             if let Some(attempts) = attempts {
                 let why = format!("no place to attach to was proven: {}", told(attempts));
-                let _ = governor.handle(0, Happening::Impossible { mode, why });
+                let _ = governor.handle(0, Input::Impossible { mode, why });
             }
         }
         Self {
@@ -68,9 +68,9 @@ impl Governed {
         }
     }
 
-    /// Ends a window and begins the next: how long it was, and the CPU time used in it. `None` for the first.
+    /// Ends a window and begins the next. Returns its length and the CPU time used in it; `None` for the first.
     pub fn turn_window(&mut self, now_ns: u64, cpu_ns: u64) -> Option<Window> {
-        let began = self.window.replace(Began {
+        let began = self.window.replace(WindowStart {
             at_ns: now_ns,
             cpu_ns,
         })?;
@@ -82,15 +82,15 @@ impl Governed {
         })
     }
 
-    /// Takes in what its probes have seen, and says how many hits that were. Names that are not known yet are
-    /// returned, to be looked up.
-    pub fn take(
+    /// Counts what its probes have observed. Returns the number of hits, and the creation sites whose names are to be
+    /// looked up.
+    pub fn count(
         &mut self,
         seen: &[Observation],
         watched: &Watched,
         view: &mut TargetView,
     ) -> (u64, Vec<u64>) {
-        let (mut hits, mut unknown) = (0u64, Vec::new());
+        let (mut hits, mut unresolved) = (0u64, Vec::new());
         for observation in seen {
             match &observation.kind {
                 Kind::Hits(more) => hits = hits.saturating_add(*more),
@@ -122,7 +122,7 @@ impl Governed {
                                     .entry(link_time)
                                     .or_insert_with(empty)
                                     .add_delta(delta);
-                                unknown.push(link_time);
+                                unresolved.push(link_time);
                             }
                         }
                     }
@@ -136,11 +136,11 @@ impl Governed {
                 | Kind::Scheduler(_) => {}
             }
         }
-        (hits, unknown)
+        (hits, unresolved)
     }
 
-    /// Names were looked up: what waited for them is counted under them. What has none by now is counted as unknown.
-    pub fn learned(&mut self, watched: &Watched, view: &mut TargetView) {
+    /// Names were looked up: counts the waits of unnamed creation sites under them, or as unknown.
+    pub fn names_resolved(&mut self, watched: &Watched, view: &mut TargetView) {
         for (gopc, waits) in std::mem::take(&mut self.unnamed) {
             let name = watched.known.name(gopc).flatten();
             named(view, name.as_deref().unwrap_or(UNKNOWN), waits.scheme()).merge(&waits);
@@ -148,7 +148,7 @@ impl Governed {
     }
 }
 
-/// The histogram of a creation site, or of the others where there are too many.
+/// The histogram of a creation site, or that of [`OTHER`] if there are too many sites.
 fn named<'v>(view: &'v mut TargetView, name: &str, scheme: crate::stream::BucketScheme) -> &'v mut Histogram {
     let fits = view.sampled_waits.len() < MAX_SITES || view.sampled_waits.contains_key(name);
     let name = if fits { name } else { OTHER };
@@ -157,7 +157,7 @@ fn named<'v>(view: &'v mut TargetView, name: &str, scheme: crate::stream::Bucket
         .or_insert_with(|| Histogram::new(scheme))
 }
 
-/// What was agreed to about a target, as the governor knows it.
+/// The governor's settings for a target, by the configuration and the rules.
 pub fn settings(config: &Config, decision: Decision) -> Settings {
     let nanos = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Settings {
@@ -179,13 +179,13 @@ pub fn settings(config: &Config, decision: Decision) -> Settings {
     }
 }
 
-/// The tier's name for a mode.
+/// The tier that a mode belongs to.
 pub fn tier_of(mode: Option<Mode>) -> Tier {
     match mode {
         None => Tier::Off,
         Some(Mode::Passive) => Tier::Passive,
         Some(Mode::Sampled) => Tier::Sampled,
-        // What costs no less; a governor never chooses it.
+        // A governor never chooses `full`.
         Some(Mode::Exact | Mode::Full) => Tier::Exact,
     }
 }

@@ -1,6 +1,6 @@
-//! The Go processes that are watched, and when each is to be read.
+//! The Go processes that are watched or shown, and when each is to be read.
 
-mod ends;
+mod exits;
 mod governed;
 mod target;
 
@@ -13,163 +13,166 @@ use std::{
     time::Duration,
 };
 
-use self::ends::Ends;
+use self::exits::Exits;
 pub use self::{
     governed::{Governed, settings, tier_of},
-    target::{Target, Trouble, Watched},
+    target::{ReadFailure, Target, Watched},
 };
 use crate::daemon::view::TargetView;
 
-/// Readings that fall into one of these stretches of time are made together: waking up costs as much as one.
+/// Readings are made together at multiples of this time: waking up costs as much as a reading.
 const SLICE_NS: u64 = 250_000_000;
 
-/// All of them, by PID.
+/// All targets.
 #[derive(Debug)]
 pub struct Targets {
-    all: BTreeMap<u32, Planned>,
-    /// When each is to be read next.
+    by_pid: BTreeMap<u32, Scheduled>,
+    /// (when, PID) of the next reading of each.
     due: BTreeSet<(u64, u32)>,
-    ends: Ends,
+    exits: Exits,
     interval_ns: u64,
-    /// One has come or gone since that was last asked.
+    /// Whether a target was added or removed since [`Self::take_changed`] was called.
     has_changed: bool,
 }
 
 #[derive(Debug)]
-struct Planned {
+struct Scheduled {
     target: Target,
     due_ns: u64,
 }
 
 impl Targets {
-    /// None; each is to be read once in every `interval`.
+    /// Creates an empty set; each target is to be read once in every `interval`.
     ///
     /// # Errors
     /// There are too many open files.
     pub fn new(interval: Duration) -> io::Result<Self> {
         Ok(Self {
-            all: BTreeMap::new(),
+            by_pid: BTreeMap::new(),
             due: BTreeSet::new(),
-            ends: Ends::new()?,
+            exits: Exits::new()?,
             interval_ns: nanos(interval),
             has_changed: false,
         })
     }
 
-    /// Changes the interval. Those that would be read later than in one are read earlier.
+    /// Changes the interval, and schedules all readings anew.
     pub fn set_interval(&mut self, interval: Duration, now_ns: u64) {
         self.interval_ns = nanos(interval);
         for (_, pid) in std::mem::take(&mut self.due) {
-            self.plan(pid, now_ns);
+            self.schedule(pid, now_ns);
         }
     }
 
-    /// Takes in one more, to be read at once.
+    /// Adds a target, which is to be read at once.
     ///
     /// # Errors
-    /// Its end cannot be waited for.
+    /// The exit of the process cannot be waited for.
     pub fn insert(&mut self, target: Target, now_ns: u64) -> io::Result<()> {
         let pid = target.life().pid().unsigned_abs();
         self.remove(pid);
-        self.ends.add(pid, target.life().pidfd())?;
+        self.exits.add(pid, target.life().pidfd())?;
         let due_ns = now_ns;
-        self.all.insert(pid, Planned { target, due_ns });
+        self.by_pid.insert(pid, Scheduled { target, due_ns });
         self.due.insert((due_ns, pid));
         self.has_changed = true;
         Ok(())
     }
 
-    /// Lets one go.
+    /// Removes a target.
     pub fn remove(&mut self, pid: u32) -> Option<Target> {
-        let Planned { target, due_ns } = self.all.remove(&pid)?;
+        let Scheduled { target, due_ns } = self.by_pid.remove(&pid)?;
         self.due.remove(&(due_ns, pid));
         self.has_changed = true;
         Some(target)
     }
 
-    /// Whether one has come or gone since this was last asked.
+    /// Whether a target was added or removed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// One of them.
+    /// The target of this PID.
     pub fn get_mut(&mut self, pid: u32) -> Option<&mut Target> {
-        self.all.get_mut(&pid).map(|planned| &mut planned.target)
+        self.by_pid.get_mut(&pid).map(|scheduled| &mut scheduled.target)
     }
 
-    /// All of them.
+    /// All targets, by PID.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Target)> {
-        self.all
+        self.by_pid
             .iter_mut()
-            .map(|(pid, planned)| (*pid, &mut planned.target))
+            .map(|(pid, scheduled)| (*pid, &mut scheduled.target))
     }
 
-    /// Whether any is, or may be, probed.
+    /// Whether any target is probed, or may be.
     pub fn has_governed(&self) -> bool {
-        self.all.values().any(|planned| planned.target.is_governed())
-    }
-
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// What is shown of each.
-    pub fn views(&self) -> Vec<Arc<TargetView>> {
-        self.all
+        self.by_pid
             .values()
-            .map(|planned| Arc::clone(planned.target.view()))
+            .any(|scheduled| scheduled.target.is_governed())
+    }
+
+    /// How many targets there are.
+    pub fn len(&self) -> usize {
+        self.by_pid.len()
+    }
+
+    /// Whether there is no target.
+    pub fn is_empty(&self) -> bool {
+        self.by_pid.is_empty()
+    }
+
+    /// What is shown of each target.
+    pub fn views(&self) -> Vec<Arc<TargetView>> {
+        self.by_pid
+            .values()
+            .map(|scheduled| Arc::clone(scheduled.target.view()))
             .collect()
     }
 
-    /// Readable when one has ended.
-    pub fn ends_fd(&self) -> BorrowedFd<'_> {
-        self.ends.fd()
+    /// Readable when a process has ended.
+    pub fn exits_fd(&self) -> BorrowedFd<'_> {
+        self.exits.fd()
     }
 
-    /// Those that have ended, until they are removed.
+    /// The targets whose process has ended and that were not removed yet.
     ///
     /// # Errors
-    /// None that is to be expected.
+    /// The kernel refuses the wait, which is not expected.
     pub fn ended(&self) -> io::Result<Vec<u32>> {
-        self.ends.ended()
+        self.exits.ended()
     }
 
-    /// When the next is to be read.
+    /// When the next target is to be read.
     pub fn next_due(&self) -> Option<u64> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// The next that is to be read now; planned anew.
+    /// Returns the next target that is to be read now, and schedules its next reading.
     pub fn pop_due(&mut self, now_ns: u64) -> Option<u32> {
         let (at, pid) = *self.due.first()?;
         if at > now_ns {
             return None;
         }
         self.due.pop_first();
-        self.plan(pid, now_ns);
+        self.schedule(pid, now_ns);
         Some(pid)
     }
 
-    /// Every process has a place of its own in the interval, so that they are spread over it.
-    fn plan(&mut self, pid: u32, now_ns: u64) {
+    /// Schedules the next reading. Every process has its own offset in the interval, so that readings are spread over
+    /// it.
+    fn schedule(&mut self, pid: u32, now_ns: u64) {
         let mut hasher = DefaultHasher::new();
         pid.hash(&mut hasher);
-        let place = hasher.finish() % self.interval_ns;
-        if let Some(planned) = self.all.get_mut(&pid) {
-            planned.due_ns = next(now_ns, self.interval_ns, place);
-            self.due.insert((planned.due_ns, pid));
+        let offset_ns = hasher.finish() % self.interval_ns;
+        if let Some(scheduled) = self.by_pid.get_mut(&pid) {
+            scheduled.due_ns = next_reading(now_ns, self.interval_ns, offset_ns);
+            self.due.insert((scheduled.due_ns, pid));
         }
     }
 }
 
-/// The first moment after now that lies `place` behind a multiple of the interval, to the next slice.
-fn next(now_ns: u64, interval_ns: u64, place: u64) -> u64 {
+/// The next time that lies `offset_ns` behind a multiple of the interval, rounded up to a multiple of [`SLICE_NS`].
+fn next_reading(now_ns: u64, interval_ns: u64, offset_ns: u64) -> u64 {
     let begun = now_ns - now_ns % interval_ns;
     let candidates = [
         begun,
@@ -178,8 +181,8 @@ fn next(now_ns: u64, interval_ns: u64, place: u64) -> u64 {
     ];
     let at = candidates
         .into_iter()
-        .map(|begun| begun.saturating_add(place))
-        // Not twice at nearly the same moment.
+        .map(|begun| begun.saturating_add(offset_ns))
+        // Not again shortly after the last reading.
         .find(|at| *at > now_ns.saturating_add(interval_ns / 4))
         .unwrap_or(now_ns.saturating_add(interval_ns));
     at.next_multiple_of(SLICE_NS.min(interval_ns))
@@ -196,18 +199,18 @@ mod tests {
     #[test]
     fn readings_are_spread_over_the_interval_and_keep_their_distance() {
         let interval = 10_000_000_000;
-        for place in [0, 1, interval / 3, interval - 1] {
+        for offset_ns in [0, 1, interval / 3, interval - 1] {
             let mut at = 123_456_789_012;
-            at = next(at, interval, place);
+            at = next_reading(at, interval, offset_ns);
             for _ in 0..5 {
                 let then = at;
-                at = next(at, interval, place);
+                at = next_reading(at, interval, offset_ns);
                 let distance = at - then;
-                assert!(distance.abs_diff(interval) <= SLICE_NS, "{place}: {distance}");
+                assert!(distance.abs_diff(interval) <= SLICE_NS, "{offset_ns}: {distance}");
             }
         }
-        // A reading that comes late does not move those after it.
-        let on_time = next(50_000_000_000, interval, 5);
-        assert_eq!(next(52_000_000_000, interval, 5), on_time);
+        // A late reading does not delay those after it.
+        let on_time = next_reading(50_000_000_000, interval, 5);
+        assert_eq!(next_reading(52_000_000_000, interval, 5), on_time);
     }
 }

@@ -1,4 +1,4 @@
-//! One Go process that is watched, and all that was counted of it.
+//! A Go process that is watched or shown, and what was counted of it.
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +15,9 @@ use crate::{
     daemon::{
         config::{Config, Tier},
         discovery::{
-            Decision, Looked, Placed, decide,
-            look::{Found, Identity, Refused},
-            programs::Known,
+            Decision, Placement, ProcessFacts, decide,
+            inspect::{Found, Identity, Refused},
+            programs::AnalysedProgram,
         },
         reader::{Done, Job},
         view::{Name, TargetView, Throttling},
@@ -32,38 +32,37 @@ use crate::{
     stream::{Kind, Observation},
 };
 
-/// Limits of cgroups are seldom changed: they are read this often.
+/// How often the limits of cgroups are read, which seldom change.
 const LIMITS_NS: u64 = 60_000_000_000;
 
-/// Tells targets apart, also those of one process before and after an execve.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// The next [`Target::id`].
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-/// A process.
+/// A process that is watched or shown.
 #[derive(Debug)]
 pub struct Target {
     id: u64,
     life: Life,
     view: Arc<TargetView>,
-    placed: Placed,
+    placement: Placement,
     decision: Decision,
-    /// How it is read; `None` for a Go program that cannot be.
+    /// How it is read; `None` for a Go program that cannot be read.
     watched: Option<Watched>,
-    /// How it is probed.
+    /// How it is probed; `None` for one that cannot be read.
     governed: Option<Governed>,
-    /// When the runtime's waits were last read, and how many came since they were last asked for, in how long.
     tracked: Tracked,
     throttling: Vec<process::Throttling>,
     limits_due_ns: u64,
     /// Readings that failed in a row.
-    pub troubles: u32,
+    pub read_failures: u32,
 }
 
 /// A process that can be read.
 #[derive(Debug)]
 pub struct Watched {
     /// Its program.
-    pub known: Arc<Known>,
-    /// Which reading of the program holds.
+    pub known: Arc<AnalysedProgram>,
+    /// Which reading of the program its memory agrees with.
     pub nth: usize,
     /// Link-time addresses that its memory agrees with.
     pub globals: Globals,
@@ -73,16 +72,18 @@ pub struct Watched {
     passive: Option<PassiveSource<ProcessMemory>>,
 }
 
-/// Waits that a runtime has tracked.
+/// Waits that the runtime has tracked since [`Target::take_tracked`] was called.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tracked {
+    /// When they were last read.
     read_ns: Option<u64>,
     waits: u64,
+    /// The time in which there were so many.
     length_ns: u64,
 }
 
 impl Tracked {
-    fn read(&mut self, seen: &[Observation], at_ns: u64) {
+    fn add(&mut self, seen: &[Observation], at_ns: u64) {
         let Some(before) = self.read_ns.replace(at_ns) else {
             return;
         };
@@ -98,24 +99,24 @@ impl Tracked {
 
 /// Why a process could not be read.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum ReadFailure {
     /// It has ended.
     Ended,
-    /// It runs another program.
+    /// It runs another program by now.
     Replaced,
-    /// Its memory cannot be read; that may pass.
+    /// Its memory cannot be read; this may pass.
     Unreadable(ReadError),
 }
 
 impl Watched {
-    /// What is known of its program.
+    /// What its program was found to be.
     pub fn reading(&self) -> &Reading {
         self.known.program.nth(self.nth)
     }
 }
 
 impl Target {
-    /// A process that is read from now on.
+    /// Creates a target that is read.
     pub fn watched(found: Found, config: &Config) -> Self {
         let Found {
             identity,
@@ -153,7 +154,7 @@ impl Target {
         target
     }
 
-    /// A Go process that is only shown.
+    /// Creates a target that cannot be read, and is only shown.
     pub fn refused(refused: Refused) -> Self {
         let mut target = Self::new(refused.identity, String::new(), Tier::Off);
         Arc::make_mut(&mut target.view).why = Some(refused.why.to_string());
@@ -164,7 +165,7 @@ impl Target {
         let Identity {
             life,
             exe,
-            placed,
+            placement,
             decision,
         } = identity;
         let name = Name {
@@ -173,11 +174,11 @@ impl Target {
             pid: life.pid().unsigned_abs(),
             start_time: life.start_time(),
             uid: life.uid(),
-            container: placed.container.clone(),
-            pod: placed.pod.clone(),
+            container: placement.container.clone(),
+            pod: placement.pod.clone(),
         };
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             life,
             view: Arc::new(TargetView {
                 name,
@@ -197,27 +198,27 @@ impl Target {
                 losses: BTreeMap::new(),
                 steps: BTreeMap::new(),
             }),
-            placed,
+            placement,
             decision,
             watched: None,
             governed: None,
             tracked: Tracked::default(),
             throttling: Vec::new(),
             limits_due_ns: 0,
-            troubles: 0,
+            read_failures: 0,
         }
     }
 
-    /// What the rules say about it now; they may have changed.
+    /// Applies the rules again, which may have changed.
     pub fn decide(&mut self, config: &Config) -> Decision {
         let name = &self.view.name;
-        let looked = Looked {
+        let facts = ProcessFacts {
             exe: name.exe.raw(),
             comm: name.comm.raw(),
             uid: name.uid,
-            placed: &self.placed,
+            placement: &self.placement,
         };
-        let decision = decide(config, &looked);
+        let decision = decide(config, &facts);
         if decision != self.decision {
             self.decision = decision;
             self.view_mut().allowed = decision.tier;
@@ -225,12 +226,12 @@ impl Target {
         decision
     }
 
-    /// What no other target has, nor ever had.
+    /// A number that no other target has or had; the same process has another one after an execve.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The process, held.
+    /// The process, held by its pidfd.
     pub fn life(&self) -> &Life {
         &self.life
     }
@@ -240,22 +241,22 @@ impl Target {
         &self.view
     }
 
-    /// The same, to be changed; copied if somebody still looks at it.
+    /// What is shown of it, to be changed; copied if a reader still holds it.
     pub fn view_mut(&mut self) -> &mut TargetView {
         Arc::make_mut(&mut self.view)
     }
 
-    /// How it is read.
+    /// How it is read; `None` if it cannot be.
     pub fn watching(&self) -> Option<&Watched> {
         self.watched.as_ref()
     }
 
-    /// How it is probed.
+    /// How it is probed; `None` if it cannot be read.
     pub fn governed_mut(&mut self) -> Option<&mut Governed> {
         self.governed.as_mut()
     }
 
-    /// Whether it is, or may be, probed.
+    /// Whether it is probed, or may be.
     pub fn is_governed(&self) -> bool {
         let is_probed = |governed: &Governed| governed.slot.is_some();
         self.governed
@@ -268,7 +269,7 @@ impl Target {
         self.life.pid().unsigned_abs()
     }
 
-    /// What the rules said when they were last asked.
+    /// What the rules said when they were last applied.
     pub fn decision(&self) -> Decision {
         self.decision
     }
@@ -278,47 +279,47 @@ impl Target {
         self.life.cpu_time_ns().ok()
     }
 
-    /// Length of `allgs` when it was last read: how many g structs there were.
+    /// The length of `allgs` when it was last read: the number of g structs.
     pub fn goroutines(&self) -> Option<u64> {
         self.view.gauges.as_ref()?.allgs
     }
 
-    /// Waits that its runtime has tracked since the last call, in how many nanoseconds; `None` where that was not
-    /// read meanwhile.
+    /// (waits that its runtime has tracked since the last call, in how many nanoseconds); `None` if they were not read
+    /// meanwhile.
     pub fn take_tracked(&mut self) -> Option<(u64, u64)> {
         let Tracked { waits, length_ns, .. } = self.tracked;
         (self.tracked.waits, self.tracked.length_ns) = (0, 0);
         (length_ns > 0).then_some((waits, length_ns))
     }
 
-    /// A window begins now, whatever was before.
+    /// Begins a window now; the one before does not count. `None` if the process has ended.
     pub fn begin_window(&mut self, now_ns: u64) -> Option<()> {
         let cpu_ns = self.cpu_ns()?;
         let _ = self.governed.as_mut()?.turn_window(now_ns, cpu_ns);
         Some(())
     }
 
-    /// Takes in what its probes have seen: how many hits that were, and creation sites whose names are to be looked
-    /// up.
-    pub fn take_probed(&mut self, seen: &[Observation]) -> (u64, Vec<u64>) {
+    /// Counts what its probes have observed. Returns the number of hits, and the creation sites whose names are to be
+    /// looked up.
+    pub fn count_probed(&mut self, seen: &[Observation]) -> (u64, Vec<u64>) {
         let (Some(governed), Some(watched)) = (&mut self.governed, &self.watched) else {
             return (0, Vec::new());
         };
         let view = Arc::make_mut(&mut self.view);
-        let (hits, unknown) = governed.take(seen, watched, view);
+        let (hits, unresolved) = governed.count(seen, watched, view);
         view.hits = view.hits.saturating_add(hits);
         view.cost += Duration::from_nanos(hits.saturating_mul(governed.hit_ns));
-        (hits, unknown)
+        (hits, unresolved)
     }
 
-    /// Names of creation sites were looked up.
-    pub fn learned(&mut self) {
+    /// Names of creation sites were looked up: counts their waits under them.
+    pub fn names_resolved(&mut self) {
         if let (Some(governed), Some(watched)) = (&mut self.governed, &self.watched) {
-            governed.learned(watched, Arc::make_mut(&mut self.view));
+            governed.names_resolved(watched, Arc::make_mut(&mut self.view));
         }
     }
 
-    /// Says why it is not traced with more.
+    /// Updates the reason why it is not traced with a higher mode.
     pub fn explain(&mut self, now_ns: u64) {
         let Some(governed) = &self.governed else { return };
         let why = match self.view.tier < self.view.allowed {
@@ -333,8 +334,8 @@ impl Target {
         }
     }
 
-    /// A reading that somebody is to make: of the waits alone, or of `all`. `None` while one is being made, and where
-    /// nothing can be read. `walk` is our CPU time per second that counting its goroutines may take.
+    /// Prepares a reading of its memory: of the waits alone, or of `all`. `None` while another is under way, and if it
+    /// cannot be read. `walk` is the CPU time per second that counting its goroutines may cost us.
     pub fn job(&mut self, all: bool, walk: Duration) -> Option<Job> {
         Some(Job {
             pid: self.pid(),
@@ -345,8 +346,8 @@ impl Target {
         })
     }
 
-    /// What the system says of the process.
-    pub fn look(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
+    /// Reads the CPU time and the cgroups of the process.
+    pub fn read_system(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
         let cpu = self.life.cpu_time_ns();
         self.read_cgroups(now_ns, hierarchies);
         if let Ok(cpu) = cpu {
@@ -354,32 +355,32 @@ impl Target {
         }
     }
 
-    /// A reading was made.
+    /// Takes in a reading of its memory.
     ///
     /// # Errors
-    /// See [`Trouble`]; what was counted before stays.
-    pub fn read(&mut self, done: Done) -> Result<(), Trouble> {
+    /// See [`ReadFailure`]; what was counted before stays.
+    pub fn finish_reading(&mut self, done: Done) -> Result<(), ReadFailure> {
         let Done { job, at_ns, seen } = done;
         if let Some(watched) = &mut self.watched {
             watched.passive = Some(job.passive);
         }
-        // Only now is it sure that all of that was read from this process and no later one of its PID, and from this
-        // program and no later one of the process.
+        // Only now it is certain that all of this was read from this process, not from a later one of its PID, and from
+        // this program, not from a later one of the process.
         if self.life.has_ended() {
-            return Err(Trouble::Ended);
+            return Err(ReadFailure::Ended);
         }
         if self.life.has_execed() {
-            return Err(Trouble::Replaced);
+            return Err(ReadFailure::Replaced);
         }
         match seen {
             Ok(seen) => {
-                self.take(&seen, at_ns);
+                self.count(&seen, at_ns);
                 Ok(())
             }
-            // It is about to end.
-            Err(ObserveError::Read(ReadError::Gone { .. })) => Err(Trouble::Ended),
-            Err(ObserveError::Read(e)) => Err(Trouble::Unreadable(e)),
-            Err(ObserveError::Replaced { .. }) => Err(Trouble::Replaced),
+            // The process is about to end.
+            Err(ObserveError::Read(ReadError::Gone { .. })) => Err(ReadFailure::Ended),
+            Err(ObserveError::Read(e)) => Err(ReadFailure::Unreadable(e)),
+            Err(ObserveError::Replaced { .. }) => Err(ReadFailure::Replaced),
         }
     }
 
@@ -400,9 +401,9 @@ impl Target {
         });
     }
 
-    /// Takes in what was observed of its memory.
-    fn take(&mut self, seen: &[Observation], at_ns: u64) {
-        self.tracked.read(seen, at_ns);
+    /// Counts what was observed in its memory.
+    fn count(&mut self, seen: &[Observation], at_ns: u64) {
+        self.tracked.add(seen, at_ns);
         let view = Arc::make_mut(&mut self.view);
         for observation in seen {
             match &observation.kind {
@@ -416,7 +417,7 @@ impl Target {
                     let lost = view.losses.entry(loss.cause).or_default();
                     *lost = lost.saturating_add(loss.count);
                 }
-                // Not of its memory's.
+                // Not observed in memory.
                 Kind::Hits(_)
                 | Kind::Event(_)
                 | Kind::Transitions(_)

@@ -1,4 +1,4 @@
-//! Files that nobody wrote by hand.
+//! Hostile files.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ fn what_is_no_readable_file_is_said() {
     );
     fs::remove_dir(folder.path("config.toml")).unwrap();
     assert!(said(&folder).ends_with("there is no such file"));
-    // Opening a pipe would wait for somebody who writes.
+    // Opening a pipe would wait for a writer.
     assert!(
         std::process::Command::new("mkfifo")
             .arg(folder.path("config.toml"))
@@ -67,10 +67,10 @@ fn a_huge_file_is_not_read() {
             .unwrap()
     };
     let before = read();
-    let told = folder.load().unwrap_err();
-    assert!(told[0].problem.contains("more than 1048576 bytes"), "{told:?}");
+    let found = folder.load().unwrap_err();
+    assert!(found[0].problem.contains("more than 1048576 bytes"), "{found:?}");
     assert!(read() - before < 2 << 20, "{} bytes were read", read() - before);
-    // Many small ones are no way around it.
+    // Many small files do not circumvent the limit.
     fs::remove_file(folder.path("conf.d/huge.toml")).unwrap();
     for number in 0..12 {
         folder.write(&format!("conf.d/{number}.toml"), "#".repeat(100_000));
@@ -107,9 +107,9 @@ fn depth_and_number_are_bounded() {
     ] {
         let start: String = text.chars().take(20).collect();
         let before = Instant::now();
-        let told = mistakes(&text);
-        assert!(told.len() <= mistake::MOST + 1, "{start}: {}", told.len());
-        for line in &told {
+        let found = mistakes(&text);
+        assert!(found.len() <= mistake::MOST + 1, "{start}: {}", found.len());
+        for line in &found {
             assert!(line.chars().count() < 500, "{start}: {line}");
             assert!(!line.chars().any(crate::escape::is_dangerous), "{line:?}");
         }

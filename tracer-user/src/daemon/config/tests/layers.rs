@@ -80,7 +80,7 @@ fn every_setting_has_every_layer() {
         layers.environment.clear();
         layers.flags = vec![(setting.name, value(setting).to_owned())];
         assert_eq!(shown(&layers), expected(Origin::Flag(setting.flag())));
-        // And what was set so is written into a file, and read from there.
+        // The result is also written into a file, and read back.
         folder.write("config.toml", set_in_environment.config.to_toml());
         layers.flags.clear();
         assert_eq!(load(&layers).unwrap().config, set_in_environment.config);

@@ -1,12 +1,12 @@
-//! What is told about mistakes.
+//! How mistakes are reported.
 
 use super::*;
 
-/// The one mistake of a text.
+/// The only mistake of a text.
 fn mistake(text: &str) -> String {
-    let told = mistakes(text);
-    assert_eq!(told.len(), 1, "{told:?}");
-    told.into_iter().next().unwrap()
+    let found = mistakes(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.into_iter().next().unwrap()
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn each_kind_of_mistake_is_named_with_its_place() {
         (
             "http.listen.ip = \"::1\"",
             "1:6: http.listen:",
-            &["a table is no address"],
+            &["a table is not an address"],
         ),
         (
             "http.max_connections = 0",
@@ -45,7 +45,7 @@ fn each_kind_of_mistake_is_named_with_its_place() {
         (
             "http.max_connections = 1e3",
             "1:24:",
-            &["`1e3` is no whole number"],
+            &["`1e3` is not a whole number"],
         ),
         (
             "http.max_connections = 99999999999999999999",
@@ -54,16 +54,24 @@ fn each_kind_of_mistake_is_named_with_its_place() {
         ),
         ("http.max_connections = \"5\"", "1:24:", &["without quotes"]),
         ("http.timeout = 10", "1:16:", &["`10` has no unit", "\"10s\""]),
-        ("http.timeout = \"ten\"", "1:16:", &["`ten` is no duration"]),
+        ("http.timeout = \"ten\"", "1:16:", &["`ten` is not a duration"]),
         ("http.timeout = \"-1s\"", "1:16:", &["`-1s`"]),
         ("http.timeout = \"50ms\"", "1:16:", &["out of range: 100ms to 1h"]),
-        ("http.timeout = 1979-05-27", "1:16:", &["a date is no duration"]),
-        ("budget.target = \"5\"", "1:17:", &["`5` is no share", "\"0.5%\""]),
-        ("budget.target = 1", "1:17:", &["`1` is no share"]),
+        (
+            "http.timeout = 1979-05-27",
+            "1:16:",
+            &["a date is not a duration"],
+        ),
+        (
+            "budget.target = \"5\"",
+            "1:17:",
+            &["`5` is not a share", "\"0.5%\""],
+        ),
+        ("budget.target = 1", "1:17:", &["`1` is not a share"]),
         ("budget.target = \"100.5%\"", "1:17:", &["0% to 100%"]),
         ("budget.target = -0.5", "1:17:", &["0% to 100%"]),
         ("budget.target = nan", "1:17:", &["`nan` is out of range"]),
-        ("budget.target = true", "1:17:", &["`true` is no share"]),
+        ("budget.target = true", "1:17:", &["`true` is not a share"]),
         (
             "tier.highest = \"smapled\"",
             "1:16:",
@@ -137,19 +145,19 @@ fn each_kind_of_mistake_is_named_with_its_place() {
         ("[http]\ntimeout =", "2:10: not TOML", &["quotes"]),
         ("\"ä\" = \"äöü\" x", "1:13: not TOML", &["newline"]),
     ] {
-        let told = mistake(text);
+        let found = mistake(text);
         assert!(
-            told.starts_with(&format!("config.toml:{place}")),
-            "{text:?}: {told}"
+            found.starts_with(&format!("config.toml:{place}")),
+            "{text:?}: {found}"
         );
         for part in parts {
-            assert!(told.contains(part), "{text:?}: {told}");
+            assert!(found.contains(part), "{text:?}: {found}");
         }
     }
 }
 
 #[test]
-fn all_mistakes_of_all_layers_are_told_at_once_and_in_order() {
+fn all_mistakes_of_all_layers_are_reported_at_once_and_in_order() {
     let folder = Folder::new();
     folder.write(
         "config.toml",
@@ -167,7 +175,7 @@ fn all_mistakes_of_all_layers_are_told_at_once_and_in_order() {
         ("GMPSCOPE_INIT_INCLUDE", "a, /b,c"),
     ]);
     layers.flags = vec![("tier.highest", "max".to_owned())];
-    let told: Vec<String> = load(&layers)
+    let found: Vec<String> = load(&layers)
         .unwrap_err()
         .iter()
         .map(ToString::to_string)
@@ -186,9 +194,9 @@ fn all_mistakes_of_all_layers_are_told_at_once_and_in_order() {
         "environment GMPSCOPE_INIT_INCLUDE: init.include: `c` never",
         "flag --tier-highest: tier.highest: `max`",
     ];
-    assert_eq!(told.len(), expected.len(), "{told:#?}");
-    for (told, expected) in told.iter().zip(expected) {
-        assert!(told.contains(expected), "{told} is not {expected}");
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.contains(expected), "{found} is not {expected}");
     }
 }
 
@@ -218,8 +226,8 @@ fn variables_of_others_are_passed_over() {
     assert!(load(&layers).unwrap_err()[0].problem.contains("UTF-8"));
 }
 
-/// A value can be shown because no type of the table can hold a secret; and what is no setting may be one that was
-/// put into the wrong file, so its value is never shown.
+/// Values of settings can be shown, since no type of the table can hold a secret. An unknown key may be a secret that
+/// was put into the wrong file, so its value is never shown.
 #[test]
 fn no_secret_is_ever_shown() {
     for setting in table::SETTINGS {

@@ -1,4 +1,4 @@
-//! Configurations as people, and others, write them.
+//! Tests of the configuration, and what they share.
 
 mod hostile;
 mod layers;
@@ -59,7 +59,7 @@ fn environment(pairs: &[(&str, &str)]) -> Vec<(std::ffi::OsString, std::ffi::OsS
         .collect()
 }
 
-/// The mistakes of one file, as they are told, without its folder.
+/// The mistakes of one file, as they are reported, without its folder.
 fn mistakes(text: impl AsRef<[u8]>) -> Vec<String> {
     let folder = Folder::new();
     let mistakes = folder.write("config.toml", text).load().unwrap_err();

@@ -1,4 +1,4 @@
-//! Reading the configuration again.
+//! Reloads of the configuration.
 
 use std::{os::unix::fs::symlink, time::Instant};
 
@@ -148,7 +148,7 @@ fn files_that_come_and_go_are_seen() {
         folder.write("conf.d/30.toml", budget("4%"));
         assert_eq!(next(&mut reloader).await.changed, ["budget.host"]);
 
-        // What does not belong to the configuration is none of it.
+        // Other files in the folder change nothing.
         folder.write("conf.d/x.txt", "x");
         folder.write("old/10.toml", "x");
         nothing_due(&mut reloader).await;
@@ -156,7 +156,7 @@ fn files_that_come_and_go_are_seen() {
         folder.write("conf.d/30.toml", budget("4%") + "# the same");
         let reload = next(&mut reloader).await;
         assert_eq!((reload.result, reload.changed.len()), ("ok", 0));
-        // The file that was named is needed.
+        // The file that `--config` names must exist.
         fs::remove_file(folder.path("config.toml")).unwrap();
         assert_eq!(next(&mut reloader).await.result, "error");
         assert_eq!(host(&reloader), "4%");
@@ -165,7 +165,7 @@ fn files_that_come_and_go_are_seen() {
     });
 }
 
-/// As kubelet does: files are links through `..data`, which is turned by one rename.
+/// As kubelet does: files are links through `..data`, which is redirected by one rename.
 #[test]
 fn a_config_map_is_seen_to_turn() {
     run(async {
@@ -185,7 +185,7 @@ fn a_config_map_is_seen_to_turn() {
             assert_eq!(next(&mut reloader).await.changed, ["budget.host"]);
             assert_eq!(host(&reloader), percent);
         }
-        // Far away, behind a link to a folder that is itself turned.
+        // Behind a link to another folder, which is itself redirected.
         let far = Folder::new();
         fs::create_dir(far.path("a")).unwrap();
         fs::create_dir(far.path("b")).unwrap();
@@ -205,7 +205,7 @@ fn a_config_map_is_seen_to_turn() {
     });
 }
 
-/// While a writer goes on and on, files are read all the same; and in the end the last one is in force.
+/// Files are read also while a writer does not stop, and in the end the last one is in force.
 #[test]
 fn a_storm_of_good_and_bad_files() {
     run(async {
@@ -229,7 +229,7 @@ fn a_storm_of_good_and_bad_files() {
                     let now = reloader.loaded().config.budget.host;
                     if reload.result == "ok" {
                         seen += 1;
-                        // Time goes one way.
+                        // Later versions have higher values.
                         assert!(now >= last_good, "{now} after {last_good}");
                         last_good = now;
                     } else {
@@ -244,7 +244,7 @@ fn a_storm_of_good_and_bad_files() {
             next(&mut reloader).await;
         }
         assert_eq!(host(&reloader), "0.2%");
-        // 4 s of a storm: it was read at least once a second meanwhile.
+        // In 4 s of writes it was read at least once a second.
         assert!(seen + failed >= 3, "{seen} good and {failed} bad");
         folder.replace("config.toml", "[budget\n");
         assert_eq!(next(&mut reloader).await.result, "error");
@@ -253,7 +253,7 @@ fn a_storm_of_good_and_bad_files() {
     });
 }
 
-/// `due` is one of several things that a daemon waits for, so it is dropped all the time.
+/// The daemon waits for several things at once, so `due` is often dropped.
 #[test]
 fn due_may_be_dropped_and_called_again() {
     run(async {

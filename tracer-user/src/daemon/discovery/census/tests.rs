@@ -19,17 +19,17 @@ fn scanned(pid: u32, start_time: u64, exe: u64) -> Scanned {
     }
 }
 
-/// Looks at what is due; all of it comes to this.
-fn look(census: &mut Census, now: u64, outcome: Outcome, exe: u64) -> Vec<u32> {
+/// Makes the inspections that are due, all with this result. Returns their PIDs.
+fn inspect(census: &mut Census, now: u64, outcome: Outcome, exe: u64) -> Vec<u32> {
     let due = census.due(now);
     for ticket in &due {
-        assert!(census.looked(*ticket, outcome, Some((1, exe))));
+        assert!(census.inspected(*ticket, outcome, Some((1, exe))));
     }
     due.iter().map(|ticket| ticket.pid).collect()
 }
 
 #[test]
-fn what_ends_before_it_has_settled_is_never_looked_at() {
+fn what_ends_before_it_has_settled_is_never_inspected() {
     let mut census = census();
     for pid in 1..=50 {
         assert!(!census.exec(pid, 100));
@@ -41,7 +41,7 @@ fn what_ends_before_it_has_settled_is_never_looked_at() {
 }
 
 #[test]
-fn a_process_is_looked_at_once_it_has_settled_and_no_more_than_two_at_once() {
+fn a_process_is_inspected_once_it_has_settled_and_no_more_than_two_at_once() {
     let mut census = census();
     for pid in 1..=5 {
         census.exec(pid, u64::from(pid));
@@ -51,70 +51,70 @@ fn a_process_is_looked_at_once_it_has_settled_and_no_more_than_two_at_once() {
     let first = census.due(SETTLE + 5);
     assert_eq!(first.len(), 2);
     assert_eq!((census.due(SETTLE + 5), census.next_due()), (vec![], None));
-    assert!(census.looked(first[0], Outcome::NotGo, None));
+    assert!(census.inspected(first[0], Outcome::NotGo, None));
     assert_eq!(census.due(SETTLE + 5).len(), 1);
     assert_eq!(census.count(Outcome::NotGo), 1);
 }
 
 #[test]
-fn a_look_at_what_has_ended_or_become_another_program_counts_for_nothing() {
+fn an_inspection_of_what_has_ended_or_become_another_program_is_ignored() {
     let mut census = census();
     census.exec(1, 0);
     census.exec(2, 0);
-    let looks = census.due(SETTLE);
+    let tickets = census.due(SETTLE);
     census.exit(1, SETTLE + 1);
     census.exec(2, SETTLE + 1);
-    for ticket in looks {
-        assert!(!census.looked(ticket, Outcome::Watched, Some((1, 1))));
+    for ticket in tickets {
+        assert!(!census.inspected(ticket, Outcome::Watched, Some((1, 1))));
     }
     assert_eq!(census.count(Outcome::Watched), 0);
     // The other program has its time to settle.
     assert_eq!(census.due(2 * SETTLE), []);
-    assert_eq!(look(&mut census, 2 * SETTLE + 1, Outcome::Watched, 2), [2]);
+    assert_eq!(inspect(&mut census, 2 * SETTLE + 1, Outcome::Watched, 2), [2]);
 }
 
 #[test]
-fn word_that_comes_late_changes_nothing() {
+fn an_event_that_comes_late_changes_nothing() {
     let mut census = census();
-    // The scan sees a process whose exec, and whose PID's last holder's end, are told afterwards.
-    assert!(census.scanned(&[scanned(1, 7, 1)], 1_000, 1_010).is_empty());
+    // The scan sees a process whose exec is reported afterwards, and so is the exit of the one that had its PID before.
+    assert!(census.apply_scan(&[scanned(1, 7, 1)], 1_000, 1_010).is_empty());
     assert!(!census.exit(1, 990), "another one");
-    assert_eq!(look(&mut census, 1_020, Outcome::Watched, 1), [1]);
+    assert_eq!(inspect(&mut census, 1_020, Outcome::Watched, 1), [1]);
     assert!(!census.exec(1, 995) && !census.exec(1, 1_015));
     assert_eq!(census.count(Outcome::Watched), 1);
-    assert!(census.exec(1, 1_030), "this is news");
+    assert!(census.exec(1, 1_030), "this one is newer");
 }
 
 #[test]
-fn a_scan_sets_right_what_nobody_told() {
+fn a_scan_corrects_what_no_event_reported() {
     let mut census = census();
-    census.scanned(&[scanned(1, 7, 1), scanned(2, 7, 1), scanned(3, 7, 1)], 0, 0);
-    assert_eq!(look(&mut census, 0, Outcome::Watched, 1), [1, 2]);
-    assert_eq!(look(&mut census, 0, Outcome::Watched, 1), [3]);
+    census.apply_scan(&[scanned(1, 7, 1), scanned(2, 7, 1), scanned(3, 7, 1)], 0, 0);
+    assert_eq!(inspect(&mut census, 0, Outcome::Watched, 1), [1, 2]);
+    assert_eq!(inspect(&mut census, 0, Outcome::Watched, 1), [3]);
     // 1 has ended, 2 has become another program, 3 is another process.
-    let gone = census.scanned(&[scanned(2, 7, 2), scanned(3, 8, 1)], 100, 110);
+    let gone = census.apply_scan(&[scanned(2, 7, 2), scanned(3, 8, 1)], 100, 110);
     assert_eq!(BTreeSet::from_iter(gone), BTreeSet::from([1, 2, 3]));
     assert!(!census.knows(1) && census.knows(2));
-    assert_eq!(look(&mut census, 110, Outcome::NotGo, 2).len(), 2);
-    // What was heard of while the scan was under way is not in it, and is there nevertheless.
+    assert_eq!(inspect(&mut census, 110, Outcome::NotGo, 2).len(), 2);
+    // What was reported during the scan is not in it, and exists nevertheless.
     census.exec(9, 205);
     assert!(
         census
-            .scanned(&[scanned(2, 7, 2), scanned(3, 8, 2)], 200, 210)
+            .apply_scan(&[scanned(2, 7, 2), scanned(3, 8, 2)], 200, 210)
             .is_empty()
     );
     assert!(census.knows(9));
 }
 
 #[test]
-fn what_could_not_be_looked_at_is_tried_a_few_times() {
+fn what_could_not_be_inspected_is_tried_a_few_times() {
     let mut census = census();
-    let mut looks = 0;
+    let mut inspections = 0;
     for round in 0..20 {
-        census.scanned(&[scanned(1, 7, 1)], round * 10, round * 10 + 1);
-        looks += look(&mut census, round * 10 + 2, Outcome::Failed, 1).len();
+        census.apply_scan(&[scanned(1, 7, 1)], round * 10, round * 10 + 1);
+        inspections += inspect(&mut census, round * 10 + 2, Outcome::Failed, 1).len();
     }
-    assert_eq!(looks, MAX_FAILURES as usize);
+    assert_eq!(inspections, MAX_FAILURES as usize);
 }
 
 /// Which program a process runs, and whether that is one to be watched.
@@ -134,8 +134,8 @@ impl Process {
     }
 }
 
-/// A host on which processes start, fork, exec and end, of which word comes late, twice or never; scans and looks
-/// take time. In the end, after a scan, all is as it is.
+/// A host on which processes start, fork, exec and end, which is reported late, twice or never; scans and inspections
+/// take time. In the end, after a scan, the census agrees with the host.
 fn live(draws: &[u64]) {
     let mut draws = draws.iter();
     let mut random = |below: u64| draws.next().copied().unwrap_or(0) % below;
@@ -143,8 +143,8 @@ fn live(draws: &[u64]) {
     let mut host: BTreeMap<u32, Process> = BTreeMap::new();
     let mut watched: BTreeSet<u32> = BTreeSet::new();
     // (pid, when, exec or exit)
-    let mut word: Vec<(u32, u64, bool)> = Vec::new();
-    let mut looks: Vec<(Ticket, Option<Process>)> = Vec::new();
+    let mut events: Vec<(u32, u64, bool)> = Vec::new();
+    let mut inspections: Vec<(Ticket, Option<Process>)> = Vec::new();
     let mut scan: Option<(u64, Vec<Scanned>)> = None;
     let list = |host: &BTreeMap<u32, Process>| -> Vec<Scanned> {
         let all = host
@@ -165,7 +165,7 @@ fn live(draws: &[u64]) {
                 if let std::collections::btree_map::Entry::Vacant(free) = host.entry(pid) {
                     free.insert(process);
                     if random(4) > 0 {
-                        word.push((pid, now, true));
+                        events.push((pid, now, true));
                     }
                 }
             }
@@ -173,21 +173,21 @@ fn live(draws: &[u64]) {
                 if let Some(process) = host.get_mut(&pid) {
                     process.exe = random(6);
                     if random(4) > 0 {
-                        word.push((pid, now, true));
+                        events.push((pid, now, true));
                     }
                 }
             }
             3 => {
                 if host.remove(&pid).is_some() && random(4) > 0 {
-                    word.push((pid, now, false));
+                    events.push((pid, now, false));
                     if random(8) == 0 {
-                        word.push((pid, now, false));
+                        events.push((pid, now, false));
                     }
                 }
             }
             4 => {
-                let count = random(word.len() as u64 + 1) as usize;
-                for (pid, at, is_exec) in word.drain(..count) {
+                let count = random(events.len() as u64 + 1) as usize;
+                for (pid, at, is_exec) in events.drain(..count) {
                     let was_watched = match is_exec {
                         true => census.exec(pid, at),
                         false => census.exit(pid, at),
@@ -198,19 +198,19 @@ fn live(draws: &[u64]) {
             5 => match scan.take() {
                 None => scan = Some((now, list(&host))),
                 Some((began, all)) => {
-                    for pid in census.scanned(&all, began, now) {
+                    for pid in census.apply_scan(&all, began, now) {
                         assert!(watched.remove(&pid), "{pid} was not watched");
                     }
                 }
             },
             6 => {
                 for ticket in census.due(now) {
-                    looks.push((ticket, host.get(&ticket.pid).copied()));
+                    inspections.push((ticket, host.get(&ticket.pid).copied()));
                 }
-                assert!(looks.len() <= 2);
+                assert!(inspections.len() <= 2);
             }
             _ => {
-                if let Some((ticket, process)) = looks.pop() {
+                if let Some((ticket, process)) = inspections.pop() {
                     finish(&mut census, &mut watched, ticket, process);
                 }
             }
@@ -221,12 +221,12 @@ fn live(draws: &[u64]) {
             "as many as are watched"
         );
     }
-    // It grows quiet: what is still under way ends, then one scan, and all looks.
-    for (ticket, process) in looks {
+    // The host grows quiet: what is still under way ends, then comes one scan, and all inspections.
+    for (ticket, process) in inspections {
         finish(&mut census, &mut watched, ticket, process);
     }
     let now = 1_000_000;
-    for pid in census.scanned(&list(&host), now, now + 1) {
+    for pid in census.apply_scan(&list(&host), now, now + 1) {
         assert!(watched.remove(&pid));
     }
     loop {
@@ -257,7 +257,7 @@ proptest! {
 
 fn finish(census: &mut Census, watched: &mut BTreeSet<u32>, ticket: Ticket, process: Option<Process>) {
     let outcome = process.map_or(Outcome::Nothing, Process::outcome);
-    let counts = census.looked(ticket, outcome, process.map(|process| (1, process.exe)));
+    let counts = census.inspected(ticket, outcome, process.map(|process| (1, process.exe)));
     if counts && outcome == Outcome::Watched {
         assert!(watched.insert(ticket.pid));
     }

@@ -1,34 +1,38 @@
 //! What a mode may be expected to cost, before it is attached.
 
-use super::{Governor, Obstacle, SECOND};
+use super::{
+    super::{Obstacle, budget::SECOND},
+    Governor,
+};
 use crate::plan::{Mode, cost};
 
-/// Share of what is allowed that something may be expected to cost before it is attached, in percent: what it then
-/// costs is above as often as below.
-pub(super) const ADMITTED: u64 = 80;
+/// How much of what is allowed a mode may be expected to cost if it is to be attached, in percent: what it then costs
+/// is above the forecast as often as below.
+pub(super) const ADMITTED_PERCENT: u64 = 80;
+
 impl Governor {
     /// Whether the rules allow a mode.
-    pub(super) fn may(&self, mode: Mode) -> bool {
+    pub(super) fn is_allowed(&self, mode: Mode) -> bool {
         !self.ended
             && self.settings.highest.is_some_and(|highest| mode <= highest)
             && (mode != Mode::Exact || self.exact_left_ns > 0)
     }
 
-    /// What a mode is expected to cost for each second.
+    /// What a mode is expected to cost per second.
     pub(super) fn predicted_ns(&self, mode: Mode) -> Option<u64> {
         let price = *self.prices.get(&mode)?;
         let [_, hits] = cost::hits_per_second(mode, self.waits? as f64);
         Some((hits as u64).saturating_mul(price))
     }
 
-    /// What may be charged for each second, by the target's own budget.
+    /// What the target's own budget allows per second.
     pub(super) fn allowed_ns(&self) -> u64 {
         self.settings.budget.allowed_ns(self.cpu_ns, SECOND)
     }
 
-    /// Whether a mode may be attached, but for the host's budget.
+    /// What a mode is expected to cost, or why it cannot be attached. The host's budget is not considered.
     pub(super) fn forecast(&self, mode: Mode, now_ns: u64) -> Result<Forecast, Obstacle> {
-        if !self.may(mode) {
+        if !self.is_allowed(mode) {
             return Err(Obstacle::NotAllowed);
         }
         if let Some(why) = self.impossible.get(&mode) {
@@ -47,7 +51,7 @@ impl Governor {
         }
         let predicted_ns = self.predicted_ns(mode).ok_or(Obstacle::NotMeasured)?;
         let allowed_ns = self.allowed_ns();
-        if is_above(predicted_ns, allowed_ns, ADMITTED) {
+        if is_above(predicted_ns, allowed_ns, ADMITTED_PERCENT) {
             return Err(Obstacle::DoesNotFit {
                 predicted_ns,
                 allowed_ns,
@@ -59,19 +63,19 @@ impl Governor {
         })
     }
 
-    /// Whether the host's budget has room for it.
-    pub(super) fn is_shared(&self, forecast: &Forecast) -> bool {
+    /// Whether the target's share of the host's budget is large enough for it.
+    pub(super) fn fits_host_budget(&self, forecast: &Forecast) -> bool {
         self.share_ns > 0 && forecast.predicted_ns <= self.share_ns
     }
 }
 
-/// What a mode is expected to cost, and what is allowed, for each second.
+/// What a mode is expected to cost, and what is allowed, per second.
 pub(super) struct Forecast {
     pub(super) predicted_ns: u64,
     pub(super) allowed_ns: u64,
 }
 
-/// Whether `cost` is above this share of what is allowed.
+/// Whether `cost` is above `percent` of what is allowed.
 pub(super) fn is_above(cost: u64, allowed: u64, percent: u64) -> bool {
     u128::from(cost) * 100 > u128::from(allowed) * u128::from(percent)
 }

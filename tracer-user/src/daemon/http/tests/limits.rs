@@ -1,4 +1,4 @@
-//! What clients may take, and who is served when they take it.
+//! The limits that clients are held to, and which clients are served when they are reached.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn what_is_no_request_is_refused_and_counted() {
         format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(1 << 20)),
     ] {
         let answer = server.raw(large.as_bytes());
-        // Whoever goes on writing may be cut off before it reads the answer.
+        // A client that continues to write may be cut off before it reads the answer.
         assert!([431, 0].contains(&status(&answer)), "{answer}");
     }
     assert_eq!(server.refused("too_large"), 3);
@@ -71,7 +71,7 @@ fn who_does_not_read_its_answer_is_cut_off() {
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .unwrap();
     }
-    // Pages as small as these need not wait for the large ones, which nobody takes.
+    // Small pages need not wait for the large ones, which nobody reads.
     assert_eq!(status(&server.get("/healthz", "")), 200);
     std::thread::sleep(limits.timeout);
     server.view.send_replace(Arc::new(host([target(7)])));
@@ -82,12 +82,12 @@ fn who_does_not_read_its_answer_is_cut_off() {
     }
 }
 
-/// Connections that say nothing.
+/// Connections that send nothing.
 fn silent(server: &Server, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| server.connect()).collect()
 }
 
-/// Waits until so many connections are open, that of the question included.
+/// Waits until so many connections are open, that of the query included.
 fn wait_for_open(server: &Server, open: u64) {
     let began = Instant::now();
     while server.value("gmpscope_http_connections ") != open {
@@ -111,7 +111,7 @@ fn there_are_no_more_connections_than_may_be() {
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         closed += usize::from(matches!(stream.read(&mut [0; 1]), Ok(0)));
     }
-    // Three of the last are open, beside that of the last question.
+    // Three of the last are open, and that of the last query.
     assert!((21..24).contains(&closed), "{closed}");
 }
 
@@ -127,7 +127,7 @@ fn those_that_wait_keep_nobody_out() {
         assert_eq!(status(&server.get(path, "")), 200, "{path}");
     }
     assert!(began.elapsed() < LIMITS.timeout, "{:?}", began.elapsed());
-    // The one that was kept after its answer is asked again, and has waited less long than those.
+    // The one that was kept after its answer is used again: it has not waited as long as the others.
     let mut kept = server.connect();
     for _ in 0..10 {
         kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -164,7 +164,7 @@ fn health_has_a_reserve_when_all_others_are_busy() {
             break answer;
         }
         assert!(began.elapsed() < Duration::from_secs(30), "{answer}");
-        // This question may have displaced one of them.
+        // This query may have displaced one of them.
         busy.push(ask_for_metrics());
     };
     assert!(body(&refusal).contains("http.max_connections"), "{refusal}");

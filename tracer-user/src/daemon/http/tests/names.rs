@@ -1,4 +1,4 @@
-//! Whom a request asks for.
+//! The names that a request may ask for.
 
 use super::*;
 

@@ -24,7 +24,7 @@ impl Prometheus {
             server.address
         );
         std::fs::write(&config, text).unwrap();
-        // A port that was free a moment ago.
+        // A port that was free just now.
         let address = std::net::TcpListener::bind("127.0.0.1:0")
             .and_then(|socket| socket.local_addr())
             .unwrap();
@@ -47,7 +47,7 @@ impl Prometheus {
         }
     }
 
-    /// The value of a query that has one, as soon as it has.
+    /// Waits until a query has a value, and returns it.
     fn ask(&mut self, query: &str) -> f64 {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let request = format!("GET /api/v1/query?query={encoded} HTTP/1.0\r\n\r\n");
@@ -78,7 +78,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// A process with waits of every scheme, and what they are.
+/// A process with waits of every scheme, and these waits.
 fn observed() -> (TargetView, Vec<u64>) {
     use crate::stream::BucketScheme;
     let waits = spread(5000);
@@ -98,7 +98,7 @@ fn prometheus_reads_native_histograms() {
     let server = Server::start(LIMITS, host([seen, full(2, 40)]));
     let mut prometheus = Prometheus::start(&server, &["--enable-feature=native-histograms"]);
     for (name, wide) in [
-        // Width of a bucket of the source, and of a native one.
+        // The width of a bucket of the source, and of a native one.
         ("gmpscope_sched_latencies_seconds", 1.25 * 1.0906),
         ("gmpscope_exact_latencies_seconds", 1.0625 * 1.0220),
     ] {
@@ -106,12 +106,12 @@ fn prometheus_reads_native_histograms() {
         assert_eq!(prometheus.ask(&format!("histogram_count({series})")), 5000.0);
         for per_mille in [100, 500, 900, 990, 999] {
             let query = format!("histogram_quantile({}, {series})", f64::from(per_mille) / 1000.0);
-            let told = prometheus.ask(&query);
+            let answer = prometheus.ask(&query);
             let real = waits[waits.len() * per_mille as usize / 1000 - 1] as f64 / 1e9;
             // The least that it may be: the lower bound of the native bucket that holds the wait itself.
             assert!(
-                told <= real * wide && told >= real / 1.0906,
-                "{query}: {told}, really {real}"
+                answer <= real * wide && answer >= real / 1.0906,
+                "{query}: {answer}, really {real}"
             );
         }
     }
@@ -133,13 +133,13 @@ fn prometheus_reads_classic_histograms() {
         assert_eq!(prometheus.ask(&format!("{name}_count{{pid=\"1\"}}")), 5000.0);
         for per_mille in [100, 500, 900, 990] {
             let quantile = f64::from(per_mille) / 1000.0;
-            let told = prometheus.ask(&format!(
+            let answer = prometheus.ask(&format!(
                 "histogram_quantile({quantile}, {name}_bucket{{pid=\"1\"}})"
             ));
             let real = waits[waits.len() * per_mille as usize / 1000 - 1] as f64 / 1e9;
             assert!(
-                told <= real * 1.5 && told >= real / 1.5,
-                "{name} {quantile}: {told}, really {real}"
+                answer <= real * 1.5 && answer >= real / 1.5,
+                "{name} {quantile}: {answer}, really {real}"
             );
         }
     }

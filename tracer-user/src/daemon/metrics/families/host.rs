@@ -1,5 +1,5 @@
-//! The daemon, and the host as a whole. What every Prometheus client tells of its own process is called as they all
-//! call it: `process_…`.
+//! The daemon, and the host as a whole. What every Prometheus client exports about its own process has the usual names,
+//! `process_…`.
 
 use super::{Family, Kind, Read};
 use crate::daemon::{
@@ -232,7 +232,7 @@ pub const FAMILIES: &[Family] = &[
     },
 ];
 
-/// A moment as Prometheus counts.
+/// A time in seconds since 1970, as Prometheus has it.
 fn seconds(at: jiff::Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1e3
 }

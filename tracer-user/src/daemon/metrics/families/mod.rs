@@ -1,4 +1,4 @@
-//! The one table: what is exported, how it is called, and where it is read from.
+//! The table of all families: what is exported, under which name, and where it is read from.
 
 mod host;
 mod runtime;
@@ -17,16 +17,16 @@ use crate::daemon::{
     view::{HostView, TargetView},
 };
 
-/// All series of one name.
+/// A family: all series of one name.
 #[derive(Debug)]
 pub struct Family {
-    /// As PromQL calls it, with unit, `_total` or `_info`; a histogram's without `_bucket`, `_sum`, `_count`.
+    /// Its name in PromQL, with unit, `_total` or `_info`; that of a histogram without `_bucket`, `_sum`, `_count`.
     pub name: &'static str,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// `seconds`, `bytes`; `None` for a plain number.
+    /// `seconds` or `bytes`; `None` for a plain number.
     pub unit: Option<&'static str>,
-    /// What it says, for people: one line.
+    /// What it means, for people, in one line.
     pub help: &'static str,
     /// Its labels besides those of the process.
     pub labels: &'static [&'static str],
@@ -34,40 +34,40 @@ pub struct Family {
     pub read: Read,
 }
 
-/// What a family is.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// A count that only grows.
     Counter,
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge,
-    /// Always 1; the labels say it.
+    /// Always 1; the labels are the information.
     Info,
-    /// How long things took, with these classic buckets and native ones.
+    /// A histogram of durations, with these classic buckets and native ones.
     Histogram(Bounds),
 }
 
 /// Where a family is read from.
 #[derive(Clone, Copy, Debug)]
 pub enum Read {
-    /// From each process; its series carry the process's labels.
-    Process(for<'a> fn(&Process<'a>, &mut Samples<'a>)),
-    /// From what concerns the host as a whole, or the daemon.
-    Host(for<'a> fn(&Host<'a>, &mut Samples<'a>)),
+    /// From each process; its series have the labels of the process.
+    Process(for<'a> fn(&ScrapedProcess<'a>, &mut Samples<'a>)),
+    /// From the host as a whole, or the daemon.
+    Host(for<'a> fn(&ScrapedHost<'a>, &mut Samples<'a>)),
 }
 
 /// One process of a scrape.
 #[derive(Clone, Copy, Debug)]
-pub struct Process<'a> {
+pub struct ScrapedProcess<'a> {
     /// The process.
     pub target: &'a TargetView,
     /// Its waits by creation site, bounded.
     pub sites: Option<&'a Named>,
 }
 
-/// All else of a scrape.
+/// The rest of a scrape.
 #[derive(Clone, Copy, Debug)]
-pub struct Host<'a> {
+pub struct ScrapedHost<'a> {
     /// What the daemon knows.
     pub view: &'a HostView,
     /// Starts by binary, bounded.

@@ -1,8 +1,8 @@
-//! What was read from the memory of a Go runtime, and what the kernel says of its process.
+//! What was read from the memory of a Go runtime, and what the kernel reports about its process.
 
 use std::collections::BTreeMap;
 
-use super::{Family, Kind, Process, Read};
+use super::{Family, Kind, Read, ScrapedProcess};
 use crate::{
     daemon::metrics::{
         label::known,
@@ -11,7 +11,7 @@ use crate::{
     stream::Snapshot,
 };
 
-/// States of goroutines that are shown by name (`runtime/runtime2.go`, and `sources::passive`).
+/// The states of goroutines that are shown by name (`runtime/runtime2.go`, and `sources::passive`).
 const G_STATES: [&str; 8] = [
     "idle",
     "runnable",
@@ -232,16 +232,16 @@ pub const FAMILIES: &[Family] = &[
     },
 ];
 
-/// One gauge of the last reading, where there is one.
-fn gauge<'a>(process: &Process<'a>, samples: &mut Samples<'a>, read: fn(&Snapshot) -> Option<u64>) {
+/// Exports one gauge of the last reading, if it is known.
+fn gauge<'a>(process: &ScrapedProcess<'a>, samples: &mut Samples<'a>, read: fn(&Snapshot) -> Option<u64>) {
     if let Some(count) = process.target.gauges.as_ref().and_then(read) {
         samples.put(&[], Value::Count(count));
     }
 }
 
-/// Counts by state; those of unknown states are added up.
+/// Exports counts by state; those of unknown states are added up.
 fn by_state<'a>(
-    process: &Process<'a>,
+    process: &ScrapedProcess<'a>,
     samples: &mut Samples<'a>,
     states: &[&str],
     read: fn(&'a Snapshot) -> &'a [(String, u64)],

@@ -1,4 +1,4 @@
-//! Runnable→Running, and starts.
+//! How long goroutines waited to run, and how programs started.
 
 use super::{Family, Kind, Read};
 use crate::daemon::metrics::{
@@ -27,7 +27,7 @@ pub const WAITS: &[Family] = &[
         name: "gmpscope_sched_latencies_excluded_total",
         kind: Kind::Counter,
         unit: None,
-        help: "Entries of the runtime's histogram that were no waits and are not in gmpscope_sched_latencies_seconds: \
+        help: "Entries of the runtime's histogram that are not waits, and are not in gmpscope_sched_latencies_seconds: \
                zeros that Go up to 1.25 counts when a stack grows, a system call returns or the GC scans.",
         labels: &[],
         read: Read::Process(|process, samples| {
@@ -72,7 +72,7 @@ pub const STARTS: &[Family] = &[
         kind: Kind::Histogram(Bounds::Coarse),
         unit: Some("seconds"),
         help: "Time of each phase of the starts of the binaries that init.include names, from the entry of execve to \
-               main.main; phase total is all of it. Starts that never came to main.main are not in it. The 50 \
+               main.main; phase total is all of it. Starts that never reached main.main are not in it. The 50 \
                slowest package inits of a binary's first starts have series of their own, the rest is init:other.",
         labels: &["exe", "phase"],
         read: Read::Host(|host, samples| {
@@ -87,8 +87,8 @@ pub const STARTS: &[Family] = &[
         name: "gmpscope_starts_total",
         kind: Kind::Counter,
         unit: None,
-        help: "Starts of the binaries that init.include names: completed came to main.main, failed ended before, missed \
-               were held for their probes and went on without.",
+        help: "Starts of the binaries that init.include names: completed reached main.main, failed ended before, \
+               missed were held for their probes and continued without them.",
         labels: &["exe", "result"],
         read: Read::Host(|host, samples| {
             for (exe, starts) in host.starts {

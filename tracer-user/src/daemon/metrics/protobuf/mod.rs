@@ -1,24 +1,24 @@
 //! The protobuf format: `io.prometheus.client.MetricFamily`, each with its length before it, with native histograms.
 //!
-//! Written here rather than by `prometheus-client`, whose feature for it compiles a compiler of protobuf with every
-//! build of gmpscope, a fifth of all crates, for eight messages whose fields keep their numbers. Fields are
-//! numbered as in client_model's `metrics.proto`; as in proto3, one that has its default value is not written.
+//! It is not left to `prometheus-client`, whose feature for it makes every build compile a protobuf compiler (a fifth
+//! of all crates) for eight messages whose field numbers never change. Fields are numbered as in client_model's
+//! `metrics.proto`; as in proto3, a field that has its default value is not written.
 
 use std::fmt;
 
 use super::{
     bounds::{Bounds, sum_seconds},
-    encode::{All, Scrape},
+    encode::{AllLabels, Scrape},
     families::{Family, Kind},
     native::{Native, ZERO_THRESHOLD},
     sample::{Sample, Value},
 };
 use crate::latency::Histogram;
 
-/// Every family of a scrape, delimited by lengths.
+/// Encodes every family of a scrape, each with its length before it.
 ///
 /// # Errors
-/// A family's value is of another type than the family.
+/// A value does not have the type of its family.
 pub fn encode(scrape: &Scrape) -> Result<Vec<u8>, fmt::Error> {
     let mut delimited = Vec::new();
     scrape.for_each(|family, groups| {
@@ -28,7 +28,7 @@ pub fn encode(scrape: &Scrape) -> Result<Vec<u8>, fmt::Error> {
         message.uint(3, kind(family.kind));
         for (process, samples) in groups {
             for sample in samples {
-                message.nested(4, &metric(family, &All(process, sample), sample)?);
+                message.nested(4, &metric(family, &AllLabels(process, sample), sample)?);
             }
         }
         message.string(5, family.unit.unwrap_or_default());
@@ -43,13 +43,13 @@ pub fn encode(scrape: &Scrape) -> Result<Vec<u8>, fmt::Error> {
 const fn kind(kind: Kind) -> u64 {
     match kind {
         Kind::Counter => 0,
-        // There is no type for `…_info`, a gauge that is 1.
+        // There is no type for `…_info`, which is a gauge of 1.
         Kind::Gauge | Kind::Info => 1,
         Kind::Histogram(_) => 4,
     }
 }
 
-fn metric(family: &Family, labels: &All, sample: &Sample) -> Result<Message, fmt::Error> {
+fn metric(family: &Family, labels: &AllLabels, sample: &Sample) -> Result<Message, fmt::Error> {
     let mut metric = Message::default();
     for (name, value) in labels.iter() {
         let mut label = Message::default();
@@ -65,10 +65,10 @@ fn metric(family: &Family, labels: &All, sample: &Sample) -> Result<Message, fmt
         }
         (_, Value::Count(count)) => *count as f64,
         (_, Value::Number(number)) => *number,
-        // A mistake in the table, which its test finds.
+        // A mistake in the table, which a test finds.
         (_, Value::Waits(_)) => return Err(fmt::Error),
     };
-    // Counter and gauge are alike.
+    // The messages of counters and gauges are alike.
     let mut value = Message::default();
     value.double(1, number);
     metric.nested(if family.kind == Kind::Counter { 3 } else { 2 }, &value);
@@ -110,7 +110,7 @@ fn histogram(bounds: Bounds, waits: &Histogram) -> Message {
 struct Message(Vec<u8>);
 
 impl Message {
-    /// `uint64`, `uint32`, `enum`; with [`zigzag`] `sint64` and `sint32`.
+    /// Appends a `uint64`, `uint32` or `enum`; with [`zigzag`] a `sint64` or `sint32`.
     fn uint(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.key(field, 0);
@@ -118,7 +118,7 @@ impl Message {
         }
     }
 
-    /// `double`.
+    /// Appends a `double`.
     fn double(&mut self, field: u32, value: f64) {
         if value != 0.0 {
             self.key(field, 1);
@@ -126,19 +126,19 @@ impl Message {
         }
     }
 
-    /// `string`.
+    /// Appends a `string`.
     fn string(&mut self, field: u32, value: &str) {
         self.bytes(field, value.as_bytes());
     }
 
-    /// `bytes`, or a packed repeated field.
+    /// Appends `bytes`, or a packed repeated field.
     fn bytes(&mut self, field: u32, value: &[u8]) {
         if !value.is_empty() {
             self.delimited(field, value);
         }
     }
 
-    /// A message within this one; also an empty one is there.
+    /// Appends a nested message, even if it is empty.
     fn nested(&mut self, field: u32, message: &Message) {
         self.delimited(field, &message.0);
     }
@@ -163,7 +163,7 @@ fn varint(to: &mut Vec<u8>, mut value: u64) {
     to.push(value as u8);
 }
 
-/// 0, −1, 1, −2 … as 0, 1, 2, 3 …
+/// Encodes 0, −1, 1, −2 … as 0, 1, 2, 3 …
 const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }

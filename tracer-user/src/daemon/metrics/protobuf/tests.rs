@@ -172,7 +172,7 @@ fn numbers(page: &[u8]) -> BTreeMap<String, f64> {
     numbers
 }
 
-/// A bound as [`numbers`] writes it, whatever way the text format does.
+/// A series of the text format with its bound as [`numbers`] writes it.
 fn with_plain_bound(series: &str) -> String {
     let Some((before, rest)) = series.rsplit_once("le=\"") else {
         return series.to_owned();
@@ -241,7 +241,7 @@ fn native_buckets_are_those_of_the_histogram() {
     assert!(deltas.iter().any(|delta| *delta < 0), "{deltas:?}");
 }
 
-/// With protobuf's own words for what is hard to get right.
+/// With the examples of the protobuf documentation.
 #[test]
 fn numbers_are_encoded_as_protobuf_defines() {
     let encoded = |value: u64| {

@@ -1,4 +1,4 @@
-//! Which of many processes have ended: all their pidfds behind one descriptor.
+//! Waits for the exits of many processes: all their pidfds behind one descriptor.
 
 use std::{
     io,
@@ -8,15 +8,15 @@ use std::{
 
 use rustix::event::{Timespec, epoll};
 
-/// Ends that are taken at once; the rest comes with the next call.
+/// How many exits one call returns at most; the next call returns the rest.
 const AT_ONCE: usize = 64;
 
-/// The pidfds that are waited for. One that is closed is no longer waited for.
+/// The pidfds that are waited for. Closing one removes it.
 #[derive(Debug)]
-pub struct Ends(OwnedFd);
+pub struct Exits(OwnedFd);
 
-impl Ends {
-    /// Waits for none.
+impl Exits {
+    /// Waits for no process yet.
     ///
     /// # Errors
     /// There are too many open files.
@@ -24,7 +24,7 @@ impl Ends {
         Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
     }
 
-    /// Waits for one more.
+    /// Waits for one more process.
     ///
     /// # Errors
     /// The kernel has no room for it (fs.epoll.max_user_watches).
@@ -38,10 +38,10 @@ impl Ends {
         self.0.as_fd()
     }
 
-    /// Those that have ended, as long as their pidfds are open.
+    /// The processes that have ended and whose pidfds are still open.
     ///
     /// # Errors
-    /// None that is to be expected.
+    /// The kernel refuses the wait, which is not expected.
     pub fn ended(&self) -> io::Result<Vec<u32>> {
         let mut events = [const { MaybeUninit::uninit() }; AT_ONCE];
         let at_once = Timespec {
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn who_has_ended_is_named() {
-        let ends = Ends::new().unwrap();
+        let exits = Exits::new().unwrap();
         let mut children: Vec<_> = (0..3)
             .map(|_| Command::new("sleep").arg("60").spawn().unwrap())
             .collect();
@@ -73,15 +73,15 @@ mod tests {
             .map(|child| Process::open(child.id().cast_signed()).unwrap().into_life())
             .collect();
         for life in &lives {
-            ends.add(life.pid().unsigned_abs(), life.pidfd()).unwrap();
+            exits.add(life.pid().unsigned_abs(), life.pidfd()).unwrap();
         }
-        assert_eq!(ends.ended().unwrap(), [] as [u32; 0]);
+        assert_eq!(exits.ended().unwrap(), [] as [u32; 0]);
         children[1].kill().unwrap();
         children[1].wait().unwrap();
-        assert_eq!(ends.ended().unwrap(), [children[1].id()]);
-        assert_eq!(ends.ended().unwrap(), [children[1].id()], "until it is closed");
+        assert_eq!(exits.ended().unwrap(), [children[1].id()]);
+        assert_eq!(exits.ended().unwrap(), [children[1].id()], "until it is closed");
         drop(lives);
-        assert_eq!(ends.ended().unwrap(), [] as [u32; 0]);
+        assert_eq!(exits.ended().unwrap(), [] as [u32; 0]);
         for mut child in children {
             let _ = child.kill();
             let _ = child.wait();

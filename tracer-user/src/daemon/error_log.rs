@@ -1,47 +1,49 @@
-//! Errors that may come a thousand times: each is counted, few are written.
+//! Counts errors, and logs few of them: the same one may occur thousands of times.
 
 use std::{collections::BTreeMap, fmt::Display};
 
-/// After a line of one kind no other of that kind is written for so long.
+/// At most one error of a kind is logged in this time.
 const PAUSE_NS: u64 = 60_000_000_000;
 
-/// Errors by a fixed name of their kind.
+/// The errors so far, by kind (a short fixed name).
 #[derive(Debug, Default)]
-pub struct Complaints(BTreeMap<&'static str, Kind>);
+pub struct ErrorLog(BTreeMap<&'static str, Kind>);
 
 #[derive(Debug, Default)]
 struct Kind {
     count: u64,
-    written_ns: Option<u64>,
-    unwritten: u64,
+    logged_ns: Option<u64>,
+    /// How many were not logged since then.
+    skipped: u64,
 }
 
-impl Complaints {
-    /// Counts one, and writes it if none of its kind was written lately.
+impl ErrorLog {
+    /// Counts an error, and logs it if none of its kind was logged lately.
     pub fn add(&mut self, kind: &'static str, what: &dyn Display, now_ns: u64) {
         if let Some(line) = self.line(kind, what, now_ns) {
             log::warn!("{line}");
         }
     }
 
+    /// Counts an error. Returns the line to log, unless one of its kind was logged lately.
     fn line(&mut self, kind: &'static str, what: &dyn Display, now_ns: u64) -> Option<String> {
         let entry = self.0.entry(kind).or_default();
         entry.count = entry.count.saturating_add(1);
         let is_due = entry
-            .written_ns
+            .logged_ns
             .is_none_or(|at| now_ns.saturating_sub(at) >= PAUSE_NS);
         if !is_due {
-            entry.unwritten += 1;
+            entry.skipped += 1;
             return None;
         }
-        entry.written_ns = Some(now_ns);
-        Some(match std::mem::take(&mut entry.unwritten) {
+        entry.logged_ns = Some(now_ns);
+        Some(match std::mem::take(&mut entry.skipped) {
             0 => format!("{kind}: {what}"),
             more => format!("{kind}: {what} ({more} more of this kind since the last line)"),
         })
     }
 
-    /// How many of each kind.
+    /// How many errors there were of each kind.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.0.iter().map(|(kind, entry)| (*kind, entry.count)).collect()
     }
@@ -52,9 +54,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_counted_and_one_a_minute_is_written() {
-        let mut complaints = Complaints::default();
-        let mut line = |at| complaints.line("unreadable", &"process 1", at);
+    fn all_are_counted_and_one_a_minute_is_logged() {
+        let mut errors = ErrorLog::default();
+        let mut line = |at| errors.line("unreadable", &"process 1", at);
         assert_eq!(line(0).as_deref(), Some("unreadable: process 1"));
         assert_eq!(line(1), None);
         assert_eq!(line(PAUSE_NS - 1), None);
@@ -62,13 +64,7 @@ mod tests {
             line(PAUSE_NS).as_deref(),
             Some("unreadable: process 1 (2 more of this kind since the last line)")
         );
-        assert!(
-            complaints.line("other", &"x", PAUSE_NS).is_some(),
-            "kinds are apart"
-        );
-        assert_eq!(
-            complaints.counts(),
-            BTreeMap::from([("other", 1), ("unreadable", 4)])
-        );
+        assert!(errors.line("other", &"x", PAUSE_NS).is_some(), "kinds are apart");
+        assert_eq!(errors.counts(), BTreeMap::from([("other", 1), ("unreadable", 4)]));
     }
 }
