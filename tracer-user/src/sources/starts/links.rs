@@ -167,7 +167,7 @@ fn close(bound: Vec<Bound>) {
         .into_iter()
         .map(|bound| (bound.probes, bound.ticket))
         .unzip();
-    all_at_once(probes.into_iter().flat_map(Probes::apart).collect());
+    all_at_once(probes.into_iter().flat_map(Probes::split).collect());
     drop(tickets);
 }
 
