@@ -8,9 +8,9 @@ pub mod gate;
 pub(in crate::sources) mod links;
 mod named;
 mod opened;
-mod probed;
 mod probing;
 mod reading;
+mod slot_table;
 pub(in crate::sources) mod task;
 
 use std::{fs::File, sync::Arc, time::Duration};
@@ -31,7 +31,7 @@ use self::{
     links::Links,
     named::Named,
     opened::Opened,
-    probed::Probed,
+    slot_table::SlotTable,
 };
 pub(in crate::sources) use self::{
     configure::{configure_marks, own_pid_namespace},
@@ -89,7 +89,7 @@ pub struct Binary<'a> {
 pub struct StartSource {
     kernel: Kernel,
     whose: Whose,
-    probed: Probed,
+    slots: SlotTable,
     points: Vec<RawTracePointLink>,
     gate: Option<Gate>,
     links: Links,
@@ -132,7 +132,7 @@ impl StartSource {
         let mut source = Self {
             kernel,
             whose,
-            probed: Probed::default(),
+            slots: SlotTable::default(),
             points: Vec::new(),
             gate: None,
             links: Links::new(),
@@ -168,8 +168,8 @@ impl StartSource {
     /// As [`Gate::close`] and [`Gate::watch`].
     pub fn close_gate_for(&mut self, number: u32, file: &File, state: FileState) -> Result<()> {
         let missing = || Error::failed("a file is to be watched that is not probed");
-        let slot = self.probed.slot_of(number).ok_or_else(missing)?;
-        let linker = self.probed.linker_of(slot).ok_or_else(missing)?;
+        let slot = self.slots.slot_of(number).ok_or_else(missing)?;
+        let linker = self.slots.linker_of(slot).ok_or_else(missing)?;
         let file = file
             .try_clone()
             .map_err(|e| Error::failed(format!("the program's file cannot be kept open: {e}")))?;
@@ -239,12 +239,12 @@ impl StartSource {
 
     /// How many instructions are probed.
     pub fn sites(&self) -> usize {
-        self.probed.sites()
+        self.slots.sites()
     }
 
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
-        self.probed.link_kind()
+        self.slots.link_kind()
     }
 
     /// Why time off the CPU and page faults are not known, if so.
@@ -280,6 +280,6 @@ impl StartSource {
         }
         self.points.clear();
         self.links.clear();
-        self.probed.clear();
+        self.slots.clear();
     }
 }

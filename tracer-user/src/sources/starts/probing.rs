@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Binary, SLOT, StartSource, Whose,
     links::{Bound, Linked},
-    probed::How,
+    slot_table::How,
 };
 use crate::{
     bpf::{
@@ -28,7 +28,7 @@ impl StartSource {
     /// # Errors
     /// The kernel refuses, or there are too many binaries.
     pub fn probe(&mut self, number: u32, binary: Binary<'_>) -> Result<()> {
-        let slot = self.probed.free_slot()?;
+        let slot = self.slots.free_slot()?;
         self.write_entry(slot, binary.plan.entry)?;
         let points = self.points_of(binary, slot);
         let sites = points.len();
@@ -61,7 +61,7 @@ impl StartSource {
             )?)),
         };
         self.named.add(number, binary.plan.entry);
-        self.probed.add(slot, number, how, sites, keys);
+        self.slots.add(slot, number, how, sites, keys);
         kernel::trim_heap();
         Ok(())
     }
@@ -72,9 +72,9 @@ impl StartSource {
     /// # Errors
     /// The kernel refuses.
     pub fn probe_held(&mut self, number: u32, binary: Binary<'_>, pid: u32) -> Result<()> {
-        let slot = match self.probed.slot_of(number) {
+        let slot = match self.slots.slot_of(number) {
             Some(slot) => u16::try_from(slot).unwrap_or_default(),
-            None => self.probed.free_slot()?,
+            None => self.slots.free_slot()?,
         };
         self.write_entry(slot, binary.plan.entry)?;
         let points = self.points_of(binary, slot);
@@ -88,10 +88,10 @@ impl StartSource {
             scope,
             &path,
         )?;
-        if self.probed.slot_of(number).is_none() {
+        if self.slots.slot_of(number).is_none() {
             let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
             self.named.add(number, binary.plan.entry);
-            self.probed
+            self.slots
                 .add(slot, number, How::InTurn(probes.kind), points.len(), keys);
             kernel::trim_heap();
         }
@@ -129,7 +129,7 @@ impl StartSource {
     /// # Errors
     /// The kernel's table cannot be opened.
     pub fn unprobe(&mut self, number: u32) -> Result<()> {
-        if let Some(slot) = self.probed.slot_of(number) {
+        if let Some(slot) = self.slots.slot_of(number) {
             self.take_linked();
             self.links.unprobe(slot);
         }
@@ -141,7 +141,7 @@ impl StartSource {
     /// # Errors
     /// The kernel's table cannot be opened.
     pub fn unprobe_soon(&mut self, number: u32) -> Result<()> {
-        let Some(gone) = self.probed.remove(number) else {
+        let Some(gone) = self.slots.remove(number) else {
             return Ok(());
         };
         let mut table = maps::sites_by_ip(&mut self.kernel.ebpf)?;
@@ -154,12 +154,12 @@ impl StartSource {
 
     /// The linker that attaches to processes of a binary at the gate.
     pub fn linker_of(&self, number: u32) -> Option<Arc<Linker>> {
-        self.probed.linker_of(self.probed.slot_of(number)?)
+        self.slots.linker_of(self.slots.slot_of(number)?)
     }
 
     /// The kernel side's slot of a binary that is probed.
     pub fn slot_of(&self, number: u32) -> Option<u32> {
-        self.probed.slot_of(number)
+        self.slots.slot_of(number)
     }
 
     /// Writes a binary's ELF entry for the kernel side, which needs it where sites are known by address.

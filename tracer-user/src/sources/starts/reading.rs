@@ -35,7 +35,7 @@ impl StartSource {
         self.close_links(&marks, now_ns);
         let marks = self
             .named
-            .marks(&marks, |slot| self.probed.number_of(slot), functions);
+            .marks(&marks, |slot| self.slots.number_of(slot), functions);
         for observation in &mut seen {
             if let Kind::Event(Event::StartCall(call)) = &mut observation.kind {
                 call.pid = self.named.pid_of(call.pid);

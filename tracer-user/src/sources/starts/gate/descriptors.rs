@@ -130,8 +130,9 @@ pub unsafe fn owned(number: RawFd) -> OwnedFd {
 /// Open files that stand in for the one that the kernel opens with the next event: as long as they can be opened, it can.
 /// They are closed just before the event is read.
 ///
-/// Filling the reserve meets every shortage that the kernel's own attempt would meet, before it does: descriptors (`EMFILE`), open files
-/// of the host (`ENFILE`; CAP_SYS_ADMIN, which the gate takes, has no such limit) and memory of our cgroup (`ENOMEM`).
+/// Filling the reserve meets every shortage that the kernel's own attempt would meet, before it does: descriptors
+/// (`EMFILE`), open files of the host (`ENFILE`; CAP_SYS_ADMIN, which the gate takes, has no such limit) and memory of
+/// our cgroup (`ENOMEM`).
 #[derive(Default)]
 pub struct Reserve(Vec<OwnedFd>);
 
