@@ -1,5 +1,5 @@
-//! What one hit costs on this machine, found out on gmpscope's own process: the real program, in a
-//! function of ours that does what the runtime does at the probed instruction.
+//! Measures the cost of a hit on this machine, in gmpscope's own process: with the real program, in a function that does
+//! what the runtime does at the probed instruction.
 
 use std::{fs, path::Path, thread};
 
@@ -14,19 +14,19 @@ use crate::error::{Error, Result};
 
 /// Cycles (two hits each) in one batch, some 2 ms.
 const CYCLES: u64 = 1_000;
-/// Batches; the fastest counts.
+/// Number of batches, of which the fastest counts.
 const BATCHES: usize = 3;
-/// A hit in a busy program costs more than one in a tight loop: caches and TLB are cold, other CPUs hold
-/// the locks. An allowance on the high side: HTTP servers were seen at 1.3 to 1.7 times. No benchmark of ours
-/// shows that for each machine; `cargo xtask bench hit` compares hits in programs that only switch.
+/// How much more a hit may cost in a busy program than in a tight loop, since caches and TLB are cold and other CPUs hold
+/// the locks. Chosen on the high side: HTTP servers were seen at 1.3 to 1.7. It is not measured on each machine;
+/// `cargo xtask bench hit` compares hits in programs that only switch.
 const BUSY_FACTOR: f64 = 1.75;
 
-/// Cost of a hit.
+/// The cost of a hit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// In a tight loop, and in a busy program: nanoseconds of the target's CPU time.
+    /// Nanoseconds of the target's CPU time: in a tight loop, and in a busy program.
     pub hit_ns: [u64; 2],
-    /// Smallest latency that `exact` can show: from one probe's clock to the next with nothing between.
+    /// Smallest latency that `exact` can show: between the clock readings of two successive hits.
     pub latency_floor_ns: Option<u64>,
 }
 
@@ -139,7 +139,7 @@ unsafe extern "C" {
     static gmpscope_calibration_site: u8;
 }
 
-/// As much of a g as the programs read.
+/// The part of a g that the programs read.
 #[repr(C)]
 struct FakeG {
     words: [u64; 64],
@@ -154,7 +154,7 @@ const STACK_WORDS: [u32; 3] = [1, 2, 3];
 /// of the runtime's and as many of its own.
 const FRAMES: usize = 8;
 
-/// Where the programs find the stack of the fake g.
+/// The offsets by which the programs find the stack of the fake g.
 pub const STACK_CONFIG: StackConfig = StackConfig {
     g_stack_hi: STACK_WORDS[0] * 8,
     g_sched_pc: STACK_WORDS[1] * 8,
@@ -162,7 +162,7 @@ pub const STACK_CONFIG: StackConfig = StackConfig {
     reserved: 0,
 };
 
-/// The kind of site that stands for a program where none is known yet: the dearest.
+/// The most expensive kind of site of a program, for estimates before its sites are known.
 pub fn dearest(program: ProgramKind) -> SiteKind {
     match program {
         ProgramKind::Exact | ProgramKind::Full | ProgramKind::Stacks => SiteKind::StatusCall,
@@ -171,12 +171,12 @@ pub fn dearest(program: ProgramKind) -> SiteKind {
     }
 }
 
-/// Measures `program` at a site of this kind. Takes some 10 ms; letting go of the probe is left to another thread.
+/// Measures `program` at a site of this kind. Takes some 10 ms; another thread then removes the probe.
 ///
 /// # Errors
-/// Whatever attaching to our own process meets.
+/// Attaching to our own process fails.
 pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Result<Cost> {
-    // Those of the measurement before would be measured with it.
+    // Otherwise the probes of the previous measurement would be measured, too.
     if let Some(before) = kernel.calibrating.take() {
         let _ = before.join();
     }
@@ -185,14 +185,14 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Res
     let fastest = |of: fn(u64) -> f64| (0..BATCHES).map(|_| of(CYCLES)).fold(f64::INFINITY, f64::min);
     let mut hit_ns = fastest(batch);
     if program == ProgramKind::Stacks {
-        // One hit in the three of a cycle walks a stack.
+        // One of three hits in a cycle walks a stack.
         hit_ns = (2.0 * hit_ns + fastest(batch_of_waits)) / 3.0;
     }
     let latency_floor_ns = match program {
         ProgramKind::Exact => floor(kernel, kernel.calibration_slot)?,
         _ => None,
     };
-    // Nobody but the next measurement waits for these probes to be gone.
+    // Only the next measurement waits until these probes are gone.
     kernel.calibrating = Some(thread::spawn(move || drop(probes)));
     Ok(Cost {
         hit_ns: [hit_ns as u64, (hit_ns * BUSY_FACTOR) as u64],
@@ -214,7 +214,7 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) ->
     maps::targets(&mut kernel.ebpf)?
         .set(slot, maps::Abi(config), 0)
         .map_err(maps::context("write", "TARGETS"))?;
-    // Register 0 holds the g on both architectures (RAX, X0). It stands for a latency, too: any number will do.
+    // Register 0 holds the g on both architectures (RAX, X0). It is also read as a latency, for which any number will do.
     let site = Site {
         target: slot,
         kind: kind as u8,
@@ -238,13 +238,13 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) ->
     )
 }
 
-/// CPU time of this thread, in nanoseconds: what others do on a busy machine is not in it.
+/// CPU time of this thread in nanoseconds, which excludes the time of others on a busy machine.
 fn cpu_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// Nanoseconds of CPU time per hit over so many cycles.
+/// Nanoseconds of CPU time per hit, over `cycles`.
 fn batch(cycles: u64) -> f64 {
     let mut g = FakeG { words: [0; 64] };
     g.words[STAMP_WORD as usize] = 1;
@@ -254,9 +254,9 @@ fn batch(cycles: u64) -> f64 {
     cpu_ns().saturating_sub(begin) as f64 / (cycles * 2) as f64
 }
 
-/// Nanoseconds of CPU time per hit of a goroutine that blocks, over so many cycles.
+/// Nanoseconds of CPU time per hit of a goroutine that blocks, over `cycles`.
 fn batch_of_waits(cycles: u64) -> f64 {
-    // Frame n lies at words 2n and 2n + 1: where the next one lies, and what it returns to.
+    // Frame n is words 2n and 2n + 1: the address of the next frame, and the return address.
     let mut stack = [[0u64; 2]; FRAMES];
     let begin = stack.as_ptr() as u64;
     let top = begin + size_of_val(&stack) as u64;
@@ -275,7 +275,7 @@ fn batch_of_waits(cycles: u64) -> f64 {
     took / cycles as f64
 }
 
-/// The smallest latency that the calibration's own waits showed.
+/// The smallest latency of the calibration's own waits.
 fn floor(kernel: &mut Kernel, slot: u32) -> Result<Option<u64>> {
     let index = slot * Origin::COUNT + Origin::Unblocked as u32;
     let per_cpu = maps::exact_histograms(&mut kernel.ebpf)?
@@ -285,7 +285,7 @@ fn floor(kernel: &mut Kernel, slot: u32) -> Result<Option<u64>> {
     Ok((inverted != 0).then_some(!inverted))
 }
 
-/// Offset in our own executable of one of our own addresses.
+/// Maps one of our own addresses to an offset in our executable.
 fn file_offset_of(address: u64) -> Result<u64> {
     let maps = fs::read_to_string("/proc/self/maps")
         .map_err(|e| Error::failed(format!("could not read /proc/self/maps: {e}")))?;

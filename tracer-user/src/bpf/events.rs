@@ -1,7 +1,7 @@
 //! Probes that are perf events, one for each instruction (perf_event_open(2), the PMU `uprobe`): for kernels without
-//! uprobe_multi, and for programs that a thread executes which is not the first of its process.
+//! uprobe_multi, and for programs that are executed by a thread other than the first of its process.
 //!
-//! aya could open them, too, but not so that a SIGKILL in the middle leaves no breakpoint behind: see [`shielded`].
+//! aya could open them, too, but a SIGKILL in the middle would then leave breakpoints behind: see [`shielded`].
 
 use std::{
     ffi::{CString, c_long, c_ulong},
@@ -17,19 +17,19 @@ use aya_obj::generated::{PERF_FLAG_FD_CLOEXEC, perf_event_attr};
 
 use super::{raw, shielded};
 
-/// Where the kernel says which type of event a uprobe is.
+/// The file with the event type of uprobes.
 const TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
 /// `PERF_EVENT_IOC_ENABLE` and `PERF_EVENT_IOC_SET_BPF` (include/uapi/linux/perf_event.h), the same on x86_64 and arm64.
 const ENABLE: c_ulong = 0x2400;
 const SET_BPF: c_ulong = 0x4004_2408;
 
-/// A loaded program that is attached to perf events. Several threads may use it.
+/// A loaded program to be attached to perf events. Several threads may use it.
 pub struct Program {
     program: OwnedFd,
     event_type: u32,
 }
 
-/// A live probe. Dropped, it is gone, also if this process is killed meanwhile.
+/// A live probe. Dropping it removes the probe, even if this process is killed meanwhile.
 pub struct Probe(Option<OwnedFd>);
 
 impl Drop for Probe {
@@ -41,7 +41,7 @@ impl Drop for Probe {
 }
 
 impl Program {
-    /// A program that is loaded already.
+    /// Wraps a program that is already loaded.
     ///
     /// # Errors
     /// The kernel has no such events, or no descriptor is left.
@@ -55,8 +55,8 @@ impl Program {
         })
     }
 
-    /// Attaches to the instruction at `offset` of the file at `path`: in the process of task `pid`, or in every process
-    /// that maps it for `None`. With a `cookie` the program is given it (Linux 5.15).
+    /// Attaches to the instruction at `offset` of the file at `path`, in the process of task `pid`, or for `None` in every
+    /// process that maps the file. The program can read the `cookie`, if there is one (Linux 5.15).
     ///
     /// # Errors
     /// The kernel's errno.
@@ -70,7 +70,7 @@ impl Program {
         let event = self.open(path, offset, pid)?;
         match cookie {
             Some(cookie) => {
-                // The link holds the event from here on, whose own descriptor may go.
+                // The link holds the event from here on: its own descriptor is not needed any more.
                 let link = raw::link_event(self.program.as_fd(), event.fd()?, cookie)?;
                 let probe = Probe(Some(link));
                 event.release();
@@ -92,7 +92,7 @@ impl Program {
         attr.type_ = self.event_type;
         attr.__bindgen_anon_3.config1 = path.as_ptr() as u64;
         attr.__bindgen_anon_4.config2 = offset;
-        // Of one task on all CPUs, or of all tasks: then the kernel wants a CPU, and hits on others reach the program, too.
+        // One task on all CPUs, or all tasks: the kernel then requires a CPU, but hits on others reach the program, too.
         let (pid, cpu) = match pid {
             Some(pid) => (c_long::from(pid), -1),
             None => (-1, 0),
@@ -126,7 +126,7 @@ impl Probe {
         }
     }
 
-    /// Closes a descriptor that is not the last one of its probe, which takes no time.
+    /// Closes a descriptor that is not the last one of its probe, which is quick.
     fn release(mut self) {
         drop(self.0.take());
     }

@@ -1,4 +1,4 @@
-//! The kernel side, loaded: one object that serves all targets of this process.
+//! The loaded kernel side: one object that serves all targets of this gmpscope.
 
 use std::{
     collections::HashMap,
@@ -50,10 +50,10 @@ const LOG_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
 /// The eBPF object that build.rs compiled, for this architecture.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("GMPSCOPE_EBPF_OBJECT"));
 
-/// How large the kernel's tables are to be.
+/// Sizes of the kernel side's maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Targets at once: processes that are probed, and binaries whose starts are.
+    /// Targets at once: probed processes, and binaries whose starts are probed.
     pub targets: u32,
     /// How many of them can be traced with `exact` at once: each takes 30 kB for each CPU.
     pub exact: u32,
@@ -63,8 +63,8 @@ pub struct Capacity {
     pub processes: u32,
     /// Creation sites of all targets together that have a histogram of their own, 5 kB each.
     pub creation_sites: u32,
-    /// Whether anything is told of processes that come and go.
-    pub tells_of_processes: bool,
+    /// Whether processes that start and exit are reported.
+    pub reports_processes: bool,
     /// Bytes of the ring buffer for transitions (`full`): a power of two.
     pub ring_bytes: u32,
     /// Different stacks that can be kept (`full --stacks`), 0.3 kB each.
@@ -79,22 +79,22 @@ const MOST_EXACT: usize = 8;
 pub const CREATION_SITES_ON_HOST: u32 = 64;
 
 impl Capacity {
-    /// For one target, nothing of which is stamped.
+    /// For one target, without stamps of goroutines.
     pub const ONE: Self = Self {
         targets: 1,
         exact: 1,
         stamps: 1,
         creation_sites: MAX_CREATION_SITES,
-        tells_of_processes: false,
+        reports_processes: false,
         ring_bytes: Self::NO_RING,
         stacks: 1,
         processes: MAX_STARTS,
     };
 
-    /// Bytes of a ring buffer that nothing is sent through: the least that every kernel takes.
+    /// Bytes of a ring buffer that is not used: the least that every kernel accepts.
     const NO_RING: u32 = 1 << 16;
 
-    /// For one target whose `allgs` has `goroutines` entries now: as many again for those to come.
+    /// For one target whose `allgs` has `goroutines` entries now, with room for as many more.
     pub fn for_one(goroutines: u64) -> Self {
         let wanted = u32::try_from(goroutines.saturating_mul(2)).unwrap_or(u32::MAX);
         Self {
@@ -103,8 +103,8 @@ impl Capacity {
         }
     }
 
-    /// For `targets` processes and binaries of a host; `exact` says whether any of them may be traced so. What is
-    /// taken grows with the machine, and stays below some 50 MB of the kernel's memory on any.
+    /// For `targets` processes and binaries of a host; `exact` says whether any of them may be traced so. The maps grow
+    /// with the number of CPUs, and take less than some 50 MB of the kernel's memory on any machine.
     pub fn for_host(targets: u32, exact: bool) -> Self {
         let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
         let each = cpus * size_of::<Histogram>() * Origin::COUNT as usize;
@@ -116,7 +116,7 @@ impl Capacity {
             stamps: if exact { 2 * DEFAULT_STAMPS } else { 1 },
             creation_sites: (targets * CREATION_SITES_ON_HOST / 2)
                 .clamp(CREATION_SITES_ON_HOST, 2 * MAX_CREATION_SITES),
-            tells_of_processes: true,
+            reports_processes: true,
             ring_bytes: Self::NO_RING,
             stacks: 1,
             processes: MAX_STARTS,
@@ -124,23 +124,23 @@ impl Capacity {
     }
 }
 
-/// The loaded object: maps, and programs not yet in the kernel. Everything of it is gone from the kernel
-/// when it is dropped, or when this process dies in whatever way.
+/// The loaded object: its maps, and programs that are not yet in the kernel. All of it is removed from the kernel when this
+/// is dropped, or when this process ends in any way.
 pub struct Kernel {
     pub(crate) ebpf: Ebpf,
-    /// Descriptors of all maps, also of those that were taken out of `ebpf`.
+    /// Descriptors of all maps, including those that were taken out of `ebpf`.
     map_fds: HashMap<String, OwnedFd>,
-    /// Programs that are loaded for uprobe_multi links, by name: the verifier need not see them again.
+    /// Programs that are loaded for uprobe_multi links, by name.
     for_multi: HashMap<&'static str, Arc<multi::Program>>,
-    /// Programs that are attached by perf events from several threads, by name.
+    /// Programs that are loaded for perf events, by name.
     for_events: HashMap<&'static str, Arc<events::Program>>,
-    /// Whether there are such links; found out once.
+    /// Whether uprobe_multi links work, once that is known.
     multi: Option<multi::Support>,
-    /// Index of the slot that calibration uses: one past those that can do `exact`, which it can as well.
+    /// Index of the slot that calibration uses: after those that can do `exact`, and able to do it, too.
     pub(crate) calibration_slot: u32,
-    /// What takes the probes of the last calibration away.
+    /// The thread that removes the probes of the last calibration.
     pub(super) calibrating: Option<JoinHandle<()>>,
-    /// How large it was made.
+    /// Sizes of the maps.
     pub(crate) capacity: Capacity,
 }
 
@@ -163,7 +163,7 @@ impl Kernel {
             std::env::consts::ARCH,
         ));
         let smallest = u32::try_from(rustix::param::page_size()).unwrap_or(HOST_RING_BYTES);
-        let (ring, host_ring) = match capacity.tells_of_processes {
+        let (ring, host_ring) = match capacity.reports_processes {
             true => (HOST_RING_BYTES, HOST_RING_BYTES),
             false => (RING_BYTES, smallest),
         };
@@ -178,7 +178,7 @@ impl Kernel {
             .map_max_entries("SITES", slots * SITES_PER_TARGET)
             .map_max_entries("SITES_BY_IP", slots * SITES_PER_TARGET)
             .map_max_entries("EXACT_HISTOGRAMS", (capacity.exact + 1) * Origin::COUNT)
-            // Each target has one more, for all others.
+            // Each target has one more, for all other creation sites.
             .map_max_entries("SAMPLED_HISTOGRAMS", capacity.creation_sites + slots)
             .map_max_entries("STAMPS", capacity.stamps)
             .map_max_entries("HELD", capacity.processes)
@@ -217,7 +217,7 @@ impl Kernel {
         self.multi.get_or_insert_with(multi::support).clone()
     }
 
-    /// A program for uprobe_multi links, loaded when it is first asked for.
+    /// A program for uprobe_multi links, loaded on first use.
     pub(super) fn program_for_multi(&mut self, name: &'static str) -> Result<Arc<multi::Program>> {
         if let Some(loaded) = self.for_multi.get(name) {
             return Ok(Arc::clone(loaded));
@@ -246,7 +246,7 @@ impl Kernel {
         Ok(uprobe)
     }
 
-    /// A program that is attached by perf events, loaded when it is first asked for.
+    /// A program for perf events, loaded on first use.
     pub(super) fn program_for_events(&mut self, name: &'static str) -> Result<Arc<events::Program>> {
         if let Some(loaded) = self.for_events.get(name) {
             return Ok(Arc::clone(loaded));
@@ -290,7 +290,7 @@ impl Kernel {
             .map_err(failed)
     }
 
-    /// Takes a ring buffer out, to be read.
+    /// Takes a ring buffer out of the object, to be read.
     pub(crate) fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>> {
         let ring = self
             .ebpf
@@ -299,7 +299,7 @@ impl Kernel {
         RingBuf::try_from(ring).map_err(maps::context("open", name))
     }
 
-    /// One more descriptor of a map, for another thread.
+    /// Duplicates the descriptor of a map, for another thread.
     pub(crate) fn map_fd(&self, name: &str) -> Result<OwnedFd> {
         self.map_fds
             .get(name)
@@ -310,7 +310,7 @@ impl Kernel {
 
     fn code(&self, name: &str, purpose: Purpose) -> std::result::Result<multi::Code, multi::LoadError> {
         multi::Code::of(OBJECT, name, |map| {
-            // An empty table of programs takes those of one kind alone: the kernel side's `stack` says what it is for.
+            // A table of programs takes only those of one kind; the kernel side's `stack` says what this one is for.
             let map = match (map, purpose) {
                 ("NO_PROGRAM", Purpose::Multi) => "NO_PROGRAM_MULTI",
                 _ => map,
@@ -319,8 +319,7 @@ impl Kernel {
         })
     }
 
-    /// Has the kernel verify each program that it may be given: how many instructions it went through, or why it
-    /// refused.
+    /// Has the kernel verify every program, and returns how many instructions the verifier processed, or why it refused.
     pub fn verified(&self) -> Vec<(&'static str, std::result::Result<u32, multi::LoadError>)> {
         let probes = attach::programs(aya::features().bpf_cookie()).map(|name| (name, Purpose::PerfEvent));
         let tracepoints = TRACEPOINTS.map(|name| (name, Purpose::RawTracepoint));
@@ -336,7 +335,7 @@ impl Kernel {
     }
 }
 
-/// aya-log's number of the most detailed level that is asked for; 0 compiles the kernel's logging away.
+/// aya-log's number of the most detailed level that is enabled; 0 removes the kernel side's logging.
 fn log_level() -> u8 {
     if log::log_enabled!(target: "gmpscope_ebpf", log::Level::Debug) {
         log::Level::Debug as u8
@@ -345,8 +344,8 @@ fn log_level() -> u8 {
     }
 }
 
-/// Passes the kernel side's log lines on, until the runtime ends. By the clock, since a wake-up for each
-/// would cost the target more than the line.
+/// Forwards the kernel side's log lines until the tokio runtime ends. At intervals, since a wake-up for each would cost
+/// the target more than the line.
 fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), aya_log::Error> {
     let mut logger = EbpfLogger::init(ebpf)?;
     tokio::task::spawn(async move {
@@ -359,7 +358,7 @@ fn start_log_reader(ebpf: &mut Ebpf) -> std::result::Result<(), aya_log::Error> 
     Ok(())
 }
 
-/// Gives back what parsing took: the heap otherwise stays at its largest.
+/// Returns the memory that parsing used to the system: the heap would otherwise stay at its peak size.
 pub(crate) fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, and is safe to call at any time.

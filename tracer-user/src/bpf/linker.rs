@@ -1,14 +1,13 @@
-//! Attaching one binary's points to one process after the other, from whichever thread: the sites are written once,
-//! and each process then takes one call.
+//! Attaching one binary's points to one process after the other, from any thread: the sites are written once, and
+//! each process then takes one call.
 
-use std::{fs::File, num::NonZeroU32, sync::Arc};
+use std::{fs::File, num::NonZeroU32};
 
 use super::{
     attach::{
-        self, LinkKind, Point, Probes, ProgramKind, Scope, Way, attach_events, link_multi, path_of,
-        read_pages,
+        LinkKind, Loaded, Point, Probes, ProgramKind, Scope, check_room, first_cookie, path_of,
+        preferred_kind, read_pages, write_sites,
     },
-    events,
     kernel::Kernel,
 };
 use crate::{
@@ -21,8 +20,8 @@ use crate::{
 pub struct Task {
     /// The thread that executes the program, in our PID namespace.
     pub tid: NonZeroU32,
-    /// Whether it is the first thread of its process. Of another one `execve` makes the first: the task that had
-    /// the process's id before is gone then, and with it what a uprobe_multi link was bound to.
+    /// Whether it is the first thread of its process. `execve` turns any other thread into the first: the task that
+    /// had the process's id before is gone then, and with it what a uprobe_multi link was bound to.
     pub is_leader: bool,
 }
 
@@ -32,18 +31,13 @@ pub struct Linker {
     state: FileState,
     points: Vec<Point>,
     first_cookie: u32,
-    by: By,
-    /// For threads that are not the first of their process, where that takes another way.
-    for_threads: Option<Arc<events::Program>>,
-}
-
-enum By {
-    Multi(Arc<super::multi::Program>),
-    Events(Arc<events::Program>),
+    loaded: Loaded,
+    /// For threads that are not the first of their process, where uprobe_multi cannot follow those.
+    for_threads: Option<Loaded>,
 }
 
 impl Linker {
-    /// Writes the sites of `points` in `file` into the place of those that `slot` had before. Nothing is attached.
+    /// Writes the sites of `points` in `file` over those that `slot` had before. Attaches nothing.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where the kernel refuses the program; the file cannot be read.
@@ -57,27 +51,24 @@ impl Linker {
         let failed = |e| Error::failed(format!("the program's file cannot be kept open: {e}"));
         let file = file.try_clone().map_err(failed)?;
         let state = FileState::of(&file.metadata().map_err(failed)?);
-        attach::fits(&points, Scope::Binary)?;
-        let first_cookie = attach::first_cookie(slot);
+        check_room(&points, Scope::Binary)?;
+        let first_cookie = first_cookie(slot);
         read_pages(&file, &points)?;
-        let way = attach::way(kernel);
-        let name = attach::write(kernel, program, &points, first_cookie, Scope::Binary, way)?;
-        let (by, for_threads) = match way {
-            Way::Multi => (
-                By::Multi(kernel.program_for_multi(name)?),
-                kernel
-                    .program_for_events(name)
-                    .inspect_err(|e| log::info!("programs that threads execute are not traced: {e}"))
-                    .ok(),
-            ),
-            Way::Events => (By::Events(kernel.program_for_events(name)?), None),
+        let kind = preferred_kind(kernel);
+        let name = write_sites(kernel, program, &points, first_cookie, Scope::Binary, kind)?;
+        let loaded = Loaded::load(kernel, kind, name)?;
+        let for_threads = match kind {
+            LinkKind::Multi => Loaded::load(kernel, LinkKind::PerfEvents, name)
+                .inspect_err(|e| log::info!("programs that threads execute are not traced: {e}"))
+                .ok(),
+            LinkKind::PerfEvents => None,
         };
         Ok(Self {
             file,
             state,
             points,
             first_cookie,
-            by,
+            loaded,
             for_threads,
         })
     }
@@ -87,28 +78,25 @@ impl Linker {
         self.state.id
     }
 
-    /// How the probes of a process are held.
+    /// The kind of link that holds the probes of a process.
     pub fn kind(&self) -> LinkKind {
-        match self.by {
-            By::Multi(_) => LinkKind::Multi,
-            By::Events(_) => LinkKind::PerfEvents,
-        }
+        self.loaded.kind()
     }
 
     /// How many descriptors the probes of a process take.
     pub fn descriptors(&self, task: Task) -> usize {
-        match (&self.by, task.is_leader) {
-            (By::Multi(_), true) => 1,
+        match (self.kind(), task.is_leader) {
+            (LinkKind::Multi, true) => 1,
             _ => self.points.len(),
         }
     }
 
-    /// Probes the process that `task` is about to make of itself. They are live when this returns: after some
-    /// 10 ms, or much less where another process was linked just before.
+    /// Probes the process that `task` is about to become. The probes are live when this returns: after some 10 ms,
+    /// or much less where another process was linked just before.
     ///
     /// # Errors
-    /// The kernel refuses, the task is gone, it is none that can be followed, or the file was written to since it was
-    /// analysed: no probe is left then.
+    /// The kernel refuses, the task is gone or cannot be followed, or the file was written to since it was analysed:
+    /// no probe is left then.
     pub fn link(&self, task: Task) -> Result<Probes> {
         let probes = self.attach(task)?;
         let is_as_it_was = self
@@ -118,7 +106,7 @@ impl Linker {
         if is_as_it_was {
             return Ok(probes);
         }
-        // They may lie within instructions now. The process waits until they are gone.
+        // The probes may lie within instructions now. The process waits until they are gone.
         drop(probes);
         Err(Error::not_traceable(
             "the file was changed since it was looked at",
@@ -126,39 +114,27 @@ impl Linker {
     }
 
     fn attach(&self, task: Task) -> Result<Probes> {
-        // They may have left the page cache since.
+        // The pages may have left the page cache since.
         read_pages(&self.file, &self.points)?;
-        let path = path_of(&self.file);
-        let events = match (&self.by, task.is_leader) {
-            (By::Multi(program), true) => {
-                return link_multi(
-                    program,
-                    &self.points,
-                    self.first_cookie,
-                    Scope::Process(task.tid),
-                    &path,
-                );
-            }
-            (By::Events(events), _) => Some(events),
-            (By::Multi(_), false) => self.for_threads.as_ref(),
+        let loaded = match (self.kind(), task.is_leader) {
+            (LinkKind::Multi, false) => self.for_threads.as_ref().ok_or_else(|| {
+                Error::not_permitted(
+                    "a thread that is not the first of its process has executed it, which takes perf events to \
+                     follow, and those cannot be had here",
+                )
+            })?,
+            _ => &self.loaded,
         };
-        let events = events.ok_or_else(|| {
-            Error::not_permitted(
-                "a thread that is not the first of its process has executed it, which takes perf events to follow, \
-                 and those cannot be had here",
-            )
-        })?;
-        attach_events(
-            events,
+        loaded.attach(
             &self.points,
             self.first_cookie,
             Scope::Process(task.tid),
-            &path,
+            &path_of(&self.file),
         )
     }
 }
 
-/// It goes from the thread that finds a program to those that attach to its processes.
+/// A linker is shared between the thread that finds a program and those that attach to its processes.
 const _: () = {
     const fn is_shared<T: Send + Sync>() {}
     is_shared::<Linker>();

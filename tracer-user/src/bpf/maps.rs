@@ -21,7 +21,7 @@ use tracer_ebpf::{
 
 use crate::error::{Error, Result};
 
-/// A type of the ABI, as aya wants it for keys and values.
+/// A wrapper that makes a type of the ABI usable for aya's keys and values.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Abi<T>(pub T);
@@ -97,7 +97,7 @@ typed!(
     /// Configuration, by target index.
     targets, Array<Abi<TargetConfig>>, "TARGETS");
 typed!(
-    /// What is kept for all CPUs together, by target index.
+    /// State that all CPUs share, by target index.
     states, Array<Abi<TargetState>>, "STATES");
 typed!(
     /// Sites, by cookie.
@@ -130,34 +130,34 @@ typed!(
     /// Processes on their way to `main.main`, by tgid.
     starts, HashMap<u32, Abi<Start>>, "STARTS");
 typed!(
-    /// What the programs must know to tell of processes.
+    /// The configuration of the programs that report processes.
     host_config, Array<Abi<HostConfig>>, "HOST_CONFIG");
 typed!(
-    /// What of processes did not fit.
+    /// Counters of reports of processes that did not fit.
     host_counters, Array<Abi<HostCounters>>, "HOST_COUNTERS");
 typed!(
     /// System calls that have not returned, by thread.
     calls, HashMap<u32, Abi<Call>>, "CALLS");
 typed!(
-    /// How a system call is to be sent, by its number.
+    /// What to send of a system call, by its number.
     call_kinds, HashMap<u32, u32>, "CALL_KINDS");
 
-/// A hash map by one of its descriptors.
+/// Opens a hash map by a descriptor.
 ///
 /// # Errors
-/// It is none.
+/// The descriptor is not one of a hash map.
 pub fn hash<K: Pod, V: Pod>(fd: OwnedFd, name: &'static str) -> Result<HashMap<MapData, K, V>> {
     let data = MapData::from_fd(fd).map_err(context("open", name))?;
     let map = Map::from_map_data(data).map_err(context("open", name))?;
     HashMap::try_from(map).map_err(context("open", name))
 }
 
-/// Says which map an operation failed on.
+/// Makes the error of a failed operation on a map.
 pub fn context(what: &'static str, name: &'static str) -> impl Fn(MapError) -> Error {
     move |e| failed(what, name, &e)
 }
 
-/// A histogram without a wait.
+/// An empty histogram.
 pub const EMPTY_HISTOGRAM: Abi<Histogram> = Abi(Histogram {
     counts: [0; BUCKETS],
     sum_ns: 0,
@@ -165,7 +165,7 @@ pub const EMPTY_HISTOGRAM: Abi<Histogram> = Abi(Histogram {
     min_ns_inverted: 0,
 });
 
-/// As many times this value as there are CPUs.
+/// The same value for every CPU.
 fn on_every_cpu<T: Pod>(value: T, name: &'static str) -> Result<PerCpuValues<T>> {
     let cpus = aya::util::nr_cpus()
         .map_err(|(what, e)| Error::failed(format!("the number of CPUs cannot be read ({what}): {e}")))?;

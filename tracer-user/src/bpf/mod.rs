@@ -1,4 +1,4 @@
-//! The kernel side: loads it, gives it its tables, attaches it, and takes it away.
+//! Loads the kernel side, fills its maps, attaches its programs, and removes them. The only room that knows aya.
 
 pub mod attach;
 pub mod calibrate;

@@ -1,11 +1,11 @@
-//! One uprobe_multi link for all sites of a target: attaches in some 8 ms and detaches in some 35 ms,
-//! whatever their number, where perf events take some 80 ms each to detach, one after another.
+//! One uprobe_multi link for all sites of a target: attaches in some 8 ms and detaches in some 35 ms, whatever their
+//! number, where perf events take some 80 ms each to detach.
 //!
 //! aya 0.14 cannot load a program for such a link: the kernel wants `expected_attach_type =
 //! BPF_TRACE_UPROBE_MULTI` at load, and aya-obj 0.3 has no section that says so. aya 0.16 can, but asks for
 //! Rust 1.98; building it on 1.95 needs a nightly feature switched on for everybody who runs `cargo build`.
-//! So these few calls are made here: aya-obj parses and relocates, `bpf(2)` loads and links. Drop this file
-//! for aya's own when the toolchain is at 1.98.
+//! So these few calls are made here: aya-obj parses and relocates, `bpf(2)` loads and links. Replace this file by aya's
+//! own code when the toolchain is at 1.98.
 
 use std::{
     collections::HashSet,
@@ -27,7 +27,7 @@ use super::{
 pub enum Support {
     /// They work, and their PID filter is for whole processes.
     Works,
-    /// The kernel has none (they came with 6.6).
+    /// The kernel does not have them (they came with 6.6).
     Missing(String),
     /// The kernel has them, but filters by thread in place of process (6.6 before 6.6.35, 6.7, 6.8, 6.9
     /// before 6.9.5): most hits of a Go program would be lost in silence.
@@ -37,7 +37,7 @@ pub enum Support {
 /// A program loaded for uprobe_multi links. Unloaded when dropped and no link is left.
 pub struct Program(OwnedFd);
 
-/// Live probes. Dropped, they are gone, also if this process is killed meanwhile.
+/// Live probes. Dropping it removes them, even if this process is killed meanwhile.
 pub struct Link(Option<OwnedFd>);
 
 impl Drop for Link {
@@ -54,19 +54,19 @@ pub enum LoadError {
     /// The object file is not one.
     #[error("the embedded eBPF object cannot be read: {0}")]
     Object(String),
-    /// The kernel refused it.
+    /// The kernel refused the program.
     #[error("the kernel refused program `{name}`: {source}{log}")]
     Refused {
-        /// Name of the program.
+        /// The program's name.
         name: String,
-        /// Its errno.
+        /// The kernel's errno.
         source: io::Error,
         /// The verifier's last words, on lines of their own; empty if it said nothing.
         log: String,
     },
 }
 
-/// A program's instructions, relocated: ready for the kernel.
+/// A program's relocated instructions, ready to be loaded.
 pub struct Code {
     name: String,
     instructions: Vec<bpf_insn>,
@@ -74,7 +74,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// Program `name` of `object`, with the maps that `map_fd` knows by name.
+    /// Program `name` of `object`, with the maps that `map_fd` finds by name.
     ///
     /// # Errors
     /// [`LoadError::Object`].
@@ -116,7 +116,7 @@ impl Code {
         })
     }
 
-    /// How many instructions the verifier goes through; see [`raw::verified_instructions`].
+    /// How many instructions the verifier processes; see [`raw::verified_instructions`].
     ///
     /// # Errors
     /// [`LoadError::Refused`].
@@ -144,8 +144,8 @@ impl Program {
             .map_err(|e| code.refused(e))
     }
 
-    /// Attaches to all `offsets` (in the file at `path`) of process `pid`; site `i` gets `cookies[i]`. The
-    /// probes are gone when the returned link is dropped, or this process dies.
+    /// Attaches to all `offsets` (in the file at `path`) of process `pid`; site `i` gets `cookies[i]`. The probes are
+    /// removed when the returned link is dropped, or this process ends.
     pub fn link(&self, path: &Path, offsets: &[u64], cookies: &[u64], pid: u32) -> io::Result<Link> {
         link_create(self.0.as_fd(), path, offsets, cookies, pid).map(|fd| Link(Some(fd)))
     }

@@ -1,5 +1,5 @@
-//! The calls of `bpf(2)` that aya 0.14 does not make for us: loading a program for a kind of link that it does
-//! not know, or to read the verifier's count, and the uprobe_multi link itself.
+//! Calls of `bpf(2)` that aya 0.14 does not make: loading a program for uprobe_multi links, or to read the verifier's
+//! count, and creating such links.
 
 use std::{
     ffi::{CStr, CString, c_long},
@@ -12,11 +12,11 @@ use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_
 
 use super::shielded;
 
-/// Bytes kept of what the verifier says.
+/// Bytes of the verifier's log that are kept.
 const VERIFIER_LOG_BYTES: usize = 1 << 20;
-/// Last lines of it that an error shows.
+/// Last lines of the log that an error shows.
 const SHOWN_LINES: usize = 8;
-/// What the verifier is to say (BPF_LOG_* of linux/bpf_verifier.h): each step, or the closing figures alone.
+/// What the verifier logs (BPF_LOG_* of linux/bpf_verifier.h): every step, or the final figures alone.
 const LOG_STEPS: u32 = 1;
 const LOG_FIGURES: u32 = 4;
 
@@ -61,7 +61,7 @@ pub fn load(
     match quiet {
         Err(e) if e.raw_os_error() != Some(libc::EPERM) => {
             let mut log = vec![0; VERIFIER_LOG_BYTES];
-            // Its own errno says only that the log was too small, before Linux 6.4.
+            // Before Linux 6.4, the errno of this call may only say that the log was too small.
             let _ = load_logging(instructions, license, purpose, LOG_STEPS, &mut log);
             let text = text_of(&log);
             let lines: Vec<&str> = text.lines().collect();
@@ -72,10 +72,10 @@ pub fn load(
     }
 }
 
-/// How many instructions the verifier goes through to prove a program safe, loaded and let go for it.
+/// Loads a program, unloads it, and returns how many instructions the verifier processed.
 ///
 /// # Errors
-/// As [`load`]; `InvalidData` where the kernel loads it and does not say.
+/// As [`load`]; `InvalidData` where the kernel loads the program but does not report the number.
 pub fn verified_instructions(
     instructions: &[bpf_insn],
     license: &CStr,
@@ -124,8 +124,8 @@ fn load_logging(
     unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &attr) }
 }
 
-/// Attaches a program to all `offsets` of the file at `path`, in process `pid` (0: in every process): in all of them or in
-/// none, also if this process is killed meanwhile.
+/// Attaches a program to all `offsets` of the file at `path`, in process `pid` (0: in every process). Attaches to all of
+/// them or none, even if this process is killed meanwhile.
 ///
 /// # Errors
 /// The kernel's errno.
@@ -170,7 +170,7 @@ pub fn link_create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Attaches a program to a perf event, as a link that gives it `cookie` (Linux 5.15).
+/// Attaches a program to a perf event by a link with a `cookie` (Linux 5.15).
 ///
 /// # Errors
 /// The kernel's errno.
@@ -189,7 +189,7 @@ pub fn link_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>, cookie: u64) -
     unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
 }
 
-/// The system call.
+/// Makes the system call, and takes the descriptor that it returns.
 ///
 /// # Safety
 /// Every pointer in `attr` must be valid for what `cmd` does with it.

@@ -1,4 +1,4 @@
-//! Events as they lie in a ring buffer of the kernel side's.
+//! Decodes events from the kernel side's ring buffers.
 
 use tracer_ebpf::{
     SlowWait,
@@ -6,14 +6,14 @@ use tracer_ebpf::{
     start::{CallEvent, StartEvent},
 };
 
-/// Structs of integers without padding, as the kernel side sends them. Those that share a ring differ in size.
+/// A struct of integers without padding that the kernel side sends. Those that share a ring differ in size.
 pub trait Sent: Copy {}
 impl Sent for SlowWait {}
 impl Sent for StartEvent {}
 impl Sent for CallEvent {}
 impl Sent for HostEvent {}
 
-/// An event as it lies in the ring; `None` if it is another.
+/// Decodes an event; `None` if it is of another type.
 pub fn read<T: Sent>(bytes: &[u8]) -> Option<T> {
     if bytes.len() != size_of::<T>() {
         return None;

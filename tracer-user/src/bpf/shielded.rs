@@ -1,14 +1,14 @@
-//! System calls that come to their end although gmpscope is killed meanwhile.
+//! System calls that complete even if gmpscope is killed meanwhile.
 //!
-//! A task that is being killed may not fault pages in (`__get_user_pages`, mm/gup.c), and the kernel does that to write
-//! breakpoints and to remove them. So a SIGKILL in the middle of attaching or detaching makes it give up half-way: it
-//! logs "failed to unregister, leaking uprobe", and breakpoints with nobody behind them stay in the target's text, a trap
-//! each time, until the target ends (seen on 6.18, in one of some fifty captures that were killed at a random moment).
+//! A task that is being killed cannot fault pages in (`__get_user_pages`, mm/gup.c), which the kernel does to write and to
+//! remove breakpoints. So a SIGKILL in the middle of attaching or detaching makes it give up half-way: it logs "failed to
+//! unregister, leaking uprobe", and breakpoints without a probe stay in the target's text, each costing a trap per hit,
+//! until the target ends (seen on 6.18, in one of some fifty captures that were killed at a random moment).
 //!
-//! So these calls are made by a process of its own that shares our memory and descriptors, as posix_spawn(3) makes one
-//! for the time before its execve(2): a signal to us is none to it. If we are gone by then, it has the descriptors alone,
-//! and they are closed by its end, which nobody kills. It makes one system call and takes no lock, since the thread that
-//! has it may have been killed. What kills all processes of a control group at once kills it, too.
+//! So a separate process makes these calls. It shares our memory and descriptors, like the child of posix_spawn(3) before
+//! its execve(2), but does not get our signals. If we are gone by then, it alone has the descriptors, and closes them when
+//! it ends, undisturbed. It makes one system call and takes no lock, since the owner of the lock may have been killed. A
+//! kill of the whole control group kills it, too.
 
 use std::{
     ffi::{c_int, c_long, c_void},
@@ -17,26 +17,26 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Bytes of the process's stack: it calls two functions of the C library that make system calls.
+/// Bytes of the process's stack, enough for two wrappers of system calls in the C library.
 const STACK: usize = 64 << 10;
 
-/// Most arguments of the calls that are made so.
+/// Most arguments of the calls that are made this way.
 const MOST_ARGUMENTS: usize = 5;
 
 /// A system call and its result.
 struct Call {
     number: c_long,
     arguments: [c_long; MOST_ARGUMENTS],
-    /// Whether it was begun.
+    /// Whether the call was begun.
     is_begun: AtomicBool,
-    /// As the kernel returns it: an errno is negative. None before it was made.
+    /// As the kernel returns it: an errno is negative. `None` before the call has returned.
     result: Option<c_long>,
 }
 
-/// Makes a system call that is not cut short.
+/// Makes a system call that completes even if we are killed.
 ///
 /// # Safety
-/// As of the call itself; every pointer in its arguments must be valid for what it does with it.
+/// As for the call itself; every pointer in its arguments must be valid for what the call does with it.
 ///
 /// # Errors
 /// The kernel's errno.
@@ -50,14 +50,14 @@ pub unsafe fn syscall<const N: usize>(number: c_long, arguments: [c_long; N]) ->
         is_begun: AtomicBool::new(false),
         result: None,
     };
-    if let Err(e) = in_process_of_its_own(&mut call) {
+    if let Err(e) = in_separate_process(&mut call) {
         log::debug!("no process for a system call ({e}): made by this one");
     }
     let result = match call.result {
         Some(result) => result,
-        // It was killed in the middle: what was closed must not be closed again, it may be another's by now.
+        // The process was killed in the middle. A descriptor must not be closed again: it may be another one by now.
         None if call.is_begun.load(Ordering::SeqCst) => -c_long::from(libc::EINTR),
-        // Without one, or where a filter of system calls has ended it first.
+        // There was no process, or a filter of system calls has ended it first.
         None => make(&call),
     };
     match result {
@@ -66,7 +66,7 @@ pub unsafe fn syscall<const N: usize>(number: c_long, arguments: [c_long; N]) ->
     }
 }
 
-/// Closes a descriptor with whose end probes are taken away.
+/// Closes a descriptor whose closing removes probes.
 pub fn close(fd: OwnedFd) {
     // SAFETY: the descriptor is ours, and nobody uses it any more.
     let closed = unsafe { syscall(libc::SYS_close, [c_long::from(fd.into_raw_fd())]) };
@@ -75,15 +75,15 @@ pub fn close(fd: OwnedFd) {
     }
 }
 
-/// Has a process make the call, and waits for it.
-fn in_process_of_its_own(call: &mut Call) -> io::Result<()> {
-    // Signals to our process group must not run our handlers there: what they write would be read as a second signal.
+/// Makes the call in a separate process, and waits for it.
+fn in_separate_process(call: &mut Call) -> io::Result<()> {
+    // Signals to our process group must not run our handlers in the child: we would see them as second signals.
     let before = block_signals()?;
     let mut stack: Vec<u128> = vec![0; STACK / size_of::<u128>()];
-    // CLONE_VFORK: this thread sleeps until the process has ended. It sends no signal then.
+    // CLONE_VFORK: this thread sleeps until the process has ended. Its end sends no signal.
     let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
-    // SAFETY: `child` and what it is given fit each other. The stack is its own and, like `call`, stays where it is until
-    // this thread runs again, or for ever if it is killed.
+    // SAFETY: `child` takes a pointer to a `Call`. Its stack is its own and, like `call`, lives until this thread runs
+    // again, or for ever if this thread is killed.
     let pid = unsafe {
         libc::clone(
             child,
@@ -105,9 +105,9 @@ fn in_process_of_its_own(call: &mut Call) -> io::Result<()> {
 }
 
 extern "C" fn child(call: *mut c_void) -> c_int {
-    // SAFETY: makes one system call. A signal to our process group is not one to it from now on.
+    // SAFETY: makes one system call, which takes the process out of reach of signals to our process group.
     unsafe { libc::setsid() };
-    // SAFETY: `in_process_of_its_own` passes a pointer to a `Call` that nobody else uses meanwhile.
+    // SAFETY: `in_separate_process` passes a pointer to a `Call` that nobody else uses meanwhile.
     let call = unsafe { &mut *call.cast::<Call>() };
     call.is_begun.store(true, Ordering::SeqCst);
     call.result = Some(make(call));
@@ -124,7 +124,7 @@ fn make(call: &Call) -> c_long {
     }
 }
 
-/// Takes the end of the process, so that the kernel forgets it.
+/// Reaps the process.
 fn wait_for(pid: c_int) {
     loop {
         // SAFETY: no status is asked for. `__WALL`: its end sends no signal.

@@ -1,5 +1,5 @@
-//! Where observations come from: one folder per way to get them. What passes on is always
-//! [`Observation`](crate::stream::Observation), whatever the source.
+//! Sources of observations: one folder per way to get them. Every source yields
+//! [`Observation`](crate::stream::Observation)s.
 
 pub mod host;
 pub mod passive;

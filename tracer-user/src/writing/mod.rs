@@ -1,4 +1,4 @@
-//! How bytes leave gmpscope: into files, pipes and terminals, without holding up whoever makes them.
+//! Output of bytes to files, pipes and terminals that never blocks the code that produces them.
 //!
 //! A loop that has probes in another program must not wait in write(2): a stopped terminal, a pipe that nobody reads
 //! or a disk that hangs would keep the probes there. So a thread writes ([`writer`]), what waits for it is bounded
@@ -15,11 +15,11 @@ use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Starts a thread that gets no signals: they are for the thread that waits for them. What the thread starts in turn
-/// gets none either.
+/// Starts a thread that gets no signals: they are for the thread that waits for them. Threads and processes that it
+/// starts in turn get none either.
 ///
 /// # Errors
-/// There can be no more threads.
+/// The thread cannot be created.
 pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
@@ -37,7 +37,7 @@ pub(crate) fn spawn<T: Send + 'static>(
 /// Writes all of `bytes`, also where somebody else has made the descriptor non-blocking.
 ///
 /// # Errors
-/// As write(2).
+/// Those of write(2).
 pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {

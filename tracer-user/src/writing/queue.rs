@@ -1,4 +1,4 @@
-//! What waits to be written: between a loop that never waits and a thread that does.
+//! A queue of bytes between a loop that never waits and a thread that writes them.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Bytes of a piece: what a pipe takes at once.
+/// Bytes of a piece: what an empty pipe takes at once.
 const PIECE: usize = 64 << 10;
 
 /// Chunks of bytes in the order in which they came.
@@ -22,13 +22,13 @@ pub struct Queue {
 
 struct State {
     chunks: VecDeque<Vec<u8>>,
-    /// In `chunks`.
+    /// Sum of the lengths of `chunks`.
     bytes: usize,
-    /// Dropped since the thread that writes was last told.
-    untold: u64,
-    /// Dropped since the beginning.
+    /// Chunks dropped since [`Next::Lost`] last reported any.
+    unreported: u64,
+    /// Chunks dropped since the beginning.
     lost: u64,
-    /// Written since the beginning.
+    /// Chunks written since the beginning.
     written: u64,
     is_writing: bool,
     closed: bool,
@@ -39,9 +39,9 @@ struct State {
 /// Why nothing more can be written.
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    /// What the system said.
+    /// The system's error.
     pub kind: io::ErrorKind,
-    /// The same in words.
+    /// The error's text.
     pub message: String,
 }
 
@@ -52,7 +52,7 @@ pub enum Next {
     Chunk(Vec<u8>),
     /// So many chunks were dropped here.
     Lost(u64),
-    /// Nothing more will come.
+    /// End: the queue was closed, and all of it is written.
     Closed,
 }
 
@@ -63,7 +63,7 @@ impl Queue {
             state: Mutex::new(State {
                 chunks: VecDeque::new(),
                 bytes: 0,
-                untold: 0,
+                unreported: 0,
                 lost: 0,
                 written: 0,
                 is_writing: false,
@@ -76,12 +76,12 @@ impl Queue {
         }
     }
 
-    /// Appends a chunk, unless more than `most` bytes would then wait: then it is dropped and counted. Whether it
-    /// was appended.
+    /// Appends a chunk, or drops and counts it if more than `most` bytes would then wait. Returns whether it was
+    /// appended.
     pub fn offer(&self, chunk: Vec<u8>, most: usize) -> bool {
         let mut state = self.lock();
         if state.bytes.saturating_add(chunk.len()) > most {
-            state.untold += 1;
+            state.unreported += 1;
             state.lost += 1;
             return false;
         }
@@ -91,7 +91,7 @@ impl Queue {
         true
     }
 
-    /// Appends a chunk as soon as no more than `most` bytes then wait, or the thread has ended.
+    /// Blocks until no more than `most` bytes would wait with the chunk, or the thread has ended, and appends it.
     pub fn offer_in_time(&self, chunk: Vec<u8>, most: usize) {
         let is_full = |state: &mut State| {
             !state.ended && !state.chunks.is_empty() && state.bytes.saturating_add(chunk.len()) > most
@@ -107,7 +107,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The same in pieces, each of which is progress when it is written; nothing comes between them.
+    /// Appends bytes in pieces, each of which is progress when it is written; nothing comes between them.
     pub fn push_in_pieces(&self, bytes: &[u8]) {
         let mut state = self.lock();
         bytes.chunks(PIECE).for_each(|piece| state.append(piece.to_vec()));
@@ -115,13 +115,13 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Nothing more will come.
+    /// Ends the queue: nothing more will be appended.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Waits for what is next; whoever asks has done with what came before.
+    /// Waits for what is to be done next. The chunk returned before counts as written.
     pub fn next(&self) -> Next {
         let mut state = self.lock();
         if state.is_writing {
@@ -136,8 +136,8 @@ impl Queue {
                 state.is_writing = true;
                 return Next::Chunk(chunk);
             }
-            // Behind those that were kept, which are older.
-            match std::mem::take(&mut state.untold) {
+            // After the chunks that were kept, which are older.
+            match std::mem::take(&mut state.unreported) {
                 0 if state.closed => return Next::Closed,
                 0 => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 lost => {
@@ -148,8 +148,8 @@ impl Queue {
         }
     }
 
-    /// The thread could not write; it may go on all the same.
-    pub fn trouble(&self, e: &io::Error) {
+    /// Records a failed write, if it is the first. The thread may continue.
+    pub fn set_failure(&self, e: &io::Error) {
         let trouble = Trouble {
             kind: e.kind(),
             message: e.to_string(),
@@ -157,7 +157,7 @@ impl Queue {
         self.lock().trouble.get_or_insert(trouble);
     }
 
-    /// The thread has ended.
+    /// Records that the thread has ended: what waits is dropped.
     pub fn end(&self) {
         let mut state = self.lock();
         state.is_writing = false;
@@ -169,22 +169,22 @@ impl Queue {
         self.progress.notify_one();
     }
 
-    /// Why it was not written.
+    /// The first failed write.
     pub fn failure(&self) -> Option<Trouble> {
         self.lock().trouble.clone()
     }
 
-    /// Chunks that were dropped so far.
+    /// Number of chunks dropped so far.
     pub fn lost(&self) -> u64 {
         self.lock().lost
     }
 
-    /// Chunks that were written so far.
+    /// Number of chunks written so far.
     pub fn written(&self) -> u64 {
         self.lock().written
     }
 
-    /// Whether all that will come is written, but perhaps not ended.
+    /// Whether the queue is closed and all of it written without failure; the thread may still have to finish.
     pub fn is_drained(&self) -> bool {
         let state = self.lock();
         state.closed && state.trouble.is_none() && state.is_idle()
@@ -200,13 +200,13 @@ impl Queue {
         self.lock().is_idle()
     }
 
-    /// Waits until nothing waits any more, for so long at most.
+    /// Waits until the queue is idle, for `at_most`.
     pub fn wait_until_idle(&self, at_most: Duration) {
         let is_busy = |state: &mut State| !state.is_idle();
         drop(self.changed.wait_timeout_while(self.lock(), at_most, is_busy));
     }
 
-    /// Waits for the end of the thread, for so long at most, or for ever. Whether it has ended.
+    /// Waits until the thread has ended, for `at_most` or without limit. Returns whether it has.
     pub fn wait_until_ended(&self, at_most: Option<Duration>) -> bool {
         let runs = |state: &mut State| !state.ended;
         match at_most {
@@ -216,7 +216,7 @@ impl Queue {
         self.has_ended()
     }
 
-    /// The thread has written something, or has ended. For one loop at a time.
+    /// Waits until the thread has written something, or has ended. For one loop at a time.
     pub async fn progress(&self) {
         self.progress.notified().await;
     }
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_dropped_counted_and_told_behind_what_was_kept() {
+    fn what_does_not_fit_is_dropped_counted_and_reported_behind_what_was_kept() {
         let queue = Queue::new();
         let line = vec![b'x'; 1 << 10];
         for n in 0..300 {

@@ -1,5 +1,5 @@
-//! Standard error, which never holds up a loop: once [`start`] was called, lines are written by a thread, and where
-//! nobody reads them (a pipe that is full, a terminal that was stopped) the newest are dropped and counted.
+//! Standard error, which never blocks a loop: after [`start`], a thread writes the lines, and where nobody reads them
+//! (a full pipe, a stopped terminal) the newest are dropped and counted.
 
 use std::{
     io::{self, Write},
@@ -13,22 +13,22 @@ use super::{
     spawn, write_all,
 };
 
-/// Bytes that wait at most.
+/// Most bytes that wait.
 const MOST_BYTES: usize = 256 << 10;
-/// How long what waits may hold up our end.
+/// How long the last lines may delay our exit.
 const LAST_LINES: Duration = Duration::from_millis(500);
-/// How long a line may be waited for that has to come before what somebody else writes.
+/// How long to wait for lines that must come before what somebody else writes.
 const IN_ORDER: Duration = Duration::from_millis(100);
 
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 static LINES: Queue = Queue::new();
 
-/// Something to be given to a logger. Before [`start`] it writes by itself.
+/// Standard error for a logger. Before [`start`] it writes directly.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stderr;
 
 impl Write for Stderr {
-    /// Takes a whole line.
+    /// Writes a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         write(line);
         Ok(line.len())
@@ -39,10 +39,10 @@ impl Write for Stderr {
     }
 }
 
-/// Starts the thread that writes from now on.
+/// Starts the writer thread.
 ///
 /// # Errors
-/// There can be no thread.
+/// The thread cannot be created.
 pub fn start() -> io::Result<()> {
     spawn("stderr", || {
         loop {
@@ -54,10 +54,10 @@ pub fn start() -> io::Result<()> {
                 }
                 Next::Closed => return,
             };
-            // A log that takes nothing any more changes nothing. The lock of `io::stderr` is not taken: whoever
+            // gmpscope continues without its log. The lock of `io::stderr` is not taken: whoever
             // wanted it would wait for this write.
             if let Err(e) = write_all(io::stderr().as_fd(), &line) {
-                LINES.trouble(&e);
+                LINES.set_failure(&e);
             }
         }
     })?;
@@ -69,23 +69,23 @@ fn is_started() -> bool {
     IS_STARTED.load(Ordering::Acquire)
 }
 
-/// Writes a line, or has it written, or drops it.
+/// Writes a line, or queues it, or drops it.
 pub fn write(line: &[u8]) {
     let _ = offer(line);
 }
 
-/// As [`write`]; whether it is not dropped.
+/// Like [`write`]; returns whether the line was kept.
 pub fn offer(line: &[u8]) -> bool {
     if is_started() {
         return LINES.offer(line.to_owned(), MOST_BYTES);
     }
     if let Err(e) = write_all(io::stderr().as_fd(), line) {
-        LINES.trouble(&e);
+        LINES.set_failure(&e);
     }
     true
 }
 
-/// Writes something that is never dropped: a result.
+/// Writes a result, which is never dropped.
 pub fn push(text: &[u8]) {
     match is_started() {
         true => LINES.push_in_pieces(text),
@@ -93,7 +93,7 @@ pub fn push(text: &[u8]) {
     }
 }
 
-/// Writes a line unless others wait: one that the next will take the place of.
+/// Writes a line unless others wait: for a status line, which the next one replaces.
 pub fn write_if_idle(line: &[u8]) -> bool {
     let may = !is_started() || LINES.is_idle();
     if may {
@@ -102,34 +102,34 @@ pub fn write_if_idle(line: &[u8]) -> bool {
     may
 }
 
-/// Waits a moment for what was written before, so that it comes before what others write to the same terminal.
+/// Waits a moment for earlier lines, so that they precede what others write to the same terminal.
 pub fn settle() {
     if is_started() {
         LINES.wait_until_idle(IN_ORDER);
     }
 }
 
-/// Lines that were dropped so far.
+/// Number of lines dropped so far.
 pub fn lost() -> u64 {
     LINES.lost()
 }
 
-/// Whether all is written.
+/// Whether everything is written.
 pub fn is_idle() -> bool {
     !is_started() || LINES.is_idle()
 }
 
-/// Something was written.
+/// Waits until something was written.
 pub async fn progress() {
     LINES.progress().await;
 }
 
-/// Why something could not be written.
+/// The first failed write.
 pub fn failure() -> Option<Trouble> {
     LINES.failure()
 }
 
-/// Waits until all is written, but not for long.
+/// Waits until everything is written, but not for long.
 pub fn finish() {
     if is_started() {
         LINES.wait_until_idle(LAST_LINES);

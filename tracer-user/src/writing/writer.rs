@@ -19,13 +19,13 @@ pub trait Target: Send + 'static {
     /// Writes a chunk.
     ///
     /// # Errors
-    /// It cannot be written. The thread then ends.
+    /// The chunk cannot be written. The thread then ends.
     fn write(&mut self, chunk: &[u8]) -> io::Result<()>;
 
-    /// Ends what was written.
+    /// Completes the output after the last chunk.
     ///
     /// # Errors
-    /// It is not safely there.
+    /// The output may not be on the disk.
     fn finish(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -37,7 +37,7 @@ impl Target for OwnedFd {
     }
 }
 
-/// The writing end of a thread. Clones are the same; the thread ends when all that came before
+/// A handle to a thread that writes. Clones share the thread, which ends when all that was queued before
 /// [`close`](Self::close) is written, or cannot be.
 #[derive(Clone)]
 pub struct Writer(Arc<Queue>);
@@ -46,13 +46,13 @@ impl Writer {
     /// Starts the thread.
     ///
     /// # Errors
-    /// There can be no more threads.
+    /// The thread cannot be created.
     pub fn start(name: &str, mut target: impl Target) -> io::Result<Self> {
         let queue = Arc::new(Queue::new());
         let waiting = Arc::clone(&queue);
         spawn(name, move || {
             if let Err(e) = write(&waiting, &mut target) {
-                waiting.trouble(&e);
+                waiting.set_failure(&e);
             }
             drop(target);
             waiting.end();
@@ -60,62 +60,62 @@ impl Writer {
         Ok(Self(queue))
     }
 
-    /// Has a chunk written, unless more than `most` bytes would then wait. Whether it will be.
+    /// Queues a chunk, unless more than `most` bytes would then wait. Returns whether it was queued.
     pub fn offer(&self, chunk: Vec<u8>, most: usize) -> bool {
         self.0.offer(chunk, most)
     }
 
-    /// Has a chunk written, and waits while more than `most` bytes would wait with it.
+    /// Queues a chunk, and blocks while more than `most` bytes would wait with it.
     pub fn offer_in_time(&self, chunk: Vec<u8>, most: usize) {
         self.0.offer_in_time(chunk, most);
     }
 
-    /// Has a chunk written, however much waits.
+    /// Queues a chunk, however much waits.
     pub fn push(&self, chunk: Vec<u8>) {
         self.0.push(chunk);
     }
 
-    /// The same in pieces, each of which is progress when it is written; nothing comes between them.
+    /// Queues bytes in pieces, each of which is progress when it is written; nothing comes between them.
     pub fn push_in_pieces(&self, bytes: &[u8]) {
         self.0.push_in_pieces(bytes);
     }
 
-    /// Nothing more will come.
+    /// Ends the queue: nothing more will be queued.
     pub fn close(&self) {
         self.0.close();
     }
 
-    /// Why writing has ended early.
+    /// Why writing ended early.
     pub fn failure(&self) -> Option<Trouble> {
         self.0.failure()
     }
 
-    /// Chunks that were dropped so far.
+    /// Number of chunks dropped so far.
     pub fn lost(&self) -> u64 {
         self.0.lost()
     }
 
-    /// Chunks that were written so far.
+    /// Number of chunks written so far.
     pub fn written(&self) -> u64 {
         self.0.written()
     }
 
-    /// Whether all was handed to the system; a disk may still take its time with it.
+    /// Whether everything was handed to the system; it may not be on the disk yet.
     pub fn is_drained(&self) -> bool {
         self.0.is_drained()
     }
 
-    /// Whether all is written that will be.
+    /// Whether the thread has ended: nothing more will be written.
     pub fn has_ended(&self) -> bool {
         self.0.has_ended()
     }
 
-    /// Waits until all is written that will be, for so long at most, or for ever. Whether it is.
+    /// Waits until the thread has ended, for `at_most` or without limit. Returns whether it has.
     pub fn wait(&self, at_most: Option<Duration>) -> bool {
         self.0.wait_until_ended(at_most)
     }
 
-    /// Something was written, or all is. For one loop at a time.
+    /// Waits until something was written, or the thread has ended. For one loop at a time.
     pub async fn progress(&self) {
         self.0.progress().await;
     }
@@ -133,7 +133,7 @@ fn write(queue: &Queue, target: &mut impl Target) -> io::Result<()> {
     loop {
         match queue.next() {
             Next::Chunk(chunk) => target.write(&chunk)?,
-            // Whoever offered it knows.
+            // Whoever offered the chunks counts them.
             Next::Lost(_) => {}
             Next::Closed => return target.finish(),
         }
@@ -188,7 +188,7 @@ mod tests {
         writer.push(vec![0]);
         assert!(writer.wait(None));
         assert_eq!(writer.failure().unwrap().kind, io::ErrorKind::BrokenPipe);
-        // Whatever comes now is nobody's business.
+        // What is queued now is dropped.
         writer.offer_in_time(vec![0; 1 << 20], 1);
     }
 

@@ -1,4 +1,4 @@
-//! What the kernel side tells of the host: processes that come and go, and targets that were switched off.
+//! Events of the host from the kernel side: processes that start and exit, and targets that were switched off.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -18,20 +18,20 @@ use crate::{
     sources::starts::{self, TaskOffsets},
 };
 
-/// The reader is woken when so much of the ring is full; else it comes by itself.
+/// Bytes in the ring at which the reader is woken; otherwise it reads by the clock.
 const WAKE_AT: u64 = HOST_RING_BYTES as u64 / 8;
 
 /// Something that happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEvent {
-    /// It has become another program.
+    /// The process has executed another program.
     Exec {
         /// Its id, in our PID namespace.
         pid: u32,
         /// When, CLOCK_MONOTONIC.
         at_ns: u64,
     },
-    /// Its last thread ends (where the kernel has no BTF: its first). It may be told more than once.
+    /// The last thread of the process ends (where the kernel has no BTF: the first). May be reported more than once.
     Exit {
         /// Its id, in our PID namespace.
         pid: u32,
@@ -40,26 +40,26 @@ pub enum ProcessEvent {
     },
 }
 
-/// Events, read from their ring.
+/// Reads events from their ring.
 pub struct Events {
     ring: RingBuf<MapData>,
     points: Vec<RawTracePointLink>,
     lost: u64,
 }
 
-/// What was in the ring.
+/// The contents of the ring.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Of processes, in the order in which they came into the ring.
+    /// Events of processes, in the order of the ring.
     pub processes: Vec<ProcessEvent>,
     /// (slot, when) of targets that were switched off.
     pub capped: Vec<(u32, u64)>,
-    /// Events of processes that found no room since the last batch: what they were, a scan of /proc tells.
+    /// Number of events of processes that found no room since the last batch.
     pub lost: u64,
 }
 
 impl Events {
-    /// Takes the ring. Nothing is told of processes yet.
+    /// Takes the ring. Processes are not reported yet.
     ///
     /// # Errors
     /// The map is missing.
@@ -71,7 +71,7 @@ impl Events {
         })
     }
 
-    /// From now on processes are told of, those of our PID namespace.
+    /// Reports processes of our PID namespace from now on.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
@@ -100,7 +100,7 @@ impl Events {
         Ok(())
     }
 
-    /// What has come since the last call.
+    /// Reads what was sent since the last call.
     ///
     /// # Errors
     /// The counter of lost events cannot be read.
@@ -109,7 +109,7 @@ impl Events {
         while let Some(item) = self.ring.next() {
             let Some(event) = ring::read::<HostEvent>(&item) else {
                 log::warn!(
-                    "an event of {} bytes from the kernel is none of the host",
+                    "an event of {} bytes from the kernel is not one of the host",
                     item.len()
                 );
                 continue;
@@ -131,12 +131,12 @@ impl Events {
         Ok(batch)
     }
 
-    /// Readable when a target was switched off, or the ring fills up. Few events do not make it so.
+    /// Readable when a target was switched off, or the ring fills up, but not after a few events.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
     }
 
-    /// Nothing is told of processes any more.
+    /// Stops reporting processes.
     pub fn detach(&mut self) {
         self.points.clear();
     }

@@ -1,4 +1,4 @@
-//! Starts that are held until their process has its probes: the gate, and the probes of processes on their way.
+//! Starts that are held until their process has its probes: the gate, and the probes of starting processes.
 //!
 //! The gate's own threads answer and attach, so that no program of the host waits for the daemon's loop.
 
@@ -22,7 +22,7 @@ pub struct Gated {
 }
 
 impl Gated {
-    /// Closed for none. `held` is the kernel side's table of processes that are followed.
+    /// Closes the gate, for no file yet. `held` is the kernel side's table of followed processes.
     ///
     /// # Errors
     /// As [`Gate::close`].
@@ -34,7 +34,7 @@ impl Gated {
         })
     }
 
-    /// Has each start of a file wait for its probes from here on.
+    /// Holds each start of a file until it has its probes, from here on.
     ///
     /// # Errors
     /// As [`Gate::watch`].
@@ -62,7 +62,7 @@ impl Gated {
         })
     }
 
-    /// None of this file any more; its processes lose their probes, which is waited for, since the file may become
+    /// Stops holding starts of a file. Waits until its processes have lost their probes, since the file may become
     /// another program.
     pub fn unwatch(&mut self, file: FileId, slot: u32) {
         if let Some(gate) = &self.gate {
@@ -72,8 +72,8 @@ impl Gated {
         self.links.unprobe(slot);
     }
 
-    /// Has the probes go of processes whose start ended, (process, when), or that are gone; those that are not
-    /// followed any more.
+    /// Removes the probes of processes whose start ended (process, when), or that are gone. Returns the processes that
+    /// have none any more.
     pub fn close(&mut self, ends: &[(u32, u64)], is_known: impl Fn(u32) -> bool) -> Vec<u32> {
         self.take_linked(is_known);
         for (pid, at_ns) in ends {
@@ -84,7 +84,7 @@ impl Gated {
 
     fn take_linked(&mut self, is_known: impl Fn(u32) -> bool) {
         let Some(gate) = &self.gate else { return };
-        // Nobody waits for these, but that they are taken.
+        // The holds are not used, but must not pile up in the channel.
         gate.holds().for_each(drop);
         let (linked, late) = gate.linked();
         for linked in linked {

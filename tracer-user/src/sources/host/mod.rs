@@ -1,22 +1,22 @@
-//! All targets of a host by one load of the kernel side: processes that are probed, binaries whose starts are, and
-//! what the kernel tells of processes that come and go.
+//! All targets of a host with one load of the kernel side: probed processes, binaries whose starts are timed, and
+//! events of processes that start and exit.
 //!
 //! ```text
 //! HostKernel ──▶ Kernel (maps and programs, one load)
 //!   ├─ slots ──▶ Target  one per probed process: `sampled` or `exact`
 //!   │        └─▶ Binary  one per binary whose starts are timed
 //!   ├─ events            exec, exit, "past its cap"
-//!   └─ leaving           what is taken away, on threads of its own
+//!   └─ detaching         what is being removed, on threads of its own
 //! ```
 //!
-//! A target takes some kilobytes of the kernel's memory, an `exact` one 30 kB for each CPU.
+//! A target takes a few kilobytes of the kernel's memory, an `exact` one 30 kB for each CPU.
 
+mod binaries;
+mod detaching;
 mod events;
 mod gated;
-mod leaving;
+mod pending;
 mod slots;
-mod starting;
-mod starts;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,18 +33,18 @@ use tracer_ebpf::{
     start::{Mark, StartEvent},
 };
 
-pub(in crate::sources) use self::leaving::all_at_once;
-use self::{
-    events::Events,
-    gated::Gated,
-    leaving::{Leaving, Remains},
-    slots::Slots,
-    starting::Starting,
-};
+pub(in crate::sources) use self::detaching::drop_in_parallel;
 pub use self::{
+    binaries::{StartsBy, StartsRequest},
     events::ProcessEvent,
     slots::SlotId,
-    starts::{StartsBy, StartsRequest},
+};
+use self::{
+    detaching::{Detaching, Remains},
+    events::Events,
+    gated::Gated,
+    pending::PendingMarks,
+    slots::Slots,
 };
 use super::{
     probes::{Request, Target, slow_wait},
@@ -65,35 +65,35 @@ use crate::{
     stream::Observation,
 };
 
-/// Most marks of a binary that are kept until they are asked for.
+/// Most marks of a binary that wait to be observed.
 const MOST_MARKS: usize = 1 << 16;
 
 /// The kernel side of a host.
 pub struct HostKernel {
     kernel: Kernel,
     slots: Slots,
-    targets: BTreeMap<u32, Probed>,
-    binaries: BTreeMap<u32, Started>,
-    leaving: Leaving,
+    targets: BTreeMap<u32, ProbedProcess>,
+    binaries: BTreeMap<u32, TimedBinary>,
+    detaching: Detaching,
     ring: RingBuf<MapData>,
     events: Events,
-    starting: Starting,
-    /// What holds starts for their probes, while there is a binary whose are held.
+    pending: PendingMarks,
+    /// What holds starts for their probes, while there is a binary that needs it.
     gated: Option<Gated>,
-    /// What the programs of starts are attached to, while there is a binary.
+    /// Tracepoints of the programs for starts, while there is a binary.
     points: Vec<RawTracePointLink>,
     costs: HashMap<(ProgramKind, u8), Cost>,
 }
 
-struct Probed {
+struct ProbedProcess {
     id: SlotId,
     target: Target,
-    /// Since when: what is older is about who had the slot before.
+    /// Attached since: older events are about the previous target in the slot.
     since_ns: u64,
     waits: Vec<Observation>,
 }
 
-struct Started {
+struct TimedBinary {
     id: SlotId,
     binary: Binary,
     /// The file whose starts are held.
@@ -103,15 +103,15 @@ struct Started {
     lost: u64,
 }
 
-/// What has happened on the host since the last look.
+/// What has happened on the host since the last call of [`HostKernel::happened`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Happened {
-    /// To processes, in the order in which the kernel told it.
+    /// Events of processes, in the order in which the kernel sent them.
     pub processes: Vec<ProcessEvent>,
-    /// Targets that were hit more often than their cap allows. They are off; each hit still costs them a trap until
+    /// Targets that had more hits than their cap allows. They are switched off; each hit still costs them a trap until
     /// they are detached.
     pub capped: Vec<SlotId>,
-    /// Events of processes that were lost: a scan of /proc tells what they were.
+    /// Number of events of processes that were lost: a scan of /proc makes up for them.
     pub lost: u64,
 }
 
@@ -130,35 +130,34 @@ impl HostKernel {
             kernel,
             targets: BTreeMap::new(),
             binaries: BTreeMap::new(),
-            leaving: Leaving::default(),
+            detaching: Detaching::default(),
             ring,
             events,
-            starting: Starting::default(),
+            pending: PendingMarks::default(),
             gated: None,
             points: Vec::new(),
             costs: HashMap::new(),
         })
     }
 
-    /// From now on [`Self::happened`] tells of processes. Every `execve` and every end of a thread of the host then
+    /// Makes [`Self::happened`] report processes from now on. Every `execve` and every end of a thread of the host then
     /// runs a short program.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
     pub fn watch_processes(&mut self) -> Result<()> {
         let watched = self.events.watch_processes(&mut self.kernel);
-        // The kernel's description of its types was read.
+        // Gives back the memory in which the kernel's description of its types was read.
         kernel::trim_heap();
         watched
     }
 
-    /// Readable when a target was switched off, or when events pile up: a reader looks by itself a few times a second
-    /// besides.
+    /// Readable when a target was switched off, or when events pile up: a reader must also read a few times a second.
     pub fn events_fd(&self) -> BorrowedFd<'_> {
         self.events.fd()
     }
 
-    /// What has happened since the last call.
+    /// Reads what has happened since the last call.
     ///
     /// # Errors
     /// A table of the kernel's cannot be read or written.
@@ -182,7 +181,7 @@ impl HostKernel {
         })
     }
 
-    /// What a hit costs on this machine: of `program` as such, measured once on our own process. Takes some 10 ms.
+    /// The cost of a hit of `program` on this machine, measured once on our own process. Takes some 10 ms.
     ///
     /// # Errors
     /// As [`calibrate::measure`].
@@ -190,7 +189,7 @@ impl HostKernel {
         self.measured(program, calibrate::dearest(program))
     }
 
-    /// What a hit of this target's costs on this machine, likewise.
+    /// The cost of a hit of this target on this machine, measured likewise.
     ///
     /// # Errors
     /// As [`calibrate::measure`].
@@ -209,8 +208,8 @@ impl HostKernel {
         Ok(cost)
     }
 
-    /// Attaches to one process, with a cap on its hits from the first moment on if `hits_per_window` is one. The probes
-    /// are live when this returns, after some 10 ms.
+    /// Attaches to one process, with a cap on its hits from the beginning if there are `hits_per_window`. The probes are
+    /// live when this returns, after some 10 ms.
     ///
     /// # Errors
     /// [`Failure::NotPermitted`] where privilege or a kernel feature is missing, [`Failure::NotTraceable`] where the
@@ -232,7 +231,7 @@ impl HostKernel {
         };
         match Target::attach(&mut self.kernel, id.index, &request, hits_per_window) {
             Ok(target) => {
-                let probed = Probed {
+                let probed = ProbedProcess {
                     id,
                     target,
                     since_ns: now_ns,
@@ -248,18 +247,18 @@ impl HostKernel {
         }
     }
 
-    /// How the probes of a target are held.
+    /// The kind of link that holds the probes of a target.
     ///
     /// # Errors
-    /// It was detached.
+    /// The target was detached.
     pub fn link_kind(&self, slot: SlotId) -> Result<Option<LinkKind>> {
         Ok(self.probed(slot)?.target.link_kind())
     }
 
-    /// What was seen of a target since the last call: waits, hits (those while it was off included) and losses.
+    /// Reads what was seen of a target since the last call: waits, hits (also while it was off) and losses.
     ///
     /// # Errors
-    /// It was detached, or a table of the kernel's cannot be read.
+    /// The target was detached, or a table of the kernel's cannot be read.
     pub fn observe(&mut self, slot: SlotId, now_ns: u64) -> Result<Vec<Observation>> {
         self.read_ring();
         let probed = found(&mut self.targets, slot)?;
@@ -268,12 +267,11 @@ impl HostKernel {
         Ok(seen)
     }
 
-    /// Begins a window in which no more than so many hits of a target are let through. One more, and the kernel side
-    /// switches it off, and [`Self::happened`] tells it. Without a new window the old one goes on: if we are held up, so
-    /// is the target's cost.
+    /// Begins a window in which a target may have `hits`. With one more, the kernel side switches it off, and
+    /// [`Self::happened`] reports it. The window lasts until the next one: if we are held up, the cost is bounded.
     ///
     /// # Errors
-    /// It was detached, or a table of the kernel's cannot be written.
+    /// The target was detached, or a table of the kernel's cannot be written.
     pub fn begin_window(&mut self, slot: SlotId, hits: u64) -> Result<()> {
         let probed = found(&mut self.targets, slot)?;
         probed.target.begin_window(&mut self.kernel, hits)
@@ -284,20 +282,21 @@ impl HostKernel {
         self.probed(slot).is_ok_and(|probed| probed.target.is_capped())
     }
 
-    /// Switches a target off: from here on a hit counts nothing but that it was. What was counted stays to be observed.
+    /// Switches a target off: from here on only the number of hits is counted. What was counted before can still be
+    /// observed.
     ///
     /// # Errors
-    /// It was detached, or the table cannot be written.
+    /// The target was detached, or the table cannot be written.
     pub fn switch_off(&mut self, slot: SlotId) -> Result<()> {
         let probed = found(&mut self.targets, slot)?;
         probed.target.switch_off(&mut self.kernel)
     }
 
-    /// Takes the probes of a target away, on a thread of its own: some 35 ms with a multi link, some 80 ms for each of
-    /// its perf events. Its slot is free afterwards.
+    /// Removes the probes of a target, on another thread: in some 35 ms with a multi link, some 80 ms for each perf event.
+    /// Its slot is free afterwards.
     ///
     /// # Errors
-    /// It was detached before.
+    /// The target was detached before.
     pub fn detach(&mut self, slot: SlotId) -> Result<()> {
         self.probed(slot)?;
         let Some(mut probed) = self.targets.remove(&slot.index) else {
@@ -308,7 +307,7 @@ impl HostKernel {
         }
         let stamped = probed.target.program() == ProgramKind::Exact;
         let (probes, keys) = probed.target.take_probes();
-        self.leaving.begin(
+        self.detaching.begin(
             &self.kernel,
             Remains {
                 index: slot.index,
@@ -319,9 +318,9 @@ impl HostKernel {
         )
     }
 
-    /// Takes everything away, all at once, and waits until it is gone.
+    /// Removes everything in parallel, and waits until it is gone.
     pub fn detach_all(&mut self) {
-        // What waits goes on first.
+        // First release what waits at the gate.
         drop(self.gated.take());
         self.points.clear();
         self.events.detach();
@@ -332,12 +331,12 @@ impl HostKernel {
             .chain(of_binaries.map(|mut started| started.binary.take_probes()))
             .filter_map(|(probes, _)| probes)
             .collect();
-        leaving::all_at_once(probes);
-        let _ = self.leaving.wait();
+        drop_in_parallel(probes);
+        let _ = self.detaching.wait();
     }
 
     fn take_slot(&mut self, exact: bool) -> Result<SlotId> {
-        for index in self.leaving.gone() {
+        for index in self.detaching.gone() {
             self.slots.give_back(index);
         }
         self.slots.take(exact).ok_or_else(|| {
@@ -345,26 +344,26 @@ impl HostKernel {
                 targets, exact: most, ..
             } = self.kernel.capacity;
             let many = if exact { most } else { targets };
-            let leaving = match self.leaving.is_empty() {
+            let detaching = match self.detaching.is_empty() {
                 true => "",
                 false => "; some are being detached, so that it may work in a second",
             };
             Error {
                 failure: Failure::Failed,
                 message: format!(
-                    "there is room for {many} targets{} at once, and all of it is taken{leaving}",
+                    "there is room for {many} targets{} at once, and all of it is taken{detaching}",
                     if exact { " with exact" } else { "" }
                 ),
             }
         })
     }
 
-    fn probed(&self, slot: SlotId) -> Result<&Probed> {
+    fn probed(&self, slot: SlotId) -> Result<&ProbedProcess> {
         let probed = self.targets.get(&slot.index).filter(|probed| probed.id == slot);
         probed.ok_or_else(|| detached(slot))
     }
 
-    /// Sorts what is in the ring by whom it is about.
+    /// Reads the ring, and sorts its events by the target that they are about.
     fn read_ring(&mut self) {
         let (mut ends, mut exits) = (Vec::new(), Vec::new());
         while let Some(item) = self.ring.next() {
@@ -375,7 +374,7 @@ impl HostKernel {
                         exits.push(own_pid(&event));
                     }
                 }
-                if let Some((slot, marks)) = self.starting.take(event)
+                if let Some((slot, marks)) = self.pending.take(event)
                     && let Some(started) = self.binaries.get_mut(&slot)
                 {
                     let room = MOST_MARKS.saturating_sub(started.marks.len());
@@ -405,7 +404,7 @@ impl Drop for HostKernel {
     }
 }
 
-fn found(targets: &mut BTreeMap<u32, Probed>, slot: SlotId) -> Result<&mut Probed> {
+fn found(targets: &mut BTreeMap<u32, ProbedProcess>, slot: SlotId) -> Result<&mut ProbedProcess> {
     let probed = targets.get_mut(&slot.index).filter(|probed| probed.id == slot);
     probed.ok_or_else(|| detached(slot))
 }
@@ -414,7 +413,7 @@ fn detached(slot: SlotId) -> Error {
     Error::failed(format!("{slot:?} was detached before"))
 }
 
-/// It is moved to where the daemon's loop runs.
+/// The kernel side is moved to the thread that runs the daemon's loop.
 const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<HostKernel>();

@@ -1,26 +1,26 @@
-//! Which slots of the kernel's tables are free.
+//! The free slots of the kernel's tables.
 
 use std::collections::BTreeSet;
 
-/// A slot as its holder knows it. That of a holder before is not mistaken for it.
+/// A slot as its holder knows it: differs from the ids of earlier holders of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId {
     pub(super) index: u32,
     generation: u64,
 }
 
-/// The free ones.
+/// The free slots.
 #[derive(Clone, Debug)]
 pub struct Slots {
-    /// Those below can do `exact`, the others cannot.
+    /// Slots below this index can do `exact`, the others cannot.
     exact: u32,
     free: BTreeSet<u32>,
     generation: u64,
 }
 
 impl Slots {
-    /// Slots for so many `targets`, of which the first `exact` can do `exact`. The one behind these is left out: it is
-    /// calibration's.
+    /// Slots for `targets`, of which the first `exact` can do `exact`. The one after these is left out: calibration uses
+    /// it.
     pub fn new(targets: u32, exact: u32) -> Self {
         Self {
             exact,
@@ -29,8 +29,7 @@ impl Slots {
         }
     }
 
-    /// Takes a free one, if there is one that can do `exact` where it has to. Those are kept for it as long as others
-    /// are free.
+    /// Takes a free slot, if there is one; with `exact`, one that can do that. Without it, such slots are taken last.
     pub fn take(&mut self, exact: bool) -> Option<SlotId> {
         let index = match exact {
             true => self.free.range(..self.exact).next(),
@@ -45,7 +44,7 @@ impl Slots {
         })
     }
 
-    /// Gives one back.
+    /// Gives a slot back.
     pub fn give_back(&mut self, index: u32) {
         self.free.insert(index);
     }
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_later_is_another() {
+    fn a_later_holder_has_another_id() {
         let mut slots = Slots::new(1, 1);
         let first = slots.take(true).unwrap();
         slots.give_back(first.index);

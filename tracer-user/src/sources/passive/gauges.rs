@@ -11,7 +11,7 @@ use super::time_to_run::total_of;
 
 /// Most bytes of `runtime.schedt` that are read; Go 1.27's has 6872.
 const MAX_SCHED: u32 = 64 << 10;
-/// Most Ps that are read. GOMAXPROCS has no limit, but no machine has as many CPUs.
+/// Most Ps that are read. GOMAXPROCS has no limit, but no machine has so many CPUs.
 const MAX_PS: u64 = 1 << 13;
 /// Slots of a P's local run queue (`runtime/runtime2.go`, `p.runq`): no length can be larger.
 const RUNQ_SLOTS: u32 = 256;
@@ -20,7 +20,7 @@ const RUNQ_SLOTS: u32 = 256;
 /// 1.27; from 1.26 on no P is in `syscall`).
 const P_STATES: [&str; 5] = ["idle", "running", "syscall", "gcstop", "dead"];
 
-/// `gomaxprocs`.
+/// Reads `gomaxprocs`.
 pub(super) fn read_gomaxprocs(
     memory: &impl Memory,
     globals: &Globals,
@@ -33,7 +33,7 @@ pub(super) fn read_gomaxprocs(
     Ok(())
 }
 
-/// The fields of `runtime.sched`, in one read.
+/// Reads the fields of `runtime.sched`, by one read.
 pub(super) fn read_sched(
     memory: &impl Memory,
     globals: &Globals,
@@ -74,7 +74,7 @@ pub(super) fn read_sched(
     Ok(())
 }
 
-/// State and run queue of every P.
+/// Reads the state and run queue of every P.
 pub(super) fn read_ps(
     memory: &impl Memory,
     globals: &Globals,
@@ -116,8 +116,7 @@ pub(super) fn read_ps(
             (name, count)
         })
         .collect();
-    // Read one after the other: a P that runs meanwhile moves both, so a length is right to within what it
-    // did in these microseconds.
+    // Read one after the other: a running P moves both, so a length may be off by what it did in these microseconds.
     let (heads, tails) = (field(layout.runqhead)?, field(layout.runqtail)?);
     let (next_low, next_high) = (field(layout.runnext)?, field(layout.runnext.saturating_add(4))?);
     into.local_runqs = heads
@@ -125,7 +124,7 @@ pub(super) fn read_ps(
         .zip(&tails)
         .zip(next_low.iter().zip(&next_high))
         .map(|((head, tail), (low, high))| {
-            // The queue's indexes wrap; a tail that was passed by its head is an empty queue.
+            // The queue's indexes wrap; if the head has passed the tail, the queue is empty.
             let length = tail
                 .wrapping_sub(*head)
                 .cast_signed()

@@ -1,4 +1,4 @@
-//! Goroutines by state: a walk over `runtime.allgs` that knows when to stop.
+//! Goroutines by state: a walk over `runtime.allgs` within a budget of CPU time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::stream::Snapshot;
 
 /// Our own CPU time that walking may take per second of the target's life.
 const BUDGET_PER_SECOND: Duration = Duration::from_millis(5);
-/// The most that one walk may take, however long ago the last one was.
+/// Most CPU time that one walk may take, however long ago the last one was.
 const LONGEST: Duration = Duration::from_millis(50);
-/// The least time from one walk to the next: one batch takes about the millisecond that this earns. What is
-/// asked for in between is answered with the last walk's result.
+/// Least time from one walk to the next: one batch takes about the millisecond that this earns. Calls in between get the
+/// last walk's result.
 const SHORTEST_PAUSE_NS: u64 = 200_000_000;
-/// Goroutines per look at the clock: one `process_vm_readv`.
+/// Goroutines that are read between checks of the clock, by one `process_vm_readv`.
 const BATCH: usize = 1024;
 /// Longest `allgs` that is believed: 2^32 g structs would be 1.9 TB.
 const MAX_GS: u64 = 1 << 32;
 
-/// `_Gscan`: the GC is looking at its stack; the state is what is left without it.
+/// `_Gscan`: the GC is scanning the goroutine's stack. The other bits are its state.
 const G_SCAN: u32 = 0x1000;
 const G_DEAD: u32 = 6;
 const G_DEADEXTRA: u32 = 11;
@@ -44,7 +44,7 @@ const G_STATES: [&str; 12] = [
     "deadextra",
 ];
 
-/// The last walk, and when it was.
+/// The last walk and its result.
 #[derive(Debug)]
 pub(super) struct Walk {
     per_second: Duration,
@@ -52,12 +52,12 @@ pub(super) struct Walk {
     last: Option<Found>,
 }
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Clone, Debug)]
 struct Found {
     length: u64,
     visited: u64,
-    /// By state, without the scan bit.
+    /// Goroutines by state, without the scan bit.
     counts: BTreeMap<u32, u64>,
 }
 
@@ -72,13 +72,13 @@ impl Default for Walk {
 }
 
 impl Walk {
-    /// Allows it so much of our CPU time per second, where that is less than usual.
+    /// Limits the walk to this CPU time per second, if that is less than the usual.
     pub(super) fn allow(&mut self, per_second: Duration) {
         self.per_second = per_second.min(BUDGET_PER_SECOND);
     }
 
-    /// Counts the goroutines by state into the snapshot, all or, where there are more than there is time
-    /// for, a sample of them scaled up.
+    /// Counts the goroutines by state into the snapshot: all of them or, where there is not enough time, a sample that is
+    /// scaled up.
     pub(super) fn read(
         &mut self,
         memory: &impl Memory,
@@ -105,14 +105,14 @@ impl Walk {
         into.goroutines_by_state = found
             .counts
             .iter()
-            // `deadextra` is what a dead g is called from Go 1.26 on that waits for a callback from C.
+            // From Go 1.26 on, `deadextra` is a dead g that waits for a callback from C.
             .filter(|(status, _)| ![G_DEAD, G_DEADEXTRA].contains(status))
             .map(|(status, count)| (state_name(*status), scaled(*count, found.length, found.visited)))
             .collect();
         Ok(())
     }
 
-    /// What this walk may take, and begins the time to the next.
+    /// The CPU time that a walk at `now_ns` may take; records that it takes place.
     fn budget(&mut self, now_ns: u64) -> Duration {
         let Some(last_ns) = self.last_ns.replace(now_ns) else {
             return self.per_second;
@@ -122,8 +122,8 @@ impl Walk {
     }
 }
 
-/// Reads the states of the goroutines of the slice at `allgs`, of all of them or of as many as the budget is
-/// enough for. `None` for a slice that cannot be one.
+/// Reads the states of the goroutines in the slice at `allgs`, as many as the budget allows. `None` if that is not
+/// plausibly a slice.
 fn walk(memory: &impl Memory, allgs: u64, layout: &G, budget: Duration) -> Result<Option<Found>, ReadError> {
     let mut slice = [0; 2];
     memory.read_u64s(allgs, &mut slice)?;
@@ -167,7 +167,7 @@ fn walk(memory: &impl Memory, allgs: u64, layout: &G, budget: Duration) -> Resul
     Ok(Some(found))
 }
 
-/// `count` of `visited`, as so many of `length`; rounded.
+/// Scales `count` of `visited` to `length`, rounded.
 fn scaled(count: u64, length: u64, visited: u64) -> u64 {
     let scaled =
         (u128::from(count) * u128::from(length) + u128::from(visited) / 2) / u128::from(visited.max(1));
@@ -186,9 +186,8 @@ fn own_cpu_time() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Every number below a length once, in an order whose every beginning is spread evenly over the whole:
-/// wherever the walk is cut short, old goroutines (which lie at the front of `allgs`) and young ones have
-/// been seen alike.
+/// Every number below a length once, in an order of which every prefix is spread evenly over the whole: wherever the walk
+/// is cut short, it has seen old goroutines (which are at the front of `allgs`) and young ones alike.
 struct Scattered {
     length: u64,
     step: u64,
@@ -198,7 +197,7 @@ struct Scattered {
 
 impl Scattered {
     fn new(length: u64) -> Self {
-        // A step near the golden section of the length scatters best; coprime to it, it meets every number.
+        // A step near the golden section of the length scatters best; being coprime to it, it reaches every number.
         let mut step = (length as f64 * 0.618_033_988_749_895) as u64;
         while gcd(step, length) != 1 {
             step += 1;

@@ -1,8 +1,7 @@
-//! The source that costs the target nothing: it reads the runtime's own memory from outside.
+//! The source of `passive`, which costs the target nothing: it reads the runtime's own memory from outside.
 //!
-//! The latencies are those that the runtime itself keeps, for `/sched/latencies:seconds` of runtime/metrics,
-//! in `sched.timeToRun`: about one wait in eight of each goroutine, by a choice of the runtime that is not
-//! uniform. Everything else are gauges of one moment.
+//! The latencies are those that the runtime itself keeps in `sched.timeToRun`, for `/sched/latencies:seconds` of
+//! runtime/metrics: about one wait in eight of each goroutine, not uniformly chosen. Everything else is a gauge.
 
 mod gauges;
 mod goroutines;
@@ -29,10 +28,10 @@ pub struct PassiveSource<M> {
     walk: Walk,
 }
 
-/// Why nothing was observed. Both mean that the target is not, or no longer, what was meant.
+/// Why nothing was observed. In both cases the target is not, or no longer, the expected one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ObserveError {
-    /// Its memory could not be read.
+    /// The target's memory could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A counter of the runtime, which only ever grows, has become smaller.
@@ -56,10 +55,10 @@ impl From<ObserveError> for Error {
 }
 
 impl<M: Memory> PassiveSource<M> {
-    /// A source over `memory`. `globals` are link-time addresses, to each of which `bias` is added to get
-    /// the run-time one; `go_minor` is 25 of Go 1.25.5. What is absent in `globals` or `layout` is absent
-    /// in what is observed; without a layout there are still the histogram, where `go_minor` tells its
-    /// shape and its address is known, and `gomaxprocs`. Nothing is read yet.
+    /// A source over `memory`. `globals` are link-time addresses, to each of which `bias` is added to get the run-time
+    /// one; `go_minor` is 25 for Go 1.25.5. What `globals` or `layout` lack is not observed; without a layout there are
+    /// still `gomaxprocs` and, where its address is known and `go_minor` implies its shape, the histogram. Nothing is
+    /// read yet.
     pub fn new(memory: M, globals: &Globals, bias: u64, layout: Option<Layout>, go_minor: u32) -> Self {
         let biased = |address: Option<u64>| address.map(|a| a.wrapping_add(bias));
         let globals = Globals {
@@ -80,23 +79,23 @@ impl<M: Memory> PassiveSource<M> {
         }
     }
 
-    /// How its histogram counts, or `None` where there is no histogram to be read.
+    /// The bucket scheme of the histogram, if there is one to be read.
     pub fn scheme(&self) -> Option<BucketScheme> {
         self.time_to_run.as_ref().map(TimeToRun::scheme)
     }
 
-    /// Gives the walk over the goroutines less of our CPU time than [`snapshot`](Self::snapshot) says; it looks at a
-    /// thousand of them in any case.
+    /// Limits the walk over the goroutines to less of our CPU time than [`snapshot`](Self::snapshot) says; it reads about
+    /// a thousand of them in any case.
     pub fn allow_walk(&mut self, per_second: Duration) {
         self.walk.allow(per_second);
     }
 
-    /// Reads everything once; `now_ns` is CLOCK_MONOTONIC. The first call yields a snapshot and sets what
-    /// later ones count from; each later one yields the waits since the one before, and a snapshot.
+    /// Reads everything once; `now_ns` is CLOCK_MONOTONIC. The first call yields only a snapshot; each later one yields
+    /// the waits since the previous one, and a snapshot.
     ///
     /// # Errors
-    /// The process is gone, or may not be read, or its histogram is not where it should be. A gauge that
-    /// alone cannot be read is absent.
+    /// The process is gone, or may not be read, or its histogram is not where it should be. If only a gauge cannot be
+    /// read, it is absent.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>, ObserveError> {
         let mut observations = self.observe_waits(now_ns)?;
         let snapshot = self.snapshot(now_ns)?;
@@ -131,9 +130,9 @@ impl<M: Memory> PassiveSource<M> {
             .collect())
     }
 
-    /// The gauges alone. Walking over the goroutines is given at most 5 ms of our CPU time per second
-    /// since the last walk; where that is too little for all, it takes a sample and says so, and what is
-    /// asked for within 200 ms is answered with the last result.
+    /// Reads the gauges alone. The walk over the goroutines takes at most 5 ms of our CPU time per second since the last
+    /// walk; where that is too little for all, it takes a sample and says so. Within 200 ms of a walk its result is
+    /// repeated.
     ///
     /// # Errors
     /// The process is gone or may not be read.
@@ -152,7 +151,7 @@ impl<M: Memory> PassiveSource<M> {
     }
 }
 
-/// A gauge that lies where nothing is mapped is left out; a process that cannot be read at all is an error.
+/// Leaves out a gauge that cannot be read, unless the process cannot be read at all.
 fn unless_gone(e: ReadError) -> Result<(), ReadError> {
     match e {
         ReadError::Gone { .. } | ReadError::NotPermitted { .. } => Err(e),

@@ -10,17 +10,17 @@ use super::ObserveError;
 /// Most bytes that a `runtime.timeHistogram` may have; Go 1.19's has 5768.
 const MAX_SIZE: u32 = 64 << 10;
 
-/// Where it is, how it counts, and what it counted when it was last read.
+/// The histogram's address and shape, and its last reading.
 #[derive(Debug)]
 pub(super) struct TimeToRun {
     address: u64,
     shape: TimeHistogram,
     scheme: BucketScheme,
-    /// Whether bucket 0 holds entries that were no waits: up to Go 1.25 `casgstatus` records a zero for a
-    /// tracked goroutine that comes back from a system call, grows its stack or pauses for the GC
-    /// (`runtime/proc.go`: the running time since `trackingStamp` is recorded whether or not it had been
-    /// runnable). They are half of all entries in a program with many system calls.
-    zeros_are_no_waits: bool,
+    /// Whether bucket 0 has entries that were not waits: up to Go 1.25 `casgstatus` records a zero for a tracked
+    /// goroutine that returns from a system call, grows its stack or pauses for the GC (`runtime/proc.go`: the running
+    /// time since `trackingStamp` is recorded whether or not it had been runnable). They are half of all entries in a
+    /// program with many system calls.
+    zeros_are_not_waits: bool,
     last: Option<Reading>,
 }
 
@@ -53,12 +53,12 @@ impl TimeToRun {
             Some(layout) => (layout.time_histogram.clone(), scheme_of(layout)?),
             None => known_shape(go_minor)?,
         };
-        let zeros_are_no_waits = go_minor <= 25;
+        let zeros_are_not_waits = go_minor <= 25;
         Some(Self {
             address,
             shape,
             scheme,
-            zeros_are_no_waits,
+            zeros_are_not_waits,
             last: None,
         })
     }
@@ -67,8 +67,8 @@ impl TimeToRun {
         self.scheme
     }
 
-    /// Reads it; the waits since the last reading and how many of them came out negative, or `None` at the
-    /// first.
+    /// Reads the histogram. Returns the waits since the last reading and how many of them were negative, or `None` at the
+    /// first reading.
     pub(super) fn read_delta(
         &mut self,
         memory: &impl Memory,
@@ -79,8 +79,7 @@ impl TimeToRun {
             return Ok(None);
         };
         if !now.follows(before) {
-            // Nothing promises that the kernel copies a counter in one piece: what is torn once is whole at
-            // the second look.
+            // The kernel does not promise to copy a counter in one piece: a torn value is whole when read again.
             now = self.read(memory)?;
             if !now.follows(before) {
                 return Err(ObserveError::Replaced {
@@ -99,7 +98,7 @@ impl TimeToRun {
         for (index, (now, then)) in (0u16..).zip(now.counts.iter().zip(&before.counts)) {
             match now - then {
                 0 => {}
-                zeros if index == 0 && self.zeros_are_no_waits => delta.excluded_zero = zeros,
+                zeros if index == 0 && self.zeros_are_not_waits => delta.excluded_zero = zeros,
                 count => delta.counts.push((index, count)),
             }
         }
@@ -128,7 +127,7 @@ impl TimeToRun {
     }
 }
 
-/// How the histograms of this layout count; `None` for one that no known version has.
+/// The bucket scheme of this layout; `None` for one that no known version has.
 fn scheme_of(layout: &Layout) -> Option<BucketScheme> {
     let scheme = match layout.time_histogram_scheme()? {
         TimeHistogramScheme::Go119 => BucketScheme::Go119,

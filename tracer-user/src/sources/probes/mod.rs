@@ -1,5 +1,5 @@
-//! The modes that attach: `exact` and `sampled`. The kernel aggregates; this reads its tables and yields
-//! what has come since the last reading.
+//! The source of `exact` and `sampled`: the kernel side aggregates, and this reads its tables and yields what was added
+//! since the last reading.
 
 mod tables;
 pub mod target;
@@ -14,10 +14,10 @@ use crate::{
     stream::{Event, Kind, Observation, Origin, SlowWait},
 };
 
-/// The only target of a capture from the command line has the first slot of each table.
+/// Slot of the only target of a capture from the command line.
 const SLOT: u32 = 0;
 
-/// Live probes on one process by a load of the kernel side of its own.
+/// Live probes on one process, with their own load of the kernel side.
 pub struct ProbeSource {
     kernel: Kernel,
     target: Target,
@@ -37,7 +37,7 @@ impl ProbeSource {
         Ok(Self { kernel, target, ring })
     }
 
-    /// How the probes are held.
+    /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.target.link_kind()
     }
@@ -47,7 +47,7 @@ impl ProbeSource {
         self.target.takes_the_runtimes_figure()
     }
 
-    /// Measures what a hit of this source costs on this machine, on our own process.
+    /// Measures the cost of a hit of this source on this machine, in our own process.
     ///
     /// # Errors
     /// As [`calibrate::measure`](crate::bpf::calibrate::measure).
@@ -55,8 +55,8 @@ impl ProbeSource {
         self.target.calibrate(&mut self.kernel)
     }
 
-    /// Switches the programs off for the target: from here on a hit counts nothing. What was counted stays
-    /// to be read.
+    /// Switches the programs off for the target: from here on nothing is counted. What was counted before can still be
+    /// read.
     ///
     /// # Errors
     /// The table cannot be written.
@@ -64,15 +64,15 @@ impl ProbeSource {
         self.target.switch_off(&mut self.kernel)
     }
 
-    /// Takes the probes away; see [`Probes`](crate::bpf::attach::Probes) for how long that takes.
+    /// Removes the probes; see [`Probes`](crate::bpf::attach::Probes) for how long that takes.
     pub fn detach(&mut self) {
         drop(self.target.take_probes());
     }
 
-    /// What has come since the last call.
+    /// Reads what was measured since the last call.
     ///
     /// # Errors
-    /// A map that cannot be read.
+    /// A map cannot be read.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
         let mut seen = self.slow_waits();
         seen.extend(self.target.observe(&mut self.kernel, now_ns)?);
@@ -84,7 +84,7 @@ impl ProbeSource {
         self.target.counters()
     }
 
-    /// Slow waits that lie in the ring, as events; cheap, so that they can be shown as they happen.
+    /// Reads the slow waits in the ring, which is cheap, so that they can be shown as they happen.
     pub fn slow_waits(&mut self) -> Vec<Observation> {
         let mut seen = Vec::new();
         while let Some(item) = self.ring.next() {
@@ -100,7 +100,7 @@ impl ProbeSource {
     }
 }
 
-/// A slow wait, as it flows on.
+/// Turns a slow wait into an observation.
 pub(in crate::sources) fn slow_wait(event: &tracer_ebpf::SlowWait) -> Observation {
     Observation {
         at_ns: event.at_ns,

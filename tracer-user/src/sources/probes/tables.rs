@@ -1,4 +1,4 @@
-//! The kernel's histograms, read and turned into what is new in them.
+//! Reads the kernel's histograms, and yields what was added to them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,10 +13,10 @@ use crate::{
     stream::{BucketScheme, HistogramDelta, HistogramKey},
 };
 
-/// What was in each histogram at the last reading.
+/// The histograms as of the last reading.
 pub struct Tables {
-    /// What was measured as 0 ns is no wait.
-    zeros_are_no_waits: bool,
+    /// Whether a latency of 0 ns is not a wait.
+    zeros_are_not_waits: bool,
     last: HashMap<HistogramKey, Box<Reading>>,
     /// Creation sites that are known to have a histogram.
     creation_sites: BTreeSet<u64>,
@@ -54,11 +54,11 @@ impl Reading {
 }
 
 impl Tables {
-    /// Nothing read yet. `zeros_are_no_waits`: the runtime's own figures are counted, of which 0 ns stands for no
-    /// wait (or for one of less than a tick of its clock).
-    pub fn new(zeros_are_no_waits: bool) -> Self {
+    /// Starts without a reading. Set `zeros_are_not_waits` where the runtime's own figures are counted, in which 0 ns
+    /// stands for no wait (or for one of less than a tick of its clock).
+    pub fn new(zeros_are_not_waits: bool) -> Self {
         Self {
-            zeros_are_no_waits,
+            zeros_are_not_waits,
             last: HashMap::new(),
             creation_sites: BTreeSet::from([OTHER_CREATION_SITES]),
         }
@@ -86,7 +86,7 @@ impl Tables {
     /// kernel has made a histogram for: only where it has grown is the table walked, which all targets share.
     pub fn sampled(&mut self, ebpf: &mut Ebpf, target: u32, made: u64) -> Result<Vec<HistogramDelta>> {
         let table = maps::sampled_histograms(ebpf)?;
-        // The one for all others was there before.
+        // One more is the histogram for all others, which was made at the beginning.
         if (self.creation_sites.len() as u64) < made.saturating_add(1) {
             for key in table.keys() {
                 let (of, gopc) = creation_site_of(key.map_err(maps::context("walk", "SAMPLED_HISTOGRAMS"))?);
@@ -119,15 +119,15 @@ impl Tables {
             .map(|(bucket, (now, before))| (bucket, now.wrapping_sub(*before)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        // The runtime records 0 ns for a goroutine that goes on without having been Runnable, as after its stack
-        // was moved or the world stopped. The first bucket holds nothing but zeros.
+        // The runtime records 0 ns for a goroutine that continues without having been Runnable, as after its stack
+        // was moved or the world was stopped. The first bucket holds only zeros.
         let excluded_zero = match counts.first() {
-            Some((0, zeros)) if self.zeros_are_no_waits => *zeros,
+            Some((0, zeros)) if self.zeros_are_not_waits => *zeros,
             _ => 0,
         };
         counts.drain(..usize::from(excluded_zero > 0));
         if counts.is_empty() && excluded_zero == 0 {
-            // A reading may fall between a count and its sum: what came late belongs to the next delta.
+            // A reading may fall between a count and its sum: the sum then belongs to the next delta.
             return None;
         }
         let delta = HistogramDelta {

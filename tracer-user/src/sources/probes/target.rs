@@ -1,4 +1,4 @@
-//! One target in its slot of the kernel's tables: live probes on one process, and what they have counted.
+//! One target in its slot of the kernel's tables: live probes on one process, and their counters.
 
 use std::fs::File;
 
@@ -20,17 +20,17 @@ use crate::{
     stream::{Kind, Loss, LossCause, Observation},
 };
 
-/// What to attach where.
+/// A request to attach to a process.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// Process.
+    /// The process.
     pub pid: u32,
-    /// The file that the sites were found in. Probes go to this very inode, whatever the process has become
-    /// meanwhile: in another program the same offsets could lie inside instructions.
+    /// The file that the sites were found in. Probes go to this very inode, even if the process runs another program by
+    /// now, where the same offsets could lie inside instructions.
     pub file: &'a File,
-    /// Which programs.
+    /// The programs to attach.
     pub program: ProgramKind,
-    /// Where.
+    /// The sites to attach to.
     pub sites: &'a [Site],
     /// Run-time minus link-time address of the executable.
     pub bias: u64,
@@ -40,8 +40,8 @@ pub struct Request<'a> {
     pub goroutines: u64,
 }
 
-/// What the programs must know of a process, from what is known of its program: `stamp` is the offset of
-/// `g.trackingStamp`, `bias` run-time minus link-time address. Slow waits are not told one by one.
+/// The configuration of the programs for a process: `stamp` is the offset of `g.trackingStamp`, `bias` is run-time minus
+/// link-time address. Slow waits are not reported one by one.
 pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals, bias: u64) -> TargetConfig {
     let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
     TargetConfig {
@@ -61,26 +61,26 @@ pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals,
     }
 }
 
-/// Live probes on one process, and what they have counted.
+/// Live probes on one process, and their counters.
 pub struct Target {
     slot: u32,
     probes: Option<Probes>,
     program: ProgramKind,
-    /// Of the first site; the others are alike.
+    /// The kind of the first site; the others are alike.
     kind: SiteKind,
     config: TargetConfig,
-    /// By which the sites are known, where there are no cookies.
+    /// Keys of the sites, where there are no cookies.
     keys: Vec<SiteKey>,
     tables: Tables,
     counted: Counters,
-    /// How many goroutines more may be seen to run of which it was not seen that they could, before that is
-    /// a loss: those that were runnable when the probes went live.
+    /// How many more goroutines may be seen to run without having been seen to become runnable, before that is a loss:
+    /// those that were runnable already when the probes went live.
     early: u64,
     capped: bool,
 }
 
 impl Target {
-    /// Attaches. The probes are live when this returns; without a cap unless `hits_per_window` is one.
+    /// Attaches. The probes are live when this returns; `hits_per_window` is the cap, if there is one.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
@@ -114,8 +114,8 @@ impl Target {
         let scope = Scope::process(request.pid)?;
         let exe = attach::path_of(request.file);
         let probes = attach::attach(kernel, request.program, &points, slot, scope, &exe)?;
-        // Counting begins when all sites are live: else a goroutine is seen to run of which it was not seen
-        // that it could.
+        // Counting begins when all sites are live: otherwise goroutines would be seen to run that were not seen to
+        // become runnable.
         let config = TargetConfig { enabled: 1, ..config };
         write(kernel, slot, config)?;
         Ok(Self {
@@ -132,7 +132,7 @@ impl Target {
         })
     }
 
-    /// How the probes are held.
+    /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
     }
@@ -142,22 +142,22 @@ impl Target {
         is_the_runtimes_figure(self.kind)
     }
 
-    /// Which programs are attached.
+    /// The programs that are attached.
     pub fn program(&self) -> ProgramKind {
         self.program
     }
 
-    /// The kind of site by which a hit is measured.
+    /// The kind of site at which the cost of a hit is measured.
     pub fn calibrated_by(&self) -> SiteKind {
         match self.kind {
-            // Needs no more of a goroutine than calibration's has. An inlined compare-and-swap costs no more than
-            // a call, which stands for it.
+            // Reads no more of a goroutine than calibration's has. An inlined compare-and-swap costs no more than a
+            // call, which stands for it.
             SiteKind::WaitRecorded => self.kind,
             _ => calibrate::dearest(self.program),
         }
     }
 
-    /// Measures what a hit of this target's costs on this machine, on our own process.
+    /// Measures the cost of a hit of this target on this machine, in our own process.
     ///
     /// # Errors
     /// As [`calibrate::measure`].
@@ -165,8 +165,8 @@ impl Target {
         calibrate::measure(kernel, self.program, self.calibrated_by())
     }
 
-    /// Switches the programs off for the target: from here on a hit counts nothing but that it was. What was counted
-    /// stays to be read.
+    /// Switches the programs off for the target: from here on only the number of hits is counted. What was counted before
+    /// can still be read.
     ///
     /// # Errors
     /// The table cannot be written.
@@ -175,7 +175,7 @@ impl Target {
         write(kernel, self.slot, self.config)
     }
 
-    /// Begins a window in which no more than so many hits are let through. A target that is past its cap stays off.
+    /// Begins a window in which the target may have `hits`. A target that is past its cap stays off.
     ///
     /// # Errors
     /// A table cannot be read or written.
@@ -192,7 +192,7 @@ impl Target {
         write(kernel, self.slot, self.config)
     }
 
-    /// The kernel side has said that the target is past its cap.
+    /// Records that the target is past its cap, as the kernel side has reported.
     ///
     /// # Errors
     /// The table cannot be written.
@@ -201,11 +201,11 @@ impl Target {
             return Ok(());
         }
         self.capped = true;
-        // A window that was begun at that very moment has switched it on again.
+        // A window that was begun at that very moment has switched the target on again.
         self.switch_off(kernel)
     }
 
-    /// Whether it was hit more often than its cap allows, and is off therefore.
+    /// Whether the target had more hits than its cap allows, and is therefore off.
     pub fn is_capped(&self) -> bool {
         self.capped
     }
@@ -219,10 +219,10 @@ impl Target {
         (self.probes.take(), std::mem::take(&mut self.keys))
     }
 
-    /// What has come since the last call, but for slow waits.
+    /// Reads what was measured since the last call, except for slow waits.
     ///
     /// # Errors
-    /// A map that cannot be read.
+    /// A map cannot be read.
     pub fn observe(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<Vec<Observation>> {
         let state = state_of(kernel, self.slot)?;
         if self.is_past(&state) {
@@ -234,7 +234,7 @@ impl Target {
             ProgramKind::Sampled => self.tables.sampled(ebpf, self.slot, state.creation_sites)?,
             ProgramKind::Full | ProgramKind::Stacks | ProgramKind::Mark | ProgramKind::Empty => Vec::new(),
         };
-        // A sampled wait is a hit that is counted in its histogram alone.
+        // The hit of a sampled wait is counted in its histogram alone.
         let sampled_hits: u64 = match self.program {
             ProgramKind::Sampled => deltas
                 .iter()
@@ -250,7 +250,7 @@ impl Target {
         let counters = maps::read_counters(ebpf, self.slot)?;
         let new = counters.since(&self.counted);
         self.counted = counters;
-        // With a cap it is the traps that count, and a target that is off has them as well.
+        // A cap limits traps, which a target that is off has as well.
         let off = if self.config.hit_limit == 0 {
             0
         } else {
@@ -285,8 +285,7 @@ fn write(kernel: &mut Kernel, slot: u32, config: TargetConfig) -> Result<()> {
         .map_err(maps::context("write", "TARGETS"))
 }
 
-/// Makes a slot as if nobody had had it. What lies in tables that are not by slot was removed when the probes of
-/// the last one were gone.
+/// Clears a slot. The entries of its last holder in shared tables were removed when the probes of that one were gone.
 fn clear(kernel: &mut Kernel, slot: u32) -> Result<()> {
     maps::clear_counters(&mut kernel.ebpf, slot)?;
     maps::states(&mut kernel.ebpf)?
@@ -295,7 +294,7 @@ fn clear(kernel: &mut Kernel, slot: u32) -> Result<()> {
     if slot < kernel.capacity.exact {
         maps::clear_exact(&mut kernel.ebpf, slot)?;
     }
-    // Made here, so that no other target can take its room.
+    // Created here, so that other targets cannot use up the room for it.
     maps::sampled_histograms(&mut kernel.ebpf)?
         .insert(
             creation_site_key(slot, OTHER_CREATION_SITES),
@@ -309,7 +308,7 @@ fn is_the_runtimes_figure(kind: SiteKind) -> bool {
     matches!(kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
 }
 
-/// A site as the programs read it.
+/// A site in the form that the programs read.
 pub(in crate::sources) fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
     let origin = site.origin.unwrap_or(Origin::Unblocked) as u8;
     tracer_ebpf::Site {
@@ -325,7 +324,7 @@ pub(in crate::sources) fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Sit
     }
 }
 
-/// `early` of the unpaired ones began before the capture.
+/// The losses in new counts. `early` of the unpaired waits began before the capture.
 fn losses(new: &Counters, early: u64) -> Vec<Loss> {
     [
         (LossCause::Unpaired, early),

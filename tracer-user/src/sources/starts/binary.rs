@@ -1,5 +1,5 @@
-//! One binary in its slot of the kernel's tables: live probes on the starts of its processes, and what they have
-//! counted.
+//! One binary of the daemon's in its slot of the kernel's tables: probes on the starts of its processes, and their
+//! counters.
 
 use std::{fs::File, sync::Arc};
 
@@ -21,25 +21,25 @@ use crate::{
     stream::{Event, Kind, Loss, LossCause, Observation},
 };
 
-/// The number of the only binary that its marks are about.
+/// The number that [`Named`] has for the only binary.
 const ONLY: u32 = 0;
 
 /// Probes on the starts of a binary.
 pub struct Binary {
     slot: u32,
-    /// Those in every process that maps it, where they are.
+    /// Probes in every process that maps the file, if that was asked for.
     probes: Option<Probes>,
-    /// Else what attaches to one process after the other.
+    /// If not, what attaches to single processes.
     linker: Option<Arc<Linker>>,
-    /// By which the sites are known, where there are no cookies.
+    /// Keys of the sites, where there are no cookies.
     keys: Vec<SiteKey>,
     counted: Counters,
-    /// Who and what the marks are about.
+    /// The processes and functions that marks are about.
     pub named: Named,
 }
 
 impl Binary {
-    /// Prepares `sites` of `plan`: where `is_whole` is set, attaches to them in every process that maps the file. With
+    /// Prepares `sites` of `plan`, and if `is_whole` is set, attaches to them in every process that maps the file. With
     /// `times_threads` the kernel side counts time off the CPU and page faults.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Binary {
         })
     }
 
-    /// What marks mean, with the names of the functions that they are about.
+    /// Turns marks into observations, with the names of the functions that they are about.
     pub fn marks(&mut self, marks: &[StartEvent], functions: &dyn Functions) -> Vec<Observation> {
         let marks = self.named.marks(marks, |_| ONLY, functions);
         let observations = marks.into_iter().map(|(at_ns, mark)| Observation {
@@ -118,7 +118,7 @@ impl Binary {
         Ok(kinds.map(|kind| Observation { at_ns: now_ns, kind }).collect())
     }
 
-    /// What attaches to one of its processes, where each has probes of its own.
+    /// What attaches to single processes of the binary.
     pub fn linker(&self) -> Option<&Arc<Linker>> {
         self.linker.as_ref()
     }
@@ -129,7 +129,7 @@ impl Binary {
     }
 }
 
-/// Whether nothing more comes of a process's start after this mark.
+/// Whether this is the last mark of a process's start.
 pub fn is_last(event: &StartEvent) -> bool {
     [Mark::MainMain, Mark::Exited]
         .map(|mark| mark as u32)

@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tracer_ebpf::start::call_kind;
 
-/// Number, name and [`call_kind`] of the system calls that may take long; others are not looked at, since a start
-/// makes hundreds of them.
+/// Number, name and [`call_kind`] of the system calls that may take long; others are ignored, since a start makes
+/// hundreds of them.
 ///
-/// Those of x86_64 that arm64 has no more stand in [`LEGACY`].
+/// Those that x86_64 has and arm64 does not are in [`LEGACY`].
 const CALLS: &[(libc::c_long, &str, u32)] = &[
     (libc::SYS_openat, "openat", call_kind::OPEN_1),
     (libc::SYS_openat2, "openat2", call_kind::OPEN_1),
@@ -70,7 +70,7 @@ const LEGACY: &[(libc::c_long, &str, u32)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const LEGACY: &[(libc::c_long, &str, u32)] = &[];
 
-/// (number, [`call_kind`]) of those that the programs must know.
+/// (number, [`call_kind`]) of the calls, for the kernel side.
 pub fn kinds() -> impl Iterator<Item = (u32, u32)> {
     let all = CALLS.iter().chain(LEGACY);
     all.filter_map(|(number, _, kind)| Some((u32::try_from(*number).ok()?, *kind)))
@@ -88,7 +88,7 @@ pub fn name(number: u32) -> String {
         )
 }
 
-/// The first argument is a file descriptor, and worth naming.
+/// Whether the first argument of a call is a file descriptor that is worth naming.
 pub fn works_on_descriptor(number: u32) -> bool {
     let named = CALLS
         .iter()
@@ -106,7 +106,7 @@ pub fn works_on_descriptor(number: u32) -> bool {
     named.is_some_and(|(_, name, kind)| *kind == call_kind::DESCRIPTOR && !OTHERS.contains(name))
 }
 
-/// The text of an event: a path or an address, as people write it.
+/// The text of an event: a path, or an address as it is usually written.
 pub fn text(kind: u32, bytes: &[u8]) -> Option<String> {
     match kind {
         call_kind::PATH_0 | call_kind::PATH_1 | call_kind::OPEN_0 | call_kind::OPEN_1 => {
@@ -121,7 +121,7 @@ pub fn text(kind: u32, bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// A `sockaddr` (include/linux/socket.h, in.h, in6.h, un.h).
+/// Formats a `sockaddr` (include/linux/socket.h, in.h, in6.h, un.h).
 fn address(bytes: &[u8]) -> Option<String> {
     let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
     let port = || Some(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?));

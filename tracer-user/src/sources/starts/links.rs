@@ -1,7 +1,7 @@
-//! Probes that are bound to single processes: how many there may be, and when they go.
+//! Probes that are bound to single processes: how many there may be, and when they are removed.
 //!
-//! Closing a link costs the kernel some 40 ms, and a perf event 80, most of it spent waiting; many at once wait
-//! together. So a start's probes go on threads beside, in batches.
+//! Closing a link takes the kernel some 40 ms, and a perf event 80, most of it spent waiting; many at once wait
+//! together. So probes are removed in batches, on other threads.
 
 use std::{
     collections::BTreeMap,
@@ -17,31 +17,31 @@ use std::{
 
 use rustix::process::{Resource, getrlimit};
 
-use super::super::host::all_at_once;
+use super::super::host::drop_in_parallel;
 use crate::bpf::attach::Probes;
 use crate::process::file::FileId;
 
 /// Fewest and most descriptors that probes of single processes may take together.
 const DESCRIPTORS: (usize, usize) = (64, 4_096);
-/// Links of processes that have not come to an end are looked after this often, and from this age on.
+/// How often the links of starts that have not ended are swept.
 const SWEPT_NS: u64 = 1_000_000_000;
-/// A start that has not come to its end after so long has its probes taken away: its end may have been lost.
+/// Age at which a start that has not ended loses its probes: the event of its end may have been lost.
 const LONGEST_NS: u64 = 300_000_000_000;
-/// So long it may take from the gate until the process runs its program, on a slow disk or with another gate behind ours.
+/// Longest time from the gate until the process runs its program, on a slow disk or with another gate behind ours.
 const LONGEST_EXEC_NS: u64 = 10_000_000_000;
 
-/// Descriptors that may be taken for probes of single processes.
+/// Descriptors that may be used for probes of single processes.
 #[derive(Clone)]
 pub struct Room(Arc<(Mutex<usize>, Condvar)>);
 
-/// Descriptors that are taken; free again when it is dropped.
+/// Descriptors that are in use, until this is dropped.
 pub struct Ticket {
     room: Room,
     taken: usize,
 }
 
 impl Room {
-    /// Half of what we may still open.
+    /// Room for half of what we may open.
     pub fn new() -> Self {
         let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let (least, most_at_all) = DESCRIPTORS;
@@ -52,7 +52,7 @@ impl Room {
         )))
     }
 
-    /// Takes so many descriptors, and waits for them until then at most.
+    /// Takes `wanted` descriptors, and waits for them until then at most.
     pub fn take(&self, wanted: usize, until: Instant) -> Option<Ticket> {
         let (free, freed) = &*self.0;
         let free: MutexGuard<'_, usize> = free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,13 +77,13 @@ impl Drop for Ticket {
 
 /// Live probes of one process, and the room that they take.
 pub struct Bound {
-    /// They.
+    /// The probes.
     pub probes: Probes,
-    /// Their descriptors, where these are counted.
+    /// The descriptors that they use, where these are counted.
     pub ticket: Option<Ticket>,
 }
 
-/// Takes probes away, on a thread of its own and others.
+/// Removes probes on other threads.
 pub struct Reaper {
     work: Option<Sender<Work>>,
     thread: Option<JoinHandle<()>>,
@@ -95,13 +95,13 @@ enum Work {
 }
 
 impl Reaper {
-    /// Starts the thread. Without one, whoever closes probes waits for the kernel.
+    /// Starts the thread. If there can be none, closing probes waits for the kernel.
     pub fn start() -> Self {
-        let (work, come) = mpsc::channel();
+        let (work, received) = mpsc::channel();
         let reap = move || {
-            while let Ok(first) = come.recv() {
+            while let Ok(first) = received.recv() {
                 let (mut bound, mut done) = (Vec::new(), Vec::new());
-                for work in std::iter::once(first).chain(come.try_iter()) {
+                for work in std::iter::once(first).chain(received.try_iter()) {
                     match work {
                         Work::Close(one) => bound.push(*one),
                         Work::Done(to) => done.push(to),
@@ -109,7 +109,7 @@ impl Reaper {
                 }
                 close(bound);
                 for to in done {
-                    // It may have been waited for no longer.
+                    // Fails if the receiver is not waiting any more.
                     let _ = to.send(());
                 }
             }
@@ -130,9 +130,9 @@ impl Reaper {
         }
     }
 
-    /// Takes these away, soon.
+    /// Removes probes, soon.
     pub fn close(&self, bound: Bound) {
-        // Where nobody takes them, they go here.
+        // If the thread does not take them, they are removed here.
         let refused = match &self.work {
             Some(work) => work.send(Work::Close(Box::new(bound))).map_err(|e| e.0),
             None => return close(vec![bound]),
@@ -142,7 +142,7 @@ impl Reaper {
         }
     }
 
-    /// Waits until all are gone that were given to it.
+    /// Waits until all probes that were given to the thread are gone.
     pub fn wait(&self) {
         let (done, wait) = mpsc::channel();
         if let Some(work) = &self.work
@@ -167,27 +167,27 @@ fn close(bound: Vec<Bound>) {
         .into_iter()
         .map(|bound| (bound.probes, bound.ticket))
         .unzip();
-    all_at_once(probes.into_iter().flat_map(Probes::apart).collect());
+    drop_in_parallel(probes.into_iter().flat_map(Probes::split).collect());
     drop(tickets);
 }
 
-/// A process that has its probes, as the gate tells it.
+/// A process that got its probes at the gate.
 pub struct Linked {
-    /// The gate's number for it.
+    /// Id of the gate's job.
     pub job: u64,
-    /// It, in our PID namespace.
+    /// The process, in our PID namespace.
     pub pid: u32,
     /// The binary's slot.
     pub slot: u32,
     /// The file that it is about to execute.
     pub file: FileId,
-    /// Since when it has them, CLOCK_MONOTONIC.
+    /// When it got them, CLOCK_MONOTONIC.
     pub since_ns: u64,
-    /// They.
+    /// The probes.
     pub bound: Bound,
 }
 
-/// The probes of all processes that have any, each until its start has ended.
+/// The probes of each process, until its start has ended.
 pub struct Links {
     live: BTreeMap<u32, Vec<Linked>>,
     reaper: Reaper,
@@ -195,7 +195,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// None yet.
+    /// Starts without any.
     pub fn new() -> Self {
         Self {
             live: BTreeMap::new(),
@@ -204,24 +204,24 @@ impl Links {
         }
     }
 
-    /// One more process has its probes.
+    /// Adds a process that got its probes.
     pub fn add(&mut self, linked: Linked) {
         self.live.entry(linked.pid).or_default().push(linked);
     }
 
-    /// The start of a process ended then: what it was given before goes.
+    /// Removes the probes that a process got before its start ended at `at_ns`.
     pub fn ended(&mut self, pid: u32, at_ns: u64) {
         self.close_where(Some(pid), |linked| linked.since_ns < at_ns);
     }
 
-    /// Those go whose process did not wait for them.
+    /// Removes the probes of jobs whose process did not wait for them.
     pub fn late(&mut self, jobs: &[u64]) {
         if !jobs.is_empty() {
             self.close_where(None, |linked| jobs.contains(&linked.job));
         }
     }
 
-    /// Has the probes go of processes that were killed on their way, or run something else by now: now and then.
+    /// Removes, now and then, the probes of processes that were killed during their start, or run something else by now.
     /// Returns those that have none any more.
     pub fn sweep(&mut self, now_ns: u64) -> Vec<u32> {
         if now_ns.saturating_sub(self.swept_ns) < SWEPT_NS {
@@ -236,29 +236,29 @@ impl Links {
         })
     }
 
-    /// Has all go that were given to processes of a binary, and waits until they are gone.
+    /// Removes the probes of all processes of a binary, and waits until they are gone.
     pub fn unprobe(&mut self, slot: u32) {
         self.close_where(None, |linked| linked.slot == slot);
         self.reaper.wait();
     }
 
-    /// Has these go, beside: nobody knows their binary any more.
+    /// Removes, in the background, the probes of a process whose binary is not known any more.
     pub fn refuse(&self, linked: Linked) {
         self.reaper.close(linked.bound);
     }
 
-    /// Has all go, beside.
+    /// Removes all probes in the background.
     pub fn clear_soon(&mut self) {
         self.close_where(None, |_| true);
     }
 
-    /// Has all go.
+    /// Removes all probes, and waits until they are gone.
     pub fn clear(&mut self) {
         self.close_where(None, |_| true);
         self.reaper.wait();
     }
 
-    fn close_where(&mut self, of: Option<u32>, goes: impl Fn(&Linked) -> bool) -> Vec<u32> {
+    fn close_where(&mut self, of: Option<u32>, is_over: impl Fn(&Linked) -> bool) -> Vec<u32> {
         let pids: Vec<u32> = match of {
             Some(pid) => vec![pid],
             None => self.live.keys().copied().collect(),
@@ -268,7 +268,7 @@ impl Links {
             let Some(linked) = self.live.get_mut(&pid) else {
                 continue;
             };
-            for gone in linked.extract_if(.., |linked| goes(linked)) {
+            for gone in linked.extract_if(.., |linked| is_over(linked)) {
                 self.reaper.close(gone.bound);
             }
             if linked.is_empty() {
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_finds_no_room_waits_for_it_and_not_longer_than_it_may() {
+    fn without_room_it_is_waited_for_but_not_past_the_deadline() {
         let room = Room(Arc::new((Mutex::new(20), Condvar::new())));
         let first = room.take(16, Instant::now()).unwrap();
         let begun = Instant::now();

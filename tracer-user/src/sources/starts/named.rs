@@ -1,4 +1,4 @@
-//! Marks as the kernel side sends them, with the names of the functions that they are about.
+//! Turns the kernel side's marks into observations, with the names of the functions that they are about.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,38 +6,38 @@ use tracer_ebpf::start::{MAX_BINARIES, StartEvent};
 
 use crate::stream::start::{Mark, StartMark, Usage};
 
-/// Names of the programs' functions.
+/// Looks up names of functions.
 pub trait Functions {
-    /// Those of a binary that begin at these link-time addresses, as far as they are known.
+    /// The functions of a binary that begin at these link-time addresses, as far as they are known.
     fn beginning_at(&self, binary: u32, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String>;
 }
 
 /// A link-time address in a binary.
 type Address = (u32, u64);
 
-/// What processes run, where they are loaded, and what their functions are called.
+/// What each process runs, where it is loaded, and the names of functions.
 pub struct Named {
     usage_is_known: bool,
     /// Link-time address of the ELF entry, by binary.
     entries: BTreeMap<u32, u64>,
     running: BTreeMap<u32, Running>,
     names: BTreeMap<Address, Option<String>>,
-    /// Processes that send nothing more.
+    /// Processes that will send no more marks.
     ended: Vec<u32>,
 }
 
-/// A process, known by the id that the kernel has for it.
+/// A process, by its tgid in the kernel.
 #[derive(Clone, Copy)]
 struct Running {
     /// Its id in our PID namespace.
     pid: u32,
     binary: u32,
-    /// Run-time minus link-time address, once it has come to its ELF entry.
+    /// Run-time minus link-time address, once the process has reached its ELF entry.
     bias: Option<u64>,
 }
 
 impl Named {
-    /// Of no binary yet. Without `usage_is_known` the kernel side counts neither time off the CPU nor page faults.
+    /// Starts without any binary. Without `usage_is_known` the kernel side counts neither time off the CPU nor page faults.
     pub fn new(usage_is_known: bool) -> Self {
         Self {
             usage_is_known,
@@ -48,29 +48,29 @@ impl Named {
         }
     }
 
-    /// A binary whose ELF entry has this link-time address.
+    /// Adds a binary whose ELF entry has this link-time address.
     pub fn add(&mut self, binary: u32, entry: u64) {
         self.entries.insert(binary, entry);
     }
 
-    /// The id in our PID namespace of a process that the kernel has under `tgid`.
+    /// The id in our PID namespace of the process with this `tgid` in the kernel.
     pub fn pid_of(&self, tgid: u32) -> u32 {
         self.running.get(&tgid).map_or(tgid, |running| running.pid)
     }
 
-    /// The id that the kernel has for a process of our PID namespace.
+    /// The tgid in the kernel of a process of our PID namespace.
     pub fn tgid_of(&self, pid: u32) -> u32 {
         let known = self.running.iter().find(|(_, running)| running.pid == pid);
         known.map_or(pid, |(tgid, _)| *tgid)
     }
 
-    /// Nothing more comes of this process.
+    /// Forgets a process that will send no more marks.
     pub fn forget(&mut self, tgid: u32) {
         self.running.remove(&tgid);
     }
 
-    /// The marks that events stand for, in the same order, with their times. `binary_of` knows the number of the binary
-    /// that the kernel side has under another.
+    /// The marks that events stand for, in the same order, with their times. `binary_of` maps the kernel side's slot of a
+    /// binary to its number.
     pub fn marks(
         &mut self,
         events: &[StartEvent],
@@ -81,17 +81,19 @@ impl Named {
             self.running.remove(&tgid);
         }
         // A process may execute several programs within one batch.
-        let addresses: Vec<Option<Address>> =
-            events.iter().map(|event| self.learn(event, &binary_of)).collect();
-        self.find(addresses.iter().flatten(), functions);
+        let addresses: Vec<Option<Address>> = events
+            .iter()
+            .map(|event| self.record(event, &binary_of))
+            .collect();
+        self.look_up(addresses.iter().flatten(), functions);
         let named = events.iter().zip(addresses);
         named
             .filter_map(|(event, address)| Some((event.at_ns, self.mark(event, address, &binary_of)?)))
             .collect()
     }
 
-    /// Notes what a mark tells of its process; the address of the function that it is about.
-    fn learn(&mut self, event: &StartEvent, binary_of: impl Fn(u32) -> u32) -> Option<Address> {
+    /// Records what a mark says about its process, and returns the address of the function that it is about.
+    fn record(&mut self, event: &StartEvent, binary_of: impl Fn(u32) -> u32) -> Option<Address> {
         let running = self.running.entry(event.tgid).or_insert(Running {
             pid: own_pid(event),
             binary: 0,
@@ -116,8 +118,8 @@ impl Named {
         None
     }
 
-    /// Asks for the names that are not known yet.
-    fn find<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>, functions: &dyn Functions) {
+    /// Looks up the names that are not known yet.
+    fn look_up<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>, functions: &dyn Functions) {
         let mut unknown: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
         for (binary, address) in addresses {
             if !self.names.contains_key(&(*binary, *address)) {
@@ -166,7 +168,7 @@ impl Named {
     }
 }
 
-/// The binary of [`Mark::Executed`]: [`tracer_ebpf::start::binary`] stays as it is.
+/// The binary of [`Mark::Executed`]. The values of [`tracer_ebpf::start::binary`] are kept.
 fn binary(event: &StartEvent, binary_of: impl Fn(u32) -> u32) -> u32 {
     match u32::try_from(event.value) {
         Ok(slot) if slot < MAX_BINARIES => binary_of(slot),
@@ -175,12 +177,12 @@ fn binary(event: &StartEvent, binary_of: impl Fn(u32) -> u32) -> u32 {
     }
 }
 
-/// The process as we know it; one that is not in our PID namespace keeps the number that the kernel has.
+/// The process in our PID namespace, or if it has no id there, the kernel's tgid.
 pub fn own_pid(event: &StartEvent) -> u32 {
     if event.pid == 0 { event.tgid } else { event.pid }
 }
 
-/// The package of a function, as `runtime.funcpkgpath` finds it: up to the first dot behind the last slash.
+/// The package of a function, as `runtime.funcpkgpath` finds it: up to the first dot after the last slash.
 fn package_of(function: &str) -> &str {
     let from = function.rfind('/').map_or(0, |slash| slash + 1);
     let dot = function.get(from..).and_then(|rest| rest.find('.'));
@@ -192,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_ends_at_the_first_dot_behind_the_last_slash() {
+    fn a_package_ends_at_the_first_dot_after_the_last_slash() {
         assert_eq!(package_of("runtime.init.0"), "runtime");
         assert_eq!(package_of("example.com/a.b/c.init"), "example.com/a.b/c");
         assert_eq!(package_of("gopkg.in/yaml%2ev2.map.init.0"), "gopkg.in/yaml%2ev2");

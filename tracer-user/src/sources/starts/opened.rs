@@ -1,4 +1,4 @@
-//! System calls as the kernel side sends them, and what the descriptors are that they work on.
+//! Turns the kernel side's system calls into observations, with the files that their descriptors stand for.
 
 use std::{collections::BTreeMap, fs};
 
@@ -10,15 +10,15 @@ use crate::stream::{Event, Kind, Observation, start::StartCall};
 /// Most descriptors that are remembered.
 const MOST_DESCRIPTORS: usize = 4_096;
 
-/// What descriptors of processes are: calls on them come after they were opened.
+/// What the descriptors of processes stand for, from earlier calls that opened them.
 pub struct Opened {
     known: BTreeMap<(u32, u64), String>,
     slow_call_ns: u64,
 }
 
 impl Opened {
-    /// Nothing is known yet. Calls that open something are sent however fast they are; they are told from
-    /// `slow_call_ns` on.
+    /// Starts without any. Calls that open something are always sent, but only those of at least `slow_call_ns` become
+    /// observations.
     pub fn new(slow_call_ns: u64) -> Self {
         Self {
             known: BTreeMap::new(),
@@ -26,7 +26,7 @@ impl Opened {
         }
     }
 
-    /// A call that has returned; `None` if it was only sent for the descriptor that it opened.
+    /// Takes in a call that has returned; `None` if it was only sent for the descriptor that it opened.
     pub fn returned(&mut self, event: &CallEvent) -> Option<Observation> {
         let opens = [call_kind::OPEN_0, call_kind::OPEN_1].contains(&event.kind);
         let text = calls::text(event.kind, &event.text);
@@ -58,8 +58,8 @@ impl Opened {
         })
     }
 
-    /// What a descriptor of the process is, where the system call works on one: what it was opened as, else what it
-    /// is now.
+    /// What a descriptor of the process stands for, where the system call works on one: what it was opened as, or else
+    /// what it is now.
     pub fn descriptor(&self, pid: u32, number: u32, descriptor: u64) -> Option<String> {
         if !calls::works_on_descriptor(number) {
             return None;
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_is_told_by_what_was_opened() {
+    fn a_read_is_named_by_what_was_opened() {
         let mut opened = Opened::new(1_000);
         let open = event(libc::SYS_openat, call_kind::OPEN_1, 10, 9, b"/etc/passwd");
         assert_eq!(opened.returned(&open), None, "fast");

@@ -1,21 +1,21 @@
-//! Where the running kernel keeps what is read of a thread: offsets within its `task_struct`, from the kernel's
-//! own description of its types (BTF, `/sys/kernel/btf/vmlinux`; Documentation/bpf/btf.rst).
+//! Offsets of fields in the running kernel's `task_struct`, from the kernel's own description of its types (BTF,
+//! `/sys/kernel/btf/vmlinux`; Documentation/bpf/btf.rst).
 //!
-//! aya parses all of it into 30 MB; a few offsets need one walk over the bytes.
+//! aya would parse all of it into 30 MB; for a few offsets one walk over the bytes is enough.
 
 use std::fs;
 
 /// Where the kernel describes its types.
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
-/// How deep anonymous structs may lie in each other.
+/// How deep anonymous structs may be nested.
 const DEEPEST: usize = 8;
 
-/// Offsets in bytes; `None` for all where the kernel has no BTF.
+/// Offsets in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskOffsets {
     /// `pid`: the thread's id.
     pub pid: u32,
-    /// `tgid`: the process's.
+    /// `tgid`: the process's id.
     pub tgid: u32,
     /// `__state` (before 5.14 `state`).
     pub state: u32,
@@ -30,10 +30,10 @@ pub struct TaskOffsets {
 }
 
 impl TaskOffsets {
-    /// Those of the running kernel.
+    /// Reads the offsets of the running kernel.
     ///
     /// # Errors
-    /// It describes no types, or not as expected.
+    /// The kernel does not describe its types, or not as expected.
     pub fn of_kernel() -> Result<Self, String> {
         let bytes = fs::read(KERNEL_TYPES)
             .map_err(|e| format!("{KERNEL_TYPES} cannot be read ({e}): this kernel has no BTF"))?;
@@ -59,7 +59,7 @@ impl TaskOffsets {
 /// `btf_header` and what it points to.
 struct Types<'b> {
     strings: &'b [u8],
-    /// Where each type begins, by its id; the first (id 0) is void.
+    /// Each type from its beginning on, by its id; the first (id 0) is void.
     records: Vec<&'b [u8]>,
 }
 
@@ -107,7 +107,7 @@ impl<'b> Types<'b> {
             .copied()
     }
 
-    /// Offset in bytes of a member, also one of the anonymous structs within.
+    /// Offset in bytes of a member, which may be in an anonymous struct or union.
     fn member(&self, record: &[u8], name: &str, depth: usize) -> Option<u32> {
         let info = word(record, 4)?;
         let members = record.get(12..)?.chunks_exact(12);
@@ -142,7 +142,7 @@ fn kind(record: &[u8]) -> Option<u32> {
     Some(word(record, 4)? >> 24 & 0x1f)
 }
 
-/// Bytes of the type at the front: `btf_type` and what follows it, by its kind.
+/// Length in bytes of the first type: `btf_type` and what follows it, by its kind.
 fn record_length(bytes: &[u8]) -> Option<usize> {
     let members = usize::try_from(word(bytes, 4)? & 0xffff).ok()?;
     let more = match kind(bytes)? {

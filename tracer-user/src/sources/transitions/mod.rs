@@ -1,4 +1,4 @@
-//! The source of `full`: every transition, one by one, through a ring buffer that is read by the clock.
+//! The source of `full`: every transition, one by one, through a ring buffer that is read at intervals.
 
 mod snapshot;
 mod stacks;
@@ -30,16 +30,16 @@ use crate::{
     stream::{Kind, Loss, LossCause, Observation, reorder::Reorder, transition::SchedSnapshot},
 };
 
-/// The only target of a capture from the command line has the first slot of each table.
+/// Slot of the only target of a capture from the command line.
 const SLOT: u32 = 0;
-/// Where calibration has its slot: behind the only target's.
+/// Slot of calibration, after that of the only target.
 const CALIBRATION_SLOT: u32 = 1;
-/// How long a transition is held back, for others that the ring may have behind it: a program that was interrupted
-/// between its place in the ring and its look at the clock holds up what comes after it.
+/// How long a transition is held back, for earlier ones that may come after it in the ring: a program may be interrupted
+/// between reserving its record and reading the clock.
 const WINDOW_NS: u64 = 5_000_000;
-/// The least time from one reading of all states to the next that a loss asks for.
+/// Least time between two readings of all states after losses.
 const SNAPSHOT_PAUSE_NS: u64 = 1_000_000_000;
-/// A program that runs when its target is switched off has ended after this time; it takes a microsecond.
+/// Time after which programs that ran when their target was switched off have ended; they take a microsecond.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1);
 /// Most transitions of one batch: 2 MB.
 const BATCH: usize = 1 << 16;
@@ -51,36 +51,36 @@ const THREAD_POINTS: [(&str, &str); 3] = [
     ("full_exit", "sched_process_exit"),
 ];
 
-/// What to attach where.
+/// A request to attach to a process.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// Process, in gmpscope's PID namespace.
+    /// The process, in gmpscope's PID namespace.
     pub pid: u32,
     /// The file that the sites were found in.
     pub file: &'a File,
-    /// Where.
+    /// The sites to attach to.
     pub sites: &'a [Site],
     /// Run-time minus link-time address of the executable.
     pub bias: u64,
     /// Struct offsets; `enabled` is set by [`TransitionSource::attach`].
     pub config: TargetConfig,
-    /// `g.waitreason`.
+    /// Offset of `g.waitreason`.
     pub g_waitreason: u32,
-    /// `g.coroarg`, where there is one.
+    /// Offset of `g.coroarg`, where there is one.
     pub g_coroarg: Option<u32>,
-    /// Whether each system call is told.
+    /// Whether system calls are reported.
     pub syscalls: bool,
-    /// Whether Linux's scheduling of its threads is told.
+    /// Whether Linux's scheduling of its threads is reported.
     pub threads: bool,
     /// Bytes of the ring buffer: a power of two.
     pub ring_bytes: u32,
     /// [`ProgramKind::Full`], or [`ProgramKind::Empty`] to see what the traps alone cost.
     pub program: ProgramKind,
-    /// Whether it is told where goroutines block.
+    /// Whether the stacks of goroutines that block are reported.
     pub stacks: Option<StacksWanted>,
 }
 
-/// Live probes on one process, and what has come of them.
+/// Live probes on one process, and the transitions that they send.
 pub struct TransitionSource {
     kernel: Kernel,
     probes: Option<Probes>,
@@ -94,9 +94,9 @@ pub struct TransitionSource {
     without_threads: Option<String>,
     stacks: Option<Stacks>,
     stopped: bool,
-    /// Snapshots that come when all that is earlier has been told.
+    /// Snapshots that are emitted after everything earlier.
     snapshots: VecDeque<SchedSnapshot>,
-    /// When something was last lost, and when states were last read.
+    /// When something was last lost, and when all states were last read.
     lost_ns: u64,
     read_ns: u64,
 }
@@ -146,7 +146,7 @@ impl TransitionSource {
                 site: for_kernel(site, SLOT),
             })
             .collect();
-        // Before the target's own transitions come: its records are not told from those.
+        // Before the target's own transitions arrive: calibration's records look the same.
         let cost = calibrate::measure(&mut kernel, program, SiteKind::StatusCall)
             .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
             .ok();
@@ -185,7 +185,7 @@ impl TransitionSource {
         if request.threads {
             source.without_threads = source.follow_threads(request.pid).err();
         }
-        // All begin at once: else a goroutine is seen to run of which it was not seen that it could.
+        // All probes begin at once: otherwise goroutines would be seen to run that were not seen to become runnable.
         source.enable(1)?;
         Ok(source)
     }
@@ -200,7 +200,7 @@ impl TransitionSource {
     /// Attaches to Linux's scheduler.
     ///
     /// # Errors
-    /// Why it cannot be: the rest works without it.
+    /// The reason why it is not possible; the rest works without it.
     fn follow_threads(&mut self, pid: u32) -> std::result::Result<(), String> {
         if !attach::in_initial_pid_namespace() {
             return Err("gmpscope does not run in the initial PID namespace".to_owned());
@@ -212,41 +212,41 @@ impl TransitionSource {
             state: offsets.state,
             reserved: 0,
         };
-        let told = |e: Error| e.to_string();
-        tables::describe_tasks(&mut self.kernel.ebpf, task).map_err(told)?;
-        tables::follow(&mut self.kernel.ebpf, pid, SLOT).map_err(told)?;
+        let as_reason = |e: Error| e.to_string();
+        tables::describe_tasks(&mut self.kernel.ebpf, task).map_err(as_reason)?;
+        tables::follow(&mut self.kernel.ebpf, pid, SLOT).map_err(as_reason)?;
         for (program, point) in THREAD_POINTS {
-            let link = self.kernel.attach_point(program, point).map_err(told)?;
+            let link = self.kernel.attach_point(program, point).map_err(as_reason)?;
             self.points.push(link);
         }
         Ok(())
     }
 
-    /// How the probes are held.
+    /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
     }
 
-    /// What a hit costs on this machine.
+    /// The cost of a hit on this machine.
     pub fn cost(&self) -> Option<Cost> {
         self.cost
     }
 
-    /// Why Linux's scheduling of the threads is not told, though it was asked for.
+    /// Why Linux's scheduling of the threads is not reported, though it was requested.
     pub fn without_threads(&self) -> Option<&str> {
         self.without_threads.as_deref()
     }
 
-    /// Switches the programs off for the target. What was sent stays to be read.
+    /// Switches the programs off for the target. What was sent can still be read.
     pub fn stop(&mut self) -> Result<()> {
         self.enable(0)?;
         self.stopped = true;
-        // Programs that ran on other CPUs just now are not to be missed.
+        // So that records of programs that are running on other CPUs are not missed.
         std::thread::sleep(FINISHED_WITHIN);
         Ok(())
     }
 
-    /// Takes the probes away; see [`Probes`] for how long that takes.
+    /// Removes the probes; see [`Probes`] for how long that takes.
     pub fn detach(&mut self) {
         self.points.clear();
         drop(self.probes.take());
@@ -257,25 +257,25 @@ impl TransitionSource {
         self.stopped
     }
 
-    /// Takes in a reading of every state. It is told when all that is earlier than its end was.
+    /// Takes in a reading of all states. It is emitted after everything that is earlier than its end.
     pub fn meet(&mut self, snapshot: SchedSnapshot) {
         self.read_ns = snapshot.begin_ns;
         self.snapshots.push_back(snapshot);
     }
 
-    /// Whether something was lost since states were last read. Not more than once a second: while the ring
-    /// overflows, what is read is not worth much.
+    /// Whether something was lost since all states were last read. At most once a second: while the ring overflows, a
+    /// reading is not worth much.
     pub fn needs_snapshot(&mut self, now_ns: u64) -> bool {
         self.lost_ns > self.read_ns && now_ns.saturating_sub(self.read_ns) >= SNAPSHOT_PAUSE_NS
     }
 
-    /// What has come since the last call, in the order of time; `now_ns` is a look at the clock just before. Unless
-    /// the source was stopped, the last few milliseconds stay for the next call.
+    /// Reads what was sent since the last call, in the order of time; `now_ns` is the clock just before. Unless the
+    /// source was stopped, the last few milliseconds are left for the next call.
     ///
     /// # Errors
-    /// A map that cannot be read.
+    /// A map cannot be read.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
-        // Before the ring is read: a loss is told before what comes after it.
+        // Before the ring is read: a loss is reported before what follows it.
         let counters = tables::counters(&mut self.kernel.ebpf, SLOT)?;
         let new = counters.since(&self.counted);
         self.counted = counters;
@@ -288,11 +288,11 @@ impl TransitionSource {
         }
         while self.drain(now_ns, &mut seen)? {}
         if self.stopped {
-            self.tell(u64::MAX, &mut seen)?;
+            self.emit(u64::MAX, &mut seen)?;
         }
         if let Some(stacks) = &mut self.stacks {
             let new = stacks.count(&mut self.kernel.ebpf)?;
-            seen.extend(stacks::told(Vec::new(), new.walked).map(|told| at(Kind::Stacks(told))));
+            seen.extend(stacks::report(Vec::new(), new.walked).map(|stacks| at(Kind::Stacks(stacks))));
             let causes = [
                 (LossCause::StacksFull, new.full),
                 (LossCause::StacksUnreadable, new.unreadable),
@@ -313,8 +313,8 @@ impl TransitionSource {
         Ok(seen)
     }
 
-    /// Reads one batch from the ring, and tells what is earlier than the window before `now_ns`. Whether there may
-    /// be more.
+    /// Reads one batch from the ring, and emits what is earlier than the window before `now_ns`. Returns whether there
+    /// may be more.
     fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<bool> {
         let (mut taken, mut newest_ns) = (0, 0);
         while taken < BATCH
@@ -327,49 +327,49 @@ impl TransitionSource {
                     self.reorder.push(transition);
                 }
                 None => log::warn!(
-                    "an event of {} bytes from the kernel is no transition",
+                    "an event of {} bytes from the kernel is not a transition",
                     item.len()
                 ),
             }
         }
         self.received += taken as u64;
         let may_be_more = taken == BATCH;
-        // What is still in the ring may be older than the window, but hardly older than what was just read.
+        // Records that are still in the ring may be older than the window, but hardly older than those just read.
         let behind_ns = if may_be_more {
             newest_ns.min(now_ns)
         } else {
             now_ns
         };
-        self.tell(behind_ns.saturating_sub(WINDOW_NS), seen)?;
+        self.emit(behind_ns.saturating_sub(WINDOW_NS), seen)?;
         Ok(may_be_more)
     }
 
-    /// Tells what is earlier than `until_ns`, snapshots at their ends.
-    fn tell(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
+    /// Emits what is earlier than `until_ns`, with snapshots at their ends.
+    fn emit(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
         while let Some(snapshot) = self.snapshots.pop_front_if(|snapshot| snapshot.end_ns < until_ns) {
             let at_ns = snapshot.end_ns;
-            self.tell_transitions(at_ns.saturating_add(1), seen)?;
+            self.emit_transitions(at_ns.saturating_add(1), seen)?;
             seen.push(Observation {
                 at_ns,
                 kind: Kind::Scheduler(Box::new(snapshot)),
             });
         }
-        self.tell_transitions(until_ns, seen)
+        self.emit_transitions(until_ns, seen)
     }
 
-    fn tell_transitions(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
-        let mut told = self.reorder.until(until_ns);
-        let Some(at_ns) = told.last().map(|last| last.at_ns) else {
+    fn emit_transitions(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
+        let mut transitions = self.reorder.until(until_ns);
+        let Some(at_ns) = transitions.last().map(|last| last.at_ns) else {
             return Ok(());
         };
-        let mut tell = |kind| seen.push(Observation { at_ns, kind });
+        let mut push = |kind| seen.push(Observation { at_ns, kind });
         if let Some(stacks) = &mut self.stacks {
-            let new = stacks.number(&mut self.kernel.ebpf, &mut told)?;
-            if let Some(new) = stacks::told(new, 0) {
-                tell(Kind::Stacks(new));
+            let new = stacks.number(&mut self.kernel.ebpf, &mut transitions)?;
+            if let Some(new) = stacks::report(new, 0) {
+                push(Kind::Stacks(new));
             }
         }
-        tell(Kind::Transitions(told));
+        push(Kind::Transitions(transitions));
         Ok(())
     }
 
@@ -379,7 +379,7 @@ impl TransitionSource {
     }
 }
 
-/// Which changes of status are worth a record.
+/// The changes of status that are recorded: a bit set of new ones for each old one.
 fn wanted(syscalls: bool) -> [u16; 16] {
     use status::{COPYSTACK, DEAD, DEADEXTRA, IDLE, LEAKED, PREEMPTED, RUNNABLE, RUNNING, SYSCALL, WAITING};
     let mut wanted = [0u16; 16];

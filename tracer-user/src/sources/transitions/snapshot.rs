@@ -1,4 +1,4 @@
-//! A reading of every goroutine, P and M from the target's memory, while it goes on.
+//! Reads every goroutine, P and M from the target's memory, while the target runs.
 
 use std::{collections::HashMap, fs};
 
@@ -9,9 +9,9 @@ use crate::process::memory::{Memory, ReadError};
 use crate::process::text_of;
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, status};
 
-/// Goroutines that are read with one system call.
+/// Goroutines that are read by one system call.
 const BATCH: usize = 512;
-/// Longest slices that are believed: more is not what was looked for.
+/// Longest slices that are believed: a longer one is something else.
 const MAX_GS: u64 = 1 << 26;
 const MAX_PS: u64 = 1 << 16;
 /// Longest list of Ms that is followed: the runtime itself dies at 10,000 unless told otherwise.
@@ -29,7 +29,7 @@ pub struct SnapshotReader<M> {
 }
 
 impl<M: Memory> SnapshotReader<M> {
-    /// Of process `pid`, whose `globals` are link-time addresses.
+    /// A reader of process `pid`. `globals` are link-time addresses.
     pub fn new(memory: M, pid: u32, globals: &Globals, bias: u64, layout: Layout) -> Self {
         let biased = |address: Option<u64>| address.map(|a| a.wrapping_add(bias));
         Self {
@@ -42,10 +42,10 @@ impl<M: Memory> SnapshotReader<M> {
         }
     }
 
-    /// Reads all. `clock` is CLOCK_MONOTONIC.
+    /// Reads all of it. `clock` is CLOCK_MONOTONIC.
     ///
     /// # Errors
-    /// The process is gone or may not be read. A part that cannot be read is missing, which is said.
+    /// The process is gone or may not be read. A part that cannot be read is left out, and `cut_short` is set.
     pub fn read(&self, clock: impl Fn() -> u64) -> Result<SchedSnapshot, ReadError> {
         let mut snapshot = SchedSnapshot {
             begin_ns: clock(),
@@ -146,7 +146,7 @@ impl<M: Memory> SnapshotReader<M> {
             return Ok(());
         };
         let threads = threads(self.pid);
-        // The kernel side tells threads by their numbers in the initial namespace, which cannot be had from another.
+        // The kernel side names threads by their ids in the initial namespace, which are not visible from another.
         let known = attach::in_initial_pid_namespace();
         let layout = &self.layout.m;
         let read = |m: u64, at: u32| self.memory.read_u64(m.wrapping_add(u64::from(at)));
@@ -174,7 +174,7 @@ impl<M: Memory> SnapshotReader<M> {
     }
 }
 
-/// Thread ids as the target's own PID namespace has them (`m.procid`) to ours, where the two differ.
+/// Maps thread ids in the target's own PID namespace (`m.procid`) to those in ours, where the two differ.
 fn threads(pid: u32) -> HashMap<u32, u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()

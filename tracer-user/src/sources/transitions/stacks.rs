@@ -1,4 +1,4 @@
-//! Stacks of goroutines that block: the kernel's keys become numbers, and each stack is told once, before the first
+//! Stacks of goroutines that block: numbers replace the kernel's keys, and each stack is reported once, before the first
 //! transition that names it.
 
 use std::collections::HashMap;
@@ -12,25 +12,25 @@ use crate::{
     stream::transition::{StackSeen, StacksSeen, Transition, What, status},
 };
 
-/// What is wanted of stacks.
+/// How stacks are to be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StacksWanted {
-    /// How many different ones are kept.
+    /// Most different stacks that are kept.
     pub most: u32,
-    /// Where a goroutine's registers are saved.
+    /// Offsets of a goroutine's saved registers.
     pub config: StackConfig,
 }
 
-/// The stacks that were told.
+/// The stacks that were reported.
 #[derive(Debug, Default)]
 pub struct Stacks {
-    /// By the kernel's key.
+    /// Numbers by the kernel's key.
     ids: HashMap<u64, u32>,
     counted: StackCounters,
 }
 
 impl Stacks {
-    /// Puts numbers for the keys in `transitions`, 0 where there is none; the stacks that are new.
+    /// Replaces the keys in `transitions` by numbers, 0 where there is no stack. Returns the stacks that are new.
     ///
     /// # Errors
     /// The kernel's table cannot be read.
@@ -64,10 +64,10 @@ impl Stacks {
         Ok(new)
     }
 
-    /// What the kernel side has counted since the last call.
+    /// Reads what the kernel side has counted since the last call.
     ///
     /// # Errors
-    /// Its counters cannot be read.
+    /// The counters cannot be read.
     pub fn count(&mut self, ebpf: &mut Ebpf) -> Result<StackCounters> {
         let counters = tables::stack_counters(ebpf, SLOT)?;
         let new = counters.since(&self.counted);
@@ -85,7 +85,7 @@ fn seen(id: u32, stack: &Stack) -> StackSeen {
     }
 }
 
-/// What is told of it.
-pub fn told(new: Vec<StackSeen>, walked: u64) -> Option<StacksSeen> {
+/// The report of new stacks and of `walked` ones, unless there are neither.
+pub fn report(new: Vec<StackSeen>, walked: u64) -> Option<StacksSeen> {
     (walked > 0 || !new.is_empty()).then_some(StacksSeen { new, walked })
 }

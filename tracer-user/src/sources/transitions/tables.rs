@@ -12,7 +12,7 @@ use tracer_ebpf::{
 use crate::bpf::maps::{Abi, context};
 use crate::error::{Error, Result};
 
-/// Configuration, by target index.
+/// Writes the configuration of a target.
 pub fn configure(ebpf: &mut Ebpf, slot: u32, config: FullConfig) -> Result<()> {
     Array::<&mut MapData, Abi<FullConfig>>::try_from(map(ebpf, "FULL_CONFIG")?)
         .map_err(context("open", "FULL_CONFIG"))?
@@ -20,7 +20,7 @@ pub fn configure(ebpf: &mut Ebpf, slot: u32, config: FullConfig) -> Result<()> {
         .map_err(context("write", "FULL_CONFIG"))
 }
 
-/// Where the kernel keeps what the tracepoints' programs read.
+/// Writes the offsets of the fields that the tracepoints' programs read.
 pub fn describe_tasks(ebpf: &mut Ebpf, task: TaskConfig) -> Result<()> {
     Array::<&mut MapData, Abi<TaskConfig>>::try_from(map(ebpf, "TASK")?)
         .map_err(context("open", "TASK"))?
@@ -28,7 +28,7 @@ pub fn describe_tasks(ebpf: &mut Ebpf, task: TaskConfig) -> Result<()> {
         .map_err(context("write", "TASK"))
 }
 
-/// The threads of this process are followed, for the target with this index.
+/// Follows the threads of a process, as those of this target.
 pub fn follow(ebpf: &mut Ebpf, tgid: u32, slot: u32) -> Result<()> {
     HashMap::<&mut MapData, u32, u32>::try_from(map(ebpf, "FOLLOWED")?)
         .map_err(context("open", "FOLLOWED"))?
@@ -36,7 +36,7 @@ pub fn follow(ebpf: &mut Ebpf, tgid: u32, slot: u32) -> Result<()> {
         .map_err(context("write", "FOLLOWED"))
 }
 
-/// Sum of the counters of one target over all CPUs.
+/// Reads the counters of a target, summed over all CPUs.
 pub fn counters(ebpf: &mut Ebpf, slot: u32) -> Result<FullCounters> {
     let table = PerCpuArray::<&mut MapData, Abi<FullCounters>>::try_from(map(ebpf, "FULL_COUNTERS")?)
         .map_err(context("open", "FULL_COUNTERS"))?;
@@ -46,7 +46,7 @@ pub fn counters(ebpf: &mut Ebpf, slot: u32) -> Result<FullCounters> {
         .fold(FullCounters::default(), |sum, cpu| sum.plus(&cpu.0)))
 }
 
-/// Where a target's stacks are found.
+/// Writes the offsets by which a target's stacks are found.
 pub fn describe_stacks(ebpf: &mut Ebpf, slot: u32, config: StackConfig) -> Result<()> {
     Array::<&mut MapData, Abi<StackConfig>>::try_from(map(ebpf, "STACK_CONFIG")?)
         .map_err(context("open", "STACK_CONFIG"))?
@@ -54,7 +54,7 @@ pub fn describe_stacks(ebpf: &mut Ebpf, slot: u32, config: StackConfig) -> Resul
         .map_err(context("write", "STACK_CONFIG"))
 }
 
-/// Forgets all stacks.
+/// Removes all stacks.
 pub fn clear_stacks(ebpf: &mut Ebpf) -> Result<()> {
     let mut table = HashMap::<&mut MapData, u64, Abi<Stack>>::try_from(map(ebpf, "STACKS")?)
         .map_err(context("open", "STACKS"))?;
@@ -65,7 +65,7 @@ pub fn clear_stacks(ebpf: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-/// The stack with this key; `None` where there is none.
+/// Reads the stack with this key, if there is one.
 pub fn stack(ebpf: &mut Ebpf, key: u64) -> Result<Option<Stack>> {
     let table = HashMap::<&mut MapData, u64, Abi<Stack>>::try_from(map(ebpf, "STACKS")?)
         .map_err(context("open", "STACKS"))?;
@@ -76,7 +76,7 @@ pub fn stack(ebpf: &mut Ebpf, key: u64) -> Result<Option<Stack>> {
     }
 }
 
-/// Sum of what became of the stacks of one target over all CPUs.
+/// Reads the counters of a target's stacks, summed over all CPUs.
 pub fn stack_counters(ebpf: &mut Ebpf, slot: u32) -> Result<StackCounters> {
     let table = PerCpuArray::<&mut MapData, Abi<StackCounters>>::try_from(map(ebpf, "STACK_COUNTERS")?)
         .map_err(context("open", "STACK_COUNTERS"))?;

@@ -1,4 +1,4 @@
-//! Who has programs held, and what it missed.
+//! The feature that has programs held, and the count of starts that it missed.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-/// Who has programs held, as messages name it.
+/// The feature that has programs held, as messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
     /// `run --follow`: all programs of the host.
@@ -20,25 +20,25 @@ pub enum Asker {
 }
 
 impl Asker {
-    /// Whether every program that is executed waits; else those files that are watched.
+    /// Whether every program that is executed waits; if not, files that are watched.
     pub fn watches_all(self) -> bool {
         self == Self::Follow
     }
 
     /// What to do where the privilege is missing.
-    pub(super) fn instead(self) -> String {
+    pub(super) fn remedy(self) -> String {
         match self {
             Self::Follow => "run gmpscope as root on the host".to_owned(),
-            Self::Next => format!("run gmpscope as root on the host; {}", self.without()),
+            Self::Next => format!("run gmpscope as root on the host; {}", self.alternative()),
             Self::Daemon => format!(
                 "docs/daemon.md (\"Starts\") has the lines for its unit; {}",
-                self.without()
+                self.alternative()
             ),
         }
     }
 
-    /// What does without.
-    pub(super) fn without(self) -> &'static str {
+    /// What works without the gate.
+    pub(super) fn alternative(self) -> &'static str {
         match self {
             Self::Follow => {
                 "`gmpscope run` sees the start of the command alone without, and `gmpscope attach --exe PATH --next \
@@ -64,7 +64,7 @@ impl fmt::Display for Asker {
     }
 }
 
-/// Starts of one file that went on without their probes, and why the last one did.
+/// Counts starts that continued without their probes, and why the last one did.
 #[derive(Debug, Default)]
 pub struct Missed {
     count: AtomicU64,
@@ -73,29 +73,29 @@ pub struct Missed {
 }
 
 impl Missed {
-    /// One more.
+    /// Counts one more.
     pub(super) fn add(&self, why: &str) {
         self.count.fetch_add(1, Ordering::Relaxed);
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
     }
 
-    /// How many.
+    /// How many starts were missed.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// From here on nobody is held for a while, or for good: how many start meanwhile is not known.
+    /// Records that nothing is held for a while, or any more: how many start meanwhile is not known.
     pub(super) fn gap(&self, why: &str) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
     }
 
-    /// How often nobody was held for a while.
+    /// How often nothing was held for a while.
     pub fn gaps(&self) -> u64 {
         self.gaps.load(Ordering::Relaxed)
     }
 
-    /// Why the last one, or the last time.
+    /// Why the last start was missed, or the last gap began.
     pub fn why(&self) -> Option<String> {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

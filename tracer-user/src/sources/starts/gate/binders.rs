@@ -1,8 +1,8 @@
 //! Threads that bind probes to processes that wait at the gate: each link may take the kernel some 10 ms, in which
-//! others must pass.
+//! the gate's thread must answer others.
 //!
-//! They have the table of descriptors that the rest of gmpscope has. A link goes to whoever owns the gate, and only the
-//! word that it is there to the gate's thread.
+//! They share the descriptor table of the rest of gmpscope. A link is sent to the owner of the gate; the gate's thread
+//! only learns that it exists.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Caller, Word, binding::Job, borrowed::is_read_by_others, keeper::PRIORITY};
+use super::{Mailbox, Message, binding::Job, borrowed::is_read_by_others, keeper::PRIORITY};
 use crate::{
     bpf::linker::Linker,
     clock::now_ns,
@@ -22,10 +22,10 @@ use crate::{
     sources::starts::links::{Bound, Linked, Room},
 };
 
-/// Links that are made at once. They wait for the kernel together.
+/// Links that are made at once: the kernel lets them wait together.
 const THREADS: usize = 4;
 
-/// What attaches to processes of a binary, by slot, as long as that is probed: it has the binary's file open.
+/// What attaches to the processes of each binary, by slot. Weak: a linker keeps the binary's file open.
 type Linkers = Arc<Mutex<HashMap<u32, Weak<Linker>>>>;
 
 /// The threads.
@@ -36,31 +36,31 @@ pub struct Binders {
 }
 
 impl Binders {
-    /// Starts the threads. What they have made comes out of the second value.
+    /// Starts the threads. The second value receives their links.
     ///
     /// # Errors
-    /// There can be none.
-    pub fn start(caller: &Caller) -> Result<(Self, Receiver<Linked>)> {
-        let (jobs, come) = mpsc::channel();
+    /// No thread can be created.
+    pub fn start(mailbox: &Mailbox) -> Result<(Self, Receiver<Linked>)> {
+        let (jobs, received) = mpsc::channel();
         let (links, linked) = mpsc::channel();
         let mut binders = Self {
             jobs: Some(jobs),
             linkers: Linkers::default(),
             threads: Vec::new(),
         };
-        let come = Arc::new(Mutex::new(come));
+        let received = Arc::new(Mutex::new(received));
         let room = Room::new();
         for _ in 0..THREADS {
             let binder = Binder {
-                come: Arc::clone(&come),
+                jobs: Arc::clone(&received),
                 linkers: Arc::clone(&binders.linkers),
                 room: room.clone(),
                 links: links.clone(),
-                caller: caller.clone(),
+                mailbox: mailbox.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name("link".to_owned())
-                .spawn(move || binder.work());
+                .spawn(move || binder.run());
             match thread {
                 Ok(thread) => binders.threads.push(thread),
                 Err(e) if binders.threads.is_empty() => {
@@ -72,20 +72,20 @@ impl Binders {
         Ok((binders, linked))
     }
 
-    /// Where jobs go.
+    /// Sends jobs to the threads.
     pub fn jobs(&self) -> Option<Sender<Job>> {
         self.jobs.clone()
     }
 
-    /// What attaches to processes of the binary in this slot.
-    pub fn know(&self, slot: u32, linker: &Arc<Linker>) {
+    /// Registers what attaches to processes of the binary in this slot.
+    pub fn register(&self, slot: u32, linker: &Arc<Linker>) {
         let mut linkers = self.linkers.lock().unwrap_or_else(PoisonError::into_inner);
         linkers.insert(slot, Arc::downgrade(linker));
     }
 }
 
 impl Drop for Binders {
-    /// They end when the gate's thread has ended, too, which sends jobs.
+    /// Waits for the threads, which end once the gate's thread, which sends jobs, has ended.
     fn drop(&mut self) {
         drop(self.jobs.take());
         for thread in self.threads.drain(..) {
@@ -94,34 +94,34 @@ impl Drop for Binders {
     }
 }
 
-/// One thread's.
+/// The state of one thread.
 struct Binder {
-    come: Arc<Mutex<Receiver<Job>>>,
+    jobs: Arc<Mutex<Receiver<Job>>>,
     linkers: Linkers,
     room: Room,
     links: Sender<Linked>,
-    caller: Caller,
+    mailbox: Mailbox,
 }
 
 impl Binder {
-    fn work(self) {
-        // Of this thread alone: an execve waits for it. Without the privilege it does without.
+    fn run(self) {
+        // Of this thread alone: an execve waits for it. Without the privilege it has the usual priority.
         let _ = rustix::process::setpriority_process(None, PRIORITY);
         loop {
-            let job = self.come.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
-            let made = self.link(job).map_err(|e| e.to_string());
-            self.caller.say(Word::Made { id: job.id, made });
+            let result = self.link(job).map_err(|e| e.to_string());
+            self.mailbox.send(Message::JobDone { id: job.id, result });
         }
     }
 
-    /// Links a process, and hands the link over before anybody knows of it.
+    /// Links a process, and sends the link to the owner of the gate before the gate's thread learns of it.
     fn link(&self, job: Job) -> Result<()> {
         let in_time = || match Instant::now() < job.until {
             true => Ok(()),
             false => Err(Error::failed("it was not waited for")),
         };
-        // Whoever is late already would only make the next ones late.
+        // A job that is late already would only make the next ones late.
         in_time()?;
         let linkers = self.linkers.lock().unwrap_or_else(PoisonError::into_inner);
         let linker = linkers.get(&job.slot).and_then(Weak::upgrade);
@@ -150,7 +150,7 @@ impl Binder {
             since_ns: now_ns(),
             bound,
         };
-        // Without a gate they go with what is not sent.
+        // If the gate is open, the unsent link is dropped, and the probes with it.
         self.links
             .send(linked)
             .map_err(|_| Error::failed("the gate is open"))

@@ -1,5 +1,5 @@
-//! Processes that wait at the gate until probes are bound to them. All here is the gate's thread's own, and goes by
-//! numbers: what attaches is [`super::binders`], in the other table of descriptors.
+//! Processes that wait at the gate until probes are bound to them. This is the gate thread's side, which knows them by
+//! ids; [`super::binders`] attaches, with the other table of descriptors.
 
 use std::{
     collections::HashMap,
@@ -13,30 +13,30 @@ use crate::bpf::linker::Task;
 /// A process to be linked.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
-    /// To be named in the answer.
+    /// Id to answer with.
     pub id: u64,
     /// The process, in our PID namespace.
     pub pid: u32,
-    /// Its thread that is in `execve`.
+    /// The thread of it that is in `execve`.
     pub task: Task,
     /// The slot of the binary that it executes.
     pub slot: u32,
-    /// When it is waited for no longer.
+    /// When the process stops waiting.
     pub until: Instant,
 }
 
 /// A process that waits for its probes.
 pub struct Waiting {
-    /// What it waits with.
+    /// Its opening, which holds it.
     pub opening: Opening,
-    /// It.
+    /// The process and its thread.
     pub who: Who,
     /// The slot of the binary that it executes.
     pub slot: u32,
     until: Instant,
 }
 
-/// Those that wait, by the number of their job.
+/// Processes that wait, by the id of their job.
 pub struct Binding {
     jobs: Sender<Job>,
     waiting: HashMap<u64, Waiting>,
@@ -44,7 +44,7 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Nobody waits. Jobs go to `jobs`.
+    /// Starts with none. Jobs are sent to `jobs`.
     pub fn new(jobs: Sender<Job>) -> Self {
         Self {
             jobs,
@@ -53,7 +53,7 @@ impl Binding {
         }
     }
 
-    /// Has a process linked, which waits until then at most; given back if that cannot be.
+    /// Sends a job for a process, which waits until then at most. Returns the opening if there can be no job.
     pub fn begin(&mut self, opening: Opening, who: Who, slot: u32, until: Instant) -> Option<Opening> {
         let Some(task) = who.task() else {
             return Some(opening);
@@ -80,23 +80,23 @@ impl Binding {
         None
     }
 
-    /// Who waits for this job; `None` if it went on before.
-    pub fn made(&mut self, id: u64) -> Option<Waiting> {
+    /// Takes the process that waits for this job; `None` if it has continued already.
+    pub fn take(&mut self, id: u64) -> Option<Waiting> {
         self.waiting.remove(&id)
     }
 
-    /// Those that wait no longer.
+    /// Takes those that have waited long enough.
     pub fn overdue(&mut self, now: Instant) -> Vec<Waiting> {
         let over = self.waiting.extract_if(|_, waiting| waiting.until <= now);
         over.map(|(_, waiting)| waiting).collect()
     }
 
-    /// All that wait.
-    pub fn all(&mut self) -> Vec<Waiting> {
+    /// Takes all that wait.
+    pub fn take_all(&mut self) -> Vec<Waiting> {
         self.waiting.drain().map(|(_, waiting)| waiting).collect()
     }
 
-    /// How long until somebody has waited for long enough.
+    /// How long until the next one has waited long enough.
     pub fn next_deadline(&self, now: Instant) -> Option<Duration> {
         let waiting = self.waiting.values();
         waiting

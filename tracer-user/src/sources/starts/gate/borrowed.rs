@@ -1,5 +1,5 @@
-//! Memory that a process has borrowed: between `vfork` (or posix_spawn(3), or Go's `os/exec`) and `execve` it runs in
-//! that of its parent, and probes that are bound to it would come into the parent's mappings of the file at once.
+//! Borrowed memory: between `vfork` (or posix_spawn(3), or Go's `os/exec`) and `execve` a process runs in its parent's
+//! memory, and probes that are bound to it would be set in the parent's mappings of the file at once.
 
 use std::{fs, io, num::NonZeroU32};
 
@@ -8,12 +8,12 @@ use crate::process::file::FileId;
 /// `KCMP_VM` of linux/kcmp.h: whether two processes have the same memory.
 const KCMP_VM: libc::c_int = 1;
 
-/// Whether somebody else reads the file in the memory that this process runs in until its `execve`. Whoever runs the
-/// file itself does not count: the probes are made for that.
+/// Whether another process reads the file through the memory that this process runs in until its `execve`. A process
+/// that runs the file itself does not count: the probes are made for that.
 pub fn is_read_by_others(pid: NonZeroU32, file: FileId) -> bool {
     let maps = match fs::read(format!("/proc/{pid}/maps")) {
         Ok(maps) => String::from_utf8_lossy(&maps).into_owned(),
-        // It is gone. Who may not be looked at for another reason might share anything.
+        // If the process is gone, it shares nothing. If it cannot be examined for another reason, it might.
         Err(e) => return e.kind() != io::ErrorKind::NotFound && e.raw_os_error() != Some(libc::ESRCH),
     };
     if !maps_privately(&maps, file.inode) {
@@ -26,8 +26,8 @@ pub fn is_read_by_others(pid: NonZeroU32, file: FileId) -> bool {
     parent_of(pid).is_some_and(|parent| have_one_memory(pid.get(), parent))
 }
 
-/// Whether there is a private mapping of a file with this inode (proc_pid_maps(5)). The device is not compared: of some
-/// file systems it is another one than that of `stat`.
+/// Whether there is a private mapping of a file with this inode (proc_pid_maps(5)). The device is not compared: on some
+/// file systems it differs from that of `stat`.
 fn maps_privately(maps: &str, inode: u64) -> bool {
     maps.lines().any(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -43,7 +43,7 @@ fn parent_of(pid: NonZeroU32) -> Option<u32> {
     line.trim().parse().ok()
 }
 
-/// Whether two processes have the same memory; where the kernel does not say, they have.
+/// Whether two processes have the same memory. Assumed where the kernel does not say.
 fn have_one_memory(one: u32, other: u32) -> bool {
     // SAFETY: takes numbers.
     let answer = unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) };

@@ -1,9 +1,9 @@
-//! The descriptors that the gate depends on: a table of its own for the thread that answers, and a reserve in it.
+//! The descriptors that the gate depends on: a separate table for the thread that answers, and a reserve in it.
 //!
 //! The kernel opens each file that is executed for whoever reads the event. Where it cannot, because the reader has no
-//! descriptor left or no memory, it refuses the `execve` by itself (fs/notify/fanotify/fanotify_user.c,
-//! `copy_event_to_user`), whoever made it. So the reader shares its table with no other thread: what the rest of
-//! gmpscope opens takes nothing away from it, and between a look at the table and the read nothing changes.
+//! descriptor or no memory left, it refuses the `execve` by itself (fs/notify/fanotify/fanotify_user.c,
+//! `copy_event_to_user`), by any process. So the reader shares its table with no other thread: the rest of gmpscope
+//! cannot use up its descriptors, and nothing changes between a check of the table and the read.
 
 use std::{
     io,
@@ -21,23 +21,22 @@ use rustix::{
 use super::Asker;
 use crate::error::{Error, Result};
 
-/// With fewer descriptors nothing is held: attaching takes most of them, and each program that is held takes one.
+/// Fewest descriptors with which programs are held: attaching takes most of them, and each held program takes one.
 pub const FLOOR: u64 = 128;
-/// No more programs are held at once than this: each takes a descriptor.
+/// Most programs that are held at once: each takes a descriptor.
 const MOST_HELD: usize = 256;
-/// Descriptors that the thread has besides those of programs that are held.
+/// Descriptors of the thread besides those of held programs.
 const OWN: u64 = 32;
-/// No descriptor of the thread's has a higher number: it has its table for itself, and the kernel gives the lowest that
-/// is free.
+/// Highest number of a descriptor of the thread: the table is its own, and the kernel gives the lowest free number.
 pub const HIGHEST: RawFd = 511;
 const _: () = assert!(MOST_HELD as u64 + OWN <= HIGHEST as u64);
 /// Files in reserve: one that is executed may take two (an overlay opens what lies below, too).
 const RESERVE: usize = 2;
 
-/// Refuses where the limit leaves too few descriptors.
+/// Checks that the limit leaves enough descriptors.
 ///
 /// # Errors
-/// That, with what to do.
+/// It does not; the message says what to do.
 pub fn enough(asker: Asker) -> Result<()> {
     let limits = getrlimit(Resource::Nofile);
     let limit = limits.current.unwrap_or(u64::MAX);
@@ -64,13 +63,13 @@ fn most_held_under(limit: Option<u64>) -> usize {
     usize::try_from(room).unwrap_or(usize::MAX).min(MOST_HELD)
 }
 
-/// Gives the calling thread a table of descriptors of its own, in which only these are open. Standard input, output and
-/// error lead to /dev/null in it: the thread waits for nobody who reads them.
+/// Gives the calling thread its own table of descriptors, in which only these are open. Standard input, output and error
+/// lead to /dev/null in it, so that the thread never waits for their readers.
 ///
 /// # Errors
 /// The kernel's.
 pub fn separate(kept: &[RawFd]) -> io::Result<()> {
-    // SAFETY: takes a number. Who owns descriptors in the table that this thread had shares it with it no longer.
+    // SAFETY: takes a number. Owners of descriptors in the old table keep that table.
     if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -96,7 +95,7 @@ pub fn separate(kept: &[RawFd]) -> io::Result<()> {
 pub fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
     let mut from = 0;
     loop {
-        // The next that stays, from here.
+        // The next descriptor that stays open.
         let next = kept
             .iter()
             .filter_map(|fd| u32::try_from(*fd).ok())
@@ -119,7 +118,7 @@ fn close(range: RangeInclusive<u32>) -> io::Result<()> {
     }
 }
 
-/// The descriptor of this number.
+/// Takes ownership of the descriptor with this number.
 ///
 /// # Safety
 /// It is open in the calling thread's table, and nothing else in that table owns it.
@@ -128,16 +127,17 @@ pub unsafe fn owned(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// Open files that stand in for the one that the kernel opens with the next event: as long as they can be opened, so can
-/// that. They are closed just before it is read.
+/// Open files that stand in for the one that the kernel opens with the next event: as long as they can be opened, it can.
+/// They are closed just before the event is read.
 ///
-/// It notices every shortage that the kernel's own attempt would meet, before it does: descriptors (`EMFILE`), open files
-/// of the host (`ENFILE`; CAP_SYS_ADMIN, which the gate takes, has no such limit) and memory of our cgroup (`ENOMEM`).
+/// Filling the reserve meets every shortage that the kernel's own attempt would meet, before it does: descriptors
+/// (`EMFILE`), open files of the host (`ENFILE`; CAP_SYS_ADMIN, which the gate takes, has no such limit) and memory of
+/// our cgroup (`ENOMEM`).
 #[derive(Default)]
 pub struct Reserve(Vec<OwnedFd>);
 
 impl Reserve {
-    /// Opens what is missing.
+    /// Opens files until the reserve is full.
     ///
     /// # Errors
     /// There is no room: no event may be read.
@@ -148,7 +148,7 @@ impl Reserve {
         Ok(())
     }
 
-    /// Makes room for one event.
+    /// Closes the files, which makes room for one event.
     pub fn spend(&mut self) {
         self.0.clear();
     }

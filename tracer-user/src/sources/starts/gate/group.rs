@@ -1,13 +1,13 @@
-//! Programs that are about to be executed, held by the kernel until we have answered (fanotify(7),
+//! The fanotify group: the kernel holds programs that are about to be executed until we have answered (fanotify(7),
 //! `FAN_OPEN_EXEC_PERM`, Linux 5.0).
 //!
-//! When the last descriptor of the group is closed, the kernel lets all that is held go on.
+//! When the last descriptor of the group is closed, the kernel releases all that is held.
 //!
-//! What the kernel refuses by itself, without an answer (fs/notify/fanotify): an event that it cannot open the file of for
-//! whoever reads it, and one that there is no memory for. The first is kept away by [`super::descriptors`], by reading
-//! one event at a time, and by watching file systems only whose files are ours to open ([`super::mounts`]). The second
-//! by `FAN_UNLIMITED_QUEUE`: memory for events of such a group is waited for, where another's would be charged to our
-//! cgroup and refused at its limit. (The queue is as long as there are processes in `execve`.)
+//! In two cases the kernel refuses an `execve` by itself, without an answer (fs/notify/fanotify): where it cannot open
+//! the file for the reader of the event, and where there is no memory for the event. The first is prevented by
+//! [`super::descriptors`], by reading one event at a time, and by watching only file systems whose files we may open
+//! ([`super::mounts`]); the second by `FAN_UNLIMITED_QUEUE`, with which the kernel waits for memory instead of charging
+//! it to our cgroup and refusing at its limit. (The queue is as long as there are processes in `execve`.)
 
 use std::{
     fs,
@@ -31,21 +31,21 @@ use crate::{
     process::file::{FileId, FileState},
 };
 
-/// Bytes of an event.
+/// Size of an event in bytes.
 pub const EVENT: usize = size_of::<libc::fanotify_event_metadata>();
-/// The answer that lets a program go on. There is no other.
+/// The answer that releases a program. No other is ever given.
 pub const ALLOW: u32 = libc::FAN_ALLOW;
 
-/// The group that such events come from.
+/// The group, and through it the events.
 pub struct Group {
     fanotify: Rc<Fanotify>,
     asker: Asker,
 }
 
-/// What is watched.
+/// The file systems that are watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
-    /// How many file systems are.
+    /// How many.
     pub watches: usize,
     /// Those that are not, and why.
     pub left: Vec<Untrusted>,
@@ -60,19 +60,19 @@ pub struct Opening {
     is_answered: bool,
 }
 
-/// A file, and a state of its content: what was found out about it holds while this is the same.
+/// The state of a file's content: what was found out about the file holds while this is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     /// When its inode was changed: seconds and nanoseconds.
     pub changed: (i64, u32),
-    /// When its content was.
+    /// When its content was changed.
     pub written: (i64, u32),
-    /// Bytes.
+    /// Its length in bytes.
     pub length: u64,
 }
 
 impl Version {
-    /// That of a file whose state was looked at.
+    /// The version in a file's state.
     pub fn of(state: &FileState) -> Self {
         let time = |(seconds, nanoseconds): (i64, i64)| (seconds, u32::try_from(nanoseconds).unwrap_or(0));
         Self {
@@ -83,10 +83,10 @@ impl Version {
     }
 }
 
-/// Makes a group that watches nothing, and closes it.
+/// Tries to create a group, which watches nothing, and closes it.
 ///
 /// # Errors
-/// What is missing, in few words.
+/// What is missing, in a few words.
 pub fn trial() -> std::result::Result<(), String> {
     if !opens_everything() {
         return Err("CAP_DAC_READ_SEARCH is not held".to_owned());
@@ -102,7 +102,7 @@ pub fn trial() -> std::result::Result<(), String> {
 }
 
 impl Group {
-    /// A group that watches nothing yet.
+    /// Creates a group that watches nothing yet.
     ///
     /// # Errors
     /// The privilege or the kernel's feature is missing.
@@ -111,7 +111,7 @@ impl Group {
             return Err(Error::not_permitted(format!(
                 "{asker} has the kernel open each program that is executed for gmpscope, and what it could not open \
                  nobody could execute: that takes CAP_DAC_READ_SEARCH (besides CAP_SYS_ADMIN); {}",
-                asker.instead()
+                asker.remedy()
             )));
         }
         Ok(Self {
@@ -121,7 +121,7 @@ impl Group {
     }
 
     fn init() -> std::result::Result<Fanotify, Errno> {
-        // The thread's id: of a thread that is not the first of its process, another task goes on.
+        // The thread's id: if it is not the first of its process, another task continues after execve.
         let flags = InitFlags::FAN_CLASS_CONTENT
             | InitFlags::FAN_CLOEXEC
             | InitFlags::FAN_NONBLOCK
@@ -131,19 +131,19 @@ impl Group {
         Fanotify::init(flags, for_files)
     }
 
-    /// Watches one file, whatever its names: nobody waits who executes another.
+    /// Watches one file under all its names.
     ///
     /// # Errors
-    /// The kernel has no such events, or has none of this file.
+    /// The kernel has no such events, or none for this file.
     pub fn watch_file(&self, path: &Path) -> Result<()> {
         self.mark_file(MarkFlags::FAN_MARK_ADD, path)
             .map_err(|e| refused(self.asker, e))
     }
 
-    /// Watches it no longer.
+    /// Stops watching a file.
     ///
     /// # Errors
-    /// It was not watched.
+    /// The file was not watched.
     pub fn unwatch_file(&self, path: &Path) -> std::result::Result<(), Errno> {
         self.mark_file(MarkFlags::FAN_MARK_REMOVE, path)
     }
@@ -153,7 +153,7 @@ impl Group {
             .mark(flags, MaskFlags::FAN_OPEN_EXEC_PERM, rustix::fs::CWD, Some(path))
     }
 
-    /// Watches nothing any more. What has come before still waits.
+    /// Stops watching everything. Earlier events still wait for an answer.
     pub fn watch_nothing(&self) {
         let kinds = [
             MarkFlags::FAN_MARK_FILESYSTEM,
@@ -161,7 +161,7 @@ impl Group {
             MarkFlags::FAN_MARK_INODE,
         ];
         for kind in kinds {
-            // A flush looks at no path, only at whether it is there. What stays goes with the group.
+            // A flush only checks that the path exists. A mark that it leaves is removed with the group.
             let flags = MarkFlags::FAN_MARK_FLUSH | kind;
             let _ = self
                 .fanotify
@@ -169,8 +169,7 @@ impl Group {
         }
     }
 
-    /// Watches all file systems that are mounted and can be watched ([`mounts`]); those that it watches already once
-    /// more, which changes nothing.
+    /// Watches all mounted file systems that can be watched ([`mounts`]). Watching one again changes nothing.
     ///
     /// # Errors
     /// The list of mounts cannot be read, or the kernel has no such events.
@@ -209,10 +208,10 @@ impl Group {
         }
     }
 
-    /// What has come next; `None` if nothing has. One at a time: each takes a descriptor, which must be there.
+    /// Reads the next event, if there is one. One at a time: each takes a descriptor, which must be free.
     ///
     /// # Errors
-    /// The kernel's: it could not open the file for us, and has refused to execute it.
+    /// The kernel could not open the file for us, and has refused to execute it.
     pub fn next(&self) -> std::result::Result<Option<Opening>, rustix::io::Errno> {
         let mut event = [0; EVENT];
         let read = match rustix::io::read(&*self.fanotify, &mut event) {
@@ -244,12 +243,12 @@ impl Opening {
         self.tid
     }
 
-    /// When we knew of it, CLOCK_MONOTONIC.
+    /// When the event was read, CLOCK_MONOTONIC.
     pub fn came_ns(&self) -> u64 {
         self.came_ns
     }
 
-    /// Which file in which state. Asks no server and no daemon for it, which might wait for us.
+    /// The file and its version. Asks no server (NFS, FUSE), which might wait for us.
     pub fn file(&self) -> Option<(FileId, Version)> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::from_bits_retain(libc::AT_STATX_DONT_SYNC as u32);
         let stat = rustix::fs::statx(&self.file, "", flags, StatxFlags::BASIC_STATS).ok()?;
@@ -265,13 +264,13 @@ impl Opening {
         Some((file, version))
     }
 
-    /// Another descriptor of the file, which does not go with this.
+    /// Another descriptor of the file, which outlives this one.
     pub fn duplicate(&self) -> Option<OwnedFd> {
         self.file.try_clone().ok()
     }
 
-    /// Lets the process go on; whether it was still waiting. If not, it was let go by another, or was killed.
-    pub fn let_go(mut self) -> bool {
+    /// Releases the process. Returns whether it was still waiting: if not, the watchdog released it, or it was killed.
+    pub fn allow(mut self) -> bool {
         self.answer()
     }
 
@@ -301,34 +300,34 @@ pub fn descriptor_in(event: &[u8; EVENT]) -> Option<RawFd> {
     Some(RawFd::from_ne_bytes([a, b, c, d])).filter(|number| *number >= 0)
 }
 
-/// The thread in it; 0 if it has no id in our PID namespace.
+/// The thread in an event; 0 if it has no id in our PID namespace.
 fn thread_in(event: &[u8; EVENT]) -> u32 {
     let [.., a, b, c, d] = *event;
     u32::try_from(i32::from_ne_bytes([a, b, c, d])).unwrap_or(0)
 }
 
-/// Whether no file's mode keeps us from reading it: CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH
+/// Whether we may read files of any mode: CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH
 /// (include/uapi/linux/capability.h).
 fn opens_everything() -> bool {
     const EITHER: u64 = 1 << 1 | 1 << 2;
     let privileges = Privileges::ours();
-    // Without CAP_SYS_ADMIN that is the better reason.
+    // If CAP_SYS_ADMIN is missing, that is the better reason to report.
     let admin = privileges.has(Capability::SysAdmin);
     !admin || privileges.effective.is_none_or(|all| all & EITHER != 0)
 }
 
-/// Why there is no such group, and what to do.
+/// The error for a refused group, with what to do.
 fn refused(asker: Asker, errno: Errno) -> Error {
     match errno {
         Errno::EPERM => Error::not_permitted(format!(
             "{asker} has the kernel hold each program until its probes are there (fanotify's permission events), \
              which takes CAP_SYS_ADMIN in the initial user namespace: {}",
-            asker.instead()
+            asker.remedy()
         )),
         Errno::EINVAL | Errno::ENOSYS => Error::not_permitted(format!(
             "{asker} has the kernel hold each program until its probes are there, and this kernel has no \
              permission events of fanotify (it takes Linux 5.0 and CONFIG_FANOTIFY_ACCESS_PERMISSIONS=y); {}",
-            asker.without()
+            asker.alternative()
         )),
         e => Error::failed(format!("{asker}: fanotify: {}", e.desc())),
     }

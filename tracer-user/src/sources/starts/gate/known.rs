@@ -1,4 +1,4 @@
-//! What is known of files, and which of them somebody waits for: decides what becomes of each opening.
+//! Files that are known, and questions about those that are not: decides what happens to each opening.
 
 use std::{
     collections::HashMap,
@@ -10,13 +10,13 @@ use tracer_ebpf::start::binary;
 use super::group::Version;
 use crate::process::file::FileId;
 
-/// Most files that are remembered; at more they are all forgotten, and asked about again.
+/// Most files that are remembered; then those that are not probed are forgotten, and asked about again.
 const MOST_FILES: usize = 65_536;
 
 /// What to do with an opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Let it go on; of a process that is followed: it runs this binary.
+    /// Release it; if the process is followed, it runs this binary.
     Allow(u32),
     /// Ask about the file, and hold it until there is an answer.
     Ask(u64),
@@ -30,11 +30,11 @@ struct Asked {
     file: FileId,
     version: Version,
     until: Instant,
-    /// Nobody waits for the answer any more.
+    /// Whether openings no longer wait for the answer.
     late: bool,
 }
 
-/// Files and questions.
+/// The files, and the open questions.
 #[derive(Debug)]
 pub struct Known {
     patience: Duration,
@@ -44,7 +44,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Nothing is known. An answer is waited for so long.
+    /// Starts without any. Openings wait for an answer for `patience`.
     pub fn new(patience: Duration) -> Self {
         Self {
             patience,
@@ -54,12 +54,12 @@ impl Known {
         }
     }
 
-    /// An opening of this file by a process that is `followed`, or by any other.
+    /// Decides about an opening of this file by a process that is `followed` or not.
     pub fn decide(&mut self, file: FileId, version: Version, followed: bool, now: Instant) -> Decision {
         let known = self.files.get(&file).copied();
         match known {
             Some((same, binary)) if same == version => return Decision::Allow(binary),
-            // Probes of what it was must go before anybody runs what it has become.
+            // The probes of the old content must be removed before anybody runs the new one.
             Some((_, binary)) if binary::is_traced(binary) => {}
             _ if !followed => return Decision::Allow(binary::UNREADY),
             _ => {}
@@ -79,41 +79,41 @@ impl Known {
                 file,
                 version,
                 until: now + self.patience,
-                // Whoever is late with one answer is not waited for with others.
+                // While one answer is late, others are not waited for.
                 late: self.asked.values().any(|asked| asked.late),
             },
         );
         Decision::Ask(id)
     }
 
-    /// Whether this question is not waited for from the first.
+    /// Whether openings do not wait for the answer to this question.
     pub fn is_late(&self, id: u64) -> bool {
         self.asked.get(&id).is_some_and(|asked| asked.late)
     }
 
-    /// The answer to a question.
+    /// Records the answer to a question.
     pub fn answered(&mut self, id: u64, binary: u32) {
         let Some(asked) = self.asked.remove(&id) else {
             return;
         };
         if self.files.len() >= MOST_FILES {
-            // Files that are probed are known as long as they are.
+            // Files that are probed must stay known.
             self.files.retain(|_, (_, known)| binary::is_traced(*known));
         }
         self.files.insert(asked.file, (asked.version, binary));
     }
 
-    /// This question could not be asked: the next opening asks anew.
+    /// Removes a question that could not be asked: the next opening asks again.
     pub fn withdraw(&mut self, id: u64) {
         self.asked.remove(&id);
     }
 
-    /// This file is not probed any more.
+    /// Forgets a file, which is not probed any more.
     pub fn forget(&mut self, file: FileId) {
         self.files.remove(&file);
     }
 
-    /// Questions whose time is over, each once.
+    /// Marks questions whose time is over as late, and returns each once.
     pub fn overdue(&mut self, now: Instant) -> Vec<u64> {
         let over = self
             .asked

@@ -1,11 +1,11 @@
 //! The gate before each `execve`: a program that a followed process is about to execute waits until its probes are
-//! there, bound to that process. What is held is every program of the host, of which others than followed processes go
-//! on at once, or single files.
+//! there, bound to that process. Held is either every program of the host, where processes that are not followed
+//! continue at once, or single files.
 //!
-//! A thread of its own answers the kernel ([`keeper`]), whatever else we are at: opens by other processes at once, those
-//! of programs that are known when the process is linked, by threads beside ([`binders`]), and every other after
-//! [`PATIENCE`] at the latest. No open is ever denied: [`descriptors`] says how
-//! the kernel is kept from doing so by itself. Where the thread cannot answer, a process beside it does ([`watchdog`]).
+//! A dedicated thread answers the kernel ([`keeper`]), whatever the rest of gmpscope does: for processes that are not
+//! followed at once; for known programs when the process is linked, by other threads ([`binders`]); and after
+//! [`PATIENCE`] in any case. No open is ever denied: [`descriptors`] says how the kernel is kept from doing so by itself.
+//! Where the thread cannot answer, another process does ([`watchdog`]).
 
 mod asker;
 mod binders;
@@ -56,40 +56,40 @@ use crate::{
 
 /// No program waits for its probes longer than this.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a pause may take to be confirmed.
-const PAUSED: Duration = Duration::from_secs(1);
-/// The descriptors of the thread that opens it.
+/// How long the thread is waited for to confirm a message.
+const CONFIRMATION: Duration = Duration::from_secs(1);
+/// The `/proc` folder of the thread that reads the link.
 const OWN_DESCRIPTORS: &str = "/proc/thread-self";
 
 /// A file that a process is about to execute, of which nothing is known.
 #[derive(Debug)]
 pub struct Question {
-    /// To be named in the answer.
+    /// Id to answer with.
     pub id: u64,
-    /// Which file.
+    /// Identity of the file.
     pub id_of_file: FileId,
     /// The file, open.
     pub file: File,
-    /// Whether the process is followed. If not, the file had probes and was changed since: they must go.
+    /// Whether the process is followed. If not, the file had probes and was changed since: they must be removed.
     pub followed: bool,
 }
 
-/// What the gate has seen pass.
+/// Counts of what passed the gate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
     /// Openings by processes of the tree.
     pub followed: u64,
-    /// Of them, those that were let go before their program was known.
+    /// Of them, those that were released before their program was known.
     pub unready: u64,
-    /// Openings by others.
+    /// Openings by other processes.
     pub others: u64,
     /// How often gmpscope did not move, so that the watchdog opened the gate.
     pub standstills: u64,
-    /// Openings, by whomever, that the watchdog let go.
+    /// Openings, by any process, that the watchdog released.
     pub let_go: u64,
     /// How often there was no room for another open file.
     pub shortages: u64,
-    /// Why, the last time.
+    /// Why there was none the last time.
     pub why_short: Option<String>,
     /// Programs that the kernel has refused to execute, since it could not open them for us.
     pub refused: u64,
@@ -98,7 +98,7 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// What a reader of the capture has to know of it.
+    /// Notes for the reader of the capture.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let times = |n: u64| match n {
@@ -137,50 +137,50 @@ impl Passed {
     }
 }
 
-/// A followed process was held.
+/// The time for which a followed process was held.
 #[derive(Clone, Copy, Debug)]
 pub struct Hold {
-    /// It, in our PID namespace.
+    /// The process, in our PID namespace.
     pub pid: u32,
-    /// Until when, CLOCK_MONOTONIC.
+    /// When it was released, CLOCK_MONOTONIC.
     pub until_ns: u64,
-    /// How long.
+    /// For how long it was held.
     pub held_ns: u64,
 }
 
-/// A file whose `execve` waits, whoever makes it, until the process has its probes.
+/// A file whose `execve`, by any process, waits until the process has its probes.
 pub struct WatchedFile {
     /// The file.
     pub file: File,
-    /// In which state it was analysed: in any other its probes would lie anywhere.
+    /// The state in which it was analysed: in any other, its probes would be at wrong places.
     pub state: FileState,
     /// The slot of the binary.
     pub slot: u32,
     /// What attaches to its processes.
     pub linker: Arc<Linker>,
-    /// Where starts are counted that went on without.
+    /// Counts starts that continued without probes.
     pub missed: Arc<Missed>,
 }
 
-/// The same as the thread has it, without descriptors.
+/// A [`WatchedFile`] for the thread, without descriptors.
 struct Watch {
-    /// Leads to the file, open in the table that the rest of gmpscope has.
+    /// Path to the file through the descriptor table of the rest of gmpscope.
     path: PathBuf,
     state: FileState,
     slot: u32,
     missed: Arc<Missed>,
 }
 
-/// What the thread is told. Nothing in it owns a descriptor.
-enum Word {
+/// A message to the thread. Owns no descriptor, since the thread has another table of them.
+enum Message {
     Answer {
         id: u64,
         binary: u32,
     },
-    /// What came of a job.
-    Made {
+    /// The outcome of a job.
+    JobDone {
         id: u64,
-        made: std::result::Result<(), String>,
+        result: std::result::Result<(), String>,
     },
     Watch(Box<Watch>, Sender<Result<()>>),
     Unwatch(FileId, Sender<()>),
@@ -191,47 +191,47 @@ enum Word {
     End,
 }
 
-/// Tells the thread something.
+/// Sends messages to the thread, and wakes it.
 #[derive(Clone)]
-struct Caller {
-    words: Sender<Word>,
+struct Mailbox {
+    messages: Sender<Message>,
     wake: Arc<OwnedFd>,
 }
 
-impl Caller {
-    fn say(&self, word: Word) {
-        // It ends only when it is told to, or cannot go on: then nothing waits.
-        let _ = self.words.send(word);
-        // Fails only where it is awake already.
+impl Mailbox {
+    fn send(&self, message: Message) {
+        // The thread ends only on request, or after a failure: then nothing waits.
+        let _ = self.messages.send(message);
+        // Fails only where the eventfd is readable already.
         let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
     }
 }
 
-/// The gate. Dropped, it is open for everybody.
+/// The closed gate. Dropping it opens it.
 pub struct Gate {
     thread: Option<JoinHandle<()>>,
-    caller: Caller,
+    mailbox: Mailbox,
     holds: Receiver<Hold>,
     complaints: Receiver<String>,
     asker: Asker,
     binders: Option<Binders>,
     linked: Receiver<Linked>,
     late: Receiver<u64>,
-    /// Files that are watched, open as long as they are.
+    /// Files that are watched, kept open meanwhile.
     files: Mutex<HashMap<FileId, File>>,
-    /// File systems that are watched.
+    /// How many file systems are watched.
     pub watches: usize,
-    /// Those that are not, and why.
+    /// File systems that are not watched, and why.
     pub left: Vec<Untrusted>,
 }
 
 impl Gate {
-    /// Closes the gate: from here on programs wait, all of the host or those that are watched, as `asker` has it. `held`
-    /// is the kernel side's table of processes that are followed; `missed` counts starts that went on without their
-    /// probes. Where all wait, the questions come from the second value.
+    /// Closes the gate: from here on programs wait, all of the host or those that are watched, depending on `asker`.
+    /// `held` is the kernel side's table of followed processes; `missed` counts starts that continued without their
+    /// probes. Where all wait, the second value receives the questions.
     ///
-    /// The group that holds them is open in the thread's table of descriptors alone: what we fork and execute does not
-    /// have it.
+    /// The fanotify group is open in the thread's table of descriptors alone: what we fork and execute does not inherit
+    /// it.
     ///
     /// # Errors
     /// The privilege or the kernel's feature is missing, or there are too few descriptors.
@@ -243,26 +243,26 @@ impl Gate {
                 .map_err(|e| failed("eventfd", &e))
         };
         let (wake, arrivals) = (eventfd()?, eventfd()?);
-        let (words, heard) = mpsc::channel();
+        let (sent, messages) = mpsc::channel();
         let (questions, asked) = mpsc::channel();
         let (held_ones, holds) = mpsc::channel();
         let (complain, complaints) = mpsc::channel();
         let (begun, begin) = mpsc::channel();
-        let caller = Caller {
-            words,
+        let mailbox = Mailbox {
+            messages: sent,
             wake: Arc::new(wake),
         };
-        let (binders, linked) = Binders::start(&caller)?;
+        let (binders, linked) = Binders::start(&mailbox)?;
         let jobs = binders
             .jobs()
             .ok_or_else(|| failed("links", &"nobody makes them"))?;
         let (too_late, late) = mpsc::channel();
         let parts = Parts {
             held: held.as_raw_fd(),
-            wake: caller.wake.as_raw_fd(),
+            wake: mailbox.wake.as_raw_fd(),
             arrivals: arrivals.as_raw_fd(),
             asker,
-            heard,
+            messages,
             questions,
             holds: held_ones,
             jobs,
@@ -275,7 +275,7 @@ impl Gate {
             .spawn(move || match begin_in_thread(parts) {
                 Ok((keeper, watched, descriptors)) => {
                     let _ = begun.send(Ok((watched, descriptors)));
-                    keeper.keep();
+                    keeper.run();
                 }
                 Err(e) => {
                     let _ = begun.send(Err(e));
@@ -284,11 +284,11 @@ impl Gate {
             .map_err(|e| failed("no thread could be made", &e))?;
         let began: std::result::Result<Result<(Watched, PathBuf)>, _> = begin.recv();
         let (watched, descriptors) = began.map_err(|_| failed("the gate", &"its thread has ended"))??;
-        // Until here the thread needed its number.
+        // The thread has its own descriptor by now.
         drop(held);
         let gate = Self {
             thread: Some(thread),
-            caller: caller.clone(),
+            mailbox: mailbox.clone(),
             holds,
             complaints,
             asker,
@@ -301,16 +301,16 @@ impl Gate {
         };
         let questions = asker
             .watches_all()
-            .then(|| Questions::new(asked, arrivals, descriptors, caller))
+            .then(|| Questions::new(asked, arrivals, descriptors, mailbox))
             .transpose()
             .map_err(|e| failed("questions cannot be waited for", &e))?;
         Ok((gate, questions))
     }
 
-    /// Has each `execve` of a file wait from here on.
+    /// Holds each `execve` of a file from here on.
     ///
     /// # Errors
-    /// The kernel does not tell of it, or might not be able to open it for us.
+    /// The kernel does not report them, or might not be able to open the file for us.
     pub fn watch(&self, watched: WatchedFile) -> Result<()> {
         let asker = self.asker;
         let kind = rustix::fs::fstatfs(&watched.file)
@@ -321,14 +321,14 @@ impl Gate {
                 "{asker}: the program lies on a file system of which it is not sure that it opens every file for \
                  gmpscope (of type {kind:#x}; FUSE, NFS and the like), and what could not be opened nobody could \
                  execute; {}",
-                asker.without()
+                asker.alternative()
             )));
         }
         if let Some(binders) = &self.binders {
-            binders.know(watched.slot, &watched.linker);
+            binders.register(watched.slot, &watched.linker);
         }
         let id = watched.state.id;
-        // The thread has another table of descriptors; that of a process is its first thread's.
+        // The thread has another table of descriptors; /proc/PID/fd shows that of the first thread.
         let path = PathBuf::from(format!(
             "/proc/{}/fd/{}",
             std::process::id(),
@@ -344,85 +344,84 @@ impl Gate {
             slot: watched.slot,
             missed: watched.missed,
         };
-        self.caller.say(Word::Watch(Box::new(watch), done));
-        let watched = wait.recv_timeout(PAUSED);
+        self.mailbox.send(Message::Watch(Box::new(watch), done));
+        let watched = wait.recv_timeout(CONFIRMATION);
         let watched =
             watched.unwrap_or_else(|_| Err(Error::failed("the thread that holds programs does not answer")));
-        // Also where it only was late: nobody takes this file off again.
+        // Also where the answer was only late: the caller will not unwatch this file.
         watched.inspect_err(|_| self.unwatch(id))
     }
 
-    /// None of this file any more.
+    /// Holds no `execve` of this file any more.
     pub fn unwatch(&self, file: FileId) {
         let (done, wait) = mpsc::channel();
-        self.caller.say(Word::Unwatch(file, done));
-        // It is needed until then; if the thread has ended, nothing is watched.
-        let _ = wait.recv_timeout(PAUSED);
+        self.mailbox.send(Message::Unwatch(file, done));
+        // The file must stay open until then. If the thread has ended, nothing is watched.
+        let _ = wait.recv_timeout(CONFIRMATION);
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.remove(&file);
     }
 
-    /// Processes that were given probes since this was last asked, and the numbers of jobs whose process did not wait for
-    /// them.
+    /// Takes the processes that got probes since the last call, and the ids of jobs whose process did not wait for them.
     pub fn linked(&self) -> (Vec<Linked>, Vec<u64>) {
-        // In this order: a link comes before it is found to be late.
+        // In this order: a link is sent before it is found to be late.
         let late = self.late.try_iter().collect();
         (self.linked.try_iter().collect(), late)
     }
 
-    /// Opens the gate: what waits goes on. What was linked and not taken over yet.
+    /// Opens the gate, which releases what waits. Returns what was linked since the last call of [`Self::linked`].
     pub fn open(mut self) -> Vec<Linked> {
         self.finish();
         self.linked.try_iter().collect()
     }
 
     fn finish(&mut self) {
-        self.caller.say(Word::End);
+        self.mailbox.send(Message::End);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        // Behind the thread, which sends them jobs.
+        // After the thread, which sends them jobs.
         drop(self.binders.take());
     }
 
-    /// The answer to a question: the number of the binary, and what attaches to its processes; or one of
+    /// Answers a question: with the number of the binary and what attaches to its processes, or with one of
     /// [`tracer_ebpf::start::binary`].
     pub fn answer(&self, id: u64, binary: u32, linker: Option<Arc<Linker>>) {
         if let (Some(binders), Some(linker)) = (&self.binders, linker) {
-            binders.know(binary, &linker);
+            binders.register(binary, &linker);
         }
-        self.caller.say(Word::Answer { id, binary });
+        self.mailbox.send(Message::Answer { id, binary });
     }
 
-    /// The probes of this file are gone: it is to be asked about again.
+    /// Forgets a file whose probes are gone: the next opening asks about it again.
     pub fn forget(&self, file: FileId) {
-        self.caller.say(Word::Forget(file));
+        self.mailbox.send(Message::Forget(file));
     }
 
-    /// Lets everything pass: before we are stopped, when nobody would answer.
+    /// Lets everything pass, because we are about to be stopped and could not answer.
     pub fn pause(&self) {
         let (done, wait) = mpsc::channel();
-        self.caller.say(Word::Pause(done));
-        // If it has ended, it holds nothing either.
-        let _ = wait.recv_timeout(PAUSED);
+        self.mailbox.send(Message::Pause(done));
+        // If the thread has ended, it holds nothing either.
+        let _ = wait.recv_timeout(CONFIRMATION);
     }
 
-    /// Processes that were held since this was last asked. Logs what the thread had to say since.
+    /// Takes the processes that were held since the last call. Logs the thread's complaints.
     pub fn holds(&self) -> impl Iterator<Item = Hold> {
         self.complaints.try_iter().for_each(|what| log::warn!("{what}"));
         self.holds.try_iter()
     }
 
-    /// Watches again.
+    /// Holds programs again after [`Self::pause`].
     pub fn resume(&self) {
-        self.caller.say(Word::Resume);
+        self.mailbox.send(Message::Resume);
     }
 
-    /// What has passed so far; `None` if the thread has ended.
+    /// Counts of what passed so far; `None` if the thread has ended.
     pub fn passed(&self) -> Option<Passed> {
         let (send, receive) = mpsc::channel();
-        self.caller.say(Word::Count(send));
-        receive.recv_timeout(PAUSED).ok()
+        self.mailbox.send(Message::Count(send));
+        receive.recv_timeout(CONFIRMATION).ok()
     }
 }
 
@@ -432,7 +431,7 @@ impl Drop for Gate {
     }
 }
 
-/// What the thread does first.
+/// Closes the gate on the calling thread; also returns the path to its descriptors.
 fn begin_in_thread(parts: Parts) -> Result<(Keeper, Watched, PathBuf)> {
     let own = std::fs::read_link(OWN_DESCRIPTORS)
         .map_err(|e| Error::failed(format!("{OWN_DESCRIPTORS} cannot be read: {e}")))?;

@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeSet, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
-/// Where they are listed. Readable with an exception each time that the list changes (poll(2)).
+/// The list. poll(2) reports `POLLPRI` on it each time that it changes.
 pub const MOUNTS: &str = "/proc/self/mountinfo";
 
-/// File systems whose files are ours to open, whoever mounted them. What the kernel cannot open for us it would let
-/// nobody execute: of others (FUSE of a user's, NFS that maps root to nobody) that is not sure, so they are left alone.
+/// File systems whose files we can open, whoever mounted them. The kernel would refuse to execute what it cannot open
+/// for us, and on others (a user's FUSE, NFS that maps root to nobody) opening may fail, so they are not watched.
 const WATCHED: [&str; 25] = [
     "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs", "msdos",
     "nilfs2", "ntfs3", "overlay", "ramfs", "reiserfs", "rootfs", "squashfs", "tmpfs", "ubifs", "udf", "vfat",
     "virtiofs", "xfs", "zfs",
 ];
-/// The same by the number that statfs(2) has (include/uapi/linux/magic.h, and the file systems' own sources).
+/// The same by their numbers in statfs(2) (include/uapi/linux/magic.h, and the file systems' own sources).
 const WATCHED_NUMBERS: [u32; 20] = [
     0xca45_1a4e, // bcachefs
     0x9123_683e, // btrfs
@@ -63,12 +63,12 @@ const WITHOUT_PROGRAMS: [&str; 24] = [
     "tracefs",
 ];
 
-/// A file system, and a place where it is mounted.
+/// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     /// Its type.
     pub kind: String,
-    /// Where.
+    /// A place where it is mounted.
     pub at: PathBuf,
     /// Whether starts of its programs can be held.
     pub watched: bool,
@@ -81,13 +81,13 @@ pub fn opens_for_us(kind: i64) -> bool {
     WATCHED_NUMBERS.contains(&number)
 }
 
-/// Those that hold programs, each once, in the order of the list. (A file system may be mounted over another: hence
-/// every place of one is named until a later line with the same place covers it.)
+/// The file systems that can hold programs, each once, in the order of the list. A mount that a later one covers is
+/// left out.
 pub fn listed(list: &str) -> Vec<Mounted> {
-    // Sets: a host of many containers has thousands, and the list is read anew each time that one comes or goes.
+    // Sets: a host of many containers has thousands of mounts, and the list is read again at each change.
     let (mut devices, mut places) = (BTreeSet::new(), BTreeSet::new());
     let mut mounted: Vec<Mounted> = Vec::new();
-    // The last that is mounted at a place is the one that is seen there.
+    // Of several mounts at a place, the last is visible.
     for line in list.lines().rev() {
         let Some((device, of_line)) = parsed(line) else {
             continue;
@@ -101,7 +101,8 @@ pub fn listed(list: &str) -> Vec<Mounted> {
     mounted
 }
 
-/// `36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue`: device and the rest.
+/// Parses a line, such as `36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue`, into the
+/// device and the mount.
 fn parsed(line: &str) -> Option<(String, Mounted)> {
     let (before, behind) = line.split_once(" - ")?;
     let mut fields = before.split(' ').skip(2);
@@ -117,7 +118,7 @@ fn parsed(line: &str) -> Option<(String, Mounted)> {
     ))
 }
 
-/// Space, tab, newline and backslash stand there as `\040` and so on.
+/// Decodes `\040` and so on, which stand for space, tab, newline and backslash.
 fn unescaped(path: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
@@ -153,12 +154,12 @@ mod tests {
                     30 27 0:26 / /net rw - nfs4 server:/ rw\n\
                     odd line\n";
         let found = listed(list);
-        let told: Vec<_> = found
+        let listed: Vec<_> = found
             .iter()
             .map(|m| (m.kind.as_str(), m.at.to_str().unwrap(), m.watched))
             .collect();
         assert_eq!(
-            told,
+            listed,
             [
                 ("ext4", "/var/home", true),
                 ("tmpfs", "/with space", true),

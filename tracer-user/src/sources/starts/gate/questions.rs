@@ -1,7 +1,7 @@
-//! What the gate asks, on its way to whoever answers.
+//! Questions of the gate's thread about files, on their way to the task that answers.
 //!
-//! The two have different tables of descriptors, and a channel of tokio's wakes by a descriptor of the receiver's: what
-//! has that number in the gate's table would be written to. So an eventfd that both have wakes the receiver.
+//! The two have different tables of descriptors, and a channel of tokio's wakes its receiver by writing to a descriptor:
+//! in the gate's table that number would be another file. So an eventfd that both have open wakes the receiver.
 
 use std::{
     fs::File,
@@ -14,10 +14,10 @@ use std::{
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::start::binary;
 
-use super::{Caller, Question, Word};
+use super::{Mailbox, Message, Question};
 use crate::process::file::FileId;
 
-/// A question as the gate's thread asks it: the file is open in that thread's table of descriptors alone.
+/// A question as the gate's thread sends it: the file is open as `number` in that thread's table alone.
 #[derive(Debug)]
 pub struct Asked {
     pub id: u64,
@@ -26,21 +26,21 @@ pub struct Asked {
     pub followed: bool,
 }
 
-/// Where questions come from.
+/// Receives questions.
 pub struct Questions {
     asked: Receiver<Asked>,
-    /// Readable when there is one.
+    /// Readable when there is a question.
     arrivals: AsyncFd<OwnedFd>,
-    /// The thread's descriptors, as /proc shows them.
+    /// The folder of the thread's descriptors in /proc.
     descriptors: PathBuf,
-    caller: Caller,
+    mailbox: Mailbox,
 }
 
 impl Questions {
-    /// Those that come through this channel. `arrivals` is an eventfd that is written to behind each.
+    /// Receives the questions of a channel. `arrivals` is an eventfd that is written to after each.
     ///
     /// # Errors
-    /// The event loop does not take it.
+    /// The event loop does not take the eventfd.
     #[allow(
         deprecated,
         reason = "the successor is unsafe to call; what owns its descriptor keeps it open"
@@ -49,17 +49,17 @@ impl Questions {
         asked: Receiver<Asked>,
         arrivals: OwnedFd,
         descriptors: PathBuf,
-        caller: Caller,
+        mailbox: Mailbox,
     ) -> io::Result<Self> {
         Ok(Self {
             asked,
             arrivals: AsyncFd::with_interest(arrivals, Interest::READABLE)?,
             descriptors,
-            caller,
+            mailbox,
         })
     }
 
-    /// What is asked next, as the thread asks it.
+    /// The next question as it was sent.
     async fn next(&mut self) -> Option<Asked> {
         loop {
             match self.asked.try_recv() {
@@ -68,7 +68,7 @@ impl Questions {
                 Err(TryRecvError::Empty) => {}
             }
             let mut arrived = self.arrivals.readable().await.ok()?;
-            // One that comes from here on makes it readable again.
+            // A question that arrives after this makes it readable again.
             let mut count = [0; 8];
             let _ = rustix::io::read(arrived.get_inner(), &mut count);
             arrived.clear_ready();
@@ -90,18 +90,18 @@ impl Questions {
                 }
                 Err(e) => {
                     log::warn!("a program that is executed could not be looked at: {e}");
-                    self.caller.say(Word::Answer {
+                    self.mailbox.send(Message::Answer {
                         id: asked.id,
                         binary: binary::UNREADY,
                     });
-                    // There may be room the next time.
-                    self.caller.say(Word::Forget(asked.id_of_file));
+                    // The next time there may be a descriptor for it.
+                    self.mailbox.send(Message::Forget(asked.id_of_file));
                 }
             }
         }
     }
 
-    /// The file, for ourselves. Opening it makes no event: it is not opened to be executed.
+    /// Opens the file in our own table. This makes no event: it is not opened to be executed.
     fn open(&self, asked: &Asked) -> io::Result<File> {
         let file = File::open(self.descriptors.join(asked.number.to_string()))?;
         match FileId::of(&file.metadata()?) == asked.id_of_file {

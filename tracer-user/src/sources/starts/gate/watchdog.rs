@@ -1,14 +1,14 @@
-//! A process beside ours that lets everything pass when the gate's thread does not move.
+//! A process that releases everything when the gate's thread does not move.
 //!
-//! A process that is stopped (SIGSTOP, a debugger), wedged in the kernel or writing its core answers nobody, and
-//! programs of the whole host would wait for it. Nothing within it can help, so another process has the group, too: it
-//! looks a few times a second whether the thread moves, and if it does not while somebody waits, takes the marks away and
-//! answers in its place. It knows nothing and decides nothing.
+//! A process that is stopped (SIGSTOP, a debugger), wedged in the kernel or writing its core answers no events, and
+//! programs of the whole host would wait for it. Nothing within it can help, so another process has the group open, too:
+//! it checks several times a second whether the thread moves, and if it does not while a program waits, removes the marks
+//! and answers in its place. It allows everything, so it needs to know nothing.
 //!
 //! The process is forked from the thread, without `execve` (which might wait at the gate itself), and is killed with it:
-//! `PR_SET_PDEATHSIG` is bound to the thread that forked, and reaches a process that is stopped, too. Behind the fork of
-//! a process with threads only system calls are safe, so it makes nothing else. A thread would be stopped with the
-//! others; a program of its own, executed, would have to be found and be waited for.
+//! `PR_SET_PDEATHSIG` is bound to the thread that forked, and reaches a stopped process, too. After the fork of a
+//! multi-threaded process only system calls are safe, so it makes nothing else. A thread was no alternative, since it
+//! would be stopped with the others; a separate executable would have to be found and waited for.
 
 use std::{
     io,
@@ -30,47 +30,47 @@ use super::{
     group::{ALLOW, EVENT, answer_bytes, descriptor_in},
 };
 
-/// How often it looks.
+/// How often the process checks.
 const PERIOD_MS: i32 = 70;
-/// How soon it looks again where nothing came, while it answers.
+/// How long it sleeps where there was nothing to answer.
 const PAUSE_MS: i32 = 10;
-/// The thread is taken for stopped when it has not moved by so many looks.
+/// The thread is considered stopped when it has not moved in this many checks.
 const STILL: u32 = 3;
-/// The thread moves at least so often while somebody waits.
+/// How often the thread beats at least while a program waits.
 pub const BEAT: Duration = Duration::from_millis(40);
 const _: () = assert!(BEAT.as_millis() < PERIOD_MS as u128);
-/// How long it may take to come up.
+/// How long the process may take to come up.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What `ps` and `top` call it.
+/// The name in `ps` and `top`.
 const NAME: &std::ffi::CStr = c"gmpscope-watch";
 
-/// What the two processes share. Zero at first.
+/// Memory that the two processes share, zeroed at first.
 #[repr(C)]
 #[derive(Default)]
 struct Table {
-    /// Grows while the thread moves.
+    /// Incremented by the thread while it moves.
     beats: AtomicU64,
-    /// 1: the thread may have taken an event that it has not answered yet.
+    /// 1: the thread may have read an event that it has not answered yet.
     owes: AtomicU32,
     /// 1: the process watches.
     watches: AtomicU32,
-    /// 1: it has let everything go, and does so from here on.
+    /// 1: the process has released everything, and continues to.
     opened: AtomicU32,
-    /// How many it has let go.
-    let_go: AtomicU64,
+    /// How many programs the process has released.
+    released: AtomicU64,
 }
 
-/// The process. It is gone when this is dropped.
+/// A handle to the process, which is killed when this is dropped.
 pub struct Watchdog {
     table: Shared,
     pidfd: OwnedFd,
 }
 
-/// The table, mapped.
+/// The mapped [`Table`].
 struct Shared(NonNull<Table>);
 
 impl Watchdog {
-    /// Starts the process. It watches from here on, and wakes `wake` when it has let everything go.
+    /// Starts the process, which watches from here on, and writes to `wake` once it has released everything.
     ///
     /// # Errors
     /// There is no memory, or there are too many processes.
@@ -88,27 +88,27 @@ impl Watchdog {
         Ok(watchdog)
     }
 
-    /// The thread moves.
+    /// Records that the thread moves.
     pub fn beat(&self) {
         self.table.get().beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the thread may have taken events that it has not answered. To be set before it takes one.
+    /// Sets whether the thread may have read events that it has not answered. To be set before it reads one.
     pub fn owe(&self, owes: bool) {
         self.table.get().owes.store(u32::from(owes), Ordering::SeqCst);
     }
 
-    /// Whether it has let everything go.
+    /// Whether the process has released everything.
     pub fn has_opened(&self) -> bool {
         self.table.get().opened.load(Ordering::SeqCst) != 0
     }
 
-    /// How many programs it has let go.
-    pub fn let_go(&self) -> u64 {
-        self.table.get().let_go.load(Ordering::SeqCst)
+    /// How many programs the process has released.
+    pub fn released(&self) -> u64 {
+        self.table.get().released.load(Ordering::SeqCst)
     }
 
-    /// Whether the process has ended, which it does not by itself.
+    /// Whether the process has ended: somebody has killed it.
     pub fn has_ended(&self) -> bool {
         ready(&self.pidfd, 0)
     }
@@ -123,9 +123,9 @@ impl AsFd for Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        // Fails where it has ended already.
+        // Fails if the process has ended already.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        // It has the group, which is open until it is gone. Waiting for ever would not help anybody.
+        // It has the group, which is open until it is gone. The wait is bounded, in case it cannot be killed.
         if ready(
             &self.pidfd,
             i32::try_from(PATIENCE.as_millis()).unwrap_or(i32::MAX),
@@ -139,7 +139,7 @@ impl Drop for Watchdog {
 impl Shared {
     fn map() -> io::Result<Self> {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        // SAFETY: a new mapping, at a place of the kernel's choice.
+        // SAFETY: a new mapping, at an address of the kernel's choice.
         let place = unsafe {
             rustix::mm::mmap_anonymous(std::ptr::null_mut(), size_of::<Table>(), protection, flags)
         }?;
@@ -156,7 +156,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // SAFETY: mapped by `map` with this length; who borrows from it borrows this.
+        // SAFETY: mapped by `map` with this length; borrows of the table borrow `self`.
         let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), size_of::<Table>()) };
     }
 }
@@ -171,10 +171,10 @@ fn ready(fd: &OwnedFd, milliseconds: i32) -> bool {
     rustix::event::poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
-/// Forks the process; its pidfd.
+/// Forks the process, and returns its pidfd.
 fn fork(table: &Table, group: RawFd, wake: RawFd) -> io::Result<OwnedFd> {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
-    // Handlers of ours would run in it before it could take them away.
+    // Otherwise our signal handlers could run in the child.
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     let mut pidfd: RawFd = -1;
     let flags = libc::c_long::from(libc::CLONE_PIDFD | libc::SIGCHLD);
@@ -193,13 +193,13 @@ fn fork(table: &Table, group: RawFd, wake: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// The process. All signals are blocked: it ends with the thread, and not before it. Allocates nothing, panics nowhere.
+/// Runs the process. All signals are blocked: it ends with the thread, and not before it. Never allocates or panics.
 fn watch(table: &Table, group: RawFd, wake: RawFd, parent: i32) -> ! {
     // SAFETY: system calls with numbers and a constant name.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
-        // Ctrl-Z and Ctrl-C are for others.
+        // Out of the reach of Ctrl-Z and Ctrl-C.
         libc::setsid();
         if libc::getppid() != parent || descriptors::close_all_but(&[group, wake]).is_err() {
             libc::_exit(1);
@@ -216,14 +216,14 @@ fn watch(table: &Table, group: RawFd, wake: RawFd, parent: i32) -> ! {
     }
     table.opened.store(1, Ordering::SeqCst);
     flush(group);
-    // The thread looks at once when it can.
+    // So that the thread notices as soon as it runs again.
     // SAFETY: writes eight bytes that are there.
     unsafe { libc::write(wake, (&raw const ONE).cast(), size_of::<u64>()) };
     loop {
-        let let_go = answer_taken(group).wrapping_add(answer_waiting(group));
-        table.let_go.fetch_add(let_go, Ordering::SeqCst);
-        if let_go == 0 {
-            // Whatever becomes readable without an event does not keep the CPU busy.
+        let released = answer_taken(group).wrapping_add(answer_waiting(group));
+        table.released.fetch_add(released, Ordering::SeqCst);
+        if released == 0 {
+            // So that a descriptor that is readable without an event does not keep the CPU busy.
             pause(PAUSE_MS);
         }
         readable(group, PERIOD_MS);
@@ -231,13 +231,13 @@ fn watch(table: &Table, group: RawFd, wake: RawFd, parent: i32) -> ! {
 }
 
 fn pause(milliseconds: i32) {
-    // SAFETY: waits; there are no descriptors to look at.
+    // SAFETY: waits without any descriptors.
     unsafe { libc::poll(std::ptr::null_mut(), 0, milliseconds) };
 }
 
 static ONE: u64 = 1;
 
-/// What is known of the thread by looking at it again and again.
+/// What repeated checks have seen of the thread.
 #[derive(Default)]
 struct Pulse {
     beats: u64,
@@ -245,8 +245,8 @@ struct Pulse {
 }
 
 impl Pulse {
-    /// Whether it has not moved for too long while somebody waited. Counts looks, not time: who was stopped together
-    /// with the thread (a virtual machine, a laptop that slept) sees it move before the next ones.
+    /// Whether the thread has not moved for too long while a program waited. Counts checks, not time: if both were
+    /// stopped together (a virtual machine, a laptop that slept), the thread moves before the next checks.
     fn is_still(&mut self, beats: u64, somebody_waits: bool) -> bool {
         self.still = match beats == self.beats && somebody_waits {
             true => self.still.saturating_add(1),
@@ -263,11 +263,11 @@ fn readable(fd: RawFd, milliseconds: i32) -> bool {
         events: libc::POLLIN,
         revents: 0,
     };
-    // SAFETY: one descriptor to look at, which is there.
+    // SAFETY: passes one valid `pollfd`.
     unsafe { libc::poll(&raw mut fds, 1, milliseconds) > 0 }
 }
 
-/// Takes all marks away.
+/// Removes all marks.
 fn flush(group: RawFd) {
     for of in [
         libc::FAN_MARK_FILESYSTEM,
@@ -275,54 +275,55 @@ fn flush(group: RawFd) {
         libc::FAN_MARK_INODE,
     ] {
         let flags = libc::FAN_MARK_FLUSH | of;
-        // SAFETY: a flush looks at no path and no mask, but at whether the path is there.
+        // SAFETY: a flush uses neither path nor mask; it only checks that the path exists.
         unsafe { libc::fanotify_mark(group, flags, 0, libc::AT_FDCWD, c"/".as_ptr()) };
     }
 }
 
-/// Answers whatever the thread has taken. It may have been stopped between taking an event and any note of it; but an
-/// answer names an event by a number that is at most [`HIGHEST`], so all are tried.
+/// Answers every event that the thread has read. It may have been stopped between reading one and recording it; but an
+/// answer names an event by a descriptor number, which is at most [`HIGHEST`], so all are tried.
 fn answer_taken(group: RawFd) -> u64 {
-    (0..=HIGHEST).fold(0, |let_go: u64, number| {
-        let_go.wrapping_add(answer(group, number))
+    (0..=HIGHEST).fold(0, |released: u64, number| {
+        released.wrapping_add(answer(group, number))
     })
 }
 
-/// Takes what nobody has taken, and answers.
+/// Reads the events that wait, and answers them.
 fn answer_waiting(group: RawFd) -> u64 {
-    let mut let_go = 0u64;
+    let mut released = 0u64;
     let mut event = [0u8; EVENT];
     loop {
-        // SAFETY: reads at most as many bytes as there are.
+        // SAFETY: reads at most as many bytes as the buffer has.
         let read = unsafe { libc::read(group, event.as_mut_ptr().cast(), EVENT) };
         if read != EVENT as isize {
-            return let_go;
+            return released;
         }
         if let Some(number) = descriptor_in(&event) {
-            let_go = let_go.wrapping_add(answer(group, number));
+            released = released.wrapping_add(answer(group, number));
             // SAFETY: the kernel has just given it to us.
             unsafe { libc::close(number) };
         }
     }
 }
 
-/// Lets go whoever waits under this number; how many. Until there is none: the thread may have another file under the
-/// same number, since each process has a table of its own, and either answer reaches the one that came first.
+/// Releases the programs that wait under this descriptor number, and returns how many. Repeats until there is none:
+/// the thread may have another file under the same number, since each process has its own table, and an answer reaches
+/// the earlier event.
 fn answer(group: RawFd, number: RawFd) -> u64 {
     let bytes = answer_bytes(number, ALLOW);
-    let mut let_go = 0u64;
-    // SAFETY: writes as many bytes as there are.
+    let mut released = 0u64;
+    // SAFETY: writes as many bytes as the buffer has.
     while unsafe { libc::write(group, bytes.as_ptr().cast(), bytes.len()) } > 0 {
-        let_go = let_go.wrapping_add(1);
+        released = released.wrapping_add(1);
     }
-    let_go
+    released
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What stands for a group: nothing can be answered, but it can be waited for.
+    /// A watchdog with a pipe in place of a group: nothing can be answered, but it can be waited for.
     fn started() -> (Watchdog, io::PipeReader, io::PipeWriter, OwnedFd) {
         let (reader, writer) = io::pipe().unwrap();
         let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();

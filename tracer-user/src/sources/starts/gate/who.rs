@@ -1,4 +1,4 @@
-//! Who is about to execute a program.
+//! The process and thread that are about to execute a program.
 
 use std::{fs, num::NonZeroU32};
 
@@ -7,7 +7,7 @@ use crate::bpf::linker::Task;
 /// A thread that is in `execve`, and its process, both in our PID namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
-    /// The process; 0 if it has no id there.
+    /// The process; 0 if it has no id in that namespace.
     pub pid: u32,
     tid: u32,
 }
@@ -22,7 +22,7 @@ impl Who {
         Self { pid, tid }
     }
 
-    /// The thread, to be linked; `None` if it has no id here.
+    /// The thread as the linker takes it; `None` if it has no id in our PID namespace.
     pub fn task(self) -> Option<Task> {
         Some(Task {
             tid: NonZeroU32::new(self.tid)?,
@@ -31,11 +31,11 @@ impl Who {
     }
 }
 
-/// Whether a thread is the first of its process, which has its id then: nothing is looked up for most.
+/// Whether a thread is the first of its process, and thus has the process's id. Saves most look-ups in /proc.
 fn is_leader(tid: u32) -> bool {
-    // SAFETY: takes numbers; signal 0 is sent to nobody, and asks whether thread `tid` of process `tid` is there.
+    // SAFETY: takes numbers; signal 0 only asks whether thread `tid` of process `tid` exists.
     let answer = unsafe { libc::syscall(libc::SYS_tgkill, tid, tid, 0) };
-    // EPERM: it is there, and not ours to signal.
+    // EPERM: it exists, and we may not signal it.
     answer == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 

@@ -1,4 +1,4 @@
-//! Taking probes away without having anybody wait: the kernel needs some 35 ms for a link, more for perf events.
+//! Removes probes on other threads, so that nobody waits: the kernel needs some 35 ms for a link, more for perf events.
 
 use std::thread::{self, JoinHandle};
 
@@ -13,30 +13,30 @@ use crate::{
     error::Result,
 };
 
-/// Threads that take probes away at once: the kernel does most of its waiting for them together.
+/// Most threads that remove probes at once: the kernel lets them wait together.
 const MOST_THREADS: usize = 16;
 
-/// What is left of a target: its probes, and its entries in tables that are not by slot.
+/// What is left of a target: its probes, and its entries in shared tables.
 pub struct Remains {
-    /// Slot that it had.
+    /// The slot that it had.
     pub index: u32,
     /// Its probes.
     pub probes: Option<Probes>,
-    /// By which its sites are known, where there are no cookies.
+    /// Keys of its sites, where there are no cookies.
     pub keys: Vec<SiteKey>,
-    /// Whether it has stamped goroutines.
+    /// Whether it may have entries in the table of stamps.
     pub stamped: bool,
 }
 
-/// Targets whose probes are being taken away.
+/// Targets that are being detached, by slot.
 #[derive(Default)]
-pub struct Leaving(Vec<(u32, JoinHandle<()>)>);
+pub struct Detaching(Vec<(u32, JoinHandle<()>)>);
 
-impl Leaving {
-    /// Begins to take one away.
+impl Detaching {
+    /// Begins to detach a target.
     ///
     /// # Errors
-    /// A table cannot be opened for it: the probes are taken away before this returns, the slot is lost.
+    /// A table cannot be opened: the probes are removed before this returns, and the slot is lost.
     pub fn begin(&mut self, kernel: &Kernel, remains: Remains) -> Result<()> {
         let tables = Tables::of(kernel)?;
         let index = remains.index;
@@ -50,7 +50,7 @@ impl Leaving {
         Ok(())
     }
 
-    /// Slots whose last holder is gone altogether.
+    /// Takes the slots whose last holder is completely gone.
     pub fn gone(&mut self) -> Vec<u32> {
         let mut gone = Vec::new();
         let mut index = 0;
@@ -65,12 +65,12 @@ impl Leaving {
         gone
     }
 
-    /// Whether none is left.
+    /// Whether no target is being detached.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Waits for all.
+    /// Waits until all targets are detached, and returns their slots.
     pub fn wait(&mut self) -> Vec<u32> {
         let slots = self.0.iter().map(|(slot, _)| *slot).collect();
         while !self.0.is_empty() {
@@ -86,13 +86,13 @@ impl Leaving {
     }
 }
 
-/// Takes many away at once, and waits for it.
-pub fn all_at_once(mut probes: Vec<Probes>) {
+/// Removes probes on several threads, and waits until they are gone.
+pub fn drop_in_parallel(mut probes: Vec<Probes>) {
     let each = probes.len().div_ceil(MOST_THREADS).max(1);
     thread::scope(|scope| {
         while !probes.is_empty() {
             let some = probes.split_off(probes.len().saturating_sub(each));
-            // Where no thread can be made, they go here, one after the other: dropped with the closure.
+            // If no thread can be made, the probes are dropped here with the closure.
             let spawned = thread::Builder::new().spawn_scoped(scope, move || drop(some));
             if let Err(e) = spawned {
                 log::warn!("no thread to detach in: {e}");
@@ -101,7 +101,7 @@ pub fn all_at_once(mut probes: Vec<Probes>) {
     });
 }
 
-/// The tables that are not by slot.
+/// The tables that all slots share.
 struct Tables {
     sampled: aya::maps::HashMap<aya::maps::MapData, u64, Abi<Histogram>>,
     stamps: aya::maps::HashMap<aya::maps::MapData, u64, Abi<Stamp>>,
@@ -117,7 +117,7 @@ impl Tables {
         })
     }
 
-    /// First the probes: a program that still runs would make entries anew.
+    /// Drops the probes, and then removes the entries: a program that still runs could make new ones.
     fn clear(mut self, remains: Remains) {
         drop(remains.probes);
         for key in remains.keys {
@@ -130,7 +130,7 @@ impl Tables {
     }
 }
 
-/// Removes all entries of a slot. Collected first: a walk goes astray when the entry that it is at is removed.
+/// Removes all entries of a slot. Keys are collected first: removing the current entry would restart the walk.
 fn remove_of<V: aya::Pod>(table: &mut aya::maps::HashMap<aya::maps::MapData, u64, V>, slot: u32) {
     let keys: Vec<u64> = table
         .keys()

@@ -1,10 +1,10 @@
-//! Binaries whose starts are timed, whoever starts them.
+//! Binaries whose starts are timed, whichever process makes them.
 
 use std::{fs::File, sync::Arc};
 
 use tracer_ebpf::start::{StartConfig, exec};
 
-use super::{Gated, HostKernel, SlotId, Started, Starting, detached, leaving::Remains};
+use super::{Gated, HostKernel, PendingMarks, SlotId, TimedBinary, detached, detaching::Remains};
 use crate::{
     bpf::maps,
     error::{Error, Result},
@@ -19,31 +19,31 @@ use crate::{
     stream::{Kind, Loss, LossCause, Observation},
 };
 
-/// Whose starts to time.
+/// A binary whose starts are to be timed.
 #[derive(Clone, Copy, Debug)]
 pub struct StartsRequest<'a> {
     /// The file that the sites were found in.
     pub file: &'a File,
-    /// The sites; those are probed that are executed once in a process.
+    /// The sites, of which those are probed that a process executes once.
     pub plan: &'a StartPlan,
-    /// How.
+    /// How starts are seen.
     pub by: StartsBy,
 }
 
 /// How starts of a binary are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartsBy {
-    /// The kernel holds each until its own process has its probes (fanotify). The file was analysed in this state; in
-    /// another one its starts are missed, and counted.
+    /// The kernel holds each start until its process has its probes (fanotify). The file was analysed in this state; in
+    /// any other, its starts are missed, and counted.
     Holding(FileState),
-    /// By probes in every process that maps the file privately, also where it only reads it: that sees breakpoints in
-    /// place of what the file has.
+    /// Probes are in every process that maps the file privately, also where it only reads it: it then reads breakpoints in
+    /// place of the file's contents.
     WholeBinary,
 }
 
 impl HostKernel {
-    /// Times the starts of a binary, in all its processes to come, as is asked for. While there is one, every `execve` and every end of a
-    /// thread of the host runs a short program more.
+    /// Times the starts of a binary in all its processes from here on. While there is one, every `execve` and every end
+    /// of a thread of the host runs another short program.
     ///
     /// # Errors
     /// As [`Self::attach`]. On kernels without attach cookies (before 5.15) only one binary can be had at a time.
@@ -76,7 +76,7 @@ impl HostKernel {
         };
         configure_marks(&mut self.kernel, config)?;
         if self.points.is_empty() {
-            // The nearest to the entry of execve; it came with Linux 6.11.
+            // The tracepoint nearest to the entry of execve (Linux 6.11).
             match self
                 .kernel
                 .attach_point("sched_prepare_exec", "sched_prepare_exec")
@@ -107,7 +107,7 @@ impl HostKernel {
             }
             _ => None,
         };
-        let started = Started {
+        let started = TimedBinary {
             id,
             binary,
             held,
@@ -119,11 +119,11 @@ impl HostKernel {
         Ok(())
     }
 
-    /// What was seen of the starts of a binary since the last call: marks of each process, in the order of time, hits and
-    /// losses. Processes of other programs are left out.
+    /// Reads what was seen of the starts of a binary since the last call: marks in the order of time, hits and losses.
+    /// Processes of other programs are left out.
     ///
     /// # Errors
-    /// It was detached, or a table of the kernel's cannot be read.
+    /// The binary was detached, or a table of the kernel's cannot be read.
     pub fn observe_starts(
         &mut self,
         slot: SlotId,
@@ -158,18 +158,18 @@ impl HostKernel {
         Ok(seen)
     }
 
-    /// Starts of a binary that went on without their probes.
+    /// Starts of a binary that continued without their probes.
     ///
     /// # Errors
-    /// It was detached.
+    /// The binary was detached.
     pub fn missed_starts(&self, slot: SlotId) -> Result<&Missed> {
         let started = self.binaries.get(&slot.index);
         let started = started.filter(|started| started.id == slot);
         Ok(&started.ok_or_else(|| detached(slot))?.missed)
     }
 
-    /// Has the probes go of processes whose start has ended, (process, when). None of those that have exited is followed
-    /// any more: one that came to `main.main` is let go by the kernel side, and one that ends before it is not.
+    /// Removes the probes of processes whose start has ended (process, when), and stops following those that have exited:
+    /// the kernel side itself only forgets processes that reach `main.main`.
     pub(super) fn close_links(&mut self, ends: &[(u32, u64)], exits: Vec<u32>) {
         let Some(gated) = &mut self.gated else { return };
         let mut gone = gated.close(ends, |slot| self.binaries.contains_key(&slot));
@@ -179,17 +179,17 @@ impl HostKernel {
         }
         match maps::held(&mut self.kernel.ebpf) {
             Ok(mut held) => gone.iter().for_each(|pid| {
-                // It may never have come so far.
+                // Fails if the process was never held.
                 let _ = held.remove(pid);
             }),
             Err(e) => log::warn!("{e}"),
         }
     }
 
-    /// Takes the probes of a binary away, as [`Self::detach`] does.
+    /// Removes the probes of a binary, as [`Self::detach`] does.
     ///
     /// # Errors
-    /// It was detached before.
+    /// The binary was detached before.
     pub fn detach_starts(&mut self, slot: SlotId) -> Result<()> {
         let is_it = self
             .binaries
@@ -201,12 +201,12 @@ impl HostKernel {
             gated.unwatch(file, slot.index);
         }
         let (probes, keys) = started.binary.take_probes();
-        // Without a whole binary, who is not held need not be looked at any more.
+        // Without a whole binary, processes that were not held need not be followed any more.
         if !self.binaries.is_empty() && self.binaries.values().all(|started| started.held.is_some()) {
             self.follow_held_only()?;
         }
         self.forget_points();
-        self.leaving.begin(
+        self.detaching.begin(
             &self.kernel,
             Remains {
                 index: slot.index,
@@ -217,7 +217,7 @@ impl HostKernel {
         )
     }
 
-    /// From here on only processes that were held at the gate begin starts.
+    /// Follows only processes that were held at the gate from here on.
     fn follow_held_only(&mut self) -> Result<()> {
         let mut table = maps::start_config(&mut self.kernel.ebpf)?;
         let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
@@ -227,24 +227,24 @@ impl HostKernel {
             .map_err(maps::context("write", "START_CONFIG"))
     }
 
-    /// Without a binary no other process is to pay anything.
+    /// Detaches the tracepoints when no binary is left, so that other processes pay nothing.
     fn forget_points(&mut self) {
         if self.binaries.is_empty() {
             drop(self.gated.take());
             self.points.clear();
-            self.starting = Starting::default();
+            self.pending = PendingMarks::default();
         }
     }
 
-    /// Processes that called `execve` and run another program make room, here and in the kernel's table.
+    /// Forgets processes that called `execve` and run another program, here and in the kernel's table.
     fn forget_others(&mut self, now_ns: u64) {
-        let others = self.starting.forget_others(now_ns);
+        let others = self.pending.forget_others(now_ns);
         if others.is_empty() {
             return;
         }
         if let Ok(mut table) = maps::starts(&mut self.kernel.ebpf) {
             for tgid in others {
-                // It may have ended, or given way to another.
+                // Fails if the process has ended, or was replaced in the table.
                 let _ = table.remove(&tgid);
             }
         }

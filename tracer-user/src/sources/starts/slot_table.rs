@@ -12,13 +12,13 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Binaries by slot.
+/// The probed binaries by slot.
 #[derive(Default)]
-pub struct Probed {
+pub struct SlotTable {
     slots: BTreeMap<u16, Slot>,
-    /// Numbers of the binaries that last had each slot: marks of theirs may still come.
+    /// Number of the binary that last had each slot: marks of it may still arrive.
     numbers: BTreeMap<u16, u32>,
-    /// The slot that was given last: one that was given back comes last again.
+    /// The slot that was taken last: free slots are taken in turn, so that one is not reused at once.
     last: u16,
 }
 
@@ -26,33 +26,33 @@ struct Slot {
     number: u32,
     how: How,
     sites: usize,
-    /// By which the sites are known, where there are no cookies.
+    /// Keys of the sites, where there are no cookies.
     keys: Vec<SiteKey>,
 }
 
 /// How the processes of a binary get their probes.
 #[allow(dead_code, reason = "held for what their drop does")]
 pub enum How {
-    /// They have them.
+    /// All have them already.
     Live(Probes),
-    /// Each is given them as it executes the binary.
+    /// Each gets them at the gate, as it executes the binary.
     Each(Arc<Linker>),
-    /// The same, one process after the other, without a gate.
+    /// Each gets them before it is released, one process after the other.
     InTurn(LinkKind),
 }
 
-/// Probes that are to go.
+/// A binary that is not probed any more. Dropping it removes its probes.
 pub struct Gone(Slot);
 
 impl Gone {
-    /// What their sites are known by, where there are no cookies.
+    /// Keys of its sites, where there are no cookies.
     pub fn keys(&self) -> impl Iterator<Item = SiteKey> {
         self.0.keys.iter().copied()
     }
 }
 
-impl Probed {
-    /// A slot that no binary has.
+impl SlotTable {
+    /// A free slot.
     ///
     /// # Errors
     /// All are taken.
@@ -72,7 +72,7 @@ impl Probed {
             })
     }
 
-    /// A binary is probed.
+    /// Adds a binary.
     pub fn add(&mut self, slot: u16, number: u32, how: How, sites: usize, keys: Vec<SiteKey>) {
         self.last = slot;
         self.numbers.insert(slot, number);
@@ -87,20 +87,20 @@ impl Probed {
         );
     }
 
-    /// It is not to be any more.
+    /// Removes a binary.
     pub fn remove(&mut self, number: u32) -> Option<Gone> {
         let slot = u16::try_from(self.slot_of(number)?).ok()?;
         self.slots.remove(&slot).map(Gone)
     }
 
-    /// Takes all probes away. The kernel takes its time for each link, and less for several at once.
+    /// Removes all probes, in parallel: the kernel takes some time for each link, and lets them wait together.
     pub fn clear(&mut self) {
         let all = std::mem::take(&mut self.slots);
         std::thread::scope(|scope| {
             for slot in all.into_values() {
                 let spawned = std::thread::Builder::new().spawn_scoped(scope, || drop(slot));
                 if let Err(e) = spawned {
-                    // It was dropped with the closure.
+                    // The slot was dropped with the closure.
                     log::debug!("probes were taken away one after the other: {e}");
                 }
             }
@@ -115,7 +115,7 @@ impl Probed {
             .map(|(slot, _)| u32::from(*slot))
     }
 
-    /// The binary that has a slot, or had it last; the slot itself if none ever had it.
+    /// The binary that has a slot, or had it last; the slot's own number if none ever had it.
     pub fn number_of(&self, slot: u32) -> u32 {
         let known = u16::try_from(slot).ok().and_then(|slot| self.numbers.get(&slot));
         known.copied().unwrap_or(slot)
@@ -126,7 +126,7 @@ impl Probed {
         self.slots.values().map(|slot| slot.sites).sum()
     }
 
-    /// How the probes are held.
+    /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.slots.values().next().map(|slot| match &slot.how {
             How::Live(probes) => probes.kind,

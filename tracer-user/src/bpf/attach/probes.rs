@@ -1,0 +1,191 @@
+//! Probes, and the two kinds of links that hold them.
+
+use std::{num::NonZeroU32, path::Path, sync::Arc};
+
+use super::Point;
+use crate::{
+    bpf::{events, kernel::Kernel, multi},
+    error::{Error, Result},
+    kernel::{privilege::Need, refusal::refused},
+};
+
+/// The kind of link that holds probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// One uprobe_multi link for all sites.
+    Multi,
+    /// A perf event for each site.
+    PerfEvents,
+}
+
+impl LinkKind {
+    /// The name that text and JSON use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Multi => "uprobe_multi",
+            Self::PerfEvents => "perf_events",
+        }
+    }
+}
+
+/// The processes that get probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One process, all its threads.
+    Process(NonZeroU32),
+    /// Every process that maps the file, also those to come.
+    Binary,
+}
+
+impl Scope {
+    /// The process with this id.
+    ///
+    /// # Errors
+    /// The id is 0, which is not one.
+    pub fn process(pid: u32) -> Result<Self> {
+        NonZeroU32::new(pid)
+            .map(Self::Process)
+            .ok_or_else(|| Error::usage("0 is not the id of a process"))
+    }
+
+    /// The id as uprobe_multi takes it, where 0 is every process.
+    pub(super) fn pid(self) -> u32 {
+        match self {
+            Self::Process(pid) => pid.get(),
+            Self::Binary => 0,
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Binary => f.write_str("all processes of the binary"),
+        }
+    }
+}
+
+/// Live probes. Dropping them removes them: one multi link takes some 35 ms, and perf events some 80 ms each, so
+/// print first.
+pub struct Probes {
+    /// The kind of link.
+    pub kind: LinkKind,
+    links: Links,
+}
+
+impl Probes {
+    /// Splits into one value per descriptor, to be dropped by several threads at once: the kernel lets them wait
+    /// together.
+    pub fn split(self) -> Vec<Self> {
+        let kind = self.kind;
+        match self.links {
+            links @ Links::Multi(..) => vec![Self { kind, links }],
+            Links::PerfEvents(links) => {
+                let alone = links.into_iter().map(|link| Links::PerfEvents(vec![link]));
+                alone.map(|links| Self { kind, links }).collect()
+            }
+        }
+    }
+}
+
+#[allow(dead_code, reason = "held for what their drop does")]
+enum Links {
+    Multi(multi::Link, Arc<multi::Program>),
+    PerfEvents(Vec<events::Probe>),
+}
+
+/// A program that is in the kernel, loaded for one kind of link.
+pub(in crate::bpf) enum Loaded {
+    Multi(Arc<multi::Program>),
+    PerfEvents(Arc<events::Program>),
+}
+
+impl Loaded {
+    /// Loads the program `name` for links of this kind, unless it is loaded already.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(in crate::bpf) fn load(kernel: &mut Kernel, kind: LinkKind, name: &'static str) -> Result<Self> {
+        Ok(match kind {
+            LinkKind::Multi => Self::Multi(kernel.program_for_multi(name)?),
+            LinkKind::PerfEvents => Self::PerfEvents(kernel.program_for_events(name)?),
+        })
+    }
+
+    pub(in crate::bpf) fn kind(&self) -> LinkKind {
+        match self {
+            Self::Multi(_) => LinkKind::Multi,
+            Self::PerfEvents(_) => LinkKind::PerfEvents,
+        }
+    }
+
+    /// Attaches to `points`, whose sites are written, in the executable at `file`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(in crate::bpf) fn attach(
+        &self,
+        points: &[Point],
+        first_cookie: u32,
+        scope: Scope,
+        file: &Path,
+    ) -> Result<Probes> {
+        let links = match self {
+            Self::Multi(program) => link_multi(program, points, first_cookie, scope, file)?,
+            Self::PerfEvents(program) => attach_events(program, points, first_cookie, scope, file)?,
+        };
+        Ok(Probes {
+            kind: self.kind(),
+            links,
+        })
+    }
+}
+
+fn link_multi(
+    program: &Arc<multi::Program>,
+    points: &[Point],
+    first_cookie: u32,
+    scope: Scope,
+    file: &Path,
+) -> Result<Links> {
+    let cookies: Vec<u64> = (first_cookie..).map(u64::from).take(points.len()).collect();
+    let offsets: Vec<u64> = points.iter().map(|point| point.file_offset).collect();
+    let link = program.link(file, &offsets, &cookies, scope.pid()).map_err(|e| {
+        refused(
+            &format!("open {} probes in one link", points.len()),
+            Need::LoadPrograms,
+            &e,
+        )
+    })?;
+    Ok(Links::Multi(link, Arc::clone(program)))
+}
+
+fn attach_events(
+    program: &events::Program,
+    points: &[Point],
+    first_cookie: u32,
+    scope: Scope,
+    file: &Path,
+) -> Result<Links> {
+    let cookies = aya::features().bpf_cookie();
+    let pid = match scope {
+        Scope::Process(pid) => Some(pid.get()),
+        Scope::Binary => None,
+    };
+    let mut probes = Vec::with_capacity(points.len());
+    for (cookie, point) in (first_cookie..).zip(points) {
+        let cookie = cookies.then_some(u64::from(cookie));
+        let probe = program
+            .attach(file, point.file_offset, pid, cookie)
+            .map_err(|e| {
+                refused(
+                    &format!("open a probe at offset {:#x}", point.file_offset),
+                    Need::OpenProbe,
+                    &e,
+                )
+            })?;
+        probes.push(probe);
+    }
+    Ok(Links::PerfEvents(probes))
+}
