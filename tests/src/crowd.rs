@@ -1,4 +1,4 @@
-//! Many processes of one Go program: some that stand, others that come and go.
+//! Many processes of one Go program: some that stay, others that come and go.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use crate::daemon::{Daemon, Held};
 use crate::toolchain;
 use crate::variant::Variant;
 
-/// How long one that passes lives, as its option says it.
+/// How long a passing process lives, as the value of its option.
 const LIFE: &str = "2500ms";
-/// Who has lived so long must have been told of.
+/// A process that has lived this long must have been reported.
 pub const TOLD: Duration = Duration::from_secs(2);
-/// How often it is looked who is told of.
+/// How often the reported processes are read.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Ends when it is dropped.
+/// Many processes of one program, which are killed on drop.
 #[derive(Debug)]
 pub struct Crowd {
     exe: PathBuf,
-    /// Of all that are started.
+    /// Arguments of every process.
     arguments: Vec<String>,
     standing: Processes,
     _dir: TempDir,
 }
 
-/// What came of those that came and went.
+/// The processes that came and went.
 #[derive(Clone, Debug, Default)]
 pub struct Passed {
     /// How many were started.
     pub started: usize,
-    /// Those that were never told of.
+    /// Those that were never reported.
     pub missed: BTreeSet<u32>,
 }
 
@@ -42,7 +42,7 @@ pub struct Passed {
 struct Processes(Vec<Child>);
 
 impl Crowd {
-    /// So many processes of a workload of the newest Go, under a name that no other process has.
+    /// Starts `standing` processes of a workload of the newest Go, under a name that no other process has.
     pub fn of(workload: &str, standing: usize, arguments: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let exe = dir.path().join(workload);
@@ -59,12 +59,12 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Its program.
+    /// The path of the program.
     pub fn exe(&self) -> &Path {
         &self.exe
     }
 
-    /// The rule of a configuration that watches it at this tier.
+    /// Returns the configuration rule that watches the program at this tier.
     pub fn rule(&self, tier: &str) -> String {
         format!(
             "[[target]]\nexe = \"{}\"\ntier = \"{tier}\"\n",
@@ -72,7 +72,7 @@ impl Crowd {
         )
     }
 
-    /// PIDs of those that the daemon tells of, at whatever tier.
+    /// PIDs of the processes that the daemon reports, at whatever tier.
     pub fn told(&self, daemon: &Daemon) -> Result<BTreeSet<u32>> {
         let exe = self.exe.display().to_string();
         let labels = [("exe", exe.as_str())];
@@ -85,7 +85,7 @@ impl Crowd {
             .collect())
     }
 
-    /// Waits until the daemon tells of those that stand and of no other, and a little more.
+    /// Waits until the daemon reports the standing processes and no others, then two seconds more.
     pub fn alone(&self, daemon: &Daemon) -> Result<Held> {
         let standing = self.standing.pids();
         daemon.wait_for("those that stand, and no other", |_| {
@@ -95,7 +95,7 @@ impl Crowd {
         daemon.holds()
     }
 
-    /// Starts so many a second for a time, each of which ends after two and a half seconds, and waits for their end.
+    /// Starts `per_second` processes a second for `time`, each of which ends after 2.5 s, and waits for their end.
     pub fn pass(&self, daemon: &Daemon, per_second: u32, time: Duration) -> Result<Passed> {
         let mut passing = Processes::default();
         let (mut started, mut told) = (BTreeSet::new(), BTreeSet::new());
@@ -138,7 +138,7 @@ impl Crowd {
             .spawn()?)
     }
 
-    /// How many of those that stand have ended.
+    /// Counts the standing processes that have ended.
     pub fn fallen(&mut self) -> usize {
         let before = self.standing.0.len();
         self.standing.reap();

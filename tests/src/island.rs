@@ -1,6 +1,5 @@
-//! A file system (tmpfs) of a test's own with a root directory on it, in a mount namespace of the calling thread's: what
-//! is executed there concerns nobody else on the machine, and a program that runs there sees no other file system to
-//! watch.
+//! A root directory on a file system (tmpfs) of its own, in a mount namespace of the calling thread: executing a
+//! program there affects nobody else on the machine, and a program that runs there sees no other file system to watch.
 
 use std::fs;
 use std::io;
@@ -13,14 +12,14 @@ use std::ptr::null;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-/// The root directory. Unmounted when dropped, by the thread that made it.
+/// The root directory. The thread that made it unmounts it on drop.
 #[derive(Debug)]
 pub struct Island {
     dir: TempDir,
 }
 
 impl Island {
-    /// An empty one, but for /proc, /sys and /dev.
+    /// Makes a root directory that is empty except for /proc, /sys and /dev.
     pub fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         // SAFETY: takes a number; the thread shares its working directory with no other from here on.
@@ -40,12 +39,12 @@ impl Island {
         Ok(island)
     }
 
-    /// Where a place of it is for us: `tmp/x` is `/tmp/x` for who runs there.
+    /// Returns a path inside as seen from outside: `tmp/x` is `/tmp/x` for a program that runs there.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Copies a program into it as `/bin/NAME`, with the libraries that it needs.
+    /// Copies a program to `/bin/NAME` inside, with the libraries that it needs.
     pub fn add(&self, program: &Path, name: &str) -> Result<()> {
         let to = self.path("bin").join(name);
         fs::copy(program, &to).with_context(|| format!("copying {}", program.display()))?;
@@ -61,7 +60,7 @@ impl Island {
         Ok(())
     }
 
-    /// Runs a program that is there. To be started by the thread that made this.
+    /// Returns the command for a program inside. The thread that made the directory must start it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let mut root = self.dir.path().as_os_str().as_bytes().to_vec();
