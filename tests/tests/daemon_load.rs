@@ -1,5 +1,5 @@
-//! Many processes, many starts, a program that is dear to watch, and a daemon that is killed: nothing leaks, nothing is
-//! missed, and no target pays more than was agreed to.
+//! Many processes, many starts, a program that is expensive to watch, and a daemon that is killed: nothing leaks,
+//! nothing is missed, and no target pays more than its budget.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use gmpscope_tests::kernel::{Runs, bpf_objects_of, patched_text, wait_until_gone
 use gmpscope_tests::{Daemon, Variant, Workload, environment, machine, toolchain};
 use tempfile::TempDir;
 
-/// A program under a name that no other process has.
+/// Copies a program to a path that no other process runs.
 fn copy(workload: &str) -> Result<(TempDir, PathBuf)> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join(workload);
@@ -35,7 +35,7 @@ fn processes_that_come_and_go() -> Result<()> {
     };
     let mut crowd = Crowd::of("idle", live, &[])?;
     let daemon = Daemon::start(&crowd.rule("passive"))?;
-    // Once to have allocated what it needs at most, then to see whether it needs more and more.
+    // First until it has allocated what it needs at most, then to see whether it still grows.
     crowd.pass(&daemon, starts, time / 4)?;
     let before = crowd.alone(&daemon)?;
     let passed = crowd.pass(&daemon, starts, time)?;
@@ -47,7 +47,7 @@ fn processes_that_come_and_go() -> Result<()> {
     let after = crowd.alone(&daemon)?;
     println!("{before:?}\n{after:?}");
     assert_eq!(after.descriptors, before.descriptors);
-    // Those that look and read end when they have had nothing to do for 10 s; of 1,200 starts none leaves one.
+    // Threads that examine and read processes end after 10 s without work; 1,200 starts must not leave any.
     ensure!(
         after.threads <= before.threads + 4,
         "{} threads, before {}",
@@ -65,7 +65,7 @@ fn processes_that_come_and_go() -> Result<()> {
     Ok(())
 }
 
-/// How many are probed when it is killed.
+/// How many targets are probed when the daemon is killed.
 const PROBED: usize = 20;
 
 #[test]
@@ -111,7 +111,7 @@ fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
             "process {} computes nothing any more",
             target.pid()
         );
-        // It ends by itself if a block is wrong.
+        // The program ends by itself if a block is wrong.
         target.park()?;
         ensure!(target.alive(), "process {} ended", target.pid());
     }
@@ -135,8 +135,8 @@ fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() ->
     daemon.wait_for("that starts of both are timed", |page| {
         completed(page).and(completed_of(page, &other))
     })?;
-    // Until there is another one, nobody is held; how many start meanwhile nobody knows. Killed one after the other,
-    // the fourth is the last.
+    // Without a watchdog no start is held, and it is unknown how many processes start meanwhile. After the fourth kill
+    // the watchdog is not replaced any more.
     let mut killed = BTreeSet::new();
     for times in 1..=4 {
         let watchdog = daemon.wait_for("a watchdog", |_| {
@@ -165,7 +165,7 @@ fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() ->
     let open = || -> Result<usize> {
         let mut open = 0;
         for entry in std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))? {
-            // One that is closed meanwhile is not open.
+            // A descriptor that is closed meanwhile is not open.
             let leads_to = std::fs::read_link(entry?.path()).unwrap_or_default();
             open += usize::from(leads_to == exe);
         }
@@ -175,7 +175,7 @@ fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() ->
         open()? > 0,
         "its file is not open while it is timed: this proves nothing"
     );
-    // The other is timed as before: there is still a gate.
+    // The other binary is still timed, so there is still a gate.
     daemon.configure(&format!("init.include = [{other:?}]\n"))?;
     daemon.signal(libc::SIGHUP);
     daemon.wait_for("that its file is closed", |_| (open().ok()? == 0).then_some(()))?;
@@ -187,8 +187,8 @@ fn send(pid: u32, signal: i32) {
     unsafe { libc::kill(pid as i32, signal) };
 }
 
-/// What the watched program may be charged at most, of its own CPU time: 0.5 % are agreed to, and the rest is what
-/// estimates may be off.
+/// The largest share of its own CPU time that the watched program may be charged: 0.5 % is the budget, the rest is for
+/// errors of the estimates.
 const CHARGED: f64 = 0.007;
 
 #[test]
@@ -211,7 +211,7 @@ fn a_burst_costs_no_more_than_was_agreed_to() -> Result<()> {
         ))
     };
     target.go()?;
-    // The configuration has windows of 500 ms: two may pass until it is seen.
+    // The configuration has windows of 500 ms: two may pass until the burst is seen.
     std::thread::sleep(Duration::from_millis(1200));
     let before = (target.count()?, runs.of(daemon.pid())?, counted()?);
     let (_, cost) = before.2;
@@ -230,7 +230,7 @@ fn a_burst_costs_no_more_than_was_agreed_to() -> Result<()> {
         after.1 - before.1,
         hit * 1e9
     );
-    // It is still watched, and it is said why with less.
+    // It is still watched, and the page says why not more closely.
     daemon.wait_for_tier(target.pid(), "passive")?;
     let why = daemon.get("/targets")?;
     ensure!(why.text()?.contains("hits in a window"), "{}", why.text()?);
