@@ -15,9 +15,9 @@ use crate::variant::Variant;
 /// How long a passing process lives, as the value of its option.
 const LIFE: &str = "2500ms";
 /// A process that has lived this long must have been reported.
-pub const TOLD: Duration = Duration::from_secs(2);
+pub const REPORTED: Duration = Duration::from_secs(2);
 /// How often the reported processes are read.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(500);
 
 /// Many processes of one program, which are killed on drop.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Crowd {
     }
 
     /// PIDs of the processes that the daemon reports, at whatever tier.
-    pub fn told(&self, daemon: &Daemon) -> Result<BTreeSet<u32>> {
+    pub fn reported(&self, daemon: &Daemon) -> Result<BTreeSet<u32>> {
         let exe = self.exe.display().to_string();
         let labels = [("exe", exe.as_str())];
         let page = daemon.metrics()?;
@@ -86,10 +86,10 @@ impl Crowd {
     }
 
     /// Waits until the daemon reports the standing processes and no others, then two seconds more.
-    pub fn alone(&self, daemon: &Daemon) -> Result<Held> {
+    pub fn wait_until_alone(&self, daemon: &Daemon) -> Result<Held> {
         let standing = self.standing.pids();
         daemon.wait_for("those that stand, and no other", |_| {
-            (self.told(daemon).ok()? == standing).then_some(())
+            (self.reported(daemon).ok()? == standing).then_some(())
         })?;
         std::thread::sleep(Duration::from_secs(2));
         daemon.holds()
@@ -98,9 +98,9 @@ impl Crowd {
     /// Starts `per_second` processes a second for `time`, each of which ends after 2.5 s, and waits for their end.
     pub fn pass(&self, daemon: &Daemon, per_second: u32, time: Duration) -> Result<Passed> {
         let mut passing = Processes::default();
-        let (mut started, mut told) = (BTreeSet::new(), BTreeSet::new());
+        let (mut started, mut reported) = (BTreeSet::new(), BTreeSet::new());
         let began = Instant::now();
-        let (mut looked, mut next) = (began, 0);
+        let (mut polled, mut next) = (began, 0);
         while began.elapsed() < time || !passing.0.is_empty() {
             if began.elapsed() < time && began.elapsed() >= Duration::from_secs(1) * next / per_second {
                 let child = self.start(&["-for", LIFE])?;
@@ -109,22 +109,25 @@ impl Crowd {
                 next += 1;
             }
             passing.reap();
-            if looked.elapsed() >= LOOK {
-                told.extend(self.told(daemon)?);
-                looked = Instant::now();
+            if polled.elapsed() >= POLL {
+                reported.extend(self.reported(daemon)?);
+                polled = Instant::now();
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // Who ended between two looks at the metrics is in its log.
-        let said = daemon.said();
-        let logged = said.lines().filter_map(|line| {
+        // A process that ended between two scrapes is in the log.
+        let log = daemon.log();
+        let logged = log.lines().filter_map(|line| {
             let (_, rest) = line.split_once("target ")?;
             rest.split(' ').next()?.parse::<u32>().ok()
         });
-        told.extend(logged);
+        reported.extend(logged);
         Ok(Passed {
             started: started.len(),
-            missed: started.into_iter().filter(|pid| !told.contains(pid)).collect(),
+            missed: started
+                .into_iter()
+                .filter(|pid| !reported.contains(pid))
+                .collect(),
         })
     }
 
@@ -139,7 +142,7 @@ impl Crowd {
     }
 
     /// Counts the standing processes that have ended.
-    pub fn fallen(&mut self) -> usize {
+    pub fn count_ended(&mut self) -> usize {
         let before = self.standing.0.len();
         self.standing.reap();
         before - self.standing.0.len()

@@ -131,7 +131,7 @@ impl Daemon {
     }
 
     /// Everything that it has logged so far.
-    pub fn said(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
     }
 
@@ -167,7 +167,7 @@ impl Daemon {
                     "{what} was not seen within {at_most:?}. Targets:\n{}\nIt said:\n{}",
                     self.get("/targets")
                         .and_then(|page| Ok(page.text()?.to_owned()))?,
-                    self.said()
+                    self.log()
                 );
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -191,7 +191,7 @@ impl Daemon {
             ensure!(
                 !left.is_zero(),
                 "no notification {line} within {at_most:?}. It said:\n{}",
-                self.said()
+                self.log()
             );
             let wait = left.min(Duration::from_millis(200));
             if let Ok(message) = self.notifications.recv_timeout(wait) {
@@ -199,7 +199,7 @@ impl Daemon {
                     return Ok(message);
                 }
             } else if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status}. It said:\n{}", self.said());
+                bail!("it ended with {status}. It said:\n{}", self.log());
             }
         }
     }
@@ -225,7 +225,7 @@ impl Daemon {
             ensure!(
                 began.elapsed() < at_most,
                 "it did not end within {at_most:?}. It said:\n{}",
-                self.said()
+                self.log()
             );
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -284,16 +284,16 @@ pub struct Held {
 }
 
 /// How many times the resources are read, and the pause between two readings.
-const LOOKS: u32 = 8;
-const BETWEEN: Duration = Duration::from_millis(40);
+const READINGS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(40);
 
 impl Held {
     /// Reads the resources of a process several times and keeps the minimum: a descriptor that is open for a moment, to
     /// read a file of /proc for instance, is not held.
     pub fn of(pid: u32) -> Result<Self> {
         let mut held = Self::now(pid)?;
-        for _ in 1..LOOKS {
-            std::thread::sleep(BETWEEN);
+        for _ in 1..READINGS {
+            std::thread::sleep(PAUSE);
             let now = Self::now(pid)?;
             held.descriptors.retain(|kind, count| {
                 *count = (*count).min(now.descriptors.get(kind).copied().unwrap_or(0));

@@ -77,7 +77,7 @@ impl Prometheus {
         let end = Instant::now() + STARTED;
         while !http::get(address, "/-/ready").is_ok_and(|answer| answer.status == 200) {
             if Instant::now() > end || prometheus.child.try_wait()?.is_some() {
-                bail!("Prometheus does not run. It said:\n{}", prometheus.said());
+                bail!("Prometheus does not run. It said:\n{}", prometheus.log());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -95,7 +95,7 @@ impl Prometheus {
     }
 
     /// Its log.
-    pub fn said(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 

@@ -33,7 +33,7 @@ pub struct Case {
     /// How long it is running between the two pauses.
     pub time: Duration,
     /// Environment variables of gmpscope.
-    pub told: Vec<(&'static str, &'static str)>,
+    pub environment: Vec<(&'static str, &'static str)>,
     /// The processor is emulated: what a probe measures is counted, but its times mean nothing.
     pub emulated: bool,
 }
@@ -48,7 +48,7 @@ impl Case {
             args: Vec::new(),
             gomaxprocs: 2,
             time: Duration::from_millis(300),
-            told: Vec::new(),
+            environment: Vec::new(),
             emulated: false,
         }
     }
@@ -73,7 +73,7 @@ impl Case {
 
     /// Uses perf events for the probes, as on kernels before 6.6.
     pub fn by_perf_events(mut self) -> Self {
-        self.told.push(("GMPSCOPE_PERF_EVENTS", "1"));
+        self.environment.push(("GMPSCOPE_PERF_EVENTS", "1"));
         self
     }
 
@@ -157,7 +157,7 @@ impl Case {
         }
         let attach = Attach::to(workload.pid()).mode(mode);
         let tracer = self
-            .told
+            .environment
             .iter()
             .fold(attach, |attach, (name, value)| attach.env(name, value))
             .start()?;

@@ -21,7 +21,7 @@ impl Toolchain {
     pub fn at(root: &Path) -> Result<Self> {
         let file = root.join("VERSION");
         let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("{} is no GOROOT: {HINT}", root.display()))?;
+            .with_context(|| format!("{} is not a GOROOT: {HINT}", root.display()))?;
         let version = text.split_whitespace().next().and_then(|v| v.strip_prefix("go"));
         let of_version = Self::elsewhere(version.unwrap_or_default())
             .with_context(|| format!("{} does not begin with a version", file.display()))?;
@@ -38,7 +38,7 @@ impl Toolchain {
             Some((minor.parse().ok()?, patch.parse().ok()?))
         });
         Ok(Self {
-            number: number.with_context(|| format!("{version:?} is no version of Go"))?,
+            number: number.with_context(|| format!("{version:?} is not a version of Go"))?,
             root: PathBuf::new(),
         })
     }

@@ -80,7 +80,7 @@ struct Program {
 #[derive(Debug, Default)]
 struct Seen {
     /// How often they read it.
-    looks: usize,
+    readings: usize,
     /// How often a mapping differed from the file.
     mappings: usize,
     /// How often git computed another blob.
@@ -123,7 +123,10 @@ impl Program {
         });
         let seen = seen.ok().context("the reader has panicked")??;
         let done = done.with_context(|| format!("{seen:?}"))?;
-        ensure!(seen.looks > 10, "too few looks, which prove nothing: {seen:?}");
+        ensure!(
+            seen.readings > 10,
+            "too few readings, which prove nothing: {seen:?}"
+        );
         println!("{seen:?}");
         // What git stores must be what the file has.
         let add = Command::new("git")
@@ -143,10 +146,10 @@ impl Program {
             let new = PrivateMapping::of(&self.path)?;
             let same = old.has(&self.bytes) && new.has(&self.bytes);
             seen.mappings += usize::from(!same);
-            if seen.looks.is_multiple_of(16) {
+            if seen.readings.is_multiple_of(16) {
                 seen.blobs += usize::from(blob_of(&self.path)? != self.blob);
             }
-            seen.looks += 1;
+            seen.readings += 1;
         }
         Ok(seen)
     }
@@ -251,14 +254,14 @@ fn nobody_sees_probes_of_what_is_followed() -> Result<()> {
         }
         let (ran, seen) = program.while_read(|| traced.arg("-c").arg(&script).run())?;
         let init = ran.init()?;
-        let told = format!(
+        let counts = format!(
             "perf events: {perf_events}: {} runs, {} missed",
             init.runs, init.missed
         );
         match perf_events {
             // A link takes 16 perf events, opened one by one: on a busy machine a start may time out.
-            true => ensure!(init.runs > 0 && init.runs + init.missed == 5, "{told}"),
-            false => ensure!(init.runs == 5 && init.missed == 0, "{told}"),
+            true => ensure!(init.runs > 0 && init.runs + init.missed == 5, "{counts}"),
+            false => ensure!(init.runs == 5 && init.missed == 0, "{counts}"),
         }
         undisturbed(&seen).with_context(|| format!("perf events: {perf_events}"))?;
     }
@@ -303,7 +306,7 @@ fn the_whole_binary_is_probed_only_where_that_is_asked_for() -> Result<()> {
 }
 
 #[test]
-fn who_starts_a_program_that_it_reads_sees_no_probes_and_the_start_is_told_to_be_missed() -> Result<()> {
+fn a_parent_that_maps_the_program_it_starts_sees_no_probes_and_the_start_counts_as_missed() -> Result<()> {
     let _one = machine();
     let program = Program::new()?;
     let (capture, seen) = program.while_read(|| {
@@ -405,7 +408,7 @@ fn nobody_sees_probes_of_the_daemon() -> Result<()> {
                 (count(page, "completed")? == 4.0).then_some(())
             })?;
             let missed = count(&daemon.metrics()?, "missed");
-            ensure!(missed == Some(0.0), "{missed:?}: {}", daemon.said());
+            ensure!(missed == Some(0.0), "{missed:?}: {}", daemon.log());
             within(PATIENCE, || Ok(daemon.holds()?.links() < 8))
         })?;
         match whole {

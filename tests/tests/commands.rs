@@ -64,7 +64,7 @@ fn inspect_foretells_what_sampling_a_process_costs() -> Result<()> {
     workload.go()?;
     let it = inspected(&workload.pid().to_string())?;
     ensure!(it["process"]["pid"] == workload.pid(), "{it:#}");
-    let foretold = mode(&it, "sampled")?["prediction"]["hits_per_second"][0]
+    let predicted = mode(&it, "sampled")?["prediction"]["hits_per_second"][0]
         .as_f64()
         .context("no forecast")?;
     ensure!(
@@ -80,8 +80,8 @@ fn inspect_foretells_what_sampling_a_process_costs() -> Result<()> {
     let real = capture.capture.probe_hits as f64 / (capture.capture.duration_ns as f64 / 1e9);
     // The load is not even, and probes slow it down.
     ensure!(
-        (0.3..3.0).contains(&(foretold / real)),
-        "foretold {foretold} hits per second, and {real} came"
+        (0.3..3.0).contains(&(predicted / real)),
+        "predicted {predicted} hits per second, measured {real}"
     );
     Ok(())
 }
@@ -99,7 +99,7 @@ fn doctor_says_that_this_machine_can_do_everything() -> Result<()> {
     );
     let mut checks = report["checks"].as_array().into_iter().flatten();
     let held = checks.find(|check| check["name"] == "held starts");
-    ensure!(held.context("not looked at")?["status"] == "ok", "{report:#}");
+    ensure!(held.context("not checked")?["status"] == "ok", "{report:#}");
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     ensure!(report["kernel"] == release.trim(), "{report:#}");
     Ok(())
@@ -235,5 +235,5 @@ fn an_endless_capture_ends_when_nobody_reads_it_any_more() -> Result<()> {
     }
     child.kill()?;
     child.wait()?;
-    anyhow::bail!("it went on writing to nobody")
+    anyhow::bail!("it continued writing to nobody")
 }

@@ -62,7 +62,7 @@ fn run(settings: &Settings, command: &[&str], more: &[&str], environment: &[(&st
 }
 
 #[test]
-fn show_tells_each_value_and_where_it_comes_from() -> Result<()> {
+fn show_prints_each_value_with_its_origin() -> Result<()> {
     let settings =
         Settings::new("# mine\n[http]\ntimeout = \"5s\"\nlisten = \"127.0.0.1:1\"\n[budget]\nhost = 0.01\n")?;
     settings.write(
@@ -138,7 +138,7 @@ fn show_tells_each_value_and_where_it_comes_from() -> Result<()> {
 }
 
 #[test]
-fn check_tells_all_mistakes_at_once() -> Result<()> {
+fn check_reports_all_mistakes_at_once() -> Result<()> {
     let settings = Settings::new("[http]\nlsiten = 1\ntimeout = 10\n")?;
     settings.write("conf.d/20.toml", "[budget]\nhost = \"101%\"\n")?;
     for command in [&["config", "check"][..], &["config", "show"], &["daemon"]] {
@@ -256,10 +256,10 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn wait(&self, happened: impl Fn(&str) -> bool) -> Result<()> {
+    fn wait(&self, is_reached: impl Fn(&str) -> bool) -> Result<()> {
         let end = Instant::now() + RELOADED;
         while Instant::now() < end {
-            if happened(&fs::read_to_string(format!("/proc/{}/status", self.child.id()))?) {
+            if is_reached(&fs::read_to_string(format!("/proc/{}/status", self.child.id()))?) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(10));

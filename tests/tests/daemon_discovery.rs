@@ -88,7 +88,7 @@ fn wait_until_gone(daemon: &Daemon, pid: u32) -> Result<()> {
 }
 
 #[test]
-fn what_runs_already_and_what_starts_later() -> Result<()> {
+fn running_processes_and_later_ones_are_watched() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let mut before = Vec::new();
@@ -123,7 +123,7 @@ fn what_runs_already_and_what_starts_later() -> Result<()> {
 }
 
 #[test]
-fn what_becomes_another_program() -> Result<()> {
+fn a_process_that_becomes_another_program() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let binary = programs.newest("execs_other")?;
@@ -140,21 +140,21 @@ fn what_becomes_another_program() -> Result<()> {
     anew.go()?;
     let found = format!("target {} (", anew.pid());
     let times = || {
-        let said = daemon.said();
+        let said = daemon.log();
         said.lines()
             .filter(|line| line.contains(&found) && line.contains(", go1."))
             .count()
     };
     let end = Instant::now() + Duration::from_secs(30);
     while times() < 2 {
-        ensure!(Instant::now() < end, "{}", daemon.said());
+        ensure!(Instant::now() < end, "{}", daemon.log());
         std::thread::sleep(Duration::from_millis(50));
     }
     wait_until_shown(&daemon, anew.pid())
 }
 
 #[test]
-fn what_forks_without_execve() -> Result<()> {
+fn a_child_that_is_forked_without_execve() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let (source, binary) = (
@@ -192,7 +192,7 @@ fn what_forks_without_execve() -> Result<()> {
 }
 
 #[test]
-fn whose_file_is_deleted_or_replaced() -> Result<()> {
+fn a_process_whose_file_is_deleted_or_replaced() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let all = toolchain::selection()?;
@@ -220,7 +220,7 @@ fn whose_file_is_deleted_or_replaced() -> Result<()> {
 }
 
 #[test]
-fn in_other_namespaces_where_only_its_own_path_leads_to_it() -> Result<()> {
+fn a_process_in_other_namespaces_whose_path_exists_only_there() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let binary = programs.newest("idle")?;
@@ -300,7 +300,7 @@ fn rules_say_who_is_watched() -> Result<()> {
 const AMPLE: &str = "budget.target = \"50%\"\nbudget.target_floor = \"100ms\"\nbudget.host = \"50%\"\n";
 
 #[test]
-fn exact_lasts_for_its_window() -> Result<()> {
+fn exact_ends_with_its_window() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let workload = Workload::start(&programs.newest("idle")?, 2, &[])?;
@@ -316,7 +316,7 @@ fn exact_lasts_for_its_window() -> Result<()> {
         let labels = [("pid", pid.as_str()), ("from", from), ("to", to)];
         Ok(daemon.metrics()?.sum("gmpscope_tier_steps_total", &labels))
     };
-    assert_eq!(steps("passive", "exact")?, 1.0, "{}", daemon.said());
+    assert_eq!(steps("passive", "exact")?, 1.0, "{}", daemon.log());
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(steps("passive", "exact")?, 1.0, "once is what was asked for");
     daemon.wait_for_tier(pid, "sampled")
@@ -345,7 +345,7 @@ fn a_reload_leaves_the_probes_of_others_alone() -> Result<()> {
         page.sum("gmpscope_tier_steps_total", &labels),
         1.0,
         "{}",
-        daemon.said()
+        daemon.log()
     );
     Ok(())
 }

@@ -68,7 +68,7 @@ fn a_storm_of_reloads() -> Result<()> {
     ensure!(
         bpf_links_of(daemon.pid())? == links,
         "its probe was taken away meanwhile:\n{}",
-        daemon.said()
+        daemon.log()
     );
     let page = daemon.metrics()?;
     for result in ["ok", "error"] {
@@ -84,7 +84,7 @@ fn a_storm_of_reloads() -> Result<()> {
         after.descriptors
     );
     // Each reload is one line of JSON.
-    let said = daemon.said();
+    let said = daemon.log();
     let lines = said.lines().filter(|line| line.starts_with('{'));
     let reloads = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let reloads: Vec<_> = reloads
@@ -95,7 +95,7 @@ fn a_storm_of_reloads() -> Result<()> {
         "{} lines about reloads:\n{said}",
         reloads.len()
     );
-    ensure!(daemon.alive(), "{}", daemon.said());
+    ensure!(daemon.alive(), "{}", daemon.log());
     Ok(())
 }
 

@@ -89,9 +89,9 @@ fn requests_that_are_invalid() -> Result<()> {
         "HEAD"
     );
     ensure!(
-        daemon.alive() && !daemon.said().contains("panicked"),
+        daemon.alive() && !daemon.log().contains("panicked"),
         "{}",
-        daemon.said()
+        daemon.log()
     );
     Ok(())
 }
@@ -133,7 +133,7 @@ fn connections_that_never_complete_a_request() -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(200));
     };
-    ensure!(served, "nobody is served. It said:\n{}", daemon.said());
+    ensure!(served, "nobody is served. It said:\n{}", daemon.log());
     std::thread::sleep(Duration::from_secs(3));
     for stream in &mut slow {
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -145,7 +145,7 @@ fn connections_that_never_complete_a_request() -> Result<()> {
     let after = daemon.holds()?;
     // The very first request may still have been open when they were counted.
     ensure!(sockets(&after) <= sockets(&before), "{:?}", after.descriptors);
-    ensure!(daemon.alive(), "{}", daemon.said());
+    ensure!(daemon.alive(), "{}", daemon.log());
     Ok(())
 }
 
@@ -192,7 +192,7 @@ fn held_connections_keep_nobody_out() -> Result<()> {
     all_pages_are_answered(&daemon, Duration::from_secs(30))?;
     let _more = hold(&daemon, 64)?;
     all_pages_are_answered(&daemon, Duration::from_secs(30))?;
-    ensure!(daemon.alive(), "{}", daemon.said());
+    ensure!(daemon.alive(), "{}", daemon.log());
     Ok(())
 }
 
@@ -217,11 +217,11 @@ fn few_descriptors_are_enough_for_every_page() -> Result<()> {
     })?;
     let _held = hold(&daemon, 100)?;
     all_pages_are_answered(&daemon, Duration::from_secs(30))?;
-    ensure!(daemon.said().contains("LimitNOFILE"), "{}", daemon.said());
+    ensure!(daemon.log().contains("LimitNOFILE"), "{}", daemon.log());
     // Watching needs descriptors, too: connections must get only a small part of them.
     let sockets = daemon.holds()?.descriptors.get("socket").copied().unwrap_or(0);
     ensure!(sockets < 32, "{sockets} sockets");
-    ensure!(daemon.alive(), "{}", daemon.said());
+    ensure!(daemon.alive(), "{}", daemon.log());
     Ok(())
 }
 

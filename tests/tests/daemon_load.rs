@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use gmpscope_tests::crowd::{Crowd, TOLD};
+use gmpscope_tests::crowd::{Crowd, REPORTED};
 use gmpscope_tests::exposition::Exposition;
 use gmpscope_tests::host::watchdogs_of;
 use gmpscope_tests::kernel::{Runs, bpf_objects_of, patched_text, wait_until_gone};
@@ -37,14 +37,14 @@ fn processes_that_come_and_go() -> Result<()> {
     let daemon = Daemon::start(&crowd.rule("passive"))?;
     // First until it has allocated what it needs at most, then to see whether it still grows.
     crowd.pass(&daemon, starts, time / 4)?;
-    let before = crowd.alone(&daemon)?;
+    let before = crowd.wait_until_alone(&daemon)?;
     let passed = crowd.pass(&daemon, starts, time)?;
     assert_eq!(
         passed.missed,
         BTreeSet::new(),
-        "lived {TOLD:?}, and never told of"
+        "lived {REPORTED:?}, and never reported"
     );
-    let after = crowd.alone(&daemon)?;
+    let after = crowd.wait_until_alone(&daemon)?;
     println!("{before:?}\n{after:?}");
     assert_eq!(after.descriptors, before.descriptors);
     // Threads that examine and read processes end after 10 s without work; 1,200 starts must not leave any.
@@ -61,7 +61,7 @@ fn processes_that_come_and_go() -> Result<()> {
         before.private_bytes >> 10,
         after.private_bytes >> 10
     );
-    assert_eq!(crowd.fallen(), 0, "some that were watched have ended");
+    assert_eq!(crowd.count_ended(), 0, "some that were watched have ended");
     Ok(())
 }
 
@@ -69,11 +69,11 @@ fn processes_that_come_and_go() -> Result<()> {
 const PROBED: usize = 20;
 
 #[test]
-fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
+fn killed_it_leaves_nothing_and_the_targets_run_on() -> Result<()> {
     let _one = machine();
     let (_dir, exe) = copy("checksum")?;
-    let dear = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
-    let mut daemon = Daemon::start(&format!("{dear}{}", rule(&exe, "sampled")))?;
+    let ample = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
+    let mut daemon = Daemon::start(&format!("{ample}{}", rule(&exe, "sampled")))?;
     let mut targets = Vec::new();
     for _ in 0..PROBED {
         let mut workload = Workload::start(&exe, 1, &["-pause", "5ms"])?;
@@ -119,7 +119,7 @@ fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
 }
 
 #[test]
-fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() -> Result<()> {
+fn starts_that_were_not_held_are_reported_and_binaries_no_longer_timed_are_closed() -> Result<()> {
     let _one = machine();
     let ((_dir, exe), (_other_dir, other)) = (copy("hello")?, copy("hello")?);
     let shown = exe.display().to_string();
@@ -158,9 +158,9 @@ fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() ->
         }
     }
     ensure!(
-        daemon.said().contains("killed again and again"),
+        daemon.log().contains("killed again and again"),
         "{}",
-        daemon.said()
+        daemon.log()
     );
     let open = || -> Result<usize> {
         let mut open = 0;
@@ -220,12 +220,12 @@ fn a_burst_costs_no_more_than_was_agreed_to() -> Result<()> {
     std::thread::sleep(Duration::from_secs(4));
     let after = (target.count()?, runs.of(daemon.pid())?, counted()?);
     let cpu = (after.0.cpu_ns - before.0.cpu_ns) as f64 / 1e9;
-    let told = (after.2.1 - before.2.1) / cpu;
+    let charged = (after.2.1 - before.2.1) / cpu;
     let kernels = (after.1 - before.1) as f64 * hit / cpu;
     ensure!(
-        told <= CHARGED && kernels <= CHARGED,
-        "of its CPU time it was charged {:.3} % as the daemon tells, {:.3} % as the kernel counts ({} runs of {} ns)",
-        told * 100.0,
+        charged <= CHARGED && kernels <= CHARGED,
+        "of its CPU time it was charged {:.3} % as the daemon reports, {:.3} % as the kernel counts ({} runs of {} ns)",
+        charged * 100.0,
         kernels * 100.0,
         after.1 - before.1,
         hit * 1e9

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const WAITS: &str = "gmpscope_sched_latencies_seconds";
 /// A budget that any target fits: other tests check the budget.
-const DEAR: &str = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
+const AMPLE: &str = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
 /// How long each program works.
 const WORK: Duration = Duration::from_secs(1);
 
@@ -142,7 +142,7 @@ fn every_wait_that_the_runtime_counts_is_in_its_bucket() -> Result<()> {
 fn a_hit_is_a_wait_that_the_runtime_sampled() -> Result<()> {
     let _one = machine();
     let (dir, mut programs) = programs("mixed")?;
-    let daemon = Daemon::start(&format!("{DEAR}{}", rule(&dir, "sampled")))?;
+    let daemon = Daemon::start(&format!("{AMPLE}{}", rule(&dir, "sampled")))?;
     watched(&daemon, &programs, "sampled")?;
     let own = work(&mut programs)?;
     for (program, own) in programs.iter().zip(&own) {
@@ -267,7 +267,7 @@ fn widest(prometheus: &Prometheus, exe: &str) -> Result<f64> {
 fn promtool_finds_nothing_to_complain_about() -> Result<()> {
     let _one = machine();
     let (dir, mut programs) = programs("mixed")?;
-    let daemon = Daemon::start(&format!("{DEAR}{}", rule(&dir, "sampled")))?;
+    let daemon = Daemon::start(&format!("{AMPLE}{}", rule(&dir, "sampled")))?;
     watched(&daemon, &programs, "sampled")?;
     let own = work(&mut programs)?;
     counted(&daemon, &programs[0], &own[0])?;

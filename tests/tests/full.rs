@@ -68,7 +68,7 @@ fn full_has_the_changes_of_the_trace() -> Result<()> {
 }
 
 #[test]
-fn what_stands_is_told_at_each_moment_and_with_its_place() -> Result<()> {
+fn waiting_goroutines_are_reported_at_each_moment_and_with_their_place() -> Result<()> {
     let _one = machine();
     const WAITING: u64 = 5000;
     for toolchain in toolchain::selection()?.into_iter().filter(|t| t.minor() >= 22) {

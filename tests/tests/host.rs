@@ -230,7 +230,7 @@ impl Seen {
 }
 
 #[test]
-fn processes_that_come_and_go_are_told_or_counted_as_lost() -> Result<()> {
+fn processes_that_come_and_go_are_reported_or_counted_as_lost() -> Result<()> {
     let _one = machine();
     let mut host = host(1, false)?;
     host.watch_processes()?;
@@ -305,7 +305,7 @@ impl Functions for Started {
 }
 
 #[test]
-fn starts_of_two_binaries_are_told_apart() -> Result<()> {
+fn starts_of_two_binaries_are_distinguished() -> Result<()> {
     const EACH: usize = 5;
     let _one = machine();
     let toolchain = toolchain::newest()?;
@@ -374,7 +374,7 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
 }
 
 #[test]
-fn many_links_are_let_go_of_at_once() -> Result<()> {
+fn many_links_are_removed_at_once() -> Result<()> {
     const LINKS: usize = 30;
     let _one = machine();
     let toolchain = toolchain::newest()?;

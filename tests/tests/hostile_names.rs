@@ -271,7 +271,7 @@ fn the_daemons_log_and_pages() -> Result<()> {
     std::thread::sleep(Duration::from_secs(3));
     let (status, _) = daemon.stop()?;
     ensure!(status.success(), "{status}");
-    let log = daemon.said();
+    let log = daemon.log();
     harmless("the log", log.as_bytes())?;
     ensure!(log.contains("FORGED"), "it does not name the process: {log}");
     Ok(())

@@ -239,27 +239,27 @@ fn cause_once(
     let slow = traced(name)?;
     let findings = phase_findings(&slow);
     // On a busy machine another phase may also have got no CPU.
-    let told: Vec<String> = findings
+    let reported: Vec<String> = findings
         .iter()
         .filter(|(title, _)| !title.contains("got no CPU"))
         .map(|(title, evidence)| format!("{title}: {evidence}"))
         .collect();
-    let [told] = told.as_slice() else {
+    let [reported] = reported.as_slice() else {
         bail!(
             "{name}: one finding was expected: {findings:#?} {:#?}",
             slow.start()?
         );
     };
-    ensure!(told.starts_with(&phase), "{name}: {told}");
+    ensure!(reported.starts_with(&phase), "{name}: {reported}");
     for word in words {
-        ensure!(told.contains(word), "{name}: no {word:?} in {told}");
+        ensure!(reported.contains(word), "{name}: no {word:?} in {reported}");
     }
-    let twin = traced("none")?;
-    let findings = phase_findings(&twin);
+    let control = traced("none")?;
+    let findings = phase_findings(&control);
     ensure!(
         findings.is_empty(),
-        "the twin of {name}: {findings:?} {:#?}",
-        twin.start()?
+        "the control of {name}: {findings:?} {:#?}",
+        control.start()?
     );
     Ok(())
 }
@@ -350,7 +350,7 @@ impl Drop for Quota {
 }
 
 #[test]
-fn a_start_with_a_tenth_of_a_cpu_is_told_to_be_throttled() -> Result<()> {
+fn a_start_with_a_tenth_of_a_cpu_is_reported_as_throttled() -> Result<()> {
     let _one = machine();
     let quota = Quota::new()?;
     let binary = newest()?;
@@ -363,17 +363,21 @@ fn a_start_with_a_tenth_of_a_cpu_is_told_to_be_throttled() -> Result<()> {
         let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", quota.0.display());
         let slow = traced()?.run_by(&["sh", "-c", &join, "sh"])?;
         let findings = phase_findings(&slow);
-        let told = format!("{findings:?}");
+        let reported = format!("{findings:?}");
         ensure!(
-            told.contains("slow_start/computes got no CPU")
-                && told.contains("0.10 CPUs")
-                && told.contains("throttled"),
-            "{told} {:#?}",
+            reported.contains("slow_start/computes got no CPU")
+                && reported.contains("0.10 CPUs")
+                && reported.contains("throttled"),
+            "{reported} {:#?}",
             slow.start()?
         );
-        let twin = traced()?.run()?;
-        let findings = phase_findings(&twin);
-        ensure!(findings.is_empty(), "the twin: {findings:?} {:#?}", twin.start()?);
+        let control = traced()?.run()?;
+        let findings = phase_findings(&control);
+        ensure!(
+            findings.is_empty(),
+            "the control: {findings:?} {:#?}",
+            control.start()?
+        );
         let limits = |ran: &Ran| {
             let titles = ran.findings();
             titles
@@ -381,16 +385,16 @@ fn a_start_with_a_tenth_of_a_cpu_is_told_to_be_throttled() -> Result<()> {
                 .any(|(title, _)| title.contains("GOMAXPROCS is larger"))
         };
         // From Go 1.25 on the runtime follows the limit by itself, but never below 2.
-        ensure!(limits(&slow) && !limits(&twin), "{:?}", slow.findings());
+        ensure!(limits(&slow) && !limits(&control), "{:?}", slow.findings());
         Ok(())
     })
 }
 
 #[test]
-fn settings_that_distort_a_start_are_told() -> Result<()> {
+fn settings_that_distort_a_start_are_reported() -> Result<()> {
     let _one = machine();
     let binary = newest()?;
-    let told = |godebug: &str| -> Result<bool> {
+    let reported = |godebug: &str| -> Result<bool> {
         let ran = Traced::new(&binary)?.env("GODEBUG", godebug).run()?;
         ran.start()?;
         Ok(ran
@@ -398,7 +402,7 @@ fn settings_that_distort_a_start_are_told() -> Result<()> {
             .iter()
             .any(|(_, evidence)| evidence.contains("schedtrace=1")))
     };
-    ensure!(told("schedtrace=1")? && !told("madvdontneed=1")?);
+    ensure!(reported("schedtrace=1")? && !reported("madvdontneed=1")?);
     Ok(())
 }
 

@@ -26,7 +26,7 @@ fn said(ran: &Ran, word: &str) -> Result<u64> {
 #[test]
 fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> Result<()> {
     let _one = machine();
-    let mut untold = Vec::new();
+    let mut unprobed = Vec::new();
     for toolchain in toolchain::selection()? {
         for variant in [Variant::Plain, Variant::PieStripped] {
             let name = format!("Go {} {}", toolchain.version(), variant.name());
@@ -55,7 +55,7 @@ fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> 
             // 1.19), a note says so.
             let notes = &ran.capture.as_ref().context("no capture")?.capture.notes;
             if notes.iter().any(|note| note.raw().contains("runtime.newproc")) {
-                untold.push(name.clone());
+                unprobed.push(name.clone());
             } else {
                 let goroutine = at("first_goroutine")?;
                 ensure!(
@@ -75,8 +75,8 @@ fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> 
                 "{name}: {within:?}"
             );
             // The control run has none of them before main.main.
-            let twin = run(&binary, "none")?;
-            let marks = &twin.start()?.marks;
+            let control = run(&binary, "none")?;
+            let marks = &control.start()?.marks;
             let main = marks
                 .iter()
                 .find(|m| m.name == "main.main")
@@ -86,12 +86,12 @@ fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> 
                 .iter()
                 .filter(|m| WANTED.contains(&m.name.raw()) && m.at_ns < main)
                 .collect();
-            ensure!(early.is_empty(), "{name}: the twin has {early:?}");
+            ensure!(early.is_empty(), "{name}: the control has {early:?}");
         }
     }
     ensure!(
-        untold.iter().all(|name| name.starts_with("Go 1.19")),
-        "{untold:?}"
+        unprobed.iter().all(|name| name.starts_with("Go 1.19")),
+        "{unprobed:?}"
     );
     Ok(())
 }

@@ -168,7 +168,7 @@ fn forged_messages_count_for_nothing() -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     std::thread::sleep(Duration::from_millis(1500));
-    ensure!(known([first])? == [0], "it believes what it was told");
+    ensure!(known([first])? == [0], "it believes forged messages");
     Ok(())
 }
 
@@ -190,7 +190,7 @@ fn what_root_says_is_believed() -> Result<()> {
 }
 
 #[test]
-fn those_of_several_users_meet() -> Result<()> {
+fn captures_of_several_users_find_each_other() -> Result<()> {
     let _one = machine();
     let target = start()?;
     let began = Instant::now();

@@ -184,7 +184,7 @@ fn the_daemon_says_nothing_wrong_of_it() -> Result<()> {
     }
     let (status, _) = daemon.stop()?;
     ensure!(status.success(), "{status}");
-    let said = daemon.said();
+    let said = daemon.log();
     for wrong in [
         "is not where the code says",
         "anonymous memory",

@@ -223,7 +223,7 @@ fn a_command_that_is_deaf_is_left_alone_behind_the_second_one() -> Result<()> {
     std::thread::sleep(Duration::from_millis(100));
     run.tracer.signal(libc::SIGTERM);
     std::thread::sleep(Duration::from_millis(2_500));
-    ensure!(run.tracer.alive(), "one and the same is no second");
+    ensure!(run.tracer.alive(), "the same signal is not a second one");
     run.tracer.signal(libc::SIGTERM);
     let (code, capture) = run.end()?;
     // SAFETY: takes two numbers.

@@ -37,7 +37,7 @@ fn shown<'a>(calls: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 /// Whether both were made by the same `go` statement.
-fn is_made_alike(place: &BlockedAt, goroutine: &Goroutine) -> bool {
+fn has_same_creator(place: &BlockedAt, goroutine: &Goroutine) -> bool {
     place.created_at.as_ref().map(Untrusted::raw) == goroutine.created_at.as_deref()
 }
 
@@ -52,7 +52,7 @@ fn is_of(place: &BlockedAt, goroutine: &Goroutine) -> bool {
         // Inlined calls come on top of the frames that are kept, those of the runtime are among them.
         Some(_) => ours.len() + 8 > DEPTH && ours.len() < theirs.len() && theirs.starts_with(&ours),
     };
-    same && place.wait_reason == goroutine.does && is_made_alike(place, goroutine)
+    same && place.wait_reason == goroutine.does && has_same_creator(place, goroutine)
 }
 
 fn agrees(t: &Toolchain, variant: Variant) -> Result<()> {
@@ -65,7 +65,7 @@ fn agrees(t: &Toolchain, variant: Variant) -> Result<()> {
     });
     let mut found = 0;
     for goroutine in blocked {
-        let alike = |place: &&BlockedAt| is_made_alike(place, goroutine);
+        let alike = |place: &&BlockedAt| has_same_creator(place, goroutine);
         ensure!(
             full.blocked_at.iter().any(|place| is_of(place, goroutine)),
             "not there: {goroutine:#?}\nof the same go statement: {:#?}",
@@ -145,7 +145,7 @@ fn stacks_that_find_no_room_are_counted() -> Result<()> {
 }
 
 #[test]
-fn without_being_asked_no_stack_is_told() -> Result<()> {
+fn without_the_option_no_stack_is_reported() -> Result<()> {
     let _one = machine();
     let case = Case::new(&toolchain::newest()?, Variant::Stripped, "pingpong").gomaxprocs(1);
     let mut workload = case.start()?;

@@ -40,7 +40,7 @@ fn cost() -> Result<String> {
     );
     let crowd = Crowd::of("idle", IDLE, &[])?;
     let daemon = Daemon::start_as_installed(&crowd.rule("passive"))?;
-    crowd.alone(&daemon)?;
+    crowd.wait_until_alone(&daemon)?;
     let (cpu, began) = (cpu(daemon.pid())?, Instant::now());
     std::thread::sleep(MEASURED);
     let share = (self::cpu(daemon.pid())? - cpu) / began.elapsed().as_secs_f64();
@@ -57,16 +57,16 @@ fn cost() -> Result<String> {
     let daemon = Daemon::start(&crowd.rule("passive"))?;
     // First until it has had as many at once as it will ever have: memory for that is not growth.
     crowd.pass(&daemon, starts, time)?;
-    let before = crowd.alone(&daemon)?;
+    let before = crowd.wait_until_alone(&daemon)?;
     let (cpu, began) = (self::cpu(daemon.pid())?, Instant::now());
     let passed = crowd.pass(&daemon, starts, time)?;
     let share = (self::cpu(daemon.pid())? - cpu) / began.elapsed().as_secs_f64();
-    let after = crowd.alone(&daemon)?;
+    let after = crowd.wait_until_alone(&daemon)?;
     let what =
         format!("{standing} idle ones and {starts} starts a second, read each 0.5 s and scraped as often");
     row(&mut table, &what, share, &daemon)?;
     same(&before, &after)?;
-    ensure!(passed.missed.is_empty(), "never told of: {:?}", passed.missed);
+    ensure!(passed.missed.is_empty(), "never reported: {:?}", passed.missed);
     writeln!(
         table,
         "\nOf the {} that were started and lived 2.5 s, none was missed; afterwards the daemon held as many descriptors \
@@ -136,13 +136,13 @@ fn soak(duration: Duration) -> Result<String> {
         let sampled = probed.pass(&daemon, starts, round / 2)?;
         ensure!(
             passed.missed.is_empty() && sampled.missed.is_empty(),
-            "never told of: {:?} {:?}",
+            "never reported: {:?} {:?}",
             passed.missed,
             sampled.missed
         );
         all += passed.started + sampled.started;
-        crowd.alone(&daemon)?;
-        let held = probed.alone(&daemon)?;
+        crowd.wait_until_alone(&daemon)?;
+        let held = probed.wait_until_alone(&daemon)?;
         writeln!(
             table,
             "| {} s | {all} | {} | {} | {} | {} |",

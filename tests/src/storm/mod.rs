@@ -237,10 +237,10 @@ impl Storm {
             let capture = crate::Attach::to(target.pid()).mode("sampled").start()?;
             self.kept.push(capture);
         }
-        let found = self.look()?;
+        let found = self.check()?;
         complaints.extend(verdict::wrong(&found));
         for target in &mut self.targets {
-            if let Some(results) = target.renew_if_spoilt()? {
+            if let Some(results) = target.restart_if_faulty()? {
                 self.past += results;
             }
         }
@@ -251,13 +251,17 @@ impl Storm {
     }
 
     /// Checks again and again until nothing is wrong any more, for as long as the kernel may take.
-    fn look(&mut self) -> Result<Found> {
+    fn check(&mut self) -> Result<Found> {
         let end = Instant::now() + self.patience;
         let mut kernel = Vec::new();
         loop {
             kernel.extend(self.log.complaints()?);
             let found = Found {
-                targets: self.targets.iter_mut().map(Target::look).collect::<Result<_>>()?,
+                targets: self
+                    .targets
+                    .iter_mut()
+                    .map(Target::check)
+                    .collect::<Result<_>>()?,
                 programs: probing_programs()?.difference(&self.others).count(),
                 kernel: kernel.clone(),
             };

@@ -61,7 +61,7 @@ impl Target {
     }
 
     /// Reads its state.
-    pub fn look(&mut self) -> Result<TargetState> {
+    pub fn check(&mut self) -> Result<TargetState> {
         let mut state = TargetState {
             name: self.name.clone(),
             before: self.results,
@@ -92,7 +92,7 @@ impl Target {
 
     /// Restarts it without a fault, if it has ended or its fault would be seen again after every further round; then
     /// returns how many results it had checked.
-    pub fn renew_if_spoilt(&mut self) -> Result<Option<u64>> {
+    pub fn restart_if_faulty(&mut self) -> Result<Option<u64>> {
         if !self.is_spoilt {
             return Ok(None);
         }

@@ -47,7 +47,7 @@ impl Cgroups {
         for line in ours.lines() {
             let mut parts = line.splitn(3, ':');
             let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
-                bail!("a line of /proc/self/cgroup that is none: {line:?}");
+                bail!("not a line of /proc/self/cgroup: {line:?}");
             };
             if controllers == "cpuset" {
                 continue;

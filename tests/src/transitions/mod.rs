@@ -80,7 +80,7 @@ pub fn ours(file: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
     for line in text.lines().filter(|line| !line.starts_with("goid ")) {
         let fields: Vec<&str> = line.split(' ').collect();
         let [at_ns, life, from, to, reason, inferred] = fields[..] else {
-            anyhow::bail!("{}: `{line}` is no change", file.display());
+            anyhow::bail!("{}: `{line}` is not a change", file.display());
         };
         let at_ns: u64 = at_ns.parse()?;
         // The first appearance of a goroutine is not a change of its state.
@@ -128,7 +128,7 @@ pub fn theirs(trace: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
     let mut changes = Changes::new();
     for line in text.lines() {
         let mut fields = line.split(' ');
-        let mut next = || fields.next().with_context(|| format!("`{line}` is no change"));
+        let mut next = || fields.next().with_context(|| format!("`{line}` is not a change"));
         let (at_ns, goid, from, to) = (next()?.parse()?, next()?.parse()?, next()?, next()?);
         if from != "unknown" {
             changes.entry(goid).or_default().push(Change {
@@ -257,8 +257,8 @@ pub fn compare(case: &Case, more: &[&str]) -> Result<Compared> {
         .arg("--syscalls")
         .env("GMPSCOPE_CHANGES", &changes.display().to_string());
     let attach = more.iter().fold(attach, |attach, arg| attach.arg(arg));
-    let told = case.told.iter();
-    let tracer = told
+    let environment = case.environment.iter();
+    let tracer = environment
         .fold(attach, |attach, (name, value)| attach.env(name, value))
         .start()?;
     // The initial states are read after attaching.
