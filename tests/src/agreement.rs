@@ -53,7 +53,7 @@ pub fn tables(mut progress: impl FnMut(&str)) -> Result<String> {
 
 fn runtime_row(to: &mut String, go: &str, program: &str, mode: &str, m: &Measured) -> Result<()> {
     let h = &m.capture.runnable_to_running;
-    // In `exact` the runtime's sample is shown beside all waits: the counts are of different things.
+    // In `exact` the runtime's sample is shown beside all waits: the counts are not comparable.
     let own = match mode {
         "passive" if m.zeros_are_waits => m.own.clone(),
         "sampled" => m

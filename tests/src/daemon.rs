@@ -71,10 +71,10 @@ impl Daemon {
         fs::write(&file, config)?;
         let socket = dir.path().join("notify");
         let notifications = notifications(UnixDatagram::bind(&socket)?);
-        // It may be run as another user than we are.
+        // It may be run as another user.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
-        // Bound and let go again: nobody else is given it so soon.
+        // Bound and released: the kernel does not give the port to another process so soon.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(gmpscope()?);
         command
@@ -248,7 +248,7 @@ fn notifications(socket: UnixDatagram) -> Receiver<String> {
     let (send, receive) = channel();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
-        // Also when nothing comes any more it ends, soon after whoever listens.
+        // The timeout makes the thread end soon after the receiver is dropped, even if no messages come any more.
         _ = socket.set_read_timeout(Some(Duration::from_secs(1)));
         loop {
             let message = match socket.recv(&mut buffer) {
@@ -309,7 +309,7 @@ impl Held {
     fn now(pid: u32) -> Result<Self> {
         let mut descriptors = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-            // One may be closed meanwhile.
+            // A descriptor may be closed meanwhile.
             let Ok(target) = fs::read_link(entry?.path()) else {
                 continue;
             };

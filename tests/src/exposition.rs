@@ -257,7 +257,7 @@ up 1
         assert_eq!(waits.differences(&other).len(), 1);
         let fewer = own(&[(0, 64, 2), (64, 128, 3)]);
         assert_eq!(waits.differences(&fewer).len(), 2);
-        // Half of it lies below the bound: any share of it may.
+        // Half of the bucket lies below the bound: any share of it may.
         let across = own(&[(0, 64, 2), (64, 192, 4)]);
         assert_eq!(waits.differences(&across), Vec::<String>::new());
     }

@@ -60,7 +60,7 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Result<Response> {
     stream.write_all(bytes)?;
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    // A server that answers before it has read all may reset the connection afterwards.
+    // A server that answers before it has read everything may reset the connection afterwards.
     if answer.is_empty() {
         read.context("reading the answer")?;
     }

@@ -49,7 +49,7 @@ impl Island {
         let to = self.path("bin").join(name);
         fs::copy(program, &to).with_context(|| format!("copying {}", program.display()))?;
         let needed = Command::new("ldd").arg(program).output().context("running ldd")?;
-        // `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`; of a static one: that it is.
+        // `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`; nothing of that for a static one.
         let needed = String::from_utf8(needed.stdout)?;
         let libraries = needed.split_whitespace().filter(|word| word.starts_with('/'));
         for library in libraries {
@@ -65,7 +65,7 @@ impl Island {
         let mut command = Command::new(program);
         let mut root = self.dir.path().as_os_str().as_bytes().to_vec();
         root.push(0);
-        // SAFETY: the closure makes system calls only, with memory that was there before.
+        // SAFETY: the closure makes system calls only, with memory that was allocated before.
         unsafe {
             command.pre_exec(move || {
                 match libc::chroot(root.as_ptr().cast()) == 0 && libc::chdir(c"/".as_ptr()) == 0 {
@@ -82,7 +82,7 @@ impl Drop for Island {
     fn drop(&mut self) {
         let mut path = self.dir.path().as_os_str().as_bytes().to_vec();
         path.push(0);
-        // SAFETY: a path that ends.
+        // SAFETY: a NUL-terminated path.
         unsafe { libc::umount2(path.as_ptr().cast(), libc::MNT_DETACH) };
     }
 }
@@ -94,7 +94,7 @@ fn mount(what: &str, place: &Path, kind: &str, flags: libc::c_ulong) -> Result<(
         text(place.as_os_str().as_bytes()),
         text(kind.as_bytes()),
     );
-    // SAFETY: strings that end; no data.
+    // SAFETY: NUL-terminated strings; no data.
     let mounted = unsafe {
         libc::mount(
             source.as_ptr().cast(),

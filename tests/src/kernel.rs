@@ -44,7 +44,7 @@ const PROBING: [u32; 5] = [2, 5, 7, 17, 26];
 /// which come and go by themselves, are not included.
 pub fn probing_programs() -> Result<BTreeSet<u32>> {
     let programs = bpf_objects()?.into_iter().filter(|(kind, _)| *kind == "program");
-    // One that is gone meanwhile has no type any more.
+    // A program that has gone meanwhile has no type any more.
     Ok(programs
         .map(|(_, id)| id)
         .filter(|id| program_type(*id).is_some_and(|kind| PROBING.contains(&kind)))
@@ -62,7 +62,7 @@ fn program_type(id: u32) -> Option<u32> {
     if fd < 0 {
         return None;
     }
-    // SAFETY: the call made this descriptor, and nobody else has it.
+    // SAFETY: the call made this descriptor, and nothing else owns it.
     let program = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as i32) };
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("prog_type:"))?;
@@ -140,7 +140,7 @@ pub fn bpf_objects_of(pid: u32) -> Result<BTreeSet<(&'static str, u32)>> {
 fn ids_of(pid: u32, field: &str) -> Result<BTreeSet<u32>> {
     let mut ids = BTreeSet::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // One may be closed meanwhile.
+        // A descriptor may be closed meanwhile.
         let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
         let found = text.lines().find_map(|line| line.strip_prefix(field));
         ids.extend(found.and_then(|id| id.trim().parse::<u32>().ok()));
@@ -167,7 +167,7 @@ impl Runs {
                 .context("asking the kernel to count: run the tests as root");
         }
         use std::os::fd::FromRawFd;
-        // SAFETY: the call made this descriptor, and nobody else has it.
+        // SAFETY: the call made this descriptor, and nothing else owns it.
         let stats = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as i32) };
         Ok(Self { _stats: stats })
     }
@@ -182,7 +182,7 @@ impl Runs {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
                 line.and_then(|value| value.trim().parse::<u64>().ok())
             };
-            // BPF_PROG_TYPE_KPROBE, which uprobes have, too.
+            // BPF_PROG_TYPE_KPROBE, the type of uprobe programs too.
             const KPROBE: u64 = 2;
             if let (Some(id), Some(KPROBE), Some(runs)) =
                 (field("prog_id:"), field("prog_type:"), field("run_cnt:"))

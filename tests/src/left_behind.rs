@@ -49,7 +49,7 @@ pub fn nothing(workload: &mut Workload, attach: &Attach, signal: i32) -> Result<
         patched_text(pid)?.is_empty(),
         "there are breakpoints after the end"
     );
-    // It runs on as if nothing had been.
+    // The program runs on unaffected.
     let earlier = workload.count()?;
     std::thread::sleep(Duration::from_millis(100));
     let later = workload.count()?;

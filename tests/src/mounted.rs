@@ -138,7 +138,7 @@ impl Filesystem for Files {
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.gate.pass();
-        // Pages that a process has stay with it.
+        // Pages that a process has already read stay in its page cache.
         reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
     }
 

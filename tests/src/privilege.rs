@@ -24,7 +24,7 @@ pub fn become_user(command: &mut Command, uid: u32, capabilities: u64) {
 }
 
 fn change(uid: u32, capabilities: u64) -> io::Result<()> {
-    // SAFETY: numbers only, and a list of no groups.
+    // SAFETY: numbers only, and an empty list of groups.
     unsafe {
         checked(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
         checked(libc::setgroups(0, std::ptr::null()))?;

@@ -93,7 +93,7 @@ impl Attach {
         let mut binary = gmpscope()?;
         let output = dir.path().join("capture.json");
         if self.user.is_some() {
-            // The binary may lie where that user cannot go.
+            // That user may not be able to reach the binary where it is.
             let copy = dir.path().join("gmpscope");
             std::fs::copy(&binary, &copy)?;
             binary = copy;

@@ -317,7 +317,7 @@ impl Measured {
                 h.count
             ));
         }
-        // A quantile of a handful of values is any of them.
+        // With a handful of values a quantile may be any of them.
         if own.count() >= 50 && (self.is_the_runtimes_own() || !self.emulated) {
             wrong.extend(
                 QUANTILES

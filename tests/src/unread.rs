@@ -48,7 +48,7 @@ impl Unread {
         // SAFETY: the two descriptors are valid places, and no name or settings are asked for.
         let made = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
         ensure!(made == 0, "openpty: {}", std::io::Error::last_os_error());
-        // SAFETY: the call made these descriptors, and nobody else has them.
+        // SAFETY: the call made these descriptors, and nothing else owns them.
         let (reader, writer) = unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
         // SAFETY: takes two numbers.
         let stopped = unsafe { libc::tcflow(writer.as_raw_fd(), libc::TCOOFF) };
@@ -141,7 +141,7 @@ pub fn until(what: &str, at_most: Duration, mut is_so: impl FnMut() -> Result<bo
     let end = Instant::now() + at_most;
     while !is_so()? {
         if Instant::now() > end {
-            bail!("after {at_most:?} it is not so that {what}");
+            bail!("not within {at_most:?}: {what}");
         }
         std::thread::sleep(Duration::from_millis(20));
     }

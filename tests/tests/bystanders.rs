@@ -8,11 +8,12 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use gmpscope_tests::daemon::Daemon;
 use gmpscope_tests::start::Traced;
+use gmpscope_tests::unread::until;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::capture::Capture;
 
@@ -409,23 +410,14 @@ fn nobody_sees_probes_of_the_daemon() -> Result<()> {
             })?;
             let missed = count(&daemon.metrics()?, "missed");
             ensure!(missed == Some(0.0), "{missed:?}: {}", daemon.log());
-            within(PATIENCE, || Ok(daemon.holds()?.links() < 8))
+            until("the links of ended starts are gone", PATIENCE, || {
+                Ok(daemon.holds()?.links() < 8)
+            })
         })?;
         match whole {
             true => ensure!(seen.mappings > 0, "this test cannot fail: {seen:?}"),
             false => undisturbed(&seen)?,
         }
-    }
-    Ok(())
-}
-
-fn within(time: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + time;
-    while !done()? {
-        if Instant::now() > end {
-            bail!("it was not so within {time:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

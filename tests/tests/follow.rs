@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::privilege::{CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, become_user};
 use gmpscope_tests::start::{Ran, Traced, partition};
+use gmpscope_tests::unread::until;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::followed::TreeOf;
 
@@ -313,7 +314,9 @@ impl Background {
 
     /// Waits until the command has printed this many lines.
     fn wait_for(&self, lines: usize) -> Result<()> {
-        within(PATIENCE, || Ok(self.said()?.lines().count() >= lines))
+        until("the command prints enough lines", PATIENCE, || {
+            Ok(self.said()?.lines().count() >= lines)
+        })
     }
 
     fn ran(mut self) -> Result<Ran> {
@@ -331,17 +334,6 @@ impl Drop for Background {
     }
 }
 
-fn within(time: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + time;
-    while !done()? {
-        if Instant::now() > end {
-            bail!("it was not so within {time:?}");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
 /// A script that starts children one after the other, and prints `done` if each ended with its own status.
 fn busy(family: &str, children: u32) -> String {
     format!(
@@ -357,7 +349,9 @@ fn a_tracer_that_is_killed_leaves_everything_running() -> Result<()> {
     traced.wait_for(10)?;
     traced.signal(libc::SIGKILL);
     traced.child.wait()?;
-    within(PATIENCE, || Ok(traced.said()?.ends_with("done\n")))?;
+    until("the command ends", PATIENCE, || {
+        Ok(traced.said()?.ends_with("done\n"))
+    })?;
     ensure!(traced.said()?.lines().count() == 61, "{}", traced.said()?);
     Ok(())
 }
@@ -370,7 +364,9 @@ fn nobody_waits_for_a_tracer_that_the_terminal_has_stopped() -> Result<()> {
     traced.wait_for(5)?;
     traced.signal(libc::SIGTSTP);
     let stat = format!("/proc/{}/stat", traced.child.id());
-    within(PATIENCE, || Ok(std::fs::read_to_string(&stat)?.contains(") T ")))?;
+    until("gmpscope stops", PATIENCE, || {
+        Ok(std::fs::read_to_string(&stat)?.contains(") T "))
+    })?;
     // If gmpscope still held programs, an execve of this test would wait now.
     let status = Command::new(&family)
         .args(["exit", "4"])
@@ -379,7 +375,9 @@ fn nobody_waits_for_a_tracer_that_the_terminal_has_stopped() -> Result<()> {
     let status = ended(status)?;
     ensure!(status.code() == Some(4), "{status}");
     traced.signal(libc::SIGCONT);
-    within(PATIENCE, || Ok(!std::fs::read_to_string(&stat)?.contains(") T ")))?;
+    until("gmpscope continues", PATIENCE, || {
+        Ok(!std::fs::read_to_string(&stat)?.contains(") T "))
+    })?;
     let ran = traced.ran()?;
     ensure!(
         ran.status.success() && ran.stdout.ends_with("done\n"),
