@@ -1,4 +1,4 @@
-//! Changing built programs: what a hostile or an unusual file looks like.
+//! Patches built programs into hostile and unusual files.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub fn write_executable(to: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Replaces every occurrence by another text of the same length; says how many there were.
+/// Replaces every occurrence by another text of the same length, and returns how many there were.
 pub fn replace_all(bytes: &mut [u8], old: &[u8], new: &[u8]) -> Result<usize> {
     ensure!(old.len() == new.len() && !old.is_empty(), "lengths differ");
     let mut n = 0;
@@ -29,8 +29,8 @@ pub fn replace_all(bytes: &mut [u8], old: &[u8], new: &[u8]) -> Result<usize> {
     Ok(n)
 }
 
-/// What an obfuscator does to the names in the function table: every `runtime.name` that stands between
-/// two NULs becomes other letters. The program still runs: the runtime knows its functions by address.
+/// Changes the names in the function table as an obfuscator does: every `runtime.name` between two NULs gets other
+/// letters. The program still runs: the runtime knows its functions by address.
 pub fn scramble_function_names(bytes: &mut [u8]) -> usize {
     const PREFIX: &[u8] = b"\0runtime.";
     let mut n = 0;
@@ -57,7 +57,7 @@ pub fn scramble_function_names(bytes: &mut [u8]) -> usize {
     n
 }
 
-/// Takes the section headers out of an ELF file, as `sstrip` does; it still runs.
+/// Removes the section headers of an ELF file, as `sstrip` does; the program still runs.
 pub fn without_section_headers(bytes: &mut [u8]) {
     // e_shoff; e_shnum and e_shstrndx (elf.h, Elf64_Ehdr).
     bytes[0x28..0x30].fill(0);

@@ -1,4 +1,4 @@
-//! Many processes of one Go program: some that stand, others that come and go.
+//! Many processes of one Go program: some that stay, others that come and go.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use crate::daemon::{Daemon, Held};
 use crate::toolchain;
 use crate::variant::Variant;
 
-/// How long one that passes lives, as its option says it.
+/// How long a passing process lives, as the value of its option.
 const LIFE: &str = "2500ms";
-/// Who has lived so long must have been told of.
-pub const TOLD: Duration = Duration::from_secs(2);
-/// How often it is looked who is told of.
-const LOOK: Duration = Duration::from_millis(500);
+/// A process that has lived this long must have been reported.
+pub const REPORTED: Duration = Duration::from_secs(2);
+/// How often the reported processes are read.
+const POLL: Duration = Duration::from_millis(500);
 
-/// Ends when it is dropped.
+/// Many processes of one program, which are killed on drop.
 #[derive(Debug)]
 pub struct Crowd {
     exe: PathBuf,
-    /// Of all that are started.
+    /// Arguments of every process.
     arguments: Vec<String>,
     standing: Processes,
     _dir: TempDir,
 }
 
-/// What came of those that came and went.
+/// The processes that came and went.
 #[derive(Clone, Debug, Default)]
 pub struct Passed {
     /// How many were started.
     pub started: usize,
-    /// Those that were never told of.
+    /// Those that were never reported.
     pub missed: BTreeSet<u32>,
 }
 
@@ -42,7 +42,7 @@ pub struct Passed {
 struct Processes(Vec<Child>);
 
 impl Crowd {
-    /// So many processes of a workload of the newest Go, under a name that no other process has.
+    /// Starts `standing` processes of a workload of the newest Go, under a name that no other process has.
     pub fn of(workload: &str, standing: usize, arguments: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let exe = dir.path().join(workload);
@@ -59,12 +59,12 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Its program.
+    /// The path of the program.
     pub fn exe(&self) -> &Path {
         &self.exe
     }
 
-    /// The rule of a configuration that watches it at this tier.
+    /// Returns the configuration rule that watches the program at this tier.
     pub fn rule(&self, tier: &str) -> String {
         format!(
             "[[target]]\nexe = \"{}\"\ntier = \"{tier}\"\n",
@@ -72,8 +72,8 @@ impl Crowd {
         )
     }
 
-    /// PIDs of those that the daemon tells of, at whatever tier.
-    pub fn told(&self, daemon: &Daemon) -> Result<BTreeSet<u32>> {
+    /// PIDs of the processes that the daemon reports, at whatever tier.
+    pub fn reported(&self, daemon: &Daemon) -> Result<BTreeSet<u32>> {
         let exe = self.exe.display().to_string();
         let labels = [("exe", exe.as_str())];
         let page = daemon.metrics()?;
@@ -85,22 +85,22 @@ impl Crowd {
             .collect())
     }
 
-    /// Waits until the daemon tells of those that stand and of no other, and a little more.
-    pub fn alone(&self, daemon: &Daemon) -> Result<Held> {
+    /// Waits until the daemon reports the standing processes and no others, then two seconds more.
+    pub fn wait_until_alone(&self, daemon: &Daemon) -> Result<Held> {
         let standing = self.standing.pids();
         daemon.wait_for("those that stand, and no other", |_| {
-            (self.told(daemon).ok()? == standing).then_some(())
+            (self.reported(daemon).ok()? == standing).then_some(())
         })?;
         std::thread::sleep(Duration::from_secs(2));
         daemon.holds()
     }
 
-    /// Starts so many a second for a time, each of which ends after two and a half seconds, and waits for their end.
+    /// Starts `per_second` processes a second for `time`, each of which ends after 2.5 s, and waits for their end.
     pub fn pass(&self, daemon: &Daemon, per_second: u32, time: Duration) -> Result<Passed> {
         let mut passing = Processes::default();
-        let (mut started, mut told) = (BTreeSet::new(), BTreeSet::new());
+        let (mut started, mut reported) = (BTreeSet::new(), BTreeSet::new());
         let began = Instant::now();
-        let (mut looked, mut next) = (began, 0);
+        let (mut polled, mut next) = (began, 0);
         while began.elapsed() < time || !passing.0.is_empty() {
             if began.elapsed() < time && began.elapsed() >= Duration::from_secs(1) * next / per_second {
                 let child = self.start(&["-for", LIFE])?;
@@ -109,22 +109,25 @@ impl Crowd {
                 next += 1;
             }
             passing.reap();
-            if looked.elapsed() >= LOOK {
-                told.extend(self.told(daemon)?);
-                looked = Instant::now();
+            if polled.elapsed() >= POLL {
+                reported.extend(self.reported(daemon)?);
+                polled = Instant::now();
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // Who ended between two looks at the metrics is in its log.
-        let said = daemon.said();
-        let logged = said.lines().filter_map(|line| {
+        // A process that ended between two scrapes is in the log.
+        let log = daemon.log();
+        let logged = log.lines().filter_map(|line| {
             let (_, rest) = line.split_once("target ")?;
             rest.split(' ').next()?.parse::<u32>().ok()
         });
-        told.extend(logged);
+        reported.extend(logged);
         Ok(Passed {
             started: started.len(),
-            missed: started.into_iter().filter(|pid| !told.contains(pid)).collect(),
+            missed: started
+                .into_iter()
+                .filter(|pid| !reported.contains(pid))
+                .collect(),
         })
     }
 
@@ -138,8 +141,8 @@ impl Crowd {
             .spawn()?)
     }
 
-    /// How many of those that stand have ended.
-    pub fn fallen(&mut self) -> usize {
+    /// Counts the standing processes that have ended.
+    pub fn count_ended(&mut self) -> usize {
         let before = self.standing.0.len();
         self.standing.reap();
         before - self.standing.0.len()

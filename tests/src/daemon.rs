@@ -17,12 +17,12 @@ use crate::environment::gmpscope;
 use crate::exposition::Exposition;
 use crate::http;
 
-/// How long it may take to be ready, on a machine where other tests compile.
+/// How long the daemon may take to be ready, on a machine where other tests compile.
 const READY: Duration = Duration::from_secs(30);
-/// How long something that it does by itself may take to be seen.
+/// How long something that the daemon does by itself may take to become visible.
 pub const SEEN: Duration = Duration::from_secs(30);
 
-/// What every test's configuration begins with: only what its own rules name is watched, and is read often.
+/// The beginning of every test's configuration: only what its own rules name is watched, and it is read often.
 const BASE: &str = "\
 tier.highest = \"off\"
 tier.passive_interval = \"500ms\"
@@ -31,7 +31,7 @@ discovery.interval = \"2s\"
 discovery.settle = \"100ms\"
 ";
 
-/// Killed when dropped.
+/// A running daemon, killed on drop.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
@@ -41,26 +41,26 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it with this configuration beside [`BASE`], and waits until it says that it is ready.
+    /// Starts a daemon with [`BASE`] and this configuration, and waits until it reports that it is ready.
     pub fn start(config: &str) -> Result<Self> {
         Self::start_with(config, |_| Ok(()))
     }
 
-    /// The same; `change` has the last word about the command.
+    /// Like [`Self::start`], but lets `change` modify the command last.
     pub fn start_with(config: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
         let mut daemon = Self::spawn(config, change)?;
         daemon.wait_for_notification("READY=1", READY)?;
         Ok(daemon)
     }
 
-    /// Starts it as it is installed, but for what this configuration says, and the processes of others on this machine.
+    /// Starts a daemon with the defaults of the package, except for this configuration, and ignores other processes.
     pub fn start_as_installed(config: &str) -> Result<Self> {
         let mut daemon = Self::spawn_with_file(&format!("tier.highest = \"off\"\n{config}"), |_| Ok(()))?;
         daemon.wait_for_notification("READY=1", READY)?;
         Ok(daemon)
     }
 
-    /// Starts it and does not wait.
+    /// Starts a daemon without waiting.
     pub fn spawn(config: &str, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
         Self::spawn_with_file(&format!("{BASE}{config}"), change)
     }
@@ -71,10 +71,10 @@ impl Daemon {
         fs::write(&file, config)?;
         let socket = dir.path().join("notify");
         let notifications = notifications(UnixDatagram::bind(&socket)?);
-        // It may be run as another user than we are.
+        // It may be run as another user.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
-        // Bound and let go again: nobody else is given it so soon.
+        // Bound and released: the kernel does not give the port to another process so soon.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(gmpscope()?);
         command
@@ -96,28 +96,28 @@ impl Daemon {
         })
     }
 
-    /// Its process id.
+    /// The daemon's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its configuration file.
+    /// The path of its configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("config.toml")
     }
 
-    /// Replaces its configuration file by this one beside [`BASE`].
+    /// Replaces its configuration file by [`BASE`] and this configuration.
     pub fn configure(&self, config: &str) -> Result<()> {
         self.replace_config(format!("{BASE}{config}").as_bytes())
     }
 
-    /// Replaces its configuration file, whatever the bytes, in one moment: a reload sees the old one or the new one,
-    /// never an empty one, which would be right and mean all defaults.
+    /// Replaces its configuration file by any bytes, atomically: a reload sees the old one or the new one, never an
+    /// empty one, which would be valid and mean all defaults.
     pub fn replace_config(&self, bytes: &[u8]) -> Result<()> {
         let new = self.dir.path().join("config.new");
         fs::write(&new, bytes)?;
@@ -125,32 +125,32 @@ impl Daemon {
         Ok(())
     }
 
-    /// The pipe to which it writes its log, where that was asked for; once.
+    /// Takes the pipe to which the daemon writes its log, if `change` has set one.
     pub fn take_stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
 
-    /// What it has said so far.
-    pub fn said(&self) -> String {
+    /// Everything that it has logged so far.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
     }
 
-    /// A page.
+    /// Requests a page.
     pub fn get(&self, path: &str) -> Result<http::Response> {
         http::get(self.address, path)
     }
 
-    /// What it exports now.
+    /// Scrapes its metrics.
     pub fn metrics(&self) -> Result<Exposition> {
         Exposition::parse(self.get("/metrics")?.ok()?.text()?)
     }
 
-    /// Waits until `what` is found in its metrics.
+    /// Waits until `find` finds something in its metrics; `what` names it in the error.
     pub fn wait_for<T>(&self, what: &str, find: impl Fn(&Exposition) -> Option<T>) -> Result<T> {
         self.wait_at_most(SEEN, what, find)
     }
 
-    /// The same, for so long at most.
+    /// Like [`Self::wait_for`], for at most this long.
     pub fn wait_at_most<T>(
         &self,
         at_most: Duration,
@@ -167,7 +167,7 @@ impl Daemon {
                     "{what} was not seen within {at_most:?}. Targets:\n{}\nIt said:\n{}",
                     self.get("/targets")
                         .and_then(|page| Ok(page.text()?.to_owned()))?,
-                    self.said()
+                    self.log()
                 );
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -183,7 +183,7 @@ impl Daemon {
         })
     }
 
-    /// The next message to its service manager that has this line; the others before it are dropped.
+    /// Waits for a message to its service manager that has this line, and drops the messages before it.
     pub fn wait_for_notification(&mut self, line: &str, at_most: Duration) -> Result<String> {
         let end = Instant::now() + at_most;
         loop {
@@ -191,7 +191,7 @@ impl Daemon {
             ensure!(
                 !left.is_zero(),
                 "no notification {line} within {at_most:?}. It said:\n{}",
-                self.said()
+                self.log()
             );
             let wait = left.min(Duration::from_millis(200));
             if let Ok(message) = self.notifications.recv_timeout(wait) {
@@ -199,7 +199,7 @@ impl Daemon {
                     return Ok(message);
                 }
             } else if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status}. It said:\n{}", self.said());
+                bail!("it ended with {status}. It said:\n{}", self.log());
             }
         }
     }
@@ -210,12 +210,12 @@ impl Daemon {
         unsafe { libc::kill(self.pid() as i32, signal) };
     }
 
-    /// Whether it still runs.
+    /// Whether the daemon is still running.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end; says how long that took.
+    /// Waits for its end, and returns how long that took.
     pub fn wait(&mut self, at_most: Duration) -> Result<(ExitStatus, Duration)> {
         let began = Instant::now();
         loop {
@@ -225,30 +225,30 @@ impl Daemon {
             ensure!(
                 began.elapsed() < at_most,
                 "it did not end within {at_most:?}. It said:\n{}",
-                self.said()
+                self.log()
             );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Ends it as a service manager does.
+    /// Stops it as a service manager does.
     pub fn stop(&mut self) -> Result<(ExitStatus, Duration)> {
         self.signal(libc::SIGTERM);
         self.wait(Duration::from_secs(30))
     }
 
-    /// What it holds, by the kernel's word.
+    /// The resources that it holds, according to the kernel.
     pub fn holds(&self) -> Result<Held> {
         Held::of(self.pid())
     }
 }
 
-/// Messages to a service manager, which reads them as they come.
+/// Reads the messages to a service manager as they come.
 fn notifications(socket: UnixDatagram) -> Receiver<String> {
     let (send, receive) = channel();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
-        // Also when nothing comes any more it ends, soon after whoever listens.
+        // The timeout makes the thread end soon after the receiver is dropped, even if no messages come any more.
         _ = socket.set_read_timeout(Some(Duration::from_secs(1)));
         loop {
             let message = match socket.recv(&mut buffer) {
@@ -270,29 +270,30 @@ impl Drop for Daemon {
     }
 }
 
-/// What a process holds of the system.
+/// The system resources that a process holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Open file descriptors, by what they are: `bpf-link`, `socket`, `[pidfd]`, a path.
+    /// Open file descriptors, by kind: `bpf-link`, `socket`, `[pidfd]`, a path.
     pub descriptors: BTreeMap<String, usize>,
-    /// Memory that no file backs, in bytes: what a leak would make grow.
+    /// Memory that is not backed by a file, in bytes: what a leak would increase.
     pub private_bytes: u64,
-    /// All that is resident, in bytes.
+    /// All resident memory, in bytes.
     pub resident_bytes: u64,
-    /// Threads.
+    /// The number of threads.
     pub threads: usize,
 }
 
-/// How often it is looked what a process holds, and how long it is waited in between.
-const LOOKS: u32 = 8;
-const BETWEEN: Duration = Duration::from_millis(40);
+/// How many times the resources are read, and the pause between two readings.
+const READINGS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(40);
 
 impl Held {
-    /// By this process, all the while: what it has open for a moment, to read a file of /proc say, is not held.
+    /// Reads the resources of a process several times and keeps the minimum: a descriptor that is open for a moment, to
+    /// read a file of /proc for instance, is not held.
     pub fn of(pid: u32) -> Result<Self> {
         let mut held = Self::now(pid)?;
-        for _ in 1..LOOKS {
-            std::thread::sleep(BETWEEN);
+        for _ in 1..READINGS {
+            std::thread::sleep(PAUSE);
             let now = Self::now(pid)?;
             held.descriptors.retain(|kind, count| {
                 *count = (*count).min(now.descriptors.get(kind).copied().unwrap_or(0));
@@ -308,7 +309,7 @@ impl Held {
     fn now(pid: u32) -> Result<Self> {
         let mut descriptors = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-            // One may be closed meanwhile.
+            // A descriptor may be closed meanwhile.
             let Ok(target) = fs::read_link(entry?.path()) else {
                 continue;
             };
@@ -327,12 +328,12 @@ impl Held {
         })
     }
 
-    /// All descriptors.
+    /// Counts all descriptors.
     pub fn open(&self) -> usize {
         self.descriptors.values().sum()
     }
 
-    /// BPF links.
+    /// Counts the BPF links.
     pub fn links(&self) -> usize {
         let links = self
             .descriptors

@@ -1,14 +1,14 @@
-//! Where things are, and who may use the machine.
+//! Paths from the environment, and the lock on the machine.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
-/// What to do when something is missing.
+/// The hint in errors about missing parts.
 pub const HINT: &str = "run `cargo xtask test`, which sets everything up";
 
-/// Whether every Go version and variant is to be tested (`GMPSCOPE_TESTS=full`), not the fast subset.
+/// Whether to test every Go version and variant (`GMPSCOPE_TESTS=full`), not the fast subset.
 pub fn full() -> bool {
     std::env::var("GMPSCOPE_TESTS").is_ok_and(|v| v == "full")
 }
@@ -43,7 +43,7 @@ pub fn package_file() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where built workloads and oracles are kept.
+/// The folder of built workloads and oracles.
 pub fn cache() -> Result<PathBuf> {
     let root = match std::env::var_os("GMPSCOPE_CACHE") {
         Some(dir) => PathBuf::from(dir),
@@ -53,7 +53,7 @@ pub fn cache() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Where programs that were built elsewhere lie, as `VERSION/VARIANT/PROGRAM`: `GMPSCOPE_WORKLOADS`, set where
+/// The folder of programs that were built elsewhere, as `VERSION/VARIANT/PROGRAM`: `GMPSCOPE_WORKLOADS`, set where
 /// there is no Go.
 pub fn prebuilt() -> Option<PathBuf> {
     std::env::var_os("GMPSCOPE_WORKLOADS").map(PathBuf::from)
@@ -64,8 +64,8 @@ pub fn package() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The machine, for one measurement at a time: tests of one binary run in threads, and a second workload
-/// beside the first would change what both measure. A test that failed does not keep it.
+/// Locks the machine for one measurement: tests of one binary run in threads, and a second workload beside the first
+/// would change what both measure. A failed test does not keep the lock.
 pub fn machine() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::new(());
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! What a workload says of itself.
+//! The events that a workload prints.
 
 use serde::Deserialize;
 
@@ -9,13 +9,13 @@ use crate::histogram::RuntimeHistogram;
 pub struct Event {
     /// `parked`, `running` or `count`.
     pub event: String,
-    /// The program.
+    /// The program's name.
     pub workload: String,
     /// Its process id.
     pub pid: u32,
     /// `go1.27.3`, with ` X:…` where experiments are on.
     pub go: String,
-    /// When, on CLOCK_MONOTONIC.
+    /// The time, on CLOCK_MONOTONIC.
     pub at_ns: u64,
     /// CPU time of the process so far.
     pub cpu_ns: u64,
@@ -23,14 +23,14 @@ pub struct Event {
     pub iterations: u64,
     /// `GOMAXPROCS`.
     pub gomaxprocs: u32,
-    /// Goroutines alive, without those of the system.
+    /// Live goroutines, without those of the system.
     pub goroutines: u64,
     /// `/sched/latencies:seconds`.
     pub latencies: RuntimeHistogram,
     /// Bounds of all buckets of that histogram, ascending; -1 for an infinite one. In the first event.
     #[serde(default)]
     pub bounds_ns: Option<Vec<i64>>,
-    /// What this workload alone says.
+    /// Fields that only this workload prints.
     #[serde(default)]
     pub extra: serde_json::Value,
 }

@@ -24,12 +24,12 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// A classic histogram: how many values were at most so many seconds, ascending; the last bound is infinite.
+/// A classic histogram: how many values were at most this many seconds, ascending; the last bound is infinite.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cumulative(pub Vec<(f64, f64)>);
 
 impl Exposition {
-    /// Reads a page.
+    /// Parses a page.
     pub fn parse(text: &str) -> Result<Self> {
         let samples = text
             .lines()
@@ -71,7 +71,7 @@ impl Exposition {
         self.find(name, labels).map(|sample| sample.value).sum()
     }
 
-    /// A histogram, of all series with these labels together.
+    /// The sum of a histogram over all series with these labels.
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Result<Cumulative> {
         let mut all: Vec<(f64, f64)> = Vec::new();
         for sample in self.find(&format!("{name}_bucket"), labels) {
@@ -105,12 +105,12 @@ impl Sample {
 }
 
 impl Cumulative {
-    /// How many values.
+    /// The number of values.
     pub fn count(&self) -> f64 {
         self.0.last().map_or(0.0, |(_, n)| *n)
     }
 
-    /// What was added since an earlier scrape.
+    /// Returns what was added since an earlier scrape.
     pub fn since(&self, earlier: &Self) -> Result<Self> {
         let before = |le: f64| {
             // A bound that was not there yet had as many below it as the next lower one.
@@ -136,8 +136,8 @@ impl Cumulative {
         Some((low, self.0.get(at)?.0))
     }
 
-    /// Every difference from what the runtime itself counted, as text. A bound that is one of the runtime's own must
-    /// have exactly its count; one that lies inside a bucket of the runtime's, something between its neighbours'.
+    /// Lists every difference from what the runtime itself counted. A bound that the runtime has too must have exactly
+    /// its count; one inside a bucket of the runtime's must have a count between those of its neighbours.
     pub fn differences(&self, own: &RuntimeHistogram) -> Vec<String> {
         let mut wrong = Vec::new();
         for (le, n) in &self.0 {
@@ -183,7 +183,7 @@ fn sample(line: &str) -> Result<Sample> {
     })
 }
 
-/// `name="value",…}` and what follows it.
+/// Splits `name="value",…}` from the rest.
 fn labels(mut text: &str) -> Result<(BTreeMap<String, String>, &str)> {
     let mut all = BTreeMap::new();
     loop {
@@ -257,7 +257,7 @@ up 1
         assert_eq!(waits.differences(&other).len(), 1);
         let fewer = own(&[(0, 64, 2), (64, 128, 3)]);
         assert_eq!(waits.differences(&fewer).len(), 2);
-        // Half of it lies below the bound: any share of it may.
+        // Half of the bucket lies below the bound: any share of it may.
         let across = own(&[(0, 64, 2), (64, 192, 4)]);
         assert_eq!(waits.differences(&across), Vec::<String>::new());
     }

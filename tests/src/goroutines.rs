@@ -1,22 +1,22 @@
-//! Where goroutines are, as `runtime.Stack` of the program itself writes it.
+//! Parses the goroutines in the output of a program's own `runtime.Stack`.
 
 use anyhow::{Context, Result};
 
 /// A goroutine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goroutine {
-    /// Why it waits, or what it does: `chan receive`, `running`.
+    /// The wait reason or the state: `chan receive`, `running`.
     pub does: String,
     /// Its calls, innermost first: `FUNCTION FILE:LINE`. Those of the runtime are hidden, unless they are exported.
     pub calls: Vec<String>,
-    /// The `go` statement that made it; `None` of the first.
+    /// The `go` statement that created it; `None` for the first goroutine.
     pub created_at: Option<String>,
 }
 
-/// Every goroutine of a text that `runtime.Stack(text, true)` wrote.
+/// Parses every goroutine of a text that `runtime.Stack(text, true)` wrote.
 ///
 /// # Errors
-/// It is not such a text.
+/// The text is something else.
 pub fn parse(text: &str) -> Result<Vec<Goroutine>> {
     text.split("\n\n")
         .filter(|block| !block.trim().is_empty())

@@ -1,4 +1,4 @@
-//! The runtime's own histogram as a program reads it, and comparing a capture with it.
+//! The runtime's own histogram as a program reads it, and how a capture compares with it.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl From<Vec<(i64, i64, u64)>> for RuntimeHistogram {
 }
 
 impl RuntimeHistogram {
-    /// What was added since an earlier reading.
+    /// Returns what was added since an earlier reading.
     pub fn since(&self, earlier: &Self) -> Self {
         let mut buckets = self.buckets.clone();
         for (k, n) in &earlier.buckets {
@@ -34,12 +34,12 @@ impl RuntimeHistogram {
         Self { buckets }
     }
 
-    /// How many entries.
+    /// The number of entries.
     pub fn count(&self) -> u64 {
         self.buckets.values().sum()
     }
 
-    /// Entries of the lowest bucket, which up to Go 1.25 are nearly all no waits.
+    /// Entries of the lowest bucket, nearly all of which are not waits up to Go 1.25.
     pub fn zeros(&self) -> u64 {
         self.buckets
             .iter()
@@ -48,7 +48,7 @@ impl RuntimeHistogram {
             .sum()
     }
 
-    /// Without them.
+    /// Returns the histogram without its lowest bucket.
     pub fn without_zeros(&self) -> Self {
         Self {
             buckets: self
@@ -60,9 +60,9 @@ impl RuntimeHistogram {
         }
     }
 
-    /// What a `sampled` capture of the same window must have seen. The lowest bucket holds zeros that were no
-    /// waits, up to Go 1.25 hardly anything else. From 1.26 on (`zeros_are_waits`) it holds short waits too, and
-    /// only gmpscope knows which is which.
+    /// Returns what a `sampled` capture of the same window must have seen. The lowest bucket holds zeros that were not
+    /// waits, and hardly anything else up to Go 1.25. From 1.26 on (`zeros_are_waits`) it holds short waits too, and
+    /// only gmpscope can distinguish them.
     pub fn sampled_waits(&self, hist: &Hist, zeros_are_waits: bool) -> Self {
         match zeros_are_waits {
             true => self.without(hist.excluded_zero.unwrap_or(0)),
@@ -70,7 +70,7 @@ impl RuntimeHistogram {
         }
     }
 
-    /// Without so many entries of the lowest bucket.
+    /// Returns the histogram without this many entries of the lowest bucket.
     pub fn without(&self, zeros: u64) -> Self {
         let mut rest = self.clone();
         for ((low, _), n) in &mut rest.buckets {
@@ -93,7 +93,7 @@ impl RuntimeHistogram {
     }
 }
 
-/// Where a value falls among ascending bounds: the index of the bucket.
+/// The index of the bucket that a value belongs to, among ascending bounds.
 pub fn bucket_of(bounds: &[i64], value: u64) -> usize {
     bounds
         .iter()
@@ -102,7 +102,7 @@ pub fn bucket_of(bounds: &[i64], value: u64) -> usize {
         .count()
 }
 
-/// A passive capture against the runtime's own reading: every difference, as text.
+/// Compares a passive capture with the runtime's own reading, and lists every difference.
 pub fn compare_passive(own: &RuntimeHistogram, hist: &Hist, zeros_are_waits: bool) -> Vec<String> {
     let mut differences = Vec::new();
     let kept = if zeros_are_waits {
@@ -150,7 +150,7 @@ pub fn compare_passive(own: &RuntimeHistogram, hist: &Hist, zeros_are_waits: boo
     differences
 }
 
-/// Whether two counts agree within a share of the first or an absolute number, whichever is more.
+/// Whether two counts agree within a share of the first or an absolute number, whichever is larger.
 pub fn counts_agree(oracle: u64, ours: u64, share: f64, absolute: u64) -> bool {
     let allowed = ((oracle as f64 * share).floor() as u64).max(absolute);
     oracle.abs_diff(ours) <= allowed
@@ -171,9 +171,9 @@ pub fn quantile(hist: &Hist, q: f64) -> Option<(u64, u64)> {
     None
 }
 
-/// Share of waits whose latency differs by more than `tolerance_ns`, when both sides are put in order and
-/// compared rank by rank. `oracle` is ascending. Waits that only one side has are off, and shift the ranks of
-/// the others by as much, which is allowed for.
+/// Returns the share of waits whose latency differs by more than `tolerance_ns`, when both sides are sorted and
+/// compared rank by rank. `oracle` is ascending. Waits that only one side has count as different, and shift the ranks
+/// of the others by as much, which is allowed for.
 pub fn share_off(oracle: &[u64], hist: &Hist, tolerance_ns: u64) -> f64 {
     let ours = hist.count as usize;
     let all = oracle.len().max(ours).max(1);

@@ -1,4 +1,4 @@
-//! All targets of a host by one load of the kernel side, through the library: what tests and benches of it share.
+//! Watches several targets with one load of the kernel side, through the library; shared by tests and benches.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -18,14 +18,14 @@ use tracer_user::{
 use crate::environment::monotonic_ns;
 use crate::{Toolchain, Variant, Workload};
 
-/// The kernel side, with room for so many targets.
+/// Loads the kernel side, with room for this many targets.
 pub fn host(targets: u32, exact: bool) -> Result<HostKernel> {
     HostKernel::load(Capacity::for_host(targets, exact)).context("run the tests as root")
 }
 
 /// A running workload, and how to attach to it.
 pub struct Subject {
-    /// It.
+    /// The running workload.
     pub workload: Workload,
     target: Target,
     plan: Plan,
@@ -34,7 +34,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Starts a workload on two Ps, and analyses it.
+    /// Starts a workload on two Ps, and analyses its program.
     pub fn start(toolchain: &Toolchain, program: &str) -> Result<Self> {
         let workload = Workload::start(&Variant::Plain.build(toolchain, program)?, 2, &[])?;
         let (target, (plan, globals, layout)) =
@@ -56,7 +56,7 @@ impl Subject {
         })
     }
 
-    /// Attaches to it.
+    /// Attaches to the workload.
     pub fn attach(&self, host: &mut HostKernel, program: ProgramKind, cap: Option<u64>) -> Result<SlotId> {
         let sampled = self.plan.sampled.as_ref().ok().context("sampled cannot be had")?;
         let exact = self.plan.exact.as_ref().ok().context("exact cannot be had")?;
@@ -83,7 +83,7 @@ impl Subject {
     }
 }
 
-/// Runs `true` so many times, and calls `each` now and then; the ids that it had.
+/// Runs `true` this many times, and calls `each` after every 20; returns the PIDs.
 pub fn storm(processes: usize, mut each: impl FnMut() -> Result<()>) -> Result<BTreeSet<u32>> {
     let mut pids = BTreeSet::new();
     while pids.len() < processes {
@@ -101,12 +101,12 @@ pub fn storm(processes: usize, mut each: impl FnMut() -> Result<()>) -> Result<B
     Ok(pids)
 }
 
-/// Watchdogs of this process, also those that nobody has waited for.
+/// PIDs of the watchdogs of this process, zombies included.
 pub fn watchdogs_of(parent: u32) -> Result<Vec<u32>> {
     children_of(parent, "gmpscope-watch")
 }
 
-/// Children of this process that `ps` calls so, also those that nobody has waited for.
+/// PIDs of the children of this process that have this name in `ps`, zombies included.
 pub fn children_of(parent: u32, name: &str) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {

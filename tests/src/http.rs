@@ -1,4 +1,4 @@
-//! The little of HTTP that the tests speak: as a client that is polite, and as one that is not.
+//! A minimal HTTP client for the tests, polite or not.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -10,12 +10,12 @@ use anyhow::{Context, Result, bail, ensure};
 /// How long an answer may take on a busy machine.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// `200`
     pub status: u16,
-    /// Headers, their names in small letters.
+    /// Headers, with lower-case names.
     pub headers: BTreeMap<String, String>,
     /// The body, without chunks.
     pub body: Vec<u8>,
@@ -39,12 +39,12 @@ impl Response {
     }
 }
 
-/// Asks for a page.
+/// Requests a page.
 pub fn get(address: SocketAddr, path: &str) -> Result<Response> {
     get_with(address, path, &[])
 }
 
-/// The same, with more headers.
+/// Like [`get`], with more headers.
 pub fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
     let mut request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
@@ -54,20 +54,20 @@ pub fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Re
     raw(address, request.as_bytes()).with_context(|| format!("GET http://{address}{path}"))
 }
 
-/// Sends bytes and reads what is answered until the connection is closed.
+/// Sends bytes, and reads the answer until the connection is closed.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Result<Response> {
     let mut stream = connect(address)?;
     stream.write_all(bytes)?;
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    // A server that answers before it has read all may reset the connection afterwards.
+    // A server that answers before it has read everything may reset the connection afterwards.
     if answer.is_empty() {
         read.context("reading the answer")?;
     }
     parse(&answer)
 }
 
-/// A connection.
+/// Connects to an address.
 pub fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream =
         TcpStream::connect_timeout(&address, ANSWER).with_context(|| format!("connecting to {address}"))?;

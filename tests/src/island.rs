@@ -1,6 +1,5 @@
-//! A file system (tmpfs) of a test's own with a root directory on it, in a mount namespace of the calling thread's: what
-//! is executed there concerns nobody else on the machine, and a program that runs there sees no other file system to
-//! watch.
+//! A root directory on a file system (tmpfs) of its own, in a mount namespace of the calling thread: executing a
+//! program there affects nobody else on the machine, and a program that runs there sees no other file system to watch.
 
 use std::fs;
 use std::io;
@@ -13,14 +12,14 @@ use std::ptr::null;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-/// The root directory. Unmounted when dropped, by the thread that made it.
+/// The root directory. The thread that made it unmounts it on drop.
 #[derive(Debug)]
 pub struct Island {
     dir: TempDir,
 }
 
 impl Island {
-    /// An empty one, but for /proc, /sys and /dev.
+    /// Makes a root directory that is empty except for /proc, /sys and /dev.
     pub fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         // SAFETY: takes a number; the thread shares its working directory with no other from here on.
@@ -40,17 +39,17 @@ impl Island {
         Ok(island)
     }
 
-    /// Where a place of it is for us: `tmp/x` is `/tmp/x` for who runs there.
+    /// Returns a path inside as seen from outside: `tmp/x` is `/tmp/x` for a program that runs there.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Copies a program into it as `/bin/NAME`, with the libraries that it needs.
+    /// Copies a program to `/bin/NAME` inside, with the libraries that it needs.
     pub fn add(&self, program: &Path, name: &str) -> Result<()> {
         let to = self.path("bin").join(name);
         fs::copy(program, &to).with_context(|| format!("copying {}", program.display()))?;
         let needed = Command::new("ldd").arg(program).output().context("running ldd")?;
-        // `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`; of a static one: that it is.
+        // `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`; nothing of that for a static one.
         let needed = String::from_utf8(needed.stdout)?;
         let libraries = needed.split_whitespace().filter(|word| word.starts_with('/'));
         for library in libraries {
@@ -61,12 +60,12 @@ impl Island {
         Ok(())
     }
 
-    /// Runs a program that is there. To be started by the thread that made this.
+    /// Returns the command for a program inside. The thread that made the directory must start it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let mut root = self.dir.path().as_os_str().as_bytes().to_vec();
         root.push(0);
-        // SAFETY: the closure makes system calls only, with memory that was there before.
+        // SAFETY: the closure makes system calls only, with memory that was allocated before.
         unsafe {
             command.pre_exec(move || {
                 match libc::chroot(root.as_ptr().cast()) == 0 && libc::chdir(c"/".as_ptr()) == 0 {
@@ -83,7 +82,7 @@ impl Drop for Island {
     fn drop(&mut self) {
         let mut path = self.dir.path().as_os_str().as_bytes().to_vec();
         path.push(0);
-        // SAFETY: a path that ends.
+        // SAFETY: a NUL-terminated path.
         unsafe { libc::umount2(path.as_ptr().cast(), libc::MNT_DETACH) };
     }
 }
@@ -95,7 +94,7 @@ fn mount(what: &str, place: &Path, kind: &str, flags: libc::c_ulong) -> Result<(
         text(place.as_os_str().as_bytes()),
         text(kind.as_bytes()),
     );
-    // SAFETY: strings that end; no data.
+    // SAFETY: NUL-terminated strings; no data.
     let mounted = unsafe {
         libc::mount(
             source.as_ptr().cast(),

@@ -1,4 +1,4 @@
-//! What is in the kernel, and in the text of a process: so that a test can say that nothing of ours is left.
+//! Reads what is in the kernel and in the text of a process, so that a test can assert that nothing of ours is left.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom};
@@ -36,22 +36,22 @@ pub fn bpf_objects() -> Result<BTreeSet<(&'static str, u32)>> {
     Ok(all)
 }
 
-/// Types of BPF programs that run at probes and tracepoints (linux/bpf.h, enum bpf_prog_type): kprobe, which uprobes have
-/// too, tracepoint, perf event, raw tracepoint, tracing.
+/// Types of BPF programs that run at probes and tracepoints (linux/bpf.h, enum bpf_prog_type): kprobe, which uprobes
+/// have too, tracepoint, perf event, raw tracepoint, tracing.
 const PROBING: [u32; 5] = [2, 5, 7, 17, 26];
 
-/// Ids of all BPF programs at probes and tracepoints, whoever has loaded them; those of services (cgroups, sockets) come
-/// and go by themselves and are not among them.
+/// Ids of all BPF programs at probes and tracepoints, whoever has loaded them. Those of services (cgroups, sockets),
+/// which come and go by themselves, are not included.
 pub fn probing_programs() -> Result<BTreeSet<u32>> {
     let programs = bpf_objects()?.into_iter().filter(|(kind, _)| *kind == "program");
-    // One that is gone meanwhile has no type any more.
+    // A program that has gone meanwhile has no type any more.
     Ok(programs
         .map(|(_, id)| id)
         .filter(|id| program_type(*id).is_some_and(|kind| PROBING.contains(&kind)))
         .collect())
 }
 
-/// The type of a program, from what the kernel says of a descriptor for it.
+/// The type of a program, from what the kernel reports about a descriptor for it.
 fn program_type(id: u32) -> Option<u32> {
     use std::os::fd::{AsRawFd as _, FromRawFd as _};
     const BPF_PROG_GET_FD_BY_ID: i32 = 13;
@@ -62,15 +62,15 @@ fn program_type(id: u32) -> Option<u32> {
     if fd < 0 {
         return None;
     }
-    // SAFETY: the call made this descriptor, and nobody else has it.
+    // SAFETY: the call made this descriptor, and nothing else owns it.
     let program = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as i32) };
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("prog_type:"))?;
     line.trim().parse().ok()
 }
 
-/// Waits until none of these objects is there any more: the kernel frees them some time after the last
-/// file descriptor is closed.
+/// Waits until none of these objects exists any more: the kernel frees them some time after the last file descriptor
+/// is closed.
 pub fn wait_until_gone(ours: &BTreeSet<(&'static str, u32)>, at_most: Duration) -> Result<()> {
     let end = Instant::now() + at_most;
     loop {
@@ -140,7 +140,7 @@ pub fn bpf_objects_of(pid: u32) -> Result<BTreeSet<(&'static str, u32)>> {
 fn ids_of(pid: u32, field: &str) -> Result<BTreeSet<u32>> {
     let mut ids = BTreeSet::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // One may be closed meanwhile.
+        // A descriptor may be closed meanwhile.
         let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
         let found = text.lines().find_map(|line| line.strip_prefix(field));
         ids.extend(found.and_then(|id| id.trim().parse::<u32>().ok()));
@@ -148,8 +148,8 @@ fn ids_of(pid: u32, field: &str) -> Result<BTreeSet<u32>> {
     Ok(ids)
 }
 
-/// Counts, from now on until it is dropped, how often the kernel runs each BPF program: its own figure, which knows
-/// nothing of what a program does.
+/// Counts how often the kernel runs each BPF program, until it is dropped. The figure is the kernel's own, which
+/// does not depend on what a program does.
 #[derive(Debug)]
 pub struct Runs {
     _stats: std::os::fd::OwnedFd,
@@ -167,12 +167,12 @@ impl Runs {
                 .context("asking the kernel to count: run the tests as root");
         }
         use std::os::fd::FromRawFd;
-        // SAFETY: the call made this descriptor, and nobody else has it.
+        // SAFETY: the call made this descriptor, and nothing else owns it.
         let stats = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as i32) };
         Ok(Self { _stats: stats })
     }
 
-    /// Runs of the programs on probed instructions that a process has loaded, together: `run_cnt`, which
+    /// Runs of all programs on probed instructions that a process has loaded: the sum of `run_cnt`, which
     /// /proc/PID/fdinfo shows.
     pub fn of(&self, pid: u32) -> Result<u64> {
         let mut programs = std::collections::BTreeMap::new();
@@ -182,7 +182,7 @@ impl Runs {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
                 line.and_then(|value| value.trim().parse::<u64>().ok())
             };
-            // BPF_PROG_TYPE_KPROBE, which uprobes have, too.
+            // BPF_PROG_TYPE_KPROBE, the type of uprobe programs too.
             const KPROBE: u64 = 2;
             if let (Some(id), Some(KPROBE), Some(runs)) =
                 (field("prog_id:"), field("prog_type:"), field("run_cnt:"))

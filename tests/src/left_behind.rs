@@ -1,4 +1,4 @@
-//! Whether anything of ours stays in the kernel or in the target, however gmpscope ends.
+//! Checks that nothing of ours stays in the kernel or in the target, however gmpscope ends.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::kernel::{bpf_objects_of, patched_text, wait_until_gone};
 use crate::run::Attach;
 use crate::workload::Workload;
 
-/// How long a signal's end may take, perf-event links included: the kernel removes one after the other.
+/// How long gmpscope may take to end after a signal: the kernel removes perf-event links one after the other.
 const GONE: Duration = Duration::from_secs(20);
 
-/// Attaches to a parked workload, ends gmpscope by `signal` under load, and looks for what is left.
+/// Attaches to a parked workload, ends gmpscope by `signal` under load, and checks what is left.
 ///
 /// # Errors
-/// There was no probe, something is left, the capture was not printed, or the workload does nothing any more.
+/// There was no probe, something is left, the capture was not printed, or the workload has stopped working.
 pub fn nothing(workload: &mut Workload, attach: &Attach, signal: i32) -> Result<()> {
     let pid = workload.pid();
     ensure!(
@@ -49,7 +49,7 @@ pub fn nothing(workload: &mut Workload, attach: &Attach, signal: i32) -> Result<
         patched_text(pid)?.is_empty(),
         "there are breakpoints after the end"
     );
-    // It runs on as if nothing had been.
+    // The program runs on unaffected.
     let earlier = workload.count()?;
     std::thread::sleep(Duration::from_millis(100));
     let later = workload.count()?;

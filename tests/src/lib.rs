@@ -1,17 +1,7 @@
 //! What the end-to-end tests share: Go workloads, oracles, and running `gmpscope` against them.
 //!
-//! Everything that a test needs comes from the environment that `cargo xtask test` sets up; nothing is
-//! skipped where a part of it is missing, the test fails and says so:
-//!
-//! | variable | what |
-//! |---|---|
-//! | `GMPSCOPE_GO_ROOTS` | colon-separated `GOROOT`s |
-//! | `GMPSCOPE_BIN` | the `gmpscope` binary |
-//! | `GMPSCOPE_CACHE` | where built workloads are kept; default `~/.cache/gmpscope` |
-//! | `GMPSCOPE_WORKLOADS` | workloads that were built elsewhere: nothing is built |
-//! | `GMPSCOPE_PROMETHEUS` | folder of `prometheus` and `promtool` |
-//! | `GMPSCOPE_DEB` | the Debian package of that binary |
-//! | `GMPSCOPE_TESTS` | `full` for every Go version and build variant |
+//! Everything that a test needs comes from `GMPSCOPE_*` variables that `cargo xtask test` sets (docs/development.md
+//! lists them). Where one is missing the test fails and names it; no test is skipped for that.
 
 pub mod agreement;
 pub mod binary;

@@ -1,5 +1,5 @@
-//! A file system in userspace (FUSE) with one program on it, whose server stops answering when it is told to: what a
-//! dead NFS server or a hostile user's own file system looks like.
+//! A file system in userspace (FUSE) with one program on it, whose server stops answering on request: a stand-in for a
+//! dead NFS server or a hostile user's own file system.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,21 +14,21 @@ use fuser::{
 };
 use tempfile::TempDir;
 
-/// How long the kernel may believe an answer.
+/// How long the kernel may cache an answer.
 const VALID: Duration = Duration::from_millis(1);
 const PROGRAM: INodeNo = INodeNo(2);
 const NAME: &str = "server";
 
-/// Unmounted when dropped; then it answers, too.
+/// The mounted file system. On drop it answers again and is unmounted.
 #[derive(Debug)]
 pub struct Mounted {
     gate: Arc<Gate>,
-    /// Ends with the mount.
+    /// Serves requests until it is dropped.
     session: Option<BackgroundSession>,
     dir: TempDir,
 }
 
-/// Where requests wait while nobody answers.
+/// Holds requests while nobody answers.
 #[derive(Debug, Default)]
 struct Gate {
     is_silent: Mutex<bool>,
@@ -42,7 +42,7 @@ struct Files {
 }
 
 impl Mounted {
-    /// A file system with a copy of this program.
+    /// Mounts a file system with a copy of this program.
     pub fn with(program: &Path) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let gate = Arc::new(Gate::default());
@@ -62,17 +62,17 @@ impl Mounted {
         })
     }
 
-    /// Its program.
+    /// The path of its program.
     pub fn program(&self) -> PathBuf {
         self.dir.path().join(NAME)
     }
 
-    /// From now on it answers nothing, until [`Self::answer`].
+    /// Stops answering until [`Self::answer`].
     pub fn fall_silent(&self) {
         *self.gate.lock() = true;
     }
 
-    /// It answers again, also what was asked meanwhile.
+    /// Answers again, including requests that came meanwhile.
     pub fn answer(&self) {
         *self.gate.lock() = false;
         self.gate.changed.notify_all();
@@ -138,7 +138,7 @@ impl Filesystem for Files {
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.gate.pass();
-        // Pages that a process has stay with it.
+        // Pages that a process has already read stay in its page cache.
         reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
     }
 
@@ -162,7 +162,7 @@ impl Filesystem for Files {
     }
 }
 
-/// A file system in memory on which there is room for next to nothing; unmounted when dropped.
+/// A file system in memory that has almost no space; unmounted on drop.
 #[derive(Debug)]
 pub struct Small(TempDir);
 
@@ -181,12 +181,12 @@ impl Small {
         Ok(small)
     }
 
-    /// Where it is.
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Leaves no room on it.
+    /// Fills it up.
     pub fn fill(&self) -> Result<()> {
         use std::io::Write as _;
         let mut file = fs::File::create(self.path().join("filler"))?;

@@ -1,4 +1,4 @@
-//! What `runtime/trace` of the same run says.
+//! The waits and changes that `runtime/trace` of the same run has recorded.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,21 +24,21 @@ pub struct Waits {
     pub p99_ns: u64,
     /// How the goroutine had become runnable: `created`, `unblocked`, `yielded`, `preempted`, `syscall`.
     pub by_cause: BTreeMap<String, u64>,
-    /// What was left out, by reason.
+    /// The waits that were left out, by reason.
     pub excluded: BTreeMap<String, u64>,
-    /// Ascending.
+    /// The latency of each wait, ascending.
     pub latencies_ns: Vec<u64>,
-    /// Those of them that ended a system call within 5 µs: it may have got a P at once, and never have been
-    /// Runnable, which the file does not tell.
+    /// Those of them that ended a system call within 5 µs: it may have got a P at once without ever being Runnable,
+    /// which the file does not show.
     pub ambiguous_ns: Vec<u64>,
-    /// Each wait: goid, runnable at, running at (CLOCK_MONOTONIC), cause. Only where asked for.
+    /// Each wait: goid, runnable at, running at (CLOCK_MONOTONIC), cause. Only if asked for.
     #[serde(default)]
     pub waits: Vec<(u64, u64, u64, String)>,
 }
 
 impl Waits {
-    /// Without so many of those that may have been no waits: as many as the other side has fewer ends of
-    /// system calls, `syscalls` being what it has.
+    /// Removes ambiguous waits, as many as this side has more ends of system calls than the other side, which has
+    /// `syscalls`.
     pub fn without_artefacts(&self, syscalls: u64) -> Self {
         let mut rest = self.clone();
         let here = self.by_cause.get("syscall").copied().unwrap_or(0);
@@ -74,7 +74,7 @@ pub fn waits(trace: &Path, from_ns: u64, to_ns: u64, list: bool) -> Result<Waits
     serde_json::from_slice(&out).context("the oracle's output")
 }
 
-/// Reads a trace file: every change of a goroutine's state between two moments of CLOCK_MONOTONIC, a line each
+/// Reads a trace file: every change of a goroutine's state between two moments of CLOCK_MONOTONIC, one per line
 /// (tests/oracles/schedchanges).
 pub fn changes(trace: &Path, from_ns: u64, to_ns: u64) -> Result<String> {
     let mut c = Command::new(reader("schedchanges")?);
@@ -83,7 +83,7 @@ pub fn changes(trace: &Path, from_ns: u64, to_ns: u64) -> Result<String> {
     String::from_utf8(out).context("the oracle's output")
 }
 
-/// A reader, built by the newest toolchain: it takes the files of all older ones from Go 1.22 on.
+/// Builds a reader with the newest toolchain, which reads the files of all older ones from Go 1.22 on.
 fn reader(name: &str) -> Result<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one = BUILDING.lock();

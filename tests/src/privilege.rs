@@ -1,10 +1,10 @@
-//! Running a program as somebody who may less than we.
+//! Runs a program as a user with fewer privileges.
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Capabilities that gmpscope speaks of, by their numbers (linux/capability.h).
+/// Numbers of the capabilities that gmpscope names (linux/capability.h).
 pub const CAP_SYS_PTRACE: u32 = 19;
 /// See [`CAP_SYS_PTRACE`].
 pub const CAP_SYS_RESOURCE: u32 = 24;
@@ -16,15 +16,15 @@ pub const CAP_BPF: u32 = 39;
 /// _LINUX_CAPABILITY_VERSION_3: two words of each set.
 const VERSION_3: u32 = 0x2008_0522;
 
-/// Lets `command` run as this user, with these capabilities (a set of bits) and no other: they are ambient, as
-/// systemd's `AmbientCapabilities=` makes them.
+/// Makes `command` run as this user, with these capabilities (a set of bits) and no others: they are ambient, as
+/// with systemd's `AmbientCapabilities=`.
 pub fn become_user(command: &mut Command, uid: u32, capabilities: u64) {
     // SAFETY: the closure makes system calls only, on memory of its own.
     unsafe { command.pre_exec(move || change(uid, capabilities)) };
 }
 
 fn change(uid: u32, capabilities: u64) -> io::Result<()> {
-    // SAFETY: numbers only, and a list of no groups.
+    // SAFETY: numbers only, and an empty list of groups.
     unsafe {
         checked(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
         checked(libc::setgroups(0, std::ptr::null()))?;

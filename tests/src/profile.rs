@@ -1,8 +1,8 @@
-//! Profiles for profile-guided optimisation (PGO). They lie in `tests/profiles`, and are not taken when the tests run:
-//! what a CPU profile makes the compiler inline differs from one machine to the next.
+//! Profiles for profile-guided optimisation (PGO), from `tests/profiles`. They are not measured when the tests run,
+//! because what a CPU profile makes the compiler inline differs from one machine to the next.
 //!
-//! `tests/profiles/shapes.json` says which calls are hot in each, and what each Go makes of that; `cargo xtask
-//! profiles` writes the profiles from it.
+//! `tests/profiles/shapes.json` says which calls are hot in each, and what each Go inlines then; `cargo xtask profiles`
+//! generates the profiles from it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use serde::Deserialize;
 use crate::environment::package;
 use crate::variant::Variant;
 
-/// What is hot in a profile.
+/// The functions that are hot in a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Profile {
-    /// All of the scheduler but the runtime's histogram of waits.
+    /// All of the scheduler except the runtime's histogram of waits.
     Scheduler,
-    /// All of the scheduler, and the histogram: casgstatus is inlined, and has the histogram's code in it where it is
+    /// All of the scheduler, and the histogram: casgstatus is inlined, and contains the histogram's code where it is
     /// not.
     Recorded,
     /// The histogram alone.
     Histogram,
-    /// A few of the calls of casgstatus; not the one that begins to run a goroutine.
+    /// A few of the calls of casgstatus, without the one that begins to run a goroutine.
     Few,
     /// Nothing of the scheduler.
     Cold,
 }
 
 impl Profile {
-    /// All of them.
+    /// All shapes.
     pub const ALL: [Self; 5] = [
         Self::Scheduler,
         Self::Recorded,
@@ -39,7 +39,7 @@ impl Profile {
         Self::Cold,
     ];
 
-    /// Its name in `shapes.json`, and the folder that it is in.
+    /// The name in `shapes.json`, and of the folder.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scheduler => "scheduler",
@@ -50,8 +50,9 @@ impl Profile {
         }
     }
 
-    /// The ways to build a program of Go 1.`minor` with it. What the compiler inlines does not depend on the architecture;
-    /// what the code then looks like does, and for arm64 that matters where the runtime's own figure is taken.
+    /// The variants in which a program of Go 1.`minor` is built with it. What the compiler inlines does not depend on
+    /// the architecture, but the resulting code does, and for arm64 that matters where the runtime's own figure is
+    /// taken.
     pub fn variants(self, minor: u32) -> Vec<Variant> {
         let mut variants = vec![Variant::Profiled(self)];
         if minor >= 26 && !matches!(self, Self::Few | Self::Cold) {
@@ -60,15 +61,15 @@ impl Profile {
         variants
     }
 
-    /// The file for Go 1.`minor`: a profile counts lines within functions, and each Go has others.
+    /// The profile for Go 1.`minor`: it counts lines within functions, which differ between releases.
     pub fn file(self, minor: u32) -> PathBuf {
         folder().join(self.name()).join(format!("go1.{minor}.pprof"))
     }
 
-    /// What `shapes.json` says of it.
+    /// Reads the shape's entry in `shapes.json`.
     ///
     /// # Errors
-    /// The file cannot be read, or does not have it.
+    /// The file cannot be read, or has no such entry.
     pub fn shape(self) -> Result<Shape> {
         let file = folder().join("shapes.json");
         let text = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
@@ -80,7 +81,7 @@ impl Profile {
     }
 }
 
-/// The folder that all of them are in.
+/// The folder of all profiles.
 pub fn folder() -> PathBuf {
     package().join("profiles")
 }
@@ -89,13 +90,13 @@ pub fn folder() -> PathBuf {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
-    /// What it is for.
+    /// The purpose of the shape.
     pub why: String,
-    /// The calls that are hot, by function: which functions it calls.
+    /// The hot calls: by function, the functions that it calls.
     pub hot: BTreeMap<String, Vec<String>>,
-    /// What the compiler inlines: by minor version of Go the functions that a function has in it.
+    /// What the compiler inlines: by minor version of Go, the functions that are inlined into a function.
     pub inlined: BTreeMap<u32, BTreeMap<String, Vec<String>>>,
 }
 
-/// The functions whose inlining decides where probes go: what [`Shape::inlined`] is about.
+/// The functions whose inlining decides where probes are set: those in [`Shape::inlined`].
 pub const INLINED: [&str; 2] = ["runtime.casgstatus", "runtime.(*timeHistogram).record"];

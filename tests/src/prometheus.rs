@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes the daemon, and its answers.
+//! A real Prometheus that scrapes the daemon and answers queries.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -16,7 +16,7 @@ use crate::http;
 /// How long it may take to listen.
 const STARTED: Duration = Duration::from_secs(60);
 
-/// A server, with its data in a folder of its own; killed when dropped.
+/// A server, with its data in a folder of its own; killed on drop.
 #[derive(Debug)]
 pub struct Prometheus {
     child: Child,
@@ -24,7 +24,7 @@ pub struct Prometheus {
     dir: TempDir,
 }
 
-/// `prometheus` or `promtool`, from the folder that `GMPSCOPE_PROMETHEUS` names.
+/// The path of `prometheus` or `promtool`, in the folder that `GMPSCOPE_PROMETHEUS` names.
 pub fn program(name: &str) -> Result<PathBuf> {
     let folder = std::env::var_os("GMPSCOPE_PROMETHEUS")
         .with_context(|| format!("GMPSCOPE_PROMETHEUS does not name the folder of Prometheus: {HINT}"))?;
@@ -34,13 +34,13 @@ pub fn program(name: &str) -> Result<PathBuf> {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes this address each second.
+    /// Starts a server that scrapes this address each second.
     pub fn start(scraped: SocketAddr, native_histograms: bool) -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Self::start_at(address, scraped, native_histograms)
     }
 
-    /// Starts one that scrapes itself.
+    /// Starts a server that scrapes itself.
     pub fn start_alone() -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Self::start_at(address, address, false)
@@ -77,29 +77,29 @@ impl Prometheus {
         let end = Instant::now() + STARTED;
         while !http::get(address, "/-/ready").is_ok_and(|answer| answer.status == 200) {
             if Instant::now() > end || prometheus.child.try_wait()?.is_some() {
-                bail!("Prometheus does not run. It said:\n{}", prometheus.said());
+                bail!("Prometheus does not run. It said:\n{}", prometheus.log());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(prometheus)
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process id: it is a Go program, too.
+    /// Its process id: Prometheus is a Go program, too.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has logged.
-    pub fn said(&self) -> String {
+    /// Its log.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// The answer to a query about now: labels and value of each series.
+    /// Evaluates a query now: labels and value of each series.
     pub fn query(&self, promql: &str) -> Result<Vec<(Value, Value)>> {
         let escaped: String = promql
             .bytes()
@@ -121,7 +121,7 @@ impl Prometheus {
             .collect())
     }
 
-    /// The one number that answers a query; `None` where there is no series.
+    /// Evaluates a query to one number; `None` if there is no series.
     pub fn number(&self, promql: &str) -> Result<Option<f64>> {
         let series = self.query(promql)?;
         match series.as_slice() {
@@ -131,7 +131,7 @@ impl Prometheus {
         }
     }
 
-    /// Waits until a query has an answer of one number that `is_it`.
+    /// Waits until a query evaluates to one number for which `is_it` holds.
     pub fn wait_for(&self, promql: &str, is_it: impl Fn(f64) -> bool) -> Result<f64> {
         let end = Instant::now() + STARTED;
         loop {

@@ -1,4 +1,4 @@
-//! Running `gmpscope` against a process.
+//! Runs `gmpscope` against a process.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -13,9 +13,9 @@ use tracer_user::document::capture::Capture;
 use crate::environment::gmpscope;
 use crate::privilege;
 
-/// How long it may take from the start to the first probe, on a machine where other tests compile.
+/// How long attaching may take until the first probe, on a machine where other tests compile.
 const ATTACHED: Duration = Duration::from_secs(20);
-/// How long it may take to end once it was asked to. Perf-event links are removed one after the other.
+/// How long gmpscope may take to end once asked to. Perf-event links are removed one after the other.
 const ENDED: Duration = Duration::from_secs(30);
 
 /// The arguments of `gmpscope attach`.
@@ -29,7 +29,7 @@ pub struct Attach {
     user: Option<User>,
 }
 
-/// Whom gmpscope is run as.
+/// The user that gmpscope is run as.
 #[derive(Clone, Copy, Debug)]
 struct User {
     uid: u32,
@@ -37,7 +37,7 @@ struct User {
 }
 
 impl Attach {
-    /// Attach to this process, in `auto` mode, for a minute unless it is ended before.
+    /// Attaches to this process, in `auto` mode, for a minute unless it is ended before.
     pub fn to(pid: u32) -> Self {
         Self {
             pid,
@@ -49,36 +49,36 @@ impl Attach {
         }
     }
 
-    /// In this mode.
+    /// Sets the mode.
     pub fn mode(mut self, mode: &str) -> Self {
         self.mode = mode.into();
         self
     }
 
-    /// For so long.
+    /// Sets the duration.
     pub fn duration(mut self, duration: Duration) -> Self {
         self.duration = duration;
         self
     }
 
-    /// With one more argument.
+    /// Adds an argument.
     pub fn arg(mut self, arg: &str) -> Self {
         self.more.push(arg.into());
         self
     }
 
-    /// With this variable set.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// As this user, with no capability.
+    /// Runs as this user, with no capability.
     pub fn user(self, uid: u32) -> Self {
         self.user_with(uid, &[])
     }
 
-    /// As this user, with these capabilities (their numbers in linux/capability.h) and no other.
+    /// Runs as this user, with these capabilities (their numbers in linux/capability.h) and no others.
     pub fn user_with(mut self, uid: u32, capabilities: &[u32]) -> Self {
         self.user = Some(User {
             uid,
@@ -87,13 +87,13 @@ impl Attach {
         self
     }
 
-    /// Starts it.
+    /// Starts gmpscope.
     pub fn spawn(&self) -> Result<Tracer> {
         let dir = tempfile::tempdir()?;
         let mut binary = gmpscope()?;
         let output = dir.path().join("capture.json");
         if self.user.is_some() {
-            // The binary may lie where that user cannot go.
+            // That user may not be able to reach the binary where it is.
             let copy = dir.path().join("gmpscope");
             std::fs::copy(&binary, &copy)?;
             binary = copy;
@@ -143,20 +143,20 @@ impl Attach {
         })
     }
 
-    /// Starts it and waits until it is attached.
+    /// Starts gmpscope and waits until it is attached.
     pub fn start(&self) -> Result<Tracer> {
         let mut t = self.spawn()?;
         t.attached()?;
         Ok(t)
     }
 
-    /// Runs it to its end, whatever that is.
+    /// Runs gmpscope to its end, whatever its status.
     pub fn run(&self) -> Result<Outcome> {
         self.spawn()?.finish()
     }
 }
 
-/// A running `gmpscope`; killed when dropped.
+/// A running `gmpscope`, killed on drop.
 #[derive(Debug)]
 pub struct Tracer {
     child: Child,
@@ -167,12 +167,12 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Process id.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for the line that says its probes are live, or its first reading taken.
+    /// Waits for the line that says that its probes are live, or its first reading taken.
     pub fn attached(&mut self) -> Result<()> {
         let end = Instant::now() + ATTACHED;
         loop {
@@ -200,13 +200,13 @@ impl Tracer {
         unsafe { libc::kill(self.pid() as i32, signal) };
     }
 
-    /// Ends it as Ctrl-C does, and takes what it printed.
+    /// Ends it as Ctrl-C does, and collects its output.
     pub fn interrupt(self) -> Result<Outcome> {
         self.signal(libc::SIGINT);
         self.finish()
     }
 
-    /// Waits for its end, and takes what it printed.
+    /// Waits for its end, and collects its output.
     pub fn finish(mut self) -> Result<Outcome> {
         let end = Instant::now() + ENDED + Duration::from_secs(60);
         let status = loop {
@@ -245,28 +245,28 @@ impl Drop for Tracer {
     }
 }
 
-/// What a run of `gmpscope` left.
+/// The results of a finished `gmpscope`.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it captured, if anything.
+    /// The capture, if there is one.
     pub capture: Option<Capture>,
-    /// The same, as written.
+    /// The capture as written.
     pub json: Option<String>,
-    /// What it said.
+    /// Standard error.
     pub stderr: String,
 }
 
 impl Outcome {
-    /// The exit status, 128 + n if a signal ended it.
+    /// The exit status as a shell has it: 128 + n if a signal ended it.
     pub fn code(&self) -> i32 {
         self.status
             .code()
             .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
-    /// The capture of a run that went well.
+    /// The capture of a successful run.
     pub fn captured(self) -> Result<Capture> {
         if self.code() != 0 {
             bail!(
@@ -279,8 +279,8 @@ impl Outcome {
             .with_context(|| format!("gmpscope wrote no capture. It said:\n{}", self.stderr))
     }
 
-    /// Fails unless it ended with this status and its message has all these words: an error must name
-    /// what failed, on what, and what to do next, and never be a panic.
+    /// Fails unless the run ended with this status and its message has all these words: an error must name what failed,
+    /// on what, and what to do next, and must not be a panic.
     pub fn expect_failure(&self, code: i32, words: &[&str]) -> Result<()> {
         if self.code() != code {
             bail!(

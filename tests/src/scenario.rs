@@ -1,5 +1,5 @@
-//! One measured run: a workload parked, `gmpscope` attached, the workload let go and parked again, so that
-//! both saw the same waits to the last one; and what must then agree.
+//! One measured run: a workload is parked, `gmpscope` attached, the workload released and parked again, so that both
+//! saw exactly the same waits; and what must then agree.
 
 use std::time::Duration;
 
@@ -14,32 +14,32 @@ use crate::toolchain::Toolchain;
 use crate::variant::Variant;
 use crate::workload::Workload;
 
-/// How often two sides that count in different places may be asked to agree.
+/// How many attempts two sides that count in different places have to agree.
 const ATTEMPTS: usize = 3;
 
-/// What is run.
+/// A workload and how it is built and run.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// By which Go.
+    /// The Go that builds it.
     pub toolchain: Toolchain,
-    /// Built how.
+    /// The build variant.
     pub variant: Variant,
-    /// Which workload.
+    /// The name of the workload.
     pub program: &'static str,
     /// Its arguments.
     pub args: Vec<&'static str>,
     /// Its `GOMAXPROCS`.
     pub gomaxprocs: u32,
-    /// For how long it is let run.
+    /// How long it is running between the two pauses.
     pub time: Duration,
-    /// What gmpscope is to be told by its environment.
-    pub told: Vec<(&'static str, &'static str)>,
-    /// The processor is emulated: what a probe measures is counted, but its times say nothing.
+    /// Environment variables of gmpscope.
+    pub environment: Vec<(&'static str, &'static str)>,
+    /// The processor is emulated: what a probe measures is counted, but its times mean nothing.
     pub emulated: bool,
 }
 
 impl Case {
-    /// A workload on two Ps for 300 ms.
+    /// A workload on two Ps that runs for 300 ms.
     pub fn new(toolchain: &Toolchain, variant: Variant, program: &'static str) -> Self {
         Self {
             toolchain: toolchain.clone(),
@@ -48,42 +48,42 @@ impl Case {
             args: Vec::new(),
             gomaxprocs: 2,
             time: Duration::from_millis(300),
-            told: Vec::new(),
+            environment: Vec::new(),
             emulated: false,
         }
     }
 
-    /// With this `GOMAXPROCS`.
+    /// Sets `GOMAXPROCS`.
     pub fn gomaxprocs(mut self, n: u32) -> Self {
         self.gomaxprocs = n;
         self
     }
 
-    /// With these arguments.
+    /// Sets the workload's arguments.
     pub fn args(mut self, args: &[&'static str]) -> Self {
         self.args = args.to_vec();
         self
     }
 
-    /// For so long.
+    /// Sets how long it runs.
     pub fn during(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
-    /// With probes that are held as perf events, as on kernels before 6.6.
+    /// Uses perf events for the probes, as on kernels before 6.6.
     pub fn by_perf_events(mut self) -> Self {
-        self.told.push(("GMPSCOPE_PERF_EVENTS", "1"));
+        self.environment.push(("GMPSCOPE_PERF_EVENTS", "1"));
         self
     }
 
-    /// On an emulated processor.
+    /// Marks the processor as emulated.
     pub fn emulated(mut self) -> Self {
         self.emulated = true;
         self
     }
 
-    /// For messages.
+    /// The name for messages.
     pub fn name(&self) -> String {
         format!(
             "Go {} {} {}",
@@ -102,13 +102,13 @@ impl Case {
         )
     }
 
-    /// Runs it under `gmpscope` in this mode.
+    /// Runs the workload under `gmpscope` in this mode.
     pub fn measure(&self, mode: &str) -> Result<Measured> {
         self.measured(mode, false)
             .with_context(|| format!("{}, {mode}", self.name()))
     }
 
-    /// The same while it records `runtime/trace`.
+    /// Like [`Self::measure`], while the workload records `runtime/trace`.
     pub fn measure_traced(&self, mode: &str) -> Result<Measured> {
         self.measured(mode, true)
             .with_context(|| format!("{}, {mode}, with runtime/trace", self.name()))
@@ -116,13 +116,13 @@ impl Case {
 
     /// Measures until both sides agree, at most [`ATTEMPTS`] times; with `traced` against `runtime/trace` too.
     ///
-    /// On a machine whose CPUs are all busy, a thread may lose its CPU between the probe and the runtime's own
-    /// clock, some times in one run: that is no error of the figures, and does not come back every time. What
-    /// is wrong in the tracer does. `passive` has no such excuse, nor has `sampled` where it takes the runtime's
-    /// own figures (Go ≥ 1.26): one attempt.
+    /// On a machine whose CPUs are all busy, a thread may lose its CPU between the probe and the runtime's own clock,
+    /// several times in one run. That is not an error in the figures, and does not recur every time; a bug in the
+    /// tracer does. `passive` has no such excuse, nor has `sampled` where it takes the runtime's own figures (Go ≥
+    /// 1.26): they have one attempt.
     ///
     /// # Errors
-    /// What did not agree, of each attempt.
+    /// The disagreements of each attempt.
     pub fn agrees(&self, mode: &str, traced: bool) -> std::result::Result<Measured, String> {
         let mut disagreed = Vec::new();
         for _ in 0..ATTEMPTS {
@@ -157,7 +157,7 @@ impl Case {
         }
         let attach = Attach::to(workload.pid()).mode(mode);
         let tracer = self
-            .told
+            .environment
             .iter()
             .fold(attach, |attach, (name, value)| attach.env(name, value))
             .start()?;
@@ -189,12 +189,12 @@ impl Case {
     }
 }
 
-/// A run and what both sides said of it.
+/// A run, with the figures of both sides.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// For messages.
+    /// The name for messages.
     pub name: String,
-    /// Go ≥ 1.26: the lowest bucket of the runtime's histogram holds waits, not artefacts.
+    /// Go ≥ 1.26: the lowest bucket of the runtime's histogram holds waits, not only artefacts.
     pub zeros_are_waits: bool,
     /// See [`Case::emulated`].
     pub emulated: bool,
@@ -202,35 +202,35 @@ pub struct Measured {
     pub bounds: Vec<i64>,
     /// What the runtime recorded in the window.
     pub own: RuntimeHistogram,
-    /// What the workload did in the window.
+    /// The workload's counters for the window.
     pub iterations: u64,
     /// CPU time of the workload in the window.
     pub cpu_ns: u64,
-    /// The window on CLOCK_MONOTONIC: both ends lie in a pause.
+    /// The begin of the window on CLOCK_MONOTONIC: both ends lie in a pause.
     pub from_ns: u64,
-    /// Its end.
+    /// The end of the window.
     pub to_ns: u64,
-    /// What gmpscope saw.
+    /// The capture.
     pub capture: Capture,
-    /// What gmpscope said.
+    /// gmpscope's standard error.
     pub said: String,
-    /// What `runtime/trace` saw, where it ran.
+    /// The waits of `runtime/trace`, if it was recorded.
     pub waits: Option<Waits>,
 }
 
-/// Quantiles that are compared.
+/// The quantiles that are compared.
 pub const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
 impl Measured {
-    /// Share of the window in which its Ps had the CPU, 0 to 1: less on a machine that does something else
-    /// beside, and all waits are longer by as much.
+    /// The share of the window in which its Ps had the CPU, 0 to 1: less on a machine that is also doing something
+    /// else, where all waits are longer by as much.
     pub fn share(&self) -> f64 {
         let procs = self.capture.target.gomaxprocs.unwrap_or(1).max(1);
         let window = (self.to_ns - self.from_ns) as f64 * f64::from(procs);
         (self.cpu_ns as f64 / window).clamp(0.05, 1.0)
     }
 
-    /// Fails with all that disagrees, if anything does.
+    /// Fails with all disagreements, if there are any.
     pub fn verdict(&self) -> std::result::Result<(), String> {
         let mut wrong = match self.capture.capture.mode.as_str() {
             "passive" => self.passive(),
@@ -252,7 +252,7 @@ impl Measured {
         }
     }
 
-    /// What holds of every capture of a whole window.
+    /// Checks what holds for every capture of a whole window.
     fn shape(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let (c, h) = (&self.capture.capture, &self.capture.runnable_to_running);
@@ -317,7 +317,7 @@ impl Measured {
                 h.count
             ));
         }
-        // A quantile of a handful of values is any of them.
+        // With a handful of values a quantile may be any of them.
         if own.count() >= 50 && (self.is_the_runtimes_own() || !self.emulated) {
             wrong.extend(
                 QUANTILES
@@ -328,9 +328,9 @@ impl Measured {
         wrong
     }
 
-    /// The same bucket of the runtime's as its own quantile, or a neighbour. Where gmpscope takes the runtime's
-    /// own figure (Go ≥ 1.26) there is nothing else to it. Else the runtime reads its clock when the trap is over
-    /// in which ours was read, so it may be one hit more; and since the counts may differ by 1 %, so may the rank.
+    /// The quantile must be in the same bucket as the runtime's own, or a neighbour. Where gmpscope takes the runtime's
+    /// own figure (Go ≥ 1.26) that is all. Else the runtime reads its clock after the trap in which ours was read, so
+    /// it may be one hit more; and since the counts may differ by 1 %, so may the rank.
     fn sampled_quantile(&self, own: &RuntimeHistogram, q: f64) -> Option<String> {
         let Some((ours_low, ours)) = quantile(&self.capture.runnable_to_running, q) else {
             return Some(format!("no p{}", q * 100.0));
@@ -384,8 +384,8 @@ impl Measured {
         wrong
     }
 
-    /// As `exact`, with no transition unaccounted for, and the threads followed. What a binary does not let us see is no
-    /// error: the capture names it.
+    /// Like `exact`, and every transition must be accounted for and the threads followed. What a binary hides from us
+    /// is not an error: the capture names it.
     fn full(&self) -> Vec<String> {
         let mut wrong = self.exact();
         let Some(full) = &self.capture.full else {

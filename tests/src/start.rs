@@ -1,4 +1,4 @@
-//! Running `gmpscope run` and `gmpscope attach --next`, and what tells from inside how a program started.
+//! Runs `gmpscope run` and `gmpscope attach --next`, and reads what a program reports about its own start.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -11,7 +11,7 @@ use tracer_user::document::init::{Init, Run};
 
 use crate::environment::gmpscope;
 
-/// `gmpscope run`, to be started.
+/// The command line of a `gmpscope run`.
 #[derive(Debug)]
 pub struct Traced {
     command: Command,
@@ -22,21 +22,21 @@ pub struct Traced {
     _dir: TempDir,
 }
 
-/// What it left.
+/// The results of a finished run.
 #[derive(Debug)]
 pub struct Ran {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What the command wrote.
+    /// Standard output of the command.
     pub stdout: String,
-    /// What it and gmpscope wrote.
+    /// Standard error of the command and of gmpscope.
     pub stderr: String,
     /// The capture.
     pub capture: Option<Capture>,
 }
 
 impl Traced {
-    /// Of this program.
+    /// Runs this program.
     pub fn new(program: &Path) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut command = Command::new(gmpscope()?);
@@ -51,31 +51,31 @@ impl Traced {
         })
     }
 
-    /// With this variable.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// In this folder.
+    /// Sets the working directory.
     pub fn in_folder(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
         self
     }
 
-    /// With these options of gmpscope's.
+    /// Adds options of gmpscope.
     pub fn options(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(ToString::to_string));
         self
     }
 
-    /// With this argument of the program's.
+    /// Adds an argument of the program.
     pub fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
     }
 
-    /// The command line, to be run by something else.
+    /// Returns the command line, for something else to run.
     pub fn command_line(&self) -> Vec<String> {
         let mut line = vec![self.command.get_program().to_string_lossy().into_owned()];
         line.extend(["run", "--format", "json", "-o"].map(str::to_owned));
@@ -92,7 +92,7 @@ impl Traced {
         self.run_by(&[])
     }
 
-    /// The same, by another command in front.
+    /// Like [`Self::run`], by another command in front.
     pub fn run_by(mut self, before: &[&str]) -> Result<Ran> {
         let mut line: Vec<String> = before.iter().map(ToString::to_string).collect();
         line.extend(self.command_line());
@@ -122,10 +122,10 @@ impl Traced {
         Ok(ran)
     }
 
-    /// What it left, having ended like this, and what the command wrote.
+    /// Reads the results, given the exit status and what the command wrote.
     ///
     /// # Errors
-    /// The capture is none.
+    /// The capture is invalid.
     pub fn read(self, status: ExitStatus, stdout: String) -> Result<Ran> {
         let capture = match std::fs::read_to_string(&self.result) {
             Ok(json) => {
@@ -144,7 +144,7 @@ impl Traced {
 }
 
 impl Ran {
-    /// What was captured.
+    /// Returns the starts of the capture.
     pub fn init(&self) -> Result<&Init> {
         self.capture
             .as_ref()
@@ -152,7 +152,7 @@ impl Ran {
             .with_context(|| format!("nothing was captured ({}):\n{}", self.status, self.stderr))
     }
 
-    /// The one start.
+    /// Returns the only start.
     pub fn start(&self) -> Result<&Run> {
         self.init()?
             .run
@@ -160,7 +160,7 @@ impl Ran {
             .with_context(|| format!("no start was seen:\n{}", self.stderr))
     }
 
-    /// (title, evidence) of the findings.
+    /// Returns (title, evidence) of the findings.
     pub fn findings(&self) -> Vec<(String, String)> {
         let findings = self.capture.iter().flat_map(|capture| &capture.findings);
         findings
@@ -168,7 +168,7 @@ impl Ran {
             .collect()
     }
 
-    /// (process, time) of the lines of the workload that begin with this word.
+    /// Returns (process, time) of the workload's lines that begin with this word.
     pub fn said(&self, word: &str) -> Vec<(u32, u64)> {
         let lines = self.stdout.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
@@ -179,10 +179,10 @@ impl Ran {
     }
 }
 
-/// The phases are a partition: no gap, no overlap, and together the whole.
+/// Checks that the phases are a partition: no gap, no overlap, and together the whole.
 ///
 /// # Errors
-/// They are not.
+/// They are not a partition.
 pub fn partition(run: &Run) -> Result<()> {
     let mut at = 0;
     for phase in &run.phases {
@@ -207,13 +207,13 @@ pub fn partition(run: &Run) -> Result<()> {
 pub struct InitTrace {
     /// The package.
     pub package: String,
-    /// Its time in nanoseconds, truncated to what was printed.
+    /// Its time in nanoseconds, truncated as printed.
     pub clock_ns: f64,
-    /// One of the last digit that was printed, in nanoseconds.
+    /// One unit of the last printed digit, in nanoseconds.
     pub digit_ns: f64,
 }
 
-/// `init internal/bytealg @0.008 ms, 0.12 ms clock, 0 bytes, 0 allocs`.
+/// Parses `init internal/bytealg @0.008 ms, 0.12 ms clock, 0 bytes, 0 allocs`.
 pub fn init_traces(text: &str) -> Result<Vec<InitTrace>> {
     let lines = text
         .lines()
@@ -242,7 +242,7 @@ pub fn init_traces(text: &str) -> Result<Vec<InitTrace>> {
         .collect()
 }
 
-/// Waits for a line on a pipe, at most so long.
+/// Waits for a line on a pipe, for at most this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 #[cfg(test)]

@@ -17,11 +17,11 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// The distribution at a `GOROOT`.
+    /// Reads the distribution at a `GOROOT`.
     pub fn at(root: &Path) -> Result<Self> {
         let file = root.join("VERSION");
         let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("{} is no GOROOT: {HINT}", root.display()))?;
+            .with_context(|| format!("{} is not a GOROOT: {HINT}", root.display()))?;
         let version = text.split_whitespace().next().and_then(|v| v.strip_prefix("go"));
         let of_version = Self::elsewhere(version.unwrap_or_default())
             .with_context(|| format!("{} does not begin with a version", file.display()))?;
@@ -31,29 +31,29 @@ impl Toolchain {
         })
     }
 
-    /// The distribution of this version (`1.27.3`) on another machine: what it built is here.
+    /// A distribution of this version (`1.27.3`) on another machine, whose programs are here.
     pub fn elsewhere(version: &str) -> Result<Self> {
         let number = version.strip_prefix("1.").and_then(|v| {
             let (minor, patch) = v.split_once('.').unwrap_or((v, "0"));
             Some((minor.parse().ok()?, patch.parse().ok()?))
         });
         Ok(Self {
-            number: number.with_context(|| format!("{version:?} is no version of Go"))?,
+            number: number.with_context(|| format!("{version:?} is not a version of Go"))?,
             root: PathBuf::new(),
         })
     }
 
-    /// `1.27.3`.
+    /// The version as `1.27.3`.
     pub fn version(&self) -> String {
         format!("1.{}.{}", self.number.0, self.number.1)
     }
 
-    /// Minor version: 27.
+    /// The minor version: 27.
     pub fn minor(&self) -> u32 {
         self.number.0
     }
 
-    /// `go` with an environment that neither downloads nor switches to another toolchain.
+    /// The `go` command, with an environment in which it neither downloads nor switches to another toolchain.
     pub fn go(&self) -> Command {
         let mut c = Command::new(self.root.join("bin/go"));
         c.env("GOROOT", &self.root)
@@ -89,12 +89,12 @@ pub fn newest() -> Result<Toolchain> {
     all()?.pop().context("no toolchain")
 }
 
-/// The toolchains that a test goes through: all of them in the full run, else a few.
+/// The toolchains that a test uses: all of them in the full run, else a few.
 pub fn selection() -> Result<Vec<Toolchain>> {
     if crate::environment::full() { all() } else { few() }
 }
 
-/// The oldest, the last whose histogram has zeros that were no waits (Go 1.25), and the newest.
+/// Picks the oldest, the last whose histogram has zeros that were not waits (Go 1.25), and the newest.
 pub fn few() -> Result<Vec<Toolchain>> {
     let all = all()?;
     let mut few: Vec<Toolchain> = Vec::new();
@@ -105,7 +105,7 @@ pub fn few() -> Result<Vec<Toolchain>> {
     Ok(few)
 }
 
-/// Runs a command to its end; what it said is in the error if it fails.
+/// Runs a command to its end; if it fails, the error has its output.
 pub(crate) fn run(command: &mut Command) -> Result<Vec<u8>> {
     let out = command
         .output()

@@ -1,4 +1,4 @@
-//! Readers that do not read: a pipe that is full, and a terminal that was stopped.
+//! Readers that do not read: a full pipe, and a stopped terminal.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Something that is written into and takes nothing.
+/// The writing end of something that nobody reads.
 #[derive(Debug)]
 pub struct Unread {
-    /// Kept open, so that writers wait and get no error.
+    /// Kept open, so that writers block instead of getting an error.
     reader: OwnedFd,
     writer: File,
 }
 
 impl Unread {
-    /// A pipe that is full.
+    /// A full pipe.
     pub fn pipe() -> Result<Self> {
         let (reader, writer) = std::io::pipe()?;
         let unread = Self {
@@ -29,7 +29,7 @@ impl Unread {
         Ok(unread)
     }
 
-    /// A named pipe that is full.
+    /// A full named pipe.
     pub fn named(path: &Path) -> Result<Self> {
         let status = std::process::Command::new("mkfifo").arg(path).status()?;
         ensure!(status.success(), "mkfifo: {status}");
@@ -48,7 +48,7 @@ impl Unread {
         // SAFETY: the two descriptors are valid places, and no name or settings are asked for.
         let made = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
         ensure!(made == 0, "openpty: {}", std::io::Error::last_os_error());
-        // SAFETY: the call made these descriptors, and nobody else has them.
+        // SAFETY: the call made these descriptors, and nothing else owns them.
         let (reader, writer) = unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
         // SAFETY: takes two numbers.
         let stopped = unsafe { libc::tcflow(writer.as_raw_fd(), libc::TCOOFF) };
@@ -59,7 +59,7 @@ impl Unread {
         })
     }
 
-    /// For a child to write into.
+    /// Returns the writing end for a child.
     pub fn stdio(&self) -> Result<Stdio> {
         Ok(Stdio::from(self.writer.try_clone()?))
     }
@@ -70,7 +70,7 @@ impl Unread {
     }
 }
 
-/// Makes a pipe as small as can be, and fills it.
+/// Makes a pipe as small as possible, and fills it.
 fn fill(mut pipe: &File) -> Result<()> {
     let set = |command, value: i32| {
         // SAFETY: takes numbers.
@@ -92,7 +92,7 @@ fn fill(mut pipe: &File) -> Result<()> {
     Ok(())
 }
 
-/// A child that does not outlive the test.
+/// A child that is killed when the test ends.
 #[derive(Debug)]
 pub struct Guarded(pub Child);
 
@@ -110,7 +110,7 @@ impl Guarded {
         unsafe { libc::kill(self.0.id() as i32, signal) };
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn alive(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))
     }
@@ -133,15 +133,15 @@ impl Guarded {
     }
 }
 
-/// Waits until something is so.
+/// Waits until `is_so` holds; `what` names the condition in the error.
 ///
 /// # Errors
-/// It does not become so in time.
+/// The condition does not become true in time.
 pub fn until(what: &str, at_most: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + at_most;
     while !is_so()? {
         if Instant::now() > end {
-            bail!("after {at_most:?} it is not so that {what}");
+            bail!("not within {at_most:?}: {what}");
         }
         std::thread::sleep(Duration::from_millis(20));
     }

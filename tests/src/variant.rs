@@ -1,4 +1,4 @@
-//! Ways to build a program, and the builds.
+//! Variants in which a program is built, and the builds.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub enum Variant {
     Stripped,
     /// `-buildmode=pie`.
     Pie,
-    /// Both.
+    /// `-buildmode=pie` and `-ldflags "-s -w"`.
     PieStripped,
     /// With cgo: linked by the system's linker, dynamically.
     Cgo,
@@ -28,22 +28,22 @@ pub enum Variant {
     Pgo,
     /// With [`Profile::Recorded`], stripped.
     PgoStripped,
-    /// With this profile, stripped: to look at.
+    /// With this profile, stripped; only examined, not run.
     Profiled(Profile),
-    /// The same for arm64.
+    /// Like [`Self::Profiled`], for arm64.
     ProfiledArm64(Profile),
     /// With this `GOEXPERIMENT`.
     Experiment(&'static str),
     /// For 32-bit x86.
     I386,
-    /// For arm64: to look at, not to run.
+    /// For arm64; only examined, not run.
     Arm64,
-    /// The same, `-buildmode=pie` and stripped.
+    /// For arm64, `-buildmode=pie` and stripped; only examined, not run.
     Arm64PieStripped,
 }
 
 impl Variant {
-    /// A name for tables and file names.
+    /// The name for tables and files.
     pub fn name(self) -> String {
         match self {
             Variant::Plain => "plain".into(),
@@ -63,7 +63,7 @@ impl Variant {
         }
     }
 
-    /// Whether the system's linker makes it, so that it depends on libc.
+    /// Whether the system's linker links it, so that it depends on libc.
     pub fn cgo(self) -> bool {
         matches!(self, Variant::Cgo | Variant::CgoPie)
     }
@@ -99,7 +99,7 @@ impl Variant {
             return Ok(binary);
         }
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        // Built beside its place and moved there whole: two tests may want it at once.
+        // Built in another folder and moved to its place complete: two tests may want it at once.
         let scratch = tempfile::tempdir_in(&dir)?;
         let built = scratch.path().join(program);
         self.compile(toolchain, program, &built, scratch.path())
@@ -169,8 +169,8 @@ impl Variant {
     }
 }
 
-/// A number that changes with the workloads' sources, and with the profile that they are built with. It names a folder of
-/// the cache; a compiler whose hasher differs only builds again.
+/// A number that changes with the workloads' sources and with the profile that they are built with, for the name of a
+/// folder in the cache. A compiler with another hasher only builds again.
 fn sources_hash(profile: Option<&Path>) -> Result<u64> {
     fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
         for entry in std::fs::read_dir(dir)? {
@@ -192,7 +192,7 @@ fn sources_hash(profile: Option<&Path>) -> Result<u64> {
         f.strip_prefix(&root)?.hash(&mut h);
         std::fs::read(&f)?.hash(&mut h);
     }
-    // One that is not there is said to be missing when it is built with.
+    // A missing profile is reported when a program is built with it.
     if let Some(profile) = profile.filter(|profile| profile.is_file()) {
         std::fs::read(profile)?.hash(&mut h);
     }

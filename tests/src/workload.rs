@@ -1,4 +1,4 @@
-//! A running workload, and the protocol by which it is parked and let go.
+//! A running workload, and the protocol by which it is parked and released.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::event::Event;
 /// How long a workload may take to answer. A spinning program on a busy machine needs a while to park.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// A workload that was started with `-control`; killed when dropped.
+/// A workload that was started with `-control`; killed on drop.
 #[derive(Debug)]
 pub struct Workload {
     child: Child,
     stdin: ChildStdin,
     lines: Receiver<String>,
-    /// Its first event: parked.
+    /// Its first event, `parked`.
     pub first: Event,
 }
 
@@ -35,7 +35,7 @@ impl Workload {
         Self::start_by(command)
     }
 
-    /// Starts it by a command that ends in one with `-control`, and waits until it is parked.
+    /// Starts a workload by a command that ends with `-control`, and waits until it is parked.
     pub fn start_by(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -68,18 +68,18 @@ impl Workload {
         })
     }
 
-    /// Process id.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Lets it run until it is parked. The event carries what the runtime had recorded before.
+    /// Lets it run until it is parked. The returned event has what the runtime had recorded before.
     pub fn go(&mut self) -> Result<Event> {
         self.say("go")?;
         next(&self.lines, "running")
     }
 
-    /// Lets it do so many iterations; it is parked when this returns.
+    /// Lets it do this many iterations; it is parked when this returns.
     pub fn go_for(&mut self, iterations: u64) -> Result<Event> {
         self.say(&format!("go {iterations}"))?;
         next(&self.lines, "running")?;
@@ -99,7 +99,7 @@ impl Workload {
         self.park()
     }
 
-    /// Iterations and CPU time so far, whether it runs or not.
+    /// Iterations and CPU time so far, whether it is running or not.
     pub fn count(&mut self) -> Result<Event> {
         self.say("count")?;
         next(&self.lines, "count")
@@ -123,7 +123,7 @@ impl Workload {
         unsafe { libc::kill(self.pid() as i32, signal) };
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

@@ -1,6 +1,6 @@
-//! Programs of others that read the file of a traced program: whatever gmpscope does, they see what the file has. The
-//! kernel puts breakpoints of a uprobe into every private mapping that its filter lets it, read-only ones too; so each
-//! test looks at such mappings, and at what git makes of the file, all the while.
+//! Programs of others that read the file of a traced program see its contents unchanged, whatever gmpscope does. The
+//! kernel puts a uprobe's breakpoints into every private mapping that its filter admits, read-only ones too; so each
+//! test checks such mappings, and git's blob of the file, all the while.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,18 +8,19 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use gmpscope_tests::daemon::Daemon;
 use gmpscope_tests::start::Traced;
+use gmpscope_tests::unread::until;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::capture::Capture;
 
-/// How long anything here may take on a machine where others compile.
+/// How long anything here may take on a machine where other tests compile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A private, read-only mapping of a whole file: what git, linkers and checksum tools make.
+/// A private, read-only mapping of a whole file, as git, linkers and checksum tools make it.
 struct PrivateMapping {
     address: *mut libc::c_void,
     length: usize,
@@ -27,7 +28,7 @@ struct PrivateMapping {
 
 // SAFETY: nobody writes through the pointer, and it is valid until the drop.
 unsafe impl Sync for PrivateMapping {}
-// SAFETY: it is of the process, not of a thread.
+// SAFETY: it belongs to the process, not to a thread.
 unsafe impl Send for PrivateMapping {}
 
 impl PrivateMapping {
@@ -53,9 +54,9 @@ impl PrivateMapping {
         Ok(Self { address, length })
     }
 
-    /// Whether it has these bytes.
+    /// Whether the mapping has these bytes.
     fn has(&self, bytes: &[u8]) -> bool {
-        // SAFETY: as many bytes as are mapped. The kernel may change them meanwhile, hence no slice is made of them.
+        // SAFETY: as many bytes as are mapped. The kernel may change them meanwhile, hence no slice of them is made.
         bytes.len() == self.length
             && unsafe { libc::memcmp(self.address, bytes.as_ptr().cast(), self.length) } == 0
     }
@@ -63,12 +64,12 @@ impl PrivateMapping {
 
 impl Drop for PrivateMapping {
     fn drop(&mut self) {
-        // SAFETY: it is our own mapping, and nobody has a pointer into it any more.
+        // SAFETY: it is our own mapping, and there is no pointer into it any more.
         unsafe { libc::munmap(self.address, self.length) };
     }
 }
 
-/// A program of its own, and what is in its file.
+/// A copy of a program, and the contents of its file.
 struct Program {
     dir: tempfile::TempDir,
     path: PathBuf,
@@ -76,14 +77,14 @@ struct Program {
     blob: String,
 }
 
-/// What those saw who read the file meanwhile.
+/// What readers of the file have seen.
 #[derive(Debug, Default)]
 struct Seen {
-    /// How often they looked.
-    looks: usize,
-    /// How often a mapping was not as the file is.
+    /// How often they read it.
+    readings: usize,
+    /// How often a mapping differed from the file.
     mappings: usize,
-    /// How often git had another blob.
+    /// How often git computed another blob.
     blobs: usize,
 }
 
@@ -112,7 +113,7 @@ impl Program {
         self.path.display().to_string()
     }
 
-    /// Does something, and has the file read by others all the while.
+    /// Calls `what`, and has the file read by others all the while.
     fn while_read<T>(&self, what: impl FnOnce() -> Result<T>) -> Result<(T, Seen)> {
         let stop = AtomicBool::new(false);
         let (done, seen) = std::thread::scope(|scope| {
@@ -123,9 +124,12 @@ impl Program {
         });
         let seen = seen.ok().context("the reader has panicked")??;
         let done = done.with_context(|| format!("{seen:?}"))?;
-        ensure!(seen.looks > 10, "too few looks, which prove nothing: {seen:?}");
+        ensure!(
+            seen.readings > 10,
+            "too few readings, which prove nothing: {seen:?}"
+        );
         println!("{seen:?}");
-        // What git stores is what the file has.
+        // What git stores must be what the file has.
         let add = Command::new("git")
             .arg("-C")
             .arg(self.dir.path())
@@ -136,22 +140,22 @@ impl Program {
     }
 
     fn read_until(&self, stop: &AtomicBool) -> Result<Seen> {
-        // One that is there before any probe, and ones that come later.
+        // One mapping that exists before any probe, and new ones.
         let old = PrivateMapping::of(&self.path)?;
         let mut seen = Seen::default();
         while !stop.load(Ordering::Relaxed) {
             let new = PrivateMapping::of(&self.path)?;
             let same = old.has(&self.bytes) && new.has(&self.bytes);
             seen.mappings += usize::from(!same);
-            if seen.looks.is_multiple_of(16) {
+            if seen.readings.is_multiple_of(16) {
                 seen.blobs += usize::from(blob_of(&self.path)? != self.blob);
             }
-            seen.looks += 1;
+            seen.readings += 1;
         }
         Ok(seen)
     }
 
-    /// Starts it from a shell, which does not read it, so many times.
+    /// Starts the program this many times from a shell, which does not read it.
     fn start(&self, times: usize) -> Result<()> {
         for _ in 0..times {
             let line = format!("{} exit 0; true", self.path.display());
@@ -165,7 +169,7 @@ impl Program {
     }
 }
 
-/// What git would store, of a file that it maps.
+/// The blob id that git computes for a file, which it maps.
 fn blob_of(path: &Path) -> Result<String> {
     let output = Command::new("git").arg("hash-object").arg(path).output()?;
     ensure!(output.status.success(), "git hash-object: {}", output.status);
@@ -180,7 +184,7 @@ fn undisturbed(seen: &Seen) -> Result<()> {
     Ok(())
 }
 
-/// A gmpscope that waits for starts; killed when dropped.
+/// A gmpscope that waits for starts; killed on drop.
 struct Next(Child);
 
 impl Next {
@@ -251,14 +255,14 @@ fn nobody_sees_probes_of_what_is_followed() -> Result<()> {
         }
         let (ran, seen) = program.while_read(|| traced.arg("-c").arg(&script).run())?;
         let init = ran.init()?;
-        let told = format!(
+        let counts = format!(
             "perf events: {perf_events}: {} runs, {} missed",
             init.runs, init.missed
         );
         match perf_events {
-            // A link takes 16 of them, each with its way through the kernel: on a busy machine a start may not wait.
-            true => ensure!(init.runs > 0 && init.runs + init.missed == 5, "{told}"),
-            false => ensure!(init.runs == 5 && init.missed == 0, "{told}"),
+            // A link takes 16 perf events, opened one by one: on a busy machine a start may time out.
+            true => ensure!(init.runs > 0 && init.runs + init.missed == 5, "{counts}"),
+            false => ensure!(init.runs == 5 && init.missed == 0, "{counts}"),
         }
         undisturbed(&seen).with_context(|| format!("perf events: {perf_events}"))?;
     }
@@ -285,7 +289,7 @@ fn nobody_sees_probes_of_the_next_starts() -> Result<()> {
     undisturbed(&seen)
 }
 
-/// The tests here can fail: what they look for is seen where it is asked for.
+/// Shows that the tests here can fail: breakpoints are seen where they are asked for.
 #[test]
 fn the_whole_binary_is_probed_only_where_that_is_asked_for() -> Result<()> {
     let _one = machine();
@@ -303,7 +307,7 @@ fn the_whole_binary_is_probed_only_where_that_is_asked_for() -> Result<()> {
 }
 
 #[test]
-fn who_starts_a_program_that_it_reads_sees_no_probes_and_the_start_is_told_to_be_missed() -> Result<()> {
+fn a_parent_that_maps_the_program_it_starts_sees_no_probes_and_the_start_counts_as_missed() -> Result<()> {
     let _one = machine();
     let program = Program::new()?;
     let (capture, seen) = program.while_read(|| {
@@ -355,7 +359,7 @@ fn a_start_by_a_thread_that_is_not_the_first_is_seen() -> Result<()> {
         init.missed
     );
     ensure!(init.starts[0].pid == init.starts[1].pid, "{:#?}", init.starts);
-    // And where all is followed.
+    // The same with --follow.
     let traced = Traced::new(&program.path)?.options(&["--follow"]);
     let ran = ["thread", &shown, "exit", "3"]
         .into_iter()
@@ -373,7 +377,7 @@ fn a_file_that_was_changed_is_not_probed_any_more() -> Result<()> {
     let program = Program::new()?;
     let next = Next::wait_for(&program, 1, &[])?;
     let other = Variant::Stripped.build(&toolchain::newest()?, "family")?;
-    // Into the very same inode.
+    // Into the same inode.
     std::fs::write(&program.path, std::fs::read(other)?)?;
     program.start(2)?;
     // SAFETY: takes two numbers; the child is not yet waited for.
@@ -405,24 +409,15 @@ fn nobody_sees_probes_of_the_daemon() -> Result<()> {
                 (count(page, "completed")? == 4.0).then_some(())
             })?;
             let missed = count(&daemon.metrics()?, "missed");
-            ensure!(missed == Some(0.0), "{missed:?}: {}", daemon.said());
-            within(PATIENCE, || Ok(daemon.holds()?.links() < 8))
+            ensure!(missed == Some(0.0), "{missed:?}: {}", daemon.log());
+            until("the links of ended starts are gone", PATIENCE, || {
+                Ok(daemon.holds()?.links() < 8)
+            })
         })?;
         match whole {
             true => ensure!(seen.mappings > 0, "this test cannot fail: {seen:?}"),
             false => undisturbed(&seen)?,
         }
-    }
-    Ok(())
-}
-
-fn within(time: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + time;
-    while !done()? {
-        if Instant::now() > end {
-            bail!("it was not so within {time:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The command line as its users meet it: `inspect`, `doctor`, wrong usage, closed pipes, several matches.
+//! The command line as users see it: `inspect`, `doctor`, wrong usage, closed pipes, several matches.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Variant, machine, toolchain};
 use serde_json::Value;
 
-/// What `inspect --format json` says of a file or process.
+/// Runs `inspect --format json` on a file or process.
 fn inspected(subject: &str) -> Result<Value> {
     let outcome = gmpscope_with(["inspect", "--format", "json", subject])?;
     ensure!(outcome.code() == 0, "inspect {subject}: {}", outcome.stderr);
@@ -64,7 +64,7 @@ fn inspect_foretells_what_sampling_a_process_costs() -> Result<()> {
     workload.go()?;
     let it = inspected(&workload.pid().to_string())?;
     ensure!(it["process"]["pid"] == workload.pid(), "{it:#}");
-    let foretold = mode(&it, "sampled")?["prediction"]["hits_per_second"][0]
+    let predicted = mode(&it, "sampled")?["prediction"]["hits_per_second"][0]
         .as_f64()
         .context("no forecast")?;
     ensure!(
@@ -78,10 +78,10 @@ fn inspect_foretells_what_sampling_a_process_costs() -> Result<()> {
         .run()?
         .captured()?;
     let real = capture.capture.probe_hits as f64 / (capture.capture.duration_ns as f64 / 1e9);
-    // The load itself is not even, and probes slow it down.
+    // The load is not even, and probes slow it down.
     ensure!(
-        (0.3..3.0).contains(&(foretold / real)),
-        "foretold {foretold} hits per second, and {real} came"
+        (0.3..3.0).contains(&(predicted / real)),
+        "predicted {predicted} hits per second, measured {real}"
     );
     Ok(())
 }
@@ -99,7 +99,7 @@ fn doctor_says_that_this_machine_can_do_everything() -> Result<()> {
     );
     let mut checks = report["checks"].as_array().into_iter().flatten();
     let held = checks.find(|check| check["name"] == "held starts");
-    ensure!(held.context("not looked at")?["status"] == "ok", "{report:#}");
+    ensure!(held.context("not checked")?["status"] == "ok", "{report:#}");
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     ensure!(report["kernel"] == release.trim(), "{report:#}");
     Ok(())
@@ -108,7 +108,7 @@ fn doctor_says_that_this_machine_can_do_everything() -> Result<()> {
 #[test]
 fn doctor_tells_a_plain_user_what_is_missing() -> Result<()> {
     use std::os::unix::{fs::PermissionsExt, process::CommandExt};
-    // The binary may lie where that user cannot go.
+    // That user may not be able to reach the binary where it is.
     let dir = tempfile::tempdir()?;
     let copy = dir.path().join("gmpscope");
     std::fs::copy(gmpscope()?, &copy)?;
@@ -193,7 +193,7 @@ fn a_reader_that_goes_away_is_no_error() -> Result<()> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        // Before it has written anything.
+        // Before it writes anything.
         drop(child.stdout.take());
         let out = child.wait_with_output()?;
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -235,5 +235,5 @@ fn an_endless_capture_ends_when_nobody_reads_it_any_more() -> Result<()> {
     }
     child.kill()?;
     child.wait()?;
-    anyhow::bail!("it went on writing to nobody")
+    anyhow::bail!("it continued writing to nobody")
 }

@@ -1,4 +1,4 @@
-//! The daemon's settings as its users meet them: `config show`, `config check`, and a daemon that reloads.
+//! The daemon's settings as users see them: `config show`, `config check`, and a daemon that reloads.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -31,7 +31,7 @@ impl Settings {
         self.0.path().join(name)
     }
 
-    /// By rename, so that nobody sees half of it.
+    /// Writes a file by rename, so that nobody reads half of it.
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let temporary = self.path(".new");
         fs::write(&temporary, text)?;
@@ -43,14 +43,14 @@ impl Settings {
         self.path("config.toml").display().to_string()
     }
 
-    /// What is said, without the folder.
+    /// Output without the path of the folder.
     fn said(&self, bytes: &[u8]) -> String {
         let folder = format!("{}/", self.0.path().display());
         String::from_utf8_lossy(bytes).replace(&folder, "")
     }
 }
 
-/// Runs `gmpscope` with a configuration and nothing of ours in its environment.
+/// Runs `gmpscope` with this configuration.
 fn run(settings: &Settings, command: &[&str], more: &[&str], environment: &[(&str, &str)]) -> Result<Output> {
     Ok(Command::new(gmpscope()?)
         .args(command)
@@ -62,7 +62,7 @@ fn run(settings: &Settings, command: &[&str], more: &[&str], environment: &[(&st
 }
 
 #[test]
-fn show_tells_each_value_and_where_it_comes_from() -> Result<()> {
+fn show_prints_each_value_with_its_origin() -> Result<()> {
     let settings =
         Settings::new("# mine\n[http]\ntimeout = \"5s\"\nlisten = \"127.0.0.1:1\"\n[budget]\nhost = 0.01\n")?;
     settings.write(
@@ -114,7 +114,7 @@ fn show_tells_each_value_and_where_it_comes_from() -> Result<()> {
     );
     ensure!(json["targets"][0]["value"]["comm"] == "caddy", "{json:#}");
 
-    // What it writes as a file is read as the same, and has the digest that it says, as coreutils sees it.
+    // The printed file reads back as the same, and has the printed digest, according to coreutils.
     let toml = run(
         &settings,
         &["config", "show", "--format", "toml"],
@@ -138,7 +138,7 @@ fn show_tells_each_value_and_where_it_comes_from() -> Result<()> {
 }
 
 #[test]
-fn check_tells_all_mistakes_at_once() -> Result<()> {
+fn check_reports_all_mistakes_at_once() -> Result<()> {
     let settings = Settings::new("[http]\nlsiten = 1\ntimeout = 10\n")?;
     settings.write("conf.d/20.toml", "[budget]\nhost = \"101%\"\n")?;
     for command in [&["config", "check"][..], &["config", "show"], &["daemon"]] {
@@ -217,7 +217,7 @@ fn a_file_that_may_not_be_read_is_named() -> Result<()> {
     Ok(())
 }
 
-/// A daemon that watches nobody.
+/// A daemon that watches no process.
 struct Daemon {
     child: Child,
     lines: Receiver<String>,
@@ -243,7 +243,8 @@ impl Daemon {
             });
         }
         let daemon = Self { child, lines };
-        // Before it handles SIGHUP, that ends it; SIGTERM is handled once the settings were read. SigCgt of proc(5).
+        // Before it handles SIGHUP, the signal would end it. SIGTERM is handled once the settings were read. SigCgt of
+        // proc(5).
         const BOTH: u64 = 1 << (libc::SIGHUP - 1) | 1 << (libc::SIGTERM - 1);
         daemon.wait(|status| {
             let caught = status
@@ -255,10 +256,10 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn wait(&self, happened: impl Fn(&str) -> bool) -> Result<()> {
+    fn wait(&self, is_reached: impl Fn(&str) -> bool) -> Result<()> {
         let end = Instant::now() + RELOADED;
         while Instant::now() < end {
-            if happened(&fs::read_to_string(format!("/proc/{}/status", self.child.id()))?) {
+            if is_reached(&fs::read_to_string(format!("/proc/{}/status", self.child.id()))?) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -273,7 +274,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// The next line about a reload.
+    /// Waits for the next log line about a reload.
     fn reload(&self) -> Result<Value> {
         let end = Instant::now() + RELOADED;
         loop {
@@ -287,7 +288,7 @@ impl Daemon {
         }
     }
 
-    /// Open descriptors: all, and those of inotify.
+    /// Counts open descriptors: all, and those of inotify.
     fn descriptors(&self) -> Result<(usize, usize)> {
         let links: Vec<PathBuf> = fs::read_dir(format!("/proc/{}/fd", self.child.id()))?
             .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
@@ -358,7 +359,7 @@ fn a_daemon_reloads_on_sighup_and_when_a_file_changes() -> Result<()> {
 fn a_storm_of_good_and_bad_files_leaks_nothing() -> Result<()> {
     let settings = Settings::new("")?;
     let daemon = Daemon::start(&settings, None)?;
-    // What is written before the daemon has read its settings is no change.
+    // A file that is written before the daemon has read its settings is not a change.
     daemon.signal(libc::SIGHUP)?;
     daemon.reload()?;
     let text = |number: u32| format!("budget.host = \"0.{number:03}%\"\n");
@@ -375,13 +376,13 @@ fn a_storm_of_good_and_bad_files_leaks_nothing() -> Result<()> {
                 "[budget\n".to_owned()
             },
         )?;
-        // Some see the change, some a signal, some both.
+        // The daemon sees some by the change, some by a signal, some by both.
         if number % 5 == 0 {
             daemon.signal(libc::SIGHUP)?;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    // The digest of what was written last, by a second process.
+    // The digest of the last file, from a second process.
     let shown = run(
         &settings,
         &["config", "show", "--format", "json"],

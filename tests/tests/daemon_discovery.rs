@@ -1,5 +1,5 @@
-//! Which processes the daemon finds, and what it does with them: those that are there, those that come, those that
-//! become something else, hide in namespaces, lose their file, or are left alone by a rule.
+//! Which processes the daemon finds, and what it does with them: running ones, new ones, those that become another
+//! program, are in other namespaces, lose their file, or are excluded by a rule.
 
 use std::fs::{self, Permissions};
 use std::io::Read;
@@ -14,10 +14,10 @@ use gmpscope_tests::exposition::Exposition;
 use gmpscope_tests::{Daemon, Toolchain, Variant, Workload, machine, toolchain};
 use tempfile::TempDir;
 
-/// Every process that is watched has it.
+/// A metric that every watched process has.
 const WAITS_COUNT: &str = "gmpscope_sched_latencies_seconds_count";
-/// Of a process that starts later nobody but the kernel's events can tell: the next scan comes late. Each target is told
-/// of.
+/// Starts a daemon that learns of new processes from the kernel's events alone: the next scan comes late. Each target
+/// is logged.
 fn start_without_scans(config: &str) -> Result<Daemon> {
     Daemon::start_with(config, |command| {
         command.args(["--discovery-interval", "1h", "-v"]);
@@ -25,7 +25,7 @@ fn start_without_scans(config: &str) -> Result<Daemon> {
     })
 }
 
-/// A program that forks as C programs do, without execve: the child goes on with one thread.
+/// A program that forks like a C program, without execve: the child continues with one thread.
 const FORKS: &str = "package main
 import (\"fmt\"; \"syscall\"; \"time\")
 func main() {
@@ -55,13 +55,13 @@ impl Programs {
         self.add(&toolchain::newest()?, workload)
     }
 
-    /// A rule for all of them.
+    /// Makes a rule for all of them.
     fn rule(&self, rest: &str) -> String {
         format!("[[target]]\nexe = \"{}/*\"\n{rest}\n", self.0.path().display())
     }
 }
 
-/// Killed when dropped, with all that is in its namespace.
+/// A process, killed on drop with everything in its namespace.
 struct Running(Child);
 
 impl Drop for Running {
@@ -88,7 +88,7 @@ fn wait_until_gone(daemon: &Daemon, pid: u32) -> Result<()> {
 }
 
 #[test]
-fn what_runs_already_and_what_starts_later() -> Result<()> {
+fn running_processes_and_later_ones_are_watched() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let mut before = Vec::new();
@@ -123,38 +123,38 @@ fn what_runs_already_and_what_starts_later() -> Result<()> {
 }
 
 #[test]
-fn what_becomes_another_program() -> Result<()> {
+fn a_process_that_becomes_another_program() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let binary = programs.newest("execs_other")?;
     let daemon = start_without_scans(&programs.rule("tier = \"passive\""))?;
-    // One that is Go no longer.
+    // A process that no longer runs Go.
     let mut other = Workload::start(&binary, 2, &[])?;
     wait_until_shown(&daemon, other.pid())?;
     other.go()?;
     wait_until_gone(&daemon, other.pid())?;
     ensure!(other.alive(), "it sleeps");
-    // One that is the same program once more: what was counted belonged to another life.
+    // A process that executes the same program again: earlier counts belong to its previous life.
     let mut anew = Workload::start(&binary, 2, &["-self"])?;
     wait_until_shown(&daemon, anew.pid())?;
     anew.go()?;
     let found = format!("target {} (", anew.pid());
     let times = || {
-        let said = daemon.said();
+        let said = daemon.log();
         said.lines()
             .filter(|line| line.contains(&found) && line.contains(", go1."))
             .count()
     };
     let end = Instant::now() + Duration::from_secs(30);
     while times() < 2 {
-        ensure!(Instant::now() < end, "{}", daemon.said());
+        ensure!(Instant::now() < end, "{}", daemon.log());
         std::thread::sleep(Duration::from_millis(50));
     }
     wait_until_shown(&daemon, anew.pid())
 }
 
 #[test]
-fn what_forks_without_execve() -> Result<()> {
+fn a_child_that_is_forked_without_execve() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let (source, binary) = (
@@ -192,7 +192,7 @@ fn what_forks_without_execve() -> Result<()> {
 }
 
 #[test]
-fn whose_file_is_deleted_or_replaced() -> Result<()> {
+fn a_process_whose_file_is_deleted_or_replaced() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let all = toolchain::selection()?;
@@ -220,14 +220,14 @@ fn whose_file_is_deleted_or_replaced() -> Result<()> {
 }
 
 #[test]
-fn in_other_namespaces_where_only_its_own_path_leads_to_it() -> Result<()> {
+fn a_process_in_other_namespaces_whose_path_exists_only_there() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let binary = programs.newest("idle")?;
     let hidden = programs.0.path().join("hidden");
     fs::create_dir(&hidden)?;
     let daemon = Daemon::start(&programs.rule("tier = \"sampled\""))?;
-    // A file system that only that mount namespace has, and PIDs that count from 1.
+    // A file system that exists only in that mount namespace, and PIDs that count from 1.
     let inside = hidden.join("app");
     let script = "mount -t tmpfs none \"$2\" && cp \"$1\" \"$3\" && exec \"$3\" -for 600s";
     let namespaces = Command::new("unshare")
@@ -254,7 +254,7 @@ fn in_other_namespaces_where_only_its_own_path_leads_to_it() -> Result<()> {
         found.labels.get("pid")?.parse().ok()
     })?;
     ensure!(!inside.exists(), "the path leads nowhere here");
-    // Probes find their way, too.
+    // Probes can be attached, too.
     daemon.wait_for_tier(pid, "sampled")?;
     drop(namespaces);
     wait_until_gone(&daemon, pid)
@@ -264,7 +264,7 @@ fn in_other_namespaces_where_only_its_own_path_leads_to_it() -> Result<()> {
 fn rules_say_who_is_watched() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
-    // The other user must come to the program.
+    // The other user must be able to reach the program.
     fs::set_permissions(programs.0.path(), Permissions::from_mode(0o755))?;
     let binary = programs.newest("idle")?;
     let start = |uid: u32| -> Result<Running> {
@@ -286,7 +286,7 @@ fn rules_say_who_is_watched() -> Result<()> {
         !shows(&daemon.metrics()?, theirs.0.id()),
         "a rule leaves it alone"
     );
-    // Turned round while it runs.
+    // The rules are swapped while the daemon is running.
     daemon.configure(&format!(
         "{}{}",
         programs.rule("uid = 0\ntier = \"off\""),
@@ -296,11 +296,11 @@ fn rules_say_who_is_watched() -> Result<()> {
     wait_until_gone(&daemon, ours.0.id())
 }
 
-/// Enough for a program that does little.
+/// Enough budget for a program that does little.
 const AMPLE: &str = "budget.target = \"50%\"\nbudget.target_floor = \"100ms\"\nbudget.host = \"50%\"\n";
 
 #[test]
-fn exact_lasts_for_its_window() -> Result<()> {
+fn exact_ends_with_its_window() -> Result<()> {
     let _one = machine();
     let programs = Programs::new()?;
     let workload = Workload::start(&programs.newest("idle")?, 2, &[])?;
@@ -316,7 +316,7 @@ fn exact_lasts_for_its_window() -> Result<()> {
         let labels = [("pid", pid.as_str()), ("from", from), ("to", to)];
         Ok(daemon.metrics()?.sum("gmpscope_tier_steps_total", &labels))
     };
-    assert_eq!(steps("passive", "exact")?, 1.0, "{}", daemon.said());
+    assert_eq!(steps("passive", "exact")?, 1.0, "{}", daemon.log());
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(steps("passive", "exact")?, 1.0, "once is what was asked for");
     daemon.wait_for_tier(pid, "sampled")
@@ -345,7 +345,7 @@ fn a_reload_leaves_the_probes_of_others_alone() -> Result<()> {
         page.sum("gmpscope_tier_steps_total", &labels),
         1.0,
         "{}",
-        daemon.said()
+        daemon.log()
     );
     Ok(())
 }

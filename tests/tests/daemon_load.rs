@@ -1,5 +1,5 @@
-//! Many processes, many starts, a program that is dear to watch, and a daemon that is killed: nothing leaks, nothing is
-//! missed, and no target pays more than was agreed to.
+//! Many processes, many starts, a program that is expensive to watch, and a daemon that is killed: nothing leaks,
+//! nothing is missed, and no target pays more than its budget.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use gmpscope_tests::crowd::{Crowd, TOLD};
+use gmpscope_tests::crowd::{Crowd, REPORTED};
 use gmpscope_tests::exposition::Exposition;
 use gmpscope_tests::host::watchdogs_of;
 use gmpscope_tests::kernel::{Runs, bpf_objects_of, patched_text, wait_until_gone};
 use gmpscope_tests::{Daemon, Variant, Workload, environment, machine, toolchain};
 use tempfile::TempDir;
 
-/// A program under a name that no other process has.
+/// Copies a program to a path that no other process runs.
 fn copy(workload: &str) -> Result<(TempDir, PathBuf)> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join(workload);
@@ -35,19 +35,19 @@ fn processes_that_come_and_go() -> Result<()> {
     };
     let mut crowd = Crowd::of("idle", live, &[])?;
     let daemon = Daemon::start(&crowd.rule("passive"))?;
-    // Once to have allocated what it needs at most, then to see whether it needs more and more.
+    // First until it has allocated what it needs at most, then to see whether it still grows.
     crowd.pass(&daemon, starts, time / 4)?;
-    let before = crowd.alone(&daemon)?;
+    let before = crowd.wait_until_alone(&daemon)?;
     let passed = crowd.pass(&daemon, starts, time)?;
     assert_eq!(
         passed.missed,
         BTreeSet::new(),
-        "lived {TOLD:?}, and never told of"
+        "lived {REPORTED:?}, and never reported"
     );
-    let after = crowd.alone(&daemon)?;
+    let after = crowd.wait_until_alone(&daemon)?;
     println!("{before:?}\n{after:?}");
     assert_eq!(after.descriptors, before.descriptors);
-    // Those that look and read end when they have had nothing to do for 10 s; of 1,200 starts none leaves one.
+    // Threads that examine and read processes end after 10 s without work; 1,200 starts must not leave any.
     ensure!(
         after.threads <= before.threads + 4,
         "{} threads, before {}",
@@ -61,19 +61,19 @@ fn processes_that_come_and_go() -> Result<()> {
         before.private_bytes >> 10,
         after.private_bytes >> 10
     );
-    assert_eq!(crowd.fallen(), 0, "some that were watched have ended");
+    assert_eq!(crowd.count_ended(), 0, "some that were watched have ended");
     Ok(())
 }
 
-/// How many are probed when it is killed.
+/// How many targets are probed when the daemon is killed.
 const PROBED: usize = 20;
 
 #[test]
-fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
+fn killed_it_leaves_nothing_and_the_targets_run_on() -> Result<()> {
     let _one = machine();
     let (_dir, exe) = copy("checksum")?;
-    let dear = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
-    let mut daemon = Daemon::start(&format!("{dear}{}", rule(&exe, "sampled")))?;
+    let ample = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
+    let mut daemon = Daemon::start(&format!("{ample}{}", rule(&exe, "sampled")))?;
     let mut targets = Vec::new();
     for _ in 0..PROBED {
         let mut workload = Workload::start(&exe, 1, &["-pause", "5ms"])?;
@@ -111,7 +111,7 @@ fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
             "process {} computes nothing any more",
             target.pid()
         );
-        // It ends by itself if a block is wrong.
+        // The program ends by itself if a block is wrong.
         target.park()?;
         ensure!(target.alive(), "process {} ended", target.pid());
     }
@@ -119,7 +119,7 @@ fn killed_it_leaves_nothing_and_the_targets_go_on() -> Result<()> {
 }
 
 #[test]
-fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() -> Result<()> {
+fn starts_that_were_not_held_are_reported_and_binaries_no_longer_timed_are_closed() -> Result<()> {
     let _one = machine();
     let ((_dir, exe), (_other_dir, other)) = (copy("hello")?, copy("hello")?);
     let shown = exe.display().to_string();
@@ -135,8 +135,8 @@ fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() ->
     daemon.wait_for("that starts of both are timed", |page| {
         completed(page).and(completed_of(page, &other))
     })?;
-    // Until there is another one, nobody is held; how many start meanwhile nobody knows. Killed one after the other,
-    // the fourth is the last.
+    // Without a watchdog no start is held, and it is unknown how many processes start meanwhile. After the fourth kill
+    // the watchdog is not replaced any more.
     let mut killed = BTreeSet::new();
     for times in 1..=4 {
         let watchdog = daemon.wait_for("a watchdog", |_| {
@@ -158,14 +158,14 @@ fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() ->
         }
     }
     ensure!(
-        daemon.said().contains("killed again and again"),
+        daemon.log().contains("killed again and again"),
         "{}",
-        daemon.said()
+        daemon.log()
     );
     let open = || -> Result<usize> {
         let mut open = 0;
         for entry in std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))? {
-            // One that is closed meanwhile is not open.
+            // A descriptor that is closed meanwhile is not open.
             let leads_to = std::fs::read_link(entry?.path()).unwrap_or_default();
             open += usize::from(leads_to == exe);
         }
@@ -175,7 +175,7 @@ fn starts_that_were_not_held_are_told_and_what_is_timed_no_longer_is_closed() ->
         open()? > 0,
         "its file is not open while it is timed: this proves nothing"
     );
-    // The other is timed as before: there is still a gate.
+    // The other binary is still timed, so there is still a gate.
     daemon.configure(&format!("init.include = [{other:?}]\n"))?;
     daemon.signal(libc::SIGHUP);
     daemon.wait_for("that its file is closed", |_| (open().ok()? == 0).then_some(()))?;
@@ -187,8 +187,8 @@ fn send(pid: u32, signal: i32) {
     unsafe { libc::kill(pid as i32, signal) };
 }
 
-/// What the watched program may be charged at most, of its own CPU time: 0.5 % are agreed to, and the rest is what
-/// estimates may be off.
+/// The largest share of its own CPU time that the watched program may be charged: 0.5 % is the budget, the rest is for
+/// errors of the estimates.
 const CHARGED: f64 = 0.007;
 
 #[test]
@@ -211,7 +211,7 @@ fn a_burst_costs_no_more_than_was_agreed_to() -> Result<()> {
         ))
     };
     target.go()?;
-    // The configuration has windows of 500 ms: two may pass until it is seen.
+    // The configuration has windows of 500 ms: two may pass until the burst is seen.
     std::thread::sleep(Duration::from_millis(1200));
     let before = (target.count()?, runs.of(daemon.pid())?, counted()?);
     let (_, cost) = before.2;
@@ -220,17 +220,17 @@ fn a_burst_costs_no_more_than_was_agreed_to() -> Result<()> {
     std::thread::sleep(Duration::from_secs(4));
     let after = (target.count()?, runs.of(daemon.pid())?, counted()?);
     let cpu = (after.0.cpu_ns - before.0.cpu_ns) as f64 / 1e9;
-    let told = (after.2.1 - before.2.1) / cpu;
+    let charged = (after.2.1 - before.2.1) / cpu;
     let kernels = (after.1 - before.1) as f64 * hit / cpu;
     ensure!(
-        told <= CHARGED && kernels <= CHARGED,
-        "of its CPU time it was charged {:.3} % as the daemon tells, {:.3} % as the kernel counts ({} runs of {} ns)",
-        told * 100.0,
+        charged <= CHARGED && kernels <= CHARGED,
+        "of its CPU time it was charged {:.3} % as the daemon reports, {:.3} % as the kernel counts ({} runs of {} ns)",
+        charged * 100.0,
         kernels * 100.0,
         after.1 - before.1,
         hit * 1e9
     );
-    // It is still watched, and it is said why with less.
+    // It is still watched, and the page says why not more closely.
     daemon.wait_for_tier(target.pid(), "passive")?;
     let why = daemon.get("/targets")?;
     ensure!(why.text()?.contains("hits in a window"), "{}", why.text()?);

@@ -1,4 +1,4 @@
-//! What the daemon exports is what the programs themselves say, and what a real Prometheus makes of it.
+//! Compares what the daemon exports with what the programs themselves report, also as queried from a real Prometheus.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,23 +13,23 @@ use gmpscope_tests::{
 use tempfile::TempDir;
 
 const WAITS: &str = "gmpscope_sched_latencies_seconds";
-/// Nothing is too dear: whether it is, is another test's question.
-const DEAR: &str = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
-/// How long each program does its work.
+/// A budget that any target fits: other tests check the budget.
+const AMPLE: &str = "[budget]\ntarget = \"100%\"\ntarget_floor = \"1s\"\nhost = \"100%\"\n";
+/// How long each program works.
 const WORK: Duration = Duration::from_secs(1);
 
-/// A program of its own name, so that no other process on this machine is taken for it.
+/// A program under a name that no other process has.
 struct Program {
     go: String,
     minor: u32,
     exe: String,
     workload: Workload,
-    /// What its runtime had counted before the daemon came: asking for it makes a goroutine wait, which the daemon
+    /// What its runtime had counted before the daemon started: asking for it makes a goroutine wait, which the daemon
     /// would count.
     before: RuntimeHistogram,
 }
 
-/// One program per Go version, parked, and the folder in which they lie.
+/// Starts one program per Go version, parked; also returns their folder.
 fn programs(workload: &str) -> Result<(TempDir, Vec<Program>)> {
     let dir = tempfile::tempdir()?;
     let mut all = Vec::new();
@@ -55,7 +55,7 @@ fn rule(dir: &TempDir, tier: &str) -> String {
     )
 }
 
-/// Waits until each has been read once while it is parked: what it does from here on is counted, all of it.
+/// Waits until each has been read once while it is parked: from then on everything that it does is counted.
 fn watched(daemon: &Daemon, programs: &[Program], tier: &str) -> Result<()> {
     for program in programs {
         daemon.wait_for_tier(program.workload.pid(), tier)?;
@@ -68,7 +68,7 @@ fn watched(daemon: &Daemon, programs: &[Program], tier: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lets all of them work at once; what the runtime of each counted meanwhile.
+/// Lets all of them work at the same time, and returns what the runtime of each has counted meanwhile.
 fn work(programs: &mut [Program]) -> Result<Vec<RuntimeHistogram>> {
     for program in programs.iter_mut() {
         program.workload.go()?;
@@ -77,7 +77,7 @@ fn work(programs: &mut [Program]) -> Result<Vec<RuntimeHistogram>> {
     let mut own = Vec::new();
     for program in programs.iter_mut() {
         let all = program.workload.park()?.latencies.since(&program.before);
-        // Up to Go 1.25 the lowest bucket holds zeros that were no waits, which are left out.
+        // Up to Go 1.25 the lowest bucket holds zeros that were not waits, which are left out.
         own.push(match program.minor {
             ..26 => all.without_zeros(),
             _ => all,
@@ -124,7 +124,7 @@ fn every_wait_that_the_runtime_counts_is_in_its_bucket() -> Result<()> {
             "it was probed"
         );
     }
-    // One that has ended has no series any more; the others have.
+    // The series of a process that has ended are gone; the others remain.
     let gone = programs.pop().context("no program")?;
     let pid = gone.workload.pid().to_string();
     drop(gone);
@@ -142,13 +142,13 @@ fn every_wait_that_the_runtime_counts_is_in_its_bucket() -> Result<()> {
 fn a_hit_is_a_wait_that_the_runtime_sampled() -> Result<()> {
     let _one = machine();
     let (dir, mut programs) = programs("mixed")?;
-    let daemon = Daemon::start(&format!("{DEAR}{}", rule(&dir, "sampled")))?;
+    let daemon = Daemon::start(&format!("{AMPLE}{}", rule(&dir, "sampled")))?;
     watched(&daemon, &programs, "sampled")?;
     let own = work(&mut programs)?;
     for (program, own) in programs.iter().zip(&own) {
         let page = counted(&daemon, program, own)?;
         let labels = [("exe", program.exe.as_str())];
-        // The runtime's zeros are waits from Go 1.26 on, where nothing tells them from stop-the-worlds but the probe.
+        // From Go 1.26 on the runtime's zeros are waits, which only the probe can distinguish from stop-the-worlds.
         let (least, most) = (own.without_zeros().count() as f64, own.count() as f64);
         let seen = page
             .histogram("gmpscope_sampled_latencies_seconds", &labels)?
@@ -214,7 +214,7 @@ fn prometheus_answers_what_the_programs_say_of_themselves() -> Result<()> {
             let (low, high) = own.quantile(q).context("no quantile")?;
             let (low, high) = (low.max(0) as f64 / 1e9, high as f64 / 1e9);
             // Classic: Prometheus interpolates inside the exported bucket with the rank. The runtime's own bucket with
-            // that rank lies inside it, so that bucket is all that the answer can be off.
+            // that rank lies inside it, so the answer is off by at most that bucket.
             let (from, to) = exposed.quantile(q).context("no quantile")?;
             ensure!(
                 from <= low + 1e-9 && high <= to + 1.5e-9,
@@ -229,8 +229,8 @@ fn prometheus_answers_what_the_programs_say_of_themselves() -> Result<()> {
                 program.go
             );
             // Native: a bucket of the runtime's is counted into the bucket of the exponential scale that holds some
-            // value of it, so the answer lies in it or in a scale's bucket that touches it. None is wider than
-            // doubling.
+            // value of it, so the answer lies in it or in an adjacent bucket of the scale. No bucket spans more than a
+            // factor of two.
             let query = format!("histogram_quantile({q}, {WAITS}{{exe=\"{exe}\"}})");
             let answer = native.number(&query)?.context("no answer")?;
             let widest = widest(&native, exe)?;
@@ -242,13 +242,13 @@ fn prometheus_answers_what_the_programs_say_of_themselves() -> Result<()> {
             );
         }
     }
-    // Prometheus is a Go program, of Debian's and not of ours.
+    // Prometheus is a Go program, built by Debian.
     let own = format!("{WAITS}_count{{pid=\"{}\"}}", classic.pid());
     classic.wait_for(&own, |n| n > 0.0)?;
     Ok(())
 }
 
-/// The largest ratio of the upper bound of a native bucket to the lower.
+/// The largest ratio between the upper and the lower bound of a native bucket.
 fn widest(prometheus: &Prometheus, exe: &str) -> Result<f64> {
     let series = prometheus.query(&format!("{WAITS}{{exe=\"{exe}\"}}"))?;
     let (_, histogram) = series.first().context("no native histogram")?;
@@ -267,7 +267,7 @@ fn widest(prometheus: &Prometheus, exe: &str) -> Result<f64> {
 fn promtool_finds_nothing_to_complain_about() -> Result<()> {
     let _one = machine();
     let (dir, mut programs) = programs("mixed")?;
-    let daemon = Daemon::start(&format!("{DEAR}{}", rule(&dir, "sampled")))?;
+    let daemon = Daemon::start(&format!("{AMPLE}{}", rule(&dir, "sampled")))?;
     watched(&daemon, &programs, "sampled")?;
     let own = work(&mut programs)?;
     counted(&daemon, &programs[0], &own[0])?;

@@ -11,7 +11,7 @@ use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Toolchain, Variant, Workload, machine, toolchain};
 
-/// Any program, killed when dropped.
+/// Any program, killed on drop.
 struct Program(Child);
 
 impl Program {
@@ -31,7 +31,7 @@ impl Drop for Program {
     }
 }
 
-/// A stripped `idle` of this toolchain, changed, and its process.
+/// A stripped `idle` of this toolchain, patched, and its process.
 fn changed(
     t: &Toolchain,
     change: impl FnOnce(&mut [u8]) -> Result<()>,
@@ -150,8 +150,8 @@ fn a_program_of_a_go_to_come() -> Result<()> {
         anyhow::ensure!(n > 0, "the version is not in the file");
         Ok(())
     })?;
-    // Stripped, so there is no DWARF to take layouts from. They must not be guessed: what needs none
-    // works as ever, and the rest is refused by name.
+    // Stripped, so there is no DWARF to take layouts from. They must not be guessed: what needs none still works, and
+    // the rest is refused by name.
     for mode in MODES {
         let mut tracer = Attach::to(w.pid()).mode(mode).spawn()?;
         let before = w.count()?;

@@ -1,4 +1,4 @@
-//! Files that gmpscope writes: whose they are, what becomes of what was there, and what is left.
+//! Files that gmpscope writes: their owner, what becomes of earlier contents, and what is left.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -20,7 +20,7 @@ fn workload() -> Result<Workload> {
     Ok(workload)
 }
 
-/// Captures a moment, without a probe, with one more option and its file.
+/// Captures for a moment, without a probe, with one more option and its file.
 fn capture(workload: &Workload, option: &str, file: &Path) -> Result<Output> {
     let output = Command::new(gmpscope()?)
         .args(["attach", "-p", &workload.pid().to_string()])
@@ -40,7 +40,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A setting of the kernel, as it was again when dropped.
+/// A setting of the kernel, restored on drop.
 struct Setting(&'static str, String);
 
 impl Setting {
@@ -94,7 +94,7 @@ fn what_others_put_into_a_sticky_folder_is_neither_followed_nor_written() -> Res
             "{option} wrote into somebody's file"
         );
         ensure!(names(&sticky)? == ["file", "link"], "{:?}", names(&sticky)?);
-        // A link of one's own is followed, as by a shell.
+        // A link that belongs to the user is followed, as by a shell.
         fs::remove_file(&link)?;
         symlink(&victim, &link)?;
         let output = capture(&workload, option, &link)?;

@@ -1,19 +1,20 @@
-//! `run --follow`: the Go programs that a command starts in turn, against what they say themselves.
+//! `run --follow`: the Go programs that a command starts in turn, compared with what they report themselves.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::privilege::{CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, become_user};
 use gmpscope_tests::start::{Ran, Traced, partition};
+use gmpscope_tests::unread::until;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::followed::TreeOf;
 
 const PROGRAM: &str = "family";
-/// How long anything here may take on a machine where others compile.
+/// How long anything here may take on a machine where other tests compile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn built(variant: Variant) -> Result<String> {
@@ -21,7 +22,7 @@ fn built(variant: Variant) -> Result<String> {
     Ok(binary.display().to_string())
 }
 
-/// A command of these words, followed.
+/// `gmpscope run --follow` of a command of these words.
 fn followed(words: &[&str]) -> Result<Traced> {
     let (program, arguments) = words.split_first().context("no command")?;
     let traced = Traced::new(Path::new(program))?.options(&["--follow"]);
@@ -32,16 +33,20 @@ fn tree(ran: &Ran) -> Result<&TreeOf> {
     ran.init()?.tree.as_ref().context("no tree in the capture")
 }
 
-/// Every start that the programs themselves told was seen, no other was, and nothing is missing.
+/// Checks that exactly the starts that the programs themselves report were seen, and that nothing is missing.
 fn all_seen(ran: &Ran) -> Result<()> {
     let init = ran.init()?;
-    let mut told: Vec<u32> = ran.said("main").iter().map(|(pid, _)| *pid).collect();
+    let mut reported: Vec<u32> = ran.said("main").iter().map(|(pid, _)| *pid).collect();
     let mut seen: Vec<u32> = init.starts.iter().map(|start| start.pid).collect();
-    told.sort_unstable();
+    reported.sort_unstable();
     seen.sort_unstable();
-    ensure!(told == seen, "told {told:?}, seen {seen:?}: {:#?}", init.tree);
     ensure!(
-        init.unfinished == 0 && init.runs == told.len() as u64,
+        reported == seen,
+        "reported {reported:?}, seen {seen:?}: {:#?}",
+        init.tree
+    );
+    ensure!(
+        init.unfinished == 0 && init.runs == reported.len() as u64,
         "{init:#?}"
     );
     let capture = &ran.capture.as_ref().context("no capture")?.capture;
@@ -61,17 +66,6 @@ fn all_seen(ran: &Ran) -> Result<()> {
         ensure!(before, "process {pid} said main at {said_ns}: {:#?}", init.starts);
     }
     Ok(())
-}
-
-/// (file name, starts) of each binary.
-fn by_binary(ran: &Ran) -> Result<BTreeMap<String, u64>> {
-    let binaries = ran.init()?.binaries.iter();
-    Ok(binaries
-        .map(|binary| {
-            let name = binary.exe.raw().rsplit('/').next().unwrap_or_default();
-            (name.to_owned(), binary.runs)
-        })
-        .collect())
 }
 
 #[test]
@@ -114,7 +108,7 @@ fn children_of_every_build_are_seen() -> Result<()> {
             variant.name(),
             of_child.histograms.keys()
         );
-        // The first of a binary waits until it is probed, which is told and is in no phase.
+        // Each start is held until it is probed, which is reported and is in no phase.
         let held: Vec<u64> = init.starts.iter().map(|start| start.held_ns).collect();
         ensure!(held.iter().all(|ns| *ns > 0), "{held:?}");
     }
@@ -131,7 +125,7 @@ fn a_shell_and_grandchildren_are_followed() -> Result<()> {
     ensure!(ran.status.success(), "{}", ran.stderr);
     all_seen(&ran)?;
     ensure!(ran.init()?.runs == 4, "{:#?}", ran.init()?);
-    // Both shells and both of true; one of the shells may have replaced itself.
+    // Two shells and two of true; one of the shells may have replaced itself.
     let tree = tree(&ran)?;
     ensure!(tree.others == 4 && tree.execs == 8, "{tree:#?}");
     let target = &ran.capture.as_ref().context("no capture")?.target;
@@ -167,7 +161,7 @@ fn an_interpreter_that_is_a_go_program_is_seen() -> Result<()> {
     for variant in [Variant::Plain, Variant::Pie] {
         let family = built(variant)?;
         let script = dir.path().join(variant.name());
-        // It is given the script's path as a number, and fails: that it started is what counts.
+        // It takes the script's path for a number, and fails; only its start counts.
         std::fs::write(&script, format!("#!{family} sleep\n"))?;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
         let line = format!("{} || true", script.display());
@@ -228,12 +222,12 @@ fn what_outlives_the_command_is_counted() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_is_written_over_runs_as_what_it_has_become() -> Result<()> {
+fn a_file_that_is_overwritten_runs_with_its_new_content() -> Result<()> {
     let _one = machine();
     let dir = tempfile::tempdir()?;
     let place = dir.path().join("program").display().to_string();
     let (family, stripped) = (built(Variant::Plain)?, built(Variant::Stripped)?);
-    // Into the very same inode: probes of the one would lie anywhere in the other.
+    // Into the same inode: probes of one program would be anywhere in the other.
     let script = format!(
         "cp {family} {place} && {place} exit 0 && cat {stripped} > {place} && {place} exit 0 && \
          cat /bin/true > {place} && {place} && cat {family} > {place} && {place} exit 7"
@@ -248,7 +242,7 @@ fn a_file_that_is_written_over_runs_as_what_it_has_become() -> Result<()> {
 }
 
 #[test]
-fn intervals_tell_each_program_apart() -> Result<()> {
+fn intervals_list_each_program_separately() -> Result<()> {
     let _one = machine();
     let (family, pie) = (built(Variant::Plain)?, built(Variant::Pie)?);
     let dir = tempfile::tempdir()?;
@@ -281,91 +275,7 @@ fn intervals_tell_each_program_apart() -> Result<()> {
     Ok(())
 }
 
-/// A module of a few packages, and a script that notes each tool that `go build` starts.
-struct Module {
-    dir: tempfile::TempDir,
-    go: PathBuf,
-}
-
-impl Module {
-    fn new() -> Result<Self> {
-        let toolchain = toolchain::newest()?;
-        let dir = tempfile::tempdir()?;
-        let write = |name: &str, text: &str| -> Result<()> {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().context("no folder")?)?;
-            Ok(std::fs::write(path, text)?)
-        };
-        write("go.mod", &format!("module m\n\ngo 1.{}\n", toolchain.minor()))?;
-        write("a/a.go", "package a\n\nconst A = 1\n")?;
-        write("b/b.go", "package b\n\nimport \"m/a\"\n\nconst B = a.A\n")?;
-        write(
-            "main.go",
-            "package main\n\nimport \"m/b\"\n\nfunc main() { println(b.B) }\n",
-        )?;
-        let noted = dir.path().join("noted");
-        write(
-            "note",
-            &format!("#!/bin/sh\necho \"$1\" >> {}\nexec \"$@\"\n", noted.display()),
-        )?;
-        std::fs::set_permissions(dir.path().join("note"), std::fs::Permissions::from_mode(0o755))?;
-        Ok(Self {
-            go: toolchain.root.join("bin/go"),
-            dir,
-        })
-    }
-
-    /// What the script noted: starts by the tool's name.
-    fn noted(&self) -> Result<BTreeMap<String, u64>> {
-        let text = std::fs::read_to_string(self.dir.path().join("noted"))?;
-        let mut noted = BTreeMap::new();
-        for line in text.lines() {
-            let name = line.rsplit('/').next().unwrap_or_default();
-            *noted.entry(name.to_owned()).or_default() += 1;
-        }
-        Ok(noted)
-    }
-}
-
-#[test]
-fn every_tool_that_go_build_starts_is_seen() -> Result<()> {
-    let _one = machine();
-    let module = Module::new()?;
-    let dir = module.dir.path().display().to_string();
-    let script = format!("{dir}/note");
-    let ran = followed(&[
-        &module.go.display().to_string(),
-        "-C",
-        &dir,
-        "build",
-        "-toolexec",
-        &script,
-        "-o",
-        "out/",
-        "./...",
-    ])?
-    .env("GOTOOLCHAIN", "local")
-    .env("GOCACHE", &format!("{dir}/cache"))
-    .env("GOFLAGS", "-mod=mod")
-    .env("CGO_ENABLED", "0")
-    .run()?;
-    ensure!(ran.status.success(), "{}", ran.stderr);
-    let mut expected = module.noted()?;
-    expected.insert("go".to_owned(), 1);
-    let seen = by_binary(&ran)?;
-    println!("{seen:?}");
-    ensure!(
-        seen == expected,
-        "noted {expected:?}, seen {seen:?}, {:#?}",
-        tree(&ran)?
-    );
-    ensure!(expected.get("compile").is_some_and(|n| *n > 10), "{expected:?}");
-    let capture = &ran.capture.as_ref().context("no capture")?.capture;
-    ensure!(capture.complete && capture.lost_events == 0, "{capture:#?}");
-    Ok(())
-}
-
-/// A traced command that runs beside the test.
+/// A traced command that is running beside the test; killed on drop.
 struct Background {
     child: Child,
     traced: Option<Traced>,
@@ -402,9 +312,11 @@ impl Background {
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
-    /// Waits until the command has said so many lines.
+    /// Waits until the command has printed this many lines.
     fn wait_for(&self, lines: usize) -> Result<()> {
-        within(PATIENCE, || Ok(self.said()?.lines().count() >= lines))
+        until("the command prints enough lines", PATIENCE, || {
+            Ok(self.said()?.lines().count() >= lines)
+        })
     }
 
     fn ran(mut self) -> Result<Ran> {
@@ -422,18 +334,7 @@ impl Drop for Background {
     }
 }
 
-fn within(time: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + time;
-    while !done()? {
-        if Instant::now() > end {
-            bail!("it was not so within {time:?}");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
-/// Starts children one after the other, and says `done` if each ended as it should.
+/// A script that starts children one after the other, and prints `done` if each ended with its own status.
 fn busy(family: &str, children: u32) -> String {
     format!(
         "i=0; while [ $i -lt {children} ]; do {family} exit 5; [ $? = 5 ] || exit 9; i=$((i+1)); done; echo done"
@@ -448,7 +349,9 @@ fn a_tracer_that_is_killed_leaves_everything_running() -> Result<()> {
     traced.wait_for(10)?;
     traced.signal(libc::SIGKILL);
     traced.child.wait()?;
-    within(PATIENCE, || Ok(traced.said()?.ends_with("done\n")))?;
+    until("the command ends", PATIENCE, || {
+        Ok(traced.said()?.ends_with("done\n"))
+    })?;
     ensure!(traced.said()?.lines().count() == 61, "{}", traced.said()?);
     Ok(())
 }
@@ -461,8 +364,10 @@ fn nobody_waits_for_a_tracer_that_the_terminal_has_stopped() -> Result<()> {
     traced.wait_for(5)?;
     traced.signal(libc::SIGTSTP);
     let stat = format!("/proc/{}/stat", traced.child.id());
-    within(PATIENCE, || Ok(std::fs::read_to_string(&stat)?.contains(") T ")))?;
-    // An execve of this test would wait now.
+    until("gmpscope stops", PATIENCE, || {
+        Ok(std::fs::read_to_string(&stat)?.contains(") T "))
+    })?;
+    // If gmpscope still held programs, an execve of this test would wait now.
     let status = Command::new(&family)
         .args(["exit", "4"])
         .stdout(Stdio::null())
@@ -470,7 +375,9 @@ fn nobody_waits_for_a_tracer_that_the_terminal_has_stopped() -> Result<()> {
     let status = ended(status)?;
     ensure!(status.code() == Some(4), "{status}");
     traced.signal(libc::SIGCONT);
-    within(PATIENCE, || Ok(!std::fs::read_to_string(&stat)?.contains(") T ")))?;
+    until("gmpscope continues", PATIENCE, || {
+        Ok(!std::fs::read_to_string(&stat)?.contains(") T "))
+    })?;
     let ran = traced.ran()?;
     ensure!(
         ran.status.success() && ran.stdout.ends_with("done\n"),

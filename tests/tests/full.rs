@@ -1,4 +1,4 @@
-//! Mode `full` against `runtime/trace` of the same run, change by change, and what it does when its ring is too
+//! Mode `full` compared with `runtime/trace` of the same run, change by change, and its behaviour when its ring is too
 //! small.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use gmpscope_tests::transitions::table::{AGREED, must_agree};
 use gmpscope_tests::transitions::{Compared, compare};
 use gmpscope_tests::{Variant, Workload, environment, machine, toolchain};
 
-/// How often two that look at different moments may be asked to agree on a machine that does something else beside.
+/// How many attempts two sides that read at different moments have to agree on a busy machine.
 const ATTEMPTS: usize = 3;
 
 fn agrees(case: &Case) -> std::result::Result<Compared, String> {
@@ -68,7 +68,7 @@ fn full_has_the_changes_of_the_trace() -> Result<()> {
 }
 
 #[test]
-fn what_stands_is_told_at_each_moment_and_with_its_place() -> Result<()> {
+fn waiting_goroutines_are_reported_at_each_moment_and_with_their_place() -> Result<()> {
     let _one = machine();
     const WAITING: u64 = 5000;
     for toolchain in toolchain::selection()?.into_iter().filter(|t| t.minor() >= 22) {
@@ -89,7 +89,7 @@ fn what_stands_is_told_at_each_moment_and_with_its_place() -> Result<()> {
         let over_time = full.over_time.as_ref().expect("states over time");
         let moments = &over_time.goroutines["waiting"];
         ensure!(moments.len() >= 20, "{name}: {over_time:?}");
-        // Beside those that stand there are main, the two that play, and the runtime's own.
+        // Besides the waiting ones there are main, the two that play, and the runtime's own.
         ensure!(
             moments
                 .iter()
@@ -102,7 +102,7 @@ fn what_stands_is_told_at_each_moment_and_with_its_place() -> Result<()> {
             "{name}: {span_ns} of {}",
             capture.capture.duration_ns
         );
-        // All that stand have done so since they were first read, and so have the runtime's own.
+        // All waiting goroutines have waited since they were first read, and so have the runtime's own.
         let stands = full.longest_waits.iter().any(|wait| {
             let site = wait.creation_site.as_ref().map_or("", |site| site.raw());
             wait.ongoing && wait.reason == "chan receive" && wait.goid.is_some() && site.starts_with("main.")
@@ -137,7 +137,7 @@ fn what_a_ring_that_is_too_small_drops_is_counted() -> Result<()> {
         .start()?;
     workload.go_during(Duration::from_millis(500))?;
     let outcome = tracer.interrupt()?;
-    // What is not whole is printed all the same, and scripts can tell.
+    // An incomplete capture is printed all the same, and its exit status says so.
     ensure!(
         outcome.code() == 5,
         "ended with {}: {}",

@@ -1,6 +1,6 @@
-//! What `run --follow` does to programs of others: nothing, whether it is short of descriptors, stopped or killed.
+//! `run --follow` does not affect programs of others, whether it is short of descriptors, stopped or killed.
 //!
-//! All of it on a file system of the test's own, and with a copy of gmpscope that sees no other.
+//! The tests run on a file system of their own, with a copy of gmpscope that sees no other.
 
 use std::fs;
 use std::io;
@@ -16,14 +16,14 @@ use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::capture::Capture;
 use tracer_user::document::followed::TreeOf;
 
-/// How long anything here may take on a machine where others compile.
+/// How long anything here may take on a machine where other tests compile.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long an execve may wait for a gmpscope that is stopped: some 0.3 s, and what a busy machine adds.
+/// How long an execve may wait for a stopped gmpscope: some 0.3 s, and what a busy machine adds.
 const BOUND: Duration = Duration::from_secs(3);
-/// Runs the program again and again until it is told to end.
+/// A script that runs the program again and again until a file appears.
 const LOOP: &str = "while [ ! -e /tmp/end ]; do /bin/family sleep 30; done; echo done";
 
-/// An island with gmpscope, a shell and a Go program.
+/// Makes an island with gmpscope, a shell and a Go program.
 fn island() -> Result<Island> {
     let island = Island::new()?;
     island.add(environment::gmpscope()?.as_ref(), "gmpscope")?;
@@ -50,7 +50,7 @@ fn follow(island: &Island, script: &str) -> Command {
     command
 }
 
-/// With these limits of descriptors, soft and hard.
+/// Sets the soft and hard limits of descriptors.
 fn limited(mut command: Command, soft: libc::rlim_t, hard: libc::rlim_t) -> Command {
     let limit = libc::rlimit {
         rlim_cur: soft,
@@ -89,11 +89,11 @@ fn within(time: Duration, what: &str, mut done: impl FnMut() -> Result<bool>) ->
     Ok(())
 }
 
-/// A gmpscope that a test may signal, and the file that ends the loop of its command: both are gone when the test is.
+/// A gmpscope that a test may signal, and the file that ends the loop of its command. Both end on drop.
 struct Running(Child, PathBuf);
 
 impl Running {
-    /// A gmpscope that follows [`LOOP`], which has begun.
+    /// Starts a gmpscope that follows [`LOOP`], and waits until the loop has begun.
     fn follow(island: &Island) -> Result<Self> {
         let mut command = follow(island, LOOP);
         let said = fs::File::create(island.path("tmp/said"))?;
@@ -106,8 +106,8 @@ impl Running {
         send(self.0.id(), signal);
     }
 
-    /// Stops it while a program of the loop waits for it, and it has taken that from the kernel: until its execve is
-    /// done, the shell's child is a shell.
+    /// Stops it while a program of the loop waits for it. As long as the execve waits, the shell's child is still a
+    /// shell.
     fn stop_while_it_holds(&self) -> Result<()> {
         let shells = children_of(self.0.id(), "sh")?;
         let shell = *shells.first().context("no shell")?;
@@ -124,10 +124,10 @@ impl Running {
     fn wait_for_more(&self, island: &Island) -> Result<()> {
         let lines = || -> Result<usize> { Ok(fs::read_to_string(island.path("tmp/said"))?.lines().count()) };
         let before = lines()?;
-        within(PATIENCE, "the loop goes on", || Ok(lines()? > before + 2))
+        within(PATIENCE, "the loop continues", || Ok(lines()? > before + 2))
     }
 
-    /// Ends the loop.
+    /// Ends the loop, and returns the capture.
     fn end(mut self, island: &Island) -> Result<Capture> {
         fs::write(island.path("tmp/end"), "")?;
         let status = self.ended(PATIENCE)?;
@@ -145,7 +145,7 @@ impl Running {
         status.context("it has ended")
     }
 
-    /// The process that watches over its gate.
+    /// The PID of the process that watches over its gate.
     fn watchdog(&self) -> Result<u32> {
         let mut found = None;
         within(PATIENCE, "there is a watchdog", || {
@@ -158,7 +158,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Of one that was waited for the number may be another's.
+        // Once it has been waited for, its PID may be another process's.
         if let Ok(None) = self.0.try_wait() {
             self.signal(libc::SIGCONT);
             _ = self.0.kill();
@@ -169,29 +169,20 @@ impl Drop for Running {
     }
 }
 
-/// CLOCK_MONOTONIC.
-fn monotonic_ns() -> u64 {
-    // SAFETY: all zeros is one.
-    let mut now: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: writes what is there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
 fn send(pid: u32, signal: i32) {
     // SAFETY: takes two numbers.
     unsafe { libc::kill(pid as i32, signal) };
 }
 
-/// Whether a process is there, and not only waited for.
+/// Whether a process exists and is not a zombie.
 fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, behind)| !behind.starts_with('Z'))
 }
 
-/// A program that is not the command's, executed on the island. `spawn` returns when its execve does, so a thread of
-/// its own makes it; the thread is one of this island's by its file system.
+/// A program outside the command's tree, executed on the island. `spawn` returns only after the execve, so a separate
+/// thread calls it; the thread is on the island, since it inherits the mount namespace.
 struct Other(std::thread::JoinHandle<Result<(Output, Duration)>>);
 
 impl Other {
@@ -209,7 +200,7 @@ impl Other {
         self.0.is_finished()
     }
 
-    /// How long it took, if it ended as it should.
+    /// Waits for its end, and returns how long it took.
     fn took(self) -> Result<Duration> {
         within(PATIENCE, "another's program is not held for ever", || {
             Ok(self.is_done())
@@ -220,7 +211,7 @@ impl Other {
     }
 }
 
-/// Executes programs of others all the time, until it is dropped or asked.
+/// Executes programs of others all the time until `until` holds, and returns how many.
 fn storm(island: &Island, until: impl Fn() -> Result<bool>) -> Result<u64> {
     let mut executed = 0;
     while !until()? {
@@ -239,7 +230,7 @@ fn no_program_is_refused_for_want_of_descriptors() -> Result<()> {
     const PROGRAMS: usize = 24;
     for limit in [128, 160, 256] {
         let island = island()?;
-        // Each is another file, which takes a descriptor while it waits, and more when it is probed.
+        // Each is a separate file, which takes a descriptor while it waits, and more when it is probed.
         for n in 0..PROGRAMS {
             fs::copy(island.path("bin/family"), island.path(&format!("bin/family{n}")))?;
         }
@@ -267,7 +258,7 @@ fn no_program_is_refused_for_want_of_descriptors() -> Result<()> {
         );
         ensure!(said.matches("main ").count() == 2 * PROGRAMS, "{limit}: {said}");
         ensure!(others.get() > 3, "{limit}: {} others", others.get());
-        // What was not traced is counted: every execve is in one of these.
+        // Starts that were not traced are counted: every execve is in one of these.
         let capture = capture(&island)?;
         let tree = tree(&capture)?;
         let init = capture.init.as_ref().context("no init")?;
@@ -335,7 +326,7 @@ fn nobody_waits_long_for_a_gmpscope_that_is_stopped() -> Result<()> {
     let island = island()?;
     let running = Running::follow(&island)?;
     running.stop_while_it_holds()?;
-    // It may stop with its next instruction only.
+    // The stop may take effect a moment later.
     let others: Vec<Other> = (0..8)
         .map(|_| {
             std::thread::sleep(Duration::from_millis(20));
@@ -346,12 +337,12 @@ fn nobody_waits_long_for_a_gmpscope_that_is_stopped() -> Result<()> {
         let took = other.took()?;
         ensure!(took < BOUND, "the execve of another took {took:?}");
     }
-    // The command's own go on, too, and what comes later waits for nobody.
+    // The command's own programs continue, too, and later ones do not wait.
     running.wait_for_more(&island)?;
     let took = Other::execute(&island, "/bin/family").took()?;
     ensure!(took < BOUND, "a later execve of another took {took:?}");
     running.signal(libc::SIGCONT);
-    let resumed_ns = monotonic_ns();
+    let resumed_ns = environment::monotonic_ns();
     // It holds programs again, and traces them.
     for _ in 0..4 {
         running.wait_for_more(&island)?;
@@ -398,7 +389,7 @@ fn killed_while_it_and_its_watchdog_are_stopped_it_lets_everything_go() -> Resul
     running.ended(PATIENCE)?;
     other.took()?;
     within(PATIENCE, "the watchdog has ended", || Ok(!is_alive(watchdog)))?;
-    // The command goes on alone.
+    // The command continues alone.
     running.wait_for_more(&island)?;
     fs::write(island.path("tmp/end"), "")?;
     within(PATIENCE, "the command ends", || {

@@ -1,9 +1,9 @@
-//! Recordings that were made by an earlier gmpscope, one of each mode: replayed today they give the JSON and the text
-//! that they gave then, to the byte.
+//! Recordings that were made by an earlier gmpscope, one of each mode: replayed today they give the same JSON and text
+//! as then, byte for byte.
 //!
 //! `tests/golden/recordings/NAME.gmps` was recorded while programs of tests/workloads ran, `NAME.json` and `NAME.txt`
-//! are what `gmpscope replay` made of it. JSON may only gain fields. Where a change of the text is meant, write the new
-//! one with the command that the failure names, and read the difference before it is committed.
+//! are the output of `gmpscope replay`. JSON may only gain fields. Where a change of the text is intended, write the
+//! new one with the command that the failure names, and read the difference before you commit it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

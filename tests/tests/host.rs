@@ -1,5 +1,5 @@
-//! All targets of a host by one load of the kernel side, through the library: against what the programs, and the
-//! processes' parent, know themselves.
+//! Watches several targets with one load of the kernel side, through the library, and compares with what the programs
+//! and the processes' parent know themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsRawFd;
@@ -20,7 +20,7 @@ use tracer_user::sources::host::{HostKernel, ProcessEvent, StartsBy, StartsReque
 use tracer_user::sources::starts::Functions;
 use tracer_user::stream::{HistogramKey, Kind, Observation};
 
-/// What a target's observations add up to.
+/// The sum of a target's observations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sum {
     waits: u64,
@@ -58,7 +58,7 @@ fn readable(host: &HostKernel, within: Duration) -> bool {
         events: libc::POLLIN,
         revents: 0,
     };
-    // SAFETY: one pollfd, as is said.
+    // SAFETY: one pollfd, as the count says.
     unsafe { libc::poll(&raw mut poll, 1, within.as_millis() as i32) == 1 }
 }
 
@@ -89,7 +89,7 @@ fn two_processes_at_once_have_each_its_own_waits() -> Result<()> {
                 subject.workload.first.workload
             );
             ensure!(sum.lost == 0, "{what}");
-            // The runtime's lowest bucket also has what was no wait; from 1.26 on we see it, too.
+            // The runtime's lowest bucket also has records that were not waits; from 1.26 on we see those, too.
             let waits = own.without_zeros().count();
             ensure!(waits > 500, "{what}");
             ensure!(
@@ -121,7 +121,7 @@ fn a_slot_that_was_taken_back_starts_from_nothing() -> Result<()> {
         first.workload.go_for(2_000)?;
         let sum = Sum::of(&host.observe(slot, monotonic_ns())?);
         ensure!(sum.waits > 100, "{program:?}: {sum:?}");
-        // What comes from here on nobody observes.
+        // Nobody observes what comes from here on.
         first.workload.go_for(2_000)?;
         let second = Subject::start(&toolchain, "idle")?;
         ensure!(
@@ -170,7 +170,7 @@ fn past_the_cap_nothing_is_let_through_and_we_are_woken() -> Result<()> {
         let mut host = host(4, true)?;
         let mut subject = Subject::start(&toolchain, "pingpong")?;
         let slot = subject.attach(&mut host, program, Some(CAP))?;
-        // Below the cap nothing happens, window after window.
+        // Below the cap the reader is not woken, window after window.
         for _ in 0..3 {
             subject.workload.go_for(100)?;
             ensure!(!readable(&host, Duration::ZERO), "woken below the cap");
@@ -184,7 +184,7 @@ fn past_the_cap_nothing_is_let_through_and_we_are_woken() -> Result<()> {
         let happened = host.happened()?;
         ensure!(happened.capped == [slot], "{program:?}: {happened:?}");
         ensure!(host.is_capped(slot));
-        // It stays off, whatever is asked for.
+        // It stays off even if a new window begins.
         host.begin_window(slot, CAP)?;
         std::thread::sleep(Duration::from_millis(100));
         subject.workload.park()?;
@@ -203,7 +203,7 @@ fn past_the_cap_nothing_is_let_through_and_we_are_woken() -> Result<()> {
     Ok(())
 }
 
-/// Which of the processes were seen, (exec, exit), and how many events were lost.
+/// The processes whose exec and exit were seen, and how many events were lost.
 #[derive(Default)]
 struct Seen {
     execed: BTreeSet<u32>,
@@ -230,7 +230,7 @@ impl Seen {
 }
 
 #[test]
-fn processes_that_come_and_go_are_told_or_counted_as_lost() -> Result<()> {
+fn processes_that_come_and_go_are_reported_or_counted_as_lost() -> Result<()> {
     let _one = machine();
     let mut host = host(1, false)?;
     host.watch_processes()?;
@@ -305,7 +305,7 @@ impl Functions for Started {
 }
 
 #[test]
-fn starts_of_two_binaries_are_told_apart() -> Result<()> {
+fn starts_of_two_binaries_are_distinguished() -> Result<()> {
     const EACH: usize = 5;
     let _one = machine();
     let toolchain = toolchain::newest()?;
@@ -331,7 +331,7 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
             pids.insert(child.id());
             children.push(child);
         }
-        // Neither of both.
+        // A process of neither binary.
         children.push(Command::new("/bin/true").spawn()?);
         for mut child in children {
             child.wait()?;
@@ -365,7 +365,7 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
         let lost: u64 = Sum::of(&seen).lost;
         ensure!(lost == 0, "{lost} lost");
     }
-    // Without probes nothing is told any more.
+    // Without probes nothing is reported any more.
     let (path, binary, slot, _) = binaries.remove(0);
     host.detach_starts(slot)?;
     Command::new(&path).stdout(Stdio::null()).status()?;
@@ -374,7 +374,7 @@ fn starts_of_two_binaries_are_told_apart() -> Result<()> {
 }
 
 #[test]
-fn many_links_are_let_go_of_at_once() -> Result<()> {
+fn many_links_are_removed_at_once() -> Result<()> {
     const LINKS: usize = 30;
     let _one = machine();
     let toolchain = toolchain::newest()?;

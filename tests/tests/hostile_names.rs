@@ -1,5 +1,5 @@
-//! Names that their owner chose to do harm: of files, processes, functions. Whatever is written for people has no
-//! control byte but its own newlines, and no line that somebody else wrote.
+//! Names of files, processes and functions that their owner chose to do harm. Text for people must have no control byte
+//! but its own newlines, and no line that somebody else wrote.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
@@ -16,20 +16,20 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tracer_user::escape::is_dangerous;
 
-/// An operating system command, a newline, a word that begins a line if that newline is one, text from right to left, and
-/// a byte that is not UTF-8. A process that runs such a file is named after it, until it names itself.
+/// An operating system command, a newline, a word that would begin a line, right-to-left text, and a byte that is not
+/// UTF-8. A process that runs such a file is named after it, until it names itself.
 const FILE: &[u8] = b"x\x1b]0;owned\x07\nFORGED gmpscope: error: FORGED\r\xe2\x80\xaeevil\xff";
 /// The name that the workload gives itself.
 const COMM: &str = "a\nFORGED\u{1b}[31m";
-/// A name of a function in the workload, and what becomes of it.
+/// A name of a function in the workload, and its escaped form.
 const FUNCTION: (&[u8], &[u8]) = (
     b"nameThatATestOverwrites0123456789",
     b"f\x1b[2J\nFORGED\x1b]0;x\x07\xe2\x80\xaeoverwrites__",
 );
-/// The end of the name of its source file, likewise.
+/// The end of the name of its source file, and its escaped form.
 const SOURCE: (&[u8], &[u8]) = (b"/hostile/main.go", b"/h\nFORGED\x1bain.go");
 
-/// Fails if `text` would do something to a terminal, or has a line that was forged.
+/// Fails if `text` would control a terminal, or has a forged line.
 fn harmless(what: &str, text: &[u8]) -> Result<()> {
     let text = String::from_utf8_lossy(text);
     let dangerous = text.chars().find(|c| *c != '\n' && is_dangerous(*c));
@@ -40,7 +40,7 @@ fn harmless(what: &str, text: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A folder with a hostile program in it.
+/// A folder with a hostile program.
 struct Hostile {
     dir: TempDir,
     program: PathBuf,
@@ -73,7 +73,7 @@ fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Command>
     Ok(command)
 }
 
-/// Runs gmpscope to its end with this status, and fails if it wrote anything that could do harm.
+/// Runs gmpscope to its end with this status, and fails if its output could do harm.
 fn said(what: &str, code: i32, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Output> {
     checked(what, code, command(args)?.env("HOSTILE_QUICK", "1").output()?)
 }
@@ -104,7 +104,7 @@ fn attach_and_what_it_recorded() -> Result<()> {
         let args = format!("attach -p {pid} --duration 300ms -vv --mode {mode} --record");
         let text = said(mode, 0, words(&args, &[&recording]))?;
         let text = String::from_utf8_lossy(&text.stdout).into_owned();
-        // It is the very process.
+        // It is this very process.
         ensure!(text.contains("evil"), "{text}");
         if mode != "exact" && mode != "passive" {
             ensure!(text.contains("overwrites"), "{text}");
@@ -114,7 +114,7 @@ fn attach_and_what_it_recorded() -> Result<()> {
         }
         std::fs::remove_file(&recording)?;
     }
-    // JSON has the name as it is, and escapes by itself.
+    // JSON has the name as it is, and escapes by its own rules.
     let args = format!("attach -p {pid} --duration 100ms --mode passive --format json");
     let json = said("json", 0, words(&args, &[]))?;
     let json: Value = serde_json::from_slice(&json.stdout)?;
@@ -178,11 +178,11 @@ fn run_and_attach_next() -> Result<()> {
     Ok(())
 }
 
-/// What a child has written to stderr up to the end of the line that says that it is attached.
+/// Reads a child's stderr up to the end of the line that says that it is attached.
 fn attached(child: &mut Child) -> Result<Vec<u8>> {
     let mut lines = BufReader::new(child.stderr.take().context("no stderr")?);
     let mut text = Vec::new();
-    // A long name has lines of its own, up to the last words.
+    // A long name takes several lines, up to the last words.
     while !text.ends_with(b"instructions\n") {
         ensure!(
             lines.read_until(b'\n', &mut text)? > 0,
@@ -190,7 +190,7 @@ fn attached(child: &mut Child) -> Result<Vec<u8>> {
             String::from_utf8_lossy(&text)
         );
     }
-    // Whatever comes later has somewhere to go.
+    // Later output is discarded, so that it blocks nobody.
     std::thread::spawn(move || _ = lines.read_to_end(&mut Vec::new()));
     Ok(text)
 }
@@ -271,7 +271,7 @@ fn the_daemons_log_and_pages() -> Result<()> {
     std::thread::sleep(Duration::from_secs(3));
     let (status, _) = daemon.stop()?;
     ensure!(status.success(), "{status}");
-    let log = daemon.said();
+    let log = daemon.log();
     harmless("the log", log.as_bytes())?;
     ensure!(log.contains("FORGED"), "it does not name the process: {log}");
     Ok(())

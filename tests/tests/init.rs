@@ -1,4 +1,4 @@
-//! How programs start: against the runtime's own clock, outside clocks, and known causes.
+//! How programs start, compared with the runtime's own clock, outside clocks, and known causes.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ fn newest() -> Result<PathBuf> {
     Variant::Plain.build(&toolchain::newest()?, PROGRAM)
 }
 
-/// Every way to build that a test goes through, with its names of phases before the packages'.
+/// Every build variant to test, with the names of its phases before those of the packages.
 fn builds() -> Result<Vec<(Toolchain, Variant)>> {
     let mut builds = Vec::new();
     for toolchain in toolchain::selection()? {
@@ -85,7 +85,7 @@ fn every_build_is_parted_into_all_phases() -> Result<()> {
         let faults: u64 = run.phases.iter().filter_map(|phase| phase.minor_faults).sum();
         ensure!(faults > 50, "{name}: {faults} page faults");
     }
-    // Its thread may well run for the first time only behind main.main.
+    // Its thread may run for the first time only after main.main.
     ensure!(sysmons > 0, "sysmon was never seen");
     Ok(())
 }
@@ -148,8 +148,8 @@ fn the_runtimes_own_clock_agrees() -> Result<()> {
 fn first_and_last_moment_agree_with_outside_clocks() -> Result<()> {
     let _one = machine();
     let binary = newest()?;
-    // The program executes itself once more, so that the moment before its second execve is known. Only a tree is
-    // followed so far.
+    // The program executes itself again, so that the moment before its second execve is known. Only --follow sees more
+    // than the first start.
     let ran = Traced::new(&binary)?
         .env("SLOW_START_AGAIN", "1")
         .options(&["--follow", "--repeat", "11"])
@@ -166,7 +166,7 @@ fn first_and_last_moment_agree_with_outside_clocks() -> Result<()> {
             .filter(|start| start.pid == pid)
             .max_by_key(|start| start.t0_ns)
             .context("no such start")?;
-        // It was held there, which is no part of the start.
+        // It was held there, which is not part of the start.
         begins.push((start.t0_ns - start.held_ns).abs_diff(before));
         let (_, main) = mains
             .iter()
@@ -186,7 +186,7 @@ fn first_and_last_moment_agree_with_outside_clocks() -> Result<()> {
     Ok(())
 }
 
-/// The findings about phases: without those about the surroundings.
+/// The findings about phases, without those about the environment.
 fn phase_findings(ran: &Ran) -> Vec<(String, String)> {
     let ids = ran.capture.iter().flat_map(|capture| &capture.findings);
     ids.filter(|finding| finding.id.starts_with("start-phase"))
@@ -194,7 +194,7 @@ fn phase_findings(ran: &Ran) -> Vec<(String, String)> {
         .collect()
 }
 
-/// How often a busy machine may be asked: whose thread loses its CPU at the wrong moment is slow for another reason.
+/// How many attempts a busy machine has: a thread that loses its CPU at the wrong moment is slow for another reason.
 const ATTEMPTS: usize = 3;
 
 fn attempts(mut once: impl FnMut() -> Result<()>) -> Result<()> {
@@ -207,7 +207,7 @@ fn attempts(mut once: impl FnMut() -> Result<()>) -> Result<()> {
     once()
 }
 
-/// Runs the workload with and without its cause; the first must be told with these words, the second not.
+/// Runs the workload with and without its cause. The first run must have one finding with these words, the second none.
 fn cause(
     variant: Variant,
     name: &str,
@@ -238,28 +238,28 @@ fn cause_once(
     let phase = format!("init:gmpscope.test/workloads/slow_start/{name}");
     let slow = traced(name)?;
     let findings = phase_findings(&slow);
-    // On a busy machine another phase may have got no CPU, which is true.
-    let told: Vec<String> = findings
+    // On a busy machine another phase may also have got no CPU.
+    let reported: Vec<String> = findings
         .iter()
         .filter(|(title, _)| !title.contains("got no CPU"))
         .map(|(title, evidence)| format!("{title}: {evidence}"))
         .collect();
-    let [told] = told.as_slice() else {
+    let [reported] = reported.as_slice() else {
         bail!(
             "{name}: one finding was expected: {findings:#?} {:#?}",
             slow.start()?
         );
     };
-    ensure!(told.starts_with(&phase), "{name}: {told}");
+    ensure!(reported.starts_with(&phase), "{name}: {reported}");
     for word in words {
-        ensure!(told.contains(word), "{name}: no {word:?} in {told}");
+        ensure!(reported.contains(word), "{name}: no {word:?} in {reported}");
     }
-    let twin = traced("none")?;
-    let findings = phase_findings(&twin);
+    let control = traced("none")?;
+    let findings = phase_findings(&control);
     ensure!(
         findings.is_empty(),
-        "the twin of {name}: {findings:?} {:#?}",
-        twin.start()?
+        "the control of {name}: {findings:?} {:#?}",
+        control.start()?
     );
     Ok(())
 }
@@ -279,7 +279,7 @@ fn an_init_that_builds_a_large_map_is_named() -> Result<()> {
 #[test]
 fn an_init_that_waits_for_a_silent_server_is_named_with_its_address() -> Result<()> {
     let _one = machine();
-    // It takes connections, and never says anything.
+    // It takes connections, and never answers.
     let server = TcpListener::bind("127.0.0.1:0")?;
     let address = server.local_addr()?.to_string();
     cause(
@@ -291,11 +291,11 @@ fn an_init_that_waits_for_a_silent_server_is_named_with_its_address() -> Result<
     )
 }
 
-/// Answers every connection to the name service cache daemon late, and with nothing: the C library waits for it, and
+/// Answers every connection to the name service cache daemon late and with nothing: the C library waits for it, and
 /// then reads /etc/passwd itself.
 fn late_name_service(socket: &Path) -> Result<()> {
     let listener = UnixListener::bind(socket)?;
-    // It ends with the test's process.
+    // The thread ends with the test's process.
     std::thread::spawn(move || {
         for connection in listener.incoming() {
             std::thread::sleep(Duration::from_millis(60));
@@ -325,7 +325,7 @@ fn a_slow_source_of_users_is_named_under_cgo() -> Result<()> {
     )
 }
 
-/// A cgroup with a tenth of a CPU; removed when dropped.
+/// A cgroup with a tenth of a CPU; removed on drop.
 struct Quota(PathBuf);
 
 impl Quota {
@@ -341,7 +341,7 @@ impl Quota {
 
 impl Drop for Quota {
     fn drop(&mut self) {
-        // Its last process may still be on its way out.
+        // Its last process may still be exiting.
         let end = Instant::now() + Duration::from_secs(5);
         while std::fs::remove_dir(&self.0).is_err() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
@@ -350,7 +350,7 @@ impl Drop for Quota {
 }
 
 #[test]
-fn a_start_with_a_tenth_of_a_cpu_is_told_to_be_throttled() -> Result<()> {
+fn a_start_with_a_tenth_of_a_cpu_is_reported_as_throttled() -> Result<()> {
     let _one = machine();
     let quota = Quota::new()?;
     let binary = newest()?;
@@ -363,34 +363,38 @@ fn a_start_with_a_tenth_of_a_cpu_is_told_to_be_throttled() -> Result<()> {
         let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", quota.0.display());
         let slow = traced()?.run_by(&["sh", "-c", &join, "sh"])?;
         let findings = phase_findings(&slow);
-        let told = format!("{findings:?}");
+        let reported = format!("{findings:?}");
         ensure!(
-            told.contains("slow_start/computes got no CPU")
-                && told.contains("0.10 CPUs")
-                && told.contains("throttled"),
-            "{told} {:#?}",
+            reported.contains("slow_start/computes got no CPU")
+                && reported.contains("0.10 CPUs")
+                && reported.contains("throttled"),
+            "{reported} {:#?}",
             slow.start()?
         );
-        let twin = traced()?.run()?;
-        let findings = phase_findings(&twin);
-        ensure!(findings.is_empty(), "the twin: {findings:?} {:#?}", twin.start()?);
+        let control = traced()?.run()?;
+        let findings = phase_findings(&control);
+        ensure!(
+            findings.is_empty(),
+            "the control: {findings:?} {:#?}",
+            control.start()?
+        );
         let limits = |ran: &Ran| {
             let titles = ran.findings();
             titles
                 .iter()
                 .any(|(title, _)| title.contains("GOMAXPROCS is larger"))
         };
-        // Go follows the limit by itself from 1.25 on, but never below 2.
-        ensure!(limits(&slow) && !limits(&twin), "{:?}", slow.findings());
+        // From Go 1.25 on the runtime follows the limit by itself, but never below 2.
+        ensure!(limits(&slow) && !limits(&control), "{:?}", slow.findings());
         Ok(())
     })
 }
 
 #[test]
-fn settings_that_distort_a_start_are_told() -> Result<()> {
+fn settings_that_distort_a_start_are_reported() -> Result<()> {
     let _one = machine();
     let binary = newest()?;
-    let told = |godebug: &str| -> Result<bool> {
+    let reported = |godebug: &str| -> Result<bool> {
         let ran = Traced::new(&binary)?.env("GODEBUG", godebug).run()?;
         ran.start()?;
         Ok(ran
@@ -398,7 +402,7 @@ fn settings_that_distort_a_start_are_told() -> Result<()> {
             .iter()
             .any(|(_, evidence)| evidence.contains("schedtrace=1")))
     };
-    ensure!(told("schedtrace=1")? && !told("madvdontneed=1")?);
+    ensure!(reported("schedtrace=1")? && !reported("madvdontneed=1")?);
     Ok(())
 }
 
@@ -428,7 +432,7 @@ fn a_start_that_hangs_is_shown_when_it_is_ended() -> Result<()> {
             "{:?}",
             ran.findings()
         );
-        // The command was waited for, and its status is ours.
+        // gmpscope waited for the command, and has its status.
         ensure!(
             ran.status.code() == Some(0) && ran.said("main").len() == 1,
             "{:?}",

@@ -1,4 +1,4 @@
-//! Against known answers.
+//! Compares with known answers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tracer_user::document::capture::Hist;
 
 const MS: u64 = 1_000_000;
 
-/// Waits whose bucket lies wholly in [low, high].
+/// Counts waits whose bucket lies wholly in [low, high].
 fn between(h: &Hist, low: u64, high: u64) -> u64 {
     let mut below = 0;
     let mut n = 0;
@@ -24,7 +24,7 @@ fn between(h: &Hist, low: u64, high: u64) -> u64 {
     n
 }
 
-/// Waits of at least so long, those of the bucket that holds the bound included.
+/// Counts waits of at least `low`, including those of the bucket that holds the bound.
 fn at_least(h: &Hist, low: u64) -> u64 {
     h.buckets.iter().filter(|b| b.le_ns >= low).map(|b| b.count).sum()
 }
@@ -42,8 +42,8 @@ fn a_spinner_makes_others_wait_one_preemption_step() -> Result<()> {
         .during(Duration::from_millis(time));
     let m = case.measure("exact")?;
     m.verdict().map_err(anyhow::Error::msg)?;
-    // 10 ms is when sysmon may, 20 ms when it has at the latest looked again. Another program on the
-    // machine can make it later, by what it takes of the CPU, but nothing makes it earlier.
+    // sysmon preempts after 10 ms at the earliest, and has looked again after 20 ms at the latest. Another program on
+    // the machine can make it later, by the CPU time that it takes, but nothing makes it earlier.
     let preempted = m
         .capture
         .by_origin
@@ -78,8 +78,8 @@ fn the_kth_of_those_released_at_once_waits_k_times_the_loop() -> Result<()> {
         .context("none was unblocked")?;
     let rounds = m.iterations;
     assert!(rounds >= 10, "only {rounds} rounds");
-    // One of each round waits k loops, so n - k of each wait longer than k - 1/2. What else runs on the
-    // machine makes them longer, so from above they are bounded by its share, and the longest not at all.
+    // One goroutine of each round waits k loops, so n - k of each wait longer than k - 1/2. Other programs on the
+    // machine make waits longer: upper bounds grow by their share, and the longest wait has none.
     let above = 1.25 / m.share();
     for k in 1..n {
         let longer = at_least(unblocked, k * looped - looped / 2) as f64;
@@ -110,7 +110,7 @@ fn sixty_four_on_two_ps_wait_sixty_two_times_the_window() -> Result<()> {
         .measure("exact")?;
     m.verdict().map_err(anyhow::Error::msg)?;
     let h = &m.capture.runnable_to_running;
-    // Little: the mean number of runnable goroutines is the sum of their waits over the time.
+    // Little's law: the mean number of runnable goroutines is the sum of their waits over the time.
     let sum: f64 = match h.sum_ns {
         Some(s) => s as f64,
         None => h
@@ -119,10 +119,10 @@ fn sixty_four_on_two_ps_wait_sixty_two_times_the_window() -> Result<()> {
             .map(|b| b.count as f64 * b.le_ns as f64 * (1.0 - h.resolution / 2.0))
             .sum(),
     };
-    // The window has the quiet moments at both edges too, so it is a little less.
+    // The window includes the quiet moments at both edges, so it is a little less.
     let runnable = sum / (m.to_ns - m.from_ns) as f64;
     assert!((50.0..63.5).contains(&runnable), "{runnable} runnable at a time");
-    // Each waits for 31 turns of 100 µs on each P, at the least.
+    // Each waits for at least 31 turns of 100 µs on each P.
     let (_, p50) = quantile(h, 0.5).context("no median")?;
     assert!(p50 > 31 * 90_000, "median {p50} ns");
     Ok(())

@@ -1,5 +1,5 @@
-//! What may happen while a capture runs: the target ends, becomes another program, forks; another capture
-//! runs beside it; gmpscope is stopped or killed. The target must live on, and nothing of ours be left.
+//! Events during a capture: the target ends, becomes another program, forks; another capture of it is running; gmpscope
+//! is stopped or killed. The target must live on, and nothing of ours may be left.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tracer_user::document::capture::Capture;
 const MODES: [&str; 3] = ["passive", "sampled", "exact"];
 const ALL_MODES: [&str; 4] = ["passive", "sampled", "exact", "full"];
 
-/// Whatever ends the capture, the transitions up to there fit one another.
+/// Checks that the transitions up to the end fit one another, whatever ended the capture.
 fn fits(capture: &Capture) -> bool {
     capture
         .full
@@ -198,7 +198,7 @@ fn a_binary_that_was_replaced_or_removed() -> Result<()> {
         std::fs::copy(Variant::Stripped.build(&t, "mixed")?, &path)?;
         let mut w = Workload::start(&path, 2, &[])?;
         std::fs::remove_file(&path)?;
-        // Another program under the same name: its sites would be inside instructions of the first.
+        // Another program under the same name: the old sites would be inside its instructions.
         std::fs::copy(Variant::Stripped.build(&t, "spawn")?, &path)?;
         let tracer = Attach::to(w.pid()).mode(mode).start()?;
         w.go_during(Duration::from_millis(100))?;

@@ -1,4 +1,4 @@
-//! Marks of a start: moments of whichever thread, against the clock of the program itself.
+//! Marks of a start, on whichever thread, compared with the clock of the program itself.
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use anyhow::{Context, Result, ensure};
 use gmpscope_tests::start::{Ran, Traced};
 use gmpscope_tests::{Variant, machine, toolchain};
 
-/// The marks of what only happens when somebody wants it.
+/// Marks of events that happen only on request.
 const WANTED: [&str; 3] = ["first_goroutine", "first_gc", "first_stw"];
 
 fn run(binary: &Path, cause: &str) -> Result<Ran> {
     Traced::new(binary)?.env("SLOW_START", cause).run()
 }
 
-/// When the program said this, on its own clock, relative to the start of its process.
+/// The time at which the program printed this word, on its own clock, relative to the start of its process.
 fn said(ran: &Ran, word: &str) -> Result<u64> {
     let (_, at_ns) = *ran
         .said(word)
@@ -26,7 +26,7 @@ fn said(ran: &Ran, word: &str) -> Result<u64> {
 #[test]
 fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> Result<()> {
     let _one = machine();
-    let mut untold = Vec::new();
+    let mut unprobed = Vec::new();
     for toolchain in toolchain::selection()? {
         for variant in [Variant::Plain, Variant::PieStripped] {
             let name = format!("Go {} {}", toolchain.version(), variant.name());
@@ -52,10 +52,10 @@ fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> 
                 said(&ran, "collected")?,
             );
             // In the order of the source, and all in this phase. Where no instruction of newproc is cheap to probe (Go
-            // 1.19), that is said.
+            // 1.19), a note says so.
             let notes = &ran.capture.as_ref().context("no capture")?.capture.notes;
             if notes.iter().any(|note| note.raw().contains("runtime.newproc")) {
-                untold.push(name.clone());
+                unprobed.push(name.clone());
             } else {
                 let goroutine = at("first_goroutine")?;
                 ensure!(
@@ -74,9 +74,9 @@ fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> 
                 within.contains(&begun) && within.contains(&collected),
                 "{name}: {within:?}"
             );
-            // Its twin has none of them before main.main.
-            let twin = run(&binary, "none")?;
-            let marks = &twin.start()?.marks;
+            // The control run has none of them before main.main.
+            let control = run(&binary, "none")?;
+            let marks = &control.start()?.marks;
             let main = marks
                 .iter()
                 .find(|m| m.name == "main.main")
@@ -86,12 +86,12 @@ fn the_first_goroutine_collection_and_stop_are_where_an_init_asks_for_them() -> 
                 .iter()
                 .filter(|m| WANTED.contains(&m.name.raw()) && m.at_ns < main)
                 .collect();
-            ensure!(early.is_empty(), "{name}: the twin has {early:?}");
+            ensure!(early.is_empty(), "{name}: the control has {early:?}");
         }
     }
     ensure!(
-        untold.iter().all(|name| name.starts_with("Go 1.19")),
-        "{untold:?}"
+        unprobed.iter().all(|name| name.starts_with("Go 1.19")),
+        "{unprobed:?}"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Captures of one process know of each other, and of nobody who only says that it is one.
+//! Captures of one process know of each other, and of nobody who only pretends to be one.
 
 use std::io;
 use std::mem::size_of;
@@ -11,9 +11,9 @@ use gmpscope_tests::privilege::become_user;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Variant, Workload, machine, toolchain};
 
-/// A user that may trace nothing of ours.
+/// A user that may not trace our processes.
 const NOBODY: u32 = 65534;
-/// Names that the hostile review forged.
+/// How many names are forged.
 const NAMES: u32 = 268;
 
 fn start() -> Result<Workload> {
@@ -22,7 +22,7 @@ fn start() -> Result<Workload> {
     Ok(workload)
 }
 
-/// What the names of captures of a process begin with: its number, and when it started.
+/// The beginning of the names of all captures of a process: its PID and start time.
 fn prefix(pid: u32) -> Result<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name of the process may hold anything, up to the last parenthesis.
@@ -31,11 +31,11 @@ fn prefix(pid: u32) -> Result<String> {
     Ok(format!("gmpscope/{pid}/{start}/"))
 }
 
-/// A process of another user that forges; killed when dropped.
+/// A process of another user that forges names or messages; killed on drop.
 struct Forger(Child);
 
 impl Forger {
-    /// Lets `forge` make sockets, without `CLOEXEC`, in a process that becomes `sleep`.
+    /// Calls `forge` in a process that then becomes `sleep`, which keeps its sockets since they are not `CLOEXEC`.
     fn start(uid: u32, forge: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Result<Self> {
         let mut command = Command::new("sleep");
         command
@@ -57,7 +57,7 @@ impl Drop for Forger {
     }
 }
 
-/// An abstract address.
+/// Makes an abstract socket address.
 fn address(name: &str) -> (libc::sockaddr_un, libc::socklen_t) {
     let mut address = libc::sockaddr_un {
         sun_family: libc::AF_UNIX as libc::sa_family_t,
@@ -75,7 +75,7 @@ fn socket(kind: i32) -> io::Result<i32> {
     checked(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })
 }
 
-/// Binds a name, and listens where such a socket can.
+/// Binds a name, and listens if the kind of socket can.
 fn bound(kind: i32, name: &str) -> io::Result<()> {
     let (address, length) = address(name);
     let fd = socket(kind)?;
@@ -88,7 +88,7 @@ fn bound(kind: i32, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Says something to whoever listens to a name.
+/// Sends a message to whoever listens to a name.
 fn say(name: &str, message: &str) -> io::Result<()> {
     let (address, length) = address(name);
     let fd = socket(libc::SOCK_SEQPACKET)?;
@@ -107,7 +107,7 @@ fn checked(result: i32) -> io::Result<i32> {
     }
 }
 
-/// How many others each of these captures knows of, ended in this order.
+/// Ends these captures in this order, and returns how many others each knew of.
 fn known(captures: impl IntoIterator<Item = gmpscope_tests::Tracer>) -> Result<Vec<u64>> {
     captures
         .into_iter()
@@ -122,7 +122,7 @@ fn forged_names_count_for_nothing() -> Result<()> {
     let prefix = prefix(target.pid())?;
     let forged = prefix.clone();
     let _forger = Forger::start(NOBODY, move || {
-        // The first are its own process's names, the others those of others, and of nobody.
+        // The first names have the forger's own PID, the others PIDs of other processes or of none.
         for n in 0..8 {
             bound(
                 libc::SOCK_SEQPACKET,
@@ -137,7 +137,7 @@ fn forged_names_count_for_nothing() -> Result<()> {
     })?;
     let first = Attach::to(target.pid()).mode("passive").start()?;
     let second = Attach::to(target.pid()).mode("sampled").start()?;
-    // Both have looked again, and know each other in spite of those names.
+    // Both have looked again by then, and know each other in spite of those names.
     std::thread::sleep(Duration::from_millis(1500));
     ensure!(
         known([second, first])? == [1, 1],
@@ -168,7 +168,7 @@ fn forged_messages_count_for_nothing() -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     std::thread::sleep(Duration::from_millis(1500));
-    ensure!(known([first])? == [0], "it believes what it was told");
+    ensure!(known([first])? == [0], "it believes forged messages");
     Ok(())
 }
 
@@ -179,7 +179,7 @@ fn what_root_says_is_believed() -> Result<()> {
     let prefix = prefix(target.pid())?;
     let first = Attach::to(target.pid()).mode("passive").start()?;
     let listener = format!("{prefix}{}/0", first.pid());
-    // As the forgers of the other test do it: what makes the difference is who it is.
+    // The same as the forgers of the other test do, but as root.
     let caller = Forger::start(0, move || say(&listener, &format!("{}/0", std::process::id())))?;
     drop(caller);
     ensure!(
@@ -190,7 +190,7 @@ fn what_root_says_is_believed() -> Result<()> {
 }
 
 #[test]
-fn those_of_several_users_meet() -> Result<()> {
+fn captures_of_several_users_find_each_other() -> Result<()> {
     let _one = machine();
     let target = start()?;
     let began = Instant::now();

@@ -1,5 +1,5 @@
 //! The Debian package, installed by dpkg on a machine that is booted for it: a real systemd in namespaces. What the
-//! unit allows the daemon must be enough, and no more than it says.
+//! unit allows the daemon must be enough, and no more than the documentation says.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -10,12 +10,12 @@ use gmpscope_tests::exposition::Exposition;
 use gmpscope_tests::privilege::{CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE};
 use gmpscope_tests::{RuntimeHistogram, System, Variant, Workload, environment, http, machine, toolchain};
 
-/// Where the daemon listens unless it is told otherwise.
+/// Where the daemon listens by default.
 const ADDRESS: &str = "127.0.0.1:9435";
 const UNIT: &str = "gmpscope.service";
-/// How long something may take that happens by itself.
+/// How long something that happens by itself may take.
 const SEEN: Duration = Duration::from_secs(30);
-/// Read often, so that the tests need not wait; nothing is too dear.
+/// Frequent readings, so that the tests need not wait, and an ample budget.
 const QUICK: &str = "\
 [tier]
 passive_interval = \"500ms\"
@@ -33,7 +33,7 @@ host = \"100%\"
 struct Installed(System);
 
 impl Installed {
-    /// Installs it as an administrator does. `config` is there before, as a file of conf.d.
+    /// Installs the package like an administrator. `config` is there before, as a file in conf.d.
     fn with(config: &str) -> Result<Self> {
         let package = environment::package_file()?;
         let system = System::boot()?;
@@ -44,7 +44,7 @@ impl Installed {
         Ok(Self(system))
     }
 
-    /// The same, and waits until it runs.
+    /// Installs the package, and waits until the daemon is running.
     fn running(config: &str) -> Result<Self> {
         let installed = Self::with(config)?;
         installed.wait_until(
@@ -74,10 +74,10 @@ impl Installed {
         Exposition::parse(self.get("/metrics")?.ok()?.text()?)
     }
 
-    /// The daemon's process, as the host numbers it.
+    /// The PID of the daemon on the host.
     fn daemon(&self) -> Result<u32> {
         let inside = self.0.property(UNIT, "MainPID")?;
-        // The kernel shows all numbers of a process, ours first.
+        // The kernel shows the PIDs of a process in all namespaces, ours first.
         for entry in std::fs::read_dir("/proc")? {
             let status = std::fs::read_to_string(entry?.path().join("status")).unwrap_or_default();
             let numbers: Vec<&str> = line(&status, "NSpid:").split_whitespace().collect();
@@ -95,7 +95,7 @@ impl Installed {
         self.0.run(&[&["systemctl"], arguments].concat())
     }
 
-    /// Adds to the unit as `systemctl edit` does.
+    /// Adds lines to the unit, like `systemctl edit`.
     fn edit(&self, text: &str) -> Result<()> {
         let folder = self.0.path("/etc/systemd/system/gmpscope.service.d");
         std::fs::create_dir_all(&folder)?;
@@ -191,7 +191,7 @@ fn a_program_of_another_user_in_a_container_is_measured_truly() -> Result<()> {
         ))?;
         std::fs::create_dir_all(it.0.path("/srv/app"))?;
         it.0.copy_in(&Variant::Stripped.build(&t, "mixed")?, "/srv/app/mixed")?;
-        // As a container has them: users, mounts and processes of its own.
+        // Like a container: user, mount and PID namespaces of its own.
         let mut command = it.0.command("setpriv");
         command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "unshare"]);
         command.args([
@@ -211,8 +211,8 @@ fn a_program_of_another_user_in_a_container_is_measured_truly() -> Result<()> {
         it.wait_until(&format!("a process at {tier}"), |it| {
             Ok(it.metrics()?.sum("gmpscope_tier", &at) == 1.0)
         })?;
-        // What it did before it was found is not counted; from here on all is. Asking for its own counts comes first:
-        // it makes a goroutine wait.
+        // What it did before the daemon found it is not counted; from here on everything is. Asking for its own counts
+        // comes first: it makes a goroutine wait.
         let before = w.count()?;
         let settled = it.settled(&labels)?;
         w.go()?;
@@ -241,19 +241,19 @@ fn a_program_of_another_user_in_a_container_is_measured_truly() -> Result<()> {
 }
 
 impl Installed {
-    /// Metrics of a parked process that do not change any more.
+    /// Reads the metrics of a parked process once they no longer change.
     fn settled(&self, labels: &[(&str, &str)]) -> Result<Exposition> {
         let name = "gmpscope_sched_latencies_seconds_count";
         self.wait_until("a first reading", |it| {
             Ok(it.metrics()?.find(name, labels).next().is_some())
         })?;
-        // Some readings later all of it is in.
+        // After some readings everything is included.
         std::thread::sleep(Duration::from_secs(2));
         self.metrics()
     }
 
-    /// The runtime's sample is what `sampled` sees, one hit each. The runtime's histogram has zeros that were no waits
-    /// besides, which the probe leaves out.
+    /// The runtime's sample is what `sampled` sees, one hit each. The runtime's histogram also has zeros that were not
+    /// waits, which the probe leaves out.
     fn sampled_agrees(&self, labels: &[(&str, &str)], own: &RuntimeHistogram) -> Result<()> {
         let name = "gmpscope_sampled_latencies_seconds";
         let (least, most) = (own.without_zeros().count() as f64, own.count() as f64);
@@ -308,7 +308,7 @@ fn the_watchdog_starts_anew_what_hangs() -> Result<()> {
     let it = Installed::running("")?;
     it.edit("[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\nRestartSec=100ms\n")?;
     it.systemctl(&["restart", UNIT])?;
-    // It is fed: three times that long it lives.
+    // It notifies its watchdog: it lives three times as long as the limit.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(it.0.property(UNIT, "NRestarts")?, "0", "{}", it.0.journal());
     let pid = it.0.property(UNIT, "MainPID")?;
@@ -329,7 +329,7 @@ fn a_scrape_of_systemds_socket_starts_it() -> Result<()> {
     let it = Installed::running("")?;
     it.systemctl(&["stop", UNIT])?;
     assert!(it.get("/healthz").is_err(), "somebody listens");
-    // Another port than http.listen: the socket counts, not the setting.
+    // Another port than http.listen: the socket takes precedence over the setting.
     let folder = it.0.path("/etc/systemd/system/gmpscope.socket.d");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(
@@ -351,7 +351,7 @@ fn a_scrape_of_systemds_socket_starts_it() -> Result<()> {
         it.get("/healthz").is_err(),
         "it listens where http.listen says, too"
     );
-    // While it is started anew, nobody is turned away.
+    // While it restarts, no connection is refused.
     it.systemctl(&["restart", "--no-block", UNIT])?;
     let again =
         it.0.in_network(|| http::get("127.0.0.1:80".parse()?, "/healthz"))?;
@@ -359,7 +359,7 @@ fn a_scrape_of_systemds_socket_starts_it() -> Result<()> {
     Ok(())
 }
 
-/// Processes that are watched when it is stopped, and how many of them are probed.
+/// How many processes are watched when the daemon is stopped, and how many of them are probed.
 const TARGETS: (usize, usize) = (200, 30);
 
 #[test]
@@ -371,7 +371,7 @@ fn it_stops_at_once_whatever_it_watches() -> Result<()> {
     let t = toolchain::newest()?;
     it.0.copy_in(&Variant::Stripped.build(&t, "idle")?, "/srv/idle")?;
     it.0.copy_in(&Variant::Stripped.build(&t, "checksum")?, "/srv/probed")?;
-    // Thirty of them that pause for a millisecond only have more hits than two CPUs can pay.
+    // Thirty of them that only pause for a millisecond have more hits than two CPUs can pay for.
     let start = |path: &str, n: usize, args: &[&str]| -> Result<Vec<std::process::Child>> {
         let one = || -> Result<_> {
             let mut command: Command = it.0.command(path);
@@ -380,7 +380,7 @@ fn it_stops_at_once_whatever_it_watches() -> Result<()> {
         };
         (0..n).map(|_| one()).collect()
     };
-    // The probed ones come last: on a busy machine the governor may not leave all of them their probes for long.
+    // The probed ones come last: on a busy machine the governor may not let all of them keep their probes for long.
     let watched = |what: &str, tier: &'static str, n: usize| {
         it.wait_until(what, |it| {
             Ok(it.metrics()?.sum("gmpscope_tier", &[("tier", tier)]) >= n as f64)

@@ -1,5 +1,5 @@
-//! The passive source against what programs say of themselves, with addresses that the Go toolchain tells:
-//! no part of gmpscope but the source and its table of layouts is asked.
+//! The passive source compared with what programs report, with addresses from the Go toolchain: no part of gmpscope is
+//! used but the source and its table of layouts.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tracer_user::process::memory::ProcessMemory;
 use tracer_user::sources::passive::PassiveSource;
 use tracer_user::stream::{Kind, Snapshot};
 
-/// Addresses of a binary with symbols, by `go tool nm`.
+/// Addresses of a binary with symbols, from `go tool nm`.
 fn globals(toolchain: &Toolchain, binary: &Path) -> Result<Globals> {
     let output = toolchain.go().args(["tool", "nm"]).arg(binary).output()?;
     ensure!(
@@ -86,7 +86,7 @@ impl Watched {
         })
     }
 
-    /// A source that is told nothing but where the histogram is.
+    /// A source that knows only where the histogram is.
     fn without_layout(&self) -> Result<PassiveSource<ProcessMemory>> {
         let sched = self.globals.sched.context("no sched")?;
         let time_to_run = sched + u64::from(self.layout.sched.time_to_run);
@@ -128,7 +128,7 @@ fn every_bucket_is_that_of_runtime_metrics() -> Result<()> {
                 "a delta of one reading"
             );
             watched.workload.go()?;
-            // Intervals while it runs, and the rest when it is parked: they sum up to the whole.
+            // Intervals while it is running, and the rest when it is parked: they sum up to the whole.
             for _ in 0..5 {
                 std::thread::sleep(Duration::from_millis(50));
                 watched
@@ -154,7 +154,7 @@ fn every_bucket_is_that_of_runtime_metrics() -> Result<()> {
             let own = end.latencies.since(&begin.latencies);
             ensure!(own.count() > 100, "{program} waits too little: {own:?}");
             let mut seen = hist(&latency.total());
-            // Absent where there were none.
+            // Absent if there were none.
             seen.excluded_zero = seen.excluded_zero.or(Some(0));
             let differences = compare_passive(&own, &seen, toolchain.minor() >= 26);
             assert_eq!(
@@ -190,7 +190,7 @@ fn gauges_are_what_the_program_says() -> Result<()> {
             "Go {version}"
         );
         assert!(!snapshot.goroutines_sampled, "Go {version}");
-        // Those that the runtime runs for itself are in ours and not in its own number.
+        // Goroutines of the runtime itself are in our number and not in its own.
         let live: u64 = snapshot.goroutines_by_state.iter().map(|(_, n)| n).sum();
         assert!(
             (parked.goroutines..parked.goroutines + 12).contains(&live),
@@ -199,9 +199,9 @@ fn gauges_are_what_the_program_says() -> Result<()> {
 
         watched.workload.go()?;
         std::thread::sleep(Duration::from_millis(200));
-        // More goroutines compute than there are Ps, so nearly all of them are in a queue at any moment. A
-        // snapshot is not of one moment: while it is read, a P may take half of the global queue, which is
-        // then seen twice. So one of some must add up.
+        // More goroutines compute than there are Ps, so nearly all of them are in a queue at any moment. A snapshot is
+        // not atomic: while it is read, a P may take half of the global queue, which is then seen twice. So it is
+        // enough that one of several adds up.
         let queued = |s: &Snapshot| {
             s.global_runq.unwrap_or(0) + s.local_runqs.iter().map(|n| u64::from(*n)).sum::<u64>()
         };
@@ -250,7 +250,7 @@ fn a_hundred_thousand_goroutines_are_estimated_within_the_budget() -> Result<()>
     assert!(length >= 100_000);
     assert!((95_000..=105_000).contains(&live), "{snapshot:?}");
     assert!(snapshot.goroutines_sampled, "{took:?} for all of {length}");
-    // One batch may be begun at the budget's end, and the other gauges come on top.
+    // One batch may begin at the budget's end, and the other gauges come on top.
     assert!(took < Duration::from_millis(10), "{took:?}");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The profiles that programs are built with: the same on every machine, and each makes the compiler do what its shape says.
+//! The profiles that programs are built with: each makes the compiler do what its shape says, and has nothing of a
+//! machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use gmpscope_tests::profile::{INLINED, Profile};
 use gmpscope_tests::{Variant, environment, toolchain};
 use tracer_user::binary::{Code, GoBinary};
 
-/// What the compiler has put into the functions of a program, of [`INLINED`].
+/// The functions of [`INLINED`] that the compiler has inlined, by the function of the program that contains them.
 fn inlined(variant: Variant, toolchain: &toolchain::Toolchain) -> Result<BTreeMap<String, Vec<String>>> {
     let bytes = std::fs::read(variant.build(toolchain, "goroutine")?)?;
     let binary = GoBinary::parse(&bytes, &variant.name())?;
@@ -31,7 +32,7 @@ fn a_profile_inlines_what_its_shape_says() -> Result<()> {
     let mut wrong = Vec::new();
     let mut compared = 0;
     for toolchain in toolchain::selection()?.iter().filter(|t| t.minor() >= 21).rev() {
-        // In the fast run the one that sites.rs builds as well.
+        // In the fast run only the one that sites.rs also builds.
         let fast = !environment::full();
         if fast && *toolchain != toolchain::newest()? {
             continue;
@@ -64,13 +65,13 @@ fn a_profile_inlines_what_its_shape_says() -> Result<()> {
     Ok(())
 }
 
-/// A field of protobuf.
+/// A protobuf field.
 enum Field<'p> {
     Number,
     Bytes(&'p [u8]),
 }
 
-/// The number at the front of a message, which is taken away from it.
+/// Removes the varint at the front of a message.
 fn varint(message: &mut &[u8]) -> Result<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
@@ -109,7 +110,7 @@ fn fields(mut message: &[u8]) -> Result<Vec<(u64, Field<'_>)>> {
     Ok(all)
 }
 
-/// Nothing of the machine that a profile was made on is in it: no path, no build id, no comment, no time.
+/// Checks that it holds nothing of the machine that it was made on: no path, build id, comment or time.
 #[test]
 fn profiles_hold_names_of_the_runtimes_functions_and_nothing_else() -> Result<()> {
     for profile in Profile::ALL {

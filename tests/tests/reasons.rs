@@ -1,5 +1,5 @@
-//! Reasons: a process that executes other programs all the time is not said to have a runtime without this or code in
-//! that, but to have executed another program.
+//! A process that executes other programs all the time is reported to have executed another program, not to lack a
+//! runtime or some code.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -27,7 +27,7 @@ impl Alternates {
         Ok(programs)
     }
 
-    /// One that stays what it is for so many milliseconds at most.
+    /// Starts one that stays the same program for at most this many milliseconds.
     fn start(most: &str) -> Result<Self> {
         let programs = Self::programs()?;
         let child = Command::new(&programs[0])
@@ -43,14 +43,14 @@ impl Alternates {
         self.child.id()
     }
 
-    /// Fails if it has ended: whatever is said of it then proves nothing.
+    /// Fails if it has ended: then nothing that is said about it proves anything.
     fn lives(&mut self) -> Result<()> {
         let ended = self.child.try_wait()?;
         ensure!(ended.is_none(), "the workload itself has ended: {ended:?}");
         Ok(())
     }
 
-    /// Fails unless all that was said is true of a process that never ends.
+    /// Fails unless everything that is said is true of a process that never ends.
     fn judge(&self, what: &str, code: i32, stderr: &str) -> Result<()> {
         let pid = self.pid();
         for line in stderr.lines() {
@@ -167,7 +167,7 @@ fn the_daemon_says_nothing_wrong_of_it() -> Result<()> {
         );
     }
     let mut daemon = Daemon::start_with(&rules, |command| {
-        // Looked at the moment it executes something, which is when it may go wrong.
+        // Examined at the moment of its execve, when that may go wrong.
         command.arg("-v").env("GMPSCOPE_DISCOVERY_SETTLE", "0s");
         Ok(())
     })?;
@@ -184,7 +184,7 @@ fn the_daemon_says_nothing_wrong_of_it() -> Result<()> {
     }
     let (status, _) = daemon.stop()?;
     ensure!(status.success(), "{status}");
-    let said = daemon.said();
+    let said = daemon.log();
     for wrong in [
         "is not where the code says",
         "anonymous memory",

@@ -1,4 +1,4 @@
-//! Recordings: what a capture printed is made again from the file alone, to the byte.
+//! Recordings: a replay of the file alone prints what the capture printed, byte for byte.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,12 @@ use anyhow::{Context, Result, ensure};
 use gmpscope_tests::environment::gmpscope;
 use gmpscope_tests::prometheus::Prometheus;
 use gmpscope_tests::run::gmpscope_with;
+use gmpscope_tests::unread::Guarded;
 use gmpscope_tests::{Attach, Outcome, Variant, Workload, http, machine, toolchain};
 use tempfile::TempDir;
 use tracer_user::document::capture::Capture;
 
-/// A folder with a Go program in it, which can be deleted.
+/// A folder with a Go program, which a replay deletes.
 struct Place {
     folder: TempDir,
     program: PathBuf,
@@ -36,7 +37,7 @@ impl Place {
         self.at(name).display().to_string()
     }
 
-    /// What `gmpscope replay` prints on stdout, in another folder and without the program.
+    /// Runs `gmpscope replay` in another folder and without the program.
     fn replay(&self, recording: &str, options: &[&str]) -> Result<Outcome> {
         _ = fs::remove_file(&self.program);
         let elsewhere = tempfile::tempdir()?;
@@ -48,8 +49,8 @@ impl Place {
         gmpscope_with(arguments)
     }
 
-    /// As [`Self::replay`], while the program is still needed.
-    fn replay_there(&self, recording: &str, options: &[&str]) -> Result<Outcome> {
+    /// Like [`Self::replay`], but leaves the program for later captures.
+    fn replay_in_place(&self, recording: &str, options: &[&str]) -> Result<Outcome> {
         let recording = self.path(recording);
         let mut arguments = vec!["replay", recording.as_str()];
         arguments.extend(options);
@@ -57,7 +58,7 @@ impl Place {
     }
 }
 
-/// Fails with the first difference.
+/// Fails and shows the first difference, if there is one.
 fn same(live: &str, replayed: &Outcome, what: &str) -> Result<()> {
     let again = replayed.json.as_deref().unwrap_or_default();
     let at = live
@@ -82,10 +83,11 @@ fn same(live: &str, replayed: &Outcome, what: &str) -> Result<()> {
 }
 
 fn captured(text: &str) -> Result<Capture> {
-    serde_json::from_str(text.lines().last().context("nothing was written")?).context("no capture")
+    serde_json::from_str(text.lines().last().context("nothing was written")?)
+        .context("the last line is not a capture")
 }
 
-/// Runs gmpscope to its end with stdout thrown away: results go to files here.
+/// Runs gmpscope to its end and discards its stdout: these tests have it write results to files.
 fn run(arguments: &[&str]) -> Result<i32> {
     let status = Command::new(gmpscope()?)
         .args(arguments)
@@ -195,19 +197,19 @@ fn intervals_slow_waits_and_splits_are_replayed_as_they_were_told() -> Result<()
         workload.go()?;
         for format in ["text", "json"] {
             let (pid, live) = (workload.pid().to_string(), place.path("live"));
-            let told = ["--format", format, "--interval", "250ms", "--by", by];
+            let formatting = ["--format", format, "--interval", "250ms", "--by", by];
             let mut arguments = vec!["attach", "-p", &pid, "-m", mode, "-d", "2s", "--slower", "200us"];
             let recording = place.path(format);
             arguments.extend(["-o", &live, "--record", &recording]);
-            arguments.extend(told);
+            arguments.extend(formatting);
             let code = run(&arguments)?;
             ensure!(code == 0 || code == 5, "{mode} {format}: {code}");
             let live = fs::read_to_string(place.at("live"))?;
             ensure!(live.lines().count() >= 8, "{mode} {format}: {live}");
-            let replayed = place.replay_there(format, &told)?;
+            let replayed = place.replay_in_place(format, &formatting)?;
             same(&live, &replayed, &format!("{mode} {format}"))?;
         }
-        // Another period: the same waits, in other portions.
+        // With another interval the same waits are divided differently.
         let whole = captured(
             &place
                 .replay("json", &["--format", "json"])?
@@ -252,19 +254,19 @@ fn starts_are_replayed_to_the_byte() -> Result<()> {
         arguments.extend(options);
         arguments.extend(["--", program.as_str()]);
         ensure!(run(&arguments)? == 0, "{options:?}");
-        let told: Vec<&str> = match options {
-            ["--repeat", _, told @ ..] => told.to_vec(),
-            told => told.to_vec(),
+        let formatting: Vec<&str> = match options {
+            ["--repeat", _, formatting @ ..] => formatting.to_vec(),
+            formatting => formatting.to_vec(),
         };
         let live = fs::read_to_string(&live)?;
         ensure!(live.contains("schedinit"), "{options:?}: {live}");
         same(
             &live,
-            &place.replay_there("x.gmps", &told)?,
+            &place.replay_in_place("x.gmps", &formatting)?,
             &format!("run {options:?}"),
         )?;
     }
-    // Starts that somebody else makes.
+    // Starts made by others.
     let child = Command::new(gmpscope()?)
         .args(["attach", "--exe", &program, "--next", "2", "--format", "json"])
         .args(["-d", "60s", "-o", &live, "--record", &recording])
@@ -284,17 +286,7 @@ fn starts_are_replayed_to_the_byte() -> Result<()> {
     same(&live, &place.replay("x.gmps", &["--format", "json"])?, "next")
 }
 
-/// A child that does not outlive the test.
-struct Guarded(std::process::Child);
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
-/// Waits until it says that it is attached.
+/// Waits until gmpscope says that it is attached.
 fn wait_attached(tracer: &mut Guarded) -> Result<()> {
     use std::io::BufRead;
     let stderr = tracer.0.stderr.as_mut().context("no stderr")?;
@@ -319,7 +311,7 @@ fn a_start_with_the_latencies_behind_it_is_replayed_to_the_byte() -> Result<()> 
         ensure!(live.contains("schedinit") && live.contains("unblocked"), "{live}");
         same(
             &live,
-            &place.replay_there("x.gmps", &["--format", format])?,
+            &place.replay_in_place("x.gmps", &["--format", format])?,
             format,
         )?;
     }
@@ -350,7 +342,7 @@ fn what_was_recorded_when_gmpscope_was_killed_is_shown() -> Result<()> {
         info.ended_by == "recording_cut" && !info.complete && info.events > 1_000,
         "{info:?}"
     );
-    // All but the last second or so, and what it took to be killed.
+    // All but about the last second, and some time for the kill.
     ensure!(info.duration_ns > 1_500_000_000, "{info:?}");
     ensure!(
         capture
@@ -361,7 +353,7 @@ fn what_was_recorded_when_gmpscope_was_killed_is_shown() -> Result<()> {
         capture.by_creation_site.keys()
     );
 
-    // Cut off where the disk was full, and damaged there.
+    // Truncated as by a full disk, and damaged at the same place.
     let whole = fs::read(place.at("x.gmps"))?;
     let most = whole.len() * 2 / 3;
     fs::write(place.at("cut.gmps"), whole.get(..most).unwrap_or_default())?;
@@ -409,7 +401,7 @@ fn a_recording_that_cannot_go_on_does_not_end_the_capture() -> Result<()> {
         "{:?}",
         capture.capture.notes
     );
-    // Nothing that could not be made is left, and nothing that was there is touched.
+    // A recording that never began leaves no new file, and does not touch an existing one.
     fs::write(place.at("old.gmps"), "old")?;
     for name in ["old.gmps", "new.gmps"] {
         let refused = Command::new(gmpscope()?)

@@ -1,4 +1,4 @@
-//! `gmpscope run` as a command that runs another, and starts that others make.
+//! `gmpscope run` of a command, and starts that others make.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ fn the_status_and_the_streams_are_the_commands_own() -> Result<()> {
     let _one = machine();
     let toolchain = toolchain::newest()?;
     let go = toolchain.root.join("bin/go");
-    // `go` is a Go program: what it prints comes through, and so does its failure.
+    // `go` is a Go program: its output comes through, and so does its failure.
     let ran = Traced::new(&go)?
         .env("GOTOOLCHAIN", "local")
         .arg("version")
@@ -68,7 +68,7 @@ fn a_signal_reaches_the_command() -> Result<()> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    // Kept open: its end would end the command, too.
+    // Kept open: closing it would end the command, too.
     let _stdin = tracer.stdin.take();
     let mut stdout = BufReader::new(tracer.stdout.take().context("no stdout")?);
     let mut said = String::new();
@@ -160,7 +160,7 @@ fn starts_that_others_make_are_seen() -> Result<()> {
         ensure!(line.starts_with("attached:"), "{line}");
         let mut pids = Vec::new();
         for _ in 0..5 {
-            // Others are not counted.
+            // Other starts are not counted.
             Command::new("/bin/true").status()?;
             let child = Command::new(&binary)
                 .stdin(Stdio::null())
@@ -219,7 +219,7 @@ fn the_go_command_starts_and_builds() -> Result<()> {
         .count();
     ensure!(packages > 50, "{packages} packages");
 
-    // A proxy that takes connections and never answers: it starts well, and hangs in main.
+    // A proxy that takes connections and never answers: the program starts, and hangs in main.
     let proxy = TcpListener::bind("127.0.0.1:0")?;
     std::fs::write(
         dir.path().join("go.mod"),

@@ -1,5 +1,5 @@
-//! Against the runtime itself: the program parks at both edges of the window and prints its own
-//! `/sched/latencies:seconds`. `passive` agrees bucket by bucket, to the count; `sampled` has its count and
+//! Compares with the runtime itself: the program parks at both edges of the window and prints its own
+//! `/sched/latencies:seconds`. `passive` agrees bucket by bucket, with equal counts; `sampled` has its count and
 //! quantiles; `exact` pairs every wait.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use gmpscope_tests::{Variant, environment, machine, toolchain};
 
 const MODES: [&str; 3] = ["passive", "sampled", "exact"];
 
-/// Goes through cases × modes, and fails at the end with all that disagreed.
+/// Runs all cases in all modes, and fails at the end with everything that disagreed.
 fn all_agree(cases: &[Case], modes: &[&str]) -> Result<()> {
     let _one = machine();
     let mut wrong = Vec::new();
@@ -40,7 +40,7 @@ fn every_version_and_build_in_every_mode() -> Result<()> {
     let mut cases = Vec::new();
     for (i, t) in toolchain::selection()?.iter().enumerate() {
         for (j, v) in variants.into_iter().enumerate() {
-            // The fast subset takes one build of each version, another one each time.
+            // The fast subset takes one build of each version, a different one each time.
             if environment::full() || j == 3 - i % 4 {
                 cases.push(Case::new(t, v, "mixed"));
             }

@@ -1,4 +1,4 @@
-//! Each signal that wants something to end, and each command that waits.
+//! Signals that end a capture, and commands that wait.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 use tracer_user::document::capture::Capture;
 
 const SIGNALS: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
-/// How long an end may take on a machine where others compile.
+/// How long ending may take on a machine where other tests compile.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// A running gmpscope whose result goes to a file.
+/// A running gmpscope that writes its result to a file.
 struct Waiting {
     tracer: Guarded,
     stdout: BufReader<std::process::ChildStdout>,
@@ -48,7 +48,7 @@ impl Waiting {
         })
     }
 
-    /// Waits until it is attached. What else it says nobody reads, which must not matter.
+    /// Waits until it is attached. Nobody reads its other output, which must not matter.
     fn attached(mut self) -> Result<Self> {
         let stderr = self.tracer.0.stderr.take().context("no stderr")?;
         let mut lines = BufReader::new(stderr);
@@ -59,7 +59,7 @@ impl Waiting {
         Ok(self)
     }
 
-    /// Its status as a shell has it, and what it captured.
+    /// Waits for its end, and returns its status as a shell has it and what it captured.
     fn end(&mut self) -> Result<(i32, Capture)> {
         let status = self.tracer.ends_within(PATIENCE)?;
         let code = status
@@ -72,8 +72,8 @@ impl Waiting {
     }
 }
 
-/// Has a command find the signals as a user's shell leaves them: whoever started these tests, by nohup or in the background
-/// of a script, may have them ignored.
+/// Gives a command the signals as a user's shell leaves them: whoever started these tests, by nohup or in the
+/// background of a script, may have them ignored.
 fn by_default(command: &mut Command) {
     // SAFETY: what runs between fork and exec makes system calls only.
     unsafe {
@@ -111,7 +111,7 @@ fn each_ends_a_repetition_and_shows_what_was_captured() -> Result<()> {
         std::thread::spawn(move || rest.read_to_end(&mut Vec::new()));
         run.tracer.signal(signal);
         let status = run.tracer.ends_within(PATIENCE)?;
-        // That of the run that was on: it may just have ended. A Go program ends with 2 by SIGQUIT.
+        // The status is that of the current run, which may just have ended. SIGQUIT ends a Go program with status 2.
         let code = status.code().context("gmpscope died of it")?;
         ensure!([0, 2, 128 + signal].contains(&code), "signal {signal}: {status}");
         let result = fs::read_to_string(run.folder.path().join("result"))?;
@@ -135,7 +135,7 @@ fn each_ends_the_waiting_for_starts() -> Result<()> {
         let mut next = Waiting::start("attach", &options, |_| ())?.attached()?;
         next.tracer.signal(signal);
         let (code, capture) = next.end()?;
-        // None came.
+        // There were no starts.
         ensure!(
             code == 5 && capture.capture.ended_by == "signal",
             "signal {signal}: {code} {:?}",
@@ -219,11 +219,11 @@ fn a_command_that_is_deaf_is_left_alone_behind_the_second_one() -> Result<()> {
     run.stdout.read_line(&mut line)?;
     let pid: i32 = line.trim().parse()?;
     run.tracer.signal(libc::SIGTERM);
-    // A parent that passes on what the terminal has sent already.
+    // A parent that forwards a signal which the terminal has already sent.
     std::thread::sleep(Duration::from_millis(100));
     run.tracer.signal(libc::SIGTERM);
     std::thread::sleep(Duration::from_millis(2_500));
-    ensure!(run.tracer.alive(), "one and the same is no second");
+    ensure!(run.tracer.alive(), "the same signal is not a second one");
     run.tracer.signal(libc::SIGTERM);
     let (code, capture) = run.end()?;
     // SAFETY: takes two numbers.

@@ -1,4 +1,4 @@
-//! Probe sites and variables, found in real binaries by decoding: every Go version, every way to build.
+//! Finds probe sites and variables in real binaries by decoding: every Go version, every build variant.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use tracer_user::binary::layout::{self, Layout};
 use tracer_user::binary::{Arch, Code, Globals, globals};
 use tracer_user::plan::{Emulation, Origin, Site, SiteKind, sites};
 
-/// The ways to build that only a look is needed at, not a run.
+/// Build variants that are only examined, not run.
 fn variants(minor: u32) -> Vec<Variant> {
     let mut variants = vec![Variant::Plain, Variant::Stripped, Variant::Pie, Variant::Arm64];
     if environment::full() {
@@ -26,7 +26,7 @@ fn variants(minor: u32) -> Vec<Variant> {
     let profiles = match (minor, environment::full()) {
         (..21, _) => &[],
         (_, true) => &Profile::ALL[..],
-        // Where the runtime's own figure is taken, both forms of which this one shows.
+        // Where the runtime's own figure is taken, both forms of the code occur in this one.
         (26.., false) => &[Profile::Recorded][..],
         (_, false) => &[],
     };
@@ -36,7 +36,8 @@ fn variants(minor: u32) -> Vec<Variant> {
     variants
 }
 
-/// What is built in these ways. Of a profile the runtime is what matters, and all of the program is compiled anew for it.
+/// The programs to build in these variants. With a profile only the runtime matters, and all of the program is
+/// recompiled for it.
 fn program(variant: Variant) -> &'static str {
     match variant.profile() {
         Some(_) => "goroutine",
@@ -44,10 +45,10 @@ fn program(variant: Variant) -> &'static str {
     }
 }
 
-/// A binary to look into.
+/// A binary to examine.
 struct Subject<'b> {
     variant: Variant,
-    /// What to say about it where a check fails.
+    /// Its name in failures.
     what: &'b str,
     binary: &'b GoBinary<'b>,
     /// Its layout, from the table.
@@ -120,7 +121,7 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
             assert_eq!(execute.len(), 1, "{what}: {execute:?}");
             assert_eq!(execute[0].origin, None);
             if pgo(variant) {
-                // Into which functions is the profile's choice, and not all of them touch Runnable.
+                // The profile decides into which functions, and not all of them touch Runnable.
                 inlined += found.iter().filter(|s| s.kind != SiteKind::StatusCall).count();
                 assert!((14..=26).contains(&found.len()), "{what}: {} sites", found.len());
             } else {
@@ -170,7 +171,7 @@ fn sampled_finds_the_end_of_a_tracked_wait() -> Result<()> {
          }| {
             let found = sites::sampled(binary, Some(layout), minor(binary), false)
                 .map_err(|tried| anyhow::anyhow!("{tried:#?}"))?;
-            // Whatever a profile makes of it: from Go 1.26 on the runtime's own figure is taken.
+            // With any profile: from Go 1.26 on the runtime's own figure is taken.
             let recorded = minor(binary) >= 26;
             assert!(found.attempts.is_empty(), "{what}: {:?}", found.attempts);
             assert_eq!(found.stamp, Some(layout.g.tracking_stamp), "{what}");
@@ -217,7 +218,8 @@ fn is_call(site: &Site) -> bool {
     site.instruction.starts_with("call") || site.instruction.starts_with("bl ")
 }
 
-/// Checks a site at which the runtime records a wait: the call of `record`, or, where that is inlined, its first branch.
+/// Checks a site at which the runtime records a wait: the call of `record`, or, where that is inlined, its first
+/// branch.
 fn check_recorded(binary: &GoBinary<'_>, site: &Site, what: &str) -> Result<()> {
     let record = "runtime.(*timeHistogram).record";
     let function = binary
@@ -301,7 +303,7 @@ fn no_layout_is_needed_to_find_sites() -> Result<()> {
     )
 }
 
-/// A layout that is not that of the binary is noticed, not believed.
+/// A layout that does not belong to the binary is detected.
 #[test]
 fn a_wrong_layout_is_refused() -> Result<()> {
     each(

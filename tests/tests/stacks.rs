@@ -1,4 +1,4 @@
-//! `--stacks`: where goroutines block, against what the runtime says of the same goroutines.
+//! `--stacks`: where goroutines block, compared with what the runtime reports of the same goroutines.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tracer_user::document::blocked::BlockedAt;
 use tracer_user::document::capture::{Capture, Full};
 use tracer_user::escape::Untrusted;
 
-/// How many frames are kept.
+/// The number of frames that are kept.
 const DEPTH: usize = 32;
 
-/// Lets the workload `blocked` run under `--stacks`, and asks it then where its goroutines are.
+/// Runs the workload `blocked` under `--stacks`, then asks it where its goroutines are.
 fn traced(t: &Toolchain, variant: Variant, stacks: &str) -> Result<(Capture, Vec<Goroutine>)> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("stacks");
@@ -31,17 +31,17 @@ fn full(capture: &Capture) -> Result<&Full> {
     capture.full.as_ref().context("the part of full")
 }
 
-/// What the runtime writes of the calls: its own are hidden.
+/// The calls that the runtime prints: its own are hidden.
 fn shown<'a>(calls: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     calls.filter(|call| !call.starts_with("runtime.")).collect()
 }
 
 /// Whether both were made by the same `go` statement.
-fn is_made_alike(place: &BlockedAt, goroutine: &Goroutine) -> bool {
+fn has_same_creator(place: &BlockedAt, goroutine: &Goroutine) -> bool {
     place.created_at.as_ref().map(Untrusted::raw) == goroutine.created_at.as_deref()
 }
 
-/// Whether a place is that of a goroutine.
+/// Whether a place is the one where a goroutine blocks.
 fn is_of(place: &BlockedAt, goroutine: &Goroutine) -> bool {
     let ours = shown(place.stack.iter().map(Untrusted::raw));
     let theirs = shown(goroutine.calls.iter().map(String::as_str));
@@ -52,7 +52,7 @@ fn is_of(place: &BlockedAt, goroutine: &Goroutine) -> bool {
         // Inlined calls come on top of the frames that are kept, those of the runtime are among them.
         Some(_) => ours.len() + 8 > DEPTH && ours.len() < theirs.len() && theirs.starts_with(&ours),
     };
-    same && place.wait_reason == goroutine.does && is_made_alike(place, goroutine)
+    same && place.wait_reason == goroutine.does && has_same_creator(place, goroutine)
 }
 
 fn agrees(t: &Toolchain, variant: Variant) -> Result<()> {
@@ -60,12 +60,12 @@ fn agrees(t: &Toolchain, variant: Variant) -> Result<()> {
     let full = full(&capture)?;
     let blocked = goroutines.iter().filter(|goroutine| {
         goroutine.does != "running" && goroutine.calls.iter().any(|call| call.starts_with("main."))
-            // The one that serves the protocol is in a system call.
+            // The goroutine that serves the protocol is in a system call.
             && !goroutine.calls.iter().any(|call| call.starts_with("main.main "))
     });
     let mut found = 0;
     for goroutine in blocked {
-        let alike = |place: &&BlockedAt| is_made_alike(place, goroutine);
+        let alike = |place: &&BlockedAt| has_same_creator(place, goroutine);
         ensure!(
             full.blocked_at.iter().any(|place| is_of(place, goroutine)),
             "not there: {goroutine:#?}\nof the same go statement: {:#?}",
@@ -135,7 +135,7 @@ fn stacks_that_find_no_room_are_counted() -> Result<()> {
         "of {} stacks {placed} have their place: {info:?}",
         info.walked
     );
-    // The waits themselves are all there.
+    // The waits themselves are complete.
     ensure!(capture.capture.complete && capture.capture.lost_events == 0);
     ensure!(
         info.unknown.count + info.unknown.ongoing >= info.lost_full,
@@ -145,7 +145,7 @@ fn stacks_that_find_no_room_are_counted() -> Result<()> {
 }
 
 #[test]
-fn without_being_asked_no_stack_is_told() -> Result<()> {
+fn without_the_option_no_stack_is_reported() -> Result<()> {
     let _one = machine();
     let case = Case::new(&toolchain::newest()?, Variant::Stripped, "pingpong").gomaxprocs(1);
     let mut workload = case.start()?;

@@ -1,4 +1,4 @@
-//! A short storm of attaching and detaching, and whether one that harms is noticed. The long one is
+//! A short storm of attaching and detaching, and tests that a harmful one is noticed. The long one is
 //! `cargo xtask bench storm`.
 
 use anyhow::{Result, ensure};

@@ -1,5 +1,5 @@
-//! Readers and disks that do not take what gmpscope says: the target is rid of its probes all the same, and a signal
-//! ends us.
+//! Readers and disks that do not take gmpscope's output: the probes are removed from the target all the same, and a
+//! signal ends gmpscope.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,9 +16,9 @@ use gmpscope_tests::unread::{Guarded, Unread, until};
 use gmpscope_tests::{Variant, Workload, machine, toolchain};
 use tracer_user::document::capture::Capture;
 
-/// From how far behind the first one a signal is a second one.
+/// How long after the first signal another one counts as a second.
 const ANOTHER: Duration = Duration::from_millis(150);
-/// How long anything may take on a machine where others compile. What must not take for ever did.
+/// How long anything may take on a machine where other tests compile. A failure would have taken for ever.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 fn busy() -> Result<Workload> {
@@ -67,7 +67,7 @@ fn probes_go_at_the_end_of_the_window_whoever_reads() -> Result<()> {
         );
         probed(&workload)?;
         not_probed(&workload).with_context(|| format!("{unread:?}"))?;
-        // It is not over: the result waits for its reader, with nothing in the target.
+        // It has not ended: the result waits for its reader, with nothing in the target.
         std::thread::sleep(Duration::from_millis(500));
         ensure!(tracer.alive(), "{}", fs::read_to_string(&said)?);
         ensure!(bpf_links_of(tracer.0.id())?.is_empty());
@@ -158,7 +158,7 @@ fn a_reader_who_comes_back_gets_everything_that_was_kept() -> Result<()> {
     not_probed(&workload)?;
     let text = std::thread::spawn({
         let reader = unread.reader().try_clone()?;
-        // Ours would keep it from ending.
+        // Our copy would keep it from ending.
         drop(unread);
         move || std::io::read_to_string(fs::File::from(reader))
     });
@@ -222,7 +222,7 @@ fn a_command_runs_and_ends_whoever_reads_what_is_said_of_it() -> Result<()> {
     let mut line = String::new();
     BufReader::new(tracer.0.stdout.take().context("no stdout")?).read_line(&mut line)?;
     ensure!(line.starts_with("main "), "{line:?}");
-    // It ends at once, and its result waits for a reader.
+    // The capture ends at once, and its result waits for a reader.
     std::thread::sleep(Duration::from_secs(2));
     tracer.signal(libc::SIGTERM);
     let status = tracer.ends_within(PATIENCE)?;

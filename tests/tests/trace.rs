@@ -1,4 +1,4 @@
-//! Against `runtime/trace` of the same run (Go ≥ 1.22): the number of waits, their quantiles, and how many
+//! Compares with `runtime/trace` of the same run (Go ≥ 1.22): the number of waits, their quantiles, and how many
 //! differ by more than 1 ms.
 
 use std::time::Duration;
@@ -61,8 +61,8 @@ fn slow_waits_are_those_of_the_trace() -> Result<()> {
         w.trace_stop()?;
         let waits = oracle::waits(&file, from, to, true)?;
         assert!(!capture.slow.is_empty(), "{mode}: none is slow");
-        // The longest waits are listed, and among them first those in which a thread lost its CPU between
-        // the probe and the trace's own clock: so not each must be there to 1 ms, but nearly all to 0.1 ms.
+        // The longest waits are listed, and among them first those in which a thread lost its CPU between the probe and
+        // the trace's own clock: so not each must match to 1 ms, but nearly all to 0.1 ms.
         let mut off = capture
             .slow
             .iter()

@@ -1,4 +1,4 @@
-//! The workloads and oracles by themselves: without them right, no other test means anything.
+//! The workloads and oracles by themselves: every other test depends on them.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn a_parked_program_records_nothing() -> Result<()> {
             assert!(parked.latencies.count() > 10, "{program} does not schedule");
             std::thread::sleep(Duration::from_millis(300));
             let held = w.go()?;
-            // Going on, the goroutine that serves the protocol may find that it is to be preempted.
+            // When it continues, the goroutine that serves the protocol may find that it is to be preempted.
             let since = held.latencies.since(&parked.latencies);
             assert!(
                 since.count() <= 1,
@@ -121,11 +121,11 @@ fn every_workload_builds_with_every_toolchain() -> Result<()> {
     Ok(())
 }
 
-/// What the other tests build is there when it is their turn to have the machine: most of the work of a build is that of
-/// the standard library, which Go keeps for each way to build.
+/// Builds what the other tests need before they have the machine: most of the work of a build is the standard library,
+/// which Go caches for each build variant.
 #[test]
 fn every_variant_builds_with_every_toolchain() -> Result<()> {
-    // The newest first: most tests want it.
+    // The newest first: most tests use it.
     for t in toolchain::selection()?.iter().rev() {
         for v in [
             Variant::Stripped,

@@ -1,8 +1,8 @@
 // Schedchanges reads a file written by runtime/trace and prints every change of a goroutine's state in
-// [-from, -to], a line each: time (CLOCK_MONOTONIC, ns), goid, old state, new state, the thread that wrote it, whether
+// [-from, -to], one per line: time (CLOCK_MONOTONIC, ns), goid, old state, new state, the thread that wrote it, whether
 // that had a P (0 or 1), reason.
 //
-// It is compiled as schedwaits is; see there for the clock.
+// It is compiled like schedwaits; see there for the clock.
 package main
 
 import (
@@ -64,7 +64,7 @@ func read(in io.Reader, out io.Writer, from, to int64) error {
 	}
 }
 
-// name is the name of a state in gmpscope's words.
+// name returns gmpscope's name of a state.
 func name(s trace.GoState) string {
 	switch s {
 	case trace.GoNotExist:

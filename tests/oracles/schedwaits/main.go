@@ -8,8 +8,8 @@
 // Left out, and counted under "excluded":
 //
 //	syscall     a return from a system call that got a P at once is written as Runnable for up to three
-//	            ticks of the clock (EvGoSyscallEndBlocked, EvGoStart); the goroutine never is Grunnable
-//	switch      EvGoSwitch (coroutines) is shown by the reader as Runnable for 1 ns; nor is this one
+//	            ticks of the clock (EvGoSyscallEndBlocked, EvGoStart); the goroutine is never Grunnable
+//	switch      EvGoSwitch (coroutines) is shown by the reader as Runnable for 1 ns; likewise never Grunnable
 //	straddling  Runnable when the recording began: for how long is not known
 //	outside     ended outside the window
 package main
@@ -38,7 +38,7 @@ type result struct {
 	Excluded map[string]int `json:"excluded"`
 	// Latencies are ascending.
 	Latencies []int64 `json:"latencies_ns"`
-	// Those of them that may have been no waits; see syscallAmbiguous.
+	// Those of them that may not have been waits; see syscallAmbiguous.
 	Ambiguous []int64 `json:"ambiguous_ns"`
 	// Waits are in the order of their ends.
 	Waits []wait `json:"waits,omitempty"`
@@ -47,12 +47,12 @@ type result struct {
 	Last  int64 `json:"last_ns"`
 }
 
-// Clock ticks of 64 ns that a system call's end may be Runnable in the file alone.
+// Clock ticks of 64 ns for which the end of a system call may be Runnable in the file only.
 const syscallArtefact = 3 * 64
 
 // A system call's end that gets a P at once goes through the system stack and a lock first, and then takes a
-// microsecond or some: in this range it looks in the file like one that had to wait. What had to wait went
-// through the global run queue, mostly for longer.
+// few microseconds: in this range it looks in the file like one that had to wait. One that really had to wait
+// went through the global run queue, mostly for longer.
 const syscallAmbiguous = 5000
 
 type pending struct {
@@ -142,7 +142,7 @@ func read(in io.Reader, from, to int64, list bool) (*result, error) {
 	return res, nil
 }
 
-// cause says how a goroutine became runnable, in the words of a capture's by_origin.
+// cause returns how a goroutine became runnable, as named in a capture's by_origin.
 func cause(old trace.GoState, reason string) string {
 	switch old {
 	case trace.GoNotExist:

@@ -1,4 +1,4 @@
-//! Measures the agreement tables and writes them into docs/accuracy.md (or the file that is named).
+//! Measures the agreement tables and writes them to docs/accuracy.md, or to the file given as argument.
 
 use std::path::PathBuf;
 

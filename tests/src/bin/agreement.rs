@@ -1,4 +1,4 @@
-//! Measures how far mode `full` agrees with `runtime/trace`, and writes the table into the file that is named.
+//! Measures how far mode `full` agrees with `runtime/trace`, and writes the table to the file given as argument.
 
 use std::path::PathBuf;
 

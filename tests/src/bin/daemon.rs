@@ -1,5 +1,5 @@
-//! What the daemon costs a host, and whether it costs more and more: the tables of docs/daemon.md. `daemon cost FILE`
-//! and `daemon soak SECONDS FILE` write one into FILE; both fail where a bound is broken.
+//! Measures what the daemon costs a host, and whether the cost grows: the tables of docs/daemon.md. `daemon cost FILE`
+//! and `daemon soak SECONDS FILE` write one to FILE; both fail where a bound is exceeded.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use gmpscope_tests::daemon::{Daemon, Held};
 
 /// Go processes of the idle host.
 const IDLE: usize = 100;
-/// For how long its daemon is measured.
+/// How long its daemon is measured.
 const MEASURED: Duration = Duration::from_secs(60);
-/// Scrapes whose median is told.
+/// The number of scrapes whose median is reported.
 const SCRAPES: usize = 21;
-/// The host with many processes: those that stand, starts per second, and for how long.
+/// The host with many processes: standing ones, starts per second, and for how long.
 const BUSY: (usize, u32, Duration) = (1000, 50, Duration::from_secs(60));
-/// A soak's processes: watched without and with a probe; starts per second.
+/// Processes of a soak: watched without and with a probe; starts per second.
 const SOAKED: (usize, usize, u32) = (40, 10, 4);
-/// What its memory may grow by after it is warm.
+/// How much its memory may grow after it is warm.
 const GROWTH: u64 = 2 << 20;
 
 fn main() -> Result<()> {
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     std::fs::write(file, table).with_context(|| format!("writing {file}"))
 }
 
-/// An idle host, and one on which processes come and go.
+/// Measures an idle host, and one on which processes come and go.
 fn cost() -> Result<String> {
     let mut table = String::from(
         "| host | CPU of the daemon, % of one core | memory, MB | descriptors | a scrape, ms [least..greatest] | of it, KB |\n\
@@ -40,7 +40,7 @@ fn cost() -> Result<String> {
     );
     let crowd = Crowd::of("idle", IDLE, &[])?;
     let daemon = Daemon::start_as_installed(&crowd.rule("passive"))?;
-    crowd.alone(&daemon)?;
+    crowd.wait_until_alone(&daemon)?;
     let (cpu, began) = (cpu(daemon.pid())?, Instant::now());
     std::thread::sleep(MEASURED);
     let share = (self::cpu(daemon.pid())? - cpu) / began.elapsed().as_secs_f64();
@@ -55,18 +55,18 @@ fn cost() -> Result<String> {
     let (standing, starts, time) = BUSY;
     let crowd = Crowd::of("idle", standing, &[])?;
     let daemon = Daemon::start(&crowd.rule("passive"))?;
-    // Until it has had as many at once as it will have: what it takes for that is no growth.
+    // First until it has had as many at once as it will ever have: memory for that is not growth.
     crowd.pass(&daemon, starts, time)?;
-    let before = crowd.alone(&daemon)?;
+    let before = crowd.wait_until_alone(&daemon)?;
     let (cpu, began) = (self::cpu(daemon.pid())?, Instant::now());
     let passed = crowd.pass(&daemon, starts, time)?;
     let share = (self::cpu(daemon.pid())? - cpu) / began.elapsed().as_secs_f64();
-    let after = crowd.alone(&daemon)?;
+    let after = crowd.wait_until_alone(&daemon)?;
     let what =
         format!("{standing} idle ones and {starts} starts a second, read each 0.5 s and scraped as often");
     row(&mut table, &what, share, &daemon)?;
     same(&before, &after)?;
-    ensure!(passed.missed.is_empty(), "never told of: {:?}", passed.missed);
+    ensure!(passed.missed.is_empty(), "never reported: {:?}", passed.missed);
     writeln!(
         table,
         "\nOf the {} that were started and lived 2.5 s, none was missed; afterwards the daemon held as many descriptors \
@@ -102,7 +102,7 @@ fn row(table: &mut String, what: &str, share: f64, daemon: &Daemon) -> Result<()
     Ok(())
 }
 
-/// CPU time of a process in seconds: user and system, from /proc/PID/schedstat of all its threads.
+/// CPU time of a process in seconds: the sum of /proc/PID/schedstat over its threads.
 fn cpu(pid: u32) -> Result<f64> {
     let mut all = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -113,7 +113,7 @@ fn cpu(pid: u32) -> Result<f64> {
     Ok(all as f64 / 1e9)
 }
 
-/// Hours of processes that come and go, some probed: what it holds whenever they are gone.
+/// Has processes come and go for hours, some of them probed, and measures what the daemon holds when they are gone.
 fn soak(duration: Duration) -> Result<String> {
     let (passive, probed, starts) = SOAKED;
     let crowd = Crowd::of("idle", passive, &[])?;
@@ -131,18 +131,18 @@ fn soak(duration: Duration) -> Result<String> {
     );
     let (mut all, mut warm) = (0, None::<Held>);
     while began.elapsed() < duration || warm.is_none() {
-        // Both kinds come and go.
+        // Processes of both kinds come and go.
         let passed = crowd.pass(&daemon, starts, round / 2)?;
         let sampled = probed.pass(&daemon, starts, round / 2)?;
         ensure!(
             passed.missed.is_empty() && sampled.missed.is_empty(),
-            "never told of: {:?} {:?}",
+            "never reported: {:?} {:?}",
             passed.missed,
             sampled.missed
         );
         all += passed.started + sampled.started;
-        crowd.alone(&daemon)?;
-        let held = probed.alone(&daemon)?;
+        crowd.wait_until_alone(&daemon)?;
+        let held = probed.wait_until_alone(&daemon)?;
         writeln!(
             table,
             "| {} s | {all} | {} | {} | {} | {} |",
@@ -161,7 +161,7 @@ fn soak(duration: Duration) -> Result<String> {
     Ok(table)
 }
 
-/// Fails where it holds more than before.
+/// Fails if it holds more than before.
 fn same(before: &Held, after: &Held) -> Result<()> {
     ensure!(
         after.descriptors == before.descriptors,

@@ -1,4 +1,4 @@
-//! What the kernel side of a host costs: one line of a table for each figure.
+//! Measures what the kernel side of a host costs, and prints one row of a table for each figure.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ fn memory() -> Result<()> {
     Ok(())
 }
 
-/// `BPF_ENABLE_STATS` of bpf(2): the kernel times programs as long as the descriptor is open.
+/// `BPF_ENABLE_STATS` of bpf(2): the kernel times programs while the descriptor is open.
 fn timed_by_the_kernel() -> Result<std::os::fd::OwnedFd> {
     use std::os::fd::FromRawFd;
     const ENABLE_STATS: i32 = 32;
@@ -87,7 +87,7 @@ fn processes() -> Result<()> {
     host.watch_processes()?;
     let _timed = timed_by_the_kernel()?;
     storm(2_000, || host.happened().map(drop).map_err(Into::into))?;
-    // The one at the end of threads has more to do.
+    // The program at the end of threads does more.
     let names = ["an execve", "an end of a thread"];
     for (name, (runs, ns)) in names.into_iter().zip(run_times()?) {
         let each = ns as f64 / runs.max(1) as f64;
@@ -119,7 +119,7 @@ fn detaching() -> Result<()> {
     Ok(())
 }
 
-/// CPU time of the target for each hit, with and without a cap in turn.
+/// CPU time of the target per hit, alternately with and without a cap.
 fn cap(program: ProgramKind) -> Result<()> {
     const ITERATIONS: u64 = 40_000;
     let mut subject = Subject::start(&toolchain::newest()?, "pingpong")?;

@@ -1,5 +1,5 @@
-//! How many transitions a second go through stream, model and histograms on one core, and how much memory a living
-//! goroutine takes: events that are made in memory, without a kernel.
+//! Measures how many transitions a second pass through stream, model and histograms on one core, and how much memory a
+//! live goroutine takes, with events that are made in memory, without a kernel.
 
 use anyhow::{Context, Result, ensure};
 use gmpscope_tests::environment::thread_cpu_ns;
@@ -10,13 +10,13 @@ use tracer_user::stream::SchedConfig;
 use tracer_user::stream::reorder::Reorder;
 use tracer_user::stream::{BucketScheme, Kind, Observation};
 
-/// Transitions that are made at a time, and read at a time.
+/// Transitions that are made, and read, at a time.
 const BATCH: usize = 32_768;
-/// Batches that are run through.
+/// The number of batches.
 const BATCHES: usize = 1_500;
 /// Goroutines that take turns.
 const BUSY: u64 = 64;
-/// Goroutines that live at once, for the memory of one.
+/// Goroutines that are alive at once, to measure the memory of one.
 const LIVING: u64 = 1_000_000;
 /// Goroutines that live one after the other.
 const LIVES: u64 = 50_000_000;
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Where the made-up g structs lie.
+/// The address of the made-up g structs.
 const fn g_at(n: u64) -> u64 {
     0xc000_0000_0000 + n * 512
 }
@@ -69,7 +69,7 @@ fn sched() -> Sched {
     })
 }
 
-/// Goroutines on four threads that wake one another, as ping-pong does, in the order in which CPUs deliver them.
+/// Goroutines on four threads that wake one another, like ping-pong, in the order in which CPUs deliver the events.
 fn batch(clock: &mut u64, turn: &mut u64, made: &mut Vec<Transition>) {
     made.clear();
     while made.len() + 3 <= BATCH {
@@ -90,7 +90,7 @@ fn throughput() -> f64 {
     let (mut taken, mut spent) = (0u64, 0.0);
     for _ in 0..BATCHES {
         batch(&mut clock, &mut turn, &mut made);
-        // Of the CPU, not of the clock: what else the machine does is not asked for.
+        // CPU time, not wall-clock time: the load of other processes does not count.
         let begin = thread_cpu_ns();
         for transition in &made {
             reorder.push(*transition);
@@ -141,7 +141,7 @@ fn churn() -> Result<u64> {
     Ok(resident()?.saturating_sub(before))
 }
 
-/// Bytes of this process that are in memory.
+/// Resident memory of this process in bytes.
 fn resident() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
     let pages = status.split(' ').nth(1).context("no second field")?;

@@ -1,5 +1,5 @@
-//! Attaches and detaches over and over, and looks each time whether that has harmed: the table of docs/security.md.
-//! `storm ROUNDS SEED FILE [KIND]` writes it into FILE; KIND is the one mode to be tried, as the table names it. Ends with
+//! Attaches and detaches over and over, and checks each time whether that did any harm: the table of docs/security.md.
+//! `storm ROUNDS SEED FILE [KIND]` writes it to FILE; KIND restricts it to one mode, as the table names it. Exits with
 //! status 1 if anything was wrong.
 
 use std::process::ExitCode;

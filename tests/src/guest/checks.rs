@@ -1,4 +1,4 @@
-//! What is checked.
+//! The checks that are made in a virtual machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,15 +15,15 @@ use crate::finding::Finding;
 use crate::machine::kernel_log;
 
 const MODES: [&str; 4] = ["passive", "sampled", "exact", "full"];
-/// An emulated machine does in this time what a real one does in a tenth.
+/// How long a workload is running: an emulated machine does in this time what a real one does in a tenth.
 const WINDOW: Duration = Duration::from_millis(500);
-/// What the runtime records in that time at the least.
+/// What the runtime records at least in that time.
 const LEAST_WAITS: u64 = 50;
-/// A user who may nothing.
+/// A user without any privilege.
 const NOBODY: u32 = 65534;
-/// What the least privileged of daemons has.
+/// The capabilities of the least privileged daemon.
 const LEAST: [u32; 3] = [CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE];
-/// Words of the kernel's log that tell of a fault in it.
+/// Words in the kernel's log that indicate a fault in it.
 const FAULTS: [&str; 5] = ["WARNING:", "BUG:", "Oops", "soft lockup", "detected stalls"];
 
 /// Makes all checks and prints each finding.
@@ -59,7 +59,7 @@ pub fn all() -> Result<()> {
         check("killed", Some(mode), || killed(newest, mode));
     }
     check("no privilege", None, || refused(newest));
-    // Without uprobe_multi, probes are perf events, which Debian's kernels keep for the administrator.
+    // Without uprobe_multi, probes are perf events, which Debian's kernels reserve for the administrator.
     for (mode, works) in [("passive", true), ("sampled", multi)] {
         check("least privilege", Some(mode), || {
             captures(newest, mode, works, |attach| attach.user_with(NOBODY, &LEAST))
@@ -71,7 +71,7 @@ pub fn all() -> Result<()> {
             attach.user_with(NOBODY, &unlimited)
         })
     });
-    // It can be made stricter but not weaker again, so this comes last.
+    // Lockdown can be made stricter but not weaker again, so this comes last.
     for (name, level, works) in [
         ("lockdown=integrity", "integrity", true),
         ("lockdown=confidentiality", "confidentiality", multi),
@@ -85,7 +85,7 @@ pub fn all() -> Result<()> {
     Ok(())
 }
 
-/// Makes one check and prints what came of it.
+/// Makes one check and prints its outcome.
 fn check(name: &'static str, mode: Option<&'static str>, what: impl FnOnce() -> Result<String>) {
     let finding = Finding::of(name);
     let finding = match mode {
@@ -101,7 +101,7 @@ fn case(toolchain: &Toolchain) -> Case {
         .emulated()
 }
 
-/// What `doctor` says, and which programs it could load. Returns whether it found uprobe_multi.
+/// Runs `doctor`, and reports what it says and which programs it could load. Returns whether it found uprobe_multi.
 fn doctor() -> bool {
     check("doctor", None, || {
         let outcome = gmpscope_with(["doctor"])?;
@@ -126,7 +126,7 @@ fn doctor() -> bool {
     multi
 }
 
-/// Instructions verified, by program; and whether there is uprobe_multi.
+/// Parses the verified instructions by program, and whether there is uprobe_multi.
 fn programs() -> Result<(BTreeMap<String, u64>, bool)> {
     let outcome = gmpscope_with(["doctor", "--format", "json"])?;
     let report: serde_json::Value = serde_json::from_str(outcome.json.as_deref().unwrap_or_default())?;
@@ -141,7 +141,7 @@ fn programs() -> Result<(BTreeMap<String, u64>, bool)> {
     Ok((counts, multi["status"] == "ok"))
 }
 
-/// Against the runtime's own histogram.
+/// Compares with the runtime's own histogram.
 fn attach(case: &Case, check: &'static str, mode: &'static str, held: &str) {
     let finding = Finding::of(check).go(&case.toolchain.version()).mode(mode);
     let outcome = case
@@ -165,7 +165,7 @@ fn attach(case: &Case, check: &'static str, mode: &'static str, held: &str) {
     finding.outcome(outcome).print();
 }
 
-/// `--stacks`: every stack is there, and leads from the runtime to the functions of the program.
+/// Checks `--stacks`: every stack is there, and leads from the runtime to the functions of the program.
 fn stacks(toolchain: &Toolchain) -> Result<String> {
     let mut workload = start(toolchain)?;
     let tracer = Attach::to(workload.pid()).mode("full").arg("--stacks").start()?;
@@ -179,8 +179,8 @@ fn stacks(toolchain: &Toolchain) -> Result<String> {
     );
     let mut ours = 0;
     for place in &full.blocked_at {
-        // Before Go 1.21 a stack that is moved on arm64 keeps the old frame pointers (runtime/stack.go, adjustframe): the
-        // chain ends there, and that is said.
+        // Before Go 1.21 a stack that is moved on arm64 keeps the old frame pointers (runtime/stack.go, adjustframe):
+        // the chain ends there, and the capture says so.
         let is_moved = place.incomplete.as_deref() == Some("broken") && moved_chains_break(toolchain);
         ensure!(
             (place.incomplete.is_none() || is_moved)
@@ -205,7 +205,7 @@ fn moved_chains_break(toolchain: &Toolchain) -> bool {
     cfg!(target_arch = "aarch64") && toolchain.minor() < 21
 }
 
-/// `gmpscope run`: the phases of a start.
+/// Checks the phases of a start with `gmpscope run`.
 fn start_phases(toolchain: &Toolchain, held: &str) {
     let run = || {
         let program = Variant::Stripped.build(toolchain, "mixed")?;
@@ -229,7 +229,7 @@ fn start_phases(toolchain: &Toolchain, held: &str) {
     finding.outcome(run()).print();
 }
 
-/// `gmpscope run --follow`: the start of what a command starts. The command is a gmpscope, since there is no shell.
+/// Checks `gmpscope run --follow`. The command is a gmpscope, since there is no shell.
 fn followed(toolchain: &Toolchain) -> Result<String> {
     let program = Variant::Stripped.build(toolchain, "mixed")?;
     let command = ["run", "-q", "--", &program.display().to_string(), "-for", "50ms"];
@@ -266,7 +266,7 @@ fn killed(toolchain: &Toolchain, mode: &str) -> Result<String> {
     Ok("nothing is left, the program runs on".into())
 }
 
-/// Without any privilege there is a clear refusal.
+/// Checks that without any privilege there is a clear refusal.
 fn refused(toolchain: &Toolchain) -> Result<String> {
     let workload = start(toolchain)?;
     let outcome = Attach::to(workload.pid()).mode("exact").user(NOBODY).run()?;
@@ -274,7 +274,8 @@ fn refused(toolchain: &Toolchain) -> Result<String> {
     Ok("refused with status 4".into())
 }
 
-/// A whole capture where it works; where not, a refusal with status 4 that says why: never a silent loss.
+/// Checks for a complete capture where the mode works, else for a refusal with status 4 and its reason, never a silent
+/// loss.
 fn captures(
     toolchain: &Toolchain,
     mode: &str,
@@ -298,7 +299,7 @@ fn captures(
         .count();
     let seen = capture.runnable_to_running.count;
     ensure!(own >= LEAST_WAITS, "the runtime recorded only {own} waits");
-    // `exact` sees all waits, the runtime records some; the other two see what it records.
+    // `exact` sees all waits, of which the runtime records some; the other modes see what it records.
     ensure!(
         seen >= own - own / 100 - 5,
         "the runtime recorded {own} waits, gmpscope saw {seen}"
@@ -307,7 +308,7 @@ fn captures(
     Ok(format!("works, {by}"))
 }
 
-/// The message of a refusal, in one line.
+/// Returns the message of a refusal in one line.
 fn reason(outcome: &Outcome) -> Result<String> {
     outcome.expect_failure(4, &["doctor"])?;
     Ok(format!("refused: {}", outcome.stderr.trim().replace('\n', " ")))

@@ -1,4 +1,4 @@
-//! What was checked, as a line for `cargo xtask vm`.
+//! The result of a check, as a line for `cargo xtask vm`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-/// What a line begins with: the kernel prints to the same console.
+/// The beginning of each line: the kernel prints to the same console.
 const MARK: &str = "guest: ";
 
-/// How many were printed.
+/// The number of printed lines.
 static PRINTED: AtomicU64 = AtomicU64::new(0);
 
-/// One thing that was checked.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     check: &'static str,
@@ -29,7 +29,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// The last line, with the number of those before: a line that the kernel's own messages broke is missed.
+    /// Makes the last line, with the number of lines before it, so that a line garbled by kernel messages is missed.
     pub fn finished() -> Self {
         let printed = PRINTED.load(Ordering::Relaxed);
         Self::of("finished")
@@ -37,7 +37,7 @@ impl Finding {
             .held("all checks were made")
     }
 
-    /// A check that begins now.
+    /// Begins a check.
     pub fn of(check: &'static str) -> Self {
         Self {
             check,
@@ -51,36 +51,36 @@ impl Finding {
         }
     }
 
-    /// With a program of this Go version.
+    /// Sets the Go version of the traced program.
     pub fn go(mut self, version: &str) -> Self {
         self.go = Some(version.to_owned());
         self
     }
 
-    /// In this mode.
+    /// Sets the mode.
     pub fn mode(mut self, mode: &'static str) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// With these figures.
+    /// Sets the figures.
     pub fn figures(mut self, figures: BTreeMap<String, u64>) -> Self {
         self.figures = figures;
         self
     }
 
-    /// It holds.
+    /// Ends the check: it holds.
     pub fn held(mut self, detail: impl Into<String>) -> Self {
         self.ok = true;
         self.ended(detail.into())
     }
 
-    /// It does not.
+    /// Ends the check: it failed.
     pub fn failed(self, why: &anyhow::Error) -> Self {
         self.ended(format!("{why:#}"))
     }
 
-    /// Either.
+    /// Ends the check with this outcome.
     pub fn outcome(self, outcome: anyhow::Result<String>) -> Self {
         match outcome {
             Ok(detail) => self.held(detail),

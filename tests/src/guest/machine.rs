@@ -1,4 +1,4 @@
-//! What an init system does: file systems at the beginning, power off at the end; and the kernel's log between.
+//! The tasks of an init system: file systems at the beginning, power off at the end; and reading the kernel's log.
 
 use std::ffi::CStr;
 use std::net::UdpSocket;
@@ -7,7 +7,7 @@ use std::{io, mem};
 
 use anyhow::{Context, Result};
 
-/// File systems by type and place. Not every kernel has the last ones.
+/// File systems by type and mount point. Not every kernel has the last ones.
 const NEEDED: [(&CStr, &CStr); 4] = [
     (c"proc", c"/proc"),
     (c"sysfs", c"/sys"),
@@ -26,7 +26,7 @@ pub fn set_up() -> Result<()> {
         mount(kind, place).with_context(|| format!("mounting {kind:?} on {place:?}"))?;
     }
     for (kind, place) in OPTIONAL {
-        // What it would tell is told as absent.
+        // What this file system would show is reported as absent.
         let _ = mount(kind, place);
     }
     loopback_up().context("switching the loopback interface on")?;
@@ -42,13 +42,13 @@ fn mount(kind: &CStr, place: &CStr) -> io::Result<()> {
         return Ok(());
     }
     match io::Error::last_os_error() {
-        // The kernel has mounted it by itself.
+        // The kernel has already mounted it.
         e if e.raw_os_error() == Some(libc::EBUSY) => Ok(()),
         e => Err(e),
     }
 }
 
-/// Programs talk to themselves over 127.0.0.1, which the kernel gives the interface as it goes up.
+/// Brings up the loopback interface, to which the kernel then gives 127.0.0.1: programs connect to themselves there.
 fn loopback_up() -> io::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     // SAFETY: all-zero bytes are a valid ifreq.
@@ -62,7 +62,7 @@ fn loopback_up() -> io::Result<()> {
     }
 }
 
-/// What the kernel has said since it booted.
+/// Reads what the kernel has logged since boot.
 pub fn kernel_log() -> String {
     let mut text = vec![0_u8; 1 << 20];
     // SAFETY: the buffer is as long as is said.
@@ -79,11 +79,11 @@ pub fn kernel_log() -> String {
 
 /// Switches the machine off; does not return.
 pub fn power_off() -> ! {
-    // SAFETY: no pointers. The first process may do this, and nobody else is there to mind.
+    // SAFETY: no pointers. The first process may do this, and no other process is affected.
     unsafe {
         libc::sync();
         libc::reboot(libc::RB_POWER_OFF);
     }
-    // If it did not work, the end of the first process makes the kernel panic, and it is told to reboot then.
+    // If that failed, the end of the first process makes the kernel panic, which reboots it.
     std::process::exit(1)
 }

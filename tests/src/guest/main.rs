@@ -1,5 +1,5 @@
-//! The first process of a virtual machine: makes of an initramfs a system in which gmpscope can run, checks it
-//! there as the tests do outside, prints a line of JSON for each thing that it checked, and switches the machine off.
+//! The first process of a virtual machine: turns an initramfs into a system in which gmpscope can run, checks it there
+//! as the tests do outside, prints a line of JSON for each check, and switches the machine off.
 //!
 //! `cargo xtask vm` builds it, boots it and reads what it prints.
 

@@ -1,4 +1,4 @@
-//! What the kernel complains of, from /dev/kmsg (Documentation/ABI/testing/dev-kmsg).
+//! Finds complaints in the kernel's log, from /dev/kmsg (Documentation/ABI/testing/dev-kmsg).
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -6,12 +6,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use anyhow::{Context, Result};
 
-/// What uprobes say when a process that is being killed may not fault in the page of a breakpoint
-/// (`uprobe_unregister_nosync`, `__get_user_pages`): also of one in its own memory, which ends with it, and where none was
-/// written yet. Whether a breakpoint has stayed in a target is seen in its text, so such a line is counted and is not
-/// wrong by itself.
+/// What uprobes log when a process that is being killed may not fault in the page of a breakpoint
+/// (`uprobe_unregister_nosync`, `__get_user_pages`): also for one in its own memory, which ends with it, and where no
+/// breakpoint was written yet. Whether a breakpoint has stayed in a target is visible in its text, so such a line is
+/// counted, but is not wrong by itself.
 const LEAK: &str = "leaking uprobe";
-/// What a line has that says that something is broken.
+/// Words of a line that says that something is broken.
 const COMPLAINTS: [&str; 7] = [
     "BUG:",
     "WARNING:",
@@ -30,7 +30,7 @@ pub struct KernelLog {
 }
 
 impl KernelLog {
-    /// Begins at its end.
+    /// Opens the log at its end.
     pub fn open() -> Result<Self> {
         let mut file = File::options()
             .read(true)
@@ -42,12 +42,12 @@ impl KernelLog {
         Ok(Self { file, leaks: 0 })
     }
 
-    /// Times that the kernel said that it leaks a uprobe.
+    /// How often the kernel said that it leaks a uprobe.
     pub fn leaks(&self) -> u64 {
         self.leaks
     }
 
-    /// New lines that complain.
+    /// Returns new lines with complaints.
     pub fn complaints(&mut self) -> Result<Vec<String>> {
         let mut found = Vec::new();
         let mut record = [0; 8192];
@@ -61,7 +61,7 @@ impl KernelLog {
                         false => found.extend(complaint(&text)),
                     }
                 }
-                // The oldest were overwritten before we read them: the next read continues behind the gap.
+                // The oldest records were overwritten before we read them: the next read continues after the gap.
                 Err(e) if e.kind() == ErrorKind::BrokenPipe || e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(found),
                 Err(e) => return Err(e).context("reading the kernel's log"),
@@ -70,10 +70,10 @@ impl KernelLog {
     }
 }
 
-/// The message of a record, `level,number,time,flags;message`, if it complains.
+/// Returns the message of a record, `level,number,time,flags;message`, if it is a complaint.
 fn complaint(record: &str) -> Option<String> {
     let message = record.split_once(';')?.1.lines().next()?;
-    // A target that dies of a breakpoint that nobody knows of any more.
+    // A target that dies of a breakpoint that no longer belongs to a probe.
     let is_trap = message.contains("trap int3") || message.contains("trap invalid opcode");
     (COMPLAINTS.iter().any(|it| message.contains(it)) || is_trap && message.contains("storm"))
         .then(|| message.to_owned())

@@ -1,10 +1,10 @@
-//! What a round does, and how it ends.
+//! The kinds of rounds, and the ways in which they end.
 
 use std::path::PathBuf;
 
 use super::random::Random;
 
-/// What a round does.
+/// What gmpscope does in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `attach --mode passive`.
@@ -17,11 +17,11 @@ pub enum Kind {
     Full,
     /// `attach --mode full --stacks`.
     Stacks,
-    /// `sampled` by perf events, which the kernel removes one after the other.
+    /// `sampled` with perf events, which the kernel removes one after the other.
     SampledPerf,
-    /// `exact` likewise.
+    /// `exact` with perf events.
     ExactPerf,
-    /// `full` likewise.
+    /// `full` with perf events.
     FullPerf,
     /// `run`.
     Run,
@@ -29,14 +29,14 @@ pub enum Kind {
     Repeat,
     /// `attach --exe --next`.
     Next,
-    /// `attach` beside a gdb that attaches, too.
+    /// `attach` beside a gdb that attaches too.
     Gdb,
-    /// The same with strace.
+    /// `attach` beside an strace that attaches too.
     Strace,
 }
 
 impl Kind {
-    /// All, in the order of the table.
+    /// All kinds, in the order of the table.
     pub const ALL: [Self; 13] = [
         Self::Passive,
         Self::Sampled,
@@ -53,7 +53,7 @@ impl Kind {
         Self::Strace,
     ];
 
-    /// As the table says it.
+    /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Passive => "passive",
@@ -72,12 +72,12 @@ impl Kind {
         }
     }
 
-    /// The one with this name.
+    /// Finds the kind with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// How often it is drawn, of 100. Those that take the kernel long come seldom.
+    /// Its weight in percent. Kinds that take the kernel long are rare.
     fn weight(self) -> u64 {
         match self {
             Self::Sampled | Self::Exact => 16,
@@ -92,7 +92,7 @@ impl Kind {
         }
     }
 
-    /// The program that it needs beside gmpscope.
+    /// The program that it needs besides gmpscope.
     pub fn tool(self) -> Option<&'static str> {
         match self {
             Self::Gdb => Some("gdb"),
@@ -102,7 +102,7 @@ impl Kind {
     }
 }
 
-/// The kinds that this machine can do, and those for which it lacks a program.
+/// The kinds that this machine can run, and those for which it lacks a program.
 pub fn possible() -> (Vec<Kind>, Vec<Kind>) {
     Kind::ALL
         .into_iter()
@@ -116,7 +116,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// One of these, by weight.
+/// Draws one of these kinds, by weight.
 pub fn drawn(kinds: &[Kind], random: &mut Random) -> Kind {
     let all: u64 = kinds.iter().map(|kind| kind.weight()).sum();
     let mut left = random.below(all.max(1));
@@ -129,12 +129,12 @@ pub fn drawn(kinds: &[Kind], random: &mut Random) -> Kind {
     Kind::Passive
 }
 
-/// What ends the capture of a round.
+/// How the capture of a round ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// SIGKILL, at any moment after its start.
     Kill,
-    /// SIGKILL, while another capture of the same target runs.
+    /// SIGKILL, while another capture of the same target is running.
     KillBesideAnother,
     /// SIGINT, at any moment.
     Interrupt,
@@ -145,7 +145,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// One of them: about every second round is killed.
+    /// Draws one: about every second round is killed.
     pub fn drawn(random: &mut Random) -> Self {
         match random.below(20) {
             0..8 => Self::Kill,
@@ -156,7 +156,7 @@ impl Ending {
         }
     }
 
-    /// For messages.
+    /// The name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "killed",
@@ -172,7 +172,7 @@ impl Ending {
         matches!(self, Self::Kill | Self::KillBesideAnother)
     }
 
-    /// The signal that is sent.
+    /// The signal to send.
     pub fn signal(self) -> Option<i32> {
         match self {
             Self::Kill | Self::KillBesideAnother => Some(libc::SIGKILL),

@@ -1,8 +1,8 @@
-//! Attaching and detaching over and over: every mode, ended in every way, also by SIGKILL at any moment, beside other
-//! captures and debuggers, on programs that fork and call C. After each round the programs must compute what is right,
-//! their text must be that of their file, and the kernel must hold nothing of ours and complain of nothing.
+//! Attaches and detaches over and over: in every mode, ended in every way, also by SIGKILL at any moment, beside other
+//! captures and debuggers, on programs that fork and call C. After each round the programs must compute correctly,
+//! their text must be that of their file, and the kernel must hold nothing of ours and have logged no complaint.
 //!
-//! What a round does is drawn from a seeded generator, so a storm can be repeated; when it does it is up to the machine.
+//! A seeded generator draws what each round does, so a storm can be repeated; its exact timing is up to the machine.
 
 mod kernel_log;
 mod kind;
@@ -28,14 +28,14 @@ use verdict::Found;
 
 pub use kind::Kind;
 
-/// How long what is left of a capture may stay: the kernel removes perf events one after the other.
+/// How long the remains of a capture may stay: the kernel removes perf events one after the other.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Rounds with something wrong after which it is of no use to continue.
+/// The number of bad rounds after which continuing is of no use.
 const MOST_WRONG: usize = 20;
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// What is wrong on purpose, to see whether the storm notices.
+/// A deliberate fault, to test whether the storm notices it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A target computes a wrong checksum.
@@ -44,47 +44,47 @@ pub enum Fault {
     Probe,
 }
 
-/// What a storm is to be.
+/// The options of a storm.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many rounds.
+    /// The number of rounds.
     pub rounds: u32,
-    /// What its draws begin with.
+    /// The seed of its draws.
     pub seed: u64,
-    /// What is to be wrong.
+    /// The deliberate fault, if any.
     pub fault: Option<Fault>,
-    /// The one kind of round to be run, by its name in the table; all without it.
+    /// The one kind of round to run, by its name in the table; all if `None`.
     pub only: Option<Kind>,
 }
 
-/// Rounds of one kind.
+/// Counts of rounds of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// All.
+    /// All rounds.
     pub rounds: u32,
-    /// Those in which a gmpscope was killed with SIGKILL.
+    /// Those in which a gmpscope was killed by SIGKILL.
     pub killed: u32,
     /// Those after which something was wrong.
     pub wrong: u32,
 }
 
-/// How a storm went.
+/// The outcome of a storm.
 #[derive(Debug)]
 pub struct Report {
     options: Options,
     rows: BTreeMap<Kind, Row>,
     results: u64,
-    /// Times that the kernel said that it leaks a uprobe.
+    /// How often the kernel said that it leaks a uprobe.
     leaks: u64,
     left_out: Vec<Kind>,
     /// What was wrong, with its round.
     pub wrong: Vec<String>,
 }
 
-/// Lets it storm; `say` is given lines for people.
+/// Runs a storm, and passes progress lines for people to `say`.
 ///
 /// # Errors
-/// It could not be done. What was found wrong is in the report.
+/// The storm could not be run. What was wrong is in the report.
 pub fn run(options: Options, mut say: impl FnMut(&str)) -> Result<Report> {
     let (mut kinds, left_out) = kind::possible();
     kinds.retain(|kind| options.only.is_none_or(|only| only == *kind));
@@ -142,7 +142,7 @@ pub fn run(options: Options, mut say: impl FnMut(&str)) -> Result<Report> {
 }
 
 impl Report {
-    /// The table of the document.
+    /// Formats the table of the document.
     pub fn table(&self) -> String {
         let mut all = Row::default();
         let mut text = String::from("| mode | rounds | killed | wrong |\n|---|--:|--:|--:|\n");
@@ -181,22 +181,22 @@ impl Report {
     }
 }
 
-/// What stays from round to round.
+/// What is kept from round to round.
 struct Storm {
     options: Options,
     patience: Duration,
     targets: Vec<Target>,
     log: KernelLog,
-    /// BPF programs at probes that were there before.
+    /// BPF programs at probes that existed before the storm.
     others: std::collections::BTreeSet<u32>,
-    /// Captures that are not ended on purpose.
+    /// Captures that are deliberately not ended.
     kept: Vec<crate::Tracer>,
     rounds: u32,
     /// Results of targets that have ended.
     past: u64,
 }
 
-/// How a round ended.
+/// The outcome of a round.
 struct Judged {
     ending: Ending,
     wrong: Vec<String>,
@@ -237,10 +237,10 @@ impl Storm {
             let capture = crate::Attach::to(target.pid()).mode("sampled").start()?;
             self.kept.push(capture);
         }
-        let found = self.look()?;
+        let found = self.check()?;
         complaints.extend(verdict::wrong(&found));
         for target in &mut self.targets {
-            if let Some(results) = target.renew_if_spoilt()? {
+            if let Some(results) = target.restart_if_faulty()? {
                 self.past += results;
             }
         }
@@ -250,14 +250,18 @@ impl Storm {
         })
     }
 
-    /// Looks again and again until nothing is wrong any more, for as long as the kernel may take.
-    fn look(&mut self) -> Result<Found> {
+    /// Checks again and again until nothing is wrong any more, for as long as the kernel may take.
+    fn check(&mut self) -> Result<Found> {
         let end = Instant::now() + self.patience;
         let mut kernel = Vec::new();
         loop {
             kernel.extend(self.log.complaints()?);
             let found = Found {
-                targets: self.targets.iter_mut().map(Target::look).collect::<Result<_>>()?,
+                targets: self
+                    .targets
+                    .iter_mut()
+                    .map(Target::check)
+                    .collect::<Result<_>>()?,
                 programs: probing_programs()?.difference(&self.others).count(),
                 kernel: kernel.clone(),
             };

@@ -1,13 +1,13 @@
-//! Draws that can be repeated: SplitMix64.
+//! Repeatable random draws (SplitMix64).
 
 use std::time::Duration;
 
-/// A generator.
+/// The generator.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// One that begins with this seed.
+    /// Makes a generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -20,18 +20,18 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`, which is not 0. Small bounds alone are asked for, so that none is likelier than another
-    /// by anything that matters.
+    /// Draws a number below `bound`, which must not be 0. Bounds are small, so the bias of the remainder does not
+    /// matter.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// A time of up to so long.
+    /// Draws a time up to `most`.
     pub fn up_to(&mut self, most: Duration) -> Duration {
         Duration::from_micros(self.below(most.as_micros() as u64 + 1))
     }
 
-    /// Puts items into another order.
+    /// Shuffles items.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             items.swap(at, self.below(at as u64 + 1) as usize);

@@ -1,4 +1,4 @@
-//! One round: gmpscope is started, and ended.
+//! One round: starts gmpscope, and ends it.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,7 @@ use super::target::Target;
 use crate::Attach;
 use crate::environment::gmpscope;
 
-/// How long a capture lasts that nobody ends: short, so that most of a round is attaching and detaching.
+/// How long a capture runs if nobody ends it: short, so that most of a round is attaching and detaching.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
 /// The latest moment of a signal after gmpscope's start: attaching takes up to half of it on a busy machine.
 const LATEST: Duration = Duration::from_millis(500);
@@ -25,13 +25,14 @@ const LATEST: Duration = Duration::from_millis(500);
 const COMMAND: &str = "60ms";
 /// How long anything may take to end, on a busy machine.
 const ENDS: Duration = Duration::from_secs(30);
-/// How long strace looks on.
+/// How long strace stays attached.
 const STRACED: Duration = Duration::from_millis(100);
 
-/// Statuses of a gmpscope that was not killed: done, incomplete, and ended by a signal before it could say anything.
+/// Statuses of a gmpscope that was not killed: success, incomplete, and ended by a signal before it could report
+/// anything.
 const STATUSES: [i32; 4] = [0, 5, 128 + libc::SIGINT, 128 + libc::SIGTERM];
 
-/// A round to be run.
+/// A round to run.
 pub struct Round<'a> {
     kind: Kind,
     ending: Ending,
@@ -39,23 +40,23 @@ pub struct Round<'a> {
     /// When the signal is sent.
     moment: Duration,
     window: Duration,
-    /// When what is beside it begins.
+    /// When the process beside it starts.
     beside: Duration,
-    /// Mode of the other capture.
+    /// The mode of the other capture.
     other: &'static str,
     scratch: TempDir,
 }
 
-/// A round that is over.
+/// A finished round.
 pub struct Done {
-    /// How it was ended.
+    /// How the capture ended.
     pub ending: Ending,
     /// What was wrong with gmpscope itself, or with a command that it started.
     pub complaints: Vec<String>,
 }
 
 impl<'a> Round<'a> {
-    /// Draws the rest of it.
+    /// Draws the rest of a round.
     pub fn new(kind: Kind, target: &'a Target, random: &mut Random) -> Result<Self> {
         const OTHERS: [&str; 4] = ["passive", "sampled", "exact", "full"];
         let other = random.below(OTHERS.len() as u64) as usize;
@@ -71,7 +72,7 @@ impl<'a> Round<'a> {
         })
     }
 
-    /// Runs it.
+    /// Runs the round.
     pub fn run(self) -> Result<Done> {
         let other = match self.ending {
             Ending::KillBesideAnother => Some(self.attach(self.other).spawn()?),
@@ -106,7 +107,7 @@ impl<'a> Round<'a> {
         Attach::to(self.target.pid()).mode(mode).duration(self.window)
     }
 
-    /// A capture of the target.
+    /// Captures the target.
     fn attached(&self, attach: &Attach) -> Result<Vec<String>> {
         let tracer = attach.spawn()?;
         if let Some(signal) = self.ending.signal() {
@@ -114,7 +115,7 @@ impl<'a> Round<'a> {
             tracer.signal(signal);
         }
         if self.ending.kills() {
-            // It is waited for; what it wrote is of no use.
+            // It is waited for; its output is of no use.
             drop(tracer);
             return Ok(Vec::new());
         }
@@ -122,7 +123,7 @@ impl<'a> Round<'a> {
         Ok(complaint(outcome.status, &outcome.stderr).into_iter().collect())
     }
 
-    /// A capture beside a debugger, which stops the target for a moment.
+    /// Captures the target beside a debugger, which stops it for a moment.
     fn debugged(&self) -> Result<Vec<String>> {
         let pid = self.target.pid().to_string();
         let mut debugger = match self.kind {
@@ -158,7 +159,7 @@ impl<'a> Round<'a> {
                 std::thread::sleep(STRACED);
                 debugger.signal(libc::SIGINT);
             }
-            // One that hangs, as they do now and then, is killed when dropped: the target must stand that, too.
+            // A debugger that hangs, as they sometimes do, is killed on drop: the target must survive that, too.
             debugger.ended()?;
             Ok(())
         });
@@ -169,7 +170,7 @@ impl<'a> Round<'a> {
         Ok(complaints)
     }
 
-    /// A command that gmpscope starts.
+    /// Runs a command under gmpscope.
     fn ran(&self, options: &[&str]) -> Result<Vec<String>> {
         let mut command = Command::new(gmpscope()?);
         command
@@ -185,7 +186,7 @@ impl<'a> Round<'a> {
         Ok(complaints)
     }
 
-    /// A start that somebody else makes while gmpscope waits for one.
+    /// Starts a program while gmpscope waits for its start.
     fn next(&self) -> Result<Vec<String>> {
         let mut command = Command::new(gmpscope()?);
         command
@@ -225,7 +226,7 @@ impl<'a> Round<'a> {
         Ok(complaint(status, &said).into_iter().collect())
     }
 
-    /// Whether each program that has begun says that all it computed was right.
+    /// Checks that each program that has begun reports correct results.
     fn results(&self, output: JoinHandle<String>) -> Result<Vec<String>> {
         let end = Instant::now() + ENDS;
         while !output.is_finished() {
@@ -243,7 +244,7 @@ impl<'a> Round<'a> {
         Ok(wrong.into_iter().collect())
     }
 
-    /// Starts a program, whose standard output is read to its end, by whoever has it.
+    /// Starts a program whose standard output is read to its end.
     fn started(&self, mut command: Command, name: &str) -> Result<(Started, JoinHandle<String>)> {
         let mut child = command
             .stdin(Stdio::null())
@@ -262,7 +263,7 @@ impl<'a> Round<'a> {
 
 fn read(mut stdout: ChildStdout) -> String {
     let mut bytes = Vec::new();
-    // What cannot be read is missing from what the programs say, which is noticed.
+    // If the output cannot be read, the programs' reports are missing, which is noticed.
     _ = stdout.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -271,7 +272,7 @@ fn perf_events(attach: Attach) -> Attach {
     attach.env("GMPSCOPE_PERF_EVENTS", "1")
 }
 
-/// What is wrong with how a gmpscope ended that was not killed.
+/// Describes what is wrong with the end of a gmpscope that was not killed.
 fn complaint(status: ExitStatus, said: &str) -> Option<String> {
     let code = status
         .code()
@@ -280,7 +281,7 @@ fn complaint(status: ExitStatus, said: &str) -> Option<String> {
     is_wrong.then(|| format!("gmpscope ended with {status}. It said:\n{said}"))
 }
 
-/// A process that is killed when dropped.
+/// A process that is killed on drop.
 struct Started(Child);
 
 impl Started {
@@ -289,7 +290,7 @@ impl Started {
         unsafe { libc::kill(self.0.id() as i32, signal) };
     }
 
-    /// Waits for its end; none if it does not come.
+    /// Waits for its end; `None` if it does not end in time.
     fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let end = Instant::now() + ENDS;
         loop {

@@ -10,9 +10,9 @@ use super::verdict::TargetState;
 use crate::Workload;
 use crate::kernel::patched_text;
 
-/// Ps of a target: more than one, so that its threads meet at its probes.
+/// Ps of a target: more than one, so that its threads hit its probes at the same time.
 const GOMAXPROCS: u32 = 2;
-/// Block of which the checksum is wrong on purpose.
+/// The block whose checksum is deliberately wrong.
 const FAULT: &str = "100";
 
 /// A running program that checks what it computes.
@@ -21,14 +21,14 @@ pub struct Target {
     binary: PathBuf,
     name: String,
     workload: Workload,
-    /// Its results when it was last looked at.
+    /// Its number of results at the last check.
     results: u64,
     /// Whether it was found ended, or with breakpoints in its text.
     is_spoilt: bool,
 }
 
 impl Target {
-    /// Starts one, and lets it run.
+    /// Starts a target, and lets it run.
     pub fn start(binary: PathBuf, name: String, fault: Option<Fault>) -> Result<Self> {
         let arguments: &[&str] = match fault {
             Some(Fault::Checksum) => &["-fault", FAULT],
@@ -60,8 +60,8 @@ impl Target {
         self.results
     }
 
-    /// How it is.
-    pub fn look(&mut self) -> Result<TargetState> {
+    /// Reads its state.
+    pub fn check(&mut self) -> Result<TargetState> {
         let mut state = TargetState {
             name: self.name.clone(),
             before: self.results,
@@ -84,15 +84,15 @@ impl Target {
         Ok(())
     }
 
-    /// Remembers how far it had come.
+    /// Records how many results it has now.
     pub fn seen(&mut self, state: &TargetState) {
         self.results = state.after.max(self.results);
         self.is_spoilt = state.ended.is_some() || state.patched > 0;
     }
 
-    /// Starts it anew, without a fault, if it has ended or what was wrong with it would be seen again after each further
-    /// round; then says how many results it had checked.
-    pub fn renew_if_spoilt(&mut self) -> Result<Option<u64>> {
+    /// Restarts it without a fault, if it has ended or its fault would be seen again after every further round; then
+    /// returns how many results it had checked.
+    pub fn restart_if_faulty(&mut self) -> Result<Option<u64>> {
         if !self.is_spoilt {
             return Ok(None);
         }

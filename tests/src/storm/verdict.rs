@@ -1,34 +1,34 @@
-//! What is wrong, given what was found.
+//! Decides what is wrong, given what was found.
 
-/// What was found after a round.
+/// The findings after a round.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Each target.
+    /// The state of each target.
     pub targets: Vec<TargetState>,
-    /// BPF programs at probes that were not there before the storm.
+    /// BPF programs at probes that did not exist before the storm.
     pub programs: usize,
-    /// What the kernel has complained of since the last round.
+    /// Complaints of the kernel since the last round.
     pub kernel: Vec<String>,
 }
 
-/// How a target is.
+/// The state of a target.
 #[derive(Clone, Debug, Default)]
 pub struct TargetState {
-    /// For messages.
+    /// The name for messages.
     pub name: String,
-    /// Why nothing can be said of it, where that is so: it has ended.
+    /// How it has ended, if it has; then the other fields mean nothing.
     pub ended: Option<String>,
     /// Results that it had checked after the round before.
     pub before: u64,
-    /// Those that it has checked now.
+    /// Results that it has checked now.
     pub after: u64,
     /// Bytes of its executable memory that differ from its file.
     pub patched: usize,
-    /// /proc/PID/status.
+    /// The contents of /proc/PID/status.
     pub status: String,
 }
 
-/// Everything that is wrong, in words.
+/// Describes everything that is wrong.
 pub fn wrong(found: &Found) -> Vec<String> {
     let mut wrong: Vec<String> = found.targets.iter().flat_map(wrong_with).collect();
     if found.programs > 0 {
@@ -38,7 +38,7 @@ pub fn wrong(found: &Found) -> Vec<String> {
     wrong
 }
 
-/// Whether something is wrong that may be right a moment later: the kernel takes its time to remove what is left.
+/// Whether something is wrong that may be right a moment later: the kernel takes its time to remove things.
 pub fn may_change(found: &Found) -> bool {
     let has_ended = found.targets.iter().any(|target| target.ended.is_some());
     !has_ended && found.kernel.is_empty() && !wrong(found).is_empty()
@@ -65,7 +65,7 @@ fn wrong_with(target: &TargetState) -> Vec<String> {
         .collect()
 }
 
-/// What /proc/PID/status must not say of a process that nobody looks at.
+/// Describes a state in /proc/PID/status that a process must not have if nobody traces it.
 fn wrong_status(status: &str) -> Option<String> {
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -1,4 +1,4 @@
-//! A control group in each hierarchy of the host, so that a booted systemd makes its own below it.
+//! Makes a control group in each hierarchy of the host, below which a booted systemd makes its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How long the kernel may take to let go of the last process of a group.
+/// How long the kernel may take to release the last process of a group.
 const EMPTY: Duration = Duration::from_secs(10);
 
-/// Removed when dropped; what is in them must have ended.
+/// The control groups. They are removed on drop; what is in them must have ended.
 #[derive(Debug, Default)]
 pub struct Cgroups {
     folders: Vec<PathBuf>,
 }
 
 impl Cgroups {
-    /// Makes them below those that we are in.
+    /// Makes them below the groups that we are in.
     pub fn make() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
@@ -34,12 +34,12 @@ impl Cgroups {
         Ok(groups)
     }
 
-    /// Where they are.
+    /// Their paths.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
 
-    /// Our own group in each hierarchy. Not of cpusets: theirs lets nobody in before it is given CPUs.
+    /// Our own group in each hierarchy, except cpuset, where a group accepts nobody before it is given CPUs.
     pub fn hierarchies() -> Result<Vec<PathBuf>> {
         let ours = fs::read_to_string("/proc/self/cgroup")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
@@ -47,7 +47,7 @@ impl Cgroups {
         for line in ours.lines() {
             let mut parts = line.splitn(3, ':');
             let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
-                bail!("a line of /proc/self/cgroup that is none: {line:?}");
+                bail!("not a line of /proc/self/cgroup: {line:?}");
             };
             if controllers == "cpuset" {
                 continue;

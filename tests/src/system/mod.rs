@@ -1,5 +1,5 @@
-//! A machine of its own, as far as systemd can tell: a real one is booted in namespaces, on a copy of the root file
-//! system that is thrown away with it. What is installed, enabled or broken in it stays in it.
+//! Boots a real systemd in namespaces, on a copy of the root file system that is thrown away afterwards. What is
+//! installed, enabled or broken in it affects nothing outside.
 
 mod cgroups;
 
@@ -16,7 +16,7 @@ use self::cgroups::Cgroups;
 
 /// How long a boot may take on a busy machine.
 const BOOTED: Duration = Duration::from_secs(60);
-/// Joins the groups that `$2` and following name, then boots on the folder `$1` in new namespaces.
+/// Joins the groups named by `$2` and the following, then boots on the folder `$1` in new namespaces.
 const OUTER: &str = "
 base=$1
 boot=$2
@@ -25,10 +25,10 @@ for group in \"$@\"; do echo $$ > \"$group/cgroup.procs\" || exit; done
 exec unshare --mount --pid --fork --kill-child --cgroup --uts --ipc --net sh -c \"$boot\" boot \"$base\"";
 const BOOT: &str = include_str!("boot.sh");
 
-/// A booted systemd; it ends, with every process that it started, when this is dropped.
+/// A booted systemd, which ends with every process that it started when it is dropped.
 #[derive(Debug)]
 pub struct System {
-    // Dropped in this order: the groups can be removed when the processes are gone.
+    // Dropped in this order: the groups can be removed once the processes are gone.
     unshare: Namespaces,
     _cgroups: Cgroups,
     _base: TempDir,
@@ -42,10 +42,10 @@ struct Namespaces {
 }
 
 impl System {
-    /// Boots one and waits until everything in it is up.
+    /// Boots a systemd and waits until everything in it is up.
     ///
     /// # Errors
-    /// Not root, no systemd here, or it did not come up.
+    /// Not root, no systemd installed, or it did not come up.
     pub fn boot() -> Result<Self> {
         if !Path::new("/lib/systemd/systemd").is_file() {
             bail!("no systemd is installed here to boot: apt-get install systemd");
@@ -62,7 +62,7 @@ impl System {
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(&log)?)
             .stderr(std::fs::File::options().append(true).open(&log)?);
-        // SAFETY: one system call, on numbers. With us goes `unshare`, and with that (--kill-child) all the rest.
+        // SAFETY: one system call, on numbers. `unshare` ends with us, and everything else with it (--kill-child).
         unsafe {
             command.pre_exec(|| {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -75,7 +75,7 @@ impl System {
             _cgroups: cgroups,
             _base: base,
         };
-        // The log is hidden by what is mounted there only in the new namespace.
+        // What is mounted over the log hides it only in the new namespace.
         system.wait_until_up().with_context(|| {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             format!("booting systemd in namespaces. It said:\n{said}")
@@ -103,17 +103,17 @@ impl System {
         bail!("it did not come up within {BOOTED:?}; its state was {state:?}")
     }
 
-    /// Its first process, as the host numbers it.
+    /// The PID of its first process on the host.
     pub fn init(&self) -> u32 {
         self.unshare.init
     }
 
-    /// A path in it, as the host reaches it.
+    /// The path of one of its files on the host.
     pub fn path(&self, inside: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{inside}", self.init()))
     }
 
-    /// A command in it, as its root.
+    /// Returns a command that runs in it as its root.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -127,7 +127,7 @@ impl System {
         command
     }
 
-    /// Runs a command in it to its end, whatever that is.
+    /// Runs a command in it to its end, whatever its status.
     pub fn output(&self, line: &[&str]) -> Result<Output> {
         let (program, arguments) = line.split_first().context("no command")?;
         self.command(program)
@@ -136,10 +136,10 @@ impl System {
             .with_context(|| format!("running {line:?}"))
     }
 
-    /// What a command in it printed.
+    /// Runs a command in it, and returns its output.
     ///
     /// # Errors
-    /// It failed; the error has all that it said, and the end of the journal.
+    /// The command failed; the error has all its output, and the end of the journal.
     pub fn run(&self, line: &[&str]) -> Result<String> {
         let output = self.output(line)?;
         if !output.status.success() {
@@ -154,12 +154,12 @@ impl System {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Does something in its network, which is not the host's: what is connected to there, is connected to in it.
+    /// Runs `what` in its network namespace, so that connections reach its services and not the host's.
     pub fn in_network<T: Send>(&self, what: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.init()))?;
         std::thread::scope(|scope| {
             let there = scope.spawn(|| {
-                // SAFETY: an open file and a number. Only this thread changes place, and it ends here.
+                // SAFETY: an open file and a number. Only this thread changes its namespace, and it ends here.
                 let moved = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
                 if moved != 0 {
                     return Err(std::io::Error::last_os_error()).context("setns into its network");
@@ -172,13 +172,13 @@ impl System {
         })
     }
 
-    /// One property of a unit.
+    /// Reads one property of a unit.
     pub fn property(&self, unit: &str, name: &str) -> Result<String> {
         let value = self.run(&["systemctl", "show", "--value", "--property", name, unit])?;
         Ok(value.trim().to_owned())
     }
 
-    /// The end of its journal.
+    /// Reads the end of its journal.
     pub fn journal(&self) -> String {
         self.output(&[
             "journalctl",
@@ -190,7 +190,7 @@ impl System {
         .unwrap_or_default()
     }
 
-    /// Copies a file of the host into it, for everybody to read and execute.
+    /// Copies a file of the host into it, readable and executable by everybody.
     pub fn copy_in(&self, from: &Path, inside: &str) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let to = self.path(inside);
@@ -202,8 +202,8 @@ impl System {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        // The kernel kills every process of a PID namespace with its first, and that before its parent, which waits
-        // for it, is told.
+        // The kernel kills every process of a PID namespace together with its first one, before it notifies that one's
+        // parent, which waits for it.
         if self.init != 0 {
             // SAFETY: two numbers; its parent is not yet waited for, so the number is still its own or nobody's.
             unsafe { libc::kill(self.init as i32, libc::SIGKILL) };

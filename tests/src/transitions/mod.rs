@@ -1,5 +1,5 @@
-//! Every change of a goroutine's state: as `gmpscope` in mode `full` has it, and as `runtime/trace` of the same run
-//! has it, compared one by one.
+//! Compares every change of a goroutine's state, as `gmpscope` in mode `full` has it, with `runtime/trace` of the same
+//! run, one by one.
 
 mod subsequence;
 pub mod table;
@@ -17,22 +17,22 @@ use crate::oracle;
 use crate::run::Attach;
 use crate::scenario::Case;
 
-/// One change.
+/// One change of state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// CLOCK_MONOTONIC.
+    /// The time, on CLOCK_MONOTONIC.
     pub at_ns: u64,
     /// The state before.
     pub from: String,
     /// The state after.
     pub to: String,
-    /// gmpscope: how it became runnable or why it waits, by number.
+    /// From gmpscope: how the goroutine became runnable or why it waits, by number.
     pub reason: u8,
-    /// gmpscope: no event told it.
+    /// From gmpscope: the change was inferred, not seen.
     pub inferred: bool,
-    /// The trace: the thread that wrote it, by its id.
+    /// From the trace: the id of the thread that wrote it.
     pub thread: i64,
-    /// The trace: that thread had a P.
+    /// From the trace: whether that thread had a P.
     pub has_p: bool,
 }
 
@@ -41,12 +41,13 @@ impl Change {
         self.from == from && self.to == to
     }
 
-    /// The trace: whether this and the next change of the same goroutine are a way by Runnable that it never went.
+    /// From the trace: whether this and the next change of the same goroutine are a detour by Runnable that never
+    /// happened.
     ///
     /// A system call that lost its P, and got one before it ended, is written as Runnable and then as Running by the
-    /// function that leaves it, which has not made the goroutine Runnable. The thread has its P by then: a goroutine
-    /// that becomes Runnable since there is none for it has a thread without. And a switch between coroutines is one
-    /// record, which the reader makes three changes of: two records of one thread are a tick of its clock apart.
+    /// function that leaves it, which has not made the goroutine Runnable. The thread has its P by then; if the
+    /// goroutine becomes Runnable because there is no P for it, the thread has none. And a switch between coroutines is
+    /// one record, of which the reader makes three changes: two records of one thread are a tick of its clock apart.
     fn begins_detour(&self, next: &Self) -> bool {
         let by_one = self.thread == next.thread && self.to == "runnable" && next.is("runnable", "running");
         let at_once = self.from == "syscall" && self.has_p;
@@ -59,15 +60,15 @@ impl Change {
     }
 }
 
-/// Changes by goid, each in the order of time.
+/// Changes by goid, each list ordered by time.
 pub type Changes = BTreeMap<u64, Vec<Change>>;
 
-/// Number of the origin "syscall".
+/// The number of the origin "syscall".
 const SYSCALL: u8 = 4;
-/// The clock of a trace counts so many nanoseconds at a time, and each record of a thread is later than the one before.
+/// Nanoseconds per tick of a trace's clock. Each record of a thread is later than the one before.
 const TICK_NS: u64 = 64;
 
-/// What the file has that `GMPSCOPE_CHANGES` names, within a window.
+/// Reads gmpscope's changes within a window from the file that `GMPSCOPE_CHANGES` names.
 pub fn ours(file: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let goids: BTreeMap<&str, u64> = text
@@ -79,15 +80,15 @@ pub fn ours(file: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
     for line in text.lines().filter(|line| !line.starts_with("goid ")) {
         let fields: Vec<&str> = line.split(' ').collect();
         let [at_ns, life, from, to, reason, inferred] = fields[..] else {
-            anyhow::bail!("{}: `{line}` is no change", file.display());
+            anyhow::bail!("{}: `{line}` is not a change", file.display());
         };
         let at_ns: u64 = at_ns.parse()?;
-        // The begin of knowing it is no change of its state.
+        // The first appearance of a goroutine is not a change of its state.
         let is_first = inferred == "1" && from == "dead";
         if at_ns < from_ns || at_ns > to_ns || is_first {
             continue;
         }
-        // One whose id gmpscope never came to know has nothing that it could be compared with, and counts as more.
+        // A goroutine whose id gmpscope never learned cannot be compared, and counts as more.
         let goid = goids.get(life).copied().unwrap_or(0);
         changes.entry(goid).or_default().push(Change {
             at_ns,
@@ -102,8 +103,8 @@ pub fn ours(file: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
     Ok(changes)
 }
 
-/// From Go 1.26 on a goroutine that comes back from a system call is Running for a moment before it is known that it
-/// has no P. `runtime/trace` does not write that.
+/// From Go 1.26 on a goroutine that returns from a system call is Running for a moment before it is known that it has
+/// no P. `runtime/trace` does not write that.
 fn without_detour(changes: &mut Vec<Change>) {
     let mut kept: Vec<Change> = Vec::with_capacity(changes.len());
     for change in changes.drain(..) {
@@ -121,13 +122,13 @@ fn without_detour(changes: &mut Vec<Change>) {
     *changes = kept;
 }
 
-/// What a trace file has within a window. What it says when it begins is no change.
+/// Reads the changes of a trace file within a window. The states at its begin are not changes.
 pub fn theirs(trace: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
     let text = oracle::changes(trace, from_ns, to_ns)?;
     let mut changes = Changes::new();
     for line in text.lines() {
         let mut fields = line.split(' ');
-        let mut next = || fields.next().with_context(|| format!("`{line}` is no change"));
+        let mut next = || fields.next().with_context(|| format!("`{line}` is not a change"));
         let (at_ns, goid, from, to) = (next()?.parse()?, next()?.parse()?, next()?, next()?);
         if from != "unknown" {
             changes.entry(goid).or_default().push(Change {
@@ -143,33 +144,33 @@ pub fn theirs(trace: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
     Ok(changes)
 }
 
-/// How far both agree.
+/// How far both sides agree.
 #[derive(Clone, Debug, Default)]
 pub struct Agreement {
-    /// Changes of the trace, without those that are left out.
+    /// Changes in the trace, without those that are left out.
     pub theirs: u64,
-    /// Of them, those that gmpscope has, in the same order.
+    /// Those of them that gmpscope has in the same order.
     pub matched: u64,
-    /// What gmpscope has beside.
+    /// Changes that only gmpscope has.
     pub more: u64,
-    /// Detours by Runnable that the trace writes and the goroutine never made: system calls that got a P at once.
-    /// As long as the trace has them Runnable, in nanoseconds.
+    /// Detours by Runnable that the trace writes and the goroutine never made: for each system call that got a P at
+    /// once, how long the trace has the goroutine Runnable, in nanoseconds.
     pub syscalls_ns: Vec<u64>,
-    /// The same of coroutines.
+    /// The number of such detours at switches between coroutines.
     pub switches: u64,
-    /// Differences of the times of what matched, ascending: theirs minus ours, in nanoseconds.
+    /// Differences between the times of matching changes, ascending: theirs minus ours, in nanoseconds.
     pub off_ns: Vec<i64>,
-    /// Some of what did not match.
+    /// Examples of what did not match.
     pub examples: Vec<String>,
 }
 
 impl Agreement {
-    /// Share of all changes, of either side, that both have.
+    /// The share of all changes, of either side, that both have.
     pub fn share(&self) -> f64 {
         self.matched as f64 / (self.theirs + self.more).max(1) as f64
     }
 
-    /// A quantile of the differences of times.
+    /// A quantile of the time differences.
     pub fn off(&self, q: f64) -> i64 {
         let rank = (q * self.off_ns.len().saturating_sub(1) as f64) as usize;
         self.off_ns.get(rank).copied().unwrap_or(0)
@@ -182,7 +183,7 @@ impl Agreement {
         self.matched += pairs.len() as u64;
         self.more += (ours.len() - pairs.len()) as u64;
         for &(a, b) in &pairs {
-            // What the reader of the trace has moved is not at its own time.
+            // The reader of the trace has moved this change; its time is not its own.
             if theirs[a].at_ns.is_multiple_of(64) {
                 self.off_ns.push(theirs[a].at_ns as i64 - ours[b].at_ns as i64);
             }
@@ -207,7 +208,7 @@ impl Agreement {
         }
     }
 
-    /// The trace's changes without detours by Runnable that never were.
+    /// The trace's changes without detours by Runnable that never happened.
     fn without_artefacts(&mut self, theirs: &[Change]) -> Vec<Change> {
         let mut kept: Vec<Change> = Vec::with_capacity(theirs.len());
         let mut rest = theirs.iter().peekable();
@@ -231,21 +232,21 @@ impl Agreement {
     }
 }
 
-/// One run that was compared.
+/// A run with its comparison.
 #[derive(Clone, Debug)]
 pub struct Compared {
     /// How far both agree.
     pub agreement: Agreement,
-    /// What gmpscope saw.
+    /// The capture.
     pub capture: Capture,
-    /// What gmpscope said.
+    /// gmpscope's standard error.
     pub said: String,
 }
 
-/// Runs a workload while both look, and compares. `drive` keeps it busy while it is let run.
+/// Runs a workload while both sides record it, and compares. `drive` keeps it busy while it is running.
 ///
 /// # Errors
-/// Something of it did not work; not that the two disagree.
+/// The run failed. Disagreement is not an error.
 pub fn compare(case: &Case, more: &[&str]) -> Result<Compared> {
     let mut workload = case.start()?;
     let dir = tempfile::tempdir()?;
@@ -256,11 +257,11 @@ pub fn compare(case: &Case, more: &[&str]) -> Result<Compared> {
         .arg("--syscalls")
         .env("GMPSCOPE_CHANGES", &changes.display().to_string());
     let attach = more.iter().fold(attach, |attach, arg| attach.arg(arg));
-    let told = case.told.iter();
-    let tracer = told
+    let environment = case.environment.iter();
+    let tracer = environment
         .fold(attach, |attach, (name, value)| attach.env(name, value))
         .start()?;
-    // The states that there were are read behind the attaching.
+    // The initial states are read after attaching.
     std::thread::sleep(Duration::from_millis(50));
     let from_ns = monotonic_ns();
     workload.go_during(case.time)?;
@@ -341,7 +342,7 @@ mod tests {
         theirs[1].has_p = true;
         let agreement = compared(&theirs, &ours);
         assert_eq!((agreement.share(), agreement.syscalls_ns), (1.0, vec![TICK_NS]));
-        // If it was Runnable all the same, gmpscope is wrong to say so.
+        // If it really was Runnable, gmpscope is wrong to say otherwise.
         assert!(compared(&theirs, &theirs).share() < 1.0);
         theirs[2].thread = 1;
         assert!(compared(&theirs, &ours).share() < 0.8);

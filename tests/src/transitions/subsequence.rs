@@ -1,8 +1,8 @@
-//! What two sequences of changes have in common.
+//! The longest common subsequence of two sequences of changes.
 
 use super::Change;
 
-/// Differences in one goroutine's changes that are looked for; with more, the rest counts as different.
+/// The largest number of differences in one goroutine's changes; with more, the rest counts as different.
 const MOST_DIFFERENT: usize = 2_000;
 
 /// Pairs of indexes of a longest common subsequence (Myers, An O(ND) Difference Algorithm, 1986).
@@ -37,7 +37,7 @@ pub fn common(a: &[Change], b: &[Change]) -> Vec<(usize, usize)> {
         }
     }
     let Some((mut d, mut k)) = end else {
-        // Too different: what is alike at the front is all that counts.
+        // Too different: only the common prefix counts.
         let alike = (0..a.len().min(b.len())).take_while(|n| same(*n, *n));
         return alike.map(|n| (n, n)).collect();
     };

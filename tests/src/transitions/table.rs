@@ -9,15 +9,15 @@ use crate::scenario::Case;
 use crate::toolchain::{self, Toolchain};
 use crate::variant::Variant;
 
-/// Least share of all changes of state that both must have.
+/// The least share of all changes of state that both sides must have.
 pub const AGREED: f64 = 0.999;
-/// Ways of tests/workloads/states that must agree.
+/// Variants of tests/workloads/states that must agree.
 pub const WAYS: [&str; 8] = [
     "syscalls", "blocking", "timers", "mutex", "churn", "locked", "gc", "http",
 ];
-/// For how long each workload is let run.
+/// How long each workload is running.
 const DURING: Duration = Duration::from_millis(300);
-/// Heads of the columns, of which the first two are text.
+/// Column heads, of which the first two are text.
 const HEADS: [&str; 11] = [
     "Go",
     "workload",
@@ -32,11 +32,11 @@ const HEADS: [&str; 11] = [
     "lost",
 ];
 
-/// What is compared, for one Go.
+/// The cases that are compared, for one Go.
 pub fn cases(toolchain: &Toolchain) -> Vec<Case> {
     let case = |program: &'static str| Case::new(toolchain, Variant::Stripped, program);
     let mut cases = must_agree(toolchain);
-    // These are reported, and need not agree.
+    // These are reported, but need not agree.
     cases.push(case("states").args(&["-do", "procs"]));
     if toolchain.minor() >= 23 {
         cases.push(case("states").args(&["-do", "pull"]));
@@ -45,7 +45,7 @@ pub fn cases(toolchain: &Toolchain) -> Vec<Case> {
     cases
 }
 
-/// What must agree to [`AGREED`].
+/// The cases that must agree to [`AGREED`].
 pub fn must_agree(toolchain: &Toolchain) -> Vec<Case> {
     let case = |program: &'static str| Case::new(toolchain, Variant::Stripped, program);
     let ways: [[&'static str; 2]; WAYS.len()] = WAYS.map(|way| ["-do", way]);
@@ -57,11 +57,11 @@ pub fn must_agree(toolchain: &Toolchain) -> Vec<Case> {
     cases
 }
 
-/// Measures every toolchain that writes such traces, each case once, and returns the table as Markdown. `progress` is
-/// told each row.
+/// Measures every toolchain that writes such traces, each case once, and returns the table as Markdown. Calls
+/// `progress` with each row.
 ///
 /// # Errors
-/// A case could not be measured; not that the two disagree, which the table tells.
+/// A case could not be measured. Disagreement is not an error: the table shows it.
 pub fn table(mut progress: impl FnMut(&str)) -> Result<String> {
     let mut table = format!("| {} |\n|---|---|", HEADS.join(" | "));
     table.push_str(&"--:|".repeat(HEADS.len() - 2));
@@ -81,7 +81,7 @@ pub fn table(mut progress: impl FnMut(&str)) -> Result<String> {
     Ok(table)
 }
 
-/// One run, as a row of the table.
+/// Formats one run as a row of the table.
 fn row(case: &Case, compared: &Compared) -> String {
     let agreement = &compared.agreement;
     let share = agreement.share();
@@ -100,7 +100,7 @@ fn row(case: &Case, compared: &Compared) -> String {
         agreement.theirs.to_string(),
         agreement.matched.to_string(),
         agreement.more.to_string(),
-        // Cut off, not rounded: 99.9 % says that it agrees.
+        // Truncated, not rounded: 99.9 % means that it agrees.
         format!("{:.3} %", (share * 100_000.0).floor() / 1_000.0),
         inferred.to_string(),
         detours,
@@ -116,7 +116,7 @@ fn row(case: &Case, compared: &Compared) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-/// What is run, in a word or three.
+/// The case in a few words.
 fn workload(case: &Case) -> String {
     let what = case.args.last().copied().unwrap_or(case.program);
     match case.variant {

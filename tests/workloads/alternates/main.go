@@ -1,4 +1,4 @@
-// Alternates: never stays the program that it is for long. It becomes those that it is given in turn, copies of itself,
+// Alternates: executes other programs in its place all the time: the given ones in turn, which are copies of itself,
 // and every second time a shell and its sleep before the next.
 package main
 

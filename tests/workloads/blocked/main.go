@@ -1,6 +1,6 @@
-// Blocked: goroutines that each block at one place of their own, over and over, for the comparison with what the
-// runtime itself says of where they are: when a phase ends they all block there once more, and runtime.Stack goes
-// into the file of -stacks. One iteration is one round of all.
+// Blocked: goroutines that each block at a place of their own, over and over, for the comparison with what the
+// runtime itself reports: when a phase ends they all block there once more, and the output of runtime.Stack is
+// written to the file of -stacks. One iteration is one round of all.
 package main
 
 import (
@@ -60,7 +60,7 @@ func sleep(done chan bool) {
 		time.Sleep(500 * time.Microsecond)
 		select {
 		case <-done:
-			// So long that it is there when the runtime is asked.
+			// Long enough that it still sleeps when the stacks are read.
 			time.Sleep(time.Hour)
 		default:
 		}

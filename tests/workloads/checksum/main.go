@@ -1,6 +1,6 @@
 // Checksum: a pipeline of goroutines hashes numbers, and each block is compared with the same hash made without
-// goroutines. A block that differs ends the program with an error: whoever looks on must not change what it
-// computes. One iteration is one block that was right.
+// goroutines. A block that differs ends the program with an error: an observer must not change what it
+// computes. One iteration is one correct block.
 package main
 
 import (

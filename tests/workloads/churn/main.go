@@ -1,5 +1,5 @@
 // Churn: goroutines that live for one sleep, so that at any moment very many are alive and each of them is
-// new: what the per-goroutine maps of a tracer must bear. One iteration is one goroutine.
+// new: a load for the per-goroutine maps of a tracer. One iteration is one goroutine.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Execs_other: plays ping-pong for a while, then becomes another program, which is no Go program and sleeps; with
-// -self it becomes the same program once more, from its start.
+// Execs_other: plays ping-pong for a while, then executes another program, which is not a Go program and sleeps; with
+// -self it executes itself again.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Family: a program that starts others. Each says on its first line of main who it is, and when that was on
-// CLOCK_MONOTONIC; its first argument says what it does then.
+// Family: a program that starts others. Each prints its PID and the time on CLOCK_MONOTONIC on its first line of
+// main; its first argument says what it does then.
 package main
 
 import (
@@ -20,23 +20,23 @@ import (
 
 func main() {
 	begun := control.Monotonic()
-	// One write: others of the family write to the same pipe.
+	// A single write: other processes write to the same pipe.
 	fmt.Printf("main %d %d\n", os.Getpid(), begun)
 	args := os.Args[1:]
 	if len(args) == 0 {
 		return
 	}
 	switch args[0] {
-	case "run": // PROGRAM ARGS…: a child; its status becomes ours.
+	case "run": // PROGRAM ARGS…: runs a child, and exits with its status.
 		os.Exit(status(child(args[1:]).Run()))
-	case "many": // N PROGRAM ARGS…: so many children at once.
+	case "many": // N PROGRAM ARGS…: runs N children at the same time.
 		many(number(args[1]), args[2:])
-	case "exec": // PROGRAM ARGS…: in our place.
+	case "exec": // PROGRAM ARGS…: executes it in its own place.
 		panic(syscall.Exec(args[1], args[1:], os.Environ()))
-	case "thread": // PROGRAM ARGS…: the same, by a thread that is not the process's first.
+	case "thread": // PROGRAM ARGS…: the same, from a thread that is not the process's first.
 		go elsewhere(func() { panic(syscall.Exec(args[1], args[1:], os.Environ())) })
 		select {}
-	case "leave": // PROGRAM ARGS…: a child that is not waited for.
+	case "leave": // PROGRAM ARGS…: starts a child without waiting for it.
 		if err := child(args[1:]).Start(); err != nil {
 			panic(err)
 		}

@@ -1,4 +1,4 @@
-// Goroutine: next to nothing but the runtime, which is what is looked at where a program is built in many ways.
+// Goroutine: almost nothing but the runtime, which is what matters where a program is built in many variants.
 package main
 
 func main() {

@@ -51,7 +51,7 @@ func main() {
 		for n := uint64(0); p.More(n); n += 10 {
 			rounds(10)
 			c.Add(10)
-			// Probing it is to stay within any budget.
+			// Slow enough that probing it stays within any budget.
 			time.Sleep(200 * time.Microsecond)
 		}
 	}})

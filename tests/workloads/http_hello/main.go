@@ -30,7 +30,7 @@ func main() {
 			}
 			return map[string]interface{}{"addr": l.Addr().String()}
 		},
-		// The load comes from outside: the server answers whether it is let run or not.
+		// The load comes from outside: the server answers even while the workload is parked.
 		Run: func(p *control.Phase) { <-p.Done() },
 	})
 }

@@ -1,4 +1,4 @@
-// Http_start: a net/http server that ends when it could serve: all of it is start.
+// Http_start: a net/http server that exits when it is ready to serve, so that it only starts.
 package main
 
 import (

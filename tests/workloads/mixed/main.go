@@ -1,4 +1,4 @@
-// Mixed: a little of every way by which a goroutine becomes runnable: channels, mutexes, timers, network
+// Mixed: a little of every way in which a goroutine becomes runnable: channels, mutexes, timers, network
 // poller, system calls that block and that do not, Gosched, new goroutines, stack growth, garbage. One
 // iteration is one step of any of its goroutines.
 package main

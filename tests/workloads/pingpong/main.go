@@ -1,4 +1,4 @@
-// Pingpong: two goroutines hand a token to and fro over two unbuffered channels. One iteration is one round
+// Pingpong: two goroutines pass a token back and forth over two unbuffered channels. One iteration is one round
 // trip, which is two waits Runnable→Running.
 package main
 

@@ -1,4 +1,4 @@
-// Release: on one P, goroutines that all become runnable at one moment, each of which then occupies the P
+// Release: on one P, goroutines that all become runnable at the same moment, each of which then occupies the P
 // for the same time: the k-th to run has waited k times as long. One iteration is one such round.
 package main
 
@@ -36,7 +36,7 @@ func main() {
 					}()
 				}
 				waiting.Wait()
-				// The last of them has said so, but may not wait yet.
+				// The last of them has announced that it waits, but may not wait yet.
 				runtime.Gosched()
 				close(start)
 				all.Wait()

@@ -1,5 +1,5 @@
-// Slow_start: a program with a package for each reason to start slowly; SLOW_START names the one that does, and
-// without it none does. It says on its first line of main when that was, on CLOCK_MONOTONIC.
+// Slow_start: a program with a package for each cause of a slow start; SLOW_START names the one that is slow, and
+// without it none is. On its first line of main it prints the time, on CLOCK_MONOTONIC.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 func main() {
 	begun := control.Monotonic()
 	fmt.Printf("main %d %d\n", os.Getpid(), begun)
-	// Again, once, in the same process: the time before its execve is known then.
+	// Execute itself once more in the same process: then the time before its execve is known.
 	if os.Getenv("SLOW_START_AGAIN") != "" {
 		os.Unsetenv("SLOW_START_AGAIN")
 		exe, err := os.Executable()

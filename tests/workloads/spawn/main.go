@@ -1,4 +1,4 @@
-// Spawn: goroutines that end at once, made in batches. One iteration is one goroutine: one wait
+// Spawn: goroutines that end at once, started in batches. One iteration is one goroutine: one wait
 // Runnable→Running by way of newproc, besides those of the spawner itself.
 package main
 

@@ -1,4 +1,4 @@
-// States: one way to change a goroutine's state at a time, as -do says, for the comparison of transitions with
+// States: one way of changing a goroutine's state, chosen by -do, for the comparison of transitions with
 // runtime/trace. One iteration is one step of any of its goroutines.
 package main
 
@@ -19,7 +19,7 @@ import (
 	"gmpscope.test/workloads/internal/control"
 )
 
-// ways are what -do may say; each returns a step, and what ends what it began.
+// ways are the values of -do; each returns a step, and a function that ends what it began.
 var ways = map[string]func() (step, cleanup func()){
 	"syscalls": syscalls,
 	"blocking": blocking,
@@ -72,7 +72,7 @@ func names() []string {
 
 func nothing() {}
 
-// syscalls that come back at once.
+// syscalls makes system calls that return at once.
 func syscalls() (func(), func()) {
 	null, err := os.OpenFile("/dev/null", os.O_WRONLY, 0)
 	control.Check(err)
@@ -85,7 +85,7 @@ func syscalls() (func(), func()) {
 	}, func() { _ = null.Close() }
 }
 
-// blocking system calls, during which the P is taken away.
+// blocking makes system calls that block, during which the P is taken away.
 func blocking() (func(), func()) {
 	return func() {
 		ts := syscall.NsecToTimespec(int64(200 * time.Microsecond))
@@ -154,7 +154,7 @@ func locked() (func(), func()) {
 
 var keep [64][]byte
 
-// gc is forced, while goroutines make garbage and grow their stacks.
+// gc forces collections while goroutines make garbage and grow their stacks.
 func gc() (func(), func()) {
 	n := 0
 	return func() {
@@ -199,7 +199,7 @@ func web() (func(), func()) {
 		}
 }
 
-// procs sets GOMAXPROCS to and fro.
+// procs changes GOMAXPROCS back and forth.
 func procs() (func(), func()) {
 	n := 0
 	return func() {

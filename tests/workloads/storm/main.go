@@ -1,9 +1,9 @@
-// Storm: computes what can be checked, in every place that a tracer could break: in goroutines that hand numbers on, in
-// child processes, which are this program once more, and, where it is built with cgo, in C and in threads that C has
-// made. A result that differs, or a child that fails, ends the program with an error. One iteration is one result that
-// was right.
+// Storm: computes checkable results in every place that a tracer could break: in goroutines that pass numbers on, in
+// child processes, which run this same program, and, where it is built with cgo, in C and in threads that C has
+// made. A result that differs, or a child that fails, ends the program with an error. One iteration is one correct
+// result.
 //
-// Without -control it prints `begun` and, at its end, `right`: whoever started it may be gone by then.
+// Without -control it prints `begun` and, at its end, `right`; its parent may be gone by then.
 package main
 
 import (

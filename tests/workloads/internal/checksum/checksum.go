@@ -1,4 +1,4 @@
-// Package checksum computes what can be checked: a hash of many numbers, made by goroutines that hand each number on,
+// Package checksum computes checkable results: a hash of many numbers, made by goroutines that pass each number on,
 // and the same made without goroutines.
 package checksum
 
@@ -20,7 +20,7 @@ func Hash(h, n uint64) uint64 {
 	return h
 }
 
-// Plain is the hash sum continued by the hashes of count numbers from first on.
+// Plain returns the hash sum continued by the hashes of count numbers from first on.
 func Plain(sum, first, count uint64) uint64 {
 	for i := first; i < first+count; i++ {
 		sum = Hash(sum, Hash(Offset, i))
@@ -28,7 +28,7 @@ func Plain(sum, first, count uint64) uint64 {
 	return sum
 }
 
-// Block is the same as [Plain], by a pipeline of goroutines; a result that differs is an error.
+// Block computes the same as [Plain] by a pipeline of goroutines; a result that differs is an error.
 func Block(sum, first, count uint64) (uint64, error) {
 	source, hashed := make(chan uint64), make(chan uint64)
 	go func() {

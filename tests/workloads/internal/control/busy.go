@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Spin occupies the CPU until d has passed, whoever else has the CPU meanwhile.
+// Spin occupies the CPU until d has passed, including time in which others have the CPU.
 func Spin(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 	}

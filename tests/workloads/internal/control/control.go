@@ -34,7 +34,7 @@ import (
 	"time"
 )
 
-// Workload is one program: its name and what it does while it is let run.
+// Workload is one program: its name and what it does while it is running.
 type Workload struct {
 	// Name is printed in every event.
 	Name string
@@ -42,7 +42,7 @@ type Workload struct {
 	// every event under "extra".
 	Setup func() map[string]interface{}
 	// Run does the work until the phase is stopped or its limit is reached. When it returns, all
-	// goroutines that it let run have ended or wait.
+	// goroutines that it started have ended or wait.
 	Run func(*Phase)
 }
 
@@ -70,7 +70,7 @@ func Main(w Workload) {
 	}
 }
 
-// free runs the workload with nobody to talk to.
+// free runs the workload without the protocol.
 func free(w Workload) {
 	if *cpuProfile != "" {
 		f, err := os.Create(*cpuProfile)

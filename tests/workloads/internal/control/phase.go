@@ -18,7 +18,7 @@ func newPhase(limit uint64) *Phase {
 	return &Phase{Limit: limit, done: make(chan struct{})}
 }
 
-// Stopped says whether the phase is to end. It costs one load.
+// Stopped reports whether the phase is to end. It costs one load.
 func (p *Phase) Stopped() bool { return p.stopped.Load() }
 
 // Done is closed when the phase is to end.
@@ -31,12 +31,12 @@ func (p *Phase) stop() {
 	})
 }
 
-// More says whether one more iteration is to be done, n having been done already.
+// More reports whether another iteration is to be done after n iterations.
 func (p *Phase) More(n uint64) bool {
 	return !p.Stopped() && (p.Limit == 0 || n < p.Limit)
 }
 
-// Counter counts iterations. Each goroutine has one of its own, on a cache line of its own.
+// Counter counts iterations. Each goroutine has its own, on its own cache line.
 type Counter struct {
 	n atomic.Uint64
 	_ [120]byte

@@ -1,5 +1,5 @@
 // Package account looks up its user in its init, as programs do that want to know where their files are. With cgo
-// that is the C library's business, and what it reads is not Go's.
+// the C library does it, and reads other files than Go would.
 package account
 
 import (
@@ -8,7 +8,7 @@ import (
 	"gmpscope.test/workloads/slow_start/cause"
 )
 
-// Name is the user's.
+// Name is the user's name.
 var Name string
 
 func init() {

@@ -1,5 +1,5 @@
-// Package collects starts a goroutine in its init, waits for it, and collects garbage; it says when it begins and when
-// it has done.
+// Package collects starts a goroutine in its init, waits for it, and collects garbage; it prints when it begins and when
+// it has finished.
 package collects
 
 import (

@@ -8,7 +8,7 @@ import (
 	"gmpscope.test/workloads/slow_start/cause"
 )
 
-// Sum keeps the compiler from leaving the loop out.
+// Sum keeps the compiler from removing the loop.
 var Sum uint64
 
 func init() {

@@ -3,7 +3,7 @@ package table
 
 import "gmpscope.test/workloads/slow_start/cause"
 
-// Table is large.
+// Table is the large map.
 var Table map[uint16][96]uint64
 
 func init() {
