@@ -39,9 +39,10 @@ type Result struct {
 
 func main() {
 	fieldsPath := flag.String("fields", "", "the list of fields")
+	archs := flag.String("archs", "", "the architectures, by their GOARCH, separated by commas")
 	flag.Parse()
-	if *fieldsPath == "" || flag.NArg() == 0 {
-		fatal(fmt.Errorf("usage: layouts -fields FILE GOROOT..."))
+	if *fieldsPath == "" || *archs == "" || flag.NArg() == 0 {
+		fatal(fmt.Errorf("usage: layouts -archs GOARCH,... -fields FILE GOROOT..."))
 	}
 	fields, err := readFields(*fieldsPath)
 	if err != nil {
@@ -50,7 +51,7 @@ func main() {
 	results := []*Result{}
 	for _, goroot := range flag.Args() {
 		sources := &Sources{token.NewFileSet(), map[string]*ast.File{}, map[string]string{}}
-		for _, arch := range []string{"amd64", "arm64"} {
+		for _, arch := range strings.Split(*archs, ",") {
 			result, err := examine(goroot, arch, sources, fields)
 			if err != nil {
 				fatal(fmt.Errorf("%s, %s: %w", goroot, arch, err))

@@ -70,8 +70,8 @@ func open(goroot, arch string, sources *Sources) (*Toolchain, error) {
 	}
 	cmd := exec.Command(filepath.Join(goroot, "bin", "go"), "list", "-f",
 		`{{join context.ToolTags " "}};{{join context.ReleaseTags " "}}`, "runtime")
-	cmd.Env = append(os.Environ(), "GOROOT="+goroot, "GOTOOLCHAIN=local", "GOPROXY=off", "GOFLAGS=-mod=mod",
-		"GO111MODULE=off", "GOWORK=off", "GOEXPERIMENT=", "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
+	// The rest of the environment is as `cargo xtask layouts` has set it: nothing is fetched, nothing is the user's.
+	cmd.Env = append(os.Environ(), "GOROOT="+goroot, "GO111MODULE=off", "GOEXPERIMENT=", "GOOS=linux", "GOARCH="+arch)
 	cmd.Dir = goroot
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

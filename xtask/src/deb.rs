@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Where the package of an architecture is once it is made, named as Debian names packages.
 pub fn path(arch: Arch) -> PathBuf {
-    let name = format!("gmpscope_{VERSION}-1_{}.deb", arch.short());
+    let name = format!("gmpscope_{VERSION}-1_{}.deb", arch.goarch());
     paths::target().join("debian").join(name)
 }
 

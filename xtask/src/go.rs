@@ -49,6 +49,20 @@ pub fn version_of(root: &Path) -> Result<String> {
         .with_context(|| format!("{} does not begin with a version: {text:?}", file.display()))
 }
 
+/// The `go` command of the toolchain at `root`. Neither the user's settings nor the network have a say in what it builds:
+/// it uses this toolchain, fetches nothing, and reads no workspace.
+pub fn command(root: &Path) -> Command {
+    let mut go = Command::new(root.join("bin/go"));
+    go.env("GOROOT", root)
+        .env("GOTOOLCHAIN", "local")
+        .env("GOPROXY", "off")
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOEXPERIMENT");
+    go
+}
+
 /// Whether a binary keeps its symbol table and DWARF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Symbols {
@@ -71,7 +85,10 @@ pub fn build_with(
     symbols: Symbols,
     arch: Arch,
 ) -> Result<PathBuf> {
-    let place = paths::target().join("workloads").join(arch.short()).join(version);
+    let place = paths::target()
+        .join("workloads")
+        .join(arch.goarch())
+        .join(version);
     fs::create_dir_all(&place).with_context(|| format!("creating {}", place.display()))?;
     // The module names the oldest Go; with its own go.mod a newer runtime would behave as that one did.
     let modfile = place.join("go.mod");
@@ -84,16 +101,9 @@ pub fn build_with(
         Symbols::Kept => (place.join(format!("{workload}-with-symbols")), "-ldflags="),
         Symbols::Stripped => (place.join(workload), "-ldflags=-s -w"),
     };
-    let mut go = Command::new(root.join("bin/go"));
+    let mut go = command(root);
     go.current_dir(paths::root().join("tests/workloads"))
-        .env("GOROOT", root)
-        .env("GOARCH", arch.short())
-        .env("GOTOOLCHAIN", "local")
-        .env("GOPROXY", "off")
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
-        .env_remove("GOEXPERIMENT")
+        .env("GOARCH", arch.goarch())
         .args(["build", "-trimpath", ldflags, "-modfile"])
         .arg(&modfile)
         .arg("-o")
@@ -102,7 +112,7 @@ pub fn build_with(
     step::quiet(
         &format!(
             "building the Go program {workload} with Go {version} for {}",
-            arch.short()
+            arch.goarch()
         ),
         &mut go,
     )?;

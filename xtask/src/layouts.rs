@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::arch::Arch;
 use crate::setup::{self, Component, releases};
 use crate::{go, paths};
 
@@ -81,18 +82,12 @@ pub fn run(args: &Args) -> Result<()> {
                 .with_context(|| format!("no GOROOT at {}", goroot.display()))?,
         );
     }
-    let output = Command::new(go::root(go::NEWEST)?.join("bin/go"))
-        .args(["run", ".", "-fields"])
+    let output = go::command(&go::root(go::NEWEST)?)
+        .args(["run", ".", "-archs", &Arch::ALL.map(Arch::goarch).join(",")])
+        .arg("-fields")
         .arg(paths::root().join(FIELDS))
         .args(&goroots)
         .current_dir(paths::root().join("xtask/layouts"))
-        .envs([
-            ("GOTOOLCHAIN", "local"),
-            ("GOPROXY", "off"),
-            ("GOFLAGS", "-mod=mod"),
-            ("GOWORK", "off"),
-        ])
-        .env_remove("GOROOT")
         .stderr(Stdio::inherit())
         .output()
         .context("starting the layout program with `go run`")?;
@@ -150,7 +145,7 @@ fn fold(releases: Vec<Release>) -> Result<String> {
                 ensure!(!layout.is_empty(), "go{} has no field of {name}", release.go);
                 let index = known.iter().position(|(_, l)| *l == layout).unwrap_or_else(|| {
                     let mut id = release.go.clone();
-                    if release.arch != "amd64" {
+                    if release.arch != Arch::X86_64.goarch() {
                         id += &format!(" {}", release.arch);
                     }
                     if !experiments.is_empty() {

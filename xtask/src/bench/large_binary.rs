@@ -4,7 +4,6 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -36,16 +35,9 @@ fn built(name: &str, release: &str, write: impl FnOnce(&Path) -> Result<()>) -> 
         return Ok(binary);
     }
     write(&folder)?;
-    let root = go::root(release)?;
     let partial = folder.join("large.partial");
-    let mut go = Command::new(root.join("bin/go"));
+    let mut go = go::command(&go::root(release)?);
     go.current_dir(&folder)
-        .env("GOROOT", &root)
-        .env("GOTOOLCHAIN", "local")
-        .env("GOPROXY", "off")
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
         .args(["build", "-ldflags=-s -w", "-o"])
         .arg(&partial)
         .arg(".");

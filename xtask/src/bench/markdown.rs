@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
+
 /// Replaces what stands in a document between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
 pub fn replace(document: &Path, name: &str, text: &str) -> Result<()> {
     let old = fs::read_to_string(document).with_context(|| format!("reading {}", document.display()))?;
@@ -44,7 +46,7 @@ pub fn machine() -> String {
     format!(
         "Linux {} {}, {model}, {cpus} CPUs{virtual_machine}",
         kernel.trim(),
-        std::env::consts::ARCH
+        Arch::native().name()
     )
 }
 

@@ -71,7 +71,7 @@ pub fn make(gmpscope: &Path) -> Result<()> {
 
 /// A stripped program.
 fn program(release: &str, arch: Arch, mode: &str) -> Result<()> {
-    let name = format!("{release}-{}-{mode}", arch.short());
+    let name = format!("{release}-{}-{mode}", arch.goarch());
     let options = ["-ldflags=-s -w", &format!("-buildmode={mode}")];
     compile(release, arch, &options, &programs().join(name))
 }
@@ -109,25 +109,17 @@ fn compile(release: &str, arch: Arch, options: &[&str], to: &Path) -> Result<()>
     make_folder(&programs())?;
     fs::write(source.join("main.go"), SOURCE)?;
     fs::write(source.join("go.mod"), "module seed\n\ngo 1.21\n")?;
-    let root = go::root(release)?;
     let partial = folder().join("partial");
-    let mut go = Command::new(root.join("bin/go"));
+    let mut go = go::command(&go::root(release)?);
     go.current_dir(&source)
-        .env("GOROOT", &root)
-        .env("GOARCH", arch.short())
-        .env("GOTOOLCHAIN", "local")
-        .env("GOPROXY", "off")
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
-        .env_remove("GOEXPERIMENT")
+        .env("GOARCH", arch.goarch())
         .args(["build", "-trimpath"])
         .args(options)
         .arg("-o")
         .arg(&partial)
         .arg(".");
     step::quiet(
-        &format!("building a seed with Go {release} for {}", arch.short()),
+        &format!("building a seed with Go {release} for {}", arch.goarch()),
         &mut go,
     )?;
     fs::rename(&partial, to).with_context(|| format!("moving {} to its place", to.display()))

@@ -29,7 +29,7 @@ impl Archive {
                 bail!("{needed} is missing: packages of Debian are fetched on Debian only");
             }
         }
-        let state = paths::cache()?.join("apt").join(suite).join(arch.short());
+        let state = paths::cache()?.join("apt").join(suite).join(arch.goarch());
         for folder in ["lists/partial", "cache/archives/partial"] {
             let folder = state.join(folder);
             fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -44,7 +44,7 @@ impl Archive {
             arch,
         };
         step::quiet(
-            &format!("lists of Debian {suite} for {}", arch.short()),
+            &format!("lists of Debian {suite} for {}", arch.goarch()),
             archive.apt("apt-get").args(["-q", "update"]),
         )?;
         Ok(archive)
@@ -88,8 +88,8 @@ impl Archive {
         }
         option("Dir::Etc::sourceparts", "-");
         option("Dir::Etc::preferencesparts", "-");
-        option("APT::Architecture", self.arch.short());
-        option("APT::Architectures", self.arch.short());
+        option("APT::Architecture", self.arch.goarch());
+        option("APT::Architectures", self.arch.goarch());
         option("Acquire::Languages", "none");
         option("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false");
         // Its usual user may not enter the cache folder.

@@ -97,7 +97,7 @@ fn fetch(suite: &str, arch: Arch, place: &Path) -> Result<String> {
     let archive = Archive::of(suite, arch)?;
     let scratch = scratch()?;
     let scratch = scratch.path();
-    let meta = format!("linux-image-cloud-{}", arch.short());
+    let meta = format!("linux-image-cloud-{}", arch.goarch());
     let package = following(&archive, &meta)?;
     archive.unpack(&package, scratch)?;
     let mut image = image_in(scratch);

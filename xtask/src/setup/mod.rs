@@ -129,10 +129,7 @@ impl Component {
                 .collect(),
             Self::Cross(arch) => match paths::on_path(&arch.cross_gcc()) {
                 Some(_) => Vec::new(),
-                None => vec![
-                    format!("gcc-{}-linux-gnu", arch.name().replace('_', "-")),
-                    format!("libc6-dev-{}-cross", arch.short()),
-                ],
+                None => arch.cross_packages(),
             },
             Self::Fuzz => fuzz::missing_packages()?,
             Self::Qemu | Self::Prometheus => Vec::new(),

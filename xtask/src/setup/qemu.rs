@@ -33,10 +33,7 @@ pub fn command(arch: Arch) -> Result<Command> {
     }
     let root = unpacked()?;
     let mut qemu = Command::new(root.join("usr/bin").join(name));
-    let libraries = ["usr/lib", "lib"].map(|lib| {
-        root.join(lib)
-            .join(format!("{}-linux-gnu", Arch::native().name()))
-    });
+    let libraries = ["usr/lib", "lib"].map(|lib| root.join(lib).join(Arch::native().gnu_triple()));
     qemu.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
     for data in ["usr/share/qemu", "usr/share/seabios"] {
         qemu.arg("-L").arg(root.join(data));

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::job::{Counted, Folder, Job, Lane};
+use crate::arch::Arch;
 use crate::paths;
 use crate::setup::deny;
 use crate::toolchain::{self, BPF_RUSTFLAGS, BPF_TARGET, SETUP, Toolchain};
@@ -74,7 +75,7 @@ fn clippy_bpf() -> Result<Command> {
         .args(["--", "-D", "warnings"])
         .env("RUSTFLAGS", BPF_RUSTFLAGS)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
-        .env("AYA_BPF_TARGET_ARCH", std::env::consts::ARCH);
+        .env("AYA_BPF_TARGET_ARCH", Arch::native().name());
     Ok(clippy)
 }
 
