@@ -27,7 +27,7 @@ pub struct Args {
     /// Few Go versions and build variants, no virtual machines: for the work in between
     #[arg(long)]
     fast: bool,
-    /// Only tests whose name contains one of these, and no checks of the source
+    /// Only tests whose name contains one of these, and no checks of the source; it fails if a name is in none
     filter: Vec<String>,
 }
 

@@ -76,17 +76,17 @@ pub fn compile() -> Command {
 /// of its words.
 ///
 /// # Errors
-/// What cargo printed names no program, or a program does not list its tests.
+/// What cargo printed names no program, a program does not list its tests, or no test's name contains a word of the
+/// filter.
 pub fn jobs(printed: &str, filter: &[String], fast: bool) -> Result<Vec<Job>> {
     let programs = programs(printed)?;
     ensure!(!programs.is_empty(), "cargo names no test program");
     let mut jobs = Vec::new();
+    let mut searched = Searched::default();
     for program in &programs {
-        let tests: Vec<String> = program
-            .tests()?
-            .into_iter()
-            .filter(|test| program.is_wanted(test, filter))
-            .collect();
+        let mut tests = program.tests()?;
+        searched.add(program, &tests);
+        tests.retain(|test| program.is_wanted(test, filter));
         if program.is_end_to_end() {
             for test in tests {
                 jobs.push(program.single(&test, fast)?);
@@ -95,9 +95,42 @@ pub fn jobs(printed: &str, filter: &[String], fast: bool) -> Result<Vec<Job>> {
             jobs.push(program.whole(&tests, !filter.is_empty(), fast)?);
         }
     }
+    searched.check(filter)?;
     // Those that may run beside others in the order of their table, where the long ones come first.
     jobs.sort_by_key(|job| lanes::place(&job.name));
     Ok(jobs)
+}
+
+/// The names in which the words of a filter are looked for.
+#[derive(Debug, Default)]
+struct Searched {
+    unit: Vec<String>,
+    end_to_end: Vec<String>,
+}
+
+impl Searched {
+    fn add(&mut self, program: &Program, tests: &[String]) {
+        let names = tests.iter().map(|test| program.full_name(test));
+        match program.is_end_to_end() {
+            true => self.end_to_end.extend(names),
+            false => self.unit.extend(names),
+        }
+    }
+
+    /// Fails at the first word that no name contains: a misspelt name would otherwise run nothing, and pass.
+    fn check(&self, filter: &[String]) -> Result<()> {
+        for word in filter {
+            let mut names = self.unit.iter().chain(&self.end_to_end);
+            ensure!(
+                names.any(|name| name.contains(word.as_str())),
+                "no test's name contains `{word}`: looked at {} unit tests (`module::test`) and {} end-to-end tests \
+                 (`program::test`); checks of the source, fuzzing and virtual machines have no such names",
+                self.unit.len(),
+                self.end_to_end.len()
+            );
+        }
+        Ok(())
+    }
 }
 
 fn programs(printed: &str) -> Result<Vec<Program>> {
@@ -253,6 +286,24 @@ mod tests {
         assert!(found[0].is_wanted("stripping", &[]));
         assert!(found[0].is_wanted("stripping", &words(&["no", "strip"])));
         assert!(!found[1].is_wanted("stripping", &words(&["xtask"])));
+    }
+
+    #[test]
+    fn a_name_that_no_test_has_is_an_error() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let searched = Searched {
+            unit: names(&["arch::tests::every_name_is_understood"]),
+            end_to_end: names(&["sites::stripping", "sites::pie"]),
+        };
+        assert!(searched.check(&[]).is_ok());
+        assert!(searched.check(&names(&["strip", "arch::"])).is_ok());
+        let error = searched
+            .check(&names(&["strip", "stirp"]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`stirp`"), "{error}");
+        assert!(error.contains("1 unit tests"), "{error}");
+        assert!(error.contains("2 end-to-end tests"), "{error}");
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Report {
             bail!("{} of {} failed", all.failed, all.passed + all.failed);
         }
         if all.passed == 0 {
-            bail!("no test has such a name");
+            bail!("no test was run");
         }
         Ok(())
     }

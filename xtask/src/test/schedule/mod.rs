@@ -192,7 +192,10 @@ impl Schedule<'_> {
         } = done;
         self.running.retain(|running| running.number != number);
         let mut outcome = outcome(&job, &ended);
-        let printed = ended.as_ref().map(Ended::printed).unwrap_or_default();
+        let printed = match outcome.counts.failed > 0 || job.shown {
+            true => ended.as_ref().map(Ended::printed).unwrap_or_default(),
+            false => String::new(),
+        };
         if outcome.counts.failed == 0 && job.makes == Some(Product::Tests) {
             let answer = ended.as_ref().map(Ended::answer).unwrap_or_default();
             match (self.expand)(&answer) {
@@ -201,7 +204,7 @@ impl Schedule<'_> {
             }
         }
         let failed = outcome.counts.failed > 0;
-        print(&job, &outcome, if failed || job.shown { &printed } else { "" });
+        print(&job, &outcome, &printed);
         match (failed, job.makes) {
             (true, Some(product)) => self.failed.push(product),
             (false, Some(product)) => self.made.push(product),

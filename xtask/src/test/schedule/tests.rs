@@ -80,6 +80,17 @@ fn tests_follow_from_what_their_build_printed() {
 }
 
 #[test]
+fn a_build_whose_tests_are_not_found_has_failed() {
+    let build = shell("tests", "echo one")
+        .counted(Counted::Build)
+        .makes(Product::Tests);
+    let expand = |_: &str| -> Result<Vec<Job>> { Err(anyhow::anyhow!("no test's name contains `two`")) };
+    let report = run(vec![build, shell("other", "true")], &expand);
+    assert_eq!(report.counts(), Counts { passed: 1, failed: 1 });
+    assert!(report.print(&["step"]).is_err());
+}
+
+#[test]
 fn only_a_test_that_compares_times_is_run_again() {
     let folder = tempfile::tempdir().unwrap();
     // Passes from the second time on.
