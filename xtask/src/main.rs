@@ -13,6 +13,7 @@ mod go;
 mod layouts;
 mod paths;
 mod privilege;
+mod process;
 mod profiles;
 mod setup;
 mod step;

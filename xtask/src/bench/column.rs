@@ -57,6 +57,15 @@ impl Column {
         Self::UntracedAgain,
     ];
 
+    /// Those in which gmpscope traces, in the table's order.
+    pub const GMPSCOPE: [Self; 5] = [
+        Self::Passive,
+        Self::Sampled,
+        Self::Exact,
+        Self::Full,
+        Self::Stacks,
+    ];
+
     /// As the table's head says it.
     pub fn name(self) -> &'static str {
         match self {
@@ -108,7 +117,7 @@ const BPFTRACE: &str = r#"uprobe:BINARY:"runtime.casgstatus" {
 }"#;
 
 /// gmpscope's status when it lost something: its capture says how much, and so does the table.
-const INCOMPLETE: i32 = 5;
+pub const INCOMPLETE: i32 = 5;
 
 /// A tracer that traces.
 pub enum Tracer {

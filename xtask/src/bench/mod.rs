@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what tracing costs, and whether what it says is true; the tables of docs/.
 
 mod accuracy;
+mod against;
 mod agreement;
 mod attach;
 mod capture;
@@ -49,7 +50,7 @@ enum What {
     /// Agreement of mode full with runtime/trace, change by change: docs/accuracy.md
     Agreement(agreement::Args),
     /// How many transitions a second go through stream and model, and what a goroutine takes
-    Replay,
+    Replay(replay::Args),
     /// Whether every transition of a program that only switches gets through, and what that takes: docs/overhead.md
     Live(live::Args),
     /// Feeds what reads programs and recordings with what nobody would write
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
         What::Agreement(args) => agreement::run(args),
-        What::Replay => replay::run(),
+        What::Replay(args) => replay::run(args),
         What::Live(args) => live::run(args),
         What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::against::{Sides, row};
 use super::column::{Column, Tools};
-use super::rounds::{PROGRAMS, Program, Rounds, baseline, measure, ratio};
+use super::rounds::{PROGRAMS, Program, Rounds, baseline, compare, measure, ratio};
 use super::statistics::spread;
 use super::{gmpscope, markdown};
 use crate::go::Symbols;
@@ -29,6 +30,9 @@ pub struct Args {
     /// Go release that the programs are built with
     #[arg(long, default_value = go::NEWEST)]
     go: String,
+    /// Measure with this gmpscope binary and with ours, in turns (A B B A), and print the ratios
+    #[arg(long, value_name = "BINARY", conflicts_with = "write")]
+    against: Option<PathBuf>,
     /// Write the table into docs/overhead.md
     #[arg(long)]
     write: bool,
@@ -47,6 +51,11 @@ pub fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
     let window = Duration::from_millis(args.window_ms);
     let mut table = Table::new(release, args);
+    let sides = match &args.against {
+        Some(against) => Some(Sides::new(gmpscope.clone(), against, args.rounds)?),
+        None => None,
+    };
+    let mut compared = String::new();
     for program in PROGRAMS {
         if !args.programs.is_empty() && !args.programs.iter().any(|wanted| wanted == program.name) {
             continue;
@@ -57,9 +66,26 @@ pub fn run(args: &Args) -> Result<()> {
             workload: &binary,
             scratch: &scratch,
         };
+        if let Some(sides) = &sides {
+            for (column, pairs) in compare(&program, &Column::GMPSCOPE, sides, window, &tools)
+                .with_context(|| format!("measuring {}", program.name))?
+            {
+                let what = format!(
+                    "{}, {}: the program's CPU ns per iteration",
+                    program.name,
+                    column.name()
+                );
+                compared += &row(&what, &pairs, 1, |sample| sample.cpu_ns);
+            }
+            continue;
+        }
         let rounds = measure(&program, &Column::ALL, args.rounds, window, &tools)
             .with_context(|| format!("measuring {}", program.name))?;
         table.add(&program, &rounds)?;
+    }
+    if let Some(sides) = sides {
+        println!("\n{}", sides.report(&compared));
+        return Ok(());
     }
     let text = table.finish();
     println!("\n{text}");
@@ -126,13 +152,7 @@ impl Table {
             )?;
         }
         self.cpu.push('\n');
-        for column in [
-            Column::Passive,
-            Column::Sampled,
-            Column::Exact,
-            Column::Full,
-            Column::Stacks,
-        ] {
+        for column in Column::GMPSCOPE {
             let own = || rounds.iter().filter_map(|round| round.get(&column)?.own);
             let hits = spread(own().map(|own| own.hits)).context("no capture")?;
             let stated = spread(own().filter_map(|own| own.overhead_ratio))

@@ -1,12 +1,14 @@
 //! Measuring one live process in several ways, round by round.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::against::{Pair, Sides};
 use super::capture::Capture;
 use super::column::{self, Column, Tools};
 use crate::workload::Workload;
@@ -90,11 +92,7 @@ pub fn measure(
     window: Duration,
     tools: &Tools,
 ) -> Result<Rounds> {
-    let mut workload = Workload::start(tools.workload, &[], program.gomaxprocs)?;
-    workload.run()?;
-    let _load = program.http.then(|| Load::start(&workload)).transpose()?;
-    // The first second is spent on growing heaps and starting threads.
-    thread::sleep(Duration::from_secs(1));
+    let (mut workload, _load) = start(program, tools.workload)?;
     let mut all = Rounds::new();
     for round in 0..rounds {
         let mut samples = BTreeMap::new();
@@ -114,6 +112,43 @@ pub fn measure(
     }
     workload.stop()?;
     Ok(all)
+}
+
+/// Measures a program in each of these ways with two binaries, which take turns.
+pub fn compare(
+    program: &Program,
+    columns: &[Column],
+    sides: &Sides,
+    window: Duration,
+    tools: &Tools,
+) -> Result<Vec<(Column, Vec<Pair<Sample>>)>> {
+    let (mut workload, _load) = start(program, tools.workload)?;
+    let mut all = Vec::new();
+    for &column in columns {
+        println!("   {}, {}", program.name, column.name());
+        let pairs = sides.measure(|gmpscope| {
+            let tools = Tools {
+                gmpscope,
+                workload: tools.workload,
+                scratch: tools.scratch,
+            };
+            one(column, &mut workload, &tools, window)
+                .with_context(|| format!("{} with {}", column.name(), gmpscope.display()))
+        })?;
+        all.push((column, pairs));
+    }
+    workload.stop()?;
+    Ok(all)
+}
+
+/// Starts a program, and its load if it needs one.
+fn start(program: &Program, binary: &Path) -> Result<(Workload, Option<Load>)> {
+    let mut workload = Workload::start(binary, &[], program.gomaxprocs)?;
+    workload.run()?;
+    let load = program.http.then(|| Load::start(&workload)).transpose()?;
+    // The first second is spent on growing heaps and starting threads.
+    thread::sleep(Duration::from_secs(1));
+    Ok((workload, load))
 }
 
 fn one(column: Column, workload: &mut Workload, tools: &Tools, window: Duration) -> Result<Sample> {

@@ -8,7 +8,6 @@ mod counts;
 mod job;
 mod lanes;
 pub mod part;
-mod process;
 mod programs;
 mod report;
 mod schedule;

@@ -10,8 +10,8 @@ use anyhow::Result;
 
 use super::counts::{self, Counts};
 use super::job::{Counted, Folder, Job, Lane, Product};
-use super::process::{self, Ended};
 use super::report::{Outcome, Report};
+use crate::process::{self, Ended};
 use crate::{paths, step};
 
 /// How long a job may take. The longest build takes a quarter of this on two cores that are busy otherwise.

@@ -1,4 +1,4 @@
-//! A job's command, from its start to its end: where its output goes, how long it took, and what it cost.
+//! A command from its start to its end: where its output goes, how long it takes, and its CPU time.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
