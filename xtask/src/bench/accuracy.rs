@@ -1,4 +1,4 @@
-//! The agreement tables, measured by a program of the tests crate.
+//! `cargo xtask bench accuracy`: the agreement tables, made by a program of the tests crate.
 
 use anyhow::Result;
 

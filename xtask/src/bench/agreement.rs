@@ -1,4 +1,5 @@
-//! How far mode `full` agrees with `runtime/trace`, change by change, measured by a program of the tests crate.
+//! `cargo xtask bench agreement`: how far mode `full` agrees with `runtime/trace`, transition by transition; made by a
+//! program of the tests crate.
 
 use anyhow::{Context, Result};
 

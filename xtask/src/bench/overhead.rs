@@ -1,6 +1,5 @@
-//! `cargo xtask bench overhead`: CPU time of the traced process per iteration, each way of tracing in turn
-//! inside one live process, so that all of a row's figures come from the same heap, the same threads and
-//! the same minute.
+//! `cargo xtask bench overhead`: CPU time of the traced process per iteration. All ways of tracing take turns on one live
+//! process, so that the figures of a row come from the same heap, the same threads and the same minute.
 
 use std::fmt::Write;
 use std::fs;
@@ -18,10 +17,10 @@ use crate::go::Symbols;
 use crate::setup::{self, Component};
 use crate::{go, paths};
 
-/// What each mode costs the traced program.
+/// Measure what each mode costs the traced program.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How often each way of tracing is measured
+    /// How often each column is measured
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Length of one measurement, in milliseconds
@@ -43,7 +42,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let Some(&release) = go::RELEASES.iter().find(|release| **release == args.go) else {
-        bail!("Go {} is none of {}", args.go, go::RELEASES.join(", "));
+        bail!("Go {} is not one of {}", args.go, go::RELEASES.join(", "));
     };
     setup::ensure(&[Component::Bpf, Component::Go(release), Component::Bench])?;
     let gmpscope = gmpscope()?;
@@ -97,7 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The table as Markdown.
+/// The two tables, as Markdown.
 struct Table {
     head: String,
     cpu: String,

@@ -1,5 +1,5 @@
-//! From what cargo says about compiled test programs to jobs: a program of unit tests is one, and so is each
-//! end-to-end test, since some of them may run beside others and some may not.
+//! Makes jobs of the test programs that cargo has compiled: one for each program of unit tests, and one for each
+//! end-to-end test, since only some of these may run beside others.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::{arch::Arch, deb, go, paths, step};
 /// The package whose integration tests are the end-to-end tests.
 const END_TO_END: &str = "gmpscope-tests";
 
-/// The seed of what property tests try.
+/// The seed of property tests.
 const PROPERTY_SEED: &str = "14";
 
 /// The line of the summary for unit tests.
@@ -23,7 +23,7 @@ pub const UNIT_STEP: &str = "unit tests";
 /// The line of the summary for end-to-end tests.
 pub const END_TO_END_STEP: &str = "end-to-end tests";
 
-/// One line of `cargo test --message-format=json`, as far as it matters here.
+/// The parts of a line of `cargo test --message-format=json` that are read.
 #[derive(Debug, Deserialize)]
 struct Message {
     reason: String,
@@ -49,18 +49,18 @@ struct Profile {
 /// A compiled test program.
 #[derive(Debug)]
 struct Program {
-    /// Of which package.
+    /// The name of its package.
     package: String,
-    /// `lib`, `bin` or `test`.
+    /// The kind of its target: `lib`, `bin` or `test`.
     kind: String,
-    /// The target's name.
+    /// The name of its target.
     name: String,
     executable: PathBuf,
-    /// The package's folder, where cargo runs it.
+    /// The folder of its package, in which cargo would run it.
     folder: PathBuf,
 }
 
-/// The command that compiles every test program of the workspace and says where they are.
+/// The command that compiles every test program of the workspace and prints their paths.
 pub fn compile() -> Command {
     let mut cargo = paths::cargo();
     cargo.args([
@@ -72,8 +72,8 @@ pub fn compile() -> Command {
     cargo
 }
 
-/// The jobs that run them, from what [`compile`] printed. With a filter, those of tests whose name contains one
-/// of its words.
+/// The jobs that run the test programs, from what [`compile`] printed. With a filter, only those of tests whose name
+/// contains one of its words.
 ///
 /// # Errors
 /// What cargo printed names no program, a program does not list its tests, or no test's name contains a word of the
@@ -96,8 +96,8 @@ pub fn jobs(printed: &str, filter: &[String], fast: bool) -> Result<Vec<Job>> {
         }
     }
     searched.check(filter)?;
-    // Those that may run beside others in the order of their table, where the long ones come first.
-    jobs.sort_by_key(|job| lanes::place(&job.name));
+    // The table of tests that may run beside others has the long ones first.
+    jobs.sort_by_key(|job| lanes::position(&job.name));
     Ok(jobs)
 }
 
@@ -158,8 +158,8 @@ fn programs(printed: &str) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// `xtask` of `path+file:///repository/xtask#0.1.0`, and of `…/tests#gmpscope-tests@0.1.0`, where folder and name
-/// differ.
+/// The name of a package from its id: `path+file:///repository/xtask#0.1.0`, or, if folder and name differ,
+/// `…/tests#gmpscope-tests@0.1.0`.
 fn package_name(id: &str) -> &str {
     let (path, version) = id.rsplit_once('#').unwrap_or((id, ""));
     match version.split_once('@') {
@@ -179,13 +179,13 @@ impl Program {
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
             .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?)
-            // Inputs chosen at random would be others each time: a run is to say the same everywhere. `cargo test`
-            // without this tries new ones.
+            // With random inputs a run could have another result each time. `cargo test` by hand, without the seed,
+            // tries new inputs.
             .env("PROPTEST_RNG_SEED", PROPERTY_SEED);
         Ok(command)
     }
 
-    /// Names of its tests.
+    /// Lists its tests.
     fn tests(&self) -> Result<Vec<String>> {
         let listed = step::output(self.command()?.args(["--list", "--format", "terse"]))
             .with_context(|| format!("listing the tests of {}", self.executable.display()))?;
@@ -201,7 +201,7 @@ impl Program {
         filter.is_empty() || filter.iter().any(|word| full.contains(word.as_str()))
     }
 
-    /// The name by which a test is chosen and shown. An end-to-end test's has the name of its program before it.
+    /// The name by which a test is selected and shown; for an end-to-end test with the name of its program in front.
     fn full_name(&self, test: &str) -> String {
         match self.is_end_to_end() {
             true => format!("{}::{test}", self.name),
@@ -209,7 +209,7 @@ impl Program {
         }
     }
 
-    /// All its tests, or those that a filter left.
+    /// The job that runs these of its tests: all, or with `filtered` those that the filter has left.
     fn whole(&self, tests: &[String], filtered: bool, fast: bool) -> Result<Job> {
         let mut command = self.command()?;
         if filtered {
@@ -217,7 +217,7 @@ impl Program {
         }
         let name = format!("{} {} {}", self.package, self.kind, self.name);
         let mut job = if self.package == END_TO_END {
-            with_environment(&mut command, fast)?;
+            set_environment(&mut command, fast)?;
             command.arg("--test-threads=1");
             Job::new(UNIT_STEP, name, command).needs(Product::Package)
         } else {
@@ -227,11 +227,11 @@ impl Program {
         Ok(job)
     }
 
-    /// One test, in a process of its own.
+    /// The job that runs one test in a process of its own.
     fn single(&self, test: &str, fast: bool) -> Result<Job> {
         let name = self.full_name(test);
         let mut command = self.command()?;
-        with_environment(&mut command, fast)?;
+        set_environment(&mut command, fast)?;
         command.args(["--exact", test, "--test-threads=1"]);
         let lane = match lanes::is_together(&name) {
             true => Lane::Together,
@@ -241,13 +241,13 @@ impl Program {
             .counted(Counted::Tests)
             .lane(lane)
             .needs(Product::Package);
-        job.again = lanes::compares_times(&job.name);
+        job.retry = lanes::compares_times(&job.name);
         Ok(job)
     }
 }
 
-/// What the tests crate has to be told: which binary, and how much of it all.
-fn with_environment(command: &mut Command, fast: bool) -> Result<()> {
+/// Sets the variables that the tests crate reads: which binary to test, where to find things, and how much to test.
+fn set_environment(command: &mut Command, fast: bool) -> Result<()> {
     command
         .env("GMPSCOPE_BIN", paths::release_binary())
         .env("GMPSCOPE_DEB", deb::path(Arch::native()))
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_programs_are_found_among_cargos_messages() {
+    fn test_programs_are_found_in_the_messages_of_cargo() {
         let printed = r#"
 {"reason":"compiler-artifact","package_id":"registry+https://github.com/rust-lang/crates.io-index#libc@0.2.1","manifest_path":"/r/libc/Cargo.toml","target":{"kind":["lib"],"name":"libc"},"profile":{"test":false},"executable":null}
 {"reason":"compiler-artifact","package_id":"path+file:///w/tests#gmpscope-tests@0.1.0","manifest_path":"/w/tests/Cargo.toml","target":{"kind":["test"],"name":"sites"},"profile":{"test":true},"executable":"/w/target/debug/deps/sites-1"}
