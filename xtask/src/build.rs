@@ -93,8 +93,8 @@ fn compile(what: &str, arch: Arch, release: bool, selection: &[&str]) -> Result<
     step::shown(&format!("building {what} for {}", arch.name()), &mut cargo)
 }
 
-/// This machine's cargo for this machine. For another architecture, the cargo that compiles the BPF programs: it has the
-/// standard library as source, so no second toolchain has to be installed.
+/// This machine's cargo for this machine. For another architecture, the cargo that compiles the BPF programs: it has
+/// the standard library as source, so no second toolchain has to be installed.
 fn cargo_for(arch: Arch) -> Result<Command> {
     if arch == Arch::native() {
         return Ok(paths::cargo());

@@ -15,8 +15,8 @@ pub const NEWEST: &str = "1.27.3";
 pub const RELEASES: [&str; 7] = [
     "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", NEWEST,
 ];
-/// The releases of the fast tests: an old one, the last before Go's histogram of waits changed what it counts (1.26), and
-/// the newest.
+/// The releases of the fast tests: an old one, the last before Go's histogram of waits changed what it counts (1.26),
+/// and the newest.
 pub const FAST: [&str; 3] = ["1.22.10", "1.25.5", NEWEST];
 /// The GOROOT of Debian's package of Go 1.19.
 pub const DEBIAN_1_19: &str = "/usr/lib/go-1.19";
@@ -49,8 +49,8 @@ pub fn version_of(root: &Path) -> Result<String> {
         .with_context(|| format!("{} does not begin with a version: {text:?}", file.display()))
 }
 
-/// The `go` command of the toolchain at `root`, in an environment where it uses this toolchain only, fetches nothing, and
-/// ignores workspaces and the user's settings.
+/// The `go` command of the toolchain at `root`, in an environment where it uses this toolchain only, fetches nothing,
+/// and ignores workspaces and the user's settings.
 pub fn command(root: &Path) -> Command {
     let mut go = Command::new(root.join("bin/go"));
     go.env("GOROOT", root)

@@ -1,7 +1,7 @@
 //! `cargo xtask layouts`: computes the offsets of fields of the Go runtime's structs from the sources of real
 //! toolchains. The Go program in `xtask/layouts` type-checks the sources; here its results are folded into
-//! `layouts.json`, which holds each distinct layout of a struct once, named by the first release that has it, and one row
-//! for all releases with the same layouts.
+//! `layouts.json`, which holds each distinct layout of a struct once, named by the first release that has it, and one
+//! row for all releases with the same layouts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

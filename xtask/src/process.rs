@@ -46,8 +46,8 @@ fn read(file: &Path) -> String {
     String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
 
-/// Runs a command with its output in files of `folder`, and kills it after `at_most`. With `apart`, standard output has a
-/// file of its own. The scheduling priority is lowered by `niceness`.
+/// Runs a command with its output in files of `folder`, and kills it after `at_most`. With `apart`, standard output
+/// has a file of its own. The scheduling priority is lowered by `niceness`.
 ///
 /// # Errors
 /// The command could not be started or waited for.

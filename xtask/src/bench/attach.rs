@@ -207,8 +207,8 @@ fn capture(gmpscope: &Path, pid: u32, mode: &str) -> Result<Figures> {
     })
 }
 
-/// Waits until gmpscope holds no probe any more, to a millisecond: until its links are gone from its open files. `None` in
-/// `passive`, which has no probes.
+/// Waits until gmpscope holds no probe any more, to a millisecond: until its links are gone from its open files.
+/// `None` in `passive`, which has no probes.
 fn wait_for_detach(pid: u32, mode: &str) -> Option<Instant> {
     if mode == "passive" {
         return None;

@@ -1,5 +1,5 @@
-//! The columns of the overhead table: ways to trace one running process, each begun before a measurement and ended after
-//! it.
+//! The columns of the overhead table: ways to trace one running process, each begun before a measurement and ended
+//! after it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -107,7 +107,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Measures waits: stores the time under the goroutine (RAX) when `casgstatus` is entered with the new status (RCX)
-/// Runnable, 1, and takes the difference when it is entered with the old status (RBX) Runnable and the new one Running, 2.
+/// Runnable, 1, and takes the difference when it is entered with the old status (RBX) Runnable and the new one
+/// Running, 2.
 const BPFTRACE: &str = r#"uprobe:BINARY:"runtime.casgstatus" {
   if (reg("cx") == 1) { @since[reg("ax")] = nsecs; }
   else if (reg("bx") == 1 && reg("cx") == 2) {
@@ -244,8 +245,8 @@ fn wait_for(word: &str, output: Option<impl Read + Send + 'static>) -> Result<th
     }))
 }
 
-/// Stops a tracer and returns its capture, if it made one. Fails if the tracer was not yet attached at `began`, when the
-/// measurement began.
+/// Stops a tracer and returns its capture, if it made one. Fails if the tracer was not yet attached at `began`, when
+/// the measurement began.
 pub fn end(
     column: Column,
     tracer: Tracer,

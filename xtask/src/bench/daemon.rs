@@ -1,5 +1,5 @@
-//! `cargo xtask bench daemon` and `bench soak`: what the daemon costs a host, and whether its memory and descriptors grow
-//! over time; measured by a program of the tests crate.
+//! `cargo xtask bench daemon` and `bench soak`: what the daemon costs a host, and whether its memory and descriptors
+//! grow over time; measured by a program of the tests crate.
 
 use std::fs;
 

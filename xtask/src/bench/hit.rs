@@ -1,5 +1,5 @@
-//! `cargo xtask bench hit`: the cost of one probe hit, compared with that of an empty BPF program at the same instruction
-//! of the same process.
+//! `cargo xtask bench hit`: the cost of one probe hit, compared with that of an empty BPF program at the same
+//! instruction of the same process.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Stripped Go binaries as large as those of big servers: one of some 100 MB with tens of thousands of functions, and one
-//! of 400 MB with 20 000 `go` statements.
+//! Stripped Go binaries as large as those of big servers: one of some 100 MB with tens of thousands of functions, and
+//! one of 400 MB with 20 000 `go` statements.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,5 +1,5 @@
-//! `cargo xtask bench overhead`: CPU time of the traced process per iteration. All ways of tracing take turns on one live
-//! process, so that the figures of a row come from the same heap, the same threads and the same minute.
+//! `cargo xtask bench overhead`: CPU time of the traced process per iteration. All ways of tracing take turns on one
+//! live process, so that the figures of a row come from the same heap, the same threads and the same minute.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,5 +1,5 @@
-//! `cargo xtask bench replay`: the speed and memory of stream and model, measured by a program of the tests crate, which
-//! makes transitions in memory; with `--against` the speed of `gmpscope replay`, which reads a recording.
+//! `cargo xtask bench replay`: the speed and memory of stream and model, measured by a program of the tests crate,
+//! which makes transitions in memory; with `--against` the speed of `gmpscope replay`, which reads a recording.
 
 use std::path::PathBuf;
 use std::process::Command;

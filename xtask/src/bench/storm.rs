@@ -1,5 +1,5 @@
-//! `cargo xtask bench storm`: attaches and detaches over and over, and checks each time that the target was not harmed; done
-//! by a program of the tests crate.
+//! `cargo xtask bench storm`: attaches and detaches over and over, and checks each time that the target was not
+//! harmed; done by a program of the tests crate.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,5 @@
-//! `cargo xtask demo --prometheus`: the daemon watches a Go program, Prometheus scrapes the daemon and answers questions.
+//! `cargo xtask demo --prometheus`: the daemon watches a Go program, Prometheus scrapes the daemon and answers
+//! questions.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

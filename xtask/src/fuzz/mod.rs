@@ -29,8 +29,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// The number of units in which each crate is compiled. With one, the largest crate is compiled on a single core, and
-    /// the code is somewhat quicker.
+    /// The number of units in which each crate is compiled. With one, the largest crate is compiled on a single core,
+    /// and the code is somewhat quicker.
     const fn codegen_units(self) -> &'static str {
         match self {
             Self::Test => "16",

@@ -76,8 +76,8 @@ fn program(release: &str, arch: Arch, mode: &str) -> Result<()> {
     compile(release, arch, &options, &programs().join(name))
 }
 
-/// Extracts the DWARF of a program that describes layouts. It is uncompressed, since a mutation of compressed data would
-/// only break the decompression.
+/// Extracts the DWARF of a program that describes layouts. It is uncompressed, since a mutation of compressed data
+/// would only break the decompression.
 fn dwarf(release: &str) -> Result<()> {
     let to = of("dwarf").join(release);
     if to.is_file() {

@@ -1,5 +1,5 @@
-//! Fetches packages of other suites and architectures than this machine's from Debian's archive, by an apt with lists and
-//! state of its own. They are unpacked and never installed.
+//! Fetches packages of other suites and architectures than this machine's from Debian's archive, by an apt with lists
+//! and state of its own. They are unpacked and never installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

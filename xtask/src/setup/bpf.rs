@@ -1,5 +1,5 @@
-//! Installs what compiles the BPF programs: a Rust with the source of `core`, and a bpf-linker that is built with the LLVM
-//! of that Rust.
+//! Installs what compiles the BPF programs: a Rust with the source of `core`, and a bpf-linker that is built with the
+//! LLVM of that Rust.
 
 use std::env;
 use std::fs;

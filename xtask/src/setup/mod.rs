@@ -236,8 +236,8 @@ fn scratch() -> Result<tempfile::TempDir> {
         .with_context(|| format!("making a folder in {}", cache.display()))
 }
 
-/// Moves a folder to its place in the cache. If another process has done so first it is not an error, provided that there
-/// is a `part` in that folder.
+/// Moves a folder to its place in the cache. If another process has done so first it is not an error, provided that
+/// there is a `part` in that folder.
 fn put(from: &Path, to: &Path, part: &str) -> Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;

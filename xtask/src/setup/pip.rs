@@ -34,8 +34,8 @@ fn pip() -> Option<Vec<&'static str>> {
     })
 }
 
-/// Fetches a wheel and unpacks it into a new folder in the cache, which the caller removes. From there a folder is moved
-/// to its place by one rename, so that nobody finds half of it.
+/// Fetches a wheel and unpacks it into a new folder in the cache, which the caller removes. From there a folder is
+/// moved to its place by one rename, so that nobody finds half of it.
 pub fn unpack(package: &str, version: &str) -> Result<PathBuf> {
     let Some((program, rest)) = pip()
         .as_deref()

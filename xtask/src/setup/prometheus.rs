@@ -1,5 +1,5 @@
-//! Prometheus, which scrapes the daemon: the machine's own, else Debian's, unpacked into the cache. It is not installed,
-//! since Debian's package would start a server.
+//! Prometheus, which scrapes the daemon: the machine's own, else Debian's, unpacked into the cache. It is not
+//! installed, since Debian's package would start a server.
 
 use std::fs;
 use std::path::PathBuf;

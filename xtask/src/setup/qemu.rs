@@ -1,5 +1,5 @@
-//! QEMU for both architectures: the machine's own, else Debian's, unpacked into the cache. It is not installed, since that
-//! could replace other parts of QEMU on this machine.
+//! QEMU for both architectures: the machine's own, else Debian's, unpacked into the cache. It is not installed, since
+//! that could replace other parts of QEMU on this machine.
 
 use std::fs;
 use std::path::PathBuf;

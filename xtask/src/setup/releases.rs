@@ -33,10 +33,10 @@ pub fn install(version: &str) -> Result<()> {
     fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))
 }
 
-/// A GOROOT with only what the layouts of a release are computed from, which is fetched if it is missing: `bin/go`, which
-/// knows its default experiments, and the sources of package runtime and its imports. It is less than a tenth of the
-/// release, so that many patch releases can be kept. `wheel` is the version of the package, which for some releases
-/// differs from Go's.
+/// A GOROOT with only what the layouts of a release are computed from, which is fetched if it is missing: `bin/go`,
+/// which knows its default experiments, and the sources of package runtime and its imports. It is less than a tenth of
+/// the release, so that many patch releases can be kept. `wheel` is the version of the package, which for some
+/// releases differs from Go's.
 pub fn sources(wheel: &str) -> Result<PathBuf> {
     let root = paths::cache()?.join("go-src").join(wheel);
     if root.join("bin/go").is_file() {

@@ -32,7 +32,8 @@ impl std::fmt::Display for Product {
 /// Which other jobs may run at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// A build, which may run beside anything but another build in the same target folder: cargo would only wait for it.
+    /// A build, which may run beside anything but another build in the same target folder: cargo would only wait for
+    /// it.
     Build(Folder),
     /// A job that neither measures anything nor reads what others change.
     Together,

@@ -1,10 +1,10 @@
-//! Declares which end-to-end tests may run beside others, and which compare times. A test that is not named here has the
-//! machine to itself and is never run again.
+//! Declares which end-to-end tests may run beside others, and which compare times. A test that is not named here has
+//! the machine to itself and is never run again.
 
 /// Tests whose verdict does not depend on the load of the machine. They start programs of their own and look only at
-/// these; compare counts or answers but not times; probe no whole binary, watch no host, and answer no execve of others;
-/// and pass on a machine that is compiling meanwhile. An entry is a whole program or a single test. They run in this order,
-/// so the long ones come first.
+/// these; compare counts or answers but not times; probe no whole binary, watch no host, and answer no execve of
+/// others; and pass on a machine that is compiling meanwhile. An entry is a whole program or a single test. They run
+/// in this order, so the long ones come first.
 const TOGETHER: &[&str] = &[
     "workloads::every_variant_builds_with_every_toolchain",
     "workloads::every_workload_builds_with_every_toolchain",
@@ -40,9 +40,9 @@ const TOGETHER: &[&str] = &[
     "passive_source::a_process_that_is_gone_is_an_error_that_says_so",
 ];
 
-/// Tests that compare times with those of another clock, within tolerances that a short disturbance of the machine exceeds.
-/// If one fails, it is run once more, and the summary says so. A test that compares counts, or asserts that something is
-/// absent, does not belong here.
+/// Tests that compare times with those of another clock, within tolerances that a short disturbance of the machine
+/// exceeds. If one fails, it is run once more, and the summary says so. A test that compares counts, or asserts that
+/// something is absent, does not belong here.
 const COMPARE_TIMES: &[&str] = &[
     "known::a_spinner_makes_others_wait_one_preemption_step",
     "known::the_kth_of_those_released_at_once_waits_k_times_the_loop",

@@ -1,5 +1,5 @@
-//! Parts of a run of the tests that are not commands for users. The scheduler runs each as a process, so that its output
-//! can be shown as one block.
+//! Parts of a run of the tests that are not commands for users. The scheduler runs each as a process, so that its
+//! output can be shown as one block.
 
 use std::path::Path;
 use std::process::Command;

@@ -121,8 +121,8 @@ impl Report {
         }
     }
 
-    /// Prints the line of a step, and what failed in it. Jobs run side by side, so their times may add up to more than the
-    /// time that has passed.
+    /// Prints the line of a step, and what failed in it. Jobs run side by side, so their times may add up to more than
+    /// the time that has passed.
     fn print_step(&self, step: &'static str) {
         let outcomes = || self.outcomes.iter().filter(move |outcome| outcome.step == step);
         if outcomes().next().is_none() {

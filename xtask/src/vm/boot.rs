@@ -120,10 +120,11 @@ fn command(arch: Arch, kernel: &Path, image: &Path) -> Result<Command> {
         }
     };
     let environment = "GMPSCOPE_BIN=/gmpscope GMPSCOPE_WORKLOADS=/workloads";
-    // One thread emulates both CPUs, and is as quick as two. With two threads, 5.10 x86_64 hung in five of eight machines at
-    // a check of `full` or, once, at the check after one: both CPUs were busy, and the kernel printed nothing for minutes,
-    // not even a soft lockup. With one thread it hung in none of five. The probable cause is the emulation of code that one
-    // CPU modifies while the other runs it (jump labels); a race in the kernel is not ruled out.
+    // One thread emulates both CPUs, and is as quick as two. With two threads, 5.10 x86_64 hung in five of eight
+    // machines at a check of `full` or, once, at the check after one: both CPUs were busy, and the kernel printed
+    // nothing for minutes, not even a soft lockup. With one thread it hung in none of five. The probable cause is the
+    // emulation of code that one CPU modifies while the other runs it (jump labels); a race in the kernel is not ruled
+    // out.
     qemu.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])
         .args(["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"])
         .arg("-kernel")

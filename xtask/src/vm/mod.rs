@@ -1,8 +1,8 @@
 //! `cargo xtask vm`: runs the same checks on other kernels, of both architectures.
 //!
-//! Each kernel boots under QEMU with an initramfs that has gmpscope, Go programs and, as the first process, the `guest` of
-//! the tests crate, which prints a line for each check. The CPUs are emulated (TCG) and not virtualized: on a cloud machine
-//! /dev/kvm may open and still not boot a stock kernel.
+//! Each kernel boots under QEMU with an initramfs that has gmpscope, Go programs and, as the first process, the
+//! `guest` of the tests crate, which prints a line for each check. The CPUs are emulated (TCG) and not virtualized: on
+//! a cloud machine /dev/kvm may open and still not boot a stock kernel.
 
 mod boot;
 mod image;
@@ -121,8 +121,8 @@ pub fn components(machines: &[Machine], versions: Versions) -> Vec<Component> {
     components
 }
 
-/// Builds what is needed and boots one machine after the other. With `compare`, the counts of the verifiers are compared
-/// with the recorded ones.
+/// Builds what is needed and boots one machine after the other. With `compare`, the counts of the verifiers are
+/// compared with the recorded ones.
 ///
 /// # Errors
 /// A build failed. Machines that do not boot and checks that fail are in the reports.
