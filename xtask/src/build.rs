@@ -95,7 +95,7 @@ fn compile(what: &str, arch: Arch, release: bool, binaries: &[&str]) -> Result<(
     if release {
         cargo.arg("--release");
     }
-    step::shown(&format!("building {what} for {}", arch.name()), &mut cargo)
+    step::run(&format!("building {what} for {}", arch.name()), &mut cargo)
 }
 
 /// This machine's cargo for this machine. For another architecture, the cargo that compiles the BPF programs: it has

@@ -68,7 +68,7 @@ pub fn make(arch: Arch) -> Result<PathBuf> {
         ])
         .arg("--output")
         .arg(&package);
-    step::quiet("the Debian package", &mut cargo_deb)?;
+    step::run_quietly("the Debian package", &mut cargo_deb)?;
     Ok(package)
 }
 
@@ -78,7 +78,7 @@ pub fn check(package: &Path) -> Result<()> {
     lintian
         .args(["--fail-on", "error,warning", "--allow-root", "--info"])
         .arg(package);
-    step::quiet("lintian", &mut lintian)
+    step::run_quietly("lintian", &mut lintian)
 }
 
 /// Writes manual pages and completions, as this machine's binary prints them: another architecture's cannot run here.

@@ -109,7 +109,7 @@ pub fn build_with(
         .arg("-o")
         .arg(&binary)
         .arg(format!("./{workload}"));
-    step::quiet(
+    step::run_quietly(
         &format!(
             "building the Go program {workload} with Go {version} for {}",
             arch.goarch()

@@ -27,17 +27,17 @@ pub fn flush() {
 }
 
 /// Runs a command and shows its output. It fails if the command fails.
-pub fn shown(what: &str, command: &mut Command) -> Result<()> {
+pub fn run(what: &str, command: &mut Command) -> Result<()> {
     title(what);
     let began = Instant::now();
-    let status = start(command.stdin(Stdio::null()))?.wait()?;
+    let status = spawn(command.stdin(Stdio::null()))?.wait()?;
     check(what, command, status)?;
     println!("   {what}: {}", seconds(began.elapsed()));
     Ok(())
 }
 
 /// Runs a command and shows its output only if it fails; meanwhile it shows the time that has passed.
-pub fn quiet(what: &str, command: &mut Command) -> Result<()> {
+pub fn run_quietly(what: &str, command: &mut Command) -> Result<()> {
     let logs = paths::target().join("xtask-logs");
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
     let name: String = what
@@ -54,7 +54,7 @@ pub fn quiet(what: &str, command: &mut Command) -> Result<()> {
     print!("   {what} ...");
     std::io::stdout().flush()?;
     let began = Instant::now();
-    let mut child = start(command)?;
+    let mut child = spawn(command)?;
     let terminal = std::io::stdout().is_terminal();
     // A log cannot overwrite its line, so it gets fewer updates.
     let every = Duration::from_secs(if terminal { 1 } else { 30 });
@@ -134,7 +134,7 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
-fn start(command: &mut Command) -> Result<std::process::Child> {
+fn spawn(command: &mut Command) -> Result<std::process::Child> {
     command
         .spawn()
         .with_context(|| format!("starting {:?}", command.get_program()))

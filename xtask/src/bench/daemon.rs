@@ -64,7 +64,7 @@ fn measured(arguments: &[&str]) -> Result<String> {
         .env("GMPSCOPE_BIN", gmpscope)
         .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
-    step::shown("the daemon on this host", &mut cargo)?;
+    step::run("the daemon on this host", &mut cargo)?;
     fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
 }
 

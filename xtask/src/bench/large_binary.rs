@@ -41,7 +41,7 @@ fn build_once(name: &str, release: &str, write: impl FnOnce(&Path) -> Result<()>
         .args(["build", "-ldflags=-s -w", "-o"])
         .arg(&partial)
         .arg(".");
-    step::quiet("building a large Go program", &mut go)?;
+    step::run_quietly("building a large Go program", &mut go)?;
     fs::rename(&partial, &binary)?;
     Ok(binary)
 }

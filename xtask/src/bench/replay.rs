@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
         "--bin",
         "replay",
     ]);
-    step::shown("transitions made in memory", &mut cargo)
+    step::run("transitions made in memory", &mut cargo)
 }
 
 fn compare(sides: &Sides, seconds: u64) -> Result<()> {

@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
         .env("GMPSCOPE_BIN", gmpscope)
         .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
-    step::shown("a storm of attaching and detaching", &mut cargo)?;
+    step::run("a storm of attaching and detaching", &mut cargo)?;
     let table = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let text = format!("Run on {}; Go {}.\n\n{table}", markdown::machine(), go::NEWEST);
     if args.write {

@@ -56,7 +56,7 @@ pub fn components() -> Vec<Component> {
 
 /// Builds the targets.
 pub fn build(purpose: Purpose) -> Result<()> {
-    step::shown("building the fuzz targets", &mut purpose.cargo_fuzz("build")?)
+    step::run("building the fuzz targets", &mut purpose.cargo_fuzz("build")?)
 }
 
 /// Makes the initial inputs of the targets; `gmpscope` makes the recordings among them.
@@ -92,7 +92,7 @@ pub fn run_one(purpose: Purpose, target: &str, time: Duration) -> Result<()> {
         .arg(format!("-max_len={most_bytes}"))
         .args(["-print_final_stats=1", "-verbosity=0"])
         .env("GMPSCOPE_FUZZ_PROGRAMS", seeds::programs());
-    step::shown(&format!("fuzzing {target} for {}", step::seconds(time)), &mut run)
+    step::run(&format!("fuzzing {target} for {}", step::seconds(time)), &mut run)
 }
 
 /// The sanitizer to build with: AddressSanitizer if the compiler includes it, which Debian's does not.

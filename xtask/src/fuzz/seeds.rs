@@ -119,7 +119,7 @@ fn compile(release: &str, arch: Arch, options: &[&str], to: &Path) -> Result<()>
         .arg("-o")
         .arg(&partial)
         .arg(".");
-    step::quiet(
+    step::run_quietly(
         &format!("building a seed with Go {release} for {}", arch.goarch()),
         &mut go,
     )?;

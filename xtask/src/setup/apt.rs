@@ -29,7 +29,7 @@ pub fn install(packages: &[String]) -> Result<()> {
     install.extend(&names);
     let by_hand = format!("apt-get update && apt-get {}", install.join(" "));
     update()?;
-    step::quiet(
+    step::run_quietly(
         &format!("apt-get install of {} packages", names.len()),
         &mut apt_get(&install)?,
     )
@@ -39,7 +39,7 @@ pub fn install(packages: &[String]) -> Result<()> {
 /// Fetches the lists of packages. A failure is only printed: it may be that of a third party's list, and only Debian's
 /// own are needed.
 pub fn update() -> Result<()> {
-    if let Err(error) = step::quiet("apt-get update", &mut apt_get(&["-q", "update"])?) {
+    if let Err(error) = step::run_quietly("apt-get update", &mut apt_get(&["-q", "update"])?) {
         eprintln!("   {error:#}\n   continuing with the package lists that exist");
     }
     Ok(())

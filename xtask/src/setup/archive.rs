@@ -43,7 +43,7 @@ impl Archive {
             suite: suite.to_owned(),
             arch,
         };
-        step::quiet(
+        step::run_quietly(
             &format!("lists of Debian {suite} for {}", arch.goarch()),
             archive.apt("apt-get").args(["-q", "update"]),
         )?;
@@ -101,7 +101,7 @@ impl Archive {
 /// Runs `apt-get download …` and unpacks the packages that it fetched.
 pub fn fetch_and_unpack(download: &mut Command, what: &str, into: &Path) -> Result<()> {
     let scratch = scratch()?;
-    step::quiet(&format!("fetching {what}"), download.current_dir(scratch.path()))?;
+    step::run_quietly(&format!("fetching {what}"), download.current_dir(scratch.path()))?;
     for package in entries(scratch.path())? {
         step::output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(into))
             .with_context(|| format!("unpacking {}", package.display()))?;

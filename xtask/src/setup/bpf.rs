@@ -80,7 +80,7 @@ pub fn install_linker() -> Result<()> {
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env("LLVM_PREFIX", &prefix)
         .env("PATH", env::join_paths(path)?);
-    step::quiet(
+    step::run_quietly(
         &format!("compiling bpf-linker {LINKER_VERSION} with LLVM {llvm}"),
         &mut cargo,
     )

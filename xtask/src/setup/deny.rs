@@ -43,7 +43,7 @@ pub fn install() -> Result<()> {
                 "--root",
             ])
             .arg(paths::cache()?.join("tools"));
-        step::quiet("compiling cargo-deny", &mut cargo)?;
+        step::run_quietly("compiling cargo-deny", &mut cargo)?;
     }
     Ok(())
 }

