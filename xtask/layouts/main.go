@@ -1,6 +1,6 @@
-// Layouts prints where the fields of the Go runtime's structs lie, for each given GOROOT, architecture
-// and set of experiments, as JSON. It type-checks the sources of package runtime itself: every layout is
-// the compiler's own arithmetic (types.SizesFor("gc")) on the very source that the toolchain compiles.
+// Layouts prints the offsets of fields of the Go runtime's structs as JSON, for each given GOROOT,
+// architecture and set of experiments. It type-checks the sources of package runtime: every layout is
+// computed as the compiler does (types.SizesFor("gc")) from the source that the toolchain compiles.
 package main
 
 import (
@@ -16,32 +16,34 @@ import (
 	"strings"
 )
 
-// Field is one line of the list of fields: the name in gmpscope, and the paths that Go versions have for it.
+// Field is one line of the list of fields: its name in gmpscope, and its paths in different Go versions.
 type Field struct {
 	Name     string
 	Paths    []string
 	Required bool
 }
 
-// Result is what one GOROOT says about one architecture.
+// Result has the layouts of one GOROOT for one architecture.
 type Result struct {
 	// Go is the first line of its VERSION file without "go".
 	Go   string `json:"go"`
 	Arch string `json:"arch"`
-	// Neutral are the experiments, and build tags of other kinds, that move no field.
+	// Neutral are the experiments that move no field; NeutralTags are the other build tags that move none.
 	Neutral     []string `json:"neutral"`
 	NeutralTags []string `json:"neutral_tags"`
-	// MovingTags are build tags that move fields; a binary built with one is not in the table.
+	// MovingTags are build tags that move fields; binaries that are built with one are not in the table.
 	MovingTags []string `json:"moving_tags"`
-	// Layouts are by the experiments that move something, as they stand after "X:", joined by commas.
+	// Layouts has the offsets by field, for each set of experiments that moves one; the key is what follows
+	// "X:" in a version, joined by commas.
 	Layouts map[string]map[string]int64 `json:"layouts"`
 }
 
 func main() {
 	fieldsPath := flag.String("fields", "", "the list of fields")
+	archs := flag.String("archs", "", "the architectures, by their GOARCH, separated by commas")
 	flag.Parse()
-	if *fieldsPath == "" || flag.NArg() == 0 {
-		fatal(fmt.Errorf("usage: layouts -fields FILE GOROOT..."))
+	if *fieldsPath == "" || *archs == "" || flag.NArg() == 0 {
+		fatal(fmt.Errorf("usage: layouts -archs GOARCH,... -fields FILE GOROOT..."))
 	}
 	fields, err := readFields(*fieldsPath)
 	if err != nil {
@@ -50,7 +52,7 @@ func main() {
 	results := []*Result{}
 	for _, goroot := range flag.Args() {
 		sources := &Sources{token.NewFileSet(), map[string]*ast.File{}, map[string]string{}}
-		for _, arch := range []string{"amd64", "arm64"} {
+		for _, arch := range strings.Split(*archs, ",") {
 			result, err := examine(goroot, arch, sources, fields)
 			if err != nil {
 				fatal(fmt.Errorf("%s, %s: %w", goroot, arch, err))
@@ -92,7 +94,7 @@ func readFields(path string) ([]Field, error) {
 	return fields, nil
 }
 
-// tags that other builds than the usual one set, and that package runtime has files for.
+// otherTags are build tags that the default build does not set and package runtime has files for.
 var otherTags = []string{"cgo", "race", "msan", "asan", "debuglog", "faketime", "purego", "boringcrypto"}
 
 // examine lays out the structs of one toolchain for one architecture, with every experiment flipped.
@@ -109,7 +111,7 @@ func examine(goroot, arch string, sources *Sources, fields []Field) (*Result, er
 		Layouts: map[string]map[string]int64{"": base}}
 	var movers []string
 	for _, experiment := range tc.flips() {
-		// What no source mentions is flipped below only, all at once.
+		// Experiments that no source mentions are flipped only below, all at once.
 		if !tc.mentioned(experiment) {
 			result.Neutral = append(result.Neutral, experiment)
 			continue
@@ -124,8 +126,8 @@ func examine(goroot, arch string, sources *Sources, fields []Field) (*Result, er
 			movers = append(movers, experiment)
 		}
 	}
-	// Experiments could move a field only together: all subsets of the movers are laid out, and each once
-	// more with everything neutral flipped too.
+	// Experiments may move a field only together: all subsets of the movers are laid out, and each once more
+	// with all neutral ones flipped, too.
 	for set := 0; set < 1<<len(movers); set++ {
 		var chosen []string
 		for i, experiment := range movers {
@@ -181,7 +183,7 @@ func versionOf(goroot string) (string, error) {
 	line, _, _ := strings.Cut(string(data), "\n")
 	version, ok := strings.CutPrefix(strings.TrimSpace(line), "go")
 	if !ok {
-		return "", fmt.Errorf("its VERSION says %q, which is no release", line)
+		return "", fmt.Errorf("its VERSION says %q, which is not a release", line)
 	}
 	return version, nil
 }

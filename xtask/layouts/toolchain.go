@@ -16,12 +16,12 @@ import (
 	"strings"
 )
 
-// Sources are the parsed files of one GOROOT: its packages are checked dozens of times, parsed once.
+// Sources are the parsed files of one GOROOT, whose packages are parsed once and checked dozens of times.
 type Sources struct {
 	fset  *token.FileSet
 	files map[string]*ast.File
-	// texts are all files of the folders that were imported, in lower case: also those that the build
-	// tags of the moment leave out.
+	// texts are the files of all folders that were imported, in lower case, including files that the
+	// current build tags exclude.
 	texts map[string]string
 }
 
@@ -52,7 +52,7 @@ func (s *Sources) parse(path string) (*ast.File, error) {
 	return file, err
 }
 
-// Toolchain is a GOROOT seen from one architecture.
+// Toolchain is a GOROOT, for one architecture.
 type Toolchain struct {
 	goroot, version, arch string
 	sources               *Sources
@@ -62,7 +62,7 @@ type Toolchain struct {
 	experiments []string
 }
 
-// open asks the toolchain itself for its defaults: they are computed in internal/buildcfg, by architecture.
+// open asks the toolchain for its default tags, which its internal/buildcfg computes for each architecture.
 func open(goroot, arch string, sources *Sources) (*Toolchain, error) {
 	version, err := versionOf(goroot)
 	if err != nil {
@@ -70,8 +70,8 @@ func open(goroot, arch string, sources *Sources) (*Toolchain, error) {
 	}
 	cmd := exec.Command(filepath.Join(goroot, "bin", "go"), "list", "-f",
 		`{{join context.ToolTags " "}};{{join context.ReleaseTags " "}}`, "runtime")
-	cmd.Env = append(os.Environ(), "GOROOT="+goroot, "GOTOOLCHAIN=local", "GOPROXY=off", "GOFLAGS=-mod=mod",
-		"GO111MODULE=off", "GOWORK=off", "GOEXPERIMENT=", "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
+	// The rest of the environment is as `cargo xtask layouts` has set it: nothing is fetched, nothing is the user's.
+	cmd.Env = append(os.Environ(), "GOROOT="+goroot, "GO111MODULE=off", "GOEXPERIMENT=", "GOOS=linux", "GOARCH="+arch)
 	cmd.Dir = goroot
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -80,7 +80,7 @@ func open(goroot, arch string, sources *Sources) (*Toolchain, error) {
 	}
 	tools, releases, ok := strings.Cut(strings.TrimSpace(string(out)), ";")
 	if !ok {
-		return nil, fmt.Errorf("go list said %q", out)
+		return nil, fmt.Errorf("go list printed %q", out)
 	}
 	tc := &Toolchain{goroot: goroot, version: version, arch: arch, sources: sources,
 		defaults: strings.Fields(tools), releases: strings.Fields(releases)}
@@ -127,8 +127,8 @@ func (tc *Toolchain) flips() []string {
 	return flips
 }
 
-// mentioned tells whether any file of package runtime and of what it imports speaks of an experiment, in a
-// build constraint or as a constant. Package goexperiment itself, which declares them, does not count.
+// mentioned reports whether a file of package runtime or of its imports mentions an experiment, in a build
+// constraint or as a constant. Package goexperiment, which declares all of them, does not count.
 func (tc *Toolchain) mentioned(flip string) bool {
 	names := []string{"goexperiment." + flip}
 	if off, isOff := strings.CutPrefix(flip, "no"); isOff {

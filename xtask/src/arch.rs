@@ -1,23 +1,23 @@
-//! Processor architectures that gmpscope runs on, and what everybody else calls them.
+//! Processor architectures that gmpscope runs on, and what other projects call them: the one place where these names
+//! are written.
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
-/// An architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+/// An architecture. On the command line any of its names is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arch {
     /// 64-bit x86.
-    #[value(name = "x86_64", alias = "amd64")]
     X86_64,
     /// 64-bit Arm.
-    #[value(name = "aarch64", alias = "arm64")]
     Aarch64,
 }
 
 impl Arch {
-    /// Both.
+    /// Every architecture.
     pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
 
-    /// This machine's.
+    /// This machine's architecture.
     pub fn native() -> Self {
         if cfg!(target_arch = "aarch64") {
             Self::Aarch64
@@ -26,7 +26,7 @@ impl Arch {
         }
     }
 
-    /// As the Linux kernel, Rust and QEMU call it.
+    /// The name that the Linux kernel, Rust and QEMU use.
     pub fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
@@ -34,21 +34,61 @@ impl Arch {
         }
     }
 
-    /// As Go (`GOARCH`) and Debian call it.
-    pub fn short(self) -> &'static str {
+    /// The name that Go (`GOARCH`) and Debian use.
+    pub fn goarch(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
             Self::Aarch64 => "arm64",
         }
     }
 
-    /// Rust's target, for a binary that is linked with glibc, statically.
+    /// Rust's target triple for a binary that is statically linked with glibc.
     pub fn triple(self) -> String {
         format!("{}-unknown-linux-gnu", self.name())
     }
 
-    /// Debian's cross compiler for it.
+    /// GNU's triple: the folder of Debian's libraries, and what its cross compilers begin with.
+    pub fn gnu_triple(self) -> String {
+        format!("{}-linux-gnu", self.name())
+    }
+
+    /// The C compiler for this architecture, as Debian names the program.
     pub fn cross_gcc(self) -> String {
-        format!("{}-linux-gnu-gcc", self.name())
+        format!("{}-gcc", self.gnu_triple())
+    }
+
+    /// Debian's packages of the C compiler and the C library for this architecture.
+    pub fn cross_packages(self) -> Vec<String> {
+        vec![
+            format!("gcc-{}", self.gnu_triple().replace('_', "-")),
+            format!("libc6-dev-{}-cross", self.goarch()),
+        ]
+    }
+}
+
+impl ValueEnum for Arch {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).alias(self.goarch()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_understood() {
+        for arch in Arch::ALL {
+            assert_eq!(Arch::from_str(arch.name(), false), Ok(arch));
+            assert_eq!(Arch::from_str(arch.goarch(), false), Ok(arch));
+        }
+        assert_eq!(
+            Arch::Aarch64.cross_packages(),
+            ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]
+        );
     }
 }

@@ -12,25 +12,29 @@ use crate::{paths, step};
 /// Build gmpscope: one static file to copy to a server.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Optimised, as it is released
+    /// Build it optimised, as it is released
     #[arg(long)]
     release: bool,
-    /// For this architecture, whatever this machine is
+    /// Build it for this architecture
     #[arg(long, default_value = Arch::native().name())]
     arch: Arch,
 }
 
-/// The binary that people get.
-const GMPSCOPE: [&str; 4] = ["--package", "tracer-user", "--bin", "gmpscope"];
-/// The first process of a virtual machine that tests it. Without the features of the tests package, so that what both
-/// depend on is compiled once.
-const GUEST: [&str; 5] = [
+/// The packages of every build, whichever of their binaries is built. Cargo unifies the features of all packages that
+/// are named: if builds named others, what depends on these features would be compiled once for each (aya and
+/// tracer-user, since tempfile needs more of once_cell than aya). The features of the tests package itself are not
+/// needed here.
+const PACKAGES: [&str; 5] = [
+    "--package",
+    "tracer-user",
     "--package",
     "gmpscope-tests",
-    "--bin",
-    "guest",
     "--no-default-features",
 ];
+/// The binary that users get.
+const GMPSCOPE: [&str; 2] = ["--bin", "gmpscope"];
+/// The first process of a virtual machine.
+const GUEST: [&str; 2] = ["--bin", "guest"];
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
@@ -41,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What compiling for an architecture needs.
+/// The components that are needed to compile for an architecture.
 pub fn components(arch: Arch) -> Vec<Component> {
     let mut components = vec![Component::Bpf, Component::Linker];
     if arch != Arch::native() {
@@ -50,17 +54,17 @@ pub fn components(arch: Arch) -> Vec<Component> {
     components
 }
 
-/// The release binary of this machine's architecture, its path said by [`paths::release_binary`].
+/// Builds the release binary for this machine, at [`paths::release_binary`].
 pub fn release() -> Result<()> {
     release_for(Arch::native())
 }
 
-/// The release binary of an architecture, its path said by [`paths::binary`].
+/// Builds the release binary for an architecture, at [`paths::binary`].
 pub fn release_for(arch: Arch) -> Result<()> {
     compile("gmpscope", arch, true, &GMPSCOPE)
 }
 
-/// The release binary, and what runs it in a virtual machine.
+/// Builds the release binary, and the program that runs it in a virtual machine.
 pub fn for_guest(arch: Arch) -> Result<()> {
     compile(
         "gmpscope and its tests' guest",
@@ -70,7 +74,7 @@ pub fn for_guest(arch: Arch) -> Result<()> {
     )
 }
 
-fn compile(what: &str, arch: Arch, release: bool, selection: &[&str]) -> Result<()> {
+fn compile(what: &str, arch: Arch, release: bool, binaries: &[&str]) -> Result<()> {
     let (mut cargo, triple) = (cargo_for(arch)?, arch.triple());
     let variable = |name: &str| {
         let triple = triple.to_uppercase().replace('-', "_");
@@ -78,8 +82,9 @@ fn compile(what: &str, arch: Arch, release: bool, selection: &[&str]) -> Result<
     };
     cargo
         .args(["build", "--target", &triple])
-        .args(selection)
-        // They would take the place of the flags below.
+        .args(PACKAGES)
+        .args(binaries)
+        // These would override the flags below.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         // Static, so that it runs whatever the server's C library is.
@@ -90,11 +95,11 @@ fn compile(what: &str, arch: Arch, release: bool, selection: &[&str]) -> Result<
     if release {
         cargo.arg("--release");
     }
-    step::shown(&format!("building {what} for {}", arch.name()), &mut cargo)
+    step::run(&format!("building {what} for {}", arch.name()), &mut cargo)
 }
 
-/// This machine's cargo; for the other architecture the one whose standard library is there as source, since
-/// it is needed for the BPF target anyway: no second toolchain has to be installed.
+/// This machine's cargo for this machine. For another architecture, the cargo that compiles the BPF programs: it has
+/// the standard library as source, so no second toolchain has to be installed.
 fn cargo_for(arch: Arch) -> Result<Command> {
     if arch == Arch::native() {
         return Ok(paths::cargo());

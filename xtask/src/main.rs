@@ -13,6 +13,7 @@ mod go;
 mod layouts;
 mod paths;
 mod privilege;
+mod process;
 mod profiles;
 mod setup;
 mod step;
@@ -20,8 +21,8 @@ mod test;
 mod vm;
 mod workload;
 
-/// Which compiler and linker the BPF programs are built with; the same file that tracer-user's build
-/// script uses, so that what is installed here is what is looked for there.
+/// The compiler and linker of the BPF programs. The build script of tracer-user includes the same file, so that what is
+/// installed here is what it finds.
 #[path = "../../tracer-user/build/toolchain.rs"]
 mod toolchain;
 
@@ -57,7 +58,7 @@ enum Command {
     Profiles(profiles::Args),
     /// Run every check and every test; ends with a line `N passed, N failed`
     Test(test::Args),
-    /// Run one part of the tests
+    /// Run one part of the tests (used by `test`)
     #[command(hide = true)]
     Part(test::part::Args),
     /// Run the checks in virtual machines with other kernels, on both architectures

@@ -1,4 +1,4 @@
-//! Who we are: attaching needs root, and so does installing packages.
+//! Root privileges, which attaching and installing packages need.
 
 use std::process::Command;
 
@@ -6,13 +6,16 @@ use anyhow::{Result, bail};
 
 use crate::paths;
 
-/// Whether we are root, going by the owner of our own /proc folder (no library call needed).
+/// Whether this process is root, judged by the owner of /proc/self.
 pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|proc| proc.uid() == 0)
 }
 
-/// `program` as root: as it is if we are root, else by `sudo`, else an error that says what to type.
+/// The command that runs `program` as root: directly if this process is root, else with `sudo`.
+///
+/// # Errors
+/// This process is not root and there is no `sudo`; the error says what to type.
 pub fn as_root(program: &str, arguments: &[&str]) -> Result<Command> {
     if is_root() {
         let mut command = Command::new(program);

@@ -1,10 +1,10 @@
 //! `cargo xtask profiles`: the profiles that the tests build Go programs with, for profile-guided optimisation.
 //!
-//! They are not measured: what a measured one makes the compiler inline follows from the machine and from chance. What
-//! the compiler reads from a profile are calls (function, line within it, function that is called, weight), and
-//! `tests/profiles/shapes.json` says which calls are hot. Their lines are looked up in the sources of each toolchain,
-//! since they move from one release to the next; the result is written as a pprof, the only format that every Go
-//! from 1.21 on takes. Nothing is in it but names of functions of package runtime.
+//! They are not measured, since what a measured profile makes the compiler inline depends on the machine and on chance.
+//! The compiler reads calls from a profile (function, line within it, callee, weight), and `tests/profiles/shapes.json`
+//! says which calls are hot. Their lines are looked up in the sources of each toolchain, since they move from one
+//! release to the next; the result is written as a pprof, the only format that every Go from 1.21 on reads. It holds
+//! nothing but names of functions of package runtime, lines and weights.
 //!
 //! Format: <https://github.com/google/pprof/blob/main/proto/profile.proto>. How it is read:
 //! `cmd/internal/pgo/pprof.go` (`createNamedEdgeMap`), before Go 1.23 `cmd/compile/internal/pgo/irgraph.go`.
@@ -19,9 +19,9 @@ use serde::Deserialize;
 use crate::setup::{self, Component};
 use crate::{go, paths};
 
-/// Where the profiles lie in the repository.
+/// The folder of the profiles in the repository.
 const FOLDER: &str = "tests/profiles";
-/// What every call weighs: all of them are hot.
+/// The weight of every call: all of them are hot.
 const WEIGHT: u64 = 100;
 /// The line on which each function begins in the profile; only the distance from it counts.
 const FIRST_LINE: u64 = 1;
@@ -29,24 +29,24 @@ const FIRST_LINE: u64 = 1;
 /// Write the profiles that the tests build Go programs with.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Write nothing; fail if the profiles are not what the toolchains' sources say
+    /// Write nothing; fail if the profiles differ from the toolchains' sources
     #[arg(long)]
     check: bool,
 }
 
-/// What of a shape is needed here.
+/// The part of a shape that is read here.
 #[derive(Deserialize)]
 struct Shape {
-    /// Calls that are hot, by function.
+    /// The hot callees of each function.
     hot: BTreeMap<String, Vec<String>>,
 }
 
-/// A call that is hot.
+/// A hot call.
 #[derive(Debug, PartialEq, Eq)]
 struct Call {
     caller: String,
     callee: String,
-    /// Lines from the one that the caller begins on.
+    /// Line, relative to the first line of the caller.
     line: u64,
 }
 
@@ -79,7 +79,7 @@ fn write(file: &Path, profile: &[u8], check: bool) -> Result<()> {
     }
     ensure!(
         !check,
-        "{} is not what the sources of Go say: run `cargo xtask profiles`",
+        "{} differs from what the sources of Go say: run `cargo xtask profiles`",
         file.display()
     );
     if let Some(folder) = file.parent() {
@@ -90,7 +90,7 @@ fn write(file: &Path, profile: &[u8], check: bool) -> Result<()> {
     Ok(())
 }
 
-/// The calls of a shape in one release. A function that this release does not have is left out.
+/// The calls of a shape in one release. Functions that this release does not have are left out.
 fn calls(shape: &Shape, source: &Source) -> Result<Vec<Call>> {
     let mut calls = Vec::new();
     for (caller, callees) in &shape.hot {
@@ -107,12 +107,12 @@ fn calls(shape: &Shape, source: &Source) -> Result<Vec<Call>> {
         }
     }
     if calls.is_empty() {
-        bail!("none of its calls is there");
+        bail!("the sources have none of its calls");
     }
     Ok(calls)
 }
 
-/// The lines of package runtime's files, tests left out.
+/// The lines of the files of package runtime, without its tests.
 struct Source(Vec<Vec<String>>);
 
 impl Source {
@@ -133,7 +133,7 @@ impl Source {
         files.iter().map(read).collect::<Result<_>>().map(Self)
     }
 
-    /// The lines of a function (`runtime.ready`), from the one that it begins on.
+    /// The lines of a function (`runtime.ready`), including the one that declares it.
     fn function(&self, name: &str) -> Option<&[String]> {
         let head = format!("func {}(", name.strip_prefix("runtime.")?);
         self.0.iter().find_map(|file| {
@@ -164,15 +164,15 @@ fn has_call(line: &str, callee: &str) -> bool {
     })
 }
 
-/// The calls as a pprof, not compressed: small, and its strings can be read.
+/// Encodes the calls as a pprof, uncompressed: it is small, and its strings stay readable.
 fn pprof(calls: &[Call]) -> Vec<u8> {
     let mut strings = Numbered::default();
     let (mut functions, mut locations) = (Numbered::default(), Numbered::default());
-    // From 0 on; the first string must be empty.
+    // The first string must be empty.
     strings.number(String::new());
     let mut samples = Vec::new();
     for call in calls {
-        // Whoever is called comes first. Where in it does not matter.
+        // The callee comes first; its line does not matter.
         let mut stack = Vec::new();
         for (function, line) in [(&call.callee, 0), (&call.caller, call.line)] {
             let function = functions.number(function.clone());
@@ -214,7 +214,7 @@ fn pprof(calls: &[Call]) -> Vec<u8> {
     profile
 }
 
-/// Things that have numbers: in the order in which they come, from 0 on.
+/// Distinct values, numbered from 0 in the order in which they are added.
 struct Numbered<T>(Vec<T>);
 
 impl<T> Default for Numbered<T> {
@@ -224,32 +224,34 @@ impl<T> Default for Numbered<T> {
 }
 
 impl<T: PartialEq> Numbered<T> {
-    fn number(&mut self, thing: T) -> u64 {
+    /// The number of a value, which is added if it is new.
+    fn number(&mut self, value: T) -> u64 {
         let at = self
             .0
             .iter()
-            .position(|known| *known == thing)
+            .position(|known| *known == value)
             .unwrap_or_else(|| {
-                self.0.push(thing);
+                self.0.push(value);
                 self.0.len() - 1
             });
         at as u64
     }
 }
 
-/// A field of protobuf that is a number.
+/// Appends a protobuf field that is a number.
 fn number(into: &mut Vec<u8>, field: u64, value: u64) {
     varint(into, field << 3);
     varint(into, value);
 }
 
-/// A field of protobuf that is a string, a message or packed numbers.
+/// Appends a protobuf field that is a string, a message or packed numbers.
 fn bytes(into: &mut Vec<u8>, field: u64, value: &[u8]) {
     varint(into, field << 3 | 2);
     varint(into, value.len() as u64);
     into.extend(value);
 }
 
+/// Appends a protobuf varint.
 fn varint(into: &mut Vec<u8>, mut value: u64) {
     while value > 0x7f {
         into.push(value as u8 & 0x7f | 0x80);
@@ -263,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_found_and_what_only_looks_like_them_is_not() {
+    fn calls_are_found_and_lookalikes_are_not() {
         let casgstatus = "runtime.casgstatus";
         assert!(has_call("\tcasgstatus(gp, _Grunnable, _Grunning)", casgstatus));
         assert!(has_call("\tif x { casgstatus(gp, a, b) }", casgstatus));
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_what_the_format_says() {
+    fn a_profile_has_the_format_of_pprof() {
         let call = Call {
             caller: "runtime.a".to_owned(),
             callee: "runtime.b".to_owned(),

@@ -1,4 +1,4 @@
-//! Running other programs so that a person sees what is going on and how long it took.
+//! Runs other programs and shows a person what is running and how long it took.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
@@ -20,24 +20,24 @@ pub fn title(what: &str) {
     flush();
 }
 
-/// Shows at once what was printed, also where standard output is a file: someone may be watching it.
+/// Flushes standard output, which may be a file that someone is watching.
 pub fn flush() {
-    // Nobody is there to be told if standard output is closed.
+    // If standard output is closed there is nowhere to report that.
     let _ = std::io::stdout().flush();
 }
 
-/// Runs a command whose output is worth seeing. It fails if the command does.
-pub fn shown(what: &str, command: &mut Command) -> Result<()> {
+/// Runs a command and shows its output. It fails if the command fails.
+pub fn run(what: &str, command: &mut Command) -> Result<()> {
     title(what);
     let began = Instant::now();
-    let status = start(command.stdin(Stdio::null()))?.wait()?;
+    let status = spawn(command.stdin(Stdio::null()))?.wait()?;
     check(what, command, status)?;
     println!("   {what}: {}", seconds(began.elapsed()));
     Ok(())
 }
 
-/// Runs a command whose output is only worth seeing when it fails; meanwhile it shows that time passes.
-pub fn quiet(what: &str, command: &mut Command) -> Result<()> {
+/// Runs a command and shows its output only if it fails; meanwhile it shows the time that has passed.
+pub fn run_quietly(what: &str, command: &mut Command) -> Result<()> {
     let logs = paths::target().join("xtask-logs");
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
     let name: String = what
@@ -54,9 +54,9 @@ pub fn quiet(what: &str, command: &mut Command) -> Result<()> {
     print!("   {what} ...");
     std::io::stdout().flush()?;
     let began = Instant::now();
-    let mut child = start(command)?;
+    let mut child = spawn(command)?;
     let terminal = std::io::stdout().is_terminal();
-    // In a log a line is a line for ever, so there they come seldom.
+    // A log cannot overwrite its line, so it gets fewer updates.
     let every = Duration::from_secs(if terminal { 1 } else { 30 });
     let mut next = every;
     let status = loop {
@@ -88,7 +88,10 @@ pub fn quiet(what: &str, command: &mut Command) -> Result<()> {
     check(what, command, status)
 }
 
-/// Standard output of a command that succeeded, else an error with what it said.
+/// Runs a command and returns its standard output.
+///
+/// # Errors
+/// The command failed; the error has its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -104,8 +107,8 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A command as it would be typed: with the variables that are set for it, without those that are taken away.
-pub fn words(command: &Command) -> String {
+/// The command line as one would type it, with the variables that are set for it, but not those that are removed.
+pub fn command_line(command: &Command) -> String {
     let set = command.get_envs().filter_map(|(name, value)| {
         Some(format!(
             "{}='{}'",
@@ -121,7 +124,7 @@ pub fn words(command: &Command) -> String {
     set.chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// A duration as people say it.
+/// A duration for people: `12.3 s` or `4 min 05 s`.
 pub fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 60.0 {
@@ -131,7 +134,7 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
-fn start(command: &mut Command) -> Result<std::process::Child> {
+fn spawn(command: &mut Command) -> Result<std::process::Child> {
     command
         .spawn()
         .with_context(|| format!("starting {:?}", command.get_program()))
@@ -139,7 +142,10 @@ fn start(command: &mut Command) -> Result<std::process::Child> {
 
 fn check(what: &str, command: &Command, status: ExitStatus) -> Result<()> {
     if !status.success() {
-        bail!("{what} failed ({status}). The command was:\n  {}", words(command));
+        bail!(
+            "{what} failed ({status}). The command was:\n  {}",
+            command_line(command)
+        );
     }
     Ok(())
 }

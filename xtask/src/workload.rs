@@ -1,4 +1,4 @@
-//! Go programs of tests/workloads, running: the line protocol of its internal/control.
+//! Runs Go programs of tests/workloads and talks to them by the line protocol of their package internal/control.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -12,26 +12,26 @@ use serde::Deserialize;
 pub struct Event {
     /// `parked`, `running` or `count`.
     pub event: String,
-    /// CPU time of its process so far.
+    /// CPU time of the process so far.
     pub cpu_ns: u64,
     /// Iterations so far.
     pub iterations: u64,
-    /// What only this workload says.
+    /// What is specific to this workload.
     #[serde(default)]
     pub extra: serde_json::Value,
 }
 
-/// A running workload. It ends when its standard input does, so at the latest with us.
+/// A running workload. It exits when its standard input is closed, so at the latest when xtask exits.
 pub struct Workload {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    /// Its first answer, with what its set-up found.
+    /// Its first answer, with the results of its set-up.
     pub first: Event,
 }
 
 impl Workload {
-    /// Starts it, parked.
+    /// Starts a workload, which does nothing until [`Self::run`].
     pub fn start(binary: &Path, arguments: &[&str], gomaxprocs: u32) -> Result<Self> {
         let mut child = Command::new(binary)
             .arg("-control")
@@ -57,11 +57,11 @@ impl Workload {
         self.child.id()
     }
 
-    /// Lets it run.
+    /// Lets the workload run.
     pub fn run(&mut self) -> Result<()> {
         match self.command("go")?.event.as_str() {
             "running" => Ok(()),
-            other => bail!("a workload that was let run says that it is {other}"),
+            other => bail!("a workload that was told to run answered {other}"),
         }
     }
 
@@ -70,11 +70,11 @@ impl Workload {
         let stdin = self.stdin.as_mut().context("the workload was stopped")?;
         stdin
             .write_all(format!("{line}\n").as_bytes())
-            .with_context(|| format!("telling a workload to {line}"))?;
+            .with_context(|| format!("sending a workload the command `{line}`"))?;
         answer(&mut self.stdout).with_context(|| format!("after the command `{line}`"))
     }
 
-    /// Ends it.
+    /// Ends the workload.
     pub fn stop(mut self) -> Result<()> {
         drop(self.stdin.take());
         self.child.wait().context("waiting for a workload's end")?;
@@ -84,7 +84,7 @@ impl Workload {
 
 impl Drop for Workload {
     fn drop(&mut self) {
-        // After `stop` both fail, which is as it should be.
+        // Both fail after `stop`, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -93,7 +93,7 @@ impl Drop for Workload {
 fn answer(stdout: &mut BufReader<ChildStdout>) -> Result<Event> {
     let mut line = String::new();
     if stdout.read_line(&mut line)? == 0 {
-        bail!("the workload ended by itself");
+        bail!("the workload exited");
     }
-    serde_json::from_str(&line).with_context(|| format!("a workload said {line:?}"))
+    serde_json::from_str(&line).with_context(|| format!("a workload answered {line:?}"))
 }

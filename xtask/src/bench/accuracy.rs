@@ -1,4 +1,4 @@
-//! The agreement tables, measured by a program of the tests crate.
+//! `cargo xtask bench accuracy`: the agreement tables, made by a program of the tests crate.
 
 use anyhow::Result;
 
@@ -18,5 +18,5 @@ pub fn run() -> Result<()> {
         .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?)
         .env("GMPSCOPE_TESTS", "full");
-    step::shown("agreement tables", &mut cargo)
+    step::run("agreement tables", &mut cargo)
 }

@@ -1,4 +1,5 @@
-//! How far mode `full` agrees with `runtime/trace`, change by change, measured by a program of the tests crate.
+//! `cargo xtask bench agreement`: how far mode `full` agrees with `runtime/trace`, transition by transition; made by a
+//! program of the tests crate.
 
 use anyhow::{Context, Result};
 
@@ -30,7 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
         .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?)
         .env("GMPSCOPE_TESTS", "full");
-    step::shown("full against runtime/trace", &mut cargo)?;
+    step::run("full against runtime/trace", &mut cargo)?;
     let table = std::fs::read_to_string(&table).with_context(|| format!("reading {}", table.display()))?;
     let text = format!("{}, one run of 300 ms each:\n\n{table}", markdown::machine());
     println!("\n{text}");

@@ -1,5 +1,5 @@
-//! `cargo xtask bench attach`: how long attaching and detaching take on a large binary, and gmpscope's
-//! own memory.
+//! `cargo xtask bench attach`: how long attaching to large programs and detaching from them takes, and how much memory
+//! gmpscope needs for it.
 
 use std::fs;
 use std::path::Path;
@@ -18,13 +18,13 @@ use crate::setup::{self, Component};
 use crate::workload::Workload;
 use crate::{go, paths, step};
 
-/// How quickly a 100 MB binary is attached to, and how much memory that takes.
+/// Measures attaching to large programs.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How often each mode attaches
+    /// Captures for each mode
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// One of the programs alone
+    /// Only this program
     #[arg(long, conflicts_with = "write")]
     only: Option<Subject>,
     /// Write the figures into docs/overhead.md
@@ -37,24 +37,24 @@ pub struct Args {
 enum Subject {
     /// 100 MB, with 64 000 functions
     Large,
-    /// 400 MB, with 20 000 `go` statements that are all executed
+    /// 400 MB, with 20 000 `go` statements, each of which is executed
     GoStatements,
-    /// A small one with 100 000 goroutines
+    /// Small, with 100 000 goroutines
     Goroutines,
 }
 
-/// When gmpscope's memory is read, after its start.
+/// How long after its start gmpscope's memory is read.
 const MEMORY_AFTER: Duration = Duration::from_secs(5);
-/// Length of a capture: longer than that.
+/// Length of a capture, longer than [`MEMORY_AFTER`].
 const DURATION: Duration = Duration::from_secs(6);
 
-/// One capture.
+/// The figures of one capture.
 struct Figures {
-    /// From the start of gmpscope's process to the begin of its window, when its probes are live.
+    /// From the start of gmpscope's process to the beginning of its window, when its probes are live.
     start: Duration,
-    /// From the end of its window to the end of its process: result printed, probes gone.
+    /// From the end of its window to its exit, when its result is printed and its probes are gone.
     finish: Duration,
-    /// From the end of its window to the moment at which its probes are gone; where that is watched.
+    /// From the end of its window to the moment when its probes are gone; `None` without probes.
     detached: Option<Duration>,
     /// VmRSS in KiB.
     memory: u64,
@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What one of the programs gives.
+/// Measures one of the programs; one row per mode.
 fn rows(which: Subject, gmpscope: &Path, rounds: usize) -> Result<String> {
     let (binary, what) = match which {
         Subject::Large => (large_binary::build(go::NEWEST)?, ""),
@@ -179,7 +179,7 @@ fn capture(gmpscope: &Path, pid: u32, mode: &str) -> Result<Figures> {
         .context("starting gmpscope")?;
     thread::sleep(MEMORY_AFTER);
     let memory = resident_kib(child.id());
-    let gone = probes_gone(child.id(), mode);
+    let gone = wait_for_detach(child.id(), mode);
     let status = child.wait()?;
     let took = began.1.elapsed();
     if !status.success() {
@@ -207,9 +207,9 @@ fn capture(gmpscope: &Path, pid: u32, mode: &str) -> Result<Figures> {
     })
 }
 
-/// The moment at which a gmpscope holds no probe any more, to a millisecond: its links are gone from its open files.
-/// `None` in `passive`, which has none.
-fn probes_gone(pid: u32, mode: &str) -> Option<Instant> {
+/// Waits until gmpscope holds no probe any more, to a millisecond: until its links are gone from its open files.
+/// `None` in `passive`, which has no probes.
+fn wait_for_detach(pid: u32, mode: &str) -> Option<Instant> {
     if mode == "passive" {
         return None;
     }
@@ -219,7 +219,7 @@ fn probes_gone(pid: u32, mode: &str) -> Option<Instant> {
     Some(Instant::now())
 }
 
-/// Whether a process has a link of a BPF program, or a perf event, among its open files. One that has ended has none.
+/// Whether a process has a BPF link or a perf event among its open files. A process that has exited has none.
 fn holds_probes(pid: u32) -> bool {
     let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return false;
@@ -232,22 +232,22 @@ fn holds_probes(pid: u32) -> bool {
     })
 }
 
-/// VmRSS of /proc/PID/status.
+/// The VmRSS of a process, in KiB.
 fn resident_kib(pid: u32) -> Result<u64> {
     let file = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
+        .with_context(|| format!("{file} has no VmRSS"))?;
     line.split_whitespace()
         .next()
-        .context("no number")?
+        .context("VmRSS is empty")?
         .parse()
-        .context("VmRSS is no number")
+        .context("VmRSS is not a number")
 }
 
-/// The large program, running.
+/// A running large program.
 struct Target {
     child: Child,
 }
@@ -273,7 +273,7 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // After `stop` both fail, which is as it should be.
+        // Both fail after `stop`, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! What the benchmarks read of a capture (`gmpscope.capture/1`).
+//! The parts of a capture (`gmpscope.capture/1`) that the benchmarks read.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// One capture.
+/// A capture.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Capture {
     /// How it was captured.
     pub capture: Info,
-    /// Every wait.
+    /// All waits.
     pub runnable_to_running: Hist,
 }
 
@@ -21,23 +21,23 @@ pub struct Capture {
 pub struct Info {
     /// `passive`, `sampled`, `exact` or `full`.
     pub mode: String,
-    /// RFC 3339.
+    /// Beginning of the window (RFC 3339).
     pub started_at: String,
     /// Length of the window in nanoseconds.
     pub duration_ns: u64,
-    /// Hits of probes.
+    /// How often a probe was hit.
     pub probe_hits: u64,
-    /// What was seen and did not come through.
+    /// Events that were seen and lost.
     pub lost_events: u64,
     /// 1 + hits × cost ÷ the target's CPU time.
     #[serde(default)]
     pub overhead_ratio: Option<f64>,
 }
 
-/// A histogram, of which only the count is read.
+/// A histogram; only its count is read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Hist {
-    /// How many waits.
+    /// Number of waits.
     pub count: u64,
 }
 
@@ -45,7 +45,7 @@ impl Capture {
     /// Reads a capture as `-o FILE` wrote it.
     pub fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no capture", file.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is not a capture", file.display()))
     }
 
     /// Length of the window.

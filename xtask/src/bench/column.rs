@@ -1,5 +1,5 @@
-//! The columns of the overhead table: ways to look at one running process, each begun and ended around a
-//! measurement.
+//! The columns of the overhead table: ways to trace one running process, each begun before a measurement and ended
+//! after it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -17,9 +17,9 @@ use crate::workload::Workload;
 /// One way to trace a process, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Column {
-    /// Nobody looks.
+    /// Nothing traces it.
     Untraced,
-    /// The same again: what two equal measurements differ by.
+    /// Untraced once more, which shows how much two equal measurements differ.
     UntracedAgain,
     /// `--mode passive`.
     Passive,
@@ -31,20 +31,20 @@ pub enum Column {
     Full,
     /// `--mode full --stacks`.
     Stacks,
-    /// bpftrace with the histogram that anyone would write first: stamps at `casgstatus`.
+    /// bpftrace with the histogram that one would write first: timestamps at `casgstatus`.
     Bpftrace,
     /// The program's own execution trace, written to a file.
     RuntimeTrace,
-    /// The probes of `sampled` with programs that do nothing: what the traps alone cost.
+    /// `--mode sampled` with BPF programs that do nothing: the cost of the traps alone.
     SampledEmpty,
-    /// The same of `exact`.
+    /// `--mode exact` with such programs.
     ExactEmpty,
-    /// The same of `full`.
+    /// `--mode full` with such programs.
     FullEmpty,
 }
 
 impl Column {
-    /// Those of the overhead table, in its order.
+    /// The columns of the overhead table, in its order.
     pub const ALL: [Self; 9] = [
         Self::Untraced,
         Self::Passive,
@@ -57,7 +57,16 @@ impl Column {
         Self::UntracedAgain,
     ];
 
-    /// As the table's head says it.
+    /// The columns of the overhead table in which gmpscope traces, in its order.
+    pub const GMPSCOPE: [Self; 5] = [
+        Self::Passive,
+        Self::Sampled,
+        Self::Exact,
+        Self::Full,
+        Self::Stacks,
+    ];
+
+    /// The name in the head of the table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Untraced => "untraced",
@@ -75,7 +84,7 @@ impl Column {
         }
     }
 
-    /// gmpscope's mode, if it is gmpscope that traces.
+    /// The mode of gmpscope, if gmpscope traces.
     fn mode(self) -> Option<&'static str> {
         match self {
             Self::Passive => Some("passive"),
@@ -86,19 +95,20 @@ impl Column {
         }
     }
 
-    /// Whether its programs do nothing, so that it sees nothing.
+    /// Whether the BPF programs do nothing, so that no wait is seen.
     fn is_empty(self) -> bool {
         matches!(self, Self::SampledEmpty | Self::ExactEmpty | Self::FullEmpty)
     }
 }
 
-/// How long a tracer is given to settle once it says that it traces.
+/// How long to wait once a tracer says that it is attached.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How long a tracer may take to begin, and to end once it is told to.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a tracer may take to exit after SIGINT.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Waits by stamping the goroutine (RAX) when `casgstatus` is entered with new status (RCX) Runnable, 1, and
-/// taking the difference when it is entered with old status (RBX) Runnable and new status Running, 2.
+/// Measures waits: stores the time under the goroutine (RAX) when `casgstatus` is entered with the new status (RCX)
+/// Runnable, 1, and takes the difference when it is entered with the old status (RBX) Runnable and the new one
+/// Running, 2.
 const BPFTRACE: &str = r#"uprobe:BINARY:"runtime.casgstatus" {
   if (reg("cx") == 1) { @since[reg("ax")] = nsecs; }
   else if (reg("bx") == 1 && reg("cx") == 2) {
@@ -107,37 +117,37 @@ const BPFTRACE: &str = r#"uprobe:BINARY:"runtime.casgstatus" {
   }
 }"#;
 
-/// gmpscope's status when it lost something: its capture says how much, and so does the table.
-const INCOMPLETE: i32 = 5;
+/// The exit status of gmpscope when events were lost. The capture says how many, and so does the table.
+pub const INCOMPLETE: i32 = 5;
 
-/// A tracer that traces.
+/// A running tracer.
 pub enum Tracer {
-    /// Nothing, or nothing outside the process.
+    /// No tracer, or the runtime of the process itself.
     Inside,
-    /// gmpscope, which will write a capture to this file, with the thread that reads its messages.
+    /// gmpscope, which will write a capture to `file`, with the thread that reads its stderr.
     Gmpscope {
         child: Child,
         file: PathBuf,
         output: thread::JoinHandle<String>,
     },
-    /// bpftrace, with the thread that reads what it prints.
+    /// bpftrace, with the thread that reads its stdout.
     Bpftrace {
         child: Child,
         output: thread::JoinHandle<String>,
     },
 }
 
-/// Where things are that a tracer needs.
+/// Paths that tracers need.
 pub struct Tools<'a> {
-    /// The release binary.
+    /// The gmpscope binary to measure.
     pub gmpscope: &'a Path,
-    /// The workload's binary, with symbols: bpftrace knows no other way to find a function.
+    /// The binary of the workload, with symbols, by which bpftrace finds a function.
     pub workload: &'a Path,
-    /// For files that are thrown away.
+    /// A folder for temporary files.
     pub scratch: &'a Path,
 }
 
-/// Begins to trace, and returns once it does.
+/// Starts a tracer and waits until it is attached.
 pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<Tracer> {
     let pid = workload.pid();
     match column {
@@ -190,7 +200,7 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
             let output = wait_for("attached", child.stderr.take())
                 .inspect_err(|_| drop(child.kill()))
                 .context("waiting for gmpscope to attach")?;
-            // It measures the cost of a hit first, on the CPUs that the target needs too.
+            // gmpscope measures the cost of a hit first, on CPUs that the target needs too.
             thread::sleep(Duration::from_millis(500));
             Ok(Tracer::Gmpscope { child, file, output })
         }
@@ -206,37 +216,37 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
             let output = wait_for("Attaching", child.stdout.take())
                 .inspect_err(|_| drop(child.kill()))
                 .context("waiting for bpftrace to attach")?;
-            // It says so before it does so.
+            // bpftrace prints this before it attaches.
             thread::sleep(Duration::from_secs(1));
             Ok(Tracer::Bpftrace { child, output })
         }
     }
 }
 
-/// Reads what a tracer prints until it says that it attaches; the rest is read by a thread, so that the
-/// tracer never waits for us.
+/// Reads the output of a tracer up to a line that contains `word`. A thread reads the rest, so that the tracer never
+/// blocks on its output.
 fn wait_for(word: &str, output: Option<impl Read + Send + 'static>) -> Result<thread::JoinHandle<String>> {
     let mut lines = BufReader::new(output.context("a tracer without a pipe")?);
-    let mut said = String::new();
+    let mut printed = String::new();
     loop {
-        let before = said.len();
-        if lines.read_line(&mut said)? == 0 {
-            bail!("it ended, and said {said:?}");
+        let before = printed.len();
+        if lines.read_line(&mut printed)? == 0 {
+            bail!("it exited, and printed {printed:?}");
         }
-        if said.get(before..).is_some_and(|line| line.contains(word)) {
+        if printed.get(before..).is_some_and(|line| line.contains(word)) {
             break;
         }
     }
     Ok(thread::spawn(move || {
         let mut rest = String::new();
-        // What cannot be read is not missed: a tracer's figures are checked on their own.
+        // A read error loses only messages: the figures of a tracer are checked separately.
         let _ = lines.read_to_string(&mut rest);
         rest
     }))
 }
 
-/// Ends it; a measurement that began at `began` is only good if the tracer traced by then. Returns the
-/// capture if it made one.
+/// Stops a tracer and returns its capture, if it made one. Fails if the tracer was not yet attached at `began`, when
+/// the measurement began.
 pub fn end(
     column: Column,
     tracer: Tracer,
@@ -253,10 +263,10 @@ pub fn end(
             Ok(None)
         }
         Tracer::Gmpscope { child, file, output } => {
-            let told = Instant::now();
-            let ended = interrupt(child, "gmpscope");
-            let said = output.join().unwrap_or_default();
-            ended.with_context(|| format!("it said {said:?}"))?;
+            let interrupted = Instant::now();
+            let exited = interrupt(child, "gmpscope");
+            let printed = output.join().unwrap_or_default();
+            exited.with_context(|| format!("it printed {printed:?}"))?;
             let capture = Capture::read(&file)?;
             if Some(capture.capture.mode.as_str()) != column.mode() {
                 bail!(
@@ -265,7 +275,7 @@ pub fn end(
                     capture.capture.mode
                 );
             }
-            if capture.duration() < told - began {
+            if capture.duration() < interrupted - began {
                 bail!(
                     "gmpscope's window is only {:?} long, the measurement was longer",
                     capture.duration()
@@ -281,43 +291,43 @@ pub fn end(
             Ok(Some(capture))
         }
         Tracer::Bpftrace { child, output } => {
-            let said = interrupt(child, "bpftrace");
-            let text = output.join().unwrap_or_default();
-            if let Err(error) = said {
-                // bpftrace 0.17 hangs now and then when told to end (2 of 40 runs). It had been attached as
-                // long as it was measured, so the figure stands.
+            let exited = interrupt(child, "bpftrace");
+            let printed = output.join().unwrap_or_default();
+            if let Err(error) = exited {
+                // bpftrace 0.17 sometimes hangs on SIGINT (2 of 40 runs). It was attached during the whole
+                // measurement, so the figure is valid.
                 println!("   {error:#}; it was killed");
                 return Ok(None);
             }
-            if !text.contains("@waits") {
-                bail!("bpftrace saw no wait; it said {text:?}");
+            if !printed.contains("@waits") {
+                bail!("bpftrace saw no wait; it printed {printed:?}");
             }
             Ok(None)
         }
     }
 }
 
-/// SIGINT, and SIGKILL to one that does not listen.
+/// Sends SIGINT and waits for the exit; sends SIGKILL after [`EXIT_TIMEOUT`].
 fn interrupt(mut child: Child, name: &str) -> Result<()> {
     let pid = i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)
         .context("no process id")?;
     kill_process(pid, Signal::INT).with_context(|| format!("interrupting {name}"))?;
-    let told = Instant::now();
+    let interrupted = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
-            // bpftrace ends with a failure when it cannot detach cleanly, its figures printed.
+            // bpftrace fails when it cannot detach cleanly, but its figures are printed by then.
             let is_incomplete = status.code() == Some(INCOMPLETE);
             if !status.success() && !is_incomplete && name == "gmpscope" {
                 bail!("gmpscope ended with {status}");
             }
             return Ok(());
         }
-        if told.elapsed() > PATIENCE {
+        if interrupted.elapsed() > EXIT_TIMEOUT {
             child.kill()?;
             child.wait()?;
-            bail!("{name} did not end within {PATIENCE:?} of SIGINT");
+            bail!("{name} did not exit within {EXIT_TIMEOUT:?} of SIGINT");
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -1,4 +1,5 @@
-//! What the daemon costs a host, and whether that grows: measured by a program of the tests crate.
+//! `cargo xtask bench daemon` and `bench soak`: what the daemon costs a host, and whether its memory and descriptors
+//! grow over time; measured by a program of the tests crate.
 
 use std::fs;
 
@@ -16,10 +17,10 @@ pub struct CostArgs {
     write: bool,
 }
 
-/// Whether the daemon holds more and more while processes come and go.
+/// Whether the daemon leaks while processes come and go.
 #[derive(clap::Args)]
 pub struct SoakArgs {
-    /// For how many minutes
+    /// How many minutes to run
     #[arg(long, default_value_t = 60)]
     minutes: u64,
     /// Write the table into docs/daemon.md
@@ -40,7 +41,7 @@ pub fn soak(args: &SoakArgs) -> Result<()> {
     finish("cargo xtask bench soak", &table, args.write)
 }
 
-/// The table that the program writes.
+/// Runs the program and returns the table that it writes.
 fn measured(arguments: &[&str]) -> Result<String> {
     setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
     let gmpscope = gmpscope()?;
@@ -63,7 +64,7 @@ fn measured(arguments: &[&str]) -> Result<String> {
         .env("GMPSCOPE_BIN", gmpscope)
         .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
-    step::shown("the daemon on this host", &mut cargo)?;
+    step::run("the daemon on this host", &mut cargo)?;
     fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
 }
 

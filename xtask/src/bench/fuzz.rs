@@ -1,4 +1,4 @@
-//! `cargo xtask bench fuzz`: the fuzz targets, for as long as wanted.
+//! `cargo xtask bench fuzz`: runs the fuzz targets for as long as wanted.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::fuzz::{self, Purpose};
 use crate::setup;
 
-/// Fuzz what reads programs and recordings.
+/// Fuzz the readers of programs and recordings.
 #[derive(clap::Args)]
 pub struct Args {
     /// How long in all: `90s`, `10m`, `8h`
@@ -21,7 +21,7 @@ pub fn run(args: &Args) -> Result<()> {
     fuzz::build(Purpose::Bench)?;
     fuzz::make_seeds(&super::gmpscope()?)?;
     let targets = fuzz::run(Purpose::Bench, args.duration / fuzz::TARGETS.len() as u32)?;
-    println!("\n{targets} targets, and no input that one of them failed at");
+    println!("\n{targets} targets ran, and none failed");
     Ok(())
 }
 
@@ -32,7 +32,7 @@ fn duration(text: &str) -> Result<Duration> {
         "s" => 1,
         "m" => 60,
         "h" => 3_600,
-        _ => bail!("a time ends in s, m or h"),
+        _ => bail!("`{text}` is not a duration; write 90s, 10m or 8h"),
     };
     Ok(Duration::from_secs(
         number.parse::<u64>()?.saturating_mul(seconds),

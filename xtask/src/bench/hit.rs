@@ -1,4 +1,4 @@
-//! `cargo xtask bench hit`: what one hit costs, beside a hit of a program that does nothing at the same
+//! `cargo xtask bench hit`: the cost of one probe hit, compared with that of an empty BPF program at the same
 //! instruction of the same process.
 
 use std::fmt::Write;
@@ -15,10 +15,10 @@ use crate::go::{self, Symbols};
 use crate::paths;
 use crate::setup::{self, Component};
 
-/// What one hit costs.
+/// Measure the cost of one hit.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How often each is measured
+    /// How often each column is measured
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Length of one measurement, in milliseconds
@@ -31,12 +31,13 @@ pub struct Args {
     programs: Vec<String>,
 }
 
-/// Ours and the empty one, side by side.
+/// Each mode, and the same mode with empty programs.
 const PAIRS: [(Column, Column); 3] = [
     (Column::Full, Column::FullEmpty),
     (Column::Exact, Column::ExactEmpty),
     (Column::Sampled, Column::SampledEmpty),
 ];
+/// Everything that is measured in a round.
 const COLUMNS: [Column; 7] = [
     Column::Untraced,
     Column::Full,
@@ -89,8 +90,9 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The cells of a row after program and mode; `None` if no round was measured.
 fn row(rounds: &Rounds, ours: Column, empty: Column) -> Option<String> {
-    // The empty programs count nothing; they are hit as often as ours.
+    // Empty programs do not count their hits, but they are hit as often as ours.
     let hits = spread(rounds.iter().filter_map(|round| {
         let sample = round.get(&ours)?;
         Some(sample.own?.hits / sample.rate)

@@ -1,4 +1,4 @@
-//! What the kernel side of a watched host costs, measured by a program of the tests crate.
+//! `cargo xtask bench host`: what the kernel side of a watched host costs, measured by a program of the tests crate.
 
 use std::process::Stdio;
 

@@ -1,64 +1,56 @@
-//! Stripped Go binaries as large servers are: one of some 100 MB with tens of thousands of functions, and one of 400 MB
-//! that makes goroutines in 20,000 places.
+//! Stripped Go binaries as large as those of big servers: one of some 100 MB with tens of thousands of functions, and
+//! one of 400 MB with 20 000 `go` statements.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::{go, paths, step};
 
-/// Packages and functions in each: as many functions as a Kubernetes server has.
+/// Packages, and functions in each: in all as many functions as a Kubernetes server has.
 const PACKAGES: usize = 80;
 const FUNCTIONS: usize = 800;
-/// Embedded data, which fills the rest.
+/// Embedded data, which makes up the rest of the size.
 const DATA_BYTES: usize = 40 << 20;
-/// The same of the one that makes goroutines: packages, and data. Each function has a `go` statement.
+/// Packages and embedded data of the binary with `go` statements. Each of its functions has one such statement.
 const GO_PACKAGES: usize = 25;
 const GO_DATA_BYTES: usize = 390 << 20;
 
-/// Builds the one of 100 MB, unless it is there: minutes, nearly all of them the Go compiler's.
+/// Builds the binary of 100 MB unless it exists, which takes the Go compiler minutes.
 pub fn build(release: &str) -> Result<PathBuf> {
-    built("large", release, write_source)
+    build_once("large", release, write_source)
 }
 
-/// Builds the one of 400 MB, unless it is there: a minute, and 1 GB of memory.
+/// Builds the binary of 400 MB unless it exists, which takes a minute and 1 GB of memory.
 pub fn build_with_goroutines(release: &str) -> Result<PathBuf> {
-    built("goes", release, write_goroutines)
+    build_once("goes", release, write_goroutines)
 }
 
-fn built(name: &str, release: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+fn build_once(name: &str, release: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = paths::target().join("bench").join(name);
     let binary = folder.join("large");
     if binary.is_file() {
         return Ok(binary);
     }
     write(&folder)?;
-    let root = go::root(release)?;
     let partial = folder.join("large.partial");
-    let mut go = Command::new(root.join("bin/go"));
+    let mut go = go::command(&go::root(release)?);
     go.current_dir(&folder)
-        .env("GOROOT", &root)
-        .env("GOTOOLCHAIN", "local")
-        .env("GOPROXY", "off")
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
         .args(["build", "-ldflags=-s -w", "-o"])
         .arg(&partial)
         .arg(".");
-    step::quiet("building a large Go program", &mut go)?;
+    step::run_quietly("building a large Go program", &mut go)?;
     fs::rename(&partial, &binary)?;
     Ok(binary)
 }
 
-/// The module, and the data that it embeds.
+/// Writes the go.mod and the data that the program embeds.
 fn write_module(folder: &Path, data_bytes: usize) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     fs::write(folder.join("go.mod"), "module large\n\ngo 1.21\n")?;
-    // Not compressible and not zero, or a file system may keep it small.
+    // Neither zero nor compressible: a file system could store it in less space.
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -71,7 +63,7 @@ fn write_module(folder: &Path, data_bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// A program that makes goroutines in one function after the other, for ever.
+/// Writes a program that starts goroutines in one function after the other, for ever.
 fn write_goroutines(folder: &Path) -> Result<()> {
     write_module(folder, GO_DATA_BYTES)?;
     let mut imports = String::new();
@@ -102,6 +94,7 @@ fn write_goroutines(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes a program with many functions, which only switches between two goroutines.
 fn write_source(folder: &Path) -> Result<()> {
     write_module(folder, DATA_BYTES)?;
     let mut imports = String::new();

@@ -1,5 +1,5 @@
-//! When processes execute and exit, as the kernel itself tells it: its process event connector
-//! (Documentation/driver-api/connector.rst, include/uapi/linux/cn_proc.h), which needs nothing of the process.
+//! Exec and exit times of processes as the kernel reports them through its process event connector
+//! (Documentation/driver-api/connector.rst, include/uapi/linux/cn_proc.h). The process itself is not involved.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send, socket_with,
 };
 
-/// `CN_IDX_PROC` and `CN_VAL_PROC`: the connector of process events, which is its multicast group, too.
+/// `CN_IDX_PROC` and `CN_VAL_PROC`: the connector of process events and its multicast group.
 const PROC: u32 = 1;
 /// `PROC_CN_MCAST_LISTEN`.
 const LISTEN: u32 = 1;
@@ -20,17 +20,17 @@ const EXEC: u32 = 2;
 const EXIT: u32 = 0x8000_0000;
 /// `NLMSG_DONE`.
 const DONE: u16 = 3;
-/// Bytes of `nlmsghdr` and `cn_msg`.
+/// Size of `nlmsghdr` and `cn_msg` in bytes.
 const HEADERS: usize = 16 + 20;
 
-/// The kernel's word on every process of the host.
+/// A subscription to the process events of the host.
 pub struct Lifetimes {
     socket: OwnedFd,
     executed: BTreeMap<u32, u64>,
 }
 
 impl Lifetimes {
-    /// Listens from now on.
+    /// Subscribes to events from now on.
     pub fn listen() -> Result<Self> {
         let socket = socket_with(
             AddressFamily::NETLINK,
@@ -56,8 +56,8 @@ impl Lifetimes {
         })
     }
 
-    /// From the exec of a process to its exit. Waits for the latter.
-    pub fn of(&mut self, pid: u32) -> Result<Duration> {
+    /// Waits for the exit of a process and returns the time since its exec.
+    pub fn wait_for_exit(&mut self, pid: u32) -> Result<Duration> {
         let mut buffer = [0u8; 4096];
         loop {
             let (_, length) =
@@ -86,7 +86,7 @@ impl Lifetimes {
                 self.executed.insert(process, at);
             } else if what == EXIT && process == pid {
                 let Some(began) = self.executed.remove(&pid) else {
-                    bail!("process {pid} ended and was not seen to begin");
+                    bail!("process {pid} exited, but its exec was not seen");
                 };
                 return Ok(Duration::from_nanos(at.saturating_sub(began)));
             }

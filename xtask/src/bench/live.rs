@@ -1,20 +1,23 @@
 //! `cargo xtask bench live`: `full` on a program that does nothing but switch goroutines, recorded, for a while: what
-//! is lost, what our own side takes, and what a transition takes on disk.
+//! is lost, what gmpscope itself costs, and what a transition takes on disk.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::against::{Pair, Sides, row};
+use super::column::INCOMPLETE;
 use super::{gmpscope, markdown};
 use crate::go::{self, Symbols};
-use crate::paths;
 use crate::setup::{self, Component};
 use crate::workload::Workload;
+use crate::{paths, process};
 
 /// Every transition of a program that only switches, live.
 #[derive(clap::Args)]
@@ -22,14 +25,20 @@ pub struct Args {
     /// For how many seconds
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Measure this gmpscope binary beside ours, in turns (A B B A), and print the ratios
+    #[arg(long, value_name = "BINARY", conflicts_with = "write")]
+    against: Option<PathBuf>,
+    /// How often the two take turns
+    #[arg(long, default_value_t = 5, requires = "against")]
+    rounds: usize,
     /// Write the table into docs/overhead.md
     #[arg(long)]
     write: bool,
 }
 
-/// What is read of the capture.
+/// What is read of a capture of mode `full`.
 #[derive(Deserialize)]
-struct Capture {
+pub struct FullCapture {
     capture: Info,
     full: Full,
 }
@@ -53,39 +62,56 @@ struct Model {
     inferred: BTreeMap<String, u64>,
 }
 
+impl FullCapture {
+    /// Reads a capture as `-o FILE` wrote it.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a capture of mode full", file.display()))
+    }
+
+    /// How many transitions the model took in; at least 1, since others are divided by it.
+    pub fn transitions(&self) -> f64 {
+        self.full.model.transitions.max(1) as f64
+    }
+
+    fn seconds(&self) -> f64 {
+        self.capture.duration_ns as f64 / 1e9
+    }
+}
+
+/// A capture that was recorded, and what that took.
+pub struct Recorded {
+    /// How gmpscope ended.
+    status: ExitStatus,
+    capture: FullCapture,
+    /// gmpscope's own CPU time, from its beginning to its end.
+    cpu: Duration,
+    /// Size of the recording.
+    bytes: u64,
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
     let gmpscope = gmpscope()?;
-    let scratch = paths::target().join("bench");
-    fs::create_dir_all(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
-    let (file, recording) = (scratch.join("live.json"), scratch.join("live.gmps"));
-    let binary = go::build(go::NEWEST, "pingpong", Symbols::Kept)?;
-    let mut workload = Workload::start(&binary, &[], 1)?;
-    workload.run()?;
-    thread::sleep(Duration::from_secs(1));
-    // It asks before it writes over a recording.
-    let _ = fs::remove_file(&recording);
+    let workload = ping_pong()?;
     println!("   {} s of ping-pong ...", args.seconds);
-    let child = Command::new(&gmpscope)
-        .args(["attach", "-q", "--mode", "full", "--format", "json", "-p"])
-        .arg(workload.pid().to_string())
-        .arg("--duration")
-        .arg(format!("{}s", args.seconds))
-        .arg("-o")
-        .arg(&file)
-        .arg("--record")
-        .arg(&recording)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .context("starting gmpscope")?;
-    let cpu = cpu_of(child)?;
+    if let Some(against) = &args.against {
+        let sides = Sides::new(gmpscope, against, args.rounds)?;
+        let pairs = sides.measure(|gmpscope| record(gmpscope, &workload, args.seconds))?;
+        workload.stop()?;
+        println!("\n{}", sides.report(&rows(&pairs)));
+        return Ok(());
+    }
+    let recorded = record(&gmpscope, &workload, args.seconds)?;
     workload.stop()?;
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let capture: Capture = serde_json::from_str(&text).context("the capture of mode full")?;
-    let bytes = fs::metadata(&recording).context("the recording")?.len();
-    let text = table(&capture, cpu, bytes);
+    ensure!(
+        recorded.status.success(),
+        "gmpscope ended with {}: something was lost, or it failed",
+        recorded.status
+    );
+    let text = table(&recorded);
     println!("\n{text}");
     if args.write {
         let document = paths::root().join("docs/overhead.md");
@@ -95,44 +121,97 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn table(capture: &Capture, cpu: Duration, bytes: u64) -> String {
-    let seconds = capture.capture.duration_ns as f64 / 1e9;
-    let transitions = capture.full.model.transitions;
-    let each = transitions.max(1) as f64;
+/// Starts two goroutines that do nothing but wake each other.
+pub fn ping_pong() -> Result<Workload> {
+    let binary = go::build(go::NEWEST, "pingpong", Symbols::Kept)?;
+    let mut workload = Workload::start(&binary, &[], 1)?;
+    workload.run()?;
+    thread::sleep(Duration::from_secs(1));
+    Ok(workload)
+}
+
+/// Where [`record`] leaves the recording.
+pub fn recording() -> PathBuf {
+    paths::target().join("bench/live.gmps")
+}
+
+/// Captures a workload in mode `full` and records it. That something was lost is not an error here.
+pub fn record(gmpscope: &Path, workload: &Workload, seconds: u64) -> Result<Recorded> {
+    let scratch = paths::target().join("bench");
+    fs::create_dir_all(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
+    let (file, recording) = (scratch.join("live.json"), recording());
+    // It asks before it writes over a recording.
+    let _ = fs::remove_file(&recording);
+    let mut command = Command::new(gmpscope);
+    command
+        .args(["attach", "-q", "--mode", "full", "--format", "json", "-p"])
+        .arg(workload.pid().to_string())
+        .arg("--duration")
+        .arg(format!("{seconds}s"))
+        .arg("-o")
+        .arg(&file)
+        .arg("--record")
+        .arg(&recording);
+    let (status, cpu) = cpu_of(&mut command, Duration::from_secs(seconds))?;
+    Ok(Recorded {
+        status,
+        capture: FullCapture::read(&file)?,
+        cpu,
+        bytes: fs::metadata(&recording).context("the recording")?.len(),
+    })
+}
+
+/// Runs gmpscope, which takes somewhat more than `expected`: how it ended, and its CPU time. It fails unless there is a
+/// result.
+pub fn cpu_of(command: &mut Command, expected: Duration) -> Result<(ExitStatus, Duration)> {
+    let logs = paths::target().join("xtask-logs/bench");
+    let at_most = expected + Duration::from_secs(120);
+    let ended = process::run(command, &logs, "gmpscope", false, 0, at_most)?;
+    let has_result = ended.status.success() || ended.status.code() == Some(INCOMPLETE);
+    ensure!(
+        has_result && !ended.killed,
+        "gmpscope ended with {}: {}",
+        ended.status,
+        ended.printed()
+    );
+    Ok((ended.status, ended.cpu))
+}
+
+fn table(recorded: &Recorded) -> String {
+    let capture = &recorded.capture;
+    let seconds = capture.seconds();
     format!(
         "Measured on {}; Go {}; {seconds:.0} s of ping-pong on one P.\n\n\
          | transitions | a second | lost | that did not fit | hits of probes | gmpscope's own CPU time | bytes of the recording, per transition |\n\
          |--:|--:|--:|--:|--:|--:|--:|\n\
-         | {transitions} | {:.0} | {} | {} | {} | {:.1} % of a core | {:.2} |\n",
+         | {} | {:.0} | {} | {} | {} | {:.1} % of a core | {:.2} |\n",
         markdown::machine(),
         go::NEWEST,
-        each / seconds,
+        capture.full.model.transitions,
+        capture.transitions() / seconds,
         capture.capture.lost_events,
         capture.full.model.inferred.values().sum::<u64>(),
         capture.capture.probe_hits,
-        100.0 * cpu.as_secs_f64() / seconds,
-        bytes as f64 / each
+        100.0 * recorded.cpu.as_secs_f64() / seconds,
+        recorded.bytes as f64 / capture.transitions()
     )
 }
 
-/// Waits for the end of `child`: the CPU time that it took, from its beginning to its end.
-fn cpu_of(mut child: Child) -> Result<Duration> {
-    let stat = format!("/proc/{}/stat", child.id());
-    loop {
-        // Dead, but not waited for: its figures are final.
-        let text = fs::read_to_string(&stat).with_context(|| format!("reading {stat}"))?;
-        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        if fields.first() == Some(&"Z") {
-            let status = child.wait()?;
-            if !status.success() {
-                bail!("gmpscope ended with {status}: something was lost, or it failed");
-            }
-            // utime and stime are the 14th and 15th field (proc_pid_stat(5)), the state is the third.
-            let ticks = |n: usize| fields.get(n - 3).and_then(|ticks| ticks.parse::<u64>().ok());
-            let ticks = ticks(14).zip(ticks(15)).context("no CPU time in stat")?;
-            let hertz = rustix::param::clock_ticks_per_second();
-            return Ok(Duration::from_secs_f64((ticks.0 + ticks.1) as f64 / hertz as f64));
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
+/// The same figures of two binaries, in which more is not the same as slower.
+fn rows(pairs: &[Pair<Recorded>]) -> String {
+    [
+        row("gmpscope's own CPU time per transition, ns", pairs, 1, |of| {
+            of.cpu.as_secs_f64() * 1e9 / of.capture.transitions()
+        }),
+        row("transitions a second", pairs, 0, |of| {
+            of.capture.transitions() / of.capture.seconds()
+        }),
+        row("bytes of the recording per transition", pairs, 3, |of| {
+            of.bytes as f64 / of.capture.transitions()
+        }),
+        row("events lost", pairs, 0, |of| {
+            of.capture.capture.lost_events as f64
+        }),
+    ]
+    .concat()
 }

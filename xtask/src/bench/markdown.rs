@@ -1,11 +1,13 @@
-//! Generated parts of documents, and what a table must say of the machine it was measured on.
+//! Replaces generated parts of documents, and describes the machine that a table was measured on.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// Replaces what stands in a document between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+use crate::arch::Arch;
+
+/// Replaces the text between `<!-- NAME: begin -->` and `<!-- NAME: end -->` in a document.
 pub fn replace(document: &Path, name: &str, text: &str) -> Result<()> {
     let old = fs::read_to_string(document).with_context(|| format!("reading {}", document.display()))?;
     let new = replaced(&old, name, text).with_context(|| document.display().to_string())?;
@@ -23,7 +25,7 @@ fn replaced(old: &str, name: &str, text: &str) -> Result<String> {
     Ok(format!("{before}{begin}\n{}\n{end}{after}", text.trim()))
 }
 
-/// Kernel, processor and number of CPUs.
+/// Describes this machine: kernel, processor and number of CPUs.
 pub fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let kernel = read("/proc/sys/kernel/osrelease");
@@ -44,7 +46,7 @@ pub fn machine() -> String {
     format!(
         "Linux {} {}, {model}, {cpus} CPUs{virtual_machine}",
         kernel.trim(),
-        std::env::consts::ARCH
+        Arch::native().name()
     )
 }
 

@@ -1,6 +1,7 @@
-//! `cargo xtask bench`: what tracing costs, and whether what it says is true; the tables of docs/.
+//! `cargo xtask bench`: measures what tracing costs and how accurate it is, and writes the tables of docs/.
 
 mod accuracy;
+mod against;
 mod agreement;
 mod attach;
 mod capture;
@@ -25,7 +26,7 @@ use clap::Subcommand;
 
 use crate::{build, privilege};
 
-/// Measure.
+/// Measure cost and accuracy of tracing.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -36,9 +37,9 @@ pub struct Args {
 enum What {
     /// What each mode costs the traced program, beside bpftrace and runtime/trace: docs/overhead.md
     Overhead(overhead::Args),
-    /// What one hit costs, beside a hit of a program that does nothing at the same instruction
+    /// What one hit costs, compared with that of an empty program at the same instruction
     Hit(hit::Args),
-    /// How quickly a 100 MB binary is attached to and left again, and how much memory that takes
+    /// How long it takes to attach to large programs and to detach, and how much memory
     Attach(attach::Args),
     /// What tracing a start adds to it
     Start(start::Args),
@@ -48,15 +49,15 @@ enum What {
     Accuracy,
     /// Agreement of mode full with runtime/trace, change by change: docs/accuracy.md
     Agreement(agreement::Args),
-    /// How many transitions a second go through stream and model, and what a goroutine takes
-    Replay,
-    /// Whether every transition of a program that only switches gets through, and what that takes: docs/overhead.md
+    /// How many transitions per second stream and model process, and how much memory a goroutine takes
+    Replay(replay::Args),
+    /// Whether every transition of a program that only switches gets through, and at what cost: docs/overhead.md
     Live(live::Args),
-    /// Feeds what reads programs and recordings with what nobody would write
+    /// Fuzz the readers of programs and recordings
     Fuzz(fuzz::Args),
     /// What the daemon costs a host: docs/daemon.md
     Daemon(daemon::CostArgs),
-    /// Whether the daemon holds more and more while processes come and go for an hour: docs/daemon.md
+    /// Whether the daemon leaks while processes come and go for an hour: docs/daemon.md
     Soak(daemon::SoakArgs),
     /// Whether attaching and detaching over and over harms a program: docs/security.md
     Storm(storm::Args),
@@ -65,7 +66,7 @@ enum What {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     if !privilege::is_root() {
-        bail!("measuring attaches to processes, which needs root: run it as root");
+        bail!("benchmarks attach to processes, which needs root: run this as root");
     }
     match &args.what {
         What::Overhead(args) => overhead::run(args),
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
         What::Agreement(args) => agreement::run(args),
-        What::Replay => replay::run(),
+        What::Replay(args) => replay::run(args),
         What::Live(args) => live::run(args),
         What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),
@@ -84,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// The binary to measure: the one that `GMPSCOPE_BIN` names, else a release build of this source.
+/// The binary to measure: the one that `GMPSCOPE_BIN` names, else a release build of this source, which is made.
 fn gmpscope() -> Result<std::path::PathBuf> {
     match std::env::var_os("GMPSCOPE_BIN") {
         Some(binary) => Ok(binary.into()),

@@ -1,6 +1,5 @@
-//! `cargo xtask bench overhead`: CPU time of the traced process per iteration, each way of tracing in turn
-//! inside one live process, so that all of a row's figures come from the same heap, the same threads and
-//! the same minute.
+//! `cargo xtask bench overhead`: CPU time of the traced process per iteration. All ways of tracing take turns on one
+//! live process, so that the figures of a row come from the same heap, the same threads and the same minute.
 
 use std::fmt::Write;
 use std::fs;
@@ -9,18 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::against::{Sides, row};
 use super::column::{Column, Tools};
-use super::rounds::{PROGRAMS, Program, Rounds, baseline, measure, ratio};
+use super::rounds::{PROGRAMS, Program, Rounds, baseline, compare, measure, ratio};
 use super::statistics::spread;
 use super::{gmpscope, markdown};
 use crate::go::Symbols;
 use crate::setup::{self, Component};
 use crate::{go, paths};
 
-/// What each mode costs the traced program.
+/// Measure what each mode costs the traced program.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How often each way of tracing is measured
+    /// How often each column is measured
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Length of one measurement, in milliseconds
@@ -29,6 +29,9 @@ pub struct Args {
     /// Go release that the programs are built with
     #[arg(long, default_value = go::NEWEST)]
     go: String,
+    /// Measure with this gmpscope binary and with ours, in turns (A B B A), and print the ratios
+    #[arg(long, value_name = "BINARY", conflicts_with = "write")]
+    against: Option<PathBuf>,
     /// Write the table into docs/overhead.md
     #[arg(long)]
     write: bool,
@@ -39,7 +42,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let Some(&release) = go::RELEASES.iter().find(|release| **release == args.go) else {
-        bail!("Go {} is none of {}", args.go, go::RELEASES.join(", "));
+        bail!("Go {} is not one of {}", args.go, go::RELEASES.join(", "));
     };
     setup::ensure(&[Component::Bpf, Component::Go(release), Component::Bench])?;
     let gmpscope = gmpscope()?;
@@ -47,6 +50,11 @@ pub fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&scratch).with_context(|| format!("creating {}", scratch.display()))?;
     let window = Duration::from_millis(args.window_ms);
     let mut table = Table::new(release, args);
+    let sides = match &args.against {
+        Some(against) => Some(Sides::new(gmpscope.clone(), against, args.rounds)?),
+        None => None,
+    };
+    let mut compared = String::new();
     for program in PROGRAMS {
         if !args.programs.is_empty() && !args.programs.iter().any(|wanted| wanted == program.name) {
             continue;
@@ -57,9 +65,26 @@ pub fn run(args: &Args) -> Result<()> {
             workload: &binary,
             scratch: &scratch,
         };
+        if let Some(sides) = &sides {
+            for (column, pairs) in compare(&program, &Column::GMPSCOPE, sides, window, &tools)
+                .with_context(|| format!("measuring {}", program.name))?
+            {
+                let what = format!(
+                    "{}, {}: the program's CPU ns per iteration",
+                    program.name,
+                    column.name()
+                );
+                compared += &row(&what, &pairs, 1, |sample| sample.cpu_ns);
+            }
+            continue;
+        }
         let rounds = measure(&program, &Column::ALL, args.rounds, window, &tools)
             .with_context(|| format!("measuring {}", program.name))?;
         table.add(&program, &rounds)?;
+    }
+    if let Some(sides) = sides {
+        println!("\n{}", sides.report(&compared));
+        return Ok(());
     }
     let text = table.finish();
     println!("\n{text}");
@@ -71,7 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The table as Markdown.
+/// The two tables, as Markdown.
 struct Table {
     head: String,
     cpu: String,
@@ -126,13 +151,7 @@ impl Table {
             )?;
         }
         self.cpu.push('\n');
-        for column in [
-            Column::Passive,
-            Column::Sampled,
-            Column::Exact,
-            Column::Full,
-            Column::Stacks,
-        ] {
+        for column in Column::GMPSCOPE {
             let own = || rounds.iter().filter_map(|round| round.get(&column)?.own);
             let hits = spread(own().map(|own| own.hits)).context("no capture")?;
             let stated = spread(own().filter_map(|own| own.overhead_ratio))

@@ -1,29 +1,31 @@
-//! Measuring one live process in several ways, round by round.
+//! Measures one live process while it is traced in several ways, round by round.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::against::{Pair, Sides};
 use super::capture::Capture;
 use super::column::{self, Column, Tools};
 use crate::workload::Workload;
 
-/// A program of the table.
+/// A program that is measured.
 pub struct Program {
-    /// Its folder in tests/workloads.
+    /// The name of its folder in tests/workloads.
     pub name: &'static str,
-    /// Its number of Ps.
+    /// The number of Ps that it runs with.
     pub gomaxprocs: u32,
-    /// What one iteration is.
+    /// What it does in one iteration.
     pub iteration: &'static str,
-    /// Whether its load comes from `wrk`.
+    /// Whether `wrk` loads it.
     pub http: bool,
 }
 
-/// Worst cases first: the first three do nothing but switch goroutines.
+/// The programs, worst cases first: the first three do nothing but switch goroutines.
 pub const PROGRAMS: [Program; 5] = [
     Program {
         name: "pingpong",
@@ -64,11 +66,11 @@ pub struct Sample {
     pub cpu_ns: f64,
     /// Iterations per second.
     pub rate: f64,
-    /// What gmpscope says of itself, where it traced.
+    /// What gmpscope reports about its own cost, if it traced.
     pub own: Option<Own>,
 }
 
-/// What gmpscope says of its own cost.
+/// What gmpscope reports about its own cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Own {
     /// 1 + hits × cost ÷ CPU time.
@@ -79,10 +81,10 @@ pub struct Own {
     pub lost: u64,
 }
 
-/// The samples of one program, a map per round.
+/// The samples of one program, one map per round.
 pub type Rounds = Vec<BTreeMap<Column, Sample>>;
 
-/// Measures a program in each of these ways, in every round.
+/// Measures a program once per round for each of these columns.
 pub fn measure(
     program: &Program,
     columns: &[Column],
@@ -90,15 +92,11 @@ pub fn measure(
     window: Duration,
     tools: &Tools,
 ) -> Result<Rounds> {
-    let mut workload = Workload::start(tools.workload, &[], program.gomaxprocs)?;
-    workload.run()?;
-    let _load = program.http.then(|| Load::start(&workload)).transpose()?;
-    // The first second is spent on growing heaps and starting threads.
-    thread::sleep(Duration::from_secs(1));
+    let (mut workload, _load) = start(program, tools.workload)?;
     let mut all = Rounds::new();
     for round in 0..rounds {
         let mut samples = BTreeMap::new();
-        // Every way of tracing comes at every place of the order, in case the machine drifts.
+        // Each round begins with another column, in case the machine drifts.
         let first = round % columns.len();
         for column in columns.iter().copied().cycle().skip(first).take(columns.len()) {
             let sample = one(column, &mut workload, tools, window)
@@ -116,6 +114,43 @@ pub fn measure(
     Ok(all)
 }
 
+/// Measures a program for each of these columns with two binaries, which take turns.
+pub fn compare(
+    program: &Program,
+    columns: &[Column],
+    sides: &Sides,
+    window: Duration,
+    tools: &Tools,
+) -> Result<Vec<(Column, Vec<Pair<Sample>>)>> {
+    let (mut workload, _load) = start(program, tools.workload)?;
+    let mut all = Vec::new();
+    for &column in columns {
+        println!("   {}, {}", program.name, column.name());
+        let pairs = sides.measure(|gmpscope| {
+            let tools = Tools {
+                gmpscope,
+                workload: tools.workload,
+                scratch: tools.scratch,
+            };
+            one(column, &mut workload, &tools, window)
+                .with_context(|| format!("{} with {}", column.name(), gmpscope.display()))
+        })?;
+        all.push((column, pairs));
+    }
+    workload.stop()?;
+    Ok(all)
+}
+
+/// Starts a program, and its load if it needs one.
+fn start(program: &Program, binary: &Path) -> Result<(Workload, Option<Load>)> {
+    let mut workload = Workload::start(binary, &[], program.gomaxprocs)?;
+    workload.run()?;
+    let load = program.http.then(|| Load::start(&workload)).transpose()?;
+    // The first second is spent on growing heaps and starting threads.
+    thread::sleep(Duration::from_secs(1));
+    Ok((workload, load))
+}
+
 fn one(column: Column, workload: &mut Workload, tools: &Tools, window: Duration) -> Result<Sample> {
     let tracer = column::begin(column, workload, tools)?;
     let began = Instant::now();
@@ -126,7 +161,7 @@ fn one(column: Column, workload: &mut Workload, tools: &Tools, window: Duration)
     let capture = column::end(column, tracer, began, workload, tools)?;
     let iterations = after.iterations.saturating_sub(before.iterations);
     if iterations == 0 {
-        bail!("the program did nothing for {window:?}");
+        bail!("the program made no iteration in {window:?}");
     }
     let cpu_ns = after.cpu_ns.saturating_sub(before.cpu_ns) as f64;
     Ok(Sample {
@@ -144,7 +179,7 @@ fn hits_per_second(capture: &Capture) -> f64 {
     capture.capture.probe_hits as f64 / capture.duration().as_secs_f64().max(1e-9)
 }
 
-/// `wrk`, for as long as this lives.
+/// A running `wrk`, which is killed when this is dropped.
 struct Load {
     child: Child,
 }
@@ -152,7 +187,7 @@ struct Load {
 impl Load {
     fn start(workload: &Workload) -> Result<Self> {
         let address = workload.first.extra.get("addr").and_then(|addr| addr.as_str());
-        let address = address.context("http_hello does not say its address")?;
+        let address = address.context("http_hello does not report its address")?;
         let child = Command::new("wrk")
             .args(["-t1", "-c64", "-d3600s", &format!("http://{address}/")])
             .stdin(Stdio::null())
@@ -165,20 +200,20 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // It may have ended by itself with the server.
+        // It may have exited with the server.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Both untraced measurements of a round.
+/// The mean of the two untraced measurements of a round.
 pub fn baseline(round: &BTreeMap<Column, Sample>) -> Option<f64> {
     let first = round.get(&Column::Untraced)?.cpu_ns;
     let again = round.get(&Column::UntracedAgain)?.cpu_ns;
     Some((first + again) / 2.0)
 }
 
-/// A column against the untraced measurements of its round; the second of these against the first.
+/// The ratio of a column to the untraced measurements of its round; for the second of these, to the first.
 pub fn ratio(round: &BTreeMap<Column, Sample>, column: Column) -> Option<f64> {
     let traced = round.get(&column)?.cpu_ns;
     let untraced = match column {

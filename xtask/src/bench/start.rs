@@ -1,4 +1,4 @@
-//! `cargo xtask bench start`: what `gmpscope run` adds to the start of a program.
+//! `cargo xtask bench start`: how much time `gmpscope run` adds to the start of a program.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,7 +16,7 @@ use crate::go::Symbols;
 use crate::setup::{self, Component};
 use crate::{go, paths, step};
 
-/// What tracing a start adds to it.
+/// Measure how much time tracing a start adds to it.
 #[derive(clap::Args)]
 pub struct Args {
     /// How often each program starts, traced and untraced in turn
@@ -27,7 +27,7 @@ pub struct Args {
     write: bool,
 }
 
-/// A program that ends by itself soon after it has started.
+/// A program that exits soon after its start.
 struct Program {
     name: &'static str,
     what: &'static str,
@@ -85,9 +85,9 @@ pub fn run(args: &Args) -> Result<()> {
     let hello = &programs[0].binary;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..BLOCKS {
-        alone.extend(lives(hello, args.rounds)?);
-        let gate = Gate::close(&gmpscope, &file)?;
-        beside.extend(lives(hello, args.rounds)?);
+        alone.extend(untraced_lifetimes(hello, args.rounds)?);
+        let gate = Gate::set_up(&gmpscope, &file)?;
+        beside.extend(untraced_lifetimes(hello, args.rounds)?);
         drop(gate);
     }
     let (alone, beside) = (of(alone)?, of(beside)?);
@@ -108,14 +108,14 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// How often the gate is closed and opened again.
+/// How often the gate is set up and removed.
 const BLOCKS: usize = 5;
 
-/// A command that is followed and does nothing: every execve of the host passes the gate.
+/// A `gmpscope run --follow` of a command that only sleeps: meanwhile every execve of the host waits for its answer.
 struct Gate(Child);
 
 impl Gate {
-    fn close(gmpscope: &Path, file: &Path) -> Result<Self> {
+    fn set_up(gmpscope: &Path, file: &Path) -> Result<Self> {
         let mut child = Command::new(gmpscope)
             .args(["run", "--follow", "--format", "json", "-o"])
             .arg(file)
@@ -137,26 +137,26 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        // Its command ends with it: SIGTERM is passed on.
+        // SIGTERM is passed on to the command.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }
 }
 
-/// From fork to the end of a program that nobody traces, so many times.
-fn lives(program: &Path, rounds: usize) -> Result<Vec<Duration>> {
-    let life = || -> Result<Duration> {
-        let begun = Instant::now();
+/// The times from fork to exit of a program that is not traced.
+fn untraced_lifetimes(program: &Path, rounds: usize) -> Result<Vec<Duration>> {
+    let lifetime = || -> Result<Duration> {
+        let began = Instant::now();
         Command::new(program)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .status()?;
-        Ok(begun.elapsed())
+        Ok(began.elapsed())
     };
-    (0..rounds).map(|_| life()).collect()
+    (0..rounds).map(|_| lifetime()).collect()
 }
 
-/// One start, from the exec to the exit of the program; traced if there is a `tracer`.
+/// The time from exec to exit of a program, traced by `tracer` if there is one.
 fn lifetime(program: &Program, tracer: Option<&Path>, file: &Path) -> Result<Duration> {
     let mut kernel = Lifetimes::listen()?;
     let mut command = match tracer {
@@ -185,16 +185,16 @@ fn lifetime(program: &Program, tracer: Option<&Path>, file: &Path) -> Result<Dur
             serde_json::from_str::<Traced>(&text)?.target.pid
         }
     };
-    kernel.of(pid)
+    kernel.wait_for_exit(pid)
 }
 
-/// What is read of a capture.
+/// The part of a capture that is read.
 #[derive(Deserialize)]
 struct Traced {
     target: Target,
 }
 
-/// Whose start.
+/// The process that was traced.
 #[derive(Deserialize)]
 struct Target {
     pid: u32,

@@ -1,4 +1,4 @@
-//! Medians and spreads: few rounds on a busy machine have outliers, so no means.
+//! Medians and spreads. No means: few rounds on a busy machine have outliers.
 
 /// Median, least and greatest of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,7 +11,7 @@ pub struct Spread {
     pub high: f64,
 }
 
-/// None if there are no values.
+/// The spread of some values; `None` if there are none.
 pub fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

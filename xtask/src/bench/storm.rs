@@ -1,4 +1,5 @@
-//! Attaches and detaches over and over, and looks each time whether that has harmed: by a program of the tests crate.
+//! `cargo xtask bench storm`: attaches and detaches over and over, and checks each time that the target was not
+//! harmed; done by a program of the tests crate.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ pub struct Args {
     /// Rounds of attaching and detaching
     #[arg(long, default_value_t = 1_000)]
     rounds: u32,
-    /// What the draws begin with; the default is another one each time
+    /// Seed of the random choices; a new one each time by default
     #[arg(long)]
     seed: Option<u64>,
     /// Only rounds of this mode, as the table names it
@@ -26,7 +27,7 @@ pub struct Args {
     write: bool,
 }
 
-/// Runs the command. It fails if anything was wrong.
+/// Runs the command, which fails if a check fails.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Component::Bpf, Component::Cgo, Component::Go(go::NEWEST)])?;
     let gmpscope = gmpscope()?;
@@ -52,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
         .env("GMPSCOPE_BIN", gmpscope)
         .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
-    step::shown("a storm of attaching and detaching", &mut cargo)?;
+    step::run("a storm of attaching and detaching", &mut cargo)?;
     let table = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let text = format!("Run on {}; Go {}.\n\n{table}", markdown::machine(), go::NEWEST);
     if args.write {
@@ -63,6 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Seconds since the epoch.
 fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: from nothing to a histogram of a real Go program, or to an answer of Prometheus about it.
+//! `cargo xtask demo`: shows a histogram of a real Go program, or what Prometheus answers about it; installs and builds
+//! all that is needed for it.
 
 mod prometheus;
 
@@ -13,10 +14,10 @@ use crate::{build, go, paths, privilege, step};
 /// Build gmpscope, start a Go program (64 workers on one queue of short jobs, stripped) and attach to it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How long each capture takes
+    /// Length of each capture
     #[arg(long, default_value = "5s")]
     duration: String,
-    /// Instead of attaching to it: the daemon watches it, a Prometheus scrapes that, and answers a question
+    /// Have the daemon watch the program instead, and a Prometheus scrape it and answer questions
     #[arg(long, conflicts_with = "duration")]
     prometheus: bool,
 }
@@ -28,7 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     setup::ensure(&[Component::Bpf, Component::Linker, Component::Go(go::NEWEST)])?;
     build::release()?;
-    step::title("a Go program to look at");
+    step::title("a Go program to trace");
     let binary = go::build(go::NEWEST, "pool", go::Symbols::Stripped)?;
     let mut workload = Workload::start(&binary, &[], 2)?;
     workload.run()?;

@@ -1,4 +1,5 @@
-//! `cargo xtask demo --prometheus`: the daemon watches a Go program, Prometheus scrapes it and answers a question.
+//! `cargo xtask demo --prometheus`: the daemon watches a Go program, Prometheus scrapes the daemon and answers
+//! questions.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -14,9 +15,9 @@ use crate::setup::{self, Component, prometheus};
 use crate::workload::Workload;
 use crate::{build, go, paths, privilege, step};
 
-/// How long until there is an answer: two readings of the program and two scrapes lie between.
-const ANSWERED: Duration = Duration::from_secs(60);
-/// What is asked, and what it means.
+/// How long to wait for an answer, which takes two readings of the program and two scrapes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The questions, each in words and as PromQL.
 const QUESTIONS: [(&str, &str); 3] = [
     (
         "how long 99 % of the waits took at most, in seconds",
@@ -32,7 +33,7 @@ const QUESTIONS: [(&str, &str); 3] = [
     ),
 ];
 
-/// Ended when dropped.
+/// A running server, which is killed when this is dropped.
 struct Server(Child);
 
 impl Drop for Server {
@@ -51,7 +52,7 @@ pub fn run() -> Result<()> {
         Component::Go(go::NEWEST),
     ])?;
     build::release()?;
-    step::title("a Go program to look at");
+    step::title("a Go program to trace");
     let binary = go::build(go::NEWEST, "pool", go::Symbols::Stripped)?;
     let mut workload = Workload::start(&binary, &[], 2)?;
     workload.run()?;
@@ -99,6 +100,7 @@ pub fn run() -> Result<()> {
     workload.stop()
 }
 
+/// Starts a server with its output in a file of `place`.
 fn server(command: &mut Command, place: &tempfile::TempDir, name: &str) -> Result<Server> {
     let log = File::create(place.path().join(format!("{name}.log")))?;
     let child = command
@@ -110,31 +112,34 @@ fn server(command: &mut Command, place: &tempfile::TempDir, name: &str) -> Resul
     Ok(Server(child))
 }
 
-/// An address that nobody listens on.
+/// A local address that nobody listens on.
 fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// What Prometheus answers, as soon as it can.
+/// Asks Prometheus until it answers with a number.
 fn answer(at: SocketAddr, question: &str, place: &tempfile::TempDir) -> Result<String> {
     let began = Instant::now();
     loop {
-        let said = ask(at, question);
-        match &said {
+        let result = ask(at, question);
+        match &result {
             Ok(Some(number)) if number != "NaN" => return Ok(number.clone()),
-            _ if began.elapsed() > ANSWERED => {
+            _ if began.elapsed() > ANSWER_TIMEOUT => {
                 let logs = ["gmpscope", "prometheus"].map(|name| {
                     let log = place.path().join(format!("{name}.log"));
-                    format!("{name} said:\n{}", fs::read_to_string(log).unwrap_or_default())
+                    format!("{name} printed:\n{}", fs::read_to_string(log).unwrap_or_default())
                 });
-                bail!("no answer within {ANSWERED:?}: {said:?}\n{}", logs.join("\n"));
+                bail!(
+                    "no answer within {ANSWER_TIMEOUT:?}: {result:?}\n{}",
+                    logs.join("\n")
+                );
             }
             _ => thread::sleep(Duration::from_millis(250)),
         }
     }
 }
 
-/// The parts of an answer of Prometheus' HTTP API that are read.
+/// The parts of an answer of Prometheus's HTTP API that are read.
 #[derive(Deserialize)]
 struct Answer {
     data: Data,
@@ -150,7 +155,7 @@ struct Series {
     value: (f64, String),
 }
 
-/// The one number; `None` as long as there is none.
+/// Asks Prometheus once. `None` if it has no value yet.
 fn ask(at: SocketAddr, question: &str) -> Result<Option<String>> {
     let escaped: String = question
         .bytes()
@@ -161,11 +166,13 @@ fn ask(at: SocketAddr, question: &str) -> Result<Option<String>> {
         .collect();
     let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    // HTTP/1.0: the body comes as it is and ends with the connection.
+    // HTTP/1.0: the body is not chunked and ends with the connection.
     write!(stream, "GET /api/v1/query?query={escaped} HTTP/1.0\r\n\r\n")?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said)?;
-    let (_, body) = said.split_once("\r\n\r\n").context("no HTTP")?;
-    let answer: Answer = serde_json::from_str(body).with_context(|| format!("Prometheus said {body}"))?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let (_, body) = response
+        .split_once("\r\n\r\n")
+        .context("the answer is not HTTP")?;
+    let answer: Answer = serde_json::from_str(body).with_context(|| format!("Prometheus answered {body}"))?;
     Ok(answer.data.result.into_iter().next().map(|series| series.value.1))
 }

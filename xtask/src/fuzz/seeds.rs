@@ -1,5 +1,5 @@
-//! What fuzzing begins with: small Go programs of several versions and both architectures, the DWARF of some, and
-//! recordings. All of it is made by a command, and nothing of it is in the repository.
+//! Makes the initial inputs of fuzzing: small Go programs of several versions and both architectures, DWARF of some of
+//! them, and recordings. None of it is in the repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use anyhow::{Context, Result, ensure};
 use crate::arch::Arch;
 use crate::{go, paths, step};
 
-/// The oldest that is a package, those between which the runtime's tables changed, and the newest.
+/// The oldest release on PyPI, those between which the tables of the runtime changed, and the newest.
 pub const RELEASES: [&str; 4] = ["1.21.13", "1.24.11", "1.26.6", go::NEWEST];
 
-/// Nothing but a goroutine: most of the program is the runtime.
+/// A program with one goroutine, so that it is mostly the runtime.
 const SOURCE: &str = "\
 package main
 
@@ -25,7 +25,7 @@ func main() {
 }
 ";
 
-/// Sections of DWARF that no layout is in.
+/// DWARF sections that contain no layouts.
 const NO_LAYOUTS: [&str; 6] = [
     ".debug_line",
     ".debug_frame",
@@ -35,28 +35,28 @@ const NO_LAYOUTS: [&str; 6] = [
     ".debug_rnglists",
 ];
 
-/// Where seeds are, and what was found.
+/// The folder of the seeds and of the inputs that were found.
 pub fn folder() -> PathBuf {
     paths::target().join("fuzz")
 }
 
-/// The programs that patches are applied to.
+/// The folder of the programs that patches are applied to.
 pub fn programs() -> PathBuf {
     folder().join("programs")
 }
 
-/// What a target begins with.
+/// The folder of the seeds of a target.
 pub fn of(target: &str) -> PathBuf {
     folder().join("seeds").join(target)
 }
 
-/// Makes all of it, but what is there.
+/// Makes all seeds that do not exist yet.
 pub fn make(gmpscope: &Path) -> Result<()> {
     let mut programs = 0;
     for release in RELEASES {
         for arch in Arch::ALL {
             for mode in ["exe", "pie"] {
-                // Of an arm64 PIE there is nothing that the others have not.
+                // A PIE of the other architecture would have nothing that these do not have.
                 if mode == "exe" || arch == Arch::native() {
                     program(release, arch, mode)?;
                     programs += 1;
@@ -69,14 +69,15 @@ pub fn make(gmpscope: &Path) -> Result<()> {
     recordings(gmpscope)
 }
 
-/// A stripped program.
+/// Builds a stripped program.
 fn program(release: &str, arch: Arch, mode: &str) -> Result<()> {
-    let name = format!("{release}-{}-{mode}", arch.short());
+    let name = format!("{release}-{}-{mode}", arch.goarch());
     let options = ["-ldflags=-s -w", &format!("-buildmode={mode}")];
     compile(release, arch, &options, &programs().join(name))
 }
 
-/// The DWARF of a program that tells layouts, not compressed: a mutation of what is would break nothing else.
+/// Extracts the DWARF of a program that describes layouts. It is uncompressed, since a mutation of compressed data
+/// would only break the decompression.
 fn dwarf(release: &str) -> Result<()> {
     let to = of("dwarf").join(release);
     if to.is_file() {
@@ -109,31 +110,23 @@ fn compile(release: &str, arch: Arch, options: &[&str], to: &Path) -> Result<()>
     make_folder(&programs())?;
     fs::write(source.join("main.go"), SOURCE)?;
     fs::write(source.join("go.mod"), "module seed\n\ngo 1.21\n")?;
-    let root = go::root(release)?;
     let partial = folder().join("partial");
-    let mut go = Command::new(root.join("bin/go"));
+    let mut go = go::command(&go::root(release)?);
     go.current_dir(&source)
-        .env("GOROOT", &root)
-        .env("GOARCH", arch.short())
-        .env("GOTOOLCHAIN", "local")
-        .env("GOPROXY", "off")
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
-        .env_remove("GOEXPERIMENT")
+        .env("GOARCH", arch.goarch())
         .args(["build", "-trimpath"])
         .args(options)
         .arg("-o")
         .arg(&partial)
         .arg(".");
-    step::quiet(
-        &format!("building a seed with Go {release} for {}", arch.short()),
+    step::run_quietly(
+        &format!("building a seed with Go {release} for {}", arch.goarch()),
         &mut go,
     )?;
     fs::rename(&partial, to).with_context(|| format!("moving {} to its place", to.display()))
 }
 
-/// Lists of one patch, for each region of each program: see fuzz/fuzz_targets/program.rs.
+/// Writes lists of one patch, one for each region of each program: see fuzz/fuzz_targets/program.rs.
 fn patches(programs: u8) -> Result<()> {
     let folder = of("program");
     make_folder(&folder)?;
@@ -147,7 +140,7 @@ fn patches(programs: u8) -> Result<()> {
     Ok(())
 }
 
-/// Recordings of every mode, behind the byte of options that fuzz/fuzz_targets/recording.rs reads.
+/// Makes recordings of every mode, each after the byte of options that fuzz/fuzz_targets/recording.rs reads.
 fn recordings(gmpscope: &Path) -> Result<()> {
     let folder = of("recording");
     if folder.join("full").is_file() {
@@ -176,7 +169,7 @@ fn recordings(gmpscope: &Path) -> Result<()> {
     );
     std::thread::sleep(Duration::from_millis(200));
     let pid = running.0.id().to_string();
-    // Of full, as much as an input may hold.
+    // The one of full is as long as fits into an input.
     for (mode, length, interval) in [
         ("passive", "600ms", "200ms"),
         ("sampled", "600ms", "200ms"),
@@ -189,10 +182,11 @@ fn recordings(gmpscope: &Path) -> Result<()> {
         }
         record(gmpscope, &folder.join(mode), &words, &[])?;
     }
-    ensure!(running.0.try_wait()?.is_none(), "the recorded program has ended");
+    ensure!(running.0.try_wait()?.is_none(), "the recorded program has exited");
     Ok(())
 }
 
+/// Runs gmpscope with `--record` and writes the recording as a seed.
 fn record(gmpscope: &Path, to: &Path, words: &[&str], rest: &[&std::ffi::OsStr]) -> Result<()> {
     let recording = folder().join("recording.gmps");
     let mut command = Command::new(gmpscope);
@@ -204,24 +198,28 @@ fn record(gmpscope: &Path, to: &Path, words: &[&str], rest: &[&std::ffi::OsStr])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    // A capture that is incomplete (5) is recorded as well.
+    // An incomplete capture (5) is recorded as well.
     let status = command
         .status()
         .with_context(|| format!("starting {}", gmpscope.display()))?;
-    let recorded = fs::read(&recording)
-        .with_context(|| format!("{status}, and nothing was recorded, by {}", step::words(&command)))?;
+    let recorded = fs::read(&recording).with_context(|| {
+        format!(
+            "{status}, and nothing was recorded, by {}",
+            step::command_line(&command)
+        )
+    })?;
     let mut seed = vec![1];
     seed.extend(recorded);
     fs::write(to, seed).with_context(|| format!("writing {}", to.display()))?;
     fs::remove_file(&recording).with_context(|| format!("removing {}", recording.display()))
 }
 
-/// Ends with us.
+/// A running program, which is killed when this is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended already is as well.
+        // It may have exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

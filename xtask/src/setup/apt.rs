@@ -1,4 +1,4 @@
-//! Debian packages.
+//! Installs Debian packages.
 
 use std::process::Command;
 
@@ -12,15 +12,15 @@ pub fn is_installed(package: &str) -> bool {
         .is_ok_and(|status| status == "installed")
 }
 
-/// Installs packages. Nothing is ever removed for them: apt refuses, rather.
+/// Installs packages. If others would have to be removed, apt refuses.
 pub fn install(packages: &[String]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
     if paths::on_path("apt-get").is_none() {
         bail!(
-            "these Debian packages, or what your distribution has in their place, have to be installed by hand \
-             (set-up installs packages on Debian only):\n  {}",
+            "these Debian packages, or their equivalents in your distribution, have to be installed by hand (set-up \
+             installs packages on Debian only):\n  {}",
             packages.join(" ")
         );
     }
@@ -29,18 +29,18 @@ pub fn install(packages: &[String]) -> Result<()> {
     install.extend(&names);
     let by_hand = format!("apt-get update && apt-get {}", install.join(" "));
     update()?;
-    step::quiet(
+    step::run_quietly(
         &format!("apt-get install of {} packages", names.len()),
         &mut apt_get(&install)?,
     )
     .with_context(|| format!("installing packages. By hand, as root:\n  {by_hand}"))
 }
 
-/// Fetches the lists of packages. One of a third party that cannot be reached does not matter: what is wanted is
-/// Debian's own.
+/// Fetches the lists of packages. A failure is only printed: it may be that of a third party's list, and only Debian's
+/// own are needed.
 pub fn update() -> Result<()> {
-    if let Err(error) = step::quiet("apt-get update", &mut apt_get(&["-q", "update"])?) {
-        eprintln!("   {error:#}\n   going on with the package lists that are here");
+    if let Err(error) = step::run_quietly("apt-get update", &mut apt_get(&["-q", "update"])?) {
+        eprintln!("   {error:#}\n   continuing with the package lists that exist");
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Debian's archive beyond this machine's own release: apt with lists and state of its own fetches packages of
-//! other suites and architectures, which are unpacked and never installed.
+//! Fetches packages of other suites and architectures than this machine's from Debian's archive, by an apt with lists
+//! and state of its own. They are unpacked and never installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::{paths, step};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// One suite for one architecture.
+/// One suite of the archive, for one architecture.
 pub struct Archive {
     state: PathBuf,
     suite: String,
@@ -22,14 +22,14 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Fetches the suite's lists: some 10 MB.
-    pub fn of(suite: &str, arch: Arch) -> Result<Self> {
+    /// Opens a suite, whose package lists are fetched: some 10 MB.
+    pub fn open(suite: &str, arch: Arch) -> Result<Self> {
         for needed in ["apt-get", "apt-cache", "dpkg-deb"] {
             if paths::on_path(needed).is_none() {
-                bail!("{needed} is missing: packages of Debian are fetched on Debian only");
+                bail!("{needed} is missing: Debian's packages can be fetched on Debian only");
             }
         }
-        let state = paths::cache()?.join("apt").join(suite).join(arch.short());
+        let state = paths::cache()?.join("apt").join(suite).join(arch.goarch());
         for folder in ["lists/partial", "cache/archives/partial"] {
             let folder = state.join(folder);
             fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -43,21 +43,21 @@ impl Archive {
             suite: suite.to_owned(),
             arch,
         };
-        step::quiet(
-            &format!("lists of Debian {suite} for {}", arch.short()),
+        step::run_quietly(
+            &format!("lists of Debian {suite} for {}", arch.goarch()),
             archive.apt("apt-get").args(["-q", "update"]),
         )?;
         Ok(archive)
     }
 
-    /// What a package depends on, by name.
+    /// The names of the packages that a package depends on.
     pub fn dependencies(&self, package: &str) -> Result<Vec<String>> {
-        let said =
+        let printed =
             step::output(
                 self.apt("apt-cache")
                     .args(["depends", "--important", "--no-recommends", package]),
             )?;
-        Ok(said
+        Ok(printed
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Depends: "))
             .map(|name| name.split(':').next().unwrap_or(name).to_owned())
@@ -71,7 +71,7 @@ impl Archive {
         fetch_and_unpack(&mut download, &format!("{package} of {}", self.suite), into)
     }
 
-    /// A command of apt's that knows nothing of this machine's packages.
+    /// A command of apt that does not see this machine's packages.
     fn apt(&self, program: &str) -> Command {
         let mut apt = Command::new(program);
         let mut option = |name: &str, value: &str| {
@@ -88,20 +88,20 @@ impl Archive {
         }
         option("Dir::Etc::sourceparts", "-");
         option("Dir::Etc::preferencesparts", "-");
-        option("APT::Architecture", self.arch.short());
-        option("APT::Architectures", self.arch.short());
+        option("APT::Architecture", self.arch.goarch());
+        option("APT::Architectures", self.arch.goarch());
         option("Acquire::Languages", "none");
         option("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false");
-        // Its usual user may not enter the cache folder.
+        // The user _apt may not enter the cache folder.
         option("APT::Sandbox::User", "root");
         apt
     }
 }
 
-/// Runs `apt-get download …` and unpacks what came.
+/// Runs `apt-get download …` and unpacks the packages that it fetched.
 pub fn fetch_and_unpack(download: &mut Command, what: &str, into: &Path) -> Result<()> {
     let scratch = scratch()?;
-    step::quiet(&format!("fetching {what}"), download.current_dir(scratch.path()))?;
+    step::run_quietly(&format!("fetching {what}"), download.current_dir(scratch.path()))?;
     for package in entries(scratch.path())? {
         step::output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(into))
             .with_context(|| format!("unpacking {}", package.display()))?;
@@ -109,7 +109,7 @@ pub fn fetch_and_unpack(download: &mut Command, what: &str, into: &Path) -> Resu
     Ok(())
 }
 
-/// Where this machine takes Debian's packages from. A machine without any list fetches them first.
+/// The mirror from which this machine gets Debian's packages. If there is no package list yet, they are fetched first.
 fn mirror(security: bool) -> Result<String> {
     if let Ok(mirror) = listed_mirror(security) {
         return Ok(mirror);
@@ -119,12 +119,12 @@ fn mirror(security: bool) -> Result<String> {
 }
 
 fn listed_mirror(security: bool) -> Result<String> {
-    let said = step::output(Command::new("apt-get").args([
+    let printed = step::output(Command::new("apt-get").args([
         "indextargets",
         "--format",
         "$(ORIGIN) $(CODENAME) $(REPO_URI)",
     ]))?;
-    let repository = said.lines().find_map(|line| {
+    let repository = printed.lines().find_map(|line| {
         let (origin, rest) = line.split_once(' ')?;
         let (codename, uri) = rest.split_once(' ')?;
         (origin == "Debian" && codename.ends_with("-security") == security).then(|| uri.to_owned())

@@ -1,4 +1,5 @@
-//! What compiles the BPF programs: a Rust with `core`'s source, and bpf-linker against that Rust's LLVM.
+//! Installs what compiles the BPF programs: a Rust with the source of `core`, and a bpf-linker that is built with the
+//! LLVM of that Rust.
 
 use std::env;
 use std::fs;
@@ -11,14 +12,14 @@ use super::apt;
 use crate::toolchain::{self, Toolchain};
 use crate::{paths, step};
 
-/// The linker's version; it links what LLVM 19 to 22 make.
+/// The version of bpf-linker, which supports LLVM 19 to 22.
 pub const LINKER_VERSION: &str = "0.13.0";
-/// LLVM of Debian's rustc-web, for packages that are asked for before it is installed.
+/// The LLVM version of Debian's rustc-web, used as long as that is not installed.
 const DEBIAN_LLVM: u32 = 22;
-/// A matched set in Debian 12's security archive: compiler, cargo and the source of `core`.
+/// Compiler, cargo and source of `core`, in one version, from Debian 12's security archive.
 const COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
-/// System packages that are missing to compile and link BPF programs.
+/// The system packages that are missing to compile and link BPF programs.
 pub fn missing_packages() -> Vec<String> {
     let toolchain = Toolchain::find();
     let mut packages: Vec<String> = Vec::new();
@@ -37,7 +38,7 @@ pub fn missing_packages() -> Vec<String> {
     packages
 }
 
-/// Debian has clippy in a package of its own; rustup's toolchains bring theirs.
+/// The package of clippy, if it is missing. Debian has it separately; rustup's toolchains include it.
 pub fn missing_lint_packages() -> Vec<String> {
     let system = matches!(Toolchain::find(), None | Some(Toolchain::System));
     if system && !PathBuf::from("/usr/bin/clippy-driver").is_file() {
@@ -47,17 +48,17 @@ pub fn missing_lint_packages() -> Vec<String> {
     }
 }
 
-/// Whether there is a linker that starts (its LLVM may have gone).
+/// Whether there is a linker, and it starts (its LLVM may have been removed).
 pub fn linker_is_there() -> bool {
     toolchain::bpf_linker().is_some_and(|linker| step::output(Command::new(linker).arg("--version")).is_ok())
 }
 
-/// Compiles the linker against the LLVM that the system packages brought: a minute.
+/// Compiles the linker with the LLVM of the system packages, which takes a minute.
 pub fn install_linker() -> Result<()> {
     let Some(found) = Toolchain::find() else {
         bail!("no Rust toolchain carries the source of `core`, although its packages are installed");
     };
-    let llvm = llvm_version(&found).with_context(|| format!("{found} does not say which LLVM it has"))?;
+    let llvm = llvm_version(&found).with_context(|| format!("{found} does not report its LLVM version"))?;
     let prefix = PathBuf::from(format!("/usr/lib/llvm-{llvm}"));
     let tools = paths::cache()?.join("tools");
     fs::create_dir_all(&tools).with_context(|| format!("creating {}", tools.display()))?;
@@ -74,18 +75,21 @@ pub fn install_linker() -> Result<()> {
         ])
         .args(["--features", &format!("llvm-{llvm}"), "--force", "--root"])
         .arg(&tools)
+        // Its release profile has debug info, and it spends its time in LLVM: what compiles quickly is better here.
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env("LLVM_PREFIX", &prefix)
         .env("PATH", env::join_paths(path)?);
-    step::quiet(
+    step::run_quietly(
         &format!("compiling bpf-linker {LINKER_VERSION} with LLVM {llvm}"),
         &mut cargo,
     )
 }
 
-/// The major version of a compiler's LLVM.
+/// The major version of the LLVM of a toolchain.
 fn llvm_version(toolchain: &Toolchain) -> Option<u32> {
-    let says = step::output(toolchain.program("rustc").args(["--version", "--verbose"])).ok()?;
-    let version = says
+    let printed = step::output(toolchain.program("rustc").args(["--version", "--verbose"])).ok()?;
+    let version = printed
         .lines()
         .find_map(|line| line.strip_prefix("LLVM version: "))?;
     version.split('.').next()?.parse().ok()

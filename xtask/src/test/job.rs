@@ -1,19 +1,19 @@
-//! What a run of the tests consists of: commands, what each needs, and what may run at the same time.
+//! The jobs of a run of the tests: commands, what each needs, and which may run at the same time.
 
 use std::process::Command;
 
-/// Something that one job makes and others need.
+/// The product of one job, which others need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
     /// Every test program, compiled.
     Tests,
     /// The release binary and its Debian package.
     Package,
-    /// What boots in the virtual machine of this architecture.
+    /// The binaries for the virtual machine of this architecture.
     Guest(crate::arch::Arch),
     /// The fuzz targets.
     FuzzTargets,
-    /// The inputs that fuzzing begins with.
+    /// The initial inputs of fuzzing.
     FuzzSeeds,
 }
 
@@ -22,9 +22,9 @@ impl std::fmt::Display for Product {
         match self {
             Self::Tests => f.write_str("the test programs"),
             Self::Package => f.write_str("the release binary and its package"),
-            Self::Guest(arch) => write!(f, "what boots on {}", arch.name()),
+            Self::Guest(arch) => write!(f, "the guest for {}", arch.name()),
             Self::FuzzTargets => f.write_str("the fuzz targets"),
-            Self::FuzzSeeds => f.write_str("the inputs that fuzzing begins with"),
+            Self::FuzzSeeds => f.write_str("the initial inputs of fuzzing"),
         }
     }
 }
@@ -32,37 +32,38 @@ impl std::fmt::Display for Product {
 /// Which other jobs may run at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// A build: beside everything but another build in the same target folder, where cargo would only wait for it.
+    /// A build, which may run beside anything but another build in the same target folder: cargo would only wait for
+    /// it.
     Build(Folder),
-    /// Measures nothing, and looks at nothing that the others change.
+    /// A job that neither measures anything nor reads what others change.
     Together,
-    /// Has the machine to itself.
+    /// A job that must have the machine to itself.
     Alone,
 }
 
-/// A folder that cargo locks, so that one build has it at a time.
+/// A target folder, which cargo locks, so that one build uses it at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folder {
-    /// What is compiled with debug assertions: test programs, and what clippy looks at.
+    /// The folder of debug builds: test programs, and clippy.
     Debug,
-    /// What is compiled as it is released, for all architectures.
+    /// The folder of release builds, for all architectures.
     Release,
-    /// The one of the BPF programs.
+    /// The folder of the BPF programs.
     Bpf,
-    /// The one of the fuzz targets.
+    /// The folder of the fuzz targets.
     Fuzz,
 }
 
-/// How a job's outcome is counted.
+/// How the outcome of a job is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// One check, which passes or fails.
+    /// As one check, which passes or fails.
     Check,
-    /// Not at all, unless it fails: what it makes is tested by others.
+    /// Only if it fails: other jobs test what it makes.
     Build,
-    /// By the closing lines of test programs, of which at least one test ran.
+    /// By the closing lines of test programs. At least one test must have run.
     Tests,
-    /// By the closing lines of test programs, whether they had a test or not.
+    /// By the closing lines of test programs, which may have had no test.
     Examples,
     /// By its last line, `N passed, N failed`.
     LastLine,
@@ -71,28 +72,28 @@ pub enum Counted {
 /// One command of a run.
 #[derive(Debug)]
 pub struct Job {
-    /// For people: `clippy`, `sites::stripping_moves_no_site`.
+    /// The name for people: `clippy`, `sites::stripping_moves_no_site`.
     pub name: String,
     /// The line of the summary that it belongs to.
     pub step: &'static str,
-    /// What is run.
+    /// The command to run.
     pub command: Command,
     /// How its outcome is counted.
     pub counted: Counted,
-    /// What may run at the same time.
+    /// Which other jobs may run at the same time.
     pub lane: Lane,
-    /// What must have been made before.
+    /// The products that must exist before it starts.
     pub needs: Vec<Product>,
-    /// What is there afterwards.
+    /// The product that exists afterwards.
     pub makes: Option<Product>,
-    /// Whether what it printed is shown although it passed.
+    /// Whether its output is shown although it passed.
     pub shown: bool,
-    /// Whether it compares times, and is run once more should it fail.
-    pub again: bool,
+    /// Whether it is run once more if it fails, since it compares times.
+    pub retry: bool,
 }
 
 impl Job {
-    /// A check that may run beside others and needs nothing.
+    /// A check that may run beside others and needs no product.
     pub fn new(step: &'static str, name: impl Into<String>, command: Command) -> Self {
         Self {
             name: name.into(),
@@ -103,7 +104,7 @@ impl Job {
             needs: Vec::new(),
             makes: None,
             shown: false,
-            again: false,
+            retry: false,
         }
     }
 
@@ -113,25 +114,25 @@ impl Job {
         self
     }
 
-    /// Sets what may run at the same time.
+    /// Sets which other jobs may run at the same time.
     pub fn lane(mut self, lane: Lane) -> Self {
         self.lane = lane;
         self
     }
 
-    /// Adds something that it needs.
+    /// Adds a product that it needs.
     pub fn needs(mut self, product: Product) -> Self {
         self.needs.push(product);
         self
     }
 
-    /// Sets what it makes.
+    /// Sets the product that it makes.
     pub fn makes(mut self, product: Product) -> Self {
         self.makes = Some(product);
         self
     }
 
-    /// Shows what it printed, also if it passed.
+    /// Shows its output even if it passes.
     pub fn shown(mut self) -> Self {
         self.shown = true;
         self

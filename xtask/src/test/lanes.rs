@@ -1,10 +1,10 @@
-//! Which end-to-end tests may run beside others, and which compare times. The one place where it is declared; what is
-//! not named here has the machine to itself and is never run again.
+//! Declares which end-to-end tests may run beside others, and which compare times. A test that is not named here has
+//! the machine to itself and is never run again.
 
-/// Tests whose verdict does not depend on what else the machine does. They start programs of their own and look at these
-/// alone; compare counts or answers and not times; probe no binary as a whole, watch no host, and answer no execve of
-/// others; and pass on a machine where everything is compiled meanwhile. A whole program, or single tests; the long ones
-/// first, since that is the order in which they run.
+/// Tests whose verdict does not depend on the load of the machine. They start programs of their own and look only at
+/// these; compare counts or answers but not times; probe no whole binary, watch no host, and answer no execve of
+/// others; and pass on a machine that is compiling meanwhile. An entry is a whole program or a single test. They run
+/// in this order, so the long ones come first.
 const TOGETHER: &[&str] = &[
     "workloads::every_variant_builds_with_every_toolchain",
     "workloads::every_workload_builds_with_every_toolchain",
@@ -40,9 +40,9 @@ const TOGETHER: &[&str] = &[
     "passive_source::a_process_that_is_gone_is_an_error_that_says_so",
 ];
 
-/// Tests that compare times with those of another clock, within tolerances that a machine which is doing something
-/// else for a moment exceeds. Should one fail, it is run once more, and the summary says so. A test that compares
-/// counts, or looks for what must not be there, does not belong here.
+/// Tests that compare times with those of another clock, within tolerances that a short disturbance of the machine
+/// exceeds. If one fails, it is run once more, and the summary says so. A test that compares counts, or asserts that
+/// something is absent, does not belong here.
 const COMPARE_TIMES: &[&str] = &[
     "known::a_spinner_makes_others_wait_one_preemption_step",
     "known::the_kth_of_those_released_at_once_waits_k_times_the_loop",
@@ -57,20 +57,20 @@ const COMPARE_TIMES: &[&str] = &[
 
 /// Whether an end-to-end test, `program::test`, may run beside others.
 pub fn is_together(test: &str) -> bool {
-    place_in(TOGETHER, test).is_some()
+    position_in(TOGETHER, test).is_some()
 }
 
-/// Whether it compares times, and may be run once more.
+/// Whether an end-to-end test compares times, and may be run once more.
 pub fn compares_times(test: &str) -> bool {
-    place_in(COMPARE_TIMES, test).is_some()
+    position_in(COMPARE_TIMES, test).is_some()
 }
 
-/// Its place among those that run beside others; the last for all that do not.
-pub fn place(test: &str) -> usize {
-    place_in(TOGETHER, test).unwrap_or(TOGETHER.len())
+/// The position of a test among those that may run beside others; tests that may not come last.
+pub fn position(test: &str) -> usize {
+    position_in(TOGETHER, test).unwrap_or(TOGETHER.len())
 }
 
-fn place_in(table: &[&str], test: &str) -> Option<usize> {
+fn position_in(table: &[&str], test: &str) -> Option<usize> {
     let program = test.split("::").next().unwrap_or(test);
     table.iter().position(|&entry| entry == test || entry == program)
 }
@@ -81,12 +81,12 @@ mod tests {
     use crate::paths;
 
     #[test]
-    fn a_test_is_found_by_its_name_or_its_programs() {
+    fn a_test_is_found_by_its_name_or_that_of_its_program() {
         let table = ["config", "sites::one"];
-        assert_eq!(place_in(&table, "config::anything"), Some(0));
-        assert_eq!(place_in(&table, "sites::one"), Some(1));
-        assert_eq!(place_in(&table, "sites::one_more"), None);
-        assert_eq!(place_in(&table, "configuration::x"), None);
+        assert_eq!(position_in(&table, "config::anything"), Some(0));
+        assert_eq!(position_in(&table, "sites::one"), Some(1));
+        assert_eq!(position_in(&table, "sites::one_more"), None);
+        assert_eq!(position_in(&table, "configuration::x"), None);
         assert!(!is_together("a_program_that_nobody_has_written::yet"));
         assert!(!compares_times("a_program_that_nobody_has_written::yet"));
     }

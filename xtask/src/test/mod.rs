@@ -1,14 +1,13 @@
-//! `cargo xtask test`: every check and every test, each named and timed, all of them even if one fails.
+//! `cargo xtask test`: runs every check and every test, each named and timed, and all of them even if one fails.
 //!
 //! A run is a list of jobs. Builds, checks and tests that measure nothing run side by side; tests that measure run
-//! after them, one at a time. Which is which is declared in [`lanes`].
+//! after them, one at a time. [`lanes`] declares which tests these are.
 
 mod checks;
 mod counts;
 mod job;
 mod lanes;
 pub mod part;
-mod process;
 mod programs;
 mod report;
 mod schedule;
@@ -24,17 +23,17 @@ use job::{Counted, Folder, Job, Lane, Product};
 /// Run every check and every test.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Few Go versions and build variants, no virtual machines: for the work in between
+    /// Test few Go versions and build variants and no virtual machines, for use while working
     #[arg(long)]
     fast: bool,
-    /// Only tests whose name contains one of these, and no checks of the source
+    /// Run only tests whose name contains one of these, and no checks of the source; fails if one is in no name
     filter: Vec<String>,
 }
 
-/// How long each target is fuzzed: long enough to find again what was found before, and what is easy to find.
+/// How long each target is fuzzed, which is enough to find former and easy failures.
 const FUZZED: Duration = Duration::from_secs(10);
 
-/// Lines of the summary, in their order.
+/// The lines of the summary, in order.
 const STEPS: [&str; 9] = [
     "formatting",
     "clippy",
@@ -62,8 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     schedule::run(jobs(args)?, &expand).print(&STEPS)
 }
 
-/// Everything but the tests themselves, which are known once they are compiled. Builds come in the order in which
-/// others wait for them.
+/// All jobs but those of the tests, which are known once they are compiled. Builds are ordered by what waits for them.
 fn jobs(args: &Args) -> Result<Vec<Job>> {
     let build = |step, name: &str, words: &[&str], folder, product| {
         Job::new(step, name, part::command(words))
@@ -104,7 +102,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
             let arch = machine.arch;
             jobs.push(build(
                 MACHINES_STEP,
-                &format!("compiling what is tested on {}", arch.name()),
+                &format!("compiling the guest for {}", arch.name()),
                 &["guest", arch.name()],
                 Folder::Release,
                 Product::Guest(arch),
@@ -120,16 +118,12 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
-/// Makes the inputs, and feeds each target with them.
+/// The jobs that make the initial inputs and run each fuzz target.
 fn fuzzing() -> Vec<Job> {
-    let seeds = Job::new(
-        FUZZING_STEP,
-        "inputs to begin with",
-        part::command(&["fuzz-seeds"]),
-    )
-    .counted(Counted::Build)
-    .needs(Product::Package)
-    .makes(Product::FuzzSeeds);
+    let seeds = Job::new(FUZZING_STEP, "initial inputs", part::command(&["fuzz-seeds"]))
+        .counted(Counted::Build)
+        .needs(Product::Package)
+        .makes(Product::FuzzSeeds);
     let targets = fuzz::TARGETS.map(|(target, _)| {
         Job::new(
             FUZZING_STEP,
@@ -142,7 +136,7 @@ fn fuzzing() -> Vec<Job> {
     [seeds].into_iter().chain(targets).collect()
 }
 
-/// The oldest kernel, and the other architecture.
+/// The jobs that boot virtual machines.
 fn machines() -> Vec<Job> {
     let jobs = vm::TESTED.map(|machine| {
         Job::new(
@@ -157,6 +151,7 @@ fn machines() -> Vec<Job> {
     jobs.into_iter().collect()
 }
 
+/// The components that a run needs.
 fn components(fast: bool) -> Vec<Component> {
     let mut components = vec![Component::Bpf, Component::Lint, Component::Cgo];
     components.extend([Component::Linker, Component::Packaging, Component::Prometheus]);

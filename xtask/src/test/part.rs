@@ -1,5 +1,5 @@
-//! Parts of a run of the tests that are no commands of their own: each is run by the scheduler as a process, so that
-//! what it prints can be shown as a block.
+//! Parts of a run of the tests that are not commands for users. The scheduler runs each as a process, so that its
+//! output can be shown as one block.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::{build, deb, fuzz, fuzz::Purpose, paths, vm};
 
 use super::FUZZED;
 
-/// One part of `cargo xtask test`, which has made what it needs.
+/// One part of `cargo xtask test`, which makes what the part needs beforehand.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,17 +24,17 @@ pub struct Args {
 enum Part {
     /// The release binary and its Debian package
     Package,
-    /// Debian's checker looks at the package
+    /// Run lintian on the package
     Lintian,
-    /// gmpscope and what runs it in a virtual machine
+    /// gmpscope and the program that runs it in a virtual machine
     Guest { arch: Arch },
-    /// One virtual machine, from its boot to its end
+    /// One virtual machine, from its boot until it powers off
     Machine { series: Series, arch: Arch },
     /// The fuzz targets
     FuzzTargets,
-    /// The inputs that fuzzing begins with
+    /// The initial inputs of fuzzing
     FuzzSeeds,
-    /// Fuzzes one target
+    /// Fuzz one target
     Fuzz { target: String },
 }
 
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// The command that runs a part, by this very program, wherever it lies now.
+/// The command that runs a part with this executable, even if its file was replaced.
 pub fn command(words: &[&str]) -> Command {
     let mut command = Command::new(Path::new("/proc/self/exe"));
     command.arg("part").args(words);

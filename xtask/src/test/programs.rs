@@ -1,5 +1,5 @@
-//! From what cargo says about compiled test programs to jobs: a program of unit tests is one, and so is each
-//! end-to-end test, since some of them may run beside others and some may not.
+//! Makes jobs of the test programs that cargo has compiled: one for each program of unit tests, and one for each
+//! end-to-end test, since only some of these may run beside others.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::{arch::Arch, deb, go, paths, step};
 /// The package whose integration tests are the end-to-end tests.
 const END_TO_END: &str = "gmpscope-tests";
 
-/// The seed of what property tests try.
+/// The seed of property tests.
 const PROPERTY_SEED: &str = "14";
 
 /// The line of the summary for unit tests.
@@ -23,7 +23,7 @@ pub const UNIT_STEP: &str = "unit tests";
 /// The line of the summary for end-to-end tests.
 pub const END_TO_END_STEP: &str = "end-to-end tests";
 
-/// One line of `cargo test --message-format=json`, as far as it matters here.
+/// The parts of a line of `cargo test --message-format=json` that are read.
 #[derive(Debug, Deserialize)]
 struct Message {
     reason: String,
@@ -49,18 +49,18 @@ struct Profile {
 /// A compiled test program.
 #[derive(Debug)]
 struct Program {
-    /// Of which package.
+    /// The name of its package.
     package: String,
-    /// `lib`, `bin` or `test`.
+    /// The kind of its target: `lib`, `bin` or `test`.
     kind: String,
-    /// The target's name.
+    /// The name of its target.
     name: String,
     executable: PathBuf,
-    /// The package's folder, where cargo runs it.
+    /// The folder of its package, in which cargo would run it.
     folder: PathBuf,
 }
 
-/// The command that compiles every test program of the workspace and says where they are.
+/// The command that compiles every test program of the workspace and prints their paths.
 pub fn compile() -> Command {
     let mut cargo = paths::cargo();
     cargo.args([
@@ -72,21 +72,21 @@ pub fn compile() -> Command {
     cargo
 }
 
-/// The jobs that run them, from what [`compile`] printed. With a filter, those of tests whose name contains one
-/// of its words.
+/// The jobs that run the test programs, from what [`compile`] printed. With a filter, only those of tests whose name
+/// contains one of its words.
 ///
 /// # Errors
-/// What cargo printed names no program, or a program does not list its tests.
+/// What cargo printed names no program, a program does not list its tests, or no test's name contains a word of the
+/// filter.
 pub fn jobs(printed: &str, filter: &[String], fast: bool) -> Result<Vec<Job>> {
     let programs = programs(printed)?;
     ensure!(!programs.is_empty(), "cargo names no test program");
     let mut jobs = Vec::new();
+    let mut searched = Searched::default();
     for program in &programs {
-        let tests: Vec<String> = program
-            .tests()?
-            .into_iter()
-            .filter(|test| program.is_wanted(test, filter))
-            .collect();
+        let mut tests = program.tests()?;
+        searched.add(program, &tests);
+        tests.retain(|test| program.is_wanted(test, filter));
         if program.is_end_to_end() {
             for test in tests {
                 jobs.push(program.single(&test, fast)?);
@@ -95,9 +95,42 @@ pub fn jobs(printed: &str, filter: &[String], fast: bool) -> Result<Vec<Job>> {
             jobs.push(program.whole(&tests, !filter.is_empty(), fast)?);
         }
     }
-    // Those that may run beside others in the order of their table, where the long ones come first.
-    jobs.sort_by_key(|job| lanes::place(&job.name));
+    searched.check(filter)?;
+    // The table of tests that may run beside others has the long ones first.
+    jobs.sort_by_key(|job| lanes::position(&job.name));
     Ok(jobs)
+}
+
+/// The names in which the words of a filter are looked for.
+#[derive(Debug, Default)]
+struct Searched {
+    unit: Vec<String>,
+    end_to_end: Vec<String>,
+}
+
+impl Searched {
+    fn add(&mut self, program: &Program, tests: &[String]) {
+        let names = tests.iter().map(|test| program.full_name(test));
+        match program.is_end_to_end() {
+            true => self.end_to_end.extend(names),
+            false => self.unit.extend(names),
+        }
+    }
+
+    /// Fails at the first word that no name contains: a misspelt name would otherwise run nothing, and pass.
+    fn check(&self, filter: &[String]) -> Result<()> {
+        for word in filter {
+            let mut names = self.unit.iter().chain(&self.end_to_end);
+            ensure!(
+                names.any(|name| name.contains(word.as_str())),
+                "no test's name contains `{word}`: looked at {} unit tests (`module::test`) and {} end-to-end tests \
+                 (`program::test`); checks of the source, fuzzing and virtual machines have no such names",
+                self.unit.len(),
+                self.end_to_end.len()
+            );
+        }
+        Ok(())
+    }
 }
 
 fn programs(printed: &str) -> Result<Vec<Program>> {
@@ -125,8 +158,8 @@ fn programs(printed: &str) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// `xtask` of `path+file:///repository/xtask#0.1.0`, and of `…/tests#gmpscope-tests@0.1.0`, where folder and name
-/// differ.
+/// The name of a package from its id: `path+file:///repository/xtask#0.1.0`, or, if folder and name differ,
+/// `…/tests#gmpscope-tests@0.1.0`.
 fn package_name(id: &str) -> &str {
     let (path, version) = id.rsplit_once('#').unwrap_or((id, ""));
     match version.split_once('@') {
@@ -146,13 +179,13 @@ impl Program {
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
             .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?)
-            // Inputs chosen at random would be others each time: a run is to say the same everywhere. `cargo test`
-            // without this tries new ones.
+            // With random inputs a run could have another result each time. `cargo test` by hand, without the seed,
+            // tries new inputs.
             .env("PROPTEST_RNG_SEED", PROPERTY_SEED);
         Ok(command)
     }
 
-    /// Names of its tests.
+    /// Lists its tests.
     fn tests(&self) -> Result<Vec<String>> {
         let listed = step::output(self.command()?.args(["--list", "--format", "terse"]))
             .with_context(|| format!("listing the tests of {}", self.executable.display()))?;
@@ -168,7 +201,7 @@ impl Program {
         filter.is_empty() || filter.iter().any(|word| full.contains(word.as_str()))
     }
 
-    /// The name by which a test is chosen and shown. An end-to-end test's has the name of its program before it.
+    /// The name by which a test is selected and shown; for an end-to-end test with the name of its program in front.
     fn full_name(&self, test: &str) -> String {
         match self.is_end_to_end() {
             true => format!("{}::{test}", self.name),
@@ -176,7 +209,7 @@ impl Program {
         }
     }
 
-    /// All its tests, or those that a filter left.
+    /// The job that runs these of its tests: all, or with `filtered` those that the filter has left.
     fn whole(&self, tests: &[String], filtered: bool, fast: bool) -> Result<Job> {
         let mut command = self.command()?;
         if filtered {
@@ -184,7 +217,7 @@ impl Program {
         }
         let name = format!("{} {} {}", self.package, self.kind, self.name);
         let mut job = if self.package == END_TO_END {
-            with_environment(&mut command, fast)?;
+            set_environment(&mut command, fast)?;
             command.arg("--test-threads=1");
             Job::new(UNIT_STEP, name, command).needs(Product::Package)
         } else {
@@ -194,11 +227,11 @@ impl Program {
         Ok(job)
     }
 
-    /// One test, in a process of its own.
+    /// The job that runs one test in a process of its own.
     fn single(&self, test: &str, fast: bool) -> Result<Job> {
         let name = self.full_name(test);
         let mut command = self.command()?;
-        with_environment(&mut command, fast)?;
+        set_environment(&mut command, fast)?;
         command.args(["--exact", test, "--test-threads=1"]);
         let lane = match lanes::is_together(&name) {
             true => Lane::Together,
@@ -208,13 +241,13 @@ impl Program {
             .counted(Counted::Tests)
             .lane(lane)
             .needs(Product::Package);
-        job.again = lanes::compares_times(&job.name);
+        job.retry = lanes::compares_times(&job.name);
         Ok(job)
     }
 }
 
-/// What the tests crate has to be told: which binary, and how much of it all.
-fn with_environment(command: &mut Command, fast: bool) -> Result<()> {
+/// Sets the variables that the tests crate reads: which binary to test, where to find things, and how much to test.
+fn set_environment(command: &mut Command, fast: bool) -> Result<()> {
     command
         .env("GMPSCOPE_BIN", paths::release_binary())
         .env("GMPSCOPE_DEB", deb::path(Arch::native()))
@@ -231,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_programs_are_found_among_cargos_messages() {
+    fn test_programs_are_found_in_the_messages_of_cargo() {
         let printed = r#"
 {"reason":"compiler-artifact","package_id":"registry+https://github.com/rust-lang/crates.io-index#libc@0.2.1","manifest_path":"/r/libc/Cargo.toml","target":{"kind":["lib"],"name":"libc"},"profile":{"test":false},"executable":null}
 {"reason":"compiler-artifact","package_id":"path+file:///w/tests#gmpscope-tests@0.1.0","manifest_path":"/w/tests/Cargo.toml","target":{"kind":["test"],"name":"sites"},"profile":{"test":true},"executable":"/w/target/debug/deps/sites-1"}
@@ -253,6 +286,24 @@ mod tests {
         assert!(found[0].is_wanted("stripping", &[]));
         assert!(found[0].is_wanted("stripping", &words(&["no", "strip"])));
         assert!(!found[1].is_wanted("stripping", &words(&["xtask"])));
+    }
+
+    #[test]
+    fn a_name_that_no_test_has_is_an_error() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let searched = Searched {
+            unit: names(&["arch::tests::every_name_is_understood"]),
+            end_to_end: names(&["sites::stripping", "sites::pie"]),
+        };
+        assert!(searched.check(&[]).is_ok());
+        assert!(searched.check(&names(&["strip", "arch::"])).is_ok());
+        let error = searched
+            .check(&names(&["strip", "stirp"]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`stirp`"), "{error}");
+        assert!(error.contains("1 unit tests"), "{error}");
+        assert!(error.contains("2 end-to-end tests"), "{error}");
     }
 
     #[test]

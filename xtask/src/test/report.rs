@@ -1,4 +1,4 @@
-//! What came of all jobs: the summary.
+//! The outcomes of all jobs, and the summary of them.
 
 use std::time::{Duration, Instant};
 
@@ -7,93 +7,90 @@ use anyhow::{Result, bail};
 use super::counts::Counts;
 use crate::step;
 
-/// How many of the slowest tests are named.
+/// How many of the slowest tests are listed.
 const SLOWEST: usize = 10;
 
-/// What came of one job.
+/// The outcome of one job.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// The job's name.
+    /// The name of the job.
     pub name: String,
     /// The line of the summary that it belongs to.
     pub step: &'static str,
-    /// Whether it ran tests, which are compared by their time.
+    /// Whether it ran tests: these are listed if they are slow.
     pub is_test: bool,
-    /// What passed and failed.
+    /// How many checks or tests passed and failed.
     pub counts: Counts,
-    /// From its start to its end.
+    /// From its start to its exit.
     pub took: Duration,
     /// CPU time.
     pub cpu: Duration,
-    /// What to say of its failure.
+    /// Why it failed.
     pub error: Option<String>,
 }
 
 impl Outcome {
-    /// Makes a failure of it, whatever it counted.
+    /// Counts a failure, whatever was counted before.
     pub fn fail(&mut self, why: String) {
         self.counts.failed += 1;
         self.error = Some(why);
     }
 }
 
-/// All outcomes, in the order in which they came.
+/// All outcomes, in the order in which the jobs finished.
 #[derive(Debug)]
 pub struct Report {
     began: Instant,
     outcomes: Vec<Outcome>,
-    run_again: Vec<Outcome>,
+    retried: Vec<Outcome>,
 }
 
 impl Report {
-    /// Nothing has come yet.
+    /// An empty report, whose clock starts now.
     pub fn new() -> Self {
         Self {
             began: Instant::now(),
             outcomes: Vec::new(),
-            run_again: Vec::new(),
+            retried: Vec::new(),
         }
     }
 
-    /// Time since the report was begun.
+    /// Time since the report was created.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Adds what counts.
+    /// Adds an outcome that counts.
     pub fn add(&mut self, outcome: Outcome) {
         self.outcomes.push(outcome);
     }
 
     /// Adds a failure that does not count, since the test is run once more.
-    pub fn add_run_again(&mut self, outcome: Outcome) {
-        self.run_again.push(outcome);
+    pub fn add_retried(&mut self, outcome: Outcome) {
+        self.retried.push(outcome);
     }
 
-    /// What passed and failed.
+    /// The sum of what passed and failed.
     pub fn counts(&self) -> Counts {
         sum(self.outcomes.iter())
     }
 
-    /// Names of the tests that were run once more.
-    pub fn run_again(&self) -> Vec<&str> {
-        self.run_again
-            .iter()
-            .map(|outcome| outcome.name.as_str())
-            .collect()
+    /// The names of the tests that were run once more.
+    pub fn retried(&self) -> Vec<&str> {
+        self.retried.iter().map(|outcome| outcome.name.as_str()).collect()
     }
 
-    /// Prints the summary; the last line is the one that scripts look for.
+    /// Prints the summary, whose last line scripts look for.
     ///
     /// # Errors
     /// Something failed, or nothing was run.
     pub fn print(&self, steps: &[&'static str]) -> Result<()> {
         self.print_slowest();
-        step::title(&format!("all of it: {}", step::seconds(self.elapsed())));
+        step::title(&format!("summary: {}", step::seconds(self.elapsed())));
         for step in steps {
             self.print_step(step);
         }
-        for test in self.run_again() {
+        for test in self.retried() {
             println!("   run again after a failure: {test}");
         }
         let all = self.counts();
@@ -102,7 +99,7 @@ impl Report {
             bail!("{} of {} failed", all.failed, all.passed + all.failed);
         }
         if all.passed == 0 {
-            bail!("no test has such a name");
+            bail!("no test was run");
         }
         Ok(())
     }
@@ -124,7 +121,8 @@ impl Report {
         }
     }
 
-    /// One line, and what failed. Jobs run side by side, so that their times add up to more than has passed.
+    /// Prints the line of a step, and what failed in it. Jobs run side by side, so their times may add up to more than
+    /// the time that has passed.
     fn print_step(&self, step: &'static str) {
         let outcomes = || self.outcomes.iter().filter(move |outcome| outcome.step == step);
         if outcomes().next().is_none() {

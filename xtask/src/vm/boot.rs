@@ -1,4 +1,4 @@
-//! One virtual machine, from its start to its end.
+//! Runs one virtual machine, from its boot until it powers off.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -16,17 +16,17 @@ use crate::setup::kernels::Kernel;
 use crate::setup::qemu;
 use crate::{paths, step};
 
-/// What a line of the guest's begins with; all others are the kernel's.
+/// The prefix of lines that the guest prints; all others are the kernel's.
 const MARK: &str = "guest: ";
 /// How long all checks of one machine may take.
-const AT_MOST: Duration = Duration::from_secs(900);
-/// How many of the last lines an error shows.
+const TIME_LIMIT: Duration = Duration::from_secs(900);
+/// How many of the last lines are shown with an error.
 const SHOWN_LINES: usize = 30;
 
-/// Boots a kernel, shows each finding as it comes, and waits until the machine is off.
+/// Boots a kernel, prints each finding as it comes, and waits until the machine is off.
 ///
 /// # Errors
-/// The machine did not come up, or its checks did not come to their end.
+/// The machine did not boot, or its checks did not finish.
 pub fn run(machine: Machine, kernel: &Kernel, image: &Path) -> Result<Report> {
     let began = Instant::now();
     let mut qemu = command(machine.arch, &kernel.image, image)?;
@@ -41,7 +41,7 @@ pub fn run(machine: Machine, kernel: &Kernel, image: &Path) -> Result<Report> {
         .0
         .stdout
         .take()
-        .context("the machine's console has no pipe")?;
+        .context("the machine's console is not a pipe")?;
     let (send, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
@@ -64,9 +64,9 @@ pub fn run(machine: Machine, kernel: &Kernel, image: &Path) -> Result<Report> {
     };
     let mut finished = None;
     loop {
-        let left = AT_MOST.saturating_sub(began.elapsed());
+        let left = TIME_LIMIT.saturating_sub(began.elapsed());
         let Ok(line) = lines.recv_timeout(left) else { break };
-        // The firmware and the kernel may have begun a line before.
+        // The firmware or the kernel may have printed the beginning of the line.
         if let Some((_, json)) = line.split_once(MARK) {
             match serde_json::from_str::<Finding>(json) {
                 Ok(finding) if finding.check == "finished" => {
@@ -77,8 +77,8 @@ pub fn run(machine: Machine, kernel: &Kernel, image: &Path) -> Result<Report> {
                     std::io::stdout().flush()?;
                     report.findings.push(finding);
                 }
-                // It is missed in the count.
-                Err(why) => println!("   not understood ({why}): {json}"),
+                // The number of findings will be wrong, which is an error below.
+                Err(why) => println!("   cannot be parsed ({why}): {json}"),
             }
         }
         console.push(line);
@@ -94,7 +94,7 @@ pub fn run(machine: Machine, kernel: &Kernel, image: &Path) -> Result<Report> {
             eprintln!("   | {line}");
         }
         bail!(
-            "the checks on {} did not come to their end: {} findings, of {} that were made, in {} ({})",
+            "the checks on {} did not finish: {} findings were read, of {} that were made, in {} ({})",
             machine.name(),
             report.findings.len(),
             finished.map_or("?".to_owned(), |n| n.to_string()),
@@ -105,7 +105,7 @@ pub fn run(machine: Machine, kernel: &Kernel, image: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// The emulator, with all that it needs to boot.
+/// The command that boots the machine.
 fn command(arch: Arch, kernel: &Path, image: &Path) -> Result<Command> {
     let mut qemu = qemu::command(arch)?;
     let console = match arch {
@@ -114,16 +114,17 @@ fn command(arch: Arch, kernel: &Path, image: &Path) -> Result<Command> {
             "ttyS0"
         }
         Arch::Aarch64 => {
-            // The architecture's own pointer authentication is very slow to emulate.
+            // The architected algorithm of pointer authentication is very slow to emulate.
             qemu.args(["-M", "virt", "-cpu", "max,pauth-impdef=on"]);
             "ttyAMA0"
         }
     };
     let environment = "GMPSCOPE_BIN=/gmpscope GMPSCOPE_WORKLOADS=/workloads";
-    // One thread for both CPUs, and as quick. With one for each, 5.10 x86_64 stopped for good in five of eight machines
-    // at a check of `full` or, once, at the check behind one: both CPUs were busy, and the kernel said nothing of it for minutes, not
-    // even that it was stuck. In none of five with one thread. It is believed to be the emulation of code that
-    // one CPU changes and another runs (jump labels); that it is not a race of the kernel's is not proven.
+    // One thread emulates both CPUs, and is as quick as two. With two threads, 5.10 x86_64 hung in five of eight
+    // machines at a check of `full` or, once, at the check after one: both CPUs were busy, and the kernel printed
+    // nothing for minutes, not even a soft lockup. With one thread it hung in none of five. The probable cause is the
+    // emulation of code that one CPU modifies while the other runs it (jump labels); a race in the kernel is not ruled
+    // out.
     qemu.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])
         .args(["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"])
         .arg("-kernel")
@@ -135,12 +136,12 @@ fn command(arch: Arch, kernel: &Path, image: &Path) -> Result<Command> {
     Ok(qemu)
 }
 
-/// An emulator; it does not outlive us.
+/// A running emulator, which is killed when this is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended cannot be killed, which is as it should be.
+        // It may have exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! The initramfs of a virtual machine: all that it has.
+//! Makes the initramfs of a virtual machine, its only file system.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Cursor, Write as _};
@@ -10,8 +10,9 @@ use cpio::NewcBuilder;
 use super::{Machine, Versions};
 use crate::{go, paths};
 
-/// The program whose waits are compared; the folder and file names are what `Variant::build` of the tests looks for.
+/// The workload whose waits are compared.
 const PROGRAM: &str = "mixed";
+/// Its build variant. `Variant::build` of the tests crate looks for these two names.
 const VARIANT: &str = "stripped";
 
 const FOLDER: u32 = 0o040_755;
@@ -28,7 +29,7 @@ pub fn make(machine: Machine, versions: Versions) -> Result<PathBuf> {
     for folder in ["dev", "proc", "sys", "tmp", "workloads"] {
         image.add(folder, FOLDER, Vec::new());
     }
-    // The kernel gives it to the first process, whose runtime ends if there is no standard output.
+    // The kernel opens it for the first process, which would exit without standard output.
     let console = NewcBuilder::new("dev/console").mode(CHARACTER_DEVICE);
     let console = console.rdev_major(5).rdev_minor(1);
     image.0.push((console, Cursor::default()));
@@ -58,6 +59,7 @@ pub fn make(machine: Machine, versions: Versions) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The GOROOTs of the toolchains whose programs are in the image.
 fn roots(versions: Versions) -> Result<Vec<PathBuf>> {
     let mut roots = go::installed_roots()?;
     if versions == Versions::Few {
@@ -70,7 +72,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("reading {}", file.display()))
 }
 
-/// What the archive is to hold.
+/// The files of the archive.
 #[derive(Default)]
 struct Entries(Vec<(NewcBuilder, Cursor<Vec<u8>>)>);
 

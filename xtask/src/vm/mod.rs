@@ -1,8 +1,8 @@
-//! `cargo xtask vm`: the same checks as outside, on kernels that people run, of both architectures.
+//! `cargo xtask vm`: runs the same checks on other kernels, of both architectures.
 //!
-//! Each kernel boots under QEMU with an initramfs that holds gmpscope, Go programs and, as its first process,
-//! the `guest` of the tests crate, which prints a line for each thing that it has checked. All is emulated
-//! (TCG): /dev/kvm may open on a cloud machine and still start no stock kernel.
+//! Each kernel boots under QEMU with an initramfs that has gmpscope, Go programs and, as the first process, the
+//! `guest` of the tests crate, which prints a line for each check. The CPUs are emulated (TCG) and not virtualized: on
+//! a cloud machine /dev/kvm may open and still not boot a stock kernel.
 
 mod boot;
 mod image;
@@ -21,22 +21,22 @@ use report::Report;
 /// Run the checks in virtual machines.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The architecture; both unless said
+    /// Architecture; both by default
     #[arg(long)]
     arch: Vec<Arch>,
-    /// Which series of kernels
+    /// Series of kernels
     #[arg(long, required_unless_present = "all")]
     kernel: Vec<Series>,
-    /// With programs of every Go version, not of the oldest and the newest alone
+    /// Trace programs of every Go version, not only of the oldest and the newest
     #[arg(long)]
     every_go: bool,
-    /// Every kernel on both architectures, with every Go version
+    /// Boot every kernel on both architectures, with every Go version
     #[arg(long, conflicts_with_all = ["arch", "kernel"])]
     all: bool,
-    /// Write the tables of docs/kernels.md and the numbers of verified instructions
+    /// Write the tables of docs/kernels.md and the counts of verified instructions
     #[arg(long, requires = "all")]
     write: bool,
-    /// Record the numbers of verified instructions of these machines, and leave those of the others
+    /// Record the counts of verified instructions of these machines only
     #[arg(long)]
     record: bool,
 }
@@ -44,20 +44,20 @@ pub struct Args {
 /// A machine to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// Which kernel.
+    /// The series of its kernel.
     pub series: Series,
-    /// On which processor.
+    /// Its architecture.
     pub arch: Arch,
 }
 
 impl Machine {
-    /// For messages and tables.
+    /// The name in messages and tables.
     pub fn name(self) -> String {
         format!("{} {}", self.series.name(), self.arch.name())
     }
 }
 
-/// What every run of the tests boots: the oldest kernel, and the other architecture.
+/// The machines of `cargo xtask test`: the oldest kernel, and the other architecture.
 pub const TESTED: [Machine; 2] = [
     Machine {
         series: Series::V5_10,
@@ -108,7 +108,7 @@ pub enum Versions {
     All,
 }
 
-/// What booting these machines needs.
+/// The components that are needed to boot these machines.
 pub fn components(machines: &[Machine], versions: Versions) -> Vec<Component> {
     let mut components = vec![Component::Qemu, Component::GoDebian];
     for machine in machines {
@@ -121,11 +121,11 @@ pub fn components(machines: &[Machine], versions: Versions) -> Vec<Component> {
     components
 }
 
-/// Boots one machine after the other; with `compare` what the verifier counted is compared with what is
-/// recorded.
+/// Builds what is needed and boots one machine after the other. With `compare`, the counts of the verifiers are
+/// compared with the recorded ones.
 ///
 /// # Errors
-/// Something could not be built. A machine that does not boot, or a check that fails, is in its report.
+/// A build failed. Machines that do not boot and checks that fail are in the reports.
 pub fn boot_all(machines: &[Machine], versions: Versions, compare: bool) -> Result<Vec<Report>> {
     for arch in Arch::ALL {
         if machines.iter().any(|machine| machine.arch == arch) {
@@ -135,7 +135,7 @@ pub fn boot_all(machines: &[Machine], versions: Versions, compare: bool) -> Resu
     boot_built(machines, versions, compare)
 }
 
-/// Boots machines for which [`crate::build::for_guest`] has built what is tested there.
+/// Boots machines for whose architectures [`crate::build::for_guest`] has run.
 ///
 /// # Errors
 /// A Go program could not be built, or the recorded figures could not be read.

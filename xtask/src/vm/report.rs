@@ -1,4 +1,4 @@
-//! What a guest found.
+//! The findings of a guest, which it prints as JSON.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,31 +8,31 @@ use serde::Deserialize;
 use super::Machine;
 use crate::step;
 
-/// One thing that was checked, as the guest prints it.
+/// The result of one check.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Finding {
-    /// Which check.
+    /// Name of the check.
     pub check: String,
-    /// Of a program of which Go version, where there was one.
+    /// Go version of the program that was traced, if one was.
     #[serde(default)]
     pub go: Option<String>,
-    /// In which mode.
+    /// Mode of the capture, if there was one.
     #[serde(default)]
     pub mode: Option<String>,
-    /// Whether it holds.
+    /// Whether the check passed.
     pub ok: bool,
     /// What was seen.
     pub detail: String,
-    /// How long it took.
+    /// Duration in milliseconds.
     #[serde(default)]
     pub took_ms: u64,
-    /// Figures by name, where the check has any.
+    /// Figures by name, if the check has any.
     #[serde(default)]
     pub figures: BTreeMap<String, u64>,
 }
 
 impl Finding {
-    /// `attach 1.27.3 exact`
+    /// The name for people: `attach 1.27.3 exact`.
     pub fn name(&self) -> String {
         let parts = [Some(&self.check), self.go.as_ref(), self.mode.as_ref()];
         parts
@@ -43,12 +43,12 @@ impl Finding {
             .join(" ")
     }
 
-    /// One line for a person; what a check that failed saw follows.
+    /// Prints one line, and for a failed check all details.
     pub fn print(&self) {
         let mut lines = self.detail.lines();
         let first = lines.next().unwrap_or_default();
         let (shown, more) = match self.check.as_str() {
-            // Its text is for the documents.
+            // The text of doctor is for the documents.
             "doctor" if self.ok => ("", 0),
             _ if self.ok => (first, 0),
             _ => (first, usize::MAX),
@@ -68,18 +68,18 @@ impl Finding {
 /// All findings of one machine.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Which.
+    /// The machine.
     pub machine: Machine,
-    /// The kernel's package.
+    /// The package of its kernel.
     pub package: String,
-    /// In the order in which they came.
+    /// The findings, in the order in which they were printed.
     pub findings: Vec<Finding>,
-    /// From the start of the emulator to its end.
+    /// From the start of the emulator to its exit.
     pub took: Duration,
 }
 
 impl Report {
-    /// Of a machine that did not come so far.
+    /// The report of a machine that could not be started.
     pub fn without_findings(machine: Machine, why: &anyhow::Error) -> Self {
         let boots = Finding {
             check: "boots".into(),
@@ -104,7 +104,7 @@ impl Report {
         self.findings.iter().filter(move |finding| finding.check == check)
     }
 
-    /// What failed, each in a line.
+    /// One line for each failed check.
     pub fn failures(&self) -> Vec<String> {
         let failed = self.findings.iter().filter(|finding| !finding.ok);
         failed
@@ -115,7 +115,7 @@ impl Report {
             .collect()
     }
 
-    /// How many there were.
+    /// Prints how many checks there were and how many failed.
     pub fn print(&self) {
         let failed = self.failures().len();
         println!(

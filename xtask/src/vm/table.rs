@@ -1,4 +1,4 @@
-//! The tables of docs/kernels.md.
+//! Writes the tables of docs/kernels.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use super::report::{Finding, Report};
 use crate::bench::markdown;
 use crate::paths;
 
-/// Characters of a message that a cell shows.
+/// How many characters of a message a cell shows.
 const LONGEST_CELL: usize = 160;
 
 /// Replaces the generated parts of the page.
@@ -21,7 +21,7 @@ pub fn write(reports: &[Report]) -> Result<()> {
     markdown::replace(&page, "doctor", &doctor(reports))
 }
 
-/// Kernel × architecture × mode × Go version.
+/// The table of modes: kernel × architecture × mode × Go version.
 fn modes(reports: &[Report]) -> String {
     let cells: BTreeSet<&str> = attached(reports).filter_map(|f| f.go.as_deref()).collect();
     let mut versions: Vec<&str> = cells.into_iter().collect();
@@ -33,7 +33,7 @@ fn modes(reports: &[Report]) -> String {
     });
     let mut table = format!("| kernel | architecture | mode | {} |\n", versions.join(" | "));
     let _ = writeln!(table, "|---|---|---|{}", "---|".repeat(versions.len()));
-    // In the order of the checks.
+    // In the order in which they were checked.
     let mut modes: Vec<&str> = Vec::new();
     for mode in attached(reports).filter_map(|f| f.mode.as_deref()) {
         if !modes.contains(&mode) {
@@ -62,6 +62,7 @@ fn modes(reports: &[Report]) -> String {
     table
 }
 
+/// The findings of all checks that attach.
 fn attached(reports: &[Report]) -> impl Iterator<Item = &Finding> {
     reports.iter().flat_map(|report| report.of("attach"))
 }
@@ -74,7 +75,7 @@ fn cell(finding: Option<&Finding>) -> String {
     }
 }
 
-/// What else was checked.
+/// The table of all other checks.
 fn checks(reports: &[Report]) -> String {
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (column, report) in reports.iter().enumerate() {
@@ -105,7 +106,7 @@ fn checks(reports: &[Report]) -> String {
     table
 }
 
-/// As much of a message as a cell can take.
+/// A message, truncated to [`LONGEST_CELL`].
 fn shortened(message: &str) -> String {
     match message.char_indices().nth(LONGEST_CELL) {
         Some((end, _)) => format!("{}…", &message[..end]),
@@ -113,7 +114,7 @@ fn shortened(message: &str) -> String {
     }
 }
 
-/// Instructions that the verifiers went through.
+/// The table of instructions that the verifiers processed.
 fn verified(reports: &[Report]) -> String {
     let mut rows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (column, report) in reports.iter().enumerate() {
@@ -136,7 +137,7 @@ fn verified(reports: &[Report]) -> String {
     table
 }
 
-/// What `gmpscope doctor` prints there.
+/// The output of `gmpscope doctor` on each machine.
 fn doctor(reports: &[Report]) -> String {
     reports
         .iter()

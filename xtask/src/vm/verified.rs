@@ -1,5 +1,5 @@
-//! How many instructions the verifier of each kernel goes through for each program: kept in the repository, so
-//! that growth is seen before a kernel refuses a program for its complexity.
+//! The number of instructions that the verifier of each kernel processes for each BPF program. It is kept in the
+//! repository, so that growth is noticed before a kernel refuses a program for its complexity.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 use super::report::{Finding, Report};
 use crate::paths;
 
-/// Name of the comparison among the findings.
+/// The name of the comparison among the findings.
 pub const CHECK: &str = "verified instructions";
-/// How much more than before is still no growth, in percent: compilers and kernels' minor updates differ a little.
+/// Growth that is tolerated, in percent: compilers and minor updates of kernels differ a little.
 const TOLERATED: u64 = 5;
 
-/// Counts by program, by machine.
+/// Counts of each program, by machine.
 type Table = BTreeMap<String, BTreeMap<String, u64>>;
 
 fn file() -> PathBuf {
@@ -25,7 +25,7 @@ fn file() -> PathBuf {
 fn read() -> Result<Table> {
     let file = file();
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no such table", file.display()))
+    serde_json::from_str(&text).with_context(|| format!("{} is not a table of counts", file.display()))
 }
 
 fn counts(report: &Report) -> BTreeMap<String, u64> {
@@ -35,7 +35,7 @@ fn counts(report: &Report) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Compares a machine's counts with those in the repository.
+/// Compares the counts of a machine with those in the repository.
 pub fn compare(report: &Report) -> Result<Finding> {
     let table = read()?;
     let recorded = table.get(&report.machine.name()).cloned().unwrap_or_default();
@@ -57,6 +57,7 @@ pub fn compare(report: &Report) -> Result<Finding> {
     })
 }
 
+/// Describes programs whose counts have grown, that are not recorded, or that are missing.
 fn differences(recorded: &BTreeMap<String, u64>, counted: &BTreeMap<String, u64>) -> Vec<String> {
     let grown = counted
         .iter()
@@ -73,7 +74,7 @@ fn differences(recorded: &BTreeMap<String, u64>, counted: &BTreeMap<String, u64>
         .collect()
 }
 
-/// Records the counts of these machines; of those that loaded no program, and of others, what is recorded stays.
+/// Records the counts of these machines. The counts of other machines, and of those that loaded no program, stay.
 pub fn write(reports: &[Report]) -> Result<()> {
     let mut table = read()?;
     let new = reports

@@ -1,4 +1,4 @@
-//! Runs jobs: those that may, side by side; then the others, one at a time. All of them, even if one fails.
+//! Runs jobs: first those that may run side by side, then the others, one at a time; and all of them even if one fails.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -10,25 +10,25 @@ use anyhow::Result;
 
 use super::counts::{self, Counts};
 use super::job::{Counted, Folder, Job, Lane, Product};
-use super::process::{self, Ended};
 use super::report::{Outcome, Report};
+use crate::process::{self, Ended};
 use crate::{paths, step};
 
-/// How long a job may take. The longest build takes a quarter of this on two cores that are busy otherwise.
-const AT_MOST: Duration = Duration::from_secs(30 * 60);
-/// How often it is said what is running.
-const PROGRESS: Duration = Duration::from_secs(60);
-/// Builds at a time: one alone leaves a core idle whenever it waits for its largest crate.
-const MOST_BUILDS: usize = 2;
-/// Most lines that are shown of what a job printed, its last ones; all of them are in its file.
-const MOST_LINES: usize = 400;
-/// The scheduling priority of builds, which wait for nothing, beside tests, which have deadlines.
+/// How long a job may take. On two cores that are busy otherwise, the longest build takes a quarter of this.
+const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How often the running jobs are printed.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+/// How many builds run at a time. One alone leaves a core idle while it compiles its largest crate.
+const MAX_BUILDS: usize = 2;
+/// How many of the last lines of the output of a job are shown. All lines are in its file.
+const SHOWN_LINES: usize = 400;
+/// The niceness of builds, so that tests beside them, which have deadlines, come first.
 const NICE: i32 = 10;
 
-/// Makes further jobs of what a job printed to standard output.
+/// Makes further jobs from the standard output of a job.
 pub type Expand<'a> = &'a dyn Fn(&str) -> Result<Vec<Job>>;
 
-/// A job that runs.
+/// A running job.
 #[derive(Debug)]
 struct Running {
     number: usize,
@@ -37,27 +37,27 @@ struct Running {
     began: Instant,
 }
 
-/// What came of it.
+/// A job that has finished.
 struct Finished {
     number: usize,
     job: Job,
     ended: Result<Ended>,
 }
 
-/// Jobs that wait and run, and what was made.
+/// The waiting and the running jobs, and what has been made.
 struct Schedule<'a> {
     waiting: VecDeque<Job>,
     running: Vec<Running>,
     made: Vec<Product>,
     failed: Vec<Product>,
     expand: Expand<'a>,
-    most_together: usize,
+    max_together: usize,
     next_number: usize,
     send: Sender<Finished>,
     report: Report,
 }
 
-/// Runs all jobs. The one that makes [`Product::Tests`] is followed by those that `expand` makes of its output.
+/// Runs all jobs, and those that `expand` makes from the output of the one that makes [`Product::Tests`].
 pub fn run(jobs: Vec<Job>, expand: Expand) -> Report {
     let (send, finished) = channel();
     let mut schedule = Schedule {
@@ -66,25 +66,25 @@ pub fn run(jobs: Vec<Job>, expand: Expand) -> Report {
         made: Vec::new(),
         failed: Vec::new(),
         expand,
-        // One more than there are cores: most of these tests wait most of the time.
-        most_together: thread::available_parallelism().map_or(2, usize::from) + 1,
+        // One more than there are cores, since these tests mostly wait.
+        max_together: thread::available_parallelism().map_or(2, usize::from) + 1,
         next_number: 0,
         send,
         report: Report::new(),
     };
-    let mut last_said = Instant::now();
+    let mut last_progress = Instant::now();
     loop {
-        schedule.start_what_may();
+        schedule.start_ready();
         if schedule.running.is_empty() {
             break;
         }
-        match finished.recv_timeout(PROGRESS.saturating_sub(last_said.elapsed())) {
+        match finished.recv_timeout(PROGRESS_INTERVAL.saturating_sub(last_progress.elapsed())) {
             Ok(done) => schedule.finish(done),
             Err(RecvTimeoutError::Timeout) => {
-                schedule.say_what_runs();
-                last_said = Instant::now();
+                schedule.print_progress();
+                last_progress = Instant::now();
             }
-            // We hold a sender ourselves.
+            // Impossible: the schedule holds a sender.
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
@@ -92,23 +92,24 @@ pub fn run(jobs: Vec<Job>, expand: Expand) -> Report {
 }
 
 impl Schedule<'_> {
-    /// Starts every job that may run now; those that can never run have failed.
-    fn start_what_may(&mut self) {
-        self.give_up_what_cannot();
-        while let Some(place) = self.waiting.iter().position(|job| self.may_start(job)) {
-            let Some(job) = self.waiting.remove(place) else {
+    /// Starts every job that may run now. Jobs that can never run are counted as failed.
+    fn start_ready(&mut self) {
+        self.fail_blocked();
+        while let Some(position) = self.waiting.iter().position(|job| self.may_start(job)) {
+            let Some(job) = self.waiting.remove(position) else {
                 return;
             };
             self.start(job);
         }
         if self.running.is_empty() && !self.waiting.is_empty() {
-            // Nothing that runs could make what they need.
+            // No running job will make what they need.
             for job in std::mem::take(&mut self.waiting) {
-                self.cannot_run(&job, "nothing makes what it needs");
+                self.add_not_run(&job, "nothing makes what it needs");
             }
         }
     }
 
+    /// Whether a job may run beside those that are running, and has what it needs.
     fn may_start(&self, job: &Job) -> bool {
         let running = |lane: fn(&Lane) -> bool| self.running.iter().filter(|r| lane(&r.lane)).count();
         let alone = running(|lane| matches!(lane, Lane::Alone)) > 0;
@@ -118,39 +119,41 @@ impl Schedule<'_> {
                     let mut builds = self.running.iter();
                     !builds.any(|running| running.lane == Lane::Build(folder))
                 };
-                folder_is_free(folder) && running(|lane| matches!(lane, Lane::Build(_))) < MOST_BUILDS
+                folder_is_free(folder) && running(|lane| matches!(lane, Lane::Build(_))) < MAX_BUILDS
             }
-            Lane::Together => running(|lane| matches!(lane, Lane::Together)) < self.most_together,
-            // The last, so that nothing else has to be waited for in between.
+            Lane::Together => running(|lane| matches!(lane, Lane::Together)) < self.max_together,
+            // These come last, so that none of them has to wait for another kind of job.
             Lane::Alone => self.running.is_empty() && self.waiting.iter().all(|job| job.lane == Lane::Alone),
         };
         !alone && has_room && job.needs.iter().all(|product| self.made.contains(product))
     }
 
-    /// Jobs whose needs could not be made are not passed over in silence.
-    fn give_up_what_cannot(&mut self) {
-        while let Some((place, lacks)) = self
+    /// Removes waiting jobs whose needs could not be made, and counts them as failed.
+    fn fail_blocked(&mut self) {
+        while let Some((position, missing)) = self
             .waiting
             .iter()
             .enumerate()
-            .find_map(|(place, job)| Some((place, self.lacks(job)?)))
+            .find_map(|(position, job)| Some((position, self.failed_need(job)?)))
         {
-            let Some(job) = self.waiting.remove(place) else {
+            let Some(job) = self.waiting.remove(position) else {
                 return;
             };
             self.failed.extend(job.makes);
-            self.cannot_run(&job, &format!("{lacks} could not be built"));
+            self.add_not_run(&job, &format!("{missing} could not be built"));
         }
     }
 
-    fn lacks(&self, job: &Job) -> Option<Product> {
+    /// A product that a job needs and that could not be made.
+    fn failed_need(&self, job: &Job) -> Option<Product> {
         job.needs
             .iter()
             .copied()
             .find(|product| self.failed.contains(product))
     }
 
-    fn cannot_run(&mut self, job: &Job, why: &str) {
+    /// Counts a job that was not run as failed.
+    fn add_not_run(&mut self, job: &Job, why: &str) {
         println!("not run, and counted as failed: {} ({why})", job.name);
         self.report.add(Outcome {
             name: job.name.clone(),
@@ -178,8 +181,8 @@ impl Schedule<'_> {
                 0
             };
             let apart = job.makes == Some(Product::Tests);
-            let ended = process::run(&mut job.command, &logs(), &job.name, apart, niceness, AT_MOST);
-            // Nobody is there to be told only if the schedule itself has ended.
+            let ended = process::run(&mut job.command, &logs(), &job.name, apart, niceness, TIME_LIMIT);
+            // Only fails if the schedule itself has ended.
             let _ = send.send(Finished { number, job, ended });
         });
     }
@@ -192,7 +195,10 @@ impl Schedule<'_> {
         } = done;
         self.running.retain(|running| running.number != number);
         let mut outcome = outcome(&job, &ended);
-        let printed = ended.as_ref().map(Ended::printed).unwrap_or_default();
+        let printed = match outcome.counts.failed > 0 || job.shown {
+            true => ended.as_ref().map(Ended::printed).unwrap_or_default(),
+            false => String::new(),
+        };
         if outcome.counts.failed == 0 && job.makes == Some(Product::Tests) {
             let answer = ended.as_ref().map(Ended::answer).unwrap_or_default();
             match (self.expand)(&answer) {
@@ -201,30 +207,31 @@ impl Schedule<'_> {
             }
         }
         let failed = outcome.counts.failed > 0;
-        print(&job, &outcome, if failed || job.shown { &printed } else { "" });
+        print(&job, &outcome, &printed);
         match (failed, job.makes) {
             (true, Some(product)) => self.failed.push(product),
             (false, Some(product)) => self.made.push(product),
             (_, None) => {}
         }
-        if failed && job.again {
+        if failed && job.retry {
             println!("{} compares times, and is run once more", job.name);
-            job.again = false;
-            self.report.add_run_again(outcome);
+            job.retry = false;
+            self.report.add_retried(outcome);
             self.waiting.push_back(job);
         } else {
             self.report.add(outcome);
         }
     }
 
-    fn say_what_runs(&self) {
+    /// Prints which jobs are running, and how many are waiting.
+    fn print_progress(&self) {
         let running: Vec<String> = self
             .running
             .iter()
             .map(|running| format!("{} ({})", running.name, step::seconds(running.began.elapsed())))
             .collect();
         println!(
-            "   {}: running {}; {} jobs wait",
+            "   {}: running {}; {} jobs are waiting",
             step::seconds(self.report.elapsed()),
             running.join(", "),
             self.waiting.len()
@@ -233,12 +240,12 @@ impl Schedule<'_> {
     }
 }
 
-/// Where what each job printed is kept.
+/// The folder in which the output of each job is kept.
 fn logs() -> PathBuf {
     paths::target().join("xtask-logs").join("test")
 }
 
-/// What a job that has ended counts as.
+/// The outcome of a job that has finished.
 fn outcome(job: &Job, ended: &Result<Ended>) -> Outcome {
     let mut outcome = Outcome {
         name: job.name.clone(),
@@ -266,7 +273,7 @@ fn outcome(job: &Job, ended: &Result<Ended>) -> Outcome {
             failed: u64::from(!ended.status.success()),
         }),
         Counted::Tests => match counts::of_tests(&printed) {
-            // Each test was named: one that did not run is not a success.
+            // The test was selected by its name, so it is a failure if none ran.
             (_, 0) | (Counts { passed: 0, failed: 0 }, _) => None,
             (counts, _) => Some(counts),
         },
@@ -275,18 +282,22 @@ fn outcome(job: &Job, ended: &Result<Ended>) -> Outcome {
     };
     outcome.counts = counted.unwrap_or_default();
     if ended.killed {
-        outcome.fail(format!("it ran for more than {}", step::seconds(AT_MOST)));
+        outcome.fail(format!("it ran for more than {}", step::seconds(TIME_LIMIT)));
     } else if counted.is_none() {
-        outcome.fail(format!("it ended ({}) without counting any test", ended.status));
+        outcome.fail(format!("it exited ({}) without counting any test", ended.status));
     } else if outcome.counts.failed == 0 && !ended.status.success() {
         outcome.fail(format!("{} although nothing failed", ended.status));
     } else if outcome.counts.failed > 0 {
-        outcome.error = Some(format!("{} of {}", ended.status, step::words(&job.command)));
+        outcome.error = Some(format!(
+            "{} of {}",
+            ended.status,
+            step::command_line(&job.command)
+        ));
     }
     outcome
 }
 
-/// One line, and the block of what it printed.
+/// Prints one line, and a block of its output.
 fn print(job: &Job, outcome: &Outcome, block: &str) {
     let how = match (outcome.counts.failed, outcome.counts.passed) {
         (0, 0 | 1) => "ok".to_owned(),
@@ -300,9 +311,9 @@ fn print(job: &Job, outcome: &Outcome, block: &str) {
         step::seconds(outcome.cpu)
     );
     let lines: Vec<&str> = block.lines().collect();
-    let left_out = lines.len().saturating_sub(MOST_LINES);
+    let left_out = lines.len().saturating_sub(SHOWN_LINES);
     if left_out > 0 {
-        println!("   | ({left_out} lines before are in {})", logs().display());
+        println!("   | ({left_out} earlier lines are in {})", logs().display());
     }
     for line in lines.iter().skip(left_out) {
         println!("   | {line}");

@@ -13,7 +13,7 @@ fn nothing_more(_: &str) -> Result<Vec<Job>> {
 }
 
 #[test]
-fn jobs_that_need_the_machine_run_after_the_others_and_one_at_a_time() {
+fn jobs_that_need_the_machine_alone_run_after_the_others_and_one_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let noted = |name: &str| {
@@ -45,7 +45,7 @@ fn jobs_that_need_the_machine_run_after_the_others_and_one_at_a_time() {
 }
 
 #[test]
-fn what_a_failed_build_leaves_undone_is_counted() {
+fn jobs_that_need_a_failed_build_are_counted_as_failed() {
     let jobs = vec![
         shell("guest", "exit 1")
             .counted(Counted::Build)
@@ -62,7 +62,7 @@ fn what_a_failed_build_leaves_undone_is_counted() {
 }
 
 #[test]
-fn tests_follow_from_what_their_build_printed() {
+fn the_output_of_their_build_names_the_tests() {
     let build = shell("tests", "echo one; echo two; echo more >&2")
         .counted(Counted::Build)
         .makes(Product::Tests);
@@ -80,6 +80,17 @@ fn tests_follow_from_what_their_build_printed() {
 }
 
 #[test]
+fn a_build_whose_tests_are_not_found_has_failed() {
+    let build = shell("tests", "echo one")
+        .counted(Counted::Build)
+        .makes(Product::Tests);
+    let expand = |_: &str| -> Result<Vec<Job>> { Err(anyhow::anyhow!("no test's name contains `two`")) };
+    let report = run(vec![build, shell("other", "true")], &expand);
+    assert_eq!(report.counts(), Counts { passed: 1, failed: 1 });
+    assert!(report.print(&["step"]).is_err());
+}
+
+#[test]
 fn only_a_test_that_compares_times_is_run_again() {
     let folder = tempfile::tempdir().unwrap();
     // Passes from the second time on.
@@ -88,10 +99,10 @@ fn only_a_test_that_compares_times_is_run_again() {
         shell(name, &format!("[ -e {file} ] || {{ touch {file}; exit 1; }}"))
     };
     let mut times = second("times");
-    times.again = true;
+    times.retry = true;
     let report = run(vec![times, second("truth")], &nothing_more);
     assert_eq!(report.counts(), Counts { passed: 1, failed: 1 });
-    assert_eq!(report.run_again(), ["times"]);
+    assert_eq!(report.retried(), ["times"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A job's command, from its start to its end: where its output goes, how long it took, and what it cost.
+//! Runs a command with its output in files, and measures its time and CPU time.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,48 +9,48 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-/// How often a running command's time is looked at.
+/// How often to check whether a command has exited.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What came of a command.
+/// A command that has exited.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
-    /// From its start to its end.
+    /// From its start to its exit.
     pub took: Duration,
-    /// CPU time, with that of the descendants that were waited for.
+    /// CPU time, including descendants that were waited for.
     pub cpu: Duration,
-    /// It ran for longer than it may, and was killed.
+    /// Whether it was killed because it ran for too long.
     pub killed: bool,
-    /// Standard output.
+    /// The file with its standard output.
     pub stdout: PathBuf,
-    /// Standard error; the same file unless they were to be kept apart.
+    /// The file with its standard error, which is the same unless they were kept apart.
     pub stderr: PathBuf,
 }
 
 impl Ended {
-    /// What it printed for people: everything, unless standard output was kept apart.
+    /// Its output for people: all of it, or standard error if they were kept apart.
     pub fn printed(&self) -> String {
         read(&self.stderr)
     }
 
-    /// Standard output, where it was kept apart.
+    /// Its standard output.
     pub fn answer(&self) -> String {
         read(&self.stdout)
     }
 }
 
 fn read(file: &Path) -> String {
-    // A file that cannot be read was written a moment ago: what is missing is seen in the counts.
+    // The file was written a moment ago. If it cannot be read, the counts will be wrong, which is a failure.
     String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
 
-/// Runs a command with its output in files of `folder`, for `at_most`. With `apart` standard output has a file of
-/// its own. Its scheduling priority is lowered by `niceness`.
+/// Runs a command with its output in files of `folder`, and kills it after `at_most`. With `apart`, standard output
+/// has a file of its own. The scheduling priority is lowered by `niceness`.
 ///
 /// # Errors
-/// It could not be started or waited for.
+/// The command could not be started or waited for.
 pub fn run(
     command: &mut Command,
     folder: &Path,
@@ -82,7 +82,7 @@ pub fn run(
         .spawn()
         .with_context(|| format!("starting {:?}", command.get_program()))?;
     if niceness > 0 {
-        // Without it the others are slower, and no more.
+        // If this fails, other jobs are only slower.
         let _ = rustix::process::setpriority_process(pid_of(&child), niceness);
     }
     let killed = wait(&child, began, at_most)?;
@@ -101,7 +101,8 @@ pub fn run(
     })
 }
 
-/// Waits for the end of a command and leaves it a zombie, whose CPU time can be read; whether `at_most` passed first.
+/// Waits for the exit of a command and leaves it a zombie, so that its CPU time can be read. Returns whether `at_most`
+/// passed first.
 fn wait(child: &Child, began: Instant, at_most: Duration) -> Result<bool> {
     let pid = pid_of(child).context("a child without a process id")?;
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -118,10 +119,10 @@ fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
-/// User and system time of a process that is not yet reaped, and of its children that it waited for.
+/// User and system time of a process that is not reaped yet, and of the children that it waited for.
 fn cpu_of(child: &Child) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
-    // The name, in parentheses, may hold anything; the state comes after it.
+    // The name, in parentheses, may contain anything; the state follows it.
     let (_, rest) = stat.rsplit_once(") ")?;
     // Fields 14 to 17 of proc(5): utime, stime, cutime, cstime. `rest` begins with field 3.
     let ticks: u64 = rest
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_for_too_long_is_killed() {
+    fn a_command_that_runs_too_long_is_killed() {
         let folder = tempfile::tempdir().unwrap();
         let limit = Duration::from_millis(100);
         let ended = run(
