@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use crate::kernel::{bpf_objects_of, patched_text, wait_until_gone};
 use crate::run::Attach;
 use crate::workload::Workload;
+use tracer_user::stream::EndedBy;
 
 /// How long gmpscope may take to end after a signal: the kernel removes perf-event links one after the other.
 const GONE: Duration = Duration::from_secs(20);
@@ -40,7 +41,7 @@ pub fn nothing(workload: &mut Workload, attach: &Attach, signal: i32) -> Result<
         );
         let ended_by = outcome.capture.map(|capture| capture.capture.ended_by);
         ensure!(
-            ended_by.as_deref() == Some("signal"),
+            ended_by == Some(EndedBy::Signal),
             "the capture says that it was ended by {ended_by:?}"
         );
     }

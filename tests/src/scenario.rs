@@ -13,6 +13,9 @@ use crate::run::Attach;
 use crate::toolchain::Toolchain;
 use crate::variant::Variant;
 use crate::workload::Workload;
+use tracer_user::stream::{EndedBy, Origin};
+use tracer_user::stream::step::MeasuredBy;
+use tracer_user::document::by_name::ByName;
 
 /// How many attempts two sides that count in different places have to agree.
 const ATTEMPTS: usize = 3;
@@ -265,8 +268,8 @@ impl Measured {
                 c.lost_events, c.lost_by_cause
             ));
         }
-        if c.ended_by != "signal" {
-            wrong.push(format!("ended by {}", c.ended_by));
+        if c.ended_by != EndedBy::Signal {
+            wrong.push(format!("ended by {:?}", c.ended_by));
         }
         if h.count != h.buckets.iter().map(|b| b.count).sum::<u64>() {
             wrong.push(format!("count {} is not the sum of the buckets", h.count));
@@ -283,7 +286,7 @@ impl Measured {
     /// Whether the latencies are the figures that the runtime itself recorded.
     pub fn is_the_runtimes_own(&self) -> bool {
         let sampling = self.capture.capture.sampling.as_ref();
-        sampling.and_then(|sampling| sampling.measured_by.as_deref()) == Some("runtime")
+        sampling.and_then(|sampling| sampling.measured_by) == Some(MeasuredBy::Runtime)
     }
 
     fn passive(&self) -> Vec<String> {
@@ -410,7 +413,7 @@ impl Measured {
         let syscalls = self
             .capture
             .by_origin
-            .get(&"syscall".into())
+            .get(&ByName(Origin::Syscall))
             .map_or(0, |h| h.count);
         let waits = &waits.without_artefacts(syscalls);
         if !counts_agree(waits.count, h.count, 0.005, 2) {
@@ -423,7 +426,7 @@ impl Measured {
                 self.capture
                     .by_origin
                     .iter()
-                    .map(|(k, v)| (k, v.count))
+                    .map(|(k, v)| (k.to_string(), v.count))
                     .collect::<Vec<_>>()
             ));
         }

@@ -9,6 +9,9 @@ use gmpscope_tests::scenario::Case;
 use gmpscope_tests::transitions::table::{AGREED, must_agree};
 use gmpscope_tests::transitions::{Compared, compare};
 use gmpscope_tests::{Variant, Workload, environment, machine, toolchain};
+use tracer_user::document::by_name::ByName;
+use tracer_user::model::sched::State;
+use tracer_user::stream::LossCause;
 
 /// How many attempts two sides that read at different moments have to agree on a busy machine.
 const ATTEMPTS: usize = 3;
@@ -87,7 +90,7 @@ fn waiting_goroutines_are_reported_at_each_moment_and_with_their_place() -> Resu
         let capture = outcome.capture.expect("a capture");
         let full = capture.full.as_ref().expect("the part of full");
         let over_time = full.over_time.as_ref().expect("states over time");
-        let moments = &over_time.goroutines["waiting"];
+        let moments = &over_time.goroutines[&ByName(State::Waiting)];
         ensure!(moments.len() >= 20, "{name}: {over_time:?}");
         // Besides the waiting ones there are main, the two that play, and the runtime's own.
         ensure!(
@@ -146,7 +149,7 @@ fn what_a_ring_that_is_too_small_drops_is_counted() -> Result<()> {
     );
     let capture = outcome.capture.expect("a capture that is not whole");
     let full = capture.full.as_ref().expect("the part of full");
-    let dropped = capture.capture.lost_by_cause.get("transitions_dropped").copied();
+    let dropped = capture.capture.lost_by_cause.get(&ByName(LossCause::TransitionsDropped)).copied();
     // 64 KiB are 1,365 records of 32 bytes and their headers, which ping-pong makes in some 5 ms.
     ensure!(dropped.unwrap_or(0) > 0, "nothing was dropped: {:?}", full.model);
     ensure!(!capture.capture.complete, "dropped, and yet complete");

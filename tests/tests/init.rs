@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::start::{Ran, Traced, init_traces, partition};
 use gmpscope_tests::{Toolchain, Variant, environment, machine, toolchain};
+use tracer_user::model::start::{Ended, Zero};
 
 const PROGRAM: &str = "slow_start";
 
@@ -60,10 +61,10 @@ fn every_build_is_parted_into_all_phases() -> Result<()> {
             ensure!(found == 1, "{name}: {package} {found} times");
         }
         ensure!(
-            run.t0 == "execve_entry" && run.ended == "main.main",
+            run.t0 == Zero::Execve && run.ended == Ended::Main,
             "{name}: {run:?}"
         );
-        let spans: Vec<&str> = run.spans.iter().map(|span| span.name.as_str()).collect();
+        let spans: Vec<&str> = run.spans.iter().map(|span| span.name.raw()).collect();
         ensure!(
             spans == ["mallocinit", "gcinit", "procresize"],
             "{name}: {spans:?}"
@@ -422,7 +423,7 @@ fn a_start_that_hangs_is_shown_when_it_is_ended() -> Result<()> {
         partition(run)?;
         let last = run.phases.last().context("no phase")?;
         ensure!(
-            run.ended == "unfinished" && last.name.raw().ends_with("slow_start/dials"),
+            run.ended == Ended::Unfinished && last.name.raw().ends_with("slow_start/dials"),
             "{run:#?}"
         );
         ensure!(

@@ -7,6 +7,8 @@ use gmpscope_tests::histogram::quantile;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::capture::Hist;
+use tracer_user::document::by_name::ByName;
+use tracer_user::stream::Origin;
 
 const MS: u64 = 1_000_000;
 
@@ -47,7 +49,7 @@ fn a_spinner_makes_others_wait_one_preemption_step() -> Result<()> {
     let preempted = m
         .capture
         .by_origin
-        .get(&"preempted".into())
+        .get(&ByName(Origin::Preempted))
         .context("none was preempted")?;
     let latest = (25.0 * MS as f64 / m.share()) as u64;
     let steps = between(preempted, 10 * MS, latest);
@@ -74,7 +76,7 @@ fn the_kth_of_those_released_at_once_waits_k_times_the_loop() -> Result<()> {
     let unblocked = m
         .capture
         .by_origin
-        .get(&"unblocked".into())
+        .get(&ByName(Origin::Unblocked))
         .context("none was unblocked")?;
     let rounds = m.iterations;
     assert!(rounds >= 10, "only {rounds} rounds");
@@ -133,7 +135,7 @@ fn exact_counts_what_was_done() -> Result<()> {
     let _one = machine();
     for t in toolchain::selection()? {
         let m = Case::new(&t, Variant::Stripped, "gosched_storm").measure("exact")?;
-        let yielded = m.capture.by_origin.get(&"yielded".into()).map_or(0, |h| h.count);
+        let yielded = m.capture.by_origin.get(&ByName(Origin::Yielded)).map_or(0, |h| h.count);
         assert!(
             yielded.abs_diff(m.iterations) <= m.iterations / 500 + 70,
             "Go {}: {} Gosched, {yielded} yielded",
@@ -141,7 +143,7 @@ fn exact_counts_what_was_done() -> Result<()> {
             m.iterations
         );
         let m = Case::new(&t, Variant::Stripped, "spawn").measure("exact")?;
-        let created = m.capture.by_origin.get(&"created".into()).map_or(0, |h| h.count);
+        let created = m.capture.by_origin.get(&ByName(Origin::Created)).map_or(0, |h| h.count);
         assert!(
             created.abs_diff(m.iterations) <= m.iterations / 500 + 20,
             "Go {}: {} go statements, {created} created",

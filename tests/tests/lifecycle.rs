@@ -10,6 +10,7 @@ use gmpscope_tests::left_behind;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Variant, Workload, machine, toolchain};
 use tracer_user::document::capture::Capture;
+use tracer_user::stream::EndedBy;
 
 const MODES: [&str; 3] = ["passive", "sampled", "exact"];
 const ALL_MODES: [&str; 4] = ["passive", "sampled", "exact", "full"];
@@ -40,7 +41,7 @@ fn a_target_that_ends_meanwhile() -> Result<()> {
         let o = tracer.finish()?;
         assert_eq!(o.code(), 5, "{mode}: {}", o.stderr);
         let c = o.capture.expect("it is printed all the same");
-        assert_eq!(c.capture.ended_by, "target_exit", "{mode}");
+        assert_eq!(c.capture.ended_by, EndedBy::TargetExit, "{mode}");
         assert!(!c.capture.complete, "{mode}");
         assert!(fits(&c), "{mode}: {:?}", c.full);
         if mode != "passive" {
@@ -67,7 +68,7 @@ fn a_target_that_is_killed_meanwhile() -> Result<()> {
         let o = tracer.finish()?;
         assert_eq!(o.code(), 5, "{mode}: {}", o.stderr);
         let c = o.capture.expect("a capture");
-        assert_eq!(c.capture.ended_by, "target_exit", "{mode}");
+        assert_eq!(c.capture.ended_by, EndedBy::TargetExit, "{mode}");
         assert!(fits(&c), "{mode}: {:?}", c.full);
     }
     Ok(())
@@ -83,7 +84,7 @@ fn a_target_that_becomes_another_program() -> Result<()> {
         let o = tracer.finish()?;
         assert_eq!(o.code(), 5, "{mode}: {}", o.stderr);
         let c = o.capture.expect("a capture");
-        assert_eq!(c.capture.ended_by, "target_exec", "{mode}");
+        assert_eq!(c.capture.ended_by, EndedBy::TargetExec, "{mode}");
         assert!(fits(&c), "{mode}: {:?}", c.full);
         assert!(w.alive(), "{mode}: the other program runs on");
     }
@@ -101,7 +102,7 @@ fn a_target_that_starts_itself_anew() -> Result<()> {
         let o = tracer.finish()?;
         assert_eq!(o.code(), 5, "{mode}: {}", o.stderr);
         let c = o.capture.expect("a capture");
-        assert_eq!(c.capture.ended_by, "target_exec", "{mode}");
+        assert_eq!(c.capture.ended_by, EndedBy::TargetExec, "{mode}");
         assert!(fits(&c), "{mode}: {:?}", c.full);
         assert!(w.alive(), "{mode}: it runs on");
     }
@@ -225,7 +226,7 @@ fn the_duration_is_kept() -> Result<()> {
             .duration(Duration::from_millis(400))
             .run()?
             .captured()?;
-        assert_eq!(c.capture.ended_by, "duration", "{mode}");
+        assert_eq!(c.capture.ended_by, EndedBy::Duration, "{mode}");
         let off = c.capture.duration_ns.abs_diff(400_000_000);
         assert!(off < 100_000_000, "{mode}: {} ns", c.capture.duration_ns);
         assert!(c.runnable_to_running.count > 100, "{mode}");

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::start::Traced;
 use gmpscope_tests::{Attach, Daemon, Variant, machine, toolchain};
+use tracer_user::stream::EndedBy;
 
 /// A process that alternates between Go programs, of several Go versions and builds, and a shell.
 struct Alternates {
@@ -101,8 +102,8 @@ fn a_process_that_is_never_the_same_for_long() -> Result<()> {
         if let Some(capture) = outcome.capture {
             let ended_by = capture.capture.ended_by;
             ensure!(
-                ["duration", "target_exec"].contains(&ended_by.as_str()),
-                "{mode}: {ended_by}"
+                [EndedBy::Duration, EndedBy::TargetExec].contains(&ended_by),
+                "{mode}: {ended_by:?}"
             );
         }
     }

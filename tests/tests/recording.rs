@@ -13,6 +13,7 @@ use gmpscope_tests::unread::Guarded;
 use gmpscope_tests::{Attach, Outcome, Variant, Workload, http, machine, toolchain};
 use tempfile::TempDir;
 use tracer_user::document::capture::Capture;
+use tracer_user::stream::EndedBy;
 
 /// A folder with a Go program, which a replay deletes.
 struct Place {
@@ -339,7 +340,7 @@ fn what_was_recorded_when_gmpscope_was_killed_is_shown() -> Result<()> {
     let capture = captured(replayed.json.as_deref().unwrap_or_default())?;
     let info = &capture.capture;
     ensure!(
-        info.ended_by == "recording_cut" && !info.complete && info.events > 1_000,
+        info.ended_by == EndedBy::RecordingCut && !info.complete && info.events > 1_000,
         "{info:?}"
     );
     // All but about the last second, and some time for the kill.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
+use tracer_user::document::capture::CaptureMode;
 
 const MODES: [&str; 3] = ["passive", "sampled", "exact"];
 
@@ -177,7 +178,8 @@ fn auto_samples_where_it_can() -> Result<()> {
     let m = Case::new(&toolchain::newest()?, Variant::Stripped, "mixed").measure("auto")?;
     m.verdict().map_err(anyhow::Error::msg)?;
     assert_eq!(
-        m.capture.capture.mode, "sampled",
+        m.capture.capture.mode,
+        CaptureMode::Sampled,
         "{:?}",
         m.capture.capture.mode_reason
     );

@@ -14,6 +14,7 @@ use gmpscope_tests::unread::Guarded;
 use gmpscope_tests::{Variant, machine, toolchain};
 use tempfile::TempDir;
 use tracer_user::document::capture::Capture;
+use tracer_user::stream::EndedBy;
 
 const SIGNALS: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 /// How long ending may take on a machine where other tests compile.
@@ -118,7 +119,7 @@ fn each_ends_a_repetition_and_shows_what_was_captured() -> Result<()> {
         let capture: Capture = serde_json::from_str(&result)?;
         let runs = capture.init.context("no starts")?.runs;
         ensure!(
-            capture.capture.ended_by == "signal" && (3..100_000).contains(&runs),
+            capture.capture.ended_by == EndedBy::Signal && (3..100_000).contains(&runs),
             "signal {signal}: {} {runs}",
             capture.capture.ended_by
         );
@@ -137,7 +138,7 @@ fn each_ends_the_waiting_for_starts() -> Result<()> {
         let (code, capture) = next.end()?;
         // There were no starts.
         ensure!(
-            code == 5 && capture.capture.ended_by == "signal",
+            code == 5 && capture.capture.ended_by == EndedBy::Signal,
             "signal {signal}: {code} {:?}",
             capture.capture
         );
@@ -155,7 +156,7 @@ fn each_ends_a_capture_of_a_process() -> Result<()> {
         attach.tracer.signal(signal);
         let (code, capture) = attach.end()?;
         ensure!(
-            code == 0 && capture.capture.ended_by == "signal",
+            code == 0 && capture.capture.ended_by == EndedBy::Signal,
             "signal {signal}: {code} {:?}",
             capture.capture
         );
@@ -228,7 +229,7 @@ fn a_command_that_is_deaf_is_left_alone_behind_the_second_one() -> Result<()> {
     let (code, capture) = run.end()?;
     // SAFETY: takes two numbers.
     let there = unsafe { libc::kill(pid, libc::SIGKILL) } == 0;
-    ensure!(code == 143 && capture.capture.ended_by == "signal", "{code}");
+    ensure!(code == 143 && capture.capture.ended_by == EndedBy::Signal, "{code}");
     ensure!(there, "the command is gone");
     Ok(())
 }

@@ -10,6 +10,9 @@ use gmpscope_tests::{Toolchain, Variant, machine, toolchain};
 use tracer_user::document::blocked::BlockedAt;
 use tracer_user::document::capture::{Capture, Full};
 use tracer_user::escape::Untrusted;
+use tracer_user::document::blocked::Incomplete;
+use tracer_user::document::by_name::ByName;
+use tracer_user::stream::LossCause;
 
 /// The number of frames that are kept.
 const DEPTH: usize = 32;
@@ -45,12 +48,12 @@ fn has_same_creator(place: &BlockedAt, goroutine: &Goroutine) -> bool {
 fn is_of(place: &BlockedAt, goroutine: &Goroutine) -> bool {
     let ours = shown(place.stack.iter().map(Untrusted::raw));
     let theirs = shown(goroutine.calls.iter().map(String::as_str));
-    let same = match place.incomplete.as_deref() {
+    let same = match place.incomplete {
         None => ours == theirs,
         // The caller's frame pointer is gone.
-        Some("broken") => ours.len() == 1 && theirs.len() > 1 && theirs.starts_with(&ours),
+        Some(Incomplete::Broken) => ours.len() == 1 && theirs.len() > 1 && theirs.starts_with(&ours),
         // Inlined calls come on top of the frames that are kept, those of the runtime are among them.
-        Some(_) => ours.len() + 8 > DEPTH && ours.len() < theirs.len() && theirs.starts_with(&ours),
+        Some(Incomplete::Cut) => ours.len() + 8 > DEPTH && ours.len() < theirs.len() && theirs.starts_with(&ours),
     };
     same && place.wait_reason == goroutine.does && has_same_creator(place, goroutine)
 }
@@ -77,7 +80,7 @@ fn agrees(t: &Toolchain, variant: Variant) -> Result<()> {
     let broken = full
         .blocked_at
         .iter()
-        .filter(|p| p.incomplete.as_deref() == Some("broken"));
+        .filter(|p| p.incomplete == Some(Incomplete::Broken));
     ensure!(broken.count() == 1, "{:#?}", full.blocked_at);
     let info = full.stacks.clone().context("stacks")?;
     let placed: u64 = full
@@ -124,7 +127,7 @@ fn stacks_that_find_no_room_are_counted() -> Result<()> {
         .iter()
         .map(|p| p.waits.count + p.waits.ongoing)
         .sum();
-    let lost = capture.capture.lost_by_cause.get("stacks_full").copied();
+    let lost = capture.capture.lost_by_cause.get(&ByName(LossCause::StacksFull)).copied();
     ensure!(info.different == 2, "{info:?}");
     ensure!(
         lost == Some(info.lost_full) && info.lost_full > 0,

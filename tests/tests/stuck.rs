@@ -15,6 +15,7 @@ use gmpscope_tests::scenario::Case;
 use gmpscope_tests::unread::{Guarded, Unread, until};
 use gmpscope_tests::{Variant, Workload, machine, toolchain};
 use tracer_user::document::capture::Capture;
+use tracer_user::stream::EndedBy;
 
 /// How long after the first signal another one counts as a second.
 const ANOTHER: Duration = Duration::from_millis(150);
@@ -197,7 +198,7 @@ fn nobody_reads_stderr_and_the_capture_is_whole() -> Result<()> {
         ensure!(status.code() == Some(0), "{status}");
         let capture: Capture = serde_json::from_str(&fs::read_to_string(result)?)?;
         ensure!(
-            capture.capture.ended_by == "duration" && capture.capture.complete,
+            capture.capture.ended_by == EndedBy::Duration && capture.capture.complete,
             "{:?}",
             capture.capture
         );

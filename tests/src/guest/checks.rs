@@ -13,6 +13,8 @@ use gmpscope_tests::{Attach, Outcome, Toolchain, Variant, Workload, environment,
 
 use crate::finding::Finding;
 use crate::machine::kernel_log;
+use tracer_user::document::blocked::Incomplete;
+use tracer_user::model::start::Ended;
 
 const MODES: [&str; 4] = ["passive", "sampled", "exact", "full"];
 /// How long a workload is running: an emulated machine does in this time what a real one does in a tenth.
@@ -149,9 +151,9 @@ fn attach(case: &Case, check: &'static str, mode: &'static str, held: &str) {
         .map_err(anyhow::Error::msg)
         .and_then(|measured| {
             let how = &measured.capture.capture;
-            let by = how.attached_by.as_deref();
+            let by = how.attached_by.map(|by| by.to_string());
             ensure!(
-                by == (mode != "passive").then_some(held),
+                by.as_deref() == (mode != "passive").then_some(held),
                 "the probes were held by {by:?}, not by {held}"
             );
             ensure!(
@@ -181,7 +183,7 @@ fn stacks(toolchain: &Toolchain) -> Result<String> {
     for place in &full.blocked_at {
         // Before Go 1.21 a stack that is moved on arm64 keeps the old frame pointers (runtime/stack.go, adjustframe):
         // the chain ends there, and the capture says so.
-        let is_moved = place.incomplete.as_deref() == Some("broken") && moved_chains_break(toolchain);
+        let is_moved = place.incomplete == Some(Incomplete::Broken) && moved_chains_break(toolchain);
         ensure!(
             (place.incomplete.is_none() || is_moved)
                 && place.stack.iter().all(|call| !call.raw().starts_with("0x")),
@@ -213,7 +215,7 @@ fn start_phases(toolchain: &Toolchain, held: &str) {
         ensure!(ran.status.success(), "{}:\n{}", ran.status, ran.stderr);
         let run = ran.start()?;
         partition(run)?;
-        ensure!(run.ended == "main.main", "it ended at {}", run.ended);
+        ensure!(run.ended == Ended::Main, "it ended at {}", run.ended);
         let named = |name: &str| run.phases.iter().any(|phase| phase.name == name);
         for name in ["exec", "osinit", "schedinit", "main_started", "init:os"] {
             ensure!(named(name), "there is no phase {name}");
@@ -221,8 +223,9 @@ fn start_phases(toolchain: &Toolchain, held: &str) {
         let by = ran
             .capture
             .as_ref()
-            .and_then(|capture| capture.capture.attached_by.as_deref());
-        ensure!(by == Some(held), "the probes were held by {by:?}, not by {held}");
+            .and_then(|capture| capture.capture.attached_by)
+            .map(|by| by.to_string());
+        ensure!(by.as_deref() == Some(held), "the probes were held by {by:?}, not by {held}");
         Ok(format!("{} phases from {}, by {held}", run.phases.len(), run.t0))
     };
     let finding = Finding::of("run").go(&toolchain.version());
@@ -304,7 +307,10 @@ fn captures(
         seen >= own - own / 100 - 5,
         "the runtime recorded {own} waits, gmpscope saw {seen}"
     );
-    let by = capture.capture.attached_by.unwrap_or_else(|| "no probe".into());
+    let by = capture
+        .capture
+        .attached_by
+        .map_or_else(|| "no probe".to_owned(), |by| by.to_string());
     Ok(format!("works, {by}"))
 }
 

@@ -1,6 +1,7 @@
 //! Compares every change of a goroutine's state, as `gmpscope` in mode `full` has it, with `runtime/trace` of the same
 //! run, one by one.
 
+mod recorded;
 mod subsequence;
 pub mod table;
 
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tracer_user::document::capture::Capture;
+use tracer_user::model::sched::State;
 
+use self::recorded::StateChanges;
 use self::subsequence::common;
 use crate::environment::monotonic_ns;
 use crate::oracle;
@@ -68,34 +71,24 @@ const SYSCALL: u8 = 4;
 /// Nanoseconds per tick of a trace's clock. Each record of a thread is later than the one before.
 const TICK_NS: u64 = 64;
 
-/// Reads gmpscope's changes within a window from the file that `GMPSCOPE_CHANGES` names.
-pub fn ours(file: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    let goids: BTreeMap<&str, u64> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("goid ")?.split_once(' '))
-        .filter_map(|(life, goid)| Some((life, goid.parse().ok()?)))
-        .collect();
+/// Reads gmpscope's changes within a window from its recording.
+pub fn ours(recording: &Path, from_ns: u64, to_ns: u64) -> Result<Changes> {
+    let recorded = StateChanges::of(recording)?;
     let mut changes = Changes::new();
-    for line in text.lines().filter(|line| !line.starts_with("goid ")) {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let [at_ns, life, from, to, reason, inferred] = fields[..] else {
-            anyhow::bail!("{}: `{line}` is not a change", file.display());
-        };
-        let at_ns: u64 = at_ns.parse()?;
+    for change in &recorded.changes {
         // The first appearance of a goroutine is not a change of its state.
-        let is_first = inferred == "1" && from == "dead";
-        if at_ns < from_ns || at_ns > to_ns || is_first {
+        let is_first = change.inferred && change.from == State::Dead;
+        if change.at_ns < from_ns || change.at_ns > to_ns || is_first {
             continue;
         }
         // A goroutine whose id gmpscope never learned cannot be compared, and counts as more.
-        let goid = goids.get(life).copied().unwrap_or(0);
+        let goid = recorded.goids.get(&change.life).copied().unwrap_or(0);
         changes.entry(goid).or_default().push(Change {
-            at_ns,
-            from: from.to_owned(),
-            to: to.to_owned(),
-            reason: reason.parse()?,
-            inferred: inferred == "1",
+            at_ns: change.at_ns,
+            from: change.from.name().to_owned(),
+            to: change.to.name().to_owned(),
+            reason: change.reason,
+            inferred: change.inferred,
             ..Change::default()
         });
     }
@@ -250,12 +243,13 @@ pub struct Compared {
 pub fn compare(case: &Case, more: &[&str]) -> Result<Compared> {
     let mut workload = case.start()?;
     let dir = tempfile::tempdir()?;
-    let (trace, changes) = (dir.path().join("trace"), dir.path().join("changes"));
+    let (trace, recording) = (dir.path().join("trace"), dir.path().join("recording.gmps"));
     workload.trace_start(&trace)?;
     let attach = Attach::to(workload.pid())
         .mode("full")
         .arg("--syscalls")
-        .env("GMPSCOPE_CHANGES", &changes.display().to_string());
+        .arg("--record")
+        .arg(&recording.display().to_string());
     let attach = more.iter().fold(attach, |attach, arg| attach.arg(arg));
     let environment = case.environment.iter();
     let tracer = environment
@@ -271,7 +265,7 @@ pub fn compare(case: &Case, more: &[&str]) -> Result<Compared> {
     workload.trace_stop()?;
     let said = outcome.stderr.clone();
     let capture = outcome.captured()?;
-    let ours = ours(&changes, from_ns, to_ns)?;
+    let ours = ours(&recording, from_ns, to_ns)?;
     let theirs = theirs(&trace, from_ns, to_ns)?;
     ensure!(!theirs.is_empty(), "the trace has no change in the window");
     let mut agreement = Agreement::default();

@@ -46,6 +46,12 @@ impl<T: HasName> PartialEq for ByName<T> {
 
 impl<T: HasName> Eq for ByName<T> {}
 
+impl<T: HasName> PartialEq<T> for ByName<T> {
+    fn eq(&self, other: &T) -> bool {
+        self.0.name() == other.name()
+    }
+}
+
 impl<T: HasName> Ord for ByName<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.name().cmp(other.0.name())

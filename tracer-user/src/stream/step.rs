@@ -5,6 +5,8 @@
 //! Recordings hold steps as JSON: what a later version adds must have a default, and a name that is changed here keeps
 //! its old one there.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{BucketScheme, TargetInfo};
@@ -151,6 +153,15 @@ pub enum AttachedBy {
     UprobeMulti,
     /// A perf event for each instruction, which is slow to remove.
     PerfEvents,
+}
+
+impl fmt::Display for AttachedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::UprobeMulti => "uprobe_multi",
+            Self::PerfEvents => "perf_events",
+        })
+    }
 }
 
 /// Who measures latencies.
