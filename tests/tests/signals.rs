@@ -120,7 +120,7 @@ fn each_ends_a_repetition_and_shows_what_was_captured() -> Result<()> {
         let runs = capture.init.context("no starts")?.runs;
         ensure!(
             capture.capture.ended_by == EndedBy::Signal && (3..100_000).contains(&runs),
-            "signal {signal}: {} {runs}",
+            "signal {signal}: {:?} {runs}",
             capture.capture.ended_by
         );
     }
