@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use tracer_user::document::capture::Hist;
+use tracer_user::document::hist::Hist;
 
 /// `/sched/latencies:seconds`: non-empty buckets by their bounds in nanoseconds, values in [low, high);
 /// -1 stands for the infinite bound at either end.
@@ -200,7 +200,7 @@ pub fn share_off(oracle: &[u64], hist: &Hist, tolerance_ns: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracer_user::document::capture::Bucket;
+    use tracer_user::document::hist::Bucket;
 
     fn own(v: &[(i64, i64, u64)]) -> RuntimeHistogram {
         v.to_vec().into()

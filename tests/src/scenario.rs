@@ -13,9 +13,9 @@ use crate::run::Attach;
 use crate::toolchain::Toolchain;
 use crate::variant::Variant;
 use crate::workload::Workload;
-use tracer_user::stream::{EndedBy, Origin};
-use tracer_user::stream::step::MeasuredBy;
 use tracer_user::document::by_name::ByName;
+use tracer_user::stream::step::MeasuredBy;
+use tracer_user::stream::{EndedBy, Origin};
 
 /// How many attempts two sides that count in different places have to agree.
 const ATTEMPTS: usize = 3;

@@ -149,7 +149,11 @@ fn what_a_ring_that_is_too_small_drops_is_counted() -> Result<()> {
     );
     let capture = outcome.capture.expect("a capture that is not whole");
     let full = capture.full.as_ref().expect("the part of full");
-    let dropped = capture.capture.lost_by_cause.get(&ByName(LossCause::TransitionsDropped)).copied();
+    let dropped = capture
+        .capture
+        .lost_by_cause
+        .get(&ByName(LossCause::TransitionsDropped))
+        .copied();
     // 64 KiB are 1,365 records of 32 bytes and their headers, which ping-pong makes in some 5 ms.
     ensure!(dropped.unwrap_or(0) > 0, "nothing was dropped: {:?}", full.model);
     ensure!(!capture.capture.complete, "dropped, and yet complete");

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use gmpscope_tests::histogram::quantile;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
-use tracer_user::document::capture::Hist;
 use tracer_user::document::by_name::ByName;
+use tracer_user::document::hist::Hist;
 use tracer_user::stream::Origin;
 
 const MS: u64 = 1_000_000;
@@ -135,7 +135,11 @@ fn exact_counts_what_was_done() -> Result<()> {
     let _one = machine();
     for t in toolchain::selection()? {
         let m = Case::new(&t, Variant::Stripped, "gosched_storm").measure("exact")?;
-        let yielded = m.capture.by_origin.get(&ByName(Origin::Yielded)).map_or(0, |h| h.count);
+        let yielded = m
+            .capture
+            .by_origin
+            .get(&ByName(Origin::Yielded))
+            .map_or(0, |h| h.count);
         assert!(
             yielded.abs_diff(m.iterations) <= m.iterations / 500 + 70,
             "Go {}: {} Gosched, {yielded} yielded",
@@ -143,7 +147,11 @@ fn exact_counts_what_was_done() -> Result<()> {
             m.iterations
         );
         let m = Case::new(&t, Variant::Stripped, "spawn").measure("exact")?;
-        let created = m.capture.by_origin.get(&ByName(Origin::Created)).map_or(0, |h| h.count);
+        let created = m
+            .capture
+            .by_origin
+            .get(&ByName(Origin::Created))
+            .map_or(0, |h| h.count);
         assert!(
             created.abs_diff(m.iterations) <= m.iterations / 500 + 20,
             "Go {}: {} go statements, {created} created",

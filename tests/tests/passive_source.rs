@@ -10,7 +10,7 @@ use gmpscope_tests::toolchain::Toolchain;
 use gmpscope_tests::{Variant, Workload, environment::monotonic_ns, machine, toolchain};
 use tracer_user::binary::layout::{self, Layout};
 use tracer_user::binary::{Arch, Globals, GoVersion};
-use tracer_user::document::build::hist;
+use tracer_user::document::hist::Hist;
 use tracer_user::latency::Latency;
 use tracer_user::model::Model;
 use tracer_user::process::memory::ProcessMemory;
@@ -153,7 +153,7 @@ fn every_bucket_is_that_of_runtime_metrics() -> Result<()> {
             );
             let own = end.latencies.since(&begin.latencies);
             ensure!(own.count() > 100, "{program} waits too little: {own:?}");
-            let mut seen = hist(&latency.total());
+            let mut seen = Hist::of(&latency.total());
             // Absent if there were none.
             seen.excluded_zero = seen.excluded_zero.or(Some(0));
             let differences = compare_passive(&own, &seen, toolchain.minor() >= 26);

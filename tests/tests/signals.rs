@@ -229,7 +229,10 @@ fn a_command_that_is_deaf_is_left_alone_behind_the_second_one() -> Result<()> {
     let (code, capture) = run.end()?;
     // SAFETY: takes two numbers.
     let there = unsafe { libc::kill(pid, libc::SIGKILL) } == 0;
-    ensure!(code == 143 && capture.capture.ended_by == EndedBy::Signal, "{code}");
+    ensure!(
+        code == 143 && capture.capture.ended_by == EndedBy::Signal,
+        "{code}"
+    );
     ensure!(there, "the command is gone");
     Ok(())
 }

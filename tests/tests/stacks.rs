@@ -8,10 +8,11 @@ use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Toolchain, Variant, machine, toolchain};
 use tracer_user::document::blocked::BlockedAt;
-use tracer_user::document::capture::{Capture, Full};
-use tracer_user::escape::Untrusted;
 use tracer_user::document::blocked::Incomplete;
 use tracer_user::document::by_name::ByName;
+use tracer_user::document::capture::Capture;
+use tracer_user::document::full::Full;
+use tracer_user::escape::Untrusted;
 use tracer_user::stream::LossCause;
 
 /// The number of frames that are kept.
@@ -53,7 +54,9 @@ fn is_of(place: &BlockedAt, goroutine: &Goroutine) -> bool {
         // The caller's frame pointer is gone.
         Some(Incomplete::Broken) => ours.len() == 1 && theirs.len() > 1 && theirs.starts_with(&ours),
         // Inlined calls come on top of the frames that are kept, those of the runtime are among them.
-        Some(Incomplete::Cut) => ours.len() + 8 > DEPTH && ours.len() < theirs.len() && theirs.starts_with(&ours),
+        Some(Incomplete::Cut) => {
+            ours.len() + 8 > DEPTH && ours.len() < theirs.len() && theirs.starts_with(&ours)
+        }
     };
     same && place.wait_reason == goroutine.does && has_same_creator(place, goroutine)
 }
@@ -127,7 +130,11 @@ fn stacks_that_find_no_room_are_counted() -> Result<()> {
         .iter()
         .map(|p| p.waits.count + p.waits.ongoing)
         .sum();
-    let lost = capture.capture.lost_by_cause.get(&ByName(LossCause::StacksFull)).copied();
+    let lost = capture
+        .capture
+        .lost_by_cause
+        .get(&ByName(LossCause::StacksFull))
+        .copied();
     ensure!(info.different == 2, "{info:?}");
     ensure!(
         lost == Some(info.lost_full) && info.lost_full > 0,

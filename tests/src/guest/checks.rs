@@ -225,7 +225,10 @@ fn start_phases(toolchain: &Toolchain, held: &str) {
             .as_ref()
             .and_then(|capture| capture.capture.attached_by)
             .map(|by| by.to_string());
-        ensure!(by.as_deref() == Some(held), "the probes were held by {by:?}, not by {held}");
+        ensure!(
+            by.as_deref() == Some(held),
+            "the probes were held by {by:?}, not by {held}"
+        );
         Ok(format!("{} phases from {}, by {held}", run.phases.len(), run.t0))
     };
     let finding = Finding::of("run").go(&toolchain.version());

@@ -50,6 +50,15 @@ impl Arch {
             Arch::Arm64 => "arm64",
         }
     }
+
+    /// The processor that gmpscope itself was built for; `None` where Go binaries of that cannot be traced.
+    pub fn of_this_machine() -> Option<Self> {
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Self::Amd64),
+            "aarch64" => Some(Self::Arm64),
+            _ => None,
+        }
+    }
 }
 
 /// `go1.25.5 X:greenteagc`, taken apart.

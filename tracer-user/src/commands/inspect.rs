@@ -6,7 +6,7 @@ mod modes;
 use std::collections::BTreeMap;
 
 use crate::{
-    binary::{Arch, BuildMode, Globals, GoBinary, layout::Layout},
+    binary::{BuildMode, Globals, GoBinary, layout::Layout},
     cli::{FormatArg, InspectArgs, Subject},
     document::inspection::{Binary, Inspection, Layouts, SCHEMA},
     error::{Error, Result},
@@ -147,13 +147,4 @@ fn named(globals: &Globals) -> BTreeMap<&'static str, Option<String>> {
     .into_iter()
     .map(|(name, address)| (name, address.map(|address| format!("{address:#x}"))))
     .collect()
-}
-
-/// The processor that this program was built for.
-fn our_arch() -> Option<Arch> {
-    match std::env::consts::ARCH {
-        "x86_64" => Some(Arch::Amd64),
-        "aarch64" => Some(Arch::Arm64),
-        _ => None,
-    }
 }

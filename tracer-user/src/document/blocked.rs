@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::binary::Frame;
-use crate::document::build::Named;
+use crate::document::named::Named;
 use crate::escape::Untrusted;
 use crate::model::sched::{Blocked, PlaceReport, StacksReport};
 use crate::stream::transition::{StackSeen, end};

@@ -1,24 +1,20 @@
 //! From what was observed of latencies to a [`Capture`].
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::document::blocked::Lost;
 use crate::document::by_name::ByName;
-use crate::document::capture::{
-    Bucket, Capture, CaptureInfo, CaptureMode, Hist, SampledBy, Sampling, Slow, SlowSummary,
-};
+use crate::document::capture::{Capture, CaptureInfo, CaptureMode, SampledBy, Sampling};
 use crate::document::full::{self, Full};
 use crate::document::gauges::{Goroutines, SchedulerGauges};
+use crate::document::hist::Hist;
+use crate::document::named::Named;
+use crate::document::slow::SlowSummary;
 use crate::escape::Untrusted;
 use crate::findings::{self, Evidence};
-use crate::latency::{self, Histogram, Latency};
-use crate::model::{Model, sched::Report};
+use crate::latency::Latency;
+use crate::model::Model;
 use crate::plan::Mode;
 use crate::stream::step::AttachInfo;
-use crate::stream::{BucketScheme, EndedBy, HistogramKey, LossCause, Origin, Symbolizer, TargetInfo};
-
-/// Name of the creation site under which the kernel counts what its table has no room for.
-const OTHER: &str = "other";
+use crate::stream::{EndedBy, LossCause, Symbolizer, TargetInfo};
 
 /// Everything that a capture of latencies is made of.
 pub struct Parts<'a> {
@@ -74,7 +70,7 @@ pub fn build(parts: Parts) -> Capture {
         cgroup_cpu_limit: target.cgroup_cpu_limit,
         gomaxprocs: target.gomaxprocs,
     });
-    let total_hist = hist(&total);
+    let total_hist = Hist::of(&total);
     let mut notes = parts.notes;
     notes.extend(short_entries(parts.mode, &total_hist).map(Untrusted::from));
     let mode = CaptureMode::from(parts.mode);
@@ -116,7 +112,7 @@ pub fn build(parts: Parts) -> Capture {
             None => named.by_creation_site(latency),
         },
         by_wait_reason: report.as_ref().map(full::by_wait_reason).unwrap_or_default(),
-        slow_summary: slow_summary(latency.slow()),
+        slow_summary: SlowSummary::of(latency.slow()),
         slow: latency
             .slow()
             .longest()
@@ -159,123 +155,6 @@ fn overhead_ratio(hits: u64, cost_ns: Option<u64>, cpu_ns: Option<u64>) -> Optio
     Some((ratio * 1e6).round() / 1e6)
 }
 
-/// A histogram in the shape of the JSON.
-pub fn hist(histogram: &Histogram) -> Hist {
-    let scheme: BucketScheme = histogram.scheme();
-    let mut buckets: Vec<Bucket> = Vec::new();
-    for (index, count) in histogram.counts() {
-        buckets.push(Bucket {
-            le_ns: scheme.upper_ns(index),
-            count,
-        });
-    }
-    let excluded = histogram.excluded_zero();
-    Hist {
-        count: histogram.count(),
-        p50_ns: histogram.quantile_ns(500),
-        p90_ns: histogram.quantile_ns(900),
-        p99_ns: histogram.quantile_ns(990),
-        p999_ns: histogram.quantile_ns(999),
-        resolution: scheme.resolution(),
-        buckets,
-        sum_ns: histogram.sum_ns(),
-        min_ns: histogram.extremes_ns().map(|(min, _)| min),
-        max_ns: histogram.extremes_ns().map(|(_, max)| max),
-        excluded_zero: (excluded > 0).then_some(excluded),
-    }
-}
-
-/// Puts names to keys and moments since the capture's begin to times.
-pub struct Named<'a> {
-    /// Names of creation sites.
-    pub symbolizer: &'a dyn Symbolizer,
-    /// The capture's begin, CLOCK_MONOTONIC.
-    pub begin_ns: u64,
-}
-
-impl Named<'_> {
-    /// Has all creation sites that are in these looked up together. To be called before any of them is shown.
-    pub fn prepare(&self, latency: &Latency, report: Option<&Report>) {
-        let keys = latency.by_key().keys().filter_map(|key| match key {
-            HistogramKey::CreationSite(gopc) => Some(*gopc),
-            _ => None,
-        });
-        let longest = latency.slow().longest();
-        let slow = longest.iter().filter_map(|slow| slow.wait.gopc);
-        let mut gopcs: BTreeSet<u64> = keys.chain(slow).collect();
-        if let Some(report) = report {
-            gopcs.extend(report.sites.iter().map(|site| site.gopc));
-            gopcs.extend(report.longest.iter().map(|(wait, _)| wait.gopc));
-            let places = report.stacks.iter().flat_map(|stacks| &stacks.places);
-            gopcs.extend(places.map(|place| place.gopc));
-        }
-        gopcs.remove(&0);
-        if !gopcs.is_empty() {
-            self.symbolizer.prepare(&gopcs.into_iter().collect::<Vec<_>>());
-        }
-    }
-
-    /// The name of a creation site; its address where it has none.
-    pub fn creation_site(&self, gopc: u64) -> Untrusted {
-        match gopc {
-            0 => OTHER.into(),
-            _ => self
-                .symbolizer
-                .function_at(gopc)
-                .unwrap_or_else(|| format!("{gopc:#x}").into()),
-        }
-    }
-
-    /// Histograms by origin.
-    pub fn by_origin(&self, latency: &Latency) -> BTreeMap<ByName<Origin>, Hist> {
-        let named = latency.by_key().iter().filter_map(|(key, histogram)| match key {
-            HistogramKey::Origin(origin) if histogram.count() > 0 => {
-                Some((ByName(*origin), hist(histogram)))
-            }
-            _ => None,
-        });
-        named.collect()
-    }
-
-    /// Histograms by function of the `go` statement; a function with several has one.
-    pub fn by_creation_site(&self, latency: &Latency) -> BTreeMap<Untrusted, Hist> {
-        let mut merged: BTreeMap<Untrusted, Histogram> = BTreeMap::new();
-        for (key, histogram) in latency.by_key() {
-            let HistogramKey::CreationSite(gopc) = key else {
-                continue;
-            };
-            if histogram.count() > 0 {
-                let empty = Histogram::new(latency.scheme());
-                merged
-                    .entry(self.creation_site(*gopc))
-                    .or_insert(empty)
-                    .merge(histogram);
-            }
-        }
-        merged
-            .into_iter()
-            .map(|(name, histogram)| (name, hist(&histogram)))
-            .collect()
-    }
-
-    /// A slow wait in the shape of the JSON.
-    pub fn slow(&self, slow: &latency::Slow) -> Slow {
-        let wait = &slow.wait;
-        Slow {
-            at_ns: slow.at_ns.saturating_sub(self.begin_ns),
-            latency_ns: wait.latency_ns,
-            goid: wait.goid,
-            creation_site: wait
-                .gopc
-                .filter(|gopc| *gopc != 0)
-                .map(|gopc| self.creation_site(gopc)),
-            origin: wait.origin.map(ByName),
-            tid: Some(wait.tid),
-            p: wait.p,
-        }
-    }
-}
-
 /// Stacks of goroutines that blocked that were lost.
 fn lost_stacks(latency: &Latency) -> Lost {
     let lost = |cause| latency.losses().get(&cause).copied().unwrap_or(0);
@@ -283,16 +162,6 @@ fn lost_stacks(latency: &Latency) -> Lost {
         full: lost(LossCause::StacksFull),
         unreadable: lost(LossCause::StacksUnreadable),
     }
-}
-
-fn slow_summary(slow: &latency::SlowWaits) -> Option<SlowSummary> {
-    Some(SlowSummary {
-        count: slow.count(),
-        p50_ns: slow.quantile_ns(500)?,
-        p90_ns: slow.quantile_ns(900)?,
-        p99_ns: slow.quantile_ns(990)?,
-        max_ns: slow.longest().first()?.wait.latency_ns,
-    })
 }
 
 #[cfg(test)]

@@ -143,7 +143,10 @@ mod tests {
             .into_keys()
             .collect();
         assert_eq!(names, in_json);
-        assert_eq!(serde_json::from_str::<BTreeMap<ByName<T>, usize>>(&json).unwrap(), all);
+        assert_eq!(
+            serde_json::from_str::<BTreeMap<ByName<T>, usize>>(&json).unwrap(),
+            all
+        );
         let error = serde_json::from_str::<ByName<T>>("\"of a later version\"").unwrap_err();
         assert!(error.to_string().contains(T::WHAT), "{error}");
     }

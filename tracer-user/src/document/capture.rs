@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::document::by_name::ByName;
 use crate::document::full::Full;
 use crate::document::gauges::{Goroutines, SchedulerGauges};
+use crate::document::hist::Hist;
 use crate::document::init::Init;
+use crate::document::slow::{Slow, SlowSummary};
 use crate::escape::Untrusted;
 use crate::findings::Finding;
 use crate::plan::Mode;
@@ -237,94 +239,4 @@ pub struct Sampling {
     pub measured_by: Option<MeasuredBy>,
     /// Whether each wait had the same chance. It had not: never scale a count by `nominal`.
     pub uniform: bool,
-}
-
-/// A histogram of waits.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Hist {
-    /// How many.
-    pub count: u64,
-    /// Median; percentiles are absent in an empty histogram.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p50_ns: Option<u64>,
-    /// 90th percentile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p90_ns: Option<u64>,
-    /// 99th percentile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p99_ns: Option<u64>,
-    /// 99.9th percentile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p999_ns: Option<u64>,
-    /// Width of a bucket relative to its lower bound.
-    pub resolution: f64,
-    /// Non-empty buckets, ascending: values in (the bucket before's `le_ns`, `le_ns`].
-    pub buckets: Vec<Bucket>,
-    /// Sum, where it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sum_ns: Option<u64>,
-    /// Smallest, where it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_ns: Option<u64>,
-    /// Largest, where it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_ns: Option<u64>,
-    /// Entries of the runtime's histogram that were no waits (Go ≤ 1.25).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub excluded_zero: Option<u64>,
-}
-
-impl Hist {
-    /// Whether it is none: every histogram that was made has a resolution.
-    pub fn is_absent(&self) -> bool {
-        self.resolution == 0.0
-    }
-}
-
-/// One bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bucket {
-    /// Largest value that it holds.
-    pub le_ns: u64,
-    /// How many values.
-    pub count: u64,
-}
-
-/// How many slow waits there were, and how long; to three significant digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SlowSummary {
-    /// How many.
-    pub count: u64,
-    /// Median.
-    pub p50_ns: u64,
-    /// 90th percentile.
-    pub p90_ns: u64,
-    /// 99th percentile.
-    pub p99_ns: u64,
-    /// The longest.
-    pub max_ns: u64,
-}
-
-/// A slow wait.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Slow {
-    /// When it began to run: nanoseconds since the capture's start.
-    pub at_ns: u64,
-    /// How long it had waited.
-    pub latency_ns: u64,
-    /// Goroutine id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub goid: Option<u64>,
-    /// Function of its `go` statement.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub creation_site: Option<Untrusted>,
-    /// How it became runnable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<ByName<Origin>>,
-    /// Thread id of the M that ran it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tid: Option<u32>,
-    /// Id of the P that it ran on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p: Option<u32>,
 }

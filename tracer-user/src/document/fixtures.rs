@@ -6,8 +6,8 @@ use crate::{
     model::Model,
     plan::Mode,
     stream::{
-        BucketScheme, EndedBy, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin,
-        SlowWait, Snapshot, Symbolizer, TargetInfo,
+        BucketScheme, EndedBy, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation,
+        Origin, SlowWait, Snapshot, Symbolizer, TargetInfo,
         step::{AttachInfo, AttachedBy, MeasuredBy},
     },
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{build::hist, capture::Hist};
+use crate::document::hist::Hist;
 use crate::escape::Untrusted;
 use crate::latency::start::{PhaseTimes, TOTAL};
 use crate::stream::TargetInfo;
@@ -36,7 +36,7 @@ impl BinaryOf {
     pub fn of(info: &TargetInfo, unfinished: u64, times: &PhaseTimes) -> Self {
         let histograms: BTreeMap<Untrusted, Hist> = times
             .phases()
-            .map(|(name, times)| (name.into(), hist(times)))
+            .map(|(name, times)| (name.into(), Hist::of(times)))
             .collect();
         let slowest = histograms
             .iter()

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::escape::Untrusted;
 
 use crate::document::blocked::{self, BlockedAt, Lost, StacksInfo};
-use crate::document::build::{Named, hist};
 use crate::document::by_name::ByName;
-use crate::document::capture::Hist;
+use crate::document::hist::Hist;
+use crate::document::named::Named;
 use crate::latency::Histogram;
 use crate::model::sched::{Report, SiteReport, State};
 use crate::stream::{BucketScheme, HistogramDelta};
@@ -347,14 +347,14 @@ pub fn by_creation_site(report: &Report, named: &Named<'_>) -> BTreeMap<Untruste
     }
     merged
         .into_iter()
-        .map(|(name, histogram)| (name, hist(&histogram)))
+        .map(|(name, histogram)| (name, Hist::of(&histogram)))
         .collect()
 }
 
 fn hist_of(delta: &HistogramDelta) -> Hist {
     let mut histogram = Histogram::new(delta.scheme);
     histogram.add_delta(delta);
-    hist(&histogram)
+    Hist::of(&histogram)
 }
 
 fn inferred(report: &Report) -> BTreeMap<Untrusted, u64> {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{
-    build::hist,
     by_name::ByName,
-    capture::Hist,
     followed::{BinaryOf, TreeOf},
+    hist::Hist,
 };
 use crate::escape::Untrusted;
 use crate::{
@@ -194,7 +193,7 @@ pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
         histograms: if several {
             times
                 .phases()
-                .map(|(name, times)| (name.into(), hist(times)))
+                .map(|(name, times)| (name.into(), Hist::of(times)))
                 .collect()
         } else {
             BTreeMap::new()

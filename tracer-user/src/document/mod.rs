@@ -10,9 +10,12 @@ pub mod capture;
 pub mod followed;
 pub mod full;
 pub mod gauges;
+pub mod hist;
 pub mod init;
 pub mod inspection;
 pub mod interval;
+pub mod named;
+pub mod slow;
 pub mod tally;
 
 #[cfg(test)]

@@ -10,4 +10,3 @@ pub mod replay;
 mod signals;
 pub mod start;
 mod timers;
-

@@ -1,6 +1,6 @@
 //! What each mode would do to the target.
 
-use super::{Found, our_arch};
+use super::Found;
 use crate::{
     binary::{Arch, Facts, Globals},
     doctor,
@@ -58,7 +58,7 @@ pub(super) fn all(found: &Found, activity: Option<&Activity>) -> Vec<ModePlan> {
             if !in_binary {
                 obstacles.push("the binary does not allow it, see below".to_owned());
             }
-            if Some(found.plans.arch) != our_arch() {
+            if Some(found.plans.arch) != Arch::of_this_machine() {
                 obstacles.push(format!(
                     "it is for {}, and this machine is not",
                     found.plans.arch.name()

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::build::{Named, hist};
 use crate::document::by_name::ByName;
-use crate::document::capture::{Hist, Slow};
+use crate::document::hist::Hist;
+use crate::document::named::Named;
+use crate::document::slow::Slow;
 use crate::escape::Untrusted;
 use crate::latency::Latency;
 use crate::stream::{Origin, Symbolizer};
@@ -56,7 +57,7 @@ impl Interval {
             schema: Self::SCHEMA.to_owned(),
             at_ns: from_ns.saturating_sub(begin_ns),
             duration_ns: to_ns.saturating_sub(from_ns),
-            runnable_to_running: without_extremes(hist(&latency.total())),
+            runnable_to_running: without_extremes(Hist::of(&latency.total())),
             by_origin: all_without_extremes(named.by_origin(latency)),
             by_creation_site: all_without_extremes(named.by_creation_site(latency)),
             slow: latency

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{build::hist, capture::Hist, followed::BinaryOf};
+use crate::document::{followed::BinaryOf, hist::Hist};
 use crate::escape::Untrusted;
 use crate::latency::start::PhaseTimes;
 
@@ -41,7 +41,7 @@ impl StartsInterval {
             runs: times.total().map_or(0, |total| total.count()),
             histograms: times
                 .phases()
-                .map(|(name, times)| (name.into(), hist(times)))
+                .map(|(name, times)| (name.into(), Hist::of(times)))
                 .collect(),
             binaries: Vec::new(),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Printer, out_of_order};
 use crate::{
-    document::{build::Named, capture::Capture, tally::LatencyTally},
+    document::{capture::Capture, named::Named, tally::LatencyTally},
     error::Result,
     latency::Slow,
     output::{

@@ -2,12 +2,7 @@
 
 use super::{Printer, out_of_order};
 use crate::{
-    document::{
-        capture::Capture,
-        init::Short,
-        interval::StartsInterval,
-        tally::StartTally,
-    },
+    document::{capture::Capture, init::Short, interval::StartsInterval, tally::StartTally},
     error::Result,
     output::{
         options::Format,

@@ -88,13 +88,7 @@ fn short(call: &Untrusted) -> Untrusted {
 }
 
 fn whole(full: &Full, info: &StacksInfo) -> String {
-    let described = |waits: &Waits| {
-        format!(
-            "{} waits of {} in all",
-            waits.all(),
-            duration(waits.total_ns)
-        )
-    };
+    let described = |waits: &Waits| format!("{} waits of {} in all", waits.all(), duration(waits.total_ns));
     let hidden = full.blocked_at.iter().skip(PLACES);
     let (places, rest) = hidden.fold((info.other_places, info.other), |(places, rest), place| {
         let waits = &place.waits;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::{
     document::{
-        capture::Hist,
         followed::{BinaryOf, TreeOf},
+        hist::Hist,
         init::{Init, Run},
     },
     escape::Untrusted,

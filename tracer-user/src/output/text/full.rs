@@ -20,7 +20,11 @@ pub fn render(capture: &Capture) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     if !capture.by_wait_reason.is_empty() {
-        let _ = write!(text, "\n{}", table("waited for", &rows(&capture.by_wait_reason), LINES));
+        let _ = write!(
+            text,
+            "\n{}",
+            table("waited for", &rows(&capture.by_wait_reason), LINES)
+        );
     }
     text.push_str(&longest(full));
     text.push_str(&blocked::render(full));
@@ -151,9 +155,7 @@ fn machines(full: &Full) -> String {
         let _ = write!(
             line,
             "; made: {} to look for work, {} for a P whose thread was blocked, {} for something else",
-            because.spinning,
-            because.handed_off,
-            because.other
+            because.spinning, because.handed_off, because.other
         );
     }
     let time = &machines.thread_time_ns;

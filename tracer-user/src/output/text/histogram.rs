@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::stream::BucketScheme;
 use crate::stream::buckets::UNBOUNDED_NS;
 
-use crate::document::capture::Hist;
+use crate::document::hist::Hist;
 use crate::output::text::layout::WIDTH;
 
 /// Longest bar.
@@ -93,7 +93,7 @@ fn digits(n: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::capture::Bucket;
+    use crate::document::hist::Bucket;
 
     fn hist(resolution: f64, buckets: &[(u64, u64)]) -> Hist {
         let buckets = buckets

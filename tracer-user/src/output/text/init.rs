@@ -5,13 +5,12 @@ use std::fmt::Write;
 use crate::findings::start::errno;
 use crate::{
     document::{
-        capture::Hist,
+        hist::Hist,
         init::{Init, PhaseOf, Run, Short},
     },
     escape::Untrusted,
     model::start::{Ended, Zero},
     output::text::{
-        followed,
         layout::{WIDTH, tail, word, wrap},
         units::duration,
     },
@@ -32,9 +31,6 @@ pub const LEGEND: &str = "usual on an idle machine, for orientation only: main_c
 
 /// All of it.
 pub fn render(init: &Init) -> String {
-    if let Some(tree) = &init.tree {
-        return followed::render(init, tree);
-    }
     let mut text = String::new();
     if let Some(run) = &init.run {
         let several = init.runs.saturating_add(init.unfinished) > 1;
@@ -155,7 +151,10 @@ fn faults(phase: &PhaseOf) -> Option<u64> {
 /// `=` for every column that the row has a part of; a row that is too short for one has a `.`.
 fn bar(row: &Row, whole_ns: u64) -> String {
     let column = |ns: u64| (ns as f64 / whole_ns.max(1) as f64 * BAR as f64).round() as usize;
-    let (from, to) = (column(row.begin_ns), column(row.begin_ns.saturating_add(row.duration_ns)));
+    let (from, to) = (
+        column(row.begin_ns),
+        column(row.begin_ns.saturating_add(row.duration_ns)),
+    );
     let from = from.min(BAR - 1);
     let to = to.clamp(from, BAR);
     let filled = if to > from {

@@ -1,6 +1,6 @@
 //! Intervals as people read them: a line each, below one header.
 
-use crate::document::capture::Hist;
+use crate::document::hist::Hist;
 use crate::document::interval::{Interval, StartsInterval};
 use crate::latency::start::TOTAL;
 use crate::output::text::{

@@ -6,15 +6,17 @@ mod full;
 mod gauges;
 mod histogram;
 pub mod init;
-pub mod interval;
 mod inspection;
+pub mod interval;
 pub mod layout;
 pub mod table;
 pub mod units;
 
 use std::fmt::Write;
 
-use crate::document::capture::{Capture, CaptureMode, Hist, Slow};
+use crate::document::capture::{Capture, CaptureMode};
+use crate::document::hist::Hist;
+use crate::document::slow::Slow;
 use crate::escape::escape;
 use crate::findings::{Finding, Severity};
 use crate::output::options::SplitBy;
@@ -51,7 +53,10 @@ pub fn wants_colour(is_terminal: bool) -> bool {
 pub fn render(capture: &Capture, style: Style) -> String {
     let mut text = header(capture);
     if let Some(init) = &capture.init {
-        text.push_str(&init::render(init));
+        text.push_str(&match &init.tree {
+            Some(tree) => followed::render(init, tree),
+            None => init::render(init),
+        });
     }
     let total = &capture.runnable_to_running;
     if total.count == 0 && !total.is_absent() {
@@ -280,7 +285,11 @@ fn facts(capture: &Capture) -> String {
             &format!(
                 "incomplete: {} {} are missing from these figures.",
                 how.lost_events,
-                if how.mode == CaptureMode::Init { "marks" } else { "waits" }
+                if how.mode == CaptureMode::Init {
+                    "marks"
+                } else {
+                    "waits"
+                }
             ),
             0,
         ));

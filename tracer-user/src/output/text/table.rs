@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
-use crate::document::capture::Hist;
+use crate::document::hist::Hist;
 use crate::output::text::layout::tail;
 use crate::output::text::units::{duration, percent};
 

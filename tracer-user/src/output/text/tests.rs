@@ -44,7 +44,10 @@ fn exact() {
 
 #[test]
 fn exact_by_origin() {
-    golden("exact-by-origin", &render(&fixtures::exact(), by(SplitBy::Origin)));
+    golden(
+        "exact-by-origin",
+        &render(&fixtures::exact(), by(SplitBy::Origin)),
+    );
 }
 
 #[test]
@@ -67,7 +70,10 @@ fn passive() {
 
 #[test]
 fn passive_cannot_tell_origins_apart() {
-    golden("passive-by-origin", &render(&fixtures::passive(), by(SplitBy::Origin)));
+    golden(
+        "passive-by-origin",
+        &render(&fixtures::passive(), by(SplitBy::Origin)),
+    );
 }
 
 #[test]

@@ -7,10 +7,9 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::Offer;
 use crate::{
-    binary::{BuildMode, layout::LayoutSource},
+    binary::{BuildMode, Frame, layout::LayoutSource},
     error::{Error, Failure, Result},
     escape::Untrusted,
-    binary::Frame,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
     process::{
         self, Fate, Process, Target,
@@ -19,6 +18,7 @@ use crate::{
     },
     session::options::{AttachOptions, TargetSelector},
     sources::{passive::PassiveSource, transitions::SnapshotReader},
+    stream::{Symbolizer, TargetInfo},
 };
 
 /// A target, analysed. Nothing is attached.

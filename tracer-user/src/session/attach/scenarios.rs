@@ -366,8 +366,7 @@ fn an_end_while_the_cheaper_mode_is_attached_detaches_before_it_prints() {
 
 #[test]
 fn over_budget_with_nothing_cheaper_ends_the_capture() {
-    let effects =
-        live(fixed(Mode::Exact), Mode::Exact).handle(Input::BudgetExceeded { why: String::new() });
+    let effects = live(fixed(Mode::Exact), Mode::Exact).handle(Input::BudgetExceeded { why: String::new() });
     assert!(effects.contains(&cut(EndedBy::Budget)));
 }
 

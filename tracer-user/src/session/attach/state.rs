@@ -302,10 +302,7 @@ impl Session {
 
     fn ignore(&self, input: &Input) -> Vec<Effect> {
         // Timers that fire early or late are no news; anything else would be the runner's mistake.
-        if !matches!(
-            input,
-            Input::Tick | Input::IntervalElapsed | Input::EventsLost
-        ) {
+        if !matches!(input, Input::Tick | Input::IntervalElapsed | Input::EventsLost) {
             log::debug!("session: {input:?} means nothing while {:?}", self.state);
         }
         vec![]

@@ -150,6 +150,6 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
         several,
         None,
     )
-        .run()
-        .await
+    .run()
+    .await
 }

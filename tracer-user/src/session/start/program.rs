@@ -17,6 +17,7 @@ use crate::{
     process::{Target, file::ProgramFile},
     session::attach::prepare,
     sources::starts::Functions,
+    stream::TargetInfo,
 };
 
 /// A Go program on disk.

@@ -1,12 +1,9 @@
 //! The programs whose starts are traced: the one that was named, or all that a command brings.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{program::Program, tree::Tree};
-use crate::{escape::Untrusted, sources::starts::Functions, stream::TargetInfo};
+use crate::{sources::starts::Functions, stream::TargetInfo};
 
 /// One, or many.
 pub enum Programs {
@@ -41,26 +38,5 @@ impl Functions for Programs {
             Self::Tree(tree) => tree.program(binary),
         };
         program.map_or_else(BTreeMap::new, |program| program.functions(addresses))
-    }
-}
-
-/// What is known of a command that is no Go program.
-pub fn not_go(path: &Path) -> TargetInfo {
-    TargetInfo {
-        pid: 0,
-        exe: Untrusted::path(path),
-        go_version: Untrusted::default(),
-        arch: match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        }
-        .into(),
-        build_mode: Untrusted::default(),
-        stripped: false,
-        cgo: None,
-        pgo: None,
-        gomaxprocs: None,
-        cgroup_cpu_limit: None,
     }
 }

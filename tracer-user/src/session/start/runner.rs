@@ -407,7 +407,9 @@ impl Runner {
 
     /// Hands over what was seen. Returns (process, binary) of the starts that have ended by it.
     pub(super) fn observe(&mut self, seen: &[Observation]) -> (Vec<(u32, u32)>, Result<Flow>) {
-        let ended = seen.iter().filter_map(|observation| self.open.observe(observation));
+        let ended = seen
+            .iter()
+            .filter_map(|observation| self.open.observe(observation));
         let ended = ended.map(|start| (start.pid, start.binary)).collect();
         let written = self.consumers.observe(seen, &NoNames);
         for why in self.consumers.take_troubles() {

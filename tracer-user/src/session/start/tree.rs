@@ -10,7 +10,7 @@ use std::{
 
 use tracer_ebpf::start::binary;
 
-use super::{program::Program, programs::not_go};
+use super::program::Program;
 use crate::{
     binary::{Arch, has_go},
     bpf::attach::path_of,
@@ -21,6 +21,7 @@ use crate::{
         Binary, StartSource,
         gate::{Question, Questions},
     },
+    stream::TargetInfo,
 };
 
 /// No more binaries are probed at once than this.
@@ -99,7 +100,21 @@ impl Tree {
 
     /// What is known of the command, if it is not seen to run a program that is traced.
     pub fn command(&self) -> TargetInfo {
-        not_go(&self.path)
+        // It may be anything, and no Go program at all.
+        TargetInfo {
+            pid: 0,
+            exe: Untrusted::path(&self.path),
+            go_version: Untrusted::default(),
+            arch: Arch::of_this_machine()
+                .map_or(std::env::consts::ARCH, Arch::name)
+                .into(),
+            build_mode: Untrusted::default(),
+            stripped: false,
+            cgo: None,
+            pgo: None,
+            gomaxprocs: None,
+            cgroup_cpu_limit: None,
+        }
     }
 
     /// What could not be traced, and why.
@@ -184,11 +199,7 @@ impl Tree {
             return Ok(None);
         }
         let program = Program::of(file)?;
-        let ours = match std::env::consts::ARCH {
-            "aarch64" => Arch::Arm64,
-            _ => Arch::Amd64,
-        };
-        if program.target.facts.arch != ours {
+        if Some(program.target.facts.arch) != Arch::of_this_machine() {
             // An emulator runs it.
             return Ok(None);
         }
