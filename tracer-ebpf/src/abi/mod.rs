@@ -19,7 +19,7 @@ mod target;
 pub use counters::Counters;
 pub use histogram::Histogram;
 pub use origin::Origin;
-pub use site::{Site, SiteKey, SiteKind, gp_in};
+pub use site::{Meaning, Site, SiteKey, SiteKind, gp_in};
 pub use slow::SlowWait;
 pub use stamp::{Stamp, creation_site_key, creation_site_of, stamp_key};
 pub use target::{G_BLOCK, TargetConfig, TargetState};

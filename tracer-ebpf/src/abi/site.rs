@@ -1,5 +1,7 @@
 //! Probed instructions.
 
+use super::{Origin, full::What, start::Mark};
+
 /// What a probe site is, which decides how the program reads it.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,13 +28,13 @@ pub enum SiteKind {
     /// `call (*timeHistogram).record` in casgstatus's branch "tracked, and now Running" (Go ≥ 1.26), or, where that
     /// is inlined, its first branch. The latency is in the register [`Site::old_in`].
     WaitRecorded = 7,
-    /// A moment of a process's start: which one is in [`Site::origin`].
+    /// A moment of a process's start: [`Site::meaning`] says which.
     Mark = 8,
     /// The branch after an inlined compare-and-swap of two statuses that are in [`Site::old_in`] and
     /// [`Site::new_in`] themselves, not in registers (`full`).
     SwappedConstants = 9,
-    /// The entry of a function whose call is a transition: [`Site::origin`] is a [`full::What`](super::full::What), and arguments are
-    /// still in registers (`full`).
+    /// The entry of a function whose call is a transition: [`Site::meaning`] says of what, and arguments are still in
+    /// registers (`full`).
     Entry = 10,
     /// The entry of a function which changes the status of the goroutine that is its first argument
     /// (or of the current one, [`gp_in::CURRENT`]) as [`Site::old_in`] and [`Site::new_in`] say.
@@ -73,6 +75,35 @@ pub mod gp_in {
     pub const STACK_SLOT: u8 = 0xfe;
 }
 
+/// What a hit of a site means: one of three kinds of number, of which the site's kind says which.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meaning(u8);
+
+impl Meaning {
+    /// A goroutine becomes runnable in this way; for sites into Runnable. The programs turn `Yielded` into `Preempted`
+    /// where `g.preempt` is set.
+    pub const fn runnable(origin: Origin) -> Self {
+        Self(origin as u8)
+    }
+
+    /// A start has come to this moment; for [`SiteKind::Mark`].
+    pub const fn mark(mark: Mark) -> Self {
+        Self(mark as u8)
+    }
+
+    /// The call is a transition of this kind; for [`SiteKind::Entry`].
+    pub const fn call(what: What) -> Self {
+        Self(what as u8)
+    }
+
+    /// The number of the origin, mark or kind of transition.
+    #[inline(always)]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+}
+
 /// One probed instruction: what the program must know when it is hit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,9 +112,8 @@ pub struct Site {
     pub target: u32,
     /// A [`SiteKind`].
     pub kind: u8,
-    /// An [`Origin`](super::Origin), for sites into Runnable. `Yielded` is turned into `Preempted` by the program when
-    /// `g.preempt` is set. For [`SiteKind::Mark`] a [`start::Mark`](super::start::Mark).
-    pub origin: u8,
+    /// What a hit means.
+    pub meaning: Meaning,
     /// A register's number, or one of [`gp_in`].
     pub gp_in: u8,
     /// Value of the zero flag (0 or 1) that says the compare-and-swap was done, for the `Swapped…` kinds:
@@ -104,12 +134,31 @@ pub struct Site {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SiteKey {
-    /// Run-time address of the instruction.
-    pub ip: u64,
-    /// Process id, in the initial PID namespace; of [`SiteKind::Mark`] the number of its binary.
-    pub tgid: u32,
-    /// Zero.
-    pub reserved: u32,
+    address: u64,
+    whose: u32,
+    reserved: u32,
+}
+
+impl SiteKey {
+    /// The key of an instruction at a run-time address of one process, whose id is that in the initial PID namespace.
+    #[inline(always)]
+    pub const fn of_process(address: u64, tgid: u32) -> Self {
+        Self {
+            address,
+            whose: tgid,
+            reserved: 0,
+        }
+    }
+
+    /// The key of an instruction at a link-time address of a binary, in whatever process; for [`SiteKind::Mark`].
+    #[inline(always)]
+    pub const fn of_binary(address: u64, number: u32) -> Self {
+        Self {
+            address,
+            whose: number,
+            reserved: 0,
+        }
+    }
 }
 
 const _: () = {

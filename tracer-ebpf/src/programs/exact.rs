@@ -72,7 +72,7 @@ fn changed(
 #[inline(always)]
 fn into_runnable(config: &TargetConfig, counters: *mut Counters, site: &Site, g: u64) {
     count!(counters, into_runnable);
-    let mut origin = u64::from(site.origin);
+    let mut origin = u64::from(site.meaning.number());
     // goschedImpl is the way both of runtime.Gosched and of preemption; only g.preempt tells them apart.
     if origin == Origin::Yielded as u64
         && config.g_preempt != 0

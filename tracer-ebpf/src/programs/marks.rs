@@ -37,7 +37,7 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
         // Another process of the binary, or one whose execve was not seen.
         return count!(counters, disabled);
     };
-    let mark = u32::from(site.origin);
+    let mark = u32::from(site.meaning.number());
     if start.phase == phase::DONE || !is_new(start, mark) {
         return count!(counters, unrelated);
     }

@@ -20,11 +20,7 @@ pub fn by_cookie(ctx: &ProbeContext) -> Option<&'static Site> {
 /// The site at this address of this process.
 #[inline(always)]
 pub fn by_ip(ctx: &ProbeContext) -> Option<&'static Site> {
-    let key = SiteKey {
-        ip: registers::ip(ctx),
-        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        reserved: 0,
-    };
+    let key = SiteKey::of_process(registers::ip(ctx), (bpf_get_current_pid_tgid() >> 32) as u32);
     // SAFETY: entries are only removed after their probes are gone.
     unsafe { maps::SITES_BY_IP.get(&key) }
 }
@@ -32,11 +28,7 @@ pub fn by_ip(ctx: &ProbeContext) -> Option<&'static Site> {
 /// The site at this link-time address of a binary, in whatever process.
 #[inline(always)]
 pub fn by_link_time_address(binary: u32, address: u64) -> Option<&'static Site> {
-    let key = SiteKey {
-        ip: address,
-        tgid: binary,
-        reserved: 0,
-    };
+    let key = SiteKey::of_binary(address, binary);
     // SAFETY: entries are only removed after their probes are gone.
     unsafe { maps::SITES_BY_IP.get(&key) }
 }

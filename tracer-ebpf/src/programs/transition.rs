@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use tracer_ebpf::{
-    MAX_TARGETS, Origin, Site, SiteKind, TargetConfig,
+    MAX_TARGETS, Meaning, Origin, Site, SiteKind, TargetConfig,
     full::{DEFAULT_RING_BYTES, FullConfig, FullCounters, Transition, What, flag, status, statuses},
     gp_in,
 };
@@ -119,9 +119,9 @@ fn changed(
     };
     let (old, new) = (old as u8, new as u8);
     if new == status::RUNNABLE {
-        record.reason = site.origin;
+        record.reason = site.meaning.number();
         // goschedImpl is the way both of runtime.Gosched and of preemption; only g.preempt tells them apart.
-        if site.origin == Origin::Yielded as u8
+        if site.meaning == Meaning::runnable(Origin::Yielded)
             && config.g_preempt != 0
             && memory::read::<u8>(g, config.g_preempt) == Some(1)
         {
@@ -163,7 +163,7 @@ fn entered(
     site: &Site,
 ) {
     let (first, second, _) = registers::args(ctx);
-    let what = site.origin;
+    let what = site.meaning.number();
     let mut record = Transition {
         at_ns: 0,
         subject: 0,

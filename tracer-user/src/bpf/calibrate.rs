@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, thread};
 
-use tracer_ebpf::{Origin, Site, SiteKind, TargetConfig, stacks::StackConfig};
+use tracer_ebpf::{Meaning, Origin, Site, SiteKind, TargetConfig, stacks::StackConfig};
 
 use super::{
     attach::{self, Point, Probes, ProgramKind, Scope},
@@ -218,7 +218,7 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) ->
     let site = Site {
         target: slot,
         kind: kind as u8,
-        origin: Origin::Unblocked as u8,
+        meaning: Meaning::runnable(Origin::Unblocked),
         gp_in: 0,
         ..Site::default()
     };

@@ -106,12 +106,8 @@ pub fn keys_by_ip(program: ProgramKind, points: &[Point], scope: Scope) -> Vec<S
 
 /// The key of one site. Marks are told apart by binary and link-time address, in whatever process.
 fn key_by_ip(program: ProgramKind, point: &Point, scope: Scope) -> SiteKey {
-    SiteKey {
-        ip: point.address,
-        tgid: match program {
-            ProgramKind::Mark => u32::from(point.site.binary),
-            _ => scope.pid(),
-        },
-        reserved: 0,
+    match program {
+        ProgramKind::Mark => SiteKey::of_binary(point.address, u32::from(point.site.binary)),
+        _ => SiteKey::of_process(point.address, scope.pid()),
     }
 }

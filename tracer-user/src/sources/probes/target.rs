@@ -3,7 +3,8 @@
 use std::fs::File;
 
 use tracer_ebpf::{
-    Counters, OTHER_CREATION_SITES, Origin, SiteKey, SiteKind, TargetConfig, TargetState, creation_site_key,
+    Counters, Meaning, OTHER_CREATION_SITES, Origin, SiteKey, SiteKind, TargetConfig, TargetState,
+    creation_site_key,
 };
 
 use super::tables::Tables;
@@ -310,11 +311,11 @@ fn is_the_runtimes_figure(kind: SiteKind) -> bool {
 
 /// A site in the form that the programs read.
 pub(in crate::sources) fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
-    let origin = site.origin.unwrap_or(Origin::Unblocked) as u8;
+    let origin = site.origin.unwrap_or(Origin::Unblocked);
     tracer_ebpf::Site {
         target: slot,
         kind: site.kind as u8,
-        origin: site.what.map_or(origin, |what| what as u8),
+        meaning: site.what.map_or(Meaning::runnable(origin), Meaning::call),
         gp_in: site.gp_in,
         zf_when_swapped: site.zf_when_swapped,
         old_in: site.statuses_in.0,

@@ -4,7 +4,7 @@
 use std::{fs::File, sync::Arc};
 
 use tracer_ebpf::{
-    Counters, SiteKey, TargetConfig,
+    Counters, Meaning, SiteKey, TargetConfig,
     start::{Mark, StartEvent},
 };
 
@@ -140,7 +140,7 @@ fn for_kernel(site: &MarkSite, slot: u32, old_tasks: bool) -> tracer_ebpf::Site 
     tracer_ebpf::Site {
         target: slot,
         kind: site.site.kind as u8,
-        origin: site.mark as u8,
+        meaning: Meaning::mark(site.mark),
         gp_in: site.site.gp_in,
         slot: site.site.slot,
         // The init task's layout: see the kernel side's `init_function`.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracer_ebpf::Meaning;
+
 use super::{
     Binary, SLOT, StartSource, Whose,
     links::{Bound, Linked},
@@ -182,7 +184,7 @@ fn for_kernel(site: &MarkSite, slot: u16, old_tasks: bool) -> tracer_ebpf::Site 
     tracer_ebpf::Site {
         target: SLOT,
         kind: site.site.kind as u8,
-        origin: site.mark as u8,
+        meaning: Meaning::mark(site.mark),
         gp_in: site.site.gp_in,
         slot: site.site.slot,
         binary: slot,
