@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Printer, out_of_order};
 use crate::{
     document::{capture::Capture, named::Named, tally::LatencyTally},
-    error::Result,
+    error::{Error, Result},
     latency::Slow,
     output::{
         notice,
@@ -58,10 +58,12 @@ impl Printer {
     ) -> Result<Flow> {
         let tally = self.latencies.as_mut().ok_or_else(out_of_order)?;
         let derived = tally.observe(observations);
-        if tally.known() > self.most_known {
-            return Err(crate::error::Error::failed(
-                "it is not a recording as gmpscope writes it: it has more goroutines than there can be",
-            ));
+        if let Some((name, most_known)) = &self.recording
+            && tally.known() > *most_known
+        {
+            return Err(Error::failed(format!(
+                "{name} is not a recording as gmpscope writes it: it has more goroutines than there can be"
+            )));
         }
         if self.options.format != Format::Text {
             return Ok(Flow::Written);

@@ -34,8 +34,8 @@ pub struct Printer {
     has_slow_header: bool,
     /// When the progress was drawn the last time, CLOCK_MONOTONIC.
     drawn_ns: u64,
-    /// More goroutines, Ps and threads than these are refused.
-    most_known: usize,
+    /// The name of a recording, and the most goroutines, Ps and threads that it may have.
+    recording: Option<(String, usize)>,
     has_result: bool,
 }
 
@@ -51,16 +51,16 @@ impl Printer {
             lines: 0,
             has_slow_header: false,
             drawn_ns: 0,
-            most_known: usize::MAX,
+            recording: None,
             has_result: false,
         }
     }
 
     /// The same printer for a recording, which may be hostile: refuses one with more goroutines, Ps and threads than
-    /// this.
+    /// `most_known`. `name` is what the error calls it.
     #[must_use]
-    pub fn refusing_more_than(mut self, most_known: usize) -> Self {
-        self.most_known = most_known;
+    pub fn of_recording(mut self, name: &str, most_known: usize) -> Self {
+        self.recording = Some((name.to_owned(), most_known));
         self
     }
 

@@ -54,7 +54,7 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
         document::print(file, &name, options, || Ok(Printer::new(render, sink()?)))?
     } else {
         let reader = Reader::new(file, &name)?;
-        let mut printer = Printer::new(render, sink()?).refusing_more_than(MOST_KNOWN);
+        let mut printer = Printer::new(render, sink()?).of_recording(&name, MOST_KNOWN);
         let replayed = replay(reader, options, &mut printer)?;
         (printer, replayed)
     };

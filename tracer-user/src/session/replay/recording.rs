@@ -133,7 +133,7 @@ impl Replay<'_> {
             let latest = now.iter().map(|observation| observation.at_ns).max();
             self.last_ns = self.last_ns.max(latest.unwrap_or(0));
             if self.stage != Stage::Nothing {
-                flow = flow.and(self.consumer.observe(now, &self.names).map_err(|e| of(name, e))?);
+                flow = flow.and(self.consumer.observe(now, &self.names)?);
             }
             if flow == Flow::ReaderGone {
                 return Ok(flow);
@@ -392,14 +392,6 @@ fn unknown(records: u64) -> Option<String> {
     (records > 0).then(|| {
         format!("{records} records were written by a later gmpscope, are not understood, and are left out")
     })
-}
-
-/// The error of a consumer about a recording, which has no name for it.
-fn of(name: &str, e: Error) -> Error {
-    Error {
-        message: format!("{name}: {}", e.message),
-        ..e
-    }
 }
 
 fn hostile(name: &str) -> Error {
