@@ -110,7 +110,7 @@ impl Replay<'_> {
                 self.names.frames.extend(frames);
                 Ok(Flow::Written)
             }
-            Entry::Observations(seen) => self.observe(&seen, name),
+            Entry::Observations(seen) => self.observe(&seen),
             Entry::Step(json) => match serde_json::from_str(&json) {
                 Ok(step) => self.step(step, name),
                 Err(e) => {
@@ -123,7 +123,7 @@ impl Replay<'_> {
     }
 
     /// Hands over what was seen, with intervals between where they fall.
-    fn observe(&mut self, mut seen: &[Observation], name: &str) -> Result<Flow> {
+    fn observe(&mut self, mut seen: &[Observation]) -> Result<Flow> {
         while let Some(observation) = seen.first() {
             let mut flow = self.intervals_until(observation.at_ns)?;
             let before = |observation: &&Observation| observation.at_ns <= self.intervals.next_ns;
