@@ -78,7 +78,7 @@ impl Facts {
                 format!("its build information says {:?}", Untrusted::from(info.version.as_str()))
             };
             Error::not_traceable(format!(
-                "{origin}: is a Go program, but its Go version cannot be told ({why}): build it with an unchanged \
+                "{origin}: is a Go program, but its Go version cannot be determined ({why}): build it with an unchanged \
                  release of Go"
             ))
         })?;

@@ -87,7 +87,7 @@ impl ModuleData {
         if !points_into_table || !sane {
             return None;
         }
-        let (gofunc, sections) = behind(image, &words, text, etext);
+        let (gofunc, sections) = gofunc_and_sections(image, &words, text, etext);
         // A C linker may put the parts in any order.
         let span = |field: usize| {
             let &[a, b, c, d] = words.get(field..field + 4)? else {
@@ -108,7 +108,12 @@ impl ModuleData {
 /// Finds `gofunc` and `textsectmap`. The latter is a slice whose first element describes the first section of the
 /// text, which makes it unique in moduledata; `gofunc` is the word before it, or, with `epclntab` between them
 /// (1.26+), the one before that.
-fn behind(image: &Image<'_>, words: &[u64], text: u64, etext: u64) -> (Option<u64>, Vec<TextSection>) {
+fn gofunc_and_sections(
+    image: &Image<'_>,
+    words: &[u64],
+    text: u64,
+    etext: u64,
+) -> (Option<u64>, Vec<TextSection>) {
     for i in field::FIRST_TEXTSECTMAP..words.len().saturating_sub(2) {
         let (Some(&table), Some(&len), Some(&cap)) = (words.get(i), words.get(i + 1), words.get(i + 2))
         else {

@@ -177,7 +177,7 @@ fn hint(cause: &io::Error, need: Need, what: &str, ours: &Privileges, here: &Obs
     Error {
         failure: Failure::NotPermitted,
         message: format!(
-            "cannot {what}: {cause}. {} `gmpscope doctor` tells more.",
+            "cannot {what}: {cause}. {} Run `gmpscope doctor` for details.",
             advise(need, ours, here)
         ),
     }

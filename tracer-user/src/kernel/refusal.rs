@@ -48,7 +48,7 @@ pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Erro
         Some(libc::EPERM | libc::EACCES) => Error {
             failure: Failure::NotPermitted,
             message: format!(
-                "{message}. {} `gmpscope doctor` tells more.",
+                "{message}. {} Run `gmpscope doctor` for details.",
                 privilege::advice(need)
             ),
         },
@@ -64,7 +64,7 @@ pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Erro
             | libc::EIO,
         ) => Error::failed(message),
         _ if privilege::lockdown().as_deref() == Some("confidentiality") => Error::not_permitted(format!(
-            "{message}. {} `gmpscope doctor` tells more.",
+            "{message}. {} Run `gmpscope doctor` for details.",
             privilege::advice(need)
         )),
         _ => Error::not_permitted(format!(

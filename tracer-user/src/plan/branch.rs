@@ -33,7 +33,7 @@ pub(super) fn after(arch: Arch, insns: &[Insn], analysis: &Analysis, index: usiz
 /// What the zero flag or a register says about the success of the compare-and-swap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Done {
-    /// Nothing.
+    /// Nothing is known.
     Unknown,
     /// It succeeded if this is 1 (set).
     IfOne,

@@ -260,12 +260,12 @@ fn moved(insn: &Insn, register: u8, offset: u32) -> Option<u8> {
     if first == Some(register) && field_of(mem, offset).is_some() {
         return mem.base;
     }
-    let behind = Mem {
+    let next = Mem {
         disp: mem.disp.checked_add(8)?,
         ..mem
     };
     (second == Some(register))
-        .then(|| field_of(behind, offset))
+        .then(|| field_of(next, offset))
         .flatten()
 }
 

@@ -280,11 +280,11 @@ fn call(code: &dyn Code, caller: &str, callee: &str) -> Result<(u64, Decoded, us
 fn span(code: &dyn Code, callee: &str) -> Result<(Site, Site), Attempt> {
     let (_, decoded, index) = call(code, "runtime.schedinit", callee)?;
     let begin = at(code, &decoded, index)?;
-    let behind = decoded.insns.get(index + 1).map(|insn| insn.shape);
-    if behind == Some(Shape::Refused) {
+    let next = decoded.insns.get(index + 1).map(|insn| insn.shape);
+    if next == Some(Shape::Refused) {
         return Err(Attempt {
-            what: format!("the instruction behind the call of {callee}"),
-            outcome: "the kernel lets nobody probe it".into(),
+            what: format!("the instruction after the call of {callee}"),
+            outcome: "the kernel refuses to probe it".into(),
         });
     }
     Ok((begin, at(code, &decoded, index + 1)?))

@@ -206,7 +206,7 @@ pub(super) fn sites(
         let branch = branch::after(code.arch(), &decoded.insns, analysis, index);
         let Some((branch, insn)) = branch.and_then(|b| decoded.insns.get(b.at).map(|insn| (b, insn))) else {
             return Err(fail(
-                "no branch behind the compare-and-swap tests whether it was done".into(),
+                "no branch after the compare-and-swap tests whether it succeeded".into(),
             ));
         };
         let kept = |r: u8| {

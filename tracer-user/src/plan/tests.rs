@@ -55,7 +55,7 @@ fn a_branch_that_tests_something_else_is_not_taken_for_it() {
     );
     // inc edx; jne
     assert_eq!(after_amd64(&[0xff, 0xc2, 0x75, 0, 0xc3]), None);
-    // sete al; 1: test al,al; jne 1b: control comes to the branch from elsewhere too
+    // sete al; 1: test al,al; jne 1b: control reaches the branch from elsewhere, too
     assert_eq!(
         after_amd64(&[0x0f, 0x94, 0xc0, 0x84, 0xc0, 0x75, 0xfc, 0xc3]),
         None
@@ -102,7 +102,7 @@ fn both_forms_of_arm64_meet_at_the_branch() {
         words[at] = word;
         after_arm64(&words)
     };
-    // Another comparison behind the one of what was read, on either way: cmp x1, x2.
+    // Another comparison after the one of what was read, on either path: cmp x1, x2.
     assert_eq!(with(5, 0xeb02_003f), None);
     assert_eq!(with(12, 0xeb02_003f), None);
     // A comparison of something else: cmp w3, w1.

@@ -132,8 +132,8 @@ impl Process {
             return map.inode == id.inode;
         }
         let (start, end) = map.address;
-        let behind = fs::metadata(self.path(&format!("map_files/{start:x}-{end:x}")));
-        if behind.is_ok_and(|m| FileId::of(&m) == id) {
+        let mapped = fs::metadata(self.path(&format!("map_files/{start:x}-{end:x}")));
+        if mapped.is_ok_and(|m| FileId::of(&m) == id) {
             return true;
         }
         // The mapping of the file's first page: same inode, offset 0.

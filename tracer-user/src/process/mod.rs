@@ -291,7 +291,7 @@ fn hidden(pid: i32, what: &str) -> Error {
         .map(|m| std::os::unix::fs::MetadataExt::uid(&m))
         .map_or_else(|_| String::new(), |uid| format!(" (of user {uid})"));
     Error::not_permitted(format!(
-        "process {pid}{owner}: {what} may not be read. {} `gmpscope doctor` tells more.",
+        "process {pid}{owner}: {what} may not be read. {} Run `gmpscope doctor` for details.",
         advice(Need::ReadProcess)
     ))
 }

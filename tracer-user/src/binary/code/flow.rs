@@ -296,11 +296,11 @@ fn blocks(insns: &[Insn]) -> (Vec<Block>, Vec<usize>, bool) {
             .and_then(|t| index.get(&t))
             .and_then(|&i| block_of.get(i))
             .copied();
-        let behind = (b + 1 < blocks.len()).then_some(b + 1);
+        let following = (b + 1 < blocks.len()).then_some(b + 1);
         let next: Vec<usize> = match last.flow {
-            Flow::Next | Flow::Call(_) => behind.into_iter().collect(),
+            Flow::Next | Flow::Call(_) => following.into_iter().collect(),
             Flow::Jump(_) => there.into_iter().collect(),
-            Flow::Branch(_) => there.into_iter().chain(behind).collect(),
+            Flow::Branch(_) => there.into_iter().chain(following).collect(),
             Flow::Indirect | Flow::End => Vec::new(),
         };
         for &n in &next {

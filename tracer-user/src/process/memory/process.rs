@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn without_privilege_it_says_so() {
-        // A process of another user, read by nobody: `setpriv` drops root, then runs this test again to read.
+        // A process of another user, read by user nobody: `setpriv` drops root, then runs this test again to read.
         if let Ok(pid) = std::env::var("READ_MEMORY_OF") {
             let pid: u32 = pid.parse().unwrap();
             assert_eq!(

@@ -157,7 +157,7 @@ impl Keeper {
     }
 
     fn complain(&self, what: String) {
-        // At the end nobody receives it.
+        // Fails at the end, when it is not received any more.
         let _ = self.complaints.send(what);
     }
 

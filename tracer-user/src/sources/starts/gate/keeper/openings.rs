@@ -201,7 +201,7 @@ impl Keeper {
         let waited = opening.allow();
         self.passed.unready += u64::from(binary == binary::UNREADY || !waited);
         if waited {
-            // At the end nobody receives it.
+            // Fails at the end, when it is not received any more.
             let _ = self.holds.send(Hold {
                 pid,
                 until_ns,
