@@ -91,8 +91,8 @@ impl Life {
     /// asked when something about the process is unexpected, before that is interpreted.
     pub fn fate(&self, file: Option<FileId>) -> Fate {
         let exe = format!("/proc/{}/exe", self.pid);
-        let look = || (FileState::known_at(&exe), image(self.pid));
-        let (mut state, mut now) = look();
+        let read = || (FileState::known_at(&exe), image(self.pid));
+        let (mut state, mut now) = read();
         for _ in 0..EXEC_MS {
             // Its main thread has no memory any more: the process is about to end, or another thread is in execve,
             // which ends all others (fs/exec.c, de_thread). The memory may have gone between two checks.
@@ -102,7 +102,7 @@ impl Life {
                 break;
             }
             thread::sleep(Duration::from_millis(1));
-            (state, now) = look();
+            (state, now) = read();
         }
         let seen = match state {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Fate::Ended,

@@ -110,7 +110,7 @@ impl Process {
     }
 
     fn maps(&self) -> Result<Vec<MemoryMap>> {
-        let failed = |e| self.looked("its memory map (/proc/PID/maps)", e);
+        let failed = |e| self.read_error("its memory map (/proc/PID/maps)", e);
         let mut bytes = Vec::new();
         let mut file = self.proc.open_relative("maps").map_err(failed)?;
         file.read_to_end(&mut bytes)

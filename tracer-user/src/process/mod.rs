@@ -61,14 +61,14 @@ impl Process {
             .filter(|&pid| pid > 0)
             .and_then(Pid::from_raw)
             .ok_or_else(|| Error::usage(format!("{pid} is not a PID: PIDs are positive numbers")))?;
-        let looked = |what: &str, e: ProcError| match e {
+        let read_error = |what: &str, e: ProcError| match e {
             ProcError::NotFound(_) => gone(),
             ProcError::PermissionDenied(_) => hidden(pid, what),
             ProcError::Io(e, _) if e.raw_os_error() == Some(libc::ESRCH) => gone(),
             e => Error::failed(format!("process {pid}: {what} cannot be read: {e}")),
         };
-        let proc = procfs::process::Process::new(pid).map_err(|e| looked("/proc entry", e))?;
-        let status = status_of(&proc).map_err(|e| looked("status", e))?;
+        let proc = procfs::process::Process::new(pid).map_err(|e| read_error("/proc entry", e))?;
+        let status = status_of(&proc).map_err(|e| read_error("status", e))?;
         if status.tgid != pid {
             return Err(Error::not_traceable(format!(
                 "{pid} is a thread of process {0}: use -p {0}",
@@ -85,7 +85,7 @@ impl Process {
         // Read first: if the process executes another program from here on, that is noticed.
         let image = settled_image(pid);
         // Read after opening the pidfd: if /proc/PID still answers, both are of one process.
-        let mut stat = proc.stat().map_err(|e| looked("stat", e))?;
+        let mut stat = proc.stat().map_err(|e| read_error("stat", e))?;
         for _ in 0..EXEC_MS {
             // The main thread also ends where another one is in execve, which then takes its place (fs/exec.c,
             // de_thread).
@@ -93,7 +93,7 @@ impl Process {
                 break;
             }
             thread::sleep(Duration::from_millis(1));
-            stat = proc.stat().map_err(|e| looked("stat", e))?;
+            stat = proc.stat().map_err(|e| read_error("stat", e))?;
         }
         if stat.flags & PF_KTHREAD != 0 {
             return Err(Error::not_traceable(format!(
@@ -162,7 +162,7 @@ impl Process {
                  it CAP_DAC_READ_SEARCH, too.",
                 self.pid(), self.comm()
             )),
-            e => self.looked("its program (/proc/PID/exe)", e),
+            e => self.read_error("its program (/proc/PID/exe)", e),
         })?;
         ProgramFile::from_file(file, path, name)
     }
@@ -208,7 +208,7 @@ impl Process {
 
     /// The ids of its threads, in our PID namespace.
     pub fn threads(&self) -> Result<Vec<i32>> {
-        let tasks = self.proc.tasks().map_err(|e| self.looked("its threads", e))?;
+        let tasks = self.proc.tasks().map_err(|e| self.read_error("its threads", e))?;
         // Threads come and go while the list is read.
         Ok(tasks.flatten().map(|t| t.tid).collect())
     }
@@ -250,7 +250,7 @@ impl Process {
         self.life.ended()
     }
 
-    fn looked(&self, what: &str, e: ProcError) -> Error {
+    fn read_error(&self, what: &str, e: ProcError) -> Error {
         match e {
             ProcError::PermissionDenied(_) => hidden(self.pid(), what),
             ProcError::NotFound(_) => self.ended(),

@@ -29,7 +29,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens a running program and passes it to `look` while its file is mapped: to find sites, layouts and
+    /// Opens a running program and passes it to `analyse` while its file is mapped: to find sites, layouts and
     /// variables. It is proven that the process has mapped this very file.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Target {
     /// error says that instead.
     pub fn of_process<T>(
         pid: i32,
-        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+        analyse: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
         let process = Process::open(pid)?;
         let file = process.exe().map_err(|e| process.explain(e, None))?;
@@ -56,7 +56,7 @@ impl Target {
             load_bias,
             symbols: binary.symbol_table(),
         };
-        let seen = look(&target, &binary);
+        let seen = analyse(&target, &binary);
         let seen = mapping.judge(&origin, seen).map_err(|e| target.explain(e))?;
         Ok((target, seen))
     }
@@ -82,18 +82,18 @@ impl Target {
         }
     }
 
-    /// Opens a program by its path, and passes it to `look` as [`Self::of_process`] does.
+    /// Opens a program by its path, and passes it to `analyse` as [`Self::of_process`] does.
     pub fn of_file<T>(
         path: &Path,
-        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+        analyse: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
-        Self::of_opened(ProgramFile::open(path)?, look)
+        Self::of_opened(ProgramFile::open(path)?, analyse)
     }
 
     /// Like [`Self::of_file`], for an open file.
     pub fn of_opened<T>(
         file: ProgramFile,
-        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+        analyse: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
         let mapping = file.map()?;
         let name = file.name().to_string();
@@ -106,24 +106,24 @@ impl Target {
                 load_bias: 0,
                 symbols: binary.symbol_table(),
             };
-            let seen = look(&target, &binary)?;
+            let seen = analyse(&target, &binary)?;
             Ok((target, seen))
         });
         mapping.judge(&name, made)
     }
 
-    /// Maps the file again and passes its names to `look`. The cost does not grow with the file.
-    pub fn with_symbols<T>(&self, look: impl FnOnce(&Symbols<'_>) -> T) -> Result<T> {
+    /// Maps the file again and passes its names to `analyse`. The cost does not grow with the file.
+    pub fn with_symbols<T>(&self, analyse: impl FnOnce(&Symbols<'_>) -> T) -> Result<T> {
         let mapping = self.file.map()?;
-        let made = look(&self.symbols.read(&mapping));
+        let made = analyse(&self.symbols.read(&mapping));
         mapping.judge(&self.file.name().to_string(), Ok(made))
     }
 
-    /// Maps the file again, reads all of it and passes it to `look`. For names [`Self::with_symbols`] is enough.
-    pub fn with_binary<T>(&self, look: impl FnOnce(&GoBinary<'_>) -> T) -> Result<T> {
+    /// Maps the file again, reads all of it and passes it to `analyse`. For names [`Self::with_symbols`] is enough.
+    pub fn with_binary<T>(&self, analyse: impl FnOnce(&GoBinary<'_>) -> T) -> Result<T> {
         let mapping = self.file.map()?;
         let name = self.file.name().to_string();
-        let made = GoBinary::parse(&mapping, &name).map(|binary| look(&binary));
+        let made = GoBinary::parse(&mapping, &name).map(|binary| analyse(&binary));
         mapping.judge(&name, made)
     }
 

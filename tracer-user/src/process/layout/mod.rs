@@ -97,19 +97,19 @@ impl LiveCheck {
 /// A process that has just started may be in the middle of setting up its runtime, and off its CPU there for long: as
 /// long as it has no goroutine, failed checks are repeated, for [`STARTING`] times [`STARTING_PAUSE`].
 pub fn check_live(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
-    let mut check = look_at_all(memory, globals, bias, layout);
+    let mut check = check_all(memory, globals, bias, layout);
     for _ in 0..STARTING {
         let refuted = |(_, verdict): (_, &Verdict)| matches!(verdict, Verdict::Refuted(_));
         if check.allgs != Verdict::Unset || !check.verdicts().into_iter().any(refuted) {
             break;
         }
         thread::sleep(STARTING_PAUSE);
-        check = look_at_all(memory, globals, bias, layout);
+        check = check_all(memory, globals, bias, layout);
     }
     check
 }
 
-fn look_at_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
+fn check_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
     let at = |address: Option<u64>| address.map(|a| a.wrapping_add(bias));
     let process = Process { memory, layout };
     let (sched, allp, gomaxprocs) = (at(globals.sched), at(globals.allp), at(globals.gomaxprocs));
@@ -144,7 +144,7 @@ fn look_at_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Optio
 }
 
 /// Checks a variable until it is confirmed or has failed often enough.
-fn judge(address: Option<u64>, look: impl Fn(u64) -> Result<(), Doubt>) -> Verdict {
+fn judge(address: Option<u64>, check: impl Fn(u64) -> Result<(), Doubt>) -> Verdict {
     let Some(address) = address else {
         return Verdict::Unchecked("its address is not known".into());
     };
@@ -153,7 +153,7 @@ fn judge(address: Option<u64>, look: impl Fn(u64) -> Result<(), Doubt>) -> Verdi
         if attempt > 0 {
             thread::sleep(PAUSE * 2u32.pow(attempt - 1));
         }
-        match look(address) {
+        match check(address) {
             Ok(()) => return Verdict::Confirmed,
             Err(Doubt::Unset) => return Verdict::Unset,
             Err(Doubt::Blind(why)) => return Verdict::Unchecked(why),
