@@ -1,7 +1,6 @@
-//! The kernel side: entry points only. Each program comes twice, since a probed instruction is told apart
-//! by its attach cookie where the kernel has them, else by its address:
-//! `*_cookie` are attached through one uprobe_multi link (or perf events from 5.15 on), `*_ip` through
-//! perf events on older kernels.
+//! The kernel side: entry points only. Each program exists twice, since a probed instruction is identified by its
+//! attach cookie where the kernel has them, and otherwise by its address: `*_cookie` are attached by one uprobe_multi
+//! link (or perf events from 5.15 on), `*_ip` by perf events on older kernels.
 #![no_std]
 #![no_main]
 // Debian's compiler builds this with RUSTC_BOOTSTRAP: inline assembly for BPF is not stable yet.
@@ -27,8 +26,8 @@ use self::programs::{
     calls, exact, lifecycle, marks, processes, sampled, site, stack, threads, transition, tree,
 };
 
-/// Pairs of entry points for uprobes, which find the site of a hit by attach cookie and by address. Each holds the tail
-/// call that keeps the kernel from giving it a private stack ([`stack`]).
+/// Declares pairs of entry points for uprobes, which find the site of a hit by attach cookie and by address. Each has
+/// the tail call that keeps the kernel from giving it a private stack ([`stack`]).
 macro_rules! uprobes {
     ($($(#[$doc:meta])* $cookie:ident, $ip:ident ($by_ip:path) => $hit:expr;)*) => {$(
         $(#[$doc])*
@@ -76,28 +75,28 @@ pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// A system call of a process that starts has returned.
+/// A system call of a starting process has returned.
 #[raw_tracepoint]
 pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
     calls::returned(&ctx);
     0
 }
 
-/// A process makes another, or a thread.
+/// A process creates another, or a thread.
 #[raw_tracepoint]
 pub fn sched_process_fork(ctx: RawTracePointContext) -> u32 {
     tree::forked(&ctx);
     0
 }
 
-/// A program is about to take the place of another.
+/// An `execve` is about to replace a program.
 #[raw_tracepoint]
 pub fn sched_prepare_exec(_ctx: RawTracePointContext) -> u32 {
     lifecycle::prepared();
     0
 }
 
-/// A program has taken the place of another.
+/// An `execve` has replaced a program.
 #[raw_tracepoint]
 pub fn sched_process_exec(_ctx: RawTracePointContext) -> u32 {
     lifecycle::executed();
@@ -111,7 +110,7 @@ pub fn sched_process_exit(_ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// At `sched_process_exec`: a process has become another program.
+/// At `sched_process_exec`: a process has executed another program.
 #[raw_tracepoint]
 pub fn process_exec(_ctx: RawTracePointContext) -> u32 {
     processes::executed();
@@ -125,7 +124,7 @@ pub fn process_exit(_ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// A CPU goes from one thread to another.
+/// A CPU switches from one thread to another.
 #[raw_tracepoint]
 pub fn sched_switch(ctx: RawTracePointContext) -> u32 {
     lifecycle::switched(&ctx);
@@ -153,13 +152,13 @@ pub fn full_exit(_ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// Nothing: what the trap alone costs.
+/// Does nothing, to measure the cost of the trap.
 #[uprobe]
 pub fn empty(_ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Helpers that trace need a GPL-compatible licence; the programs may be had under either.
+/// Tracing helpers require a GPL-compatible licence; the programs are available under either.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

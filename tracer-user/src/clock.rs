@@ -1,4 +1,4 @@
-//! The one clock: that of the kernel side's time stamps, and of Go's `nanotime`.
+//! The only clock: the same as that of the kernel side's time stamps and of Go's `nanotime`.
 
 use rustix::time::{ClockId, clock_gettime};
 

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// The longest duration that is taken for meant.
+/// Longest duration that is accepted.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 const EXAMPLES: &str = "as in 500ms, 10s, 2m, 1h30m";
 
-/// A duration of at most a year, or zero.
+/// Parses a duration of at most a year, or zero.
 ///
 /// # Errors
-/// Says what is wrong with `text` and how a duration is written.
+/// The message says what is wrong with `text` and how a duration is written.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let parsed: SignedDuration = text
         .trim()
         .parse()
-        .map_err(|_| format!("`{text}` is no duration: write a number and its unit, {EXAMPLES}"))?;
+        .map_err(|_| format!("`{text}` is not a duration: write a number and its unit, {EXAMPLES}"))?;
     let duration = Duration::try_from(parsed).map_err(|_| "a duration cannot be negative".to_string())?;
     if duration > LONGEST {
         return Err("that is more than a year".to_string());
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// The same, above zero.
+/// Parses a duration above zero.
 ///
 /// # Errors
 /// As [`parse`].
@@ -39,7 +39,7 @@ pub fn positive(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// The same, for a period between two lines of output: at least 10 ms.
+/// Parses a period between two lines of output, of at least 10 ms.
 ///
 /// # Errors
 /// As [`positive`].
@@ -51,7 +51,7 @@ pub fn period(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// The duration in the largest unit that tells it exactly: what [`parse`] reads back as the same.
+/// Formats a duration in the largest unit in which it is a whole number: [`parse`] reads back the same.
 pub fn exact(duration: Duration) -> String {
     const UNITS: [(u128, &str); 6] = [
         (3_600_000_000_000, "h"),

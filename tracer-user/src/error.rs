@@ -1,12 +1,12 @@
-//! What can go wrong, as exit codes that scripts can tell apart.
+//! Errors, with exit statuses that scripts can distinguish.
 
 use std::process::ExitCode;
 
-/// Why a command did not succeed. The numbers are the process's exit status.
+/// Why a command failed. The numbers are exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Failure {
-    /// Something failed that is none of the below.
+    /// Any failure that is not one of the others.
     Failed = 1,
     /// Wrong usage.
     Usage = 2,
@@ -16,11 +16,11 @@ pub enum Failure {
     NotPermitted = 4,
     /// Captured, but incomplete: events lost, or the target died early.
     Incomplete = 5,
-    /// Of `run`, as timeout(1) has it: we failed before the command was started.
+    /// `run` failed before the command was started (as in timeout(1)).
     NotStarted = 125,
-    /// Of `run`: the command was found, but could not be executed.
+    /// `run` found the command, but could not execute it.
     NotExecutable = 126,
-    /// Of `run`: the command was not found.
+    /// `run` did not find the command.
     NotFound = 127,
 }
 
@@ -30,11 +30,11 @@ impl From<Failure> for ExitCode {
     }
 }
 
-/// An error of any room of the library, told in full: what failed, on what, why, and what to do next.
+/// An error of any room of the library. Its message is complete: what failed, on what, why, and what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// Which exit status it leads to.
+    /// The exit status that it leads to.
     pub failure: Failure,
     /// The whole message.
     pub message: String,

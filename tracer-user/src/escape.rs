@@ -1,10 +1,10 @@
-//! The one door for text that somebody else has chosen: names of processes, files, functions and versions come from
-//! the programs that are traced, from recordings and from configuration files, and may hold anything. On a terminal such
-//! text could move the cursor, and in a list or a log it could forge a line.
+//! Escapes text that somebody else has chosen: names of processes, files, functions and versions come from traced
+//! programs, recordings and configuration files, and may contain anything. On a terminal such text could move the
+//! cursor, and in a list or a log it could forge a line.
 //!
-//! Two walls: an [`Untrusted`] cannot be formatted but escaped, newlines included, so that wherever such a name is
-//! put into a sentence it stays in its place; and what is written to standard error goes through [`lines`], which escapes
-//! whatever came past that and leaves no line that could be taken for another message.
+//! There are two defences: an [`Untrusted`] can only be formatted escaped, newlines included, so that a name stays
+//! within its sentence; and everything that is written to standard error goes through [`lines`], which escapes what
+//! was missed, and leaves no line that could be taken for another message.
 
 use std::{
     borrow::Cow,
@@ -14,8 +14,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Text from a target, a recording, or anybody else who is not to be believed. `Display` and `Debug` escape it
-/// ([`escape`]); serialized it is the raw text, since JSON and recordings escape by themselves.
+/// Text from a target, a recording, or another source that is not trusted. `Display` and `Debug` escape it
+/// ([`escape`]); serialized it is the raw text, since JSON and recordings have their own escapes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Untrusted(String);
@@ -26,12 +26,12 @@ impl Untrusted {
         Self(path.display().to_string())
     }
 
-    /// The text as it came: to open files, to compare, and for formats that escape by themselves. Never for people.
+    /// The unescaped text: to open files, to compare, and for formats with their own escapes. Never for people.
     pub fn raw(&self) -> &str {
         &self.0
     }
 
-    /// [`Self::raw`], given away.
+    /// Like [`Self::raw`], by value.
     pub fn into_raw(self) -> String {
         self.0
     }
@@ -84,9 +84,9 @@ impl PartialEq<&str> for Untrusted {
     }
 }
 
-/// Whether a character could make a terminal do something, show text in another order than it is written, or not be
-/// seen at all: C0 and C1 controls, line and paragraph separators, and all of Unicode's format characters (category Cf:
-/// Bidi_Control, zero-width ones, tags), with what is reserved for more of them.
+/// Whether a character could control a terminal, show text in another order than it is written, or be invisible: C0
+/// and C1 controls, line and paragraph separators, and all of Unicode's format characters (category Cf: Bidi_Control,
+/// zero-width ones, tags), including what is reserved for more of them.
 pub fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -103,12 +103,12 @@ pub fn is_dangerous(c: char) -> bool {
         || matches!(c, '\u{e0000}'..='\u{e0fff}')
 }
 
-/// How lines of ours on standard error begin.
+/// Beginnings of our own lines on standard error.
 const PREFIXES: [&str; 2] = ["gmpscope:", "attached:"];
 
-/// A message of ours for standard error, in which line ends are our own (a list, the end of a verifier's log): everything
-/// else that is dangerous is escaped. Should a name with a newline have come into it past [`Untrusted`], what follows the
-/// newline is not taken for a message of its own: no line but the first begins like one.
+/// Escapes a message for standard error, in which line ends are our own (a list, the end of a verifier's log). Should
+/// a name with a newline have got into it without [`Untrusted`], what follows the newline cannot be taken for a
+/// separate message: only the first line begins like one.
 pub fn lines(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     for (n, line) in message.lines().enumerate() {
@@ -123,7 +123,7 @@ pub fn lines(message: &str) -> String {
     text
 }
 
-/// `text` with every dangerous character as `\u{…}`.
+/// Replaces every dangerous character of `text` by `\u{…}`.
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_dangerous) {
         return Cow::Borrowed(text);
@@ -139,7 +139,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Compact JSON with every dangerous character as `\uXXXX`, which is the same JSON: outside of strings it has
+/// Replaces every dangerous character of compact JSON by `\uXXXX`, which is the same JSON: outside of strings it has
 /// only ASCII that is not a control.
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(is_dangerous) {
@@ -184,7 +184,7 @@ mod tests {
             format!("[{:<4}|{:>4}]", Untrusted::from("é"), Untrusted::from("x")),
             "[é   |   x]"
         );
-        // What wraps it derives Debug.
+        // Types that contain it derive Debug.
         assert!(!format!("{:#?}", Some((&name, 1))).contains(['\u{1b}', '\u{7}', '\u{202e}']));
         assert_eq!(name.raw(), "a\nb\u{1b}]0;x\u{7}\u{202e}\u{e0041}");
         let odd = std::os::unix::ffi::OsStrExt::from_bytes(b"/a\xff\n");

@@ -1,4 +1,4 @@
-//! gmpscope's library. One folder per step of the data's way, in the order in which it flows:
+//! gmpscope's library. One folder per step of the data, in the order in which it flows:
 //! [`binary`] → [`process`] → [`plan`] → [`sources`] → [`stream`] → [`model`] → [`latency`] → [`findings`] → [`document`] →
 //! [`output`].
 //! Only [`session`] acts backwards. See docs/architecture.md.

@@ -1,4 +1,4 @@
-//! The binary: see [`tracer_user`] for the library behind it.
+//! The binary; [`tracer_user`] is its library.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -14,11 +14,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut builder = env_logger::Builder::new();
     builder
-        // Whoever has probes in other programs waits for nobody, nor for who reads this.
+        // A loop that has probes in other programs must not wait for the reader of the log.
         .target(env_logger::Target::Pipe(Box::new(Stderr)))
         .filter_level(log::LevelFilter::Warn)
         .filter_module("tracer_user", cli.log_level())
-        // What the kernel side says of itself.
+        // The kernel side's own log.
         .filter_module("gmpscope_ebpf", cli.log_level())
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
@@ -28,9 +28,9 @@ fn main() -> ExitCode {
     let code = match commands::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            // What `error.failure` alone tells (an incomplete capture) has no message.
+            // An incomplete capture has no message: its exit status says everything.
             if !error.message.is_empty() {
-                // A log that takes nothing any more changes nothing of the status.
+                // A log that cannot be written does not change the exit status.
                 stderr::push(format!("gmpscope: {}\n", lines(&error.message)).as_bytes());
             }
             error.failure.into()

@@ -1,4 +1,4 @@
-//! What happened in the kernel.
+//! Counters of what happened in the kernel.
 
 /// A struct of counters, and its arithmetic, field by field.
 macro_rules! counters {
@@ -16,14 +16,14 @@ macro_rules! counters {
         }
 
         impl $name {
-            /// Field by field.
+            /// Adds field by field.
             pub const fn plus(&self, other: &Self) -> Self {
                 Self {
                     $($field: self.$field + other.$field,)*
                 }
             }
 
-            /// What has come since `other`, an earlier reading.
+            /// The difference to `other`, an earlier reading.
             pub const fn since(&self, other: &Self) -> Self {
                 Self {
                     $($field: self.$field.wrapping_sub(other.$field),)*
@@ -35,40 +35,40 @@ macro_rules! counters {
 pub(crate) use counters;
 
 counters! {
-    /// What happened in the kernel for one target, per CPU. Every hit of a probe adds to exactly one of the
-    /// fields that [`Counters::hits`] sums up, or to a histogram of `sampled`; the others say what came of it.
+    /// Counters of one target, per CPU. Every hit of a probe adds to exactly one of the fields that
+    /// [`Counters::hits`] sums up, or to a histogram of `sampled`; the other fields count outcomes.
     pub struct Counters {
         /// Hits while the target was switched off.
         pub disabled: u64,
         /// Hits whose status change neither enters nor leaves Runnable, or `record` on another histogram.
         pub unrelated: u64,
-        /// Hits of inlined compare-and-swaps that had not swapped.
+        /// Hits of inlined compare-and-swaps that failed.
         pub failed_swaps: u64,
         /// →Runnable transitions seen.
         pub into_runnable: u64,
         /// Runnable→Running transitions seen.
         pub into_running: u64,
-        /// Runnable→Running whose →Runnable was not stamped: it lay before the attaching, or did not fit.
+        /// Runnable→Running whose →Runnable was not stamped: it was before attaching, or there was no room.
         pub unpaired: u64,
         /// Runnable→ transitions to another status than Running (Go 1.22's `newcoro`): the wait is dropped.
         pub out_of_runnable: u64,
         /// →Runnable that found no room in `STAMPS`.
         pub stamps_full: u64,
-        /// Waits that went to [`OTHER_CREATION_SITES`](super::OTHER_CREATION_SITES).
+        /// Waits that were added to [`OTHER_CREATION_SITES`](super::OTHER_CREATION_SITES).
         pub creation_sites_full: u64,
-        /// Waits of `exact` that could be added to no histogram at all.
+        /// Waits of `exact` that could not be added to any histogram.
         pub histograms_full: u64,
-        /// The same of `sampled`.
+        /// Likewise for `sampled`.
         pub samples_full: u64,
         /// Slow waits that found no room in the ring buffer.
         pub ring_full: u64,
-        /// Slow waits put into the ring buffer.
+        /// Slow waits that were put into the ring buffer.
         pub ring_sent: u64,
         /// Ends of tracked waits whose goroutine could not be read from the target's memory.
         pub unreadable: u64,
-        /// Waits of `exact` whose end lay before their begin (clock or stamp trouble); not in any histogram.
+        /// Waits of `exact` that ended before they began (clock or stamp trouble); not in any histogram.
         pub negative: u64,
-        /// The same of `sampled`.
+        /// Likewise for `sampled`.
         pub negative_samples: u64,
         /// Hits of empty programs, while calibrating.
         pub empty: u64,
@@ -84,8 +84,8 @@ counters! {
 }
 
 impl Counters {
-    /// Times that a probe stopped a thread of the target while it was switched on; those of `sampled` that reached a histogram are
-    /// counted there alone, and come on top.
+    /// Number of times that a probe stopped a thread of the target while it was switched on. Hits of `sampled` that
+    /// reached a histogram are counted there alone, and come on top.
     pub const fn hits(&self) -> u64 {
         self.unrelated
             + self.failed_swaps

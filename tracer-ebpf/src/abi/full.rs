@@ -1,12 +1,12 @@
-//! `full`: the record of one transition of a goroutine, a P, an M, the world or a thread, and what the programs
-//! that send it must know.
+//! `full`: the record of one transition of a goroutine, a P, an M, the world or a thread, and the configuration of the
+//! programs that send it.
 //!
-//! The record holds pointers, not ids: what a program reads is what the target pays, and userspace learns goids
-//! and the ids of Ps and Ms from memory. A goroutine that ends tells its goid itself, since its g is used anew.
+//! The record has pointers, not ids: everything that a program reads costs the target, and userspace reads goids and
+//! the ids of Ps and Ms from memory. The record of a goroutine that ends has its goid, since its g is reused.
 
 use super::counters::counters;
 
-/// Version of [`Transition`] and of the numbers in it. A recording holds it.
+/// Version of [`Transition`] and of the numbers in it, as recordings contain it.
 pub const VERSION: u32 = 1;
 
 /// Default size of the ring buffer that carries transitions, in bytes.
@@ -15,38 +15,38 @@ pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 /// some arm64 kernels).
 pub const RING_BYTES_RANGE: (u32, u32) = (64 << 10, 1 << 30);
 
-/// What a [`Transition`] is about. A number, once given, keeps its meaning.
+/// What a [`Transition`] is about. The meaning of a number never changes.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum What {
     /// The status of the goroutine `subject` changes, as [`Transition::status`] says. `reason` is, into
     /// Waiting, `g.waitreason`; into Runnable, an [`crate::Origin`]. `detail` is, out of Dead or Idle, `g.gopc`;
-    /// into Dead, `g.goid`; out of Running into Waiting, where stacks are told, the key of its stack
+    /// into Dead, `g.goid`; out of Running into Waiting, if stacks are recorded, the key of its stack
     /// ([`crate::stacks`]).
     Goroutine = 1,
-    /// `coroswitch_m`: the goroutine `detail` stops and `subject` goes on in its place, without ever having been
+    /// `coroswitch_m`: the goroutine `detail` stops and `subject` continues in its place, without having been
     /// Runnable. [`flag::EXITS`]: `detail` ends.
     Coroutine = 2,
     /// `acquirep`, `acquirepNoTrace`: this thread's M takes the P `subject`.
     ProcessorAcquired = 3,
     /// `releasep`, `releasepNoTrace`: this thread's M gives its P back.
     ProcessorReleased = 4,
-    /// `handoffp`: the P `subject` is taken from an M that is blocked, by whatever thread.
+    /// `handoffp`: the P `subject` is taken from an M that is blocked, by any thread.
     ProcessorHandedOff = 5,
     /// `procresize`: there are `subject` Ps from here on.
     ProcessorsResized = 6,
     /// `mstart1`: this thread begins to be an M.
     MachineStarted = 7,
-    /// `mexit`: this thread ends to be one.
+    /// `mexit`: this thread ceases to be an M.
     MachineEnded = 8,
-    /// `stopm`: this thread's M has nothing to do and goes to sleep.
+    /// `stopm`: this thread's M is idle and goes to sleep.
     MachineParked = 9,
     /// `startm`: an M is wanted for the P `subject` (0: any idle one). `reason` 1: it is to spin.
     MachineWanted = 10,
-    /// `newm`: a thread is made, for the P `subject` (0: for none). `detail` is the function that it runs: 0 for
+    /// `newm`: a thread is created, for the P `subject` (0: for none). `detail` is the function that it runs: 0 for
     /// the scheduler.
     MachineCreated = 11,
-    /// `gcStart`: a cycle of the garbage collector is asked for.
+    /// `gcStart`: a cycle of the garbage collector is requested.
     GcStart = 12,
     /// `gcMarkTermination`: its marking is over.
     GcMarkTermination = 13,
@@ -54,19 +54,19 @@ pub enum What {
     WorldStops = 14,
     /// `startTheWorldWithSema`.
     WorldStarts = 15,
-    /// `sched_switch`: this thread leaves the CPU. `detail` is its state as the kernel has it, 0 if it still could
-    /// run; [`flag::PREEMPTED`].
+    /// `sched_switch`: this thread leaves the CPU. `detail` is its state in the kernel, 0 if it is still runnable;
+    /// [`flag::PREEMPTED`].
     ThreadOff = 16,
     /// `sched_switch`: this thread gets the CPU whose number is `detail`.
     ThreadOn = 17,
     /// `sched_wakeup`: this thread can run; `detail` is the thread that woke it.
     ThreadWoken = 18,
-    /// `sched_process_exit`: this thread is gone.
+    /// `sched_process_exit`: this thread ends.
     ThreadEnded = 19,
 }
 
 impl What {
-    /// A few words for it.
+    /// A short name for output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Goroutine => "goroutine changes",
@@ -91,7 +91,7 @@ impl What {
         }
     }
 
-    /// What has this number.
+    /// The value with this number.
     pub const fn from_u8(n: u8) -> Option<Self> {
         Some(match n {
             1 => Self::Goroutine,
@@ -126,15 +126,15 @@ pub mod flag {
     pub const EXITS: u8 = 2;
     /// [`super::What::ThreadOff`]: the kernel took the CPU away.
     pub const PREEMPTED: u8 = 4;
-    /// Memory of the target that the record should tell of could not be read: its field is 0.
+    /// Memory of the target for a field of the record could not be read: the field is 0.
     pub const UNREADABLE: u8 = 8;
 }
 
-/// One transition, as it lies in the ring. 32 bytes.
+/// One transition, as it is in the ring. 32 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Transition {
-    /// CLOCK_MONOTONIC, taken just before the transition.
+    /// When, CLOCK_MONOTONIC, taken just before the transition.
     pub at_ns: u64,
     /// Address of the g or p that it is about; see [`What`].
     pub subject: u64,
@@ -144,7 +144,7 @@ pub struct Transition {
     pub tid: u32,
     /// A [`What`].
     pub what: u8,
-    /// Of a goroutine: old status in the upper four bits, new status in the lower, without the scan bit; see
+    /// For a goroutine: old status in the upper four bits, new status in the lower, without the scan bit; see
     /// [`status`].
     pub status: u8,
     /// By [`What`].
@@ -179,7 +179,7 @@ pub mod status {
     pub const WAITING: u8 = 4;
     /// `_Gdead`.
     pub const DEAD: u8 = 6;
-    /// `_Gcopystack`: running, its stack is moved.
+    /// `_Gcopystack`: running, while its stack is moved.
     pub const COPYSTACK: u8 = 8;
     /// `_Gpreempted`: stopped for a stack scan, waiting to be made ready again.
     pub const PREEMPTED: u8 = 9;
@@ -191,11 +191,11 @@ pub mod status {
     pub const SCAN: u32 = 0x1000;
 }
 
-/// What the programs of `full` must know of a target beside its [`crate::TargetConfig`].
+/// Configuration of the programs of `full` for a target, besides its [`crate::TargetConfig`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FullConfig {
-    /// By old status: a bit for each new status that is worth a record.
+    /// By old status: a bit for each new status that is recorded.
     pub wanted: [u16; 16],
     /// `g.waitreason`; 0 where not known.
     pub g_waitreason: u32,
@@ -203,7 +203,7 @@ pub struct FullConfig {
     pub g_coroarg: u32,
 }
 
-/// Where the kernel keeps what the tracepoints' programs read of a thread: offsets within its `task_struct`.
+/// Offsets within the kernel's `task_struct` of what the tracepoints' programs read of a thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskConfig {
@@ -218,28 +218,28 @@ pub struct TaskConfig {
 }
 
 counters! {
-    /// What became of the transitions of one target, per CPU. `seen` = what was put into the ring + what was
-    /// dropped, by cause.
+    /// Counters of the transitions of one target, per CPU. `seen` = records that were put into the ring + those that
+    /// were dropped, by cause.
     pub struct FullCounters {
-        /// Transitions that were worth a record, of the runtime.
+        /// Recorded transitions of the runtime.
         pub seen: u64,
-        /// The same of Linux's scheduler.
+        /// Recorded transitions of Linux's scheduler.
         pub seen_threads: u64,
-        /// Of either, those that the ring had no room for.
+        /// Of both, those for which the ring had no room.
         pub ring_full: u64,
-        /// Hits that were not worth a record.
+        /// Hits that are not recorded.
         pub unrelated: u64,
-        /// Hits of an inlined compare-and-swap that had not swapped.
+        /// Hits of an inlined compare-and-swap that failed.
         pub failed_swaps: u64,
-        /// Records that do not tell all, since memory of the target could not be read.
+        /// Records that are incomplete, since memory of the target could not be read.
         pub unreadable: u64,
-        /// Not 0: the next record of this CPU is to say that something was lost before it.
+        /// Not 0 if the next record of this CPU must say that something was lost before it.
         pub lost: u64,
     }
 }
 
 impl FullCounters {
-    /// Times that a probe stopped a thread of the target.
+    /// Number of times that a probe stopped a thread of the target.
     pub const fn hits(&self) -> u64 {
         self.seen + self.unrelated + self.failed_swaps
     }

@@ -5,13 +5,13 @@
 const SUB_BITS: u32 = 4;
 /// Buckets to a power of two.
 const SUB: u64 = 1 << SUB_BITS;
-/// First power of two that the last bucket holds whole: 2^42 ns is 73 minutes.
+/// First power of two that is entirely in the last bucket: 2^42 ns is 73 minutes.
 const MAX_EXPONENT: u32 = 42;
 
 /// Number of buckets; the last also takes everything above.
 pub const BUCKETS: usize = ((MAX_EXPONENT - SUB_BITS + 1) as usize) << SUB_BITS;
 
-/// A histogram as it lies in the BPF maps. All zero is the empty one.
+/// A histogram in the BPF maps. All zero is empty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Histogram {
@@ -21,11 +21,11 @@ pub struct Histogram {
     pub sum_ns: u64,
     /// Largest value.
     pub max_ns: u64,
-    /// `u64::MAX` − smallest value, so that zero is the neutral start.
+    /// `u64::MAX` − smallest value, so that zero means none.
     pub min_ns_inverted: u64,
 }
 
-/// Index of the bucket that holds `ns`.
+/// Index of the bucket of `ns`.
 #[inline(always)]
 pub fn bucket_of(ns: u64) -> usize {
     if ns < SUB {

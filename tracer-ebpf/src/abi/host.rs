@@ -1,50 +1,49 @@
-//! The ABI of what is told of a whole host: processes that come and go, and targets that were switched off.
+//! The ABI of events of a whole host: processes that start and exit, and targets that were switched off.
 
-/// Bytes of the ring buffer that carries [`HostEvent`]s: ten thousand of them.
+/// Bytes of the ring buffer for [`HostEvent`]s: room for ten thousand.
 pub const HOST_RING_BYTES: u32 = 1 << 18;
 
-/// What the programs must know. Offsets are in bytes within the kernel's structs, 0 where they are not known.
+/// Configuration of the programs. Offsets are in bytes within the kernel's structs, 0 if they are not known.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostConfig {
-    /// Device and inode of gmpscope's own PID namespace (`stat` of `/proc/self/ns/pid`): only processes that have
-    /// an id there are told of, by that id.
+    /// Device and inode of gmpscope's own PID namespace (`stat` of `/proc/self/ns/pid`): only processes that have an
+    /// id there are reported, by that id.
     pub pidns_device: u64,
     /// See [`Self::pidns_device`].
     pub pidns_inode: u64,
-    /// Bytes that must lie in the ring before a process's event wakes the reader.
+    /// Bytes that must be in the ring before an event of a process wakes the reader.
     pub wake_at: u64,
     /// `task_struct.signal`.
     pub task_signal: u32,
-    /// `signal_struct.live`: threads of the process that have not ended. Where it is not known, a process is told
-    /// to end when its first thread does.
+    /// `signal_struct.live`: threads of the process that have not ended. If it is not known, the end of a process's
+    /// first thread is reported as that of the process.
     pub signal_live: u32,
 }
 
-/// What a [`HostEvent`] is.
+/// Kinds of a [`HostEvent`].
 pub mod host_event {
-    /// A process has become another program.
+    /// A process has executed another program.
     pub const EXEC: u32 = 0;
-    /// The last thread of a process ends. Told twice where the last two end at the same moment.
+    /// The last thread of a process ends. Sent twice if the last two end at the same moment.
     pub const EXIT: u32 = 1;
-    /// A target is past its hit cap and was switched off. Told more than once where CPUs find out at the same
-    /// moment.
+    /// A target is past its hit cap and was switched off. Sent several times if CPUs notice at the same moment.
     pub const CAPPED: u32 = 2;
 }
 
-/// Something that the user side is told.
+/// An event for the user side.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostEvent {
     /// When, CLOCK_MONOTONIC.
     pub at_ns: u64,
-    /// A process in gmpscope's own PID namespace; of [`host_event::CAPPED`] the target's index.
+    /// A process in gmpscope's own PID namespace; for [`host_event::CAPPED`] the target's index.
     pub subject: u32,
     /// One of [`host_event`].
     pub kind: u32,
 }
 
-/// What did not fit.
+/// Counters of events that did not fit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostCounters {

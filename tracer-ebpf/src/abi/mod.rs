@@ -1,8 +1,8 @@
-//! The ABI between the kernel side and the user side, one file for each record. No code but what both sides must compute
-//! alike.
+//! The ABI between the kernel side and the user side, one file for each record. The only code is what both sides must
+//! compute alike.
 //!
-//! What differs between two traced processes (struct offsets, thresholds) lies in a [`TargetConfig`], and what differs
-//! between two probed instructions in a [`Site`]; both are map values, so one loaded object serves many targets.
+//! What differs between traced processes (struct offsets, thresholds) is in a [`TargetConfig`], and what differs
+//! between probed instructions is in a [`Site`]; both are map values, so one loaded object serves many targets.
 
 mod counters;
 pub mod full;
@@ -26,18 +26,18 @@ pub use target::{G_BLOCK, TargetConfig, TargetState};
 
 /// How many processes one loaded object can serve.
 pub const MAX_TARGETS: u32 = 256;
-/// How many probe sites a target may have; those of target n have the cookies from n times as many on.
+/// How many probe sites a target may have; the cookies of target n begin at n times this number.
 pub const SITES_PER_TARGET: u32 = 64;
 /// How many probe sites all targets of one loaded object may have together.
 pub const MAX_SITES: u32 = MAX_TARGETS * SITES_PER_TARGET;
-/// How many creation sites (functions that hold a `go` statement) are told apart, over all targets; the user
-/// side sizes the map. What does not fit, or is more than [`TargetConfig::creation_sites`], is added to
-/// [`OTHER_CREATION_SITES`] and counted in [`Counters::creation_sites_full`].
+/// How many creation sites (functions with a `go` statement) are distinguished, over all targets; the user side sizes
+/// the map. Those that do not fit, or exceed [`TargetConfig::creation_sites`], are added to [`OTHER_CREATION_SITES`]
+/// and counted in [`Counters::creation_sites_full`].
 pub const MAX_CREATION_SITES: u32 = 1_024;
 /// `gopc` under which waits are aggregated when the table of creation sites is full.
 pub const OTHER_CREATION_SITES: u64 = 0;
-/// Default number of goroutines whose →Runnable stamps the kernel can hold; the user side sizes the map
-/// for its target. What does not fit is counted in [`Counters::stamps_full`].
+/// Default number of goroutines whose →Runnable stamps the kernel can hold; the user side sizes the map for its
+/// target. Those that do not fit are counted in [`Counters::stamps_full`].
 pub const DEFAULT_STAMPS: u32 = 65_536;
-/// Bytes of the ring buffer that carries slow waits.
+/// Bytes of the ring buffer for slow waits.
 pub const RING_BYTES: u32 = 1 << 20;

@@ -6,13 +6,13 @@
 pub enum Origin {
     /// `newproc1`: a `go` statement.
     Created = 0,
-    /// `ready` and the few places that do the same: the thing it waited for happened.
+    /// `ready` and the few places that do the same: what it waited for has happened.
     Unblocked = 1,
     /// `goschedImpl`, `goyield_m`: it gave up its P by itself.
     Yielded = 2,
     /// `goschedImpl` with `g.preempt` set: the scheduler took its P away.
     Preempted = 3,
-    /// `exitsyscall0`, `exitsyscallNoP`: it came back from a system call and found no P.
+    /// `exitsyscall0`, `exitsyscallNoP`: it returned from a system call and found no P.
     Syscall = 4,
     /// `injectglist`, and `findRunnable` after `netpoll`: the network poller found it ready.
     Netpoll = 5,
@@ -28,10 +28,10 @@ impl Origin {
         Origin::Syscall,
         Origin::Netpoll,
     ];
-    /// How many there are.
+    /// Number of origins.
     pub const COUNT: u32 = Self::ALL.len() as u32;
 
-    /// The name as JSON and text show it.
+    /// The name in JSON and text.
     pub const fn name(self) -> &'static str {
         match self {
             Origin::Created => "created",

@@ -2,17 +2,17 @@
 
 use super::{Origin, full::What, start::Mark};
 
-/// What a probe site is, which decides how the program reads it.
+/// The kind of a probe site, which decides how the program reads it.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SiteKind {
     /// `call runtime.casgstatus`: old and new status are the call's second and third argument
     /// (amd64 EBX, ECX; arm64 W1, W2), and the goroutine is the first (RAX; R0).
     StatusCall = 0,
-    /// The conditional branch after an inlined `casgstatus`'s compare-and-swap to Runnable; it was done if
+    /// The conditional branch after an inlined `casgstatus`'s compare-and-swap to Runnable; it succeeded if
     /// the zero flag is [`Site::zf_when_swapped`].
     SwappedToRunnable = 1,
-    /// The same for a compare-and-swap from Runnable to Running.
+    /// Likewise for a compare-and-swap from Runnable to Running.
     SwappedToRunning = 2,
     /// `call runtime.nanotime1` in casgstatus's branch "tracked, and was Runnable": the end of a sampled
     /// wait whose begin is in `g.trackingStamp`.
@@ -20,10 +20,10 @@ pub enum SiteKind {
     /// In `(*timeHistogram).record`: the latency is its second argument, and the receiver must be
     /// `&sched.timeToRun` (it has other callers).
     HistogramRecord = 4,
-    /// Nothing but a hit: what an empty program costs, to compare with.
+    /// Only a hit: the cost of an empty program, for comparison.
     Empty = 5,
-    /// The branch after an inlined compare-and-swap whose statuses the code does not name: they are in the
-    /// registers [`Site::old_in`] and [`Site::new_in`].
+    /// The branch after an inlined compare-and-swap whose statuses are not constants: they are in the registers
+    /// [`Site::old_in`] and [`Site::new_in`].
     Swapped = 6,
     /// `call (*timeHistogram).record` in casgstatus's branch "tracked, and now Running" (Go ≥ 1.26), or, where that
     /// is inlined, its first branch. The latency is in the register [`Site::old_in`].
@@ -62,7 +62,7 @@ impl SiteKind {
     }
 }
 
-/// Where the goroutine's pointer is when the probed instruction is reached.
+/// Location of the goroutine's pointer when the probed instruction is reached.
 ///
 /// 0..=15 name an amd64 register by its encoding (0 RAX, 1 RCX, 2 RDX, 3 RBX, 4 RSP, 5 RBP, 6 RSI, 7 RDI,
 /// 8..15 R8..R15), 0..=30 an arm64 X register.
@@ -104,7 +104,7 @@ impl Meaning {
     }
 }
 
-/// One probed instruction: what the program must know when it is hit.
+/// One probed instruction: what the program looks up at a hit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Site {
@@ -116,8 +116,8 @@ pub struct Site {
     pub meaning: Meaning,
     /// A register's number, or one of [`gp_in`].
     pub gp_in: u8,
-    /// Value of the zero flag (0 or 1) that says the compare-and-swap was done, for the `Swapped…` kinds:
-    /// 1 at a branch right behind it, 0 behind the `sete; test` that Go emits in between.
+    /// Value of the zero flag (0 or 1) that says that the compare-and-swap succeeded, for the `Swapped…` kinds: 1 at a
+    /// branch right after it, 0 after the `sete; test` that Go emits in between.
     pub zf_when_swapped: u8,
     /// Byte offset from the stack pointer, for [`gp_in::STACK_SLOT`]; for the `Swapped…` kinds how many bytes
     /// the register is past the goroutine's pointer.
@@ -126,11 +126,11 @@ pub struct Site {
     pub old_in: u8,
     /// Register with the new status, for [`SiteKind::Swapped`].
     pub new_in: u8,
-    /// Number of its binary, for [`SiteKind::Mark`]; else 0.
+    /// Number of its binary, for [`SiteKind::Mark`]; otherwise 0.
     pub binary: u16,
 }
 
-/// Key of `SITES_BY_IP`, which stands in for attach cookies where the kernel has none (before 5.15).
+/// Key of `SITES_BY_IP`, which replaces attach cookies where the kernel does not have them (before 5.15).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SiteKey {

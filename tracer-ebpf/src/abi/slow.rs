@@ -1,10 +1,10 @@
-//! Slow waits, one by one.
+//! Slow waits, which are sent one by one.
 
 /// The event of the ring buffer for a wait of at least [`TargetConfig::slower_ns`](super::TargetConfig::slower_ns).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlowWait {
-    /// When it began to run, CLOCK_MONOTONIC.
+    /// When the goroutine began to run, CLOCK_MONOTONIC.
     pub at_ns: u64,
     /// How long it had been runnable.
     pub latency_ns: u64,
@@ -20,7 +20,7 @@ pub struct SlowWait {
     pub p: i32,
     /// Index of the target.
     pub target: u32,
-    /// An [`Origin`](super::Origin), or 0xff where the mode does not know it.
+    /// An [`Origin`](super::Origin), or 0xff if the mode does not know it.
     pub origin: u32,
 }
 

@@ -1,7 +1,7 @@
-//! `full --stacks`: where goroutines block, as the kernel side keeps it.
+//! `full --stacks`: stacks of goroutines that block, as the kernel side keeps them.
 //!
-//! A stack is walked by its frame pointers when its goroutine goes into Waiting, and kept once: the record of the
-//! transition holds its key ([`key_of`]) in [`crate::full::Transition::detail`], 0 where none could be had.
+//! A stack is walked by its frame pointers when its goroutine becomes Waiting, and kept once: the record of the
+//! transition has its key ([`key_of`]) in [`crate::full::Transition::detail`], or 0 if there is no stack.
 
 use super::counters::counters;
 
@@ -9,7 +9,7 @@ use super::counters::counters;
 pub const DEPTH: usize = 32;
 /// Default number of different stacks that are kept.
 pub const DEFAULT_STACKS: u32 = 8_192;
-/// Fewest and most of them: the largest table takes 20 MB.
+/// Fewest and most stacks that are kept: the largest table takes 20 MB.
 pub const STACKS_RANGE: (u32, u32) = (1, 65_536);
 
 /// How a walk ended.
@@ -18,8 +18,8 @@ pub mod end {
     pub const WHOLE: u32 = 0;
     /// After [`super::DEPTH`] frames: the functions that were called first are missing.
     pub const CUT: u32 = 1;
-    /// At a frame pointer that does not point up the goroutine's stack, or at memory that could not be read: as
-    /// for [`CUT`].
+    /// At a frame pointer that does not point up the goroutine's stack, or at unreadable memory: the functions that
+    /// were called first are missing.
     pub const BROKEN: u32 = 2;
 }
 
@@ -27,16 +27,16 @@ pub mod end {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stack {
-    /// Return addresses in the running process, innermost first; 0 behind the last.
+    /// Return addresses in the running process, innermost first; 0 after the last.
     pub frames: [u64; DEPTH],
-    /// How many.
+    /// Number of frames.
     pub depth: u32,
     /// One of [`end`].
     pub end: u32,
 }
 
 impl Stack {
-    /// One without frames.
+    /// A stack without frames.
     pub const EMPTY: Self = Self {
         frames: [0; DEPTH],
         depth: 0,
@@ -44,25 +44,25 @@ impl Stack {
     };
 }
 
-/// Adds a frame to the key of the frames before it, from [`FIRST_KEY`] on.
+/// Adds a frame to the key of the frames before it, beginning with [`FIRST_KEY`].
 #[inline(always)]
 pub const fn key_with(key: u64, frame: u64) -> u64 {
-    // Each step is a bijection of `frame`, so that stacks that differ in one frame never have one key.
+    // Each step is a bijection of `frame`, so stacks that differ in one frame never have the same key.
     let mixed = (key ^ frame).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 29)
 }
 
-/// The key of no frames.
+/// The key of an empty stack.
 pub const FIRST_KEY: u64 = 0x51_7cc1_b727_220a;
 
-/// The key from that of the frames, and from how the walk ended; never 0.
+/// The key of a stack, from that of its frames and the end of the walk; never 0.
 #[inline(always)]
 pub const fn key_of(frames: u64, end: u32) -> u64 {
     let key = key_with(frames, end as u64);
     if key == 0 { 1 } else { key }
 }
 
-/// What the programs must know of a target's stacks. Offsets in bytes.
+/// Configuration of the programs for a target's stacks. Offsets in bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackConfig {
@@ -70,16 +70,16 @@ pub struct StackConfig {
     pub g_stack_hi: u32,
     /// `g.sched.pc`.
     pub g_sched_pc: u32,
-    /// `g.sched.bp`; 0: nothing is walked.
+    /// `g.sched.bp`; 0 if stacks are not walked.
     pub g_sched_bp: u32,
     /// Zero.
     pub reserved: u32,
 }
 
 counters! {
-    /// What became of the stacks of one target, per CPU. `walked` = told with a key + `full` + `unreadable`.
+    /// Counters of the stacks of one target, per CPU. `walked` = sent with a key + `full` + `unreadable`.
     pub struct StackCounters {
-        /// Goroutines that went into Waiting with their registers saved.
+        /// Goroutines that became Waiting with their registers saved.
         pub walked: u64,
         /// Of them, those whose stack was new and found no room in the table.
         pub full: u64,

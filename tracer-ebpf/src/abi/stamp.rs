@@ -1,23 +1,23 @@
-//! Since when goroutines are runnable, and who made them.
+//! Keys and values by goroutine: when it became runnable, and the `go` statement that created it.
 
-/// Key of `STAMPS`: the address of a g in the low 48 bits, the target's index above. Addresses of user
-/// space have 47 bits (amd64, 4-level) or 48 (arm64); Go's heap lies in the lower part on 5-level too.
+/// Key of `STAMPS`: the address of a g in the low 48 bits, the target's index above. Addresses of user space have 47
+/// bits (amd64, 4-level) or 48 (arm64); Go's heap is in the lower part with 5 levels, too.
 pub const fn stamp_key(target: u32, g: u64) -> u64 {
     ((target as u64) << 48) | (g & 0xffff_ffff_ffff)
 }
 
-/// Value of `STAMPS`: since when a goroutine is runnable.
+/// Value of `STAMPS`: when a goroutine became runnable.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// CLOCK_MONOTONIC; 0 when it is not runnable.
+    /// CLOCK_MONOTONIC; 0 if it is not runnable.
     pub at_ns: u64,
     /// An [`Origin`](super::Origin).
     pub origin: u64,
 }
 
-/// Key of `SAMPLED_HISTOGRAMS`: `g.gopc`, a return address in the function with the `go` statement at run
-/// time, in the low 48 bits, the target's index above. One word, since hashing it is part of a hit's cost.
+/// Key of `SAMPLED_HISTOGRAMS`: `g.gopc`, the run-time return address in the function with the `go` statement, in the
+/// low 48 bits, the target's index above. One word, since hashing it is part of the cost of a hit.
 pub const fn creation_site_key(target: u32, gopc: u64) -> u64 {
     stamp_key(target, gopc)
 }

@@ -1,21 +1,21 @@
-//! The ABI of process starts: what is sent of a process between `execve` and `main.main`.
+//! The ABI of process starts: what is sent about a process between `execve` and `main.main`.
 
-/// How many processes can be on their way to `main.main` at once; the least recently used one gives way.
+/// How many processes can be on their way to `main.main` at once; further ones evict the least recently used.
 pub const MAX_STARTS: u32 = 512;
-/// How many threads of those can be inside a system call at once.
+/// How many threads of them can be in a system call at once.
 pub const MAX_CALLS: u32 = 2_048;
-/// How many kinds of system calls are told apart.
+/// How many kinds of system calls are distinguished.
 pub const MAX_CALL_KINDS: u32 = 128;
 /// How many `go` statements of one start are sent: the first few are the runtime's own.
 pub const MAX_GO_STATEMENTS: u32 = 64;
-/// How many processes of a tree that is followed can live at once.
+/// How many processes of a followed tree can be running at once.
 pub const MAX_TREE: u32 = 32_768;
-/// How many binaries of a tree that is followed can be probed at once.
+/// How many binaries of a followed tree can be probed at once.
 pub const MAX_BINARIES: u32 = 240;
-/// Ps whose first binding is told apart from later ones.
+/// How many Ps have their first binding distinguished from later ones.
 pub const MAX_PS: u32 = 1_024;
 
-/// A moment in the start of a process. Each but the first four stands for one probed instruction.
+/// A moment in the start of a process. Except for the first four, each is one probed instruction.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mark {
@@ -23,12 +23,12 @@ pub enum Mark {
     Execve = 0,
     /// `execve` has opened the program and is about to replace the old one (`sched_prepare_exec`, Linux 6.11).
     ExecPrepared = 1,
-    /// `execve` has mapped the program (`sched_process_exec`); value: its binary, which of a process in a tree that is
-    /// followed may also be one of [`binary`].
+    /// `execve` has mapped the program (`sched_process_exec`); value: its binary, which for a process of a followed
+    /// tree may also be one of [`binary`].
     Executed = 2,
     /// The main thread ends (`sched_process_exit`).
     Exited = 3,
-    /// The ELF entry of the program; value: run-time address of it.
+    /// The ELF entry of the program; value: its run-time address.
     Entry = 4,
     /// `rt0_go` calls `osinit`.
     OsInit = 5,
@@ -36,27 +36,27 @@ pub enum Mark {
     SchedInit = 6,
     /// `rt0_go` calls `newproc`: schedinit is done.
     NewProc = 7,
-    /// `rt0_go` calls `mstart`: the main goroutine is made.
+    /// `rt0_go` calls `mstart`: the main goroutine is created.
     MStart = 8,
     /// `runtime.main` begins: the main goroutine runs.
     RuntimeMain = 9,
     /// A package's init begins; value: run-time address of its first function.
     InitBegin = 10,
-    /// It is done.
+    /// The package's init is done.
     InitEnd = 11,
     /// `main.main` begins.
     MainMain = 12,
     /// schedinit calls `mallocinit`.
     MallocInitBegin = 13,
-    /// It is back.
+    /// `mallocinit` has returned.
     MallocInitEnd = 14,
     /// schedinit calls `gcinit`.
     GcInitBegin = 15,
-    /// It is back.
+    /// `gcinit` has returned.
     GcInitEnd = 16,
     /// schedinit calls `procresize`; value: the number of Ps.
     ProcResizeBegin = 17,
-    /// It is back.
+    /// `procresize` has returned.
     ProcResizeEnd = 18,
     /// `runtime.sysmon` begins, on its own thread.
     Sysmon = 19,
@@ -104,8 +104,8 @@ impl Mark {
         Self::ALL.get(n as usize).copied()
     }
 
-    /// Whether its instruction is executed once in the life of a process (or once for each package), so that
-    /// it may be probed in every process of a binary.
+    /// Whether its instruction is executed once per process (or once per package), so that it may be probed in every
+    /// process of a binary.
     pub const fn is_once(self) -> bool {
         !matches!(
             self,
@@ -114,8 +114,8 @@ impl Mark {
     }
 }
 
-/// What the programs must know of this capture of starts. Offsets are in bytes within the kernel's
-/// `task_struct`, 0 where they are not known: then the figures that need them stay 0.
+/// Configuration of a capture of starts. Offsets are in bytes within the kernel's `task_struct`, 0 if they are not
+/// known: then the figures that need them stay 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StartConfig {
@@ -123,8 +123,8 @@ pub struct StartConfig {
     pub pidns_device: u64,
     /// See [`Self::pidns_device`].
     pub pidns_inode: u64,
-    /// Link-time address of the ELF entry of the only binary, for programs that know sites by their address: it
-    /// tells how far the process is from its link-time addresses.
+    /// Link-time address of the ELF entry of the only binary, from which programs that know sites by their address
+    /// compute the load bias of the process.
     pub entry: u64,
     /// System calls of at least this many nanoseconds are sent.
     pub slow_call_ns: u64,
@@ -144,7 +144,7 @@ pub struct StartConfig {
     pub execveat: u32,
     /// `task_struct.tgid`.
     pub task_tgid: u32,
-    /// 1: processes in `HELD` are followed with all that descend from them, at each `execve`; 0: at their next one.
+    /// 1: processes in `HELD` are followed with all their descendants, at each `execve`; 0: only at their next one.
     pub tree: u32,
     /// Zero.
     pub reserved: u32,
@@ -152,74 +152,74 @@ pub struct StartConfig {
 
 /// Which processes are followed from their `execve` on.
 pub mod exec {
-    /// Those in `HELD`, from the entry of the system call on.
+    /// Processes in `HELD`, from the entry of the system call on.
     pub const HELD: u32 = 0;
-    /// Every one, from where the file is open.
+    /// Every process, from the opening of the file on.
     pub const EVERY: u32 = 1;
-    /// Those in `HELD`, from where the file is open: they are put there while that is waited for.
+    /// Processes in `HELD`, from the opening of the file on: they are added to it during the opening.
     pub const GATED: u32 = 2;
 }
 
-/// What is known of a program that is executed, besides the number of a binary that is probed.
+/// What is known of an executed program, if not the number of a probed binary.
 pub mod binary {
-    /// It is none that can be traced.
+    /// The program cannot be traced.
     pub const NOT_TRACED: u32 = u32::MAX;
-    /// Nobody has looked at it.
+    /// The program was not examined.
     pub const UNKNOWN: u32 = u32::MAX - 1;
-    /// It went on before it was known.
+    /// The process continued before its program was known.
     pub const UNREADY: u32 = u32::MAX - 2;
 
-    /// Whether it is the number of a binary, and none of the above.
+    /// Whether this is the number of a binary, and not one of the above.
     pub const fn is_traced(binary: u32) -> bool {
         binary < UNREADY
     }
 }
 
-/// A process on its way to `main.main`. Key: its tgid in the initial PID namespace. What changes while it
-/// runs is changed by programs on its own main thread, but for `ps_bound` and `seen`.
+/// A process on its way to `main.main`. Key: its tgid in the initial PID namespace. Except for `ps_bound` and `seen`,
+/// fields are changed only by programs on its own main thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start {
-    /// Since when its main thread does not run; 0 while it does.
+    /// When its main thread left the CPU; 0 while it is running.
     pub off_since_ns: u64,
     /// How long its main thread has slept.
     pub asleep_ns: u64,
-    /// How long its main thread could have run and did not.
+    /// How long its main thread was runnable without a CPU.
     pub waiting_ns: u64,
     /// Run-time minus link-time address, for programs that know sites by their address.
     pub bias: u64,
     /// Bit n: P n was bound.
     pub ps_bound: [u64; MAX_PS as usize / 64],
-    /// Bit n: mark n was sent and is not to be sent again.
+    /// Bit n: mark n was sent and must not be sent again.
     pub seen: u32,
-    /// `go` statements sent.
+    /// Number of `go` statements sent.
     pub go_statements: u32,
-    /// Whether `off_since_ns` is the begin of a sleep.
+    /// Whether a sleep began at `off_since_ns`.
     pub asleep: u32,
     /// One of [`phase`].
     pub phase: u32,
     /// Index of the target whose ELF entry was reached; [`NO_TARGET`] before.
     pub target: u32,
-    /// Which binary it runs, for programs that know sites by their address.
+    /// The binary that it runs, for programs that know sites by their address.
     pub binary: u32,
-    /// Thread that is in `execve`.
+    /// The thread that is in `execve`.
     pub executing: u32,
     /// Zero.
     pub reserved: u32,
 }
 
-/// Stands for the target of a process of which nobody knows yet which program it runs.
+/// The target of a process whose program is not known yet.
 pub const NO_TARGET: u32 = u32::MAX;
 
-/// How far a start is.
+/// Phases of a start.
 pub mod phase {
-    /// In `execve`. Of a process with several threads all others end in it, the first one too.
+    /// In `execve`. If the process has several threads, all others end in it, even the first one.
     pub const EXECUTING: u32 = 0;
-    /// Past `execve`, perhaps in the loader: nobody knows yet whether it is the program that is meant.
+    /// Past `execve`, perhaps in the loader: it is not known yet whether this is a traced program.
     pub const CANDIDATE: u32 = 1;
     /// Its ELF entry was reached.
     pub const STARTING: u32 = 2;
-    /// `main.main` was reached: nothing of it is sent any more.
+    /// `main.main` was reached: nothing more is sent.
     pub const DONE: u32 = 3;
 }
 
@@ -229,15 +229,15 @@ pub mod phase {
 pub struct StartEvent {
     /// When, CLOCK_MONOTONIC.
     pub at_ns: u64,
-    /// What the mark's documentation says.
+    /// The value that the mark's documentation describes.
     pub value: u64,
     /// How long the main thread had slept by then.
     pub asleep_ns: u64,
-    /// How long it could have run and did not.
+    /// How long it had been runnable without a CPU by then.
     pub waiting_ns: u64,
     /// Page faults of the thread so far that needed no I/O.
     pub minor_faults: u64,
-    /// Those that did.
+    /// Page faults of the thread so far that needed I/O.
     pub major_faults: u64,
     /// Process, in the initial PID namespace.
     pub tgid: u32,
@@ -245,7 +245,7 @@ pub struct StartEvent {
     pub tid: u32,
     /// A [`Mark`].
     pub mark: u32,
-    /// Process in gmpscope's own PID namespace; 0 where it has none.
+    /// Process in gmpscope's own PID namespace; 0 if it has no id there.
     pub pid: u32,
     /// Index of the target, which stands for a binary; [`NO_TARGET`] before its ELF entry was reached.
     pub target: u32,
@@ -253,21 +253,21 @@ pub struct StartEvent {
     pub reserved: u32,
 }
 
-/// How a system call's arguments name what it works on.
+/// Kinds of system calls, by the argument that names the object.
 pub mod call_kind {
-    /// By nothing, or by a descriptor in argument 0.
+    /// A descriptor in argument 0, or nothing.
     pub const DESCRIPTOR: u32 = 0;
-    /// By a path in argument 0.
+    /// A path in argument 0.
     pub const PATH_0: u32 = 1;
-    /// By a path in argument 1.
+    /// A path in argument 1.
     pub const PATH_1: u32 = 2;
-    /// `connect`: by a socket address in argument 1. Sent however fast it is.
+    /// `connect`: a socket address in argument 1. Always sent, however fast.
     pub const CONNECT: u32 = 3;
-    /// Threads with nothing to do wait in it: sent of the main thread only.
+    /// Idle threads wait in it: sent for the main thread only.
     pub const IDLE: u32 = 4;
-    /// It opens the path in argument 0. Sent however fast it is: later calls name the descriptor alone.
+    /// It opens the path in argument 0. Always sent, however fast: later calls only have the descriptor.
     pub const OPEN_0: u32 = 5;
-    /// It opens the path in argument 1. Likewise.
+    /// It opens the path in argument 1. Likewise always sent.
     pub const OPEN_1: u32 = 6;
 }
 
@@ -296,7 +296,7 @@ pub struct CallEvent {
     pub at_ns: u64,
     /// How long it took.
     pub duration_ns: u64,
-    /// What it returned: a negated errno where it failed.
+    /// Its return value: a negated errno if it failed.
     pub result: i64,
     /// Its first argument.
     pub descriptor: u64,
@@ -308,7 +308,7 @@ pub struct CallEvent {
     pub number: u32,
     /// One of [`call_kind`].
     pub kind: u32,
-    /// The path, ended by a zero byte, or the socket address; all zero where it could not be read.
+    /// The path, terminated by a zero byte, or the socket address; all zero if it could not be read.
     pub text: [u8; CALL_TEXT],
 }
 

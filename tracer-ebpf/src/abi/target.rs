@@ -1,7 +1,7 @@
-//! Traced processes.
+//! Configuration and state of traced processes.
 
-/// What the programs must know of one target. All offsets are in bytes; 0 where the layout of this Go
-/// version is not known, except for `p_id`, which is 0.
+/// Configuration of the programs for one target. All offsets are in bytes; 0 if the layout of this Go version is not
+/// known, except for `p_id`, which is 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetConfig {
@@ -11,7 +11,7 @@ pub struct TargetConfig {
     pub time_to_run: u64,
     /// The hit cap: with more [`TargetState::hits`] than this the programs switch the target off; 0 for none.
     pub hit_limit: u64,
-    /// 0: the programs return at once. The way to stop a target's cost before its probes are gone.
+    /// 0: the programs return at once, which stops a target's cost before its probes are gone.
     pub enabled: u32,
     /// `g.m`.
     pub g_m: u32,
@@ -21,7 +21,7 @@ pub struct TargetConfig {
     pub g_gopc: u32,
     /// `g.goid`.
     pub g_goid: u32,
-    /// `g.preempt`, or 0 where unknown: then nothing is told to be preempted.
+    /// `g.preempt`, or 0 if not known: then nothing is reported as preempted.
     pub g_preempt: u32,
     /// `m.curg`.
     pub m_curg: u32,
@@ -29,25 +29,25 @@ pub struct TargetConfig {
     pub m_p: u32,
     /// `p.id`.
     pub p_id: u32,
-    /// Creation sites that may have histograms of their own.
+    /// How many creation sites may have their own histograms.
     pub creation_sites: u32,
 }
 
-/// What the programs keep of one target for all CPUs together, on a cache line of its own size. Counted up
-/// only: the user side begins a new window by a higher [`TargetConfig::hit_limit`].
+/// State of one target that all CPUs share, on its own cache line. Counters only grow: the user side begins a new
+/// window by raising [`TargetConfig::hit_limit`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetState {
     /// Hits while the target was switched on and had a cap.
     pub hits: u64,
-    /// Histograms of creation sites that were made.
+    /// Number of histograms of creation sites that were created.
     pub creation_sites: u64,
     /// Zero.
     pub reserved: [u64; 6],
 }
 
-/// The sampled program reads `g.trackingStamp` to `g.gopc` as one block of this many bytes: one helper
-/// call in place of two.
+/// Bytes of the block from `g.trackingStamp` to `g.gopc`, which the sampled program reads by one helper call in place
+/// of two.
 pub const G_BLOCK: usize = 112;
 
 const _: () = {

@@ -1,4 +1,4 @@
-//! System calls of processes that start: which were slow, and on what.
+//! System calls of starting processes: the slow ones, and the objects that they work on.
 
 use core::ffi::c_void;
 
@@ -21,7 +21,7 @@ const ADDRESS: u64 = 28;
 /// Bytes of a socket address's family.
 const FAMILY: usize = 2;
 
-/// A system call begins, of whatever process: what does not start is left at once.
+/// Handles the begin of a system call of any process. Returns at once for those that are not starting.
 #[inline(always)]
 pub fn entered(ctx: &RawTracePointContext) {
     let Some(config) = maps::START_CONFIG.get(0) else {
@@ -37,7 +37,7 @@ pub fn entered(ctx: &RawTracePointContext) {
         Some(start) if start.phase != phase::DONE => {}
         _ => return,
     }
-    // A start makes hundreds of calls that cannot last, most of them rt_sigaction.
+    // A start makes hundreds of calls that are always fast, most of them rt_sigaction.
     if kind_of(number).is_none() {
         return;
     }
@@ -51,7 +51,7 @@ pub fn entered(ctx: &RawTracePointContext) {
     let _ = maps::CALLS.insert(&(pid_tgid as u32), &call, 0);
 }
 
-/// A system call returns.
+/// Handles the end of a system call.
 #[inline(always)]
 pub fn returned(ctx: &RawTracePointContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -80,7 +80,7 @@ pub fn returned(ctx: &RawTracePointContext) {
     }
 }
 
-/// How a system call is to be sent; `None`: not at all.
+/// The kind of a system call; `None` if it is not sent.
 #[inline(always)]
 fn kind_of(number: u32) -> Option<u32> {
     // SAFETY: written by the user side before anything is attached.
@@ -107,7 +107,7 @@ fn send(call: &Call, duration_ns: u64, result: i64, kind: u32, tid: u32) {
         text: [0; CALL_TEXT],
     });
     let to = event.text.as_mut_ptr().cast::<c_void>();
-    // SAFETY: the helpers write at most as many bytes as they are told, and check the address that they read.
+    // SAFETY: the helpers write at most the given number of bytes, and check the address that they read.
     let _ = unsafe {
         match kind {
             call_kind::PATH_0 | call_kind::OPEN_0 => {
@@ -118,11 +118,11 @@ fn send(call: &Call, duration_ns: u64, result: i64, kind: u32, tid: u32) {
             }
             call_kind::CONNECT => {
                 let length = call.args[2];
-                // The verifier wants a bound that it sees.
+                // The verifier requires a visible bound.
                 if length <= ADDRESS {
                     bpf_probe_read_user(to, length as u32, call.args[1] as *const c_void)
                 } else {
-                    // A path behind the family; what is behind its end may not be there.
+                    // A path after the family; memory past its end may be unmapped.
                     let path = call.args[1].wrapping_add(FAMILY as u64) as *const c_void;
                     bpf_probe_read_user(to, FAMILY as u32, call.args[1] as *const c_void)
                         | bpf_probe_read_user_str(to.add(FAMILY), (CALL_TEXT - FAMILY) as u32, path)
@@ -146,7 +146,7 @@ fn arguments(registers: u64) -> [u64; 3] {
     ]
 }
 
-/// The same; argument n is in X n.
+/// Likewise; argument n is in X n.
 #[cfg(bpf_target_arch = "aarch64")]
 #[inline(always)]
 fn arguments(registers: u64) -> [u64; 3] {

@@ -1,4 +1,4 @@
-//! The hit cap: a target that is hit more often than was agreed to is switched off on the spot.
+//! The hit cap: a target that has more hits than its limit is switched off at once.
 
 use tracer_ebpf::{
     TargetConfig,
@@ -7,14 +7,14 @@ use tracer_ebpf::{
 
 use super::{atomic, clock, maps};
 
-/// Wake the reader: until it detaches, every further hit costs the target a trap.
+/// Flag that wakes the reader: until it detaches, every further hit costs the target a trap.
 const WAKEUP: u64 = 2;
 
-/// Counts a hit of a target with a cap, and whether it is one too many.
+/// Counts a hit of a target with a cap, and returns whether it exceeds the cap.
 ///
-/// One counter for all CPUs, since the load of a target may sit on one of them; it is added to without fetch,
-/// which kernels before 5.12 do not know. What is read afterwards holds at least the own hit, so that no more than
-/// [`TargetConfig::hit_limit`] hits are let through.
+/// There is one counter for all CPUs, since the load of a target may be on one of them. It is incremented without
+/// fetch, which kernels before 5.12 do not have. The value read afterwards includes at least this hit, so no more
+/// than [`TargetConfig::hit_limit`] hits are accepted.
 #[inline(always)]
 pub fn is_past(target: u32, config: &TargetConfig) -> bool {
     let Some(state) = maps::STATES.get_ptr_mut(target) else {
@@ -31,7 +31,7 @@ pub fn is_past(target: u32, config: &TargetConfig) -> bool {
     true
 }
 
-/// Switches a target off, and says so.
+/// Switches a target off, and sends an event.
 #[inline(always)]
 fn switch_off(target: u32) {
     let Some(config) = maps::TARGETS.get_ptr_mut(target) else {
@@ -39,7 +39,7 @@ fn switch_off(target: u32) {
     };
     // SAFETY: a checked pointer into the map, one word of which is written as a whole.
     unsafe { core::ptr::write_volatile(&raw mut (*config).enabled, 0) };
-    // Where there is no room, the reader finds out at its next look at the counter.
+    // If there is no room, the reader notices when it next reads the counter.
     if let Some(mut entry) = maps::HOST_EVENTS.reserve::<HostEvent>(0) {
         entry.write(HostEvent {
             at_ns: clock::now(),

@@ -1,8 +1,8 @@
-//! The one clock of the whole project: CLOCK_MONOTONIC, which is Go's `nanotime` too.
+//! The only clock of the project: CLOCK_MONOTONIC, which is also Go's `nanotime`.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
-/// Now, in nanoseconds.
+/// The current time in nanoseconds.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: the helper takes no arguments.

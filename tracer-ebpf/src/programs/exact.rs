@@ -1,5 +1,5 @@
-//! `exact`: two hits per scheduling cycle, one where a goroutine becomes runnable and one where it begins
-//! to run; the latency between them goes into a histogram per CPU and origin, in the kernel.
+//! `exact`: two hits per scheduling cycle, one where a goroutine becomes runnable and one where it begins to run; the
+//! latency between them is added to a histogram per CPU and origin, in the kernel.
 
 use aya_ebpf::programs::ProbeContext;
 use tracer_ebpf::{Counters, Histogram, Origin, Site, SiteKind, Stamp, TargetConfig, histogram, stamp_key};
@@ -13,7 +13,7 @@ use super::{
 const RUNNABLE: u32 = 1;
 const RUNNING: u32 = 2;
 
-/// A site of an `exact` plan was hit.
+/// Handles a hit of a site of an `exact` plan.
 #[inline(always)]
 pub fn hit(ctx: &ProbeContext, site: &Site) {
     let (Some(config), Some(counters)) = (site::target_of(site), site::counters_of(site)) else {
@@ -49,7 +49,7 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
     }
 }
 
-/// A change of status that only its values say what it is.
+/// Handles a change of status whose kind follows from the two values.
 #[inline(always)]
 fn changed(
     ctx: &ProbeContext,
@@ -73,7 +73,7 @@ fn changed(
 fn into_runnable(config: &TargetConfig, counters: *mut Counters, site: &Site, g: u64) {
     count!(counters, into_runnable);
     let mut origin = u64::from(site.meaning.number());
-    // goschedImpl is the way both of runtime.Gosched and of preemption; only g.preempt tells them apart.
+    // goschedImpl is called both by runtime.Gosched and for preemption; only g.preempt distinguishes them.
     if origin == Origin::Yielded as u64
         && config.g_preempt != 0
         && memory::read::<u8>(g, config.g_preempt) == Some(1)
@@ -82,8 +82,8 @@ fn into_runnable(config: &TargetConfig, counters: *mut Counters, site: &Site, g:
     }
     let key = stamp_key(site.target, g);
     if let Some(stamp) = maps::STAMPS.get_ptr_mut(&key) {
-        // SAFETY: a checked pointer into the map. A goroutine's transitions follow one another, so no
-        // other CPU writes this entry now.
+        // SAFETY: a checked pointer into the map. A goroutine's transitions are sequential, so no other CPU writes
+        // this entry now.
         unsafe {
             (*stamp).origin = origin;
             (*stamp).at_ns = clock::now();
@@ -143,14 +143,14 @@ fn out_of_runnable(
     }
 }
 
-/// Adds one wait, with sum and extremes: the histogram is this CPU's own.
+/// Adds one wait, with sum and extremes, to the histogram of this CPU.
 #[inline(always)]
 fn record(to: *mut Histogram, latency: u64) {
     add(to, latency);
     // SAFETY: a checked pointer into the map.
     atomic::add(unsafe { &raw mut (*to).sum_ns }, latency);
-    // SAFETY: as above. A program that preempts this one between read and write
-    // could lose an extreme, never a count.
+    // SAFETY: as above. If another program preempts this one between read and write, an extreme may be lost, but
+    // never a count.
     unsafe {
         if latency > (*to).max_ns {
             (*to).max_ns = latency;
@@ -164,8 +164,8 @@ fn record(to: *mut Histogram, latency: u64) {
 /// Adds one wait to its bucket.
 #[inline(always)]
 pub fn add(to: *mut Histogram, latency: u64) {
-    // The compiler knows that a bucket is in bounds and drops the check that the verifier needs to see:
-    // hide from it where the number comes from.
+    // The compiler knows that a bucket is in bounds, and would drop the check that the verifier needs: this hides the
+    // origin of the number.
     let bucket = core::hint::black_box(histogram::bucket_of(latency));
     if bucket >= histogram::BUCKETS {
         return;

@@ -1,4 +1,4 @@
-//! What happens to a process that starts, whatever its program: `execve`, the CPU, its end.
+//! Events of starting processes that do not depend on the program: `execve`, CPU switches, and the end.
 
 use aya_ebpf::{
     bindings::bpf_pidns_info,
@@ -12,19 +12,20 @@ use tracer_ebpf::start::{MAX_BINARIES, Mark, NO_TARGET, Start, StartConfig, Star
 
 use super::{clock, maps, tree};
 
-/// Do not wake the reader: a wake-up costs more than the trap, and what it then does takes the CPU from the start.
+/// Flag that does not wake the reader: a wake-up costs more than the trap, and its work would take the CPU from the
+/// start.
 const NO_WAKEUP: u64 = 1;
 
-/// The start of this process, if one is followed.
+/// The entry of this process, if its start is followed.
 #[inline(always)]
 pub fn start_of(tgid: u32) -> Option<&'static mut Start> {
     let start = maps::STARTS.get_ptr_mut(&tgid)?;
-    // SAFETY: a value of the map. Programs of other threads change only its bit sets, and a bit that is lost
-    // there means a mark that is sent twice, which the reader expects.
+    // SAFETY: a value of the map. Programs of other threads change only its bit sets. A lost bit makes a mark be sent
+    // twice, which the reader expects.
     Some(unsafe { &mut *start })
 }
 
-/// The current process calls execve. It is followed if it is one of those that are held, or of their tree.
+/// Handles a call of execve by the current process, which is followed if it is held, or in the tree of one that is.
 #[inline(always)]
 pub fn execve_entered(config: &StartConfig, pid_tgid: u64) {
     if config.tree != 0 {
@@ -34,20 +35,20 @@ pub fn execve_entered(config: &StartConfig, pid_tgid: u64) {
         return;
     }
     let pid = own_pid(config.pidns_device, config.pidns_inode);
-    // SAFETY: entries are removed by the user side alone, and a stale one is one that was held.
+    // SAFETY: only the user side removes entries; a stale one belongs to a process that was held.
     if pid == 0 || unsafe { maps::HELD.get(&pid) }.is_none() {
         return;
     }
     begin(Mark::Execve, pid_tgid);
 }
 
-/// `execve` of the current process has come back: the program is still the old one.
+/// Handles the return of a failed `execve`, after which the program is still the old one.
 #[inline(always)]
 pub fn execve_failed(tgid: u32) {
     let _ = maps::STARTS.remove(&tgid);
 }
 
-/// A program is about to take the place of another.
+/// Handles an `execve` that is about to replace the program.
 #[inline(always)]
 pub fn prepared() {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -56,7 +57,7 @@ pub fn prepared() {
     }
 }
 
-/// A program has taken the place of another.
+/// Handles an `execve` that has replaced the program.
 #[inline(always)]
 pub fn executed() {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -78,12 +79,12 @@ pub fn executed() {
         && start.phase == phase::EXECUTING
     {
         start.phase = phase::CANDIDATE;
-        // What was counted of the thread that had this id before ends here.
+        // Times of the thread that had this id before do not count.
         start.off_since_ns = 0;
     }
 }
 
-/// A thread ends. The first one of a process that executes a program from another thread makes room for it.
+/// Handles the end of a thread. The first thread of a process also ends when another one of it calls `execve`.
 #[inline(always)]
 pub fn exited() {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -99,13 +100,13 @@ pub fn exited() {
         }
         let _ = maps::STARTS.remove(&tgid);
     }
-    // While another thread of it executes a program, the process goes on.
+    // While another thread executes a program, the process continues.
     if start_of(tgid).is_none() {
         tree::exited(tgid);
     }
 }
 
-/// A CPU goes from the current thread to another: that of main threads is counted.
+/// Handles a switch of a CPU from the current thread to another, to time main threads.
 #[inline(always)]
 pub fn switched(ctx: &RawTracePointContext) {
     let Some(config) = maps::START_CONFIG.get(0) else {
@@ -140,7 +141,7 @@ pub fn switched(ctx: &RawTracePointContext) {
     }
 }
 
-/// Follows the current process from here on.
+/// Begins to follow the current process.
 #[inline(always)]
 fn begin(mark: Mark, pid_tgid: u64) {
     let tgid = (pid_tgid >> 32) as u32;
@@ -153,7 +154,7 @@ fn begin(mark: Mark, pid_tgid: u64) {
     }
 }
 
-/// A start of which nothing is known: too large to be made on the stack each time.
+/// The initial value of an entry, which is too large to be made on the stack.
 static EMPTY: Start = Start {
     off_since_ns: 0,
     asleep_ns: 0,
@@ -170,7 +171,7 @@ static EMPTY: Start = Start {
     reserved: 0,
 };
 
-/// Whether the current process, whose program is open, is followed from here on.
+/// Whether to follow the current process, whose program is open, from here on.
 #[inline(always)]
 fn is_followed_once_open() -> bool {
     let Some(config) = maps::START_CONFIG.get(0) else {
@@ -180,14 +181,14 @@ fn is_followed_once_open() -> bool {
         exec::EVERY => true,
         exec::GATED => {
             let pid = own_pid(config.pidns_device, config.pidns_inode);
-            // SAFETY: a number, which is only looked at for being there.
+            // SAFETY: only the existence of the entry is tested.
             pid != 0 && unsafe { maps::HELD.get(&pid) }.is_some()
         }
         _ => false,
     }
 }
 
-/// The current process has come to `main.main`: what else it executes is not followed, but in a tree.
+/// Handles `main.main` in the current process: later programs of it are followed only in a tree.
 #[inline(always)]
 pub fn arrived() {
     if let Some(config) = maps::START_CONFIG.get(0)
@@ -198,7 +199,7 @@ pub fn arrived() {
     }
 }
 
-/// Sends a mark; false if the ring is full.
+/// Sends a mark. Returns false if the ring is full.
 #[inline(always)]
 pub fn send(start: &Start, mark: u32, value: u64, pid_tgid: u64) -> bool {
     let at_ns = clock::now();
@@ -232,18 +233,17 @@ pub fn send(start: &Start, mark: u32, value: u64, pid_tgid: u64) -> bool {
     true
 }
 
-/// Id of the current process in the PID namespace with this device and inode, gmpscope's own; 0 if it has
-/// none there.
+/// Id of the current process in the PID namespace with this device and inode, gmpscope's own; 0 if it has no id there.
 #[inline(always)]
 pub fn own_pid(device: u64, inode: u64) -> u32 {
     let mut info = bpf_pidns_info { pid: 0, tgid: 0 };
     let size = core::mem::size_of::<bpf_pidns_info>() as u32;
-    // SAFETY: the helper writes as many bytes as it is told, or fails.
+    // SAFETY: the helper writes the given number of bytes, or fails.
     let done = unsafe { bpf_get_ns_current_pid_tgid(device, inode, &raw mut info, size) };
     if done == 0 { info.tgid } else { 0 }
 }
 
-/// A field of one of the kernel's structs.
+/// Reads a field of a struct of the kernel's.
 #[inline(always)]
 pub fn field<T>(base: u64, offset: u32) -> Option<T> {
     let address = base.wrapping_add(u64::from(offset)) as *const T;

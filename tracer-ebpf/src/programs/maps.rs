@@ -1,5 +1,4 @@
-//! The maps. Their sizes here are for one object that serves every process of a host; the user side makes
-//! them smaller for fewer targets.
+//! The maps. Their sizes here are for all targets of a host; the user side makes them smaller for fewer targets.
 
 use aya_ebpf::{
     macros::map,
@@ -16,7 +15,7 @@ use tracer_ebpf::{
 #[map]
 pub static TARGETS: Array<TargetConfig> = Array::with_max_entries(MAX_TARGETS, 0);
 
-/// By target index: written at hits, and so apart from what is only read.
+/// By target index: written at hits, and therefore separate from what is only read.
 #[map]
 pub static STATES: Array<TargetState> = Array::with_max_entries(MAX_TARGETS, 0);
 
@@ -24,7 +23,7 @@ pub static STATES: Array<TargetState> = Array::with_max_entries(MAX_TARGETS, 0);
 #[map]
 pub static SITES: Array<Site> = Array::with_max_entries(MAX_SITES, 0);
 
-/// The same by process and address, on kernels without cookies.
+/// By process and address, on kernels without cookies.
 #[map]
 pub static SITES_BY_IP: HashMap<SiteKey, Site> = HashMap::with_max_entries(MAX_SITES, 0);
 
@@ -32,44 +31,44 @@ pub static SITES_BY_IP: HashMap<SiteKey, Site> = HashMap::with_max_entries(MAX_S
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 
-/// Since when each goroutine is runnable, by `stamp_key`. Preallocated: an entry is made once for each g
-/// and changed in place from then on, which costs a fifth of an update.
+/// When each goroutine became runnable, by `stamp_key`. Preallocated: an entry is created once for each g and changed
+/// in place from then on, which costs a fifth of an update.
 #[map]
 pub static STAMPS: HashMap<u64, Stamp> = HashMap::with_max_entries(DEFAULT_STAMPS, 0);
 
-/// By target index × origins + origin. Made for the first targets only: it has a histogram for each CPU.
+/// By target index × origins + origin. Only for the first targets, since it has a histogram for each CPU.
 #[map]
 pub static EXACT_HISTOGRAMS: PerCpuArray<Histogram> =
     PerCpuArray::with_max_entries(MAX_TARGETS * Origin::COUNT, 0);
 
-/// By `creation_site_key`. Shared by all CPUs: per CPU it would be hundreds of megabytes on a large machine.
+/// By `creation_site_key`. Shared by all CPUs: per CPU it would take hundreds of megabytes on a large machine.
 #[map]
 pub static SAMPLED_HISTOGRAMS: HashMap<u64, Histogram> = HashMap::with_max_entries(MAX_CREATION_SITES, 0);
 
-/// One empty histogram, to insert from: it is too large for the stack.
+/// An empty histogram for insertions, which is too large for the stack.
 #[map]
 pub static EMPTY_HISTOGRAM: Array<Histogram> = Array::with_max_entries(1, 0);
 
-/// Slow waits, and what is sent of starts.
+/// Slow waits, and events of starts.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
-/// What the programs must know of a capture of starts.
+/// Configuration of a capture of starts.
 #[map]
 pub static START_CONFIG: Array<StartConfig> = Array::with_max_entries(1, 0);
 
-/// Processes whose `execve` is to be followed, by their PID in gmpscope's PID namespace (those of a tree that have
-/// none there, by that of the initial one). Value: the number of the binary that they are about to run, or one of
+/// Processes whose `execve` is to be followed, by their PID in gmpscope's PID namespace (or for those of a tree that
+/// have none there, in the initial one). Value: the number of the binary that they are about to run, or one of
 /// `start::binary`.
 #[map]
 pub static HELD: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TREE, 0);
 
-/// Processes of the trees that are followed, by tgid. The value says nothing.
+/// Processes of the followed trees, by tgid. The value has no meaning.
 #[map]
 pub static TREE: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TREE, 0);
 
-/// Link-time address of the ELF entry, by binary of a tree, for programs that know sites by their address: it tells how far
-/// a process is from its link-time addresses.
+/// Link-time address of the ELF entry, by binary of a tree, from which programs that know sites by their address
+/// compute the load bias of a process.
 #[map]
 pub static ENTRIES: Array<u64> = Array::with_max_entries(MAX_BINARIES, 0);
 
@@ -81,18 +80,18 @@ pub static STARTS: LruHashMap<u32, Start> = LruHashMap::with_max_entries(MAX_STA
 #[map]
 pub static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(MAX_CALLS, 0);
 
-/// How a system call is to be sent, by its number; those that are not in it cannot last.
+/// The kind of a system call, by its number; calls that are not in it are always fast.
 #[map]
 pub static CALL_KINDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_CALL_KINDS, 0);
 
-/// What the programs must know to tell of processes.
+/// Configuration of the programs that report processes.
 #[map]
 pub static HOST_CONFIG: Array<HostConfig> = Array::with_max_entries(1, 0);
 
-/// Processes that came and went, and targets that were switched off.
+/// Events of processes that start and exit, and of targets that were switched off.
 #[map]
 pub static HOST_EVENTS: RingBuf = RingBuf::with_byte_size(HOST_RING_BYTES, 0);
 
-/// What did not fit.
+/// Counters of events that did not fit.
 #[map]
 pub static HOST_COUNTERS: Array<HostCounters> = Array::with_max_entries(1, 0);

@@ -8,8 +8,8 @@ use tracer_ebpf::{
 
 use super::{atomic::count, lifecycle, maps, memory, registers, site};
 
-/// The site that was hit, where there are no cookies: by its link-time address. How far the process is from
-/// those, its ELF entry tells, which is hit first.
+/// Finds the site of a hit by its link-time address, where there are no cookies. The load bias is computed at the ELF
+/// entry, which is hit first.
 #[inline(always)]
 pub fn site_by_address(ctx: &ProbeContext) -> Option<&'static Site> {
     let ip = registers::ip(ctx);
@@ -26,7 +26,7 @@ pub fn site_by_address(ctx: &ProbeContext) -> Option<&'static Site> {
     site::by_link_time_address(start.binary, ip.wrapping_sub(start.bias))
 }
 
-/// A probed instruction of a process that starts was reached.
+/// Handles a hit of a probed instruction in a starting process.
 #[inline(always)]
 pub fn hit(ctx: &ProbeContext, site: &Site) {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -59,7 +59,7 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
     }
 }
 
-/// False for a mark that is sent once and was sent.
+/// Whether a mark is to be sent: those that are sent once are not sent again.
 #[inline(always)]
 fn is_new(start: &mut Start, mark: u32) -> bool {
     let many = mark == Mark::InitBegin as u32
@@ -75,7 +75,7 @@ fn is_new(start: &mut Start, mark: u32) -> bool {
     new
 }
 
-/// What the mark carries; `None` if it is not to be sent.
+/// The value of a mark; `None` if it is not to be sent.
 #[inline(always)]
 fn value(ctx: &ProbeContext, site: &Site, start: &mut Start, mark: u32) -> Option<u64> {
     if mark == Mark::Entry as u32 {
@@ -102,8 +102,8 @@ fn value(ctx: &ProbeContext, site: &Site, start: &mut Start, mark: u32) -> Optio
     Some(0)
 }
 
-/// Address of the first function of the package's init task (proc.go, `initTask`): from Go 1.21 on behind
-/// its two 32-bit fields, before that behind three words and as many words as the second one says.
+/// Address of the first function of the package's init task (proc.go, `initTask`): from Go 1.21 on after its two
+/// 32-bit fields, before that after three words and as many words as the second one says.
 #[inline(always)]
 fn init_function(ctx: &ProbeContext, site: &Site) -> Option<u64> {
     let task = match site.gp_in {
@@ -117,7 +117,7 @@ fn init_function(ctx: &ProbeContext, site: &Site) -> Option<u64> {
     memory::word(task.wrapping_add(dependencies.wrapping_mul(8)), 24)
 }
 
-/// Whether no M has taken P `id` before; Ps past the table are never new.
+/// Whether P `id` was never taken by an M before; Ps past the table are never new.
 #[inline(always)]
 fn is_first_binding(start: &mut Start, id: u32) -> bool {
     if id >= MAX_PS {

@@ -1,14 +1,14 @@
-//! Reading the target's memory. Each read costs some 70 ns in the target: as few as can be.
+//! Reads the target's memory. Each read costs the target some 70 ns, so there are as few as possible.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 
-/// A word of the target at `base` + `offset`.
+/// Reads a word of the target at `base` + `offset`.
 #[inline(always)]
 pub fn word(base: u64, offset: u32) -> Option<u64> {
     read(base, offset)
 }
 
-/// A plain value of the target at `base` + `offset`.
+/// Reads a plain value of the target at `base` + `offset`.
 #[inline(always)]
 pub fn read<T>(base: u64, offset: u32) -> Option<T> {
     let address = base.wrapping_add(u64::from(offset)) as *const T;

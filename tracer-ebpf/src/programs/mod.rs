@@ -1,4 +1,4 @@
-//! What runs in the kernel. The entry points are in `main.rs`.
+//! The programs that run in the kernel. Their entry points are in `main.rs`.
 
 pub mod atomic;
 pub mod calls;

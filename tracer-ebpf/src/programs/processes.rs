@@ -1,18 +1,18 @@
-//! Processes that come and go, of the whole host: every `execve` and every end of a thread runs through here.
+//! Events of processes of the whole host: every `execve` and every end of a thread runs these programs.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task};
 use tracer_ebpf::host::{HostConfig, HostEvent, host_event};
 
 use super::{atomic, clock, lifecycle, maps};
 
-/// Do not wake the reader: it looks by itself some times a second.
+/// Flag that does not wake the reader, which reads several times a second anyway.
 const NO_WAKEUP: u64 = 1;
-/// Wake it: the ring fills up.
+/// Flag that wakes the reader, since the ring fills up.
 const WAKEUP: u64 = 2;
-/// Asks how many bytes of the ring were not read yet (`BPF_RB_AVAIL_DATA`).
+/// Query of how many bytes of the ring were not read yet (`BPF_RB_AVAIL_DATA`).
 const UNREAD: u64 = 0;
 
-/// The current process has become another program.
+/// Reports that the current process has executed another program.
 #[inline(always)]
 pub fn executed() {
     if let Some(config) = maps::HOST_CONFIG.get(0) {
@@ -20,7 +20,7 @@ pub fn executed() {
     }
 }
 
-/// The current thread ends, and with the last one its process.
+/// Reports the end of the current process, if the current thread is the last one.
 #[inline(always)]
 pub fn exited() {
     let Some(config) = maps::HOST_CONFIG.get(0) else {
@@ -31,7 +31,8 @@ pub fn exited() {
     }
 }
 
-/// do_exit (kernel/exit.c) has taken the thread off the number of live ones before the tracepoint.
+/// Whether the current thread is the last one: do_exit (kernel/exit.c) has decremented the number of live threads
+/// before the tracepoint.
 #[inline(always)]
 fn is_last_thread(config: &HostConfig) -> bool {
     if config.signal_live == 0 {

@@ -1,12 +1,12 @@
-//! The registers of Go's internal ABI (cmd/compile/abi-internal.md), per architecture. Not those of the
-//! C ABI, which aya's `ctx.arg` reads.
+//! The registers of Go's internal ABI (cmd/compile/abi-internal.md), per architecture. aya's `ctx.arg` reads those of
+//! the C ABI.
 
 use aya_ebpf::programs::ProbeContext;
 
 /// Reads the saved register at a constant offset.
 ///
-/// As inline assembly: the compiler merges the arms of a `match` into one read at a computed offset, even
-/// volatile ones, and the verifier refuses that in a context.
+/// This is inline assembly: the compiler merges the arms of a `match` into one read at a computed offset, even
+/// volatile ones, and the verifier refuses that for a context.
 macro_rules! load {
     ($ctx:expr, $offset:expr) => {{
         let value: u64;

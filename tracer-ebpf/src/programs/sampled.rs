@@ -1,5 +1,5 @@
-//! `sampled`: one hit per wait that the Go runtime itself tracks (nominally one in eight), at the end of
-//! it; aggregated by the `go` statement that made the goroutine.
+//! `sampled`: one hit per wait that the Go runtime itself tracks (nominally one in eight), at its end; aggregated by
+//! the `go` statement that created the goroutine.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -11,8 +11,8 @@ use super::{
     clock, exact, maps, memory, registers, site, slow,
 };
 
-/// A site of a `sampled` plan was hit. A wait that reaches its histogram is counted there and nowhere else:
-/// what is added to a hit, the target pays.
+/// Handles a hit of a site of a `sampled` plan. A wait that reaches its histogram is counted only there, since the
+/// target pays for everything that a hit does.
 #[inline(always)]
 pub fn hit(ctx: &ProbeContext, site: &Site) {
     let Some(config) = site::target_of(site) else {
@@ -36,24 +36,24 @@ struct Wait {
     g: u64,
     gopc: u64,
     latency: u64,
-    /// When, or 0 if it was not needed to know the latency.
+    /// When, or 0 if the time was not needed for the latency.
     now: u64,
 }
 
 /// Why a hit gave no wait.
 enum Failure {
-    /// `record` of another histogram.
+    /// It was `record` of another histogram.
     Unrelated,
     /// The goroutine could not be read.
     Unreadable,
-    /// Its end lies before its begin.
+    /// Its end is before its begin.
     Negative,
 }
 
-/// The call of nanotime1 at the end of a wait that the runtime tracks.
+/// Handles the call of nanotime1 at the end of a wait that the runtime tracks.
 #[inline(always)]
 fn tracked_wait_ends(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
-    // Taken first: what follows is not part of the wait.
+    // Taken first, since what follows is not part of the wait.
     let now = clock::now();
     let g = goroutine(ctx, config, site).ok_or(Failure::Unreadable)?;
     let (since, gopc) = tracked_wait(g, config).ok_or(Failure::Unreadable)?;
@@ -68,8 +68,8 @@ fn tracked_wait_ends(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> 
     })
 }
 
-/// The call of `(*timeHistogram).record` for a wait, or its first branch where it is inlined: the runtime has measured
-/// the wait, and so its latency is the runtime's own.
+/// Handles the call of `(*timeHistogram).record` for a wait, or its first branch if it is inlined: the latency is the
+/// one that the runtime has measured.
 #[inline(always)]
 fn wait_recorded(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
     let latency = registers::general(ctx, site.old_in);
@@ -77,7 +77,7 @@ fn wait_recorded(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Resu
         return Err(Failure::Negative);
     }
     let (mut g, mut gopc) = (0, OTHER_CREATION_SITES);
-    // Without a layout it counts under "other".
+    // Without a layout the wait counts under "other".
     if config.g_gopc != 0 {
         g = goroutine(ctx, config, site).unwrap_or(0);
         gopc = memory::word(g, config.g_gopc).unwrap_or(OTHER_CREATION_SITES);
@@ -90,7 +90,7 @@ fn wait_recorded(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Resu
     })
 }
 
-/// `(*timeHistogram).record(h, duration)` as a whole: the runtime has measured the wait itself.
+/// Handles any call of `(*timeHistogram).record(h, duration)`, with the latency that the runtime has measured.
 #[inline(always)]
 fn record_called(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Result<Wait, Failure> {
     let (histogram, latency, _) = registers::args(ctx);
@@ -128,7 +128,7 @@ fn failed(site: &Site, why: Failure) {
     }
 }
 
-/// The g whose wait ends.
+/// Finds the g whose wait ends.
 #[inline(always)]
 fn goroutine(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Option<u64> {
     match site.gp_in {
@@ -141,12 +141,12 @@ fn goroutine(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> Option<u
     }
 }
 
-/// `g.trackingStamp` and `g.gopc`, in one read.
+/// Reads `g.trackingStamp` and `g.gopc` by one read.
 #[inline(always)]
 fn tracked_wait(g: u64, config: &TargetConfig) -> Option<(u64, u64)> {
     let mut block = MaybeUninit::<[u64; G_BLOCK / 8]>::uninit();
     let from = g.wrapping_add(u64::from(config.g_tracking_stamp)) as *const c_void;
-    // Straight into place: aya's reading function would have the compiler copy the whole block once more.
+    // Directly into place: with aya's function the compiler would copy the whole block again.
     // SAFETY: the helper writes as many bytes as the block has, or fails.
     let block = unsafe {
         if bpf_probe_read_user(block.as_mut_ptr().cast(), G_BLOCK as u32, from) != 0 {
@@ -154,7 +154,7 @@ fn tracked_wait(g: u64, config: &TargetConfig) -> Option<(u64, u64)> {
         }
         block.assume_init_ref()
     };
-    // Hidden from the compiler, so that the check stands where the verifier looks for it.
+    // Hidden from the compiler, so that the check stays where the verifier needs it.
     let index = core::hint::black_box((config.g_gopc.wrapping_sub(config.g_tracking_stamp) / 8) as usize);
     let gopc = if index < G_BLOCK / 8 {
         block[index]
@@ -184,8 +184,8 @@ fn finish(ctx: &ProbeContext, config: &TargetConfig, site: &Site, wait: &Wait) {
     }
 }
 
-/// Adds the wait to its creation site's histogram, made now if it is the site's first, or to the one for
-/// all others if there is no more room.
+/// Adds the wait to the histogram of its creation site, which is created for its first wait, or to the one for all
+/// others if there is no room.
 #[inline(always)]
 fn aggregate(site: &Site, config: &TargetConfig, wait: &Wait) {
     let key = creation_site_key(site.target, wait.gopc);
@@ -194,12 +194,12 @@ fn aggregate(site: &Site, config: &TargetConfig, wait: &Wait) {
     }
     if let Some(empty) = maps::EMPTY_HISTOGRAM.get(0)
         && let Some(state) = maps::STATES.get_ptr_mut(site.target)
-        // SAFETY: a checked pointer into the map. CPUs that read it at once may make a few too many.
+        // SAFETY: a checked pointer into the map. CPUs that read it at the same time may create a few too many.
         && unsafe { (*state).creation_sites } < u64::from(config.creation_sites)
-        // BPF_NOEXIST: another CPU may just have made it, and must not lose its first wait.
+        // BPF_NOEXIST: another CPU may just have created it, and must not lose its first wait.
         && maps::SAMPLED_HISTOGRAMS.insert(&key, empty, 1).is_ok()
     {
-        // After the insertion: who reads the number finds at least as many.
+        // After the insertion, so that the table has at least as many as the number says.
         // SAFETY: as above; only the field's address is taken.
         atomic::add(unsafe { &raw mut (*state).creation_sites }, 1);
     }

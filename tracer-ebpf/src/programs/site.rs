@@ -1,4 +1,4 @@
-//! Which instruction was hit.
+//! Finds the instruction that was hit.
 
 use aya_ebpf::{
     EbpfContext,
@@ -9,7 +9,7 @@ use tracer_ebpf::{Counters, Site, SiteKey, TargetConfig};
 
 use super::{cap, maps, registers};
 
-/// The site whose index the probe was attached with as its cookie.
+/// The site whose index is the probe's attach cookie.
 #[inline(always)]
 pub fn by_cookie(ctx: &ProbeContext) -> Option<&'static Site> {
     // SAFETY: the helper takes the program's context.
@@ -25,7 +25,7 @@ pub fn by_ip(ctx: &ProbeContext) -> Option<&'static Site> {
     unsafe { maps::SITES_BY_IP.get(&key) }
 }
 
-/// The site at this link-time address of a binary, in whatever process.
+/// The site at this link-time address of a binary, in any process.
 #[inline(always)]
 pub fn by_link_time_address(binary: u32, address: u64) -> Option<&'static Site> {
     let key = SiteKey::of_binary(address, binary);

@@ -1,4 +1,4 @@
-//! Slow waits: the few that go to the user side one by one.
+//! Slow waits, which are sent to the user side one by one.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::ProbeContext};
 use aya_log_ebpf::debug;
@@ -6,7 +6,7 @@ use tracer_ebpf::{Counters, SlowWait, TargetConfig};
 
 use super::{atomic::count, maps, memory, registers};
 
-/// Do not wake the reader: it looks by itself some times a second, and a wake-up costs more than the trap.
+/// Flag that does not wake the reader, which reads several times a second anyway: a wake-up costs more than the trap.
 const NO_WAKEUP: u64 = 1;
 
 /// Puts one slow wait into the ring, with what can be read of its goroutine, M and P.
@@ -45,7 +45,7 @@ pub fn send(
     debug!(ctx, "slow wait: g {:x} {} ns", g, latency_ns);
 }
 
-/// A word of the g, or 0 where its offset is not known or it cannot be read.
+/// A word of the g, or 0 if its offset is not known or it cannot be read.
 #[inline(always)]
 fn field(g: u64, offset: u32) -> u64 {
     if offset == 0 {
@@ -54,7 +54,7 @@ fn field(g: u64, offset: u32) -> u64 {
     memory::word(g, offset).unwrap_or(0)
 }
 
-/// Id of the P of the thread that was hit.
+/// Id of the P of the thread that hit the probe.
 #[inline(always)]
 fn current_p(ctx: &ProbeContext, config: &TargetConfig) -> Option<i32> {
     if config.m_p == 0 {

@@ -1,5 +1,5 @@
-//! `full`: what Linux's scheduler does with the target's threads. These programs run for every process of the
-//! host: whose thread it is, is the first that they ask.
+//! `full`: Linux's scheduling of the target's threads. These programs run for every process of the host, so they
+//! first check whose thread it is.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_get_smp_processor_id},
@@ -18,11 +18,11 @@ use super::{atomic::count, maps, transition};
 #[map]
 static FOLLOWED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TARGETS, 0);
 
-/// The one entry.
+/// The only entry.
 #[map]
 static TASK: Array<TaskConfig> = Array::with_max_entries(1, 0);
 
-/// A CPU goes from the current thread to another.
+/// Handles a switch of a CPU from the current thread to another.
 #[inline(always)]
 pub fn switched(ctx: &RawTracePointContext) {
     let Some(task) = TASK.get(0).filter(|task| task.tgid != 0) else {
@@ -47,7 +47,7 @@ pub fn switched(ctx: &RawTracePointContext) {
     }
 }
 
-/// A thread can run.
+/// Handles a thread that becomes runnable.
 #[inline(always)]
 pub fn woken(ctx: &RawTracePointContext) {
     let Some(task) = TASK.get(0).filter(|task| task.tgid != 0) else {
@@ -63,7 +63,7 @@ pub fn woken(ctx: &RawTracePointContext) {
     }
 }
 
-/// The current thread ends.
+/// Handles the end of the current thread.
 #[inline(always)]
 pub fn ended() {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -75,7 +75,7 @@ pub fn ended() {
 /// Counters of the target whose process this is; `None` for every other process, and while it is switched off.
 #[inline(always)]
 fn followed(tgid: u32) -> Option<*mut FullCounters> {
-    // SAFETY: an entry is a number, written whole by the user side.
+    // SAFETY: an entry is a number, which the user side writes as a whole.
     let target = *unsafe { FOLLOWED.get(&tgid) }?;
     if maps::TARGETS.get(target)?.enabled == 0 {
         return None;
@@ -99,7 +99,7 @@ fn send(counters: *mut FullCounters, what: What, tid: u32, detail: u64, flags: u
     transition::put(counters, record);
 }
 
-/// A field of one of the kernel's structs.
+/// Reads a field of a struct of the kernel's.
 #[inline(always)]
 fn field<T>(base: u64, offset: u32) -> Option<T> {
     let address = base.wrapping_add(u64::from(offset)) as *const T;

@@ -1,5 +1,5 @@
-//! `full`: every transition becomes a record in the ring. What a program reads of the target is what the target
-//! pays for: a wait's reason, a birth's place, a death's goid, and nothing else.
+//! `full`: every transition becomes a record in the ring. The target pays for everything that a program reads of it:
+//! the reason of a wait, the creation site of a new goroutine, the goid of one that ends, and nothing else.
 
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -27,11 +27,11 @@ static FULL_CONFIG: Array<FullConfig> = Array::with_max_entries(MAX_TARGETS, 0);
 #[map]
 static FULL_COUNTERS: PerCpuArray<FullCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 
-/// Do not wake the reader: it looks by the clock, and a wake-up costs more than the trap.
+/// Flag that does not wake the reader, which reads at intervals: a wake-up costs more than the trap.
 const NO_WAKEUP: u64 = 1;
 
-/// A site of a `full` plan was hit. With `STACKS` goroutines that block tell where: programs of their own, so that
-/// without them nobody pays for so much as the question.
+/// Handles a hit of a site of a `full` plan. With `STACKS` the stacks of goroutines that block are recorded: these are
+/// separate programs, so that the others do not even test for it.
 #[inline(always)]
 pub fn hit<const STACKS: bool>(ctx: &ProbeContext, site: &Site) {
     let (Some(config), Some(full), Some(counters)) = (
@@ -80,7 +80,7 @@ pub fn counters_of(target: u32) -> Option<*mut FullCounters> {
     FULL_COUNTERS.get_ptr_mut(target)
 }
 
-/// A goroutine's status changes. With `walks` its stack may be told, if it blocks.
+/// Handles a change of a goroutine's status. With `walks` its stack is recorded if it blocks.
 #[inline(always)]
 #[allow(
     clippy::too_many_arguments,
@@ -97,7 +97,7 @@ fn changed(
     walks: bool,
 ) {
     let (old, new) = (old & !status::SCAN, new & !status::SCAN);
-    // The compiler knows that the index is in bounds and drops what the verifier needs to see.
+    // The compiler knows that the index is in bounds, and would drop the check that the verifier needs.
     let row = core::hint::black_box(old as usize & 0xf);
     let wanted = match full.wanted.get(row) {
         Some(wanted) => u32::from(*wanted),
@@ -120,7 +120,7 @@ fn changed(
     let (old, new) = (old as u8, new as u8);
     if new == status::RUNNABLE {
         record.reason = site.meaning.number();
-        // goschedImpl is the way both of runtime.Gosched and of preemption; only g.preempt tells them apart.
+        // goschedImpl is called both by runtime.Gosched and for preemption; only g.preempt distinguishes them.
         if site.meaning == Meaning::runnable(Origin::Yielded)
             && config.g_preempt != 0
             && memory::read::<u8>(g, config.g_preempt) == Some(1)
@@ -153,7 +153,7 @@ fn changed(
     send(counters, record);
 }
 
-/// A function whose call is a transition is entered.
+/// Handles the entry of a function whose call is a transition.
 #[inline(always)]
 fn entered(
     ctx: &ProbeContext,
@@ -176,7 +176,7 @@ fn entered(
     };
     if what == What::Coroutine as u8 {
         record.detail = first;
-        // g.coroarg is the coro, whose first field is the goroutine that goes on (coro.go).
+        // g.coroarg is the coro, whose first field is the goroutine that continues (coro.go).
         match memory::word(first, full.g_coroarg).and_then(|coro| memory::word(coro, 0)) {
             Some(next) => record.subject = next,
             None => record.flags = flag::UNREADABLE,
@@ -184,7 +184,7 @@ fn entered(
     } else if what == What::ProcessorAcquired as u8 || what == What::ProcessorHandedOff as u8 {
         record.subject = first;
     } else if what == What::ProcessorReleased as u8 {
-        // Seldom, so that the P may be looked up: g → m → p.
+        // This is rare, so the P may be looked up: g → m → p.
         record.subject = memory::word(registers::g(ctx), config.g_m)
             .filter(|_| config.m_p != 0)
             .and_then(|m| memory::word(m, config.m_p))
@@ -211,13 +211,13 @@ fn send(counters: *mut FullCounters, mut record: Transition) {
     put(counters, record);
 }
 
-/// Puts a record into the ring, with the time: taken when it has its place there, so that whatever comes into the
-/// ring after a look at the clock is later than that look.
+/// Puts a record into the ring, with the time, which is taken after reserving its place: a record that is put into
+/// the ring after the reader has read the clock has a later time.
 #[inline(always)]
 pub fn put(counters: *mut FullCounters, mut record: Transition) {
     let Some(mut entry) = TRANSITIONS.reserve::<Transition>(0) else {
         count!(counters, ring_full);
-        // SAFETY: this CPU's own entry of the map; a program that comes between changes it to the same.
+        // SAFETY: this CPU's own entry of the map; a program that preempts this one writes the same value.
         unsafe { (*counters).lost = 1 };
         return;
     };

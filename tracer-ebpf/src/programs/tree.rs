@@ -1,4 +1,4 @@
-//! Which processes descend from one that is followed.
+//! The trees of followed processes and their descendants.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
 use tracer_ebpf::start::{StartConfig, binary};
@@ -9,7 +9,7 @@ use super::{
     maps,
 };
 
-/// The current process makes another one, or a thread: one of the tree makes the tree larger.
+/// Handles a fork of the current process: the children of a member become members.
 #[inline(always)]
 pub fn forked(ctx: &RawTracePointContext) {
     let Some(config) = maps::START_CONFIG.get(0) else {
@@ -26,12 +26,13 @@ pub fn forked(ctx: &RawTracePointContext) {
     }
 }
 
-/// The current process, `tgid`, calls execve; whether it is one of the tree, which one that is held makes itself.
+/// Handles a call of execve by the current process, `tgid`. Returns whether it is a member; one that is held becomes
+/// one.
 #[inline(always)]
 pub fn execve_entered(config: &StartConfig, tgid: u32) -> bool {
     let pid = own_pid(config.pidns_device, config.pidns_inode);
     if !is_member(tgid) {
-        // SAFETY: a number, which is only looked at for being there.
+        // SAFETY: only the existence of the entry is tested.
         if pid == 0 || unsafe { maps::HELD.get(&pid) }.is_none() {
             return false;
         }
@@ -41,7 +42,7 @@ pub fn execve_entered(config: &StartConfig, tgid: u32) -> bool {
     true
 }
 
-/// What was found out about the program that the current process executes; 0, the only one, without a tree.
+/// The binary that the current process executes, or one of `start::binary`; 0, the only one, without a tree.
 #[inline(always)]
 pub fn binary_of(tgid: u32) -> u32 {
     let Some(config) = maps::START_CONFIG.get(0) else {
@@ -56,7 +57,7 @@ pub fn binary_of(tgid: u32) -> u32 {
         .unwrap_or(binary::UNKNOWN)
 }
 
-/// The current process, `tgid`, ends.
+/// Handles the end of the current process, `tgid`.
 #[inline(always)]
 pub fn exited(tgid: u32) {
     let Some(config) = maps::START_CONFIG.get(0) else {
@@ -71,7 +72,7 @@ pub fn exited(tgid: u32) {
 
 #[inline(always)]
 fn is_member(tgid: u32) -> bool {
-    // SAFETY: the value is not looked at.
+    // SAFETY: the value is not used.
     unsafe { maps::TREE.get(&tgid) }.is_some()
 }
 
@@ -84,7 +85,7 @@ fn add(tgid: u32) {
     }
 }
 
-/// The key of `HELD`: as whoever reads fanotify's events in gmpscope's PID namespace sees the process.
+/// The key of `HELD`: the id of the process for the reader of fanotify's events in gmpscope's PID namespace.
 #[inline(always)]
 fn key(pid: u32, tgid: u32) -> u32 {
     if pid == 0 { tgid } else { pid }

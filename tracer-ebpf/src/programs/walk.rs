@@ -1,7 +1,7 @@
-//! `full --stacks`: the stack of a goroutine that blocks, by its frame pointers.
+//! `full --stacks`: walks the stack of a goroutine that blocks, by its frame pointers.
 //!
-//! It is not the stack that the probed thread is on: `park_m` runs on that of g0, and the kernel's own walk would
-//! start there. `mcall` has saved the goroutine's registers in `g.sched` before; its chain begins with them.
+//! The probed thread is on another stack: `park_m` runs on that of g0, where the kernel's own walk would start.
+//! `mcall` has saved the goroutine's registers in `g.sched` before, and the chain of frames begins with them.
 
 use aya_ebpf::{
     macros::map,
@@ -14,7 +14,7 @@ use tracer_ebpf::{
 
 use super::{atomic::count, memory};
 
-/// Each stack once, by its key.
+/// Each different stack, by its key.
 #[map]
 static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(DEFAULT_STACKS, 0);
 
@@ -26,23 +26,23 @@ static STACK_CONFIG: Array<StackConfig> = Array::with_max_entries(MAX_TARGETS, 0
 #[map]
 static STACK_COUNTERS: PerCpuArray<StackCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 
-/// `BPF_NOEXIST`: what another CPU has put there meanwhile is the same.
+/// `BPF_NOEXIST`: what another CPU has inserted meanwhile is the same.
 const NEW_ONLY: u64 = 1;
 /// `-EEXIST`, as the helper returns it.
 const EXISTS: i32 = -17;
 
-/// Where a walk is.
+/// The state of a walk.
 struct Walk {
     stack: Stack,
     key: u64,
-    /// The frame pointer of the frame that comes next.
+    /// The frame pointer of the next frame.
     frame: u64,
-    /// No frame lies at or behind this address.
+    /// No frame is at or above this address.
     top: u64,
 }
 
 impl Walk {
-    /// Takes the frame that comes next as the one with this number: whether there may be another.
+    /// Takes the next frame, which has this number. Returns whether there may be another.
     #[inline(always)]
     fn step(&mut self, number: usize) -> bool {
         let at = self.frame;
@@ -50,7 +50,7 @@ impl Walk {
             self.stack.end = end::WHOLE;
             return false;
         }
-        // A frame's two words: the caller's frame pointer, and the address that it returns to.
+        // The two words of a frame: the caller's frame pointer, and the return address.
         let words = match self.top.wrapping_sub(at) {
             room if room < 16 || at > self.top || at & 7 != 0 => None,
             _ => memory::read::<[u64; 2]>(at, 0),
@@ -74,8 +74,8 @@ impl Walk {
     }
 }
 
-/// Goes on frame by frame. Written out, since the verifier of Linux 5.10 lets no program write to its stack at a
-/// place that it does not know.
+/// Takes frame by frame. Unrolled, since the verifier of Linux 5.10 does not let a program write to its stack at a
+/// variable offset.
 macro_rules! steps {
     ($walk:ident; $($number:literal)+) => {
         let _ = $($walk.step($number) &&)+ {
@@ -85,7 +85,7 @@ macro_rules! steps {
     };
 }
 
-/// The key of the stack of a goroutine whose registers are saved; 0 where it could not be had.
+/// The key of the stack of a goroutine whose registers are saved; 0 if there is none.
 #[inline(always)]
 pub fn key_of_waiting(target: u32, g: u64) -> u64 {
     let (Some(config), Some(counters)) = (STACK_CONFIG.get(target), STACK_COUNTERS.get_ptr_mut(target))
@@ -113,7 +113,7 @@ pub fn key_of_waiting(target: u32, g: u64) -> u64 {
     walk.take(0, pc);
     steps!(walk; 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
     let key = key_of(walk.key, walk.stack.end);
-    // SAFETY: entries are never removed, and only ever written with what they hold.
+    // SAFETY: entries are never removed, and never change.
     if unsafe { STACKS.get(&key) }.is_none()
         && let Err(refused) = STACKS.insert(&key, &walk.stack, NEW_ONLY)
         && refused != EXISTS

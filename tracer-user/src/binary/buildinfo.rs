@@ -1,7 +1,7 @@
 //! What `go version -m` prints: the Go version, the main package and the build settings.
 //!
-//! Source: `debug/buildinfo/buildinfo.go`. The linker omits it in some real builds, and other builders
-//! overwrite it, so that nothing may depend on it.
+//! Source: `debug/buildinfo/buildinfo.go`. The linker omits it in some real builds, and other builders overwrite it,
+//! so nothing may depend on it.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use super::image::{Image, word};
 const MAGIC: &[u8] = b"\xff Go buildinf:";
 /// Bytes before the first string.
 const HEADER: usize = 32;
-/// Strings follow in place; without it (before Go 1.18) there are pointers to them.
+/// Flag: the strings follow in place; without it (before Go 1.18) there are pointers to them.
 const FLAG_INLINE: u8 = 2;
-/// Big-endian pointers, in the old format.
+/// Flag: the pointers are big-endian, in the old format.
 const FLAG_BIG_ENDIAN: u8 = 1;
-/// Module information is a line per dependency: programs with a thousand have some 100 kB.
+/// Most bytes of module information, which has a line per dependency: a thousand of them have some 100 kB.
 const LONGEST: u64 = 16 << 20;
 
 /// Build information of a Go program. What the file does not say is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildInfo {
-    /// `runtime.buildVersion`, as it is.
+    /// `runtime.buildVersion`, unchanged.
     pub version: String,
     /// Import path of the main package.
     pub path: Option<String>,
@@ -29,7 +29,7 @@ pub struct BuildInfo {
 }
 
 impl BuildInfo {
-    /// Finds and reads it: by section, else by its magic in the data segments.
+    /// Finds and reads the build information: by section, or else by its magic in the data segments.
     pub fn find(image: &Image<'_>) -> Option<Self> {
         if let Some(found) = image
             .section(".go.buildinfo")
@@ -68,7 +68,7 @@ impl BuildInfo {
             version: String::from_utf8_lossy(version).into_owned(),
             ..Self::default()
         };
-        // The text is between two marks of 16 bytes, by which it can be found in memory.
+        // The text is between two marks of 16 bytes, which make it recognizable in memory.
         let module = match module.len().checked_sub(17).and_then(|at| module.get(at)) {
             Some(b'\n') => module.get(16..module.len() - 16).unwrap_or_default(),
             _ => &[],
@@ -85,7 +85,7 @@ impl BuildInfo {
     }
 }
 
-/// A varint length and so many bytes; and what follows.
+/// Splits off a string: a varint length and its bytes. Also returns the rest.
 fn inline_string(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut len = 0_u64;
     for (i, &byte) in data.iter().take(10).enumerate() {

@@ -10,12 +10,12 @@ use super::moduledata::ModuleData;
 use super::version::LONGEST;
 use crate::binary::GoVersion;
 
-/// How many strings that look like a version are looked at.
+/// How many strings that look like a version are examined.
 const MAX_CANDIDATES: usize = 64;
 
-/// The version, from the symbol where there is one, else by looking for what the linker makes of
-/// `runtime.buildVersion`: a NUL-terminated string in read-only data, with exactly one kind of string header
-/// among the module's variables. `None` if two different versions fit: better none than the wrong one.
+/// Finds the version, by the symbol if there is one, or else by what the linker makes of `runtime.buildVersion`: a
+/// NUL-terminated string in read-only data, with exactly one kind of string header among the module's variables.
+/// `None` if two different versions fit: better none than the wrong one.
 pub(super) fn find(image: &Image<'_>, module: &ModuleData) -> Option<GoVersion> {
     if let Some(v) = symbol(image).and_then(|at| parse(string_at(image, at)?)) {
         return Some(v);
@@ -24,7 +24,7 @@ pub(super) fn find(image: &Image<'_>, module: &ModuleData) -> Option<GoVersion> 
     for s in image.segments().iter().filter(|s| !s.executable) {
         let bytes = image.segment_bytes(s);
         let candidates = memchr::memmem::find_iter(bytes, b"go1.").filter_map(|at| {
-            // Development builds begin with a word before.
+            // In development builds a word precedes it.
             let start = at
                 .checked_sub(6)
                 .filter(|&b| bytes.get(b..at) == Some(b"devel "))

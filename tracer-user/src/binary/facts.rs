@@ -1,4 +1,4 @@
-//! How a Go program was built, as far as its file tells.
+//! How a Go program was built, as far as its file shows.
 
 use std::collections::BTreeMap;
 
@@ -21,34 +21,34 @@ const OLDEST: u32 = 19;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildMode {
-    /// At a fixed address.
+    /// Linked at a fixed address.
     Exe,
     /// Position-independent.
     Pie,
 }
 
-/// What a Go program's file says about itself; it borrows nothing from the file.
+/// Facts about a Go program from its file. Borrows nothing from the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The processor.
     pub arch: Arch,
-    /// Which Go built it.
+    /// The Go version that built it.
     pub version: GoVersion,
-    /// Import path of its main package, where it has build information.
+    /// Import path of its main package, if it has build information.
     pub main_path: Option<String>,
-    /// Its build settings (`-buildmode`, `CGO_ENABLED`, `-ldflags`, …), where it has build information.
+    /// Its build settings (`-buildmode`, `CGO_ENABLED`, `-ldflags`, …), if it has build information.
     pub settings: BTreeMap<String, String>,
     /// Fixed address or position-independent.
     pub build_mode: BuildMode,
-    /// Linked by a C linker: it starts in C code.
+    /// Whether a C linker linked it, so that it starts in C code.
     pub external_linking: bool,
-    /// Needs the dynamic loader.
+    /// Whether it needs the dynamic loader.
     pub dynamic: bool,
-    /// C can call into it: cgo is in use.
+    /// Whether it uses cgo, so that C can call into it.
     pub cgo: bool,
-    /// Has no symbol table.
+    /// Whether it has no symbol table.
     pub stripped: bool,
-    /// Built with a profile (`-pgo`, `default.pgo`), by its build settings or by what is inlined.
+    /// Whether it was built with a profile (`-pgo`, `default.pgo`), by its build settings or by what is inlined.
     pub pgo: bool,
     /// Link-time address of the first instruction.
     pub entry: u64,
@@ -57,7 +57,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The `-tags` of the build, where its build settings tell.
+    /// The `-tags` of the build, if its build settings have them.
     pub fn build_tags(&self) -> Vec<&str> {
         let tags = self.settings.get("-tags").map_or("", String::as_str);
         tags.split(',').filter(|tag| !tag.is_empty()).collect()
@@ -78,7 +78,7 @@ impl Facts {
                 format!("its build information says {:?}", Untrusted::from(info.version.as_str()))
             };
             Error::not_traceable(format!(
-                "{origin}: is a Go program, but its Go version cannot be told ({why}): build it with an unchanged \
+                "{origin}: is a Go program, but its Go version cannot be determined ({why}): build it with an unchanged \
                  release of Go"
             ))
         })?;

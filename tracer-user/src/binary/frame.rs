@@ -1,4 +1,4 @@
-//! A call in a program's source, for people.
+//! A call in a program's source, for output.
 
 use super::pclntab;
 use crate::escape::Untrusted;

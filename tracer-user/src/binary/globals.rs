@@ -1,5 +1,5 @@
-//! Addresses of the runtime's variables, from the operands of the code that uses them: a stripped binary
-//! has no other word about them.
+//! Addresses of the runtime's variables, from the operands of the code that uses them: a stripped binary does not
+//! have them elsewhere.
 
 use super::code::flow::{self, Analysis, Registers, Value};
 use super::code::{self, Flow, Insn, Op};
@@ -19,15 +19,15 @@ const LOCKERS_OF_SCHED: [&str; 8] = [
     "runtime.stopTheWorldWithSema",
 ];
 
-/// All that can be found. Believe it only after a look at live memory: code says where a variable should be,
-/// not that it is one.
+/// Finds the variables. To be used only after a check of live memory: code shows where a variable should be, not that
+/// it is the right one.
 pub fn find(code: &dyn Code, layout: Option<&Layout>) -> Globals {
     let sched = layout.and_then(|l| sched(code, l));
     let by_layout = sched
         .zip(layout)
         .and_then(|(s, l)| s.checked_add(u64::from(l.sched.time_to_run)));
     let time_to_run = match (recorded(code), by_layout) {
-        // Two ways that disagree: one of them is wrong, and nobody knows which.
+        // The two ways disagree: one of them is wrong, and it is not known which.
         (Some(a), Some(b)) if a != b => None,
         (a, b) => a.or(b),
     };
@@ -50,8 +50,8 @@ pub fn find(code: &dyn Code, layout: Option<&Layout>) -> Globals {
     }
 }
 
-/// `&allp`: procresize handles all three words of that slice, and of the masks beside it; retake reads
-/// pointer and length of that slice alone.
+/// `&allp`: procresize uses all three words of that slice, and of the masks next to it; retake reads pointer and
+/// length of that slice alone.
 fn allp(code: &dyn Code, procresize: &[Access]) -> Option<u64> {
     let retake = words(&accesses(code, "runtime.retake"));
     one(slices(procresize)
@@ -76,11 +76,11 @@ fn gomaxprocs(code: &dyn Code, procresize: &[Access], in_sched: impl Fn(u64) -> 
 struct Access {
     address: u64,
     bytes: u8,
-    /// It is a plain load into a register.
+    /// Whether it is a plain load into a register.
     loads: bool,
 }
 
-/// What `function` reads and writes at constant addresses, in the order of its code.
+/// The reads and writes of `function` at constant addresses, in the order of its code.
 fn accesses(code: &dyn Code, function: &str) -> Vec<Access> {
     let mut accesses = Vec::new();
     each(code, &[function], |_, insn, registers| {
@@ -88,7 +88,7 @@ fn accesses(code: &dyn Code, function: &str) -> Vec<Access> {
             return;
         };
         let loads = matches!(insn.op, Op::Load { .. });
-        // What is longer is a pair of registers or a vector register.
+        // A longer access is one of a pair of registers or of a vector register.
         let bytes = match insn.op {
             Op::LoadPair { .. } | Op::StorePair { .. } => insn.bytes / 2,
             _ => insn.bytes.min(8),
@@ -105,7 +105,7 @@ fn accesses(code: &dyn Code, function: &str) -> Vec<Access> {
     accesses
 }
 
-/// Addresses of the 8-byte words among them.
+/// Addresses of 8-byte words among the accesses.
 fn words(accesses: &[Access]) -> BTreeSet<u64> {
     accesses
         .iter()
@@ -114,14 +114,14 @@ fn words(accesses: &[Access]) -> BTreeSet<u64> {
         .collect()
 }
 
-/// Addresses of what may be slices among them: three words in a row.
+/// Addresses of possible slices among the accesses: three words in a row.
 fn slices(accesses: &[Access]) -> BTreeSet<u64> {
     let words = words(accesses);
     let all = |a: &u64| (1..3).all(|n| a.checked_add(8 * n).is_some_and(|w| words.contains(&w)));
     words.iter().copied().filter(all).collect()
 }
 
-/// The one item, if there is just one.
+/// The only item, if there is exactly one.
 fn one(items: impl IntoIterator<Item = u64>) -> Option<u64> {
     let mut items = items.into_iter();
     let first = items.next()?;
@@ -159,7 +159,7 @@ fn arguments(code: &dyn Code, callers: &[&str], callees: &[&str]) -> HashMap<u64
     votes
 }
 
-/// Shows every instruction of each of the functions that there are, with what the registers hold before it.
+/// Calls `with` for every instruction of each of the functions, with what the registers hold before it.
 fn each(code: &dyn Code, names: &[&str], mut with: impl FnMut(usize, &Insn, &Registers)) {
     for function in names.iter().flat_map(|n| code.functions(n)) {
         if let Ok(insns) = code::decode(code, &function) {
@@ -168,7 +168,7 @@ fn each(code: &dyn Code, names: &[&str], mut with: impl FnMut(usize, &Insn, &Reg
     }
 }
 
-/// The address with the most votes, if it is ahead of the next by a factor of two.
+/// The address with the most votes, if it has twice as many as the next.
 fn most(votes: &HashMap<u64, usize>) -> Option<u64> {
     let mut sorted: Vec<(u64, usize)> = votes.iter().map(|(a, n)| (*a, *n)).collect();
     sorted.sort_by_key(|(address, n)| (std::cmp::Reverse(*n), *address));
@@ -179,7 +179,7 @@ fn most(votes: &HashMap<u64, usize>) -> Option<u64> {
     }
 }
 
-/// The address, if there is just one.
+/// The only address, if there is exactly one.
 fn only(votes: &HashMap<u64, usize>) -> Option<u64> {
     if votes.len() == 1 {
         votes.keys().next().copied()

@@ -1,4 +1,4 @@
-//! A Go program's file: is it one, which Go built it and how, where its functions are.
+//! Reads a Go program's file: whether it is one, how it was built, and where its functions are.
 
 use super::image::Image;
 use super::moduledata::ModuleData;
@@ -6,10 +6,10 @@ use super::pclntab::{self, Frame, FuncIndex, PcLnTab};
 use super::{Arch, Code, Facts, Function, SymbolTable, refuse, symbols};
 use crate::error::{Error, Result};
 
-/// The function whose package is the scheduler, whatever else is named after the runtime.
+/// A function that identifies package runtime, whatever else is named like it.
 pub(super) const ANCHOR: &str = "runtime.casgstatus";
 
-/// Most places in a segment that look like a pclntab and are looked into: each costs a search of the file.
+/// Most places in a segment that are tried as a pclntab: each costs a search of the file.
 const MAX_CANDIDATES: usize = 16;
 
 /// A Go program, read from the bytes of its file.
@@ -23,7 +23,7 @@ pub struct GoBinary<'d> {
 }
 
 impl<'d> GoBinary<'d> {
-    /// Reads a program. `origin` is how messages name it. The error says what it is instead and what to do.
+    /// Reads a program. `origin` is its name in messages. The error says what it is instead and what to do.
     pub fn parse(data: &'d [u8], origin: &str) -> Result<Self> {
         let image = Image::parse(data, origin)?;
         let Some((address, header)) = find_pclntab(&image) else {
@@ -90,14 +90,14 @@ impl<'d> GoBinary<'d> {
         self.pclntab.name(self.pclntab.function_of(pc)?)
     }
 
-    /// The functions at a link-time address with their files and lines, innermost first, those that the compiler made
-    /// left out, as in the runtime's own tracebacks. `None` outside of Go's code.
+    /// The functions at a link-time address with their files and lines, innermost first, without those that the
+    /// compiler made, as in the runtime's own tracebacks. `None` outside of Go's code.
     pub fn frames_at(&self, pc: u64) -> Option<Vec<Frame<'d>>> {
         symbols::frames_at(&self.pclntab, pc)
     }
 
-    /// The function that holds the `go` statement to which `g.gopc` (link-time) returns. The main goroutine
-    /// is made by `rt0_go`, in assembly, through newproc's ABI0 wrapper, to which its `gopc` returns.
+    /// The function that contains the `go` statement to which `g.gopc` (link-time) returns. `rt0_go`, in assembly,
+    /// creates the main goroutine through newproc's ABI0 wrapper, to which its `gopc` returns.
     pub fn creation_site(&self, gopc: u64) -> Option<&'d str> {
         symbols::creation_site(&self.pclntab, gopc)
     }
@@ -166,8 +166,8 @@ fn function(pclntab: &PcLnTab<'_>, f: FuncIndex) -> Option<Function> {
     })
 }
 
-/// Link-time address and header of the pclntab: by section where it has one, else by its magic. External
-/// linkers merge its section of a PIE into another up to Go 1.25.
+/// Link-time address and header of the pclntab, by section if it has one, or else by its magic. Up to Go 1.25 external
+/// linkers merge its section of a PIE into another.
 pub(super) fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> {
     let by_section = [".gopclntab", ".data.rel.ro.gopclntab"]
         .into_iter()
@@ -180,14 +180,14 @@ pub(super) fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> 
             let mut candidates = pclntab::find(image.segment_bytes(s), s.address).take(MAX_CANDIDATES);
             candidates.find_map(|(at, header)| {
                 let address = s.address.checked_add(at as u64)?;
-                // The magic alone may be data of a program that reads such tables.
+                // The magic alone could be data of a program that reads such tables.
                 ModuleData::find(image, address, &header).map(|_| (address, header))
             })
         })
     })
 }
 
-/// Whether a program or shared library has Go in it: cheaper than [`GoBinary::parse`].
+/// Whether a program or shared library contains Go: cheaper than [`GoBinary::parse`].
 pub fn has_go(data: &[u8]) -> bool {
     Image::parse(data, "").is_ok_and(|image| find_pclntab(&image).is_some())
 }

@@ -1,5 +1,5 @@
-//! An ELF file as what the kernel maps of it: segments, sections where there are any, and the pointers
-//! that the dynamic loader would have filled in.
+//! An ELF file as it is mapped: its segments, its sections if there are any, and the pointers that the dynamic loader
+//! fills in.
 
 use object::LittleEndian;
 use object::elf;
@@ -8,11 +8,11 @@ use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, Rela as _
 use crate::binary::Arch;
 use crate::error::{Error, Result};
 
-/// More loadable segments than any linker makes: a file with more is corrupted.
+/// Most loadable segments: no linker makes more, so a file with more is corrupted.
 const MAX_SEGMENTS: usize = 64;
-/// More sections than any Go binary has.
+/// Most sections: no Go binary has more.
 const MAX_SECTIONS: usize = 4096;
-/// How many places that hold one pointer are worth looking at.
+/// Most places that are returned for one pointer.
 const MAX_POINTERS: usize = 64;
 
 type Header = elf::FileHeader64<LittleEndian>;
@@ -23,17 +23,17 @@ type Rela = elf::Rela64<LittleEndian>;
 pub struct Segment {
     /// Link-time address of its first byte.
     pub address: u64,
-    /// Where that byte is in the file.
+    /// Offset of that byte in the file.
     pub offset: u64,
     /// Bytes that come from the file.
     pub file_size: u64,
-    /// Bytes in memory; what the file does not fill is zero.
+    /// Bytes in memory; those that the file does not fill are zero.
     pub memory_size: u64,
-    /// Alignment, of which the page size is what matters.
+    /// Alignment, which implies the page size.
     pub align: u64,
-    /// Mapped executable.
+    /// Whether it is mapped executable.
     pub executable: bool,
-    /// Mapped writable.
+    /// Whether it is mapped writable.
     pub writable: bool,
 }
 
@@ -55,13 +55,13 @@ pub struct Image<'d> {
     pub data: &'d [u8],
     /// The processor.
     pub arch: Arch,
-    /// Linked to run at any address (ET_DYN): a PIE or a shared object.
+    /// Whether it can run at any address (ET_DYN): a PIE or a shared object.
     pub position_independent: bool,
-    /// Has a program interpreter: the dynamic loader runs first.
+    /// The program interpreter, if there is one: the dynamic loader, which runs first.
     pub interpreter: Option<&'d [u8]>,
     /// Names of the shared objects that it needs.
     pub needed: Vec<&'d [u8]>,
-    /// Marked as an executable PIE (DF_1_PIE), which a shared object is not.
+    /// Whether it is marked as an executable PIE (DF_1_PIE), which a shared object is not.
     pub marked_pie: bool,
     /// Link-time address of the first instruction.
     pub entry: u64,
@@ -174,7 +174,7 @@ impl<'d> Image<'d> {
                 _ => {}
             }
         }
-        // Sections are only a convenience: without them, or with damaged ones, all is found by segment.
+        // Sections are optional: without them, or with damaged ones, everything is found by segment.
         if let Ok(table) = header.sections(endian, data) {
             for s in table.iter().take(MAX_SECTIONS) {
                 let Ok(name) = table.section_name(endian, s) else {

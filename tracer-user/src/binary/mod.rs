@@ -1,4 +1,4 @@
-//! A Go program as a file: which Go built it and how, and where its functions, structs and variables are.
+//! A Go program as a file: how it was built, and where its functions, structs and variables are.
 //!
 //! Nothing here opens a file or reads a process: all parsing is over `&[u8]`, bounded, and treats every byte as hostile.
 
@@ -61,17 +61,17 @@ impl Arch {
     }
 }
 
-/// `go1.25.5 X:greenteagc`, taken apart.
+/// A parsed version such as `go1.25.5 X:greenteagc`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GoVersion {
-    /// As the binary says it, for display.
+    /// The string in the binary, for display.
     pub raw: String,
-    /// 25 of 1.25.5.
+    /// 25 for 1.25.5.
     pub minor: u32,
-    /// 5 of 1.25.5; 0 where there is none. Release candidates and betas have `vendor_or_prerelease` set.
+    /// 5 for 1.25.5; 0 if there is none. Release candidates and betas have `vendor_or_prerelease` set.
     pub patch: u32,
-    /// Whatever follows the numbers that is not an experiment: `rc1`, `-custom`, `devel …`. Such a version
-    /// is in no layout table.
+    /// Anything besides the numbers that is not an experiment: `rc1`, `-custom`, `devel …`. The layout table has no
+    /// such version.
     pub vendor_or_prerelease: Option<String>,
     /// `GOEXPERIMENT`s, as in `X:a,b`; sorted.
     pub experiments: Vec<String>,
@@ -88,20 +88,20 @@ pub struct Function {
     pub end: u64,
 }
 
-/// Where code is and what it says: what instruction decoding needs of a binary. Addresses are link-time.
+/// The parts of a binary that instruction decoding needs. Addresses are link-time.
 pub trait Code {
     /// The processor.
     fn arch(&self) -> Arch;
-    /// All functions of this exact name (pclntab may hold an ABI0 wrapper and the body under one name).
+    /// All functions of exactly this name (pclntab may have an ABI0 wrapper and the body under one name).
     fn functions(&self, name: &str) -> Vec<Function>;
     /// All functions that were compiled as part of package runtime, in address order.
     fn runtime_functions(&self) -> &[Function];
     /// The machine code of a function, from the file.
     fn code_of(&self, function: &Function) -> Option<&[u8]>;
-    /// Names of the functions that are inlined into `function` (from its inline tree), each with how often.
+    /// Names of the functions that are inlined into `function` (from its inline tree), with the number of times.
     fn inlined_into(&self, function: &Function) -> Vec<(String, usize)>;
-    /// Names of the functions whose inlined bodies the instruction at `pc` of `function` belongs to,
-    /// innermost first, without `function` itself.
+    /// Names of the inlined functions that the instruction at `pc` of `function` belongs to, innermost first, without
+    /// `function` itself.
     fn inlined_at(&self, _function: &Function, _pc: u64) -> Vec<String> {
         Vec::new()
     }
@@ -109,7 +109,7 @@ pub trait Code {
     fn file_offset(&self, address: u64) -> Option<u64>;
 }
 
-/// Link-time addresses of the runtime's variables; absent where they could not be found.
+/// Link-time addresses of the runtime's variables, as far as they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Globals {
     /// `runtime.sched`.

@@ -1,18 +1,18 @@
 //! `runtime.firstmoduledata`, the linker's description of the program for the runtime: found by its pointer
 //! to the pclntab.
 //!
-//! Source: `runtime/symtab.go`, `moduledata`; the fields up to `ebss` are the same from Go 1.18 to 1.27, those
-//! behind are found by what they must say.
+//! Source: `runtime/symtab.go`, `moduledata`; the fields up to `ebss` are the same from Go 1.18 to 1.27, later ones
+//! are found by what they must contain.
 
 use super::image::Image;
 use crate::binary::pclntab::{Header, TextMap, TextSection};
 
 /// 64-bit words of `moduledata` that are read: up to `textsectmap` in every version.
 const WORDS: usize = 56;
-/// More text sections than a 4 GB text has.
+/// Most text sections: a 4 GB text does not have more.
 const MAX_TEXT_SECTIONS: u64 = 4096;
 
-/// Bytes by which the last section may end behind `etext`.
+/// Bytes by which the last section may end after `etext`.
 const TEXT_SLACK: u64 = 64;
 
 /// Word indexes of fields.
@@ -27,11 +27,11 @@ mod field {
     pub const MAXPC: usize = 21;
     pub const TEXT: usize = 22;
     pub const ETEXT: usize = 23;
-    /// Then `enoptrdata`, `data`, `edata`.
+    /// Followed by `enoptrdata`, `data`, `edata`.
     pub const NOPTRDATA: usize = 24;
-    /// Then `ebss`, `noptrbss`, `enoptrbss`.
+    /// Followed by `ebss`, `noptrbss`, `enoptrbss`.
     pub const BSS: usize = 28;
-    /// Where to look for `textsectmap`: word 39 in Go 1.18 and 1.19, 41 with `covctrs` (1.20), 42 with
+    /// First word that may be `textsectmap`: word 39 in Go 1.18 and 1.19, 41 with `covctrs` (1.20), 42 with
     /// `epclntab` (1.26), 45 with `typedesclen`, `itaboffset` and `itabsize` (1.27).
     pub const FIRST_TEXTSECTMAP: usize = 39;
     /// `textsectmap` in Go 1.25.
@@ -41,23 +41,23 @@ mod field {
 /// What gmpscope uses of a module's `moduledata`; addresses are link-time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleData {
-    /// Where it is.
+    /// Its address.
     pub address: u64,
     /// The module's text.
     pub text: TextMap,
-    /// Start of `go.func.*`; `None` if it was not found, then nothing is known of inlining.
+    /// Start of `go.func.*`; `None` if it was not found: then nothing is known about inlining.
     pub gofunc: Option<u64>,
     /// Initialised variables: from the first of `noptrdata` and `data` to the end of the last.
     pub data: (u64, u64),
-    /// Zeroed variables: likewise of `bss` and `noptrbss`.
+    /// Zeroed variables: likewise for `bss` and `noptrbss`.
     pub bss: (u64, u64),
 }
 
 impl ModuleData {
-    /// Finds the module whose pclntab lies at link-time address `pclntab`; `None` if nothing in the file has
-    /// its shape. Where several do, the first that passes every check.
+    /// Finds the module whose pclntab is at link-time address `pclntab`: the first place in the file that passes every
+    /// check.
     pub fn find(image: &Image<'_>, pclntab: u64, header: &Header) -> Option<Self> {
-        // Go 1.26+ has a section for it; the pointers are found without it too.
+        // Go 1.26 and later have a section for it; without that, the pointers are searched.
         let section = image.section(".go.module").map(|s| s.address);
         section
             .into_iter()
@@ -87,7 +87,7 @@ impl ModuleData {
         if !points_into_table || !sane {
             return None;
         }
-        let (gofunc, sections) = behind(image, &words, text, etext);
+        let (gofunc, sections) = gofunc_and_sections(image, &words, text, etext);
         // A C linker may put the parts in any order.
         let span = |field: usize| {
             let &[a, b, c, d] = words.get(field..field + 4)? else {
@@ -105,10 +105,15 @@ impl ModuleData {
     }
 }
 
-/// `gofunc` and `textsectmap`. The latter is a slice whose first element describes the text's first section,
-/// which nothing else in moduledata can be taken for; `gofunc` is the word before it, or, with `epclntab`
-/// between them (1.26+), the one before that.
-fn behind(image: &Image<'_>, words: &[u64], text: u64, etext: u64) -> (Option<u64>, Vec<TextSection>) {
+/// Finds `gofunc` and `textsectmap`. The latter is a slice whose first element describes the first section of the
+/// text, which makes it unique in moduledata; `gofunc` is the word before it, or, with `epclntab` between them
+/// (1.26+), the one before that.
+fn gofunc_and_sections(
+    image: &Image<'_>,
+    words: &[u64],
+    text: u64,
+    etext: u64,
+) -> (Option<u64>, Vec<TextSection>) {
     for i in field::FIRST_TEXTSECTMAP..words.len().saturating_sub(2) {
         let (Some(&table), Some(&len), Some(&cap)) = (words.get(i), words.get(i + 1), words.get(i + 2))
         else {
@@ -128,7 +133,7 @@ fn behind(image: &Image<'_>, words: &[u64], text: u64, etext: u64) -> (Option<u6
             })
             .collect();
         let Some(first) = sections.first() else { continue };
-        // The linker counts one more than `etext` does, padding included.
+        // The linker's size includes padding, which `etext` does not.
         if first.start != 0
             || first.address != text
             || first.end == 0

@@ -1,4 +1,4 @@
-//! Why a program cannot be traced, told apart as far as its bytes allow.
+//! Errors for programs that cannot be traced, as specific as their bytes allow.
 
 use memchr::memmem;
 
@@ -40,7 +40,7 @@ pub(super) fn without_pclntab(image: &Image<'_>, origin: &str) -> Error {
     ))
 }
 
-/// The error for a program of a Go that is older than gmpscope knows.
+/// The error for a program of a Go version that is older than those that gmpscope knows.
 pub(super) fn too_old(origin: &str, version: &Untrusted) -> Error {
     Error::not_traceable(format!(
         "{origin}: was built by a Go that is too old ({version}): gmpscope traces Go 1.19 and later; build it with a \
@@ -79,7 +79,7 @@ pub(super) fn shared_object(image: &Image<'_>, is_go: bool, origin: &str) -> Opt
     })
 }
 
-/// UPX writes its mark behind the program headers and again at the file's end.
+/// Whether UPX packed it: UPX writes its mark after the program headers and again at the end of the file.
 fn is_upx(image: &Image<'_>) -> bool {
     let head = image.data.get(..image.data.len().min(1024)).unwrap_or(&[]);
     let tail = image
@@ -89,19 +89,19 @@ fn is_upx(image: &Image<'_>) -> bool {
     memmem::find(head, b"UPX!").is_some() || memmem::find(tail, b"UPX!").is_some()
 }
 
-/// It keeps what other packages may import in a section, and links libgo dynamically unless told otherwise.
+/// Whether gccgo built it: it keeps export data in a section, and links libgo dynamically by default.
 fn is_gccgo(image: &Image<'_>) -> bool {
     image.section(".go_export").is_some() || image.needed.iter().any(|n| n.starts_with(b"libgo.so"))
 }
 
-/// Whether a symbol's name contains this; never in a stripped program.
+/// Whether the name of a symbol contains `what`; never in a stripped program.
 fn names_symbol(image: &Image<'_>, what: &[u8]) -> bool {
     image
         .section(".strtab")
         .is_some_and(|s| memmem::find(s.data, what).is_some())
 }
 
-/// 0xfffffffa: Go 1.16 and 1.17; 0xfffffffb: 1.2 to 1.15.
+/// Whether there is an old pclntab: 0xfffffffa is Go 1.16 and 1.17, 0xfffffffb is 1.2 to 1.15.
 fn has_old_pclntab(image: &Image<'_>) -> bool {
     [[0xfa, 0xff, 0xff, 0xff, 0, 0], [0xfb, 0xff, 0xff, 0xff, 0, 0]]
         .iter()
@@ -114,7 +114,7 @@ fn has_old_pclntab(image: &Image<'_>) -> bool {
         })
 }
 
-/// The note that holds Go's build ID (`cmd/link/internal/ld/elf.go`: name "Go", type 4).
+/// Whether there is a note with Go's build ID (`cmd/link/internal/ld/elf.go`: name "Go", type 4).
 fn has_go_note(image: &Image<'_>) -> bool {
     image
         .notes()

@@ -1,20 +1,20 @@
-//! Names for addresses, from a program that was read before.
+//! Looks up names for addresses in a program that was read before.
 //!
-//! To read a program means a pass over all of its functions, which takes seconds where there are a million. A name needs
-//! a search for one of them. So what the pass has found out about the table is kept, a few hundred bytes, and the file
-//! is mapped again when names are asked for: kept mapped it would count as our memory.
+//! Reading a program means a pass over all of its functions, which takes seconds if there are a million, but a name
+//! only needs a search for one of them. So what the pass has found out about the table is kept, a few hundred bytes,
+//! and the file is mapped again to look up names: if it stayed mapped, it would count as our memory.
 
 use super::GoBinary;
 use super::pclntab::{Frame, Header, PcLnTab, TextMap};
 
-/// Where a program has its names.
+/// Where the names are in a program's file.
 #[derive(Clone, Debug)]
 pub struct SymbolTable {
     header: Header,
     text: TextMap,
-    /// Where the table lies in the file: offset and length.
+    /// Offset and length of the table in the file.
     table: (usize, usize),
-    /// Where inline trees lie in the file: offset and length; of length 0 where that is not known.
+    /// Offset and length of the inline trees in the file; length 0 if that is not known.
     gofunc: (usize, usize),
     wrapper: u8,
 }
@@ -39,8 +39,7 @@ impl SymbolTable {
         }
     }
 
-    /// The names in the bytes of the same file. Of another file, or one that was written over, the names are wrong or
-    /// absent.
+    /// The names in the bytes of the same file. If it is another file, or was overwritten, names are wrong or absent.
     pub fn read<'d>(&self, data: &'d [u8]) -> Symbols<'d> {
         let part = |(from, length): (usize, usize)| {
             let end = from.checked_add(length);
@@ -120,8 +119,8 @@ mod tests {
         }
     }
 
-    /// What a name costs does not grow with the program: no other function is looked at but those that the search for it
-    /// meets. Here all others are garbage, with which the program as a whole is refused.
+    /// The cost of a name does not grow with the program: only the functions that the search for it visits are read.
+    /// Here all others are garbage, with which the program as a whole is refused.
     #[test]
     fn a_name_is_found_without_reading_the_other_functions() {
         let bytes = std::fs::read(Go::newest().build(Build::Stripped)).unwrap();
@@ -135,7 +134,7 @@ mod tests {
             .unwrap();
         let name = binary.creation_site(end).unwrap().to_owned();
         assert!(start < end && !name.is_empty());
-        // The entries that a search in halves looks at, and the last one, which says where the text ends.
+        // The entries that a binary search reads, and the last one, which says where the text ends.
         let mut met = vec![wanted, wanted + 1, count];
         let (mut low, mut high) = (0, count);
         while low < high {

@@ -1,13 +1,13 @@
-//! Go's version strings, taken apart.
+//! Parses Go's version strings.
 
 use crate::{binary::GoVersion, escape::is_dangerous};
 
-/// The longest version string that is believed; those of development builds have some 100 bytes.
+/// Longest version string that is accepted; those of development builds have some 100 bytes.
 pub const LONGEST: usize = 256;
 
 impl GoVersion {
     /// Parses what `runtime.buildVersion` holds: `go1.25.5`, `go1.27rc1`, `go1.22.10-custom`,
-    /// `go1.25.5 X:greenteagc`, `go1.26.0-corp-X:simd`, `devel go1.26-4c1b8fa Mon … X:a,b`. `None` if it is no
+    /// `go1.25.5 X:greenteagc`, `go1.26.0-corp-X:simd`, `devel go1.26-4c1b8fa Mon … X:a,b`. `None` if it is not a
     /// version of Go 1.
     ///
     /// Source: `cmd/link/internal/ld/main.go` (how the experiments are appended), `cmd/dist/build.go`.
@@ -52,7 +52,7 @@ impl GoVersion {
     }
 }
 
-/// A decimal number at the start, and what follows it.
+/// Splits off a decimal number at the start.
 fn number(text: &str) -> Option<(u32, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))

@@ -81,7 +81,7 @@ pub fn verified_instructions(
     license: &CStr,
     purpose: Purpose,
 ) -> Result<u32, (io::Error, String)> {
-    // A refusal is better told by the verifier's steps.
+    // The verifier's steps explain a refusal better.
     drop(load(instructions, license, purpose)?);
     let mut log = vec![0; VERIFIER_LOG_BYTES];
     load_logging(instructions, license, purpose, LOG_FIGURES, &mut log).map_err(|e| (e, String::new()))?;

@@ -1,10 +1,10 @@
-//! The result of looking at one feature or privilege.
+//! The result of checking one feature or privilege.
 
 use serde::Serialize;
 
 use crate::plan::Mode;
 
-/// How something stands.
+/// The status of a feature or privilege.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -30,16 +30,16 @@ impl Status {
 /// One feature or privilege.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// Name of the feature or privilege.
     pub name: &'static str,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
     /// What was found.
     pub detail: String,
-    /// What follows from it; absent when all is well.
+    /// The consequence; absent if all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consequence: Option<String>,
-    /// What to do about it, where something can be done.
+    /// Advice, where something can be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub what_to_do: Option<String>,
     /// Modes that are impossible because of it.
@@ -48,7 +48,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// All is well.
+    /// A check with status [`Status::Ok`].
     pub fn ok(name: &'static str, detail: impl Into<String>) -> Self {
         Self {
             name,
@@ -60,7 +60,7 @@ impl Check {
         }
     }
 
-    /// It works, but worse: `consequence` says how.
+    /// A check with status [`Status::Degraded`]: `consequence` says what is worse.
     pub fn degraded(name: &'static str, detail: impl Into<String>, consequence: impl Into<String>) -> Self {
         Self {
             status: Status::Degraded,
@@ -69,7 +69,7 @@ impl Check {
         }
     }
 
-    /// It does not work, and so neither do these modes.
+    /// A check with status [`Status::Missing`], which prevents these modes.
     pub fn missing(name: &'static str, detail: impl Into<String>, prevents: &[Mode]) -> Self {
         let names: Vec<&str> = prevents.iter().map(|mode| mode.name()).collect();
         let consequence = (!names.is_empty()).then(|| format!("no {}", names.join(", no ")));
@@ -81,7 +81,7 @@ impl Check {
         }
     }
 
-    /// The same with advice.
+    /// Adds advice.
     pub fn advise(self, what_to_do: impl Into<String>) -> Self {
         Self {
             what_to_do: Some(what_to_do.into()),

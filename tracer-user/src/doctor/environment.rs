@@ -1,4 +1,4 @@
-//! What the kernel says of itself and of us.
+//! Checks of what the kernel reports about itself and our privileges.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use crate::{
     plan::Mode,
 };
 
-/// The kernel as a whole.
+/// Checks the kernel's release.
 pub fn kernel(release: &str) -> Check {
     let detail = format!("Linux {release} on {}", std::env::consts::ARCH);
     match major_minor(release) {
-        // Ring buffers came with 5.8; nothing older than 5.10 was ever tried.
+        // Ring buffers came with 5.8; nothing older than 5.10 was tested.
         Some(version) if version < (5, 8) => Check::missing("kernel", detail, PROBING)
             .advise("Linux 5.10 or newer is needed for probes; passive works on any"),
         Some(version) if version < (5, 10) => {
@@ -30,7 +30,7 @@ pub fn kernel(release: &str) -> Check {
     }
 }
 
-/// Our capabilities and namespaces.
+/// Checks our capabilities and namespaces.
 pub fn privileges(ours: &Privileges) -> Vec<Check> {
     let setcap =
         "run as root, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep \"$(command -v gmpscope)\"";
@@ -93,7 +93,7 @@ fn held(ours: &Privileges) -> String {
     }
 }
 
-/// Settings that the administrator can change.
+/// Checks settings that the administrator can change.
 pub fn settings(ours: &Privileges, release: &str) -> Vec<Check> {
     let setting = |name: &str| kernel_setting(&format!("/proc/sys/{name}"));
     vec![
@@ -135,7 +135,7 @@ fn paranoid(level: Option<&str>, ours: &Privileges) -> Check {
 }
 
 fn unprivileged_bpf(level: Option<&str>) -> Check {
-    // Whatever it says, gmpscope's programs need CAP_BPF and CAP_PERFMON.
+    // In any case gmpscope's programs need CAP_BPF and CAP_PERFMON.
     let detail = match level {
         Some(level) => format!("{level}; makes no difference to those with CAP_BPF"),
         None => "no such setting".into(),
@@ -172,7 +172,7 @@ fn jit(enabled: Option<&str>) -> Check {
     }
 }
 
-/// Before Linux 5.11 BPF maps count against RLIMIT_MEMLOCK.
+/// Checks RLIMIT_MEMLOCK, against which BPF maps count before Linux 5.11.
 fn memlock(release: &str, ours: &Privileges) -> Check {
     let name = "RLIMIT_MEMLOCK";
     if !counts_locked_memory(release) {

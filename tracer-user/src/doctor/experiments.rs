@@ -1,4 +1,4 @@
-//! What is found out by trying.
+//! Checks of features by trying them.
 
 use std::{
     ffi::CStr,
@@ -20,20 +20,20 @@ use crate::{
     sources::starts::gate,
 };
 
-/// Every experiment.
+/// Makes every experiment.
 pub fn all(ours: &Privileges) -> Vec<Check> {
     let mut checks = vec![process_vm_readv_works(), uprobes(), held_starts()];
     let bpf = bpf_syscall();
     let can_load = bpf.prevents.is_empty();
     checks.push(bpf);
-    // Without permission every experiment with BPF fails alike, and says nothing of the kernel.
+    // Without permission every experiment with BPF fails, and says nothing about the kernel.
     if can_load && ours.missing_for(Need::LoadPrograms).is_empty() {
         checks.extend([ring_buffer(), uprobe_programs(), perf_links()]);
     }
     checks
 }
 
-/// Reads a word of our own memory, which nothing but a missing or filtered system call can refuse.
+/// Reads a word of our own memory, which only fails if the system call is missing or filtered.
 fn process_vm_readv_works() -> Check {
     let name = "process_vm_readv";
     let word = 0x6d70_7363_6f70_6521_u64;
@@ -78,7 +78,7 @@ fn uprobes() -> Check {
     }
 }
 
-/// Whether the kernel would hold programs until their probes are there. Nothing is held for it.
+/// Checks whether the kernel can hold programs until their probes are there. Holds none.
 fn held_starts() -> Check {
     let name = "held starts";
     match gate::trial() {
@@ -92,7 +92,7 @@ fn held_starts() -> Check {
     }
 }
 
-/// Opens a perf uprobe event for this process, and closes it. What went wrong, if anything.
+/// Opens a perf uprobe event for this process, and closes it. Returns the error, if there was one.
 fn open_uprobe(kind: u32, path: &CStr) -> Option<io::Error> {
     // SAFETY: all-zero bytes are a valid perf_event_attr.
     let mut attr: perf_event_attr = unsafe { mem::zeroed() };
@@ -115,12 +115,12 @@ fn open_uprobe(kind: u32, path: &CStr) -> Option<io::Error> {
     if fd < 0 {
         return Some(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    // SAFETY: the kernel has just given us this descriptor, and nothing else uses it.
     unsafe { libc::close(fd as i32) };
     None
 }
 
-/// Makes the simplest map.
+/// Creates the simplest map.
 fn bpf_syscall() -> Check {
     let name = "bpf()";
     match aya::sys::is_map_supported(MapType::Array) {
@@ -135,7 +135,7 @@ fn bpf_syscall() -> Check {
     }
 }
 
-/// `check` with the advice for a refusal. A missing capability has had its own line.
+/// Adds the advice for a refusal to `check`, unless a capability is missing, which has its own line.
 fn refused(check: Check, need: Need) -> Check {
     if Privileges::ours().missing_for(need).is_empty() {
         check.advise(privilege::advice(need))

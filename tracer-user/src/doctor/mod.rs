@@ -1,5 +1,5 @@
-//! What this kernel and our privileges allow: by experiment where one can be made without leaving a trace,
-//! by the kernel's own word where not.
+//! What this kernel and our privileges allow: by experiment where one leaves no trace, and otherwise by what the
+//! kernel reports.
 
 mod check;
 mod environment;
@@ -17,7 +17,7 @@ use crate::{
     plan::Mode,
 };
 
-/// Looks at everything. Takes some 100 ms, touches no other process, leaves nothing behind.
+/// Checks everything. Takes some 100 ms, touches no other process, leaves nothing behind.
 pub fn examine() -> Report {
     let ours = Privileges::ours();
     let release = release();
@@ -26,7 +26,7 @@ pub fn examine() -> Report {
     checks.extend(environment::settings(&ours, &release));
     checks.extend(experiments::all(&ours));
     let mut trial = Trial::default();
-    // The trial would only say once more what is missing.
+    // The trial would only repeat what is missing.
     if !checks.iter().any(|check| check.prevents.contains(&Mode::Exact)) {
         checks.push(trial::uprobe_multi());
         trial = trial::probes();

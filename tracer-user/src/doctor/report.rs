@@ -1,24 +1,24 @@
-//! All checks together, and which modes they leave.
+//! All checks together, and the modes that they allow.
 
 use serde::Serialize;
 
 use super::{Check, HitCost, Status, Verified};
 use crate::plan::Mode;
 
-/// What was found on this machine.
+/// The findings on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Kernel release, as in `uname -r`.
     pub kernel: String,
-    /// Processor, in Rust's words.
+    /// Processor, by Rust's name.
     pub arch: &'static str,
-    /// Which modes are possible here, whatever the target.
+    /// Which modes are possible on this machine.
     pub modes: Vec<ModeVerdict>,
     /// Nanoseconds that a probe hit costs here: in a tight loop, and in a busy program. Empty where probes
     /// are impossible.
     #[serde(rename = "hit_cost_range_ns", skip_serializing_if = "HitCost::is_empty")]
     pub hit_cost: HitCost,
-    /// Instructions that the verifier went through, by program. Empty where programs cannot be loaded.
+    /// Number of instructions that the verifier processed, by program. Empty where programs cannot be loaded.
     #[serde(rename = "verified_instructions", skip_serializing_if = "Verified::is_empty")]
     pub verified: Verified,
     /// Each feature and privilege.
@@ -28,7 +28,7 @@ pub struct Report {
 /// Whether a mode is possible.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModeVerdict {
-    /// Which.
+    /// The mode.
     pub mode: Mode,
     /// Whether nothing prevents it.
     pub possible: bool,
@@ -38,7 +38,7 @@ pub struct ModeVerdict {
 }
 
 impl Report {
-    /// Draws the conclusion from the checks.
+    /// Makes the report of the checks.
     pub fn new(kernel: String, checks: Vec<Check>, hit_cost: HitCost, verified: Verified) -> Self {
         let verdict = |mode: Mode| {
             let prevented_by: Vec<&'static str> = checks
@@ -69,20 +69,20 @@ impl Report {
             .any(|verdict| verdict.mode == mode && verdict.possible)
     }
 
-    /// Why it does not: each check that prevents the mode, with what to do.
+    /// Each check that prevents the mode, with advice.
     pub fn obstacles(&self, mode: Mode) -> Vec<String> {
-        let told = |check: &Check| match &check.what_to_do {
+        let described = |check: &Check| match &check.what_to_do {
             Some(advice) => format!("{}: {}; {advice}", check.name, check.detail),
             None => format!("{}: {}", check.name, check.detail),
         };
         self.checks
             .iter()
             .filter(|check| check.prevents.contains(&mode))
-            .map(told)
+            .map(described)
             .collect()
     }
 
-    /// Checks that are not as they should be.
+    /// The checks with a status other than [`Status::Ok`].
     pub fn troubles(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.status != Status::Ok)
     }

@@ -1,4 +1,4 @@
-//! The experiment that decides: the real programs, attached to gmpscope's own process, measured.
+//! The decisive experiment: attaches the real programs to gmpscope's own process, and measures them.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 /// Nanoseconds that a hit costs here, by mode: in a tight loop, and in a busy program.
 pub type HitCost = BTreeMap<Mode, [u64; 2]>;
 
-/// Whether one link can hold all sites of a process.
+/// Checks whether one link can hold all sites of a process.
 pub fn uprobe_multi() -> Check {
     let name = "uprobe_multi";
     let slow = "probes are perf events, which the kernel removes one by one, some 80 ms each";
@@ -30,21 +30,21 @@ pub fn uprobe_multi() -> Check {
     }
 }
 
-/// Instructions that the verifier went through, by program: its complexity as the kernel counts it.
+/// Number of instructions that the verifier processed, by program: its complexity for the kernel.
 pub type Verified = BTreeMap<&'static str, u32>;
 
-/// What the trial found.
+/// The results of the trial.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {
-    /// One line for the programs, one for the probes.
+    /// One check of the programs, and one of the probes.
     pub checks: Vec<Check>,
-    /// Which programs the kernel takes.
+    /// The programs that the kernel accepts.
     pub verified: Verified,
-    /// What a hit costs.
+    /// The cost of a hit.
     pub hit_cost: HitCost,
 }
 
-/// Loads the programs and probes ourselves with them.
+/// Loads the programs, and attaches them to our own process.
 pub fn probes() -> Trial {
     run().unwrap_or_else(|error| Trial {
         checks: vec![Check::missing("probes", error.message, PROBING)],
@@ -53,7 +53,7 @@ pub fn probes() -> Trial {
 }
 
 fn run() -> Result<Trial> {
-    // The kernel side's own log, where it is asked for, is read by a task.
+    // A task reads the kernel side's own log, if that is enabled.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -67,9 +67,9 @@ fn run() -> Result<Trial> {
     let mut checks = vec![programs];
     let hit_cost = match measure(&mut kernel) {
         Ok(costs) => {
-            let told = |mode: &Mode, [low, high]: &[u64; 2]| format!("{mode} {low} to {high} ns");
-            let told: Vec<String> = costs.iter().map(|(mode, cost)| told(mode, cost)).collect();
-            let detail = format!("tried on gmpscope itself; a hit costs: {}", told.join(", "));
+            let range = |mode: &Mode, [low, high]: &[u64; 2]| format!("{mode} {low} to {high} ns");
+            let ranges: Vec<String> = costs.iter().map(|(mode, cost)| range(mode, cost)).collect();
+            let detail = format!("tried on gmpscope itself; a hit costs: {}", ranges.join(", "));
             checks.push(Check::ok("probes", detail));
             costs
         }
@@ -85,7 +85,7 @@ fn run() -> Result<Trial> {
     })
 }
 
-/// Shows every program to the verifier, also those that no probe of ours needs at the moment.
+/// Has the kernel verify every program, including those that no mode uses here.
 fn verify(kernel: &Kernel) -> (Check, Verified) {
     let name = "programs";
     let mut verified = Verified::new();
@@ -96,8 +96,8 @@ fn verify(kernel: &Kernel) -> (Check, Verified) {
             Err(why) => refused.push(why.to_string()),
         }
     }
-    let told: Vec<String> = verified.iter().map(|(name, n)| format!("{name} {n}")).collect();
-    let detail = format!("instructions verified: {}", told.join(", "));
+    let counts: Vec<String> = verified.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    let detail = format!("instructions verified: {}", counts.join(", "));
     let check = match refused.as_slice() {
         [] => Check::ok(name, detail),
         _ => Check::degraded(name, detail, refused.join("; ")).advise(

@@ -1,4 +1,4 @@
-//! The kernel that we run on, and what it lets us do: its release, our capabilities, and what its refusals mean.
+//! The kernel that we run on: its release, our capabilities, and the meaning of its errors.
 
 pub mod privilege;
 pub mod refusal;

@@ -1,4 +1,4 @@
-//! What we are allowed to do, and what to tell the user when it was not enough.
+//! Our privileges, and advice for the user where they are not enough.
 
 use std::{fmt, fs, io};
 
@@ -10,7 +10,7 @@ const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Inode of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
-/// A capability that gmpscope has use for, by its number in include/uapi/linux/capability.h.
+/// A capability that gmpscope uses, by its number in include/uapi/linux/capability.h.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
@@ -41,19 +41,19 @@ impl fmt::Display for Capability {
     }
 }
 
-/// What something needs.
+/// An operation, by the privilege that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// To look into another process: its memory, `/proc/PID/{maps,exe,root}`.
+    /// Reading another process: its memory, `/proc/PID/{maps,exe,root}`.
     ReadProcess,
-    /// To make BPF maps and load programs.
+    /// Creating BPF maps and loading programs.
     LoadPrograms,
-    /// To probe a process.
+    /// Probing a process.
     OpenProbe,
 }
 
 impl Need {
-    /// Each capability that it takes.
+    /// The capabilities that it takes.
     pub const fn capabilities(self) -> &'static [Capability] {
         match self {
             Self::ReadProcess => &[Capability::SysPtrace],
@@ -63,7 +63,7 @@ impl Need {
     }
 }
 
-/// What this process may do, as the kernel tells it. Unknown where /proc cannot be read.
+/// The privileges of this process. Unknown where /proc cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Privileges {
     /// Effective user id.
@@ -72,14 +72,14 @@ pub struct Privileges {
     pub effective: Option<u64>,
     /// Whether we are in the initial PID namespace.
     pub initial_pid_namespace: Option<bool>,
-    /// Whether we are in the initial user namespace; in another, capabilities count for little.
+    /// Whether we are in the initial user namespace; in another, capabilities allow little.
     pub initial_user_namespace: Option<bool>,
-    /// Whether a seccomp filter is on us, as in most containers.
+    /// Whether a seccomp filter is active, as in most containers.
     pub seccomp_filter: Option<bool>,
 }
 
 impl Privileges {
-    /// Those of this process.
+    /// Reads the privileges of this process.
     pub fn ours() -> Self {
         let status = procfs::process::Process::myself().and_then(|me| me.status()).ok();
         Self {
@@ -91,8 +91,8 @@ impl Privileges {
         }
     }
 
-    /// Whether we have this capability, directly or because `CAP_SYS_ADMIN` stands for it; where it is not
-    /// known, we are taken to have it: the attempt will tell.
+    /// Whether we have this capability, directly or because `CAP_SYS_ADMIN` includes it. Assumed if it is not known:
+    /// the attempt will show.
     pub fn has(&self, capability: Capability) -> bool {
         let bit = |c: Capability| self.effective.is_none_or(|all| all & (1 << c as u8) != 0);
         match capability {
@@ -101,7 +101,7 @@ impl Privileges {
         }
     }
 
-    /// What is missing for `need`.
+    /// The capabilities that are missing for `need`.
     pub fn missing_for(&self, need: Need) -> Vec<Capability> {
         need.capabilities()
             .iter()
@@ -122,38 +122,37 @@ fn namespace(kind: &str) -> Option<u64> {
         .ok()
 }
 
-/// The first line of a small file of the kernel, if it is there.
+/// The first line of a small file of the kernel, if it exists.
 pub fn kernel_setting(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_string())
 }
 
-/// What the kernel is locked down to: `none`, `integrity`, `confidentiality`; `None` where it does not say
-/// (no lockdown in this kernel, or securityfs is not mounted).
+/// The kernel's lockdown mode: `none`, `integrity` or `confidentiality`; `None` if it is not known (this kernel has no
+/// lockdown, or securityfs is not mounted).
 pub fn lockdown() -> Option<String> {
     let all = kernel_setting("/sys/kernel/security/lockdown")?;
     all.split_whitespace()
         .find_map(|word| Some(word.strip_prefix('[')?.strip_suffix(']')?.to_string()))
 }
 
-/// The error for an operation that the kernel refused with `EPERM` or `EACCES`: what was missing, and how
-/// to get it. Other causes become a plain failure. `what` continues "cannot …", as in `read the memory of
-/// process 4711`.
+/// The error for an operation that the kernel refused with `EPERM` or `EACCES`: what is missing, and how to get it.
+/// Other causes become a plain failure. `what` continues "cannot …", as in `read the memory of process 4711`.
 pub fn privilege_hint(cause: &io::Error, need: Need, what: &str) -> Error {
     hint(cause, need, what, &Privileges::ours(), &Obstacles::here())
 }
 
-/// Why the kernel most likely refused something that has this need, and what to do.
+/// Why the kernel most likely refused an operation with this need, and what to do.
 pub fn advice(need: Need) -> String {
     advise(need, &Privileges::ours(), &Obstacles::here())
 }
 
-/// Settings of this machine that refuse even the privileged.
+/// Settings of this machine that may refuse even privileged operations.
 #[derive(Clone, Debug, Default)]
 struct Obstacles {
     lockdown: Option<String>,
     ptrace_scope: Option<String>,
     perf_event_paranoid: Option<String>,
-    /// KiB of memory that we may lock, where BPF maps count as such.
+    /// KiB of memory that we may lock, if BPF maps count as locked.
     locked_memory: Option<u64>,
 }
 
@@ -178,13 +177,13 @@ fn hint(cause: &io::Error, need: Need, what: &str, ours: &Privileges, here: &Obs
     Error {
         failure: Failure::NotPermitted,
         message: format!(
-            "cannot {what}: {cause}. {} `gmpscope doctor` tells more.",
+            "cannot {what}: {cause}. {} Run `gmpscope doctor` for details.",
             advise(need, ours, here)
         ),
     }
 }
 
-/// Why it was most likely refused, the surest reason first.
+/// The most likely reason for a refusal, with advice. The most certain ones are tried first.
 fn advise(need: Need, ours: &Privileges, here: &Obstacles) -> String {
     let missing = ours.missing_for(need);
     let paranoid = here
@@ -261,7 +260,7 @@ mod tests {
         }
     }
 
-    fn told(need: Need, ours: &Privileges, here: &Obstacles) -> String {
+    fn advice_for(need: Need, ours: &Privileges, here: &Obstacles) -> String {
         let error = hint(
             &io::Error::from_raw_os_error(libc::EPERM),
             need,
@@ -285,7 +284,7 @@ mod tests {
             effective: Some(0),
             ..root()
         };
-        let message = told(Need::LoadPrograms, &user, &Obstacles::default());
+        let message = advice_for(Need::LoadPrograms, &user, &Obstacles::default());
         assert!(
             message.contains("user 1000, lacks CAP_BPF and CAP_PERFMON"),
             "{message}"
@@ -309,12 +308,12 @@ mod tests {
             ptrace_scope: Some("3".into()),
             ..Obstacles::default()
         };
-        assert!(told(Need::ReadProcess, &root(), &ptrace).contains("ptrace_scope is 3"));
+        assert!(advice_for(Need::ReadProcess, &root(), &ptrace).contains("ptrace_scope is 3"));
         let locked = Obstacles {
             lockdown: Some("confidentiality".into()),
             ..Obstacles::default()
         };
-        assert!(told(Need::LoadPrograms, &root(), &locked).contains("locked down"));
+        assert!(advice_for(Need::LoadPrograms, &root(), &locked).contains("locked down"));
         let unprivileged = Privileges {
             euid: Some(1000),
             effective: Some(1 << 38 | 1 << 39),
@@ -324,18 +323,18 @@ mod tests {
             locked_memory: Some(64),
             ..Obstacles::default()
         };
-        assert!(told(Need::LoadPrograms, &unprivileged, &old).contains("64 KiB"));
+        assert!(advice_for(Need::LoadPrograms, &unprivileged, &old).contains("64 KiB"));
         let rootless = Privileges {
             initial_user_namespace: Some(false),
             ..root()
         };
-        assert!(told(Need::LoadPrograms, &rootless, &Obstacles::default()).contains("rootless"));
+        assert!(advice_for(Need::LoadPrograms, &rootless, &Obstacles::default()).contains("rootless"));
         let contained = Privileges {
             seccomp_filter: Some(true),
             ..root()
         };
-        assert!(told(Need::OpenProbe, &contained, &Obstacles::default()).contains("seccomp"));
-        assert!(told(Need::OpenProbe, &root(), &Obstacles::default()).contains("SELinux"));
+        assert!(advice_for(Need::OpenProbe, &contained, &Obstacles::default()).contains("seccomp"));
+        assert!(advice_for(Need::OpenProbe, &root(), &Obstacles::default()).contains("SELinux"));
         let paranoid = Obstacles {
             perf_event_paranoid: Some("4".into()),
             ..Obstacles::default()
@@ -344,8 +343,8 @@ mod tests {
             effective: Some(1 << 38 | 1 << 39 | 1 << 19),
             ..root()
         };
-        assert!(told(Need::OpenProbe, &capable, &paranoid).contains("perf_event_paranoid=4"));
-        assert!(told(Need::OpenProbe, &capable, &Obstacles::default()).contains("CAP_SYS_ADMIN"));
+        assert!(advice_for(Need::OpenProbe, &capable, &paranoid).contains("perf_event_paranoid=4"));
+        assert!(advice_for(Need::OpenProbe, &capable, &Obstacles::default()).contains("CAP_SYS_ADMIN"));
     }
 
     #[test]

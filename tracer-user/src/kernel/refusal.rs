@@ -1,12 +1,12 @@
-//! An error of the kernel at the end of a chain of causes, as libraries hand it over.
+//! Errors of the kernel at the end of a chain of causes, as libraries return them.
 
 use std::{error::Error as StdError, io};
 
 use super::privilege::{self, Need};
 use crate::error::{Error, Failure};
 
-/// All messages of the chain, outermost first; and the kernel's errno, where there is one in it. Libraries
-/// name the call that failed and leave the reason to the end of the chain.
+/// All messages of the chain, outermost first, and the kernel's errno, if there is one in it. Libraries name the
+/// failed call first, and the reason is at the end of the chain.
 pub fn chain(error: &(dyn StdError + 'static)) -> (String, Option<i32>) {
     let (mut text, mut errno) = (error.to_string(), None);
     let mut cause = Some(error);
@@ -24,10 +24,10 @@ pub fn chain(error: &(dyn StdError + 'static)) -> (String, Option<i32>) {
     (shortened(&text), errno)
 }
 
-/// Lines of a message that are kept at its end when it is long.
+/// How many of the last lines of a long message are kept.
 const LAST_LINES: usize = 8;
 
-/// A message that is not longer than a screen: of what the verifier says, the end tells.
+/// Shortens a message to a screen: of the verifier's log, the end matters.
 fn shortened(text: &str) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
     match lines.as_slice() {
@@ -39,8 +39,8 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The error for something that the kernel refused us, with the exit status and the advice that its errno
-/// deserves. `what` continues "cannot …".
+/// The error for an operation that the kernel refused, with the exit status and advice for its errno. `what` continues
+/// "cannot …".
 pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Error {
     let (text, errno) = chain(error);
     let message = format!("cannot {what}: {text}");
@@ -48,12 +48,12 @@ pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Erro
         Some(libc::EPERM | libc::EACCES) => Error {
             failure: Failure::NotPermitted,
             message: format!(
-                "{message}. {} `gmpscope doctor` tells more.",
+                "{message}. {} Run `gmpscope doctor` for details.",
                 privilege::advice(need)
             ),
         },
         Some(libc::ESRCH) => Error::not_traceable(format!("{message}: the process has ended meanwhile")),
-        // Not for want of a feature: the same may work in a minute, or with less asked for.
+        // Not a missing feature: the same may work in a minute, or with a smaller request.
         Some(
             libc::ENOMEM
             | libc::EMFILE
@@ -64,7 +64,7 @@ pub fn refused(what: &str, need: Need, error: &(dyn StdError + 'static)) -> Erro
             | libc::EIO,
         ) => Error::failed(message),
         _ if privilege::lockdown().as_deref() == Some("confidentiality") => Error::not_permitted(format!(
-            "{message}. {} `gmpscope doctor` tells more.",
+            "{message}. {} Run `gmpscope doctor` for details.",
             privilege::advice(need)
         )),
         _ => Error::not_permitted(format!(

@@ -1,4 +1,4 @@
-//! Which kernel this is. What it can do is found out by trying; its version only explains.
+//! The kernel's release. Features are found out by trying; the release only explains.
 
 /// Kernel release, as in `uname -r`.
 pub fn release() -> String {
@@ -11,14 +11,14 @@ pub fn major_minor(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Whether BPF maps count against RLIMIT_MEMLOCK: before Linux 5.11, which charges cgroups in its place.
+/// Whether BPF maps count against RLIMIT_MEMLOCK: before Linux 5.11, which charges cgroups instead.
 pub fn counts_locked_memory(release: &str) -> bool {
     major_minor(release).is_some_and(|version| version < (5, 11))
 }
 
-/// Whether a BPF program that has functions may hold a tail call on this architecture: on arm64 since Linux 6.0
-/// (`bpf_jit_supports_subprog_tailcalls`, arch/arm64/net/bpf_jit_comp.c). By version, since the programs must be told before
-/// anything of theirs is loaded.
+/// Whether a BPF program with functions may make a tail call on this architecture: on arm64 since Linux 6.0
+/// (`bpf_jit_supports_subprog_tailcalls`, arch/arm64/net/bpf_jit_comp.c). By version, since it must be known before
+/// the programs are loaded.
 pub fn has_tail_calls_beside_functions(release: &str, arch: &str) -> bool {
     arch != "aarch64" || major_minor(release).is_none_or(|version| version >= (6, 0))
 }

@@ -7,8 +7,7 @@ use crate::stream::{BucketScheme, HistogramDelta};
 /// The quantiles that are shown, as (per mille, name).
 pub const QUANTILES: [(u32, &str); 4] = [(500, "p50"), (900, "p90"), (990, "p99"), (999, "p99.9")];
 
-/// Waits counted into buckets. Counts are exact; sum and extremes are there only where every part of it
-/// knew them.
+/// Waits counted in buckets. Counts are exact; sum and extremes are known only if they are for every part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     scheme: BucketScheme,
@@ -20,7 +19,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// The empty histogram.
+    /// An empty histogram.
     pub fn new(scheme: BucketScheme) -> Self {
         Self {
             scheme,
@@ -32,8 +31,7 @@ impl Histogram {
         }
     }
 
-    /// Adds the waits of a delta of the same scheme; one of another is a mistake of the caller's and adds
-    /// nothing.
+    /// Adds the waits of a delta of the same scheme. One of another scheme is a mistake of the caller, and is ignored.
     pub fn add_delta(&mut self, delta: &HistogramDelta) {
         let added = Self::of_delta(delta);
         self.merge(&added);
@@ -42,7 +40,7 @@ impl Histogram {
     fn of_delta(delta: &HistogramDelta) -> Self {
         let mut histogram = Self::new(delta.scheme);
         for (index, count) in delta.counts.iter().filter(|(_, count)| *count > 0) {
-            // What lies past the overflow bucket is no index of the scheme: it counts as overflow.
+            // An index past the overflow bucket is not one of the scheme: it counts as overflow.
             let slot = histogram
                 .counts
                 .entry((*index).min(delta.scheme.buckets()))
@@ -83,12 +81,12 @@ impl Histogram {
         self.count = self.count.saturating_add(other.count);
     }
 
-    /// How it counts.
+    /// The bucket scheme.
     pub fn scheme(&self) -> BucketScheme {
         self.scheme
     }
 
-    /// How many waits.
+    /// Number of waits.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -98,8 +96,8 @@ impl Histogram {
         self.counts.iter().map(|(index, count)| (*index, *count))
     }
 
-    /// Upper bound, in nanoseconds, of the bucket that holds the wait of rank ⌈count × `per_mille` ÷ 1000⌉
-    /// (the first for 0); the wait itself may be shorter by the bucket's width. `None` when there are none.
+    /// Upper bound, in nanoseconds, of the bucket with the wait of rank ⌈count × `per_mille` ÷ 1000⌉ (the first for
+    /// 0); the wait itself may be shorter by the bucket's width. `None` if there are no waits.
     pub fn quantile_ns(&self, per_mille: u32) -> Option<u64> {
         let rank = (u128::from(self.count) * u128::from(per_mille.min(1000)))
             .div_ceil(1000)
@@ -115,14 +113,14 @@ impl Histogram {
             .map(|(index, _)| self.scheme.upper_ns(*index))
     }
 
-    /// Upper bound of the highest bucket that holds a wait.
+    /// Upper bound of the highest bucket that is not empty.
     pub fn highest_ns(&self) -> Option<u64> {
         self.counts
             .last_key_value()
             .map(|(index, _)| self.scheme.upper_ns(*index))
     }
 
-    /// Waits that were surely longer than `ns`: those of the buckets that lie above it as a whole.
+    /// Number of waits that were certainly longer than `ns`: those in buckets that are entirely above it.
     pub fn count_above(&self, ns: u64) -> u64 {
         self.counts()
             .filter(|(index, _)| self.scheme.lower_ns(*index) > ns)
@@ -130,17 +128,17 @@ impl Histogram {
             .sum()
     }
 
-    /// Sum of all waits, where every part was known.
+    /// Sum of all waits, if it is known.
     pub fn sum_ns(&self) -> Option<u64> {
         self.sum_ns
     }
 
-    /// Smallest and largest wait since the capture began, where known.
+    /// Smallest and largest wait since the capture began, if they are known.
     pub fn extremes_ns(&self) -> Option<(u64, u64)> {
         self.extremes_ns
     }
 
-    /// Entries that were no waits and are not in it.
+    /// Number of entries that were not waits and were left out.
     pub fn excluded_zero(&self) -> u64 {
         self.excluded_zero
     }

@@ -1,4 +1,4 @@
-//! From observations to histograms: who waited how long.
+//! Collects observations into histograms of waits.
 //!
 //! A source's own buckets are kept as they are; nothing is redistributed, so every count is exact and every
 //! percentile is as fine as the source's buckets and no finer.
@@ -14,8 +14,8 @@ pub use slow::{Slow, SlowWaits};
 
 use crate::stream::{BucketScheme, Event, HistogramKey, Kind, LossCause, Observation};
 
-/// Everything about latencies that was observed since it was made: keep one for the capture and one for
-/// each interval, and show both every observation.
+/// Everything about latencies that was observed since this was created. Keep one for the capture and one for each
+/// interval, and pass every observation to both.
 #[derive(Clone, Debug)]
 pub struct Latency {
     scheme: BucketScheme,
@@ -26,8 +26,8 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Nothing observed yet. Deltas of another scheme than `scheme` are passed over: the gauges of
-    /// `passive` come with the runtime's histogram, which is not what another mode measures.
+    /// Starts empty. Deltas of another scheme than `scheme` are ignored: the gauges of `passive` come with the
+    /// runtime's histogram, which is not what another mode measures.
     pub fn new(scheme: BucketScheme) -> Self {
         Self {
             scheme,
@@ -61,7 +61,7 @@ impl Latency {
         }
     }
 
-    /// Adds what another one of the same scheme has observed in a later stretch of time.
+    /// Adds what another one of the same scheme has observed later.
     pub fn merge(&mut self, later: &Latency) {
         for (key, histogram) in &later.by_key {
             let empty = Histogram::new(self.scheme);
@@ -75,35 +75,35 @@ impl Latency {
         self.slow.merge(&later.slow);
     }
 
-    /// How its histograms count.
+    /// The bucket scheme of its histograms.
     pub fn scheme(&self) -> BucketScheme {
         self.scheme
     }
 
-    /// Every wait that was seen, whatever its key. A wait is counted under one key only.
+    /// The histogram of all waits. Each wait is counted under one key only.
     pub fn total(&self) -> Histogram {
         let mut total = Histogram::new(self.scheme);
         self.by_key.values().for_each(|histogram| total.merge(histogram));
         total
     }
 
-    /// The waits by key.
+    /// The histograms by key.
     pub fn by_key(&self) -> &BTreeMap<HistogramKey, Histogram> {
         &self.by_key
     }
 
-    /// What is missing, by cause.
+    /// Number of losses by cause.
     pub fn losses(&self) -> &BTreeMap<LossCause, u64> {
         &self.losses
     }
 
-    /// Waits and slow waits that are missing from the picture ([`LossCause::makes_incomplete`]).
+    /// Number of waits and slow waits that are missing ([`LossCause::makes_incomplete`]).
     pub fn lost(&self) -> u64 {
         let missing = self.losses.iter().filter(|(cause, _)| cause.makes_incomplete());
         missing.fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// Probe hits.
+    /// Number of probe hits.
     pub fn hits(&self) -> u64 {
         self.hits
     }

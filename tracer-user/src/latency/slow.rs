@@ -1,13 +1,13 @@
-//! The waits that were asked for one by one.
+//! Slow waits, which are recorded one by one.
 
 use hdrhistogram::Histogram as Hdr;
 
 use crate::stream::SlowWait;
 
-/// How many slow waits are kept, the longest; the others are counted.
+/// How many of the longest slow waits are kept; the others are only counted.
 const KEPT: usize = 100;
 
-/// What is longer counts as this long in the distribution.
+/// Longer waits count as this long in the distribution.
 const LONGEST_NS: u64 = 1 << 57;
 
 /// A slow wait and when it ended.
@@ -19,10 +19,10 @@ pub struct Slow {
     pub wait: SlowWait,
 }
 
-/// All slow waits: the longest hundred as they were, of all of them the number and the distribution.
+/// All slow waits: the longest hundred, and the number and distribution of all.
 #[derive(Clone, Debug)]
 pub struct SlowWaits {
-    /// Unordered until asked for.
+    /// Not sorted.
     kept: Vec<Slow>,
     values: Hdr<u64>,
 }
@@ -39,7 +39,7 @@ impl Default for SlowWaits {
 }
 
 impl SlowWaits {
-    /// Takes one in.
+    /// Adds a slow wait.
     pub fn add(&mut self, at_ns: u64, wait: &SlowWait) {
         self.record(wait.latency_ns, 1);
         self.keep(Slow {
@@ -49,14 +49,14 @@ impl SlowWaits {
     }
 
     fn record(&mut self, latency_ns: u64, count: u64) {
-        // The histogram grows with its largest value, and fails only where that is past all memory: not
+        // The histogram grows with its largest value, and fails only if that exceeds all memory, which it does not
         // below this limit of 4.5 years.
         let _ = self.values.record_n(latency_ns.min(LONGEST_NS), count);
     }
 
     fn keep(&mut self, slow: Slow) {
         self.kept.push(slow);
-        // Sorted only now and then: one insertion costs a comparison, not a move of a hundred.
+        // Sorted only now and then, so that an insertion is cheap.
         if self.kept.len() >= 2 * KEPT {
             self.trim();
         }
@@ -72,7 +72,7 @@ impl SlowWaits {
         self.kept.truncate(KEPT);
     }
 
-    /// Adds those of another.
+    /// Adds the slow waits of another.
     pub fn merge(&mut self, other: &SlowWaits) {
         for value in other.values.iter_recorded() {
             self.record(value.value_iterated_to(), value.count_at_value());
@@ -80,12 +80,12 @@ impl SlowWaits {
         other.kept.iter().for_each(|slow| self.keep(slow.clone()));
     }
 
-    /// How many there were, kept or not.
+    /// Number of slow waits, kept or not.
     pub fn count(&self) -> u64 {
         self.values.len()
     }
 
-    /// The longest, the longest first; at most a hundred.
+    /// The longest ones, at most a hundred, longest first.
     pub fn longest(&self) -> Vec<Slow> {
         let mut sorted = Self {
             kept: self.kept.clone(),
@@ -95,7 +95,7 @@ impl SlowWaits {
         sorted.kept
     }
 
-    /// A quantile of all slow waits, to three significant digits; `None` when there are none.
+    /// A quantile of all slow waits, to three significant digits; `None` if there are none.
     pub fn quantile_ns(&self, per_mille: u32) -> Option<u64> {
         let quantile = f64::from(per_mille.min(1000)) / 1000.0;
         (!self.values.is_empty()).then(|| self.values.value_at_quantile(quantile))

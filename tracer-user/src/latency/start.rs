@@ -11,16 +11,16 @@ use crate::{
 /// The name under which whole starts are counted.
 pub const TOTAL: &str = "total";
 
-/// A histogram for each phase, and one for the whole. Starts that did not come to `main.main` are not in them.
+/// A histogram for each phase, and one for whole starts. Starts that did not reach `main.main` are left out.
 #[derive(Clone, Debug, Default)]
 pub struct PhaseTimes {
-    /// Names in the order in which they were first seen, which is that of the phases.
+    /// Names in the order in which they were first seen, which is the order of the phases.
     names: Vec<String>,
     by_name: BTreeMap<String, Histogram>,
 }
 
 impl PhaseTimes {
-    /// Takes in a start.
+    /// Adds a start.
     pub fn add(&mut self, start: &Start) {
         if start.ended != Ended::Main {
             return;
@@ -56,13 +56,13 @@ impl PhaseTimes {
             .filter_map(|name| Some((name.as_str(), self.by_name.get(name)?)))
     }
 
-    /// Whole starts.
+    /// The histogram of whole starts.
     pub fn total(&self) -> Option<&Histogram> {
         self.by_name.get(TOTAL)
     }
 }
 
-/// (name, time) of each phase of a start; one that comes in pieces once, with their sum.
+/// (name, time) of each phase of a start. A phase that is in several pieces is listed once, with their sum.
 pub fn durations(start: &Start) -> Vec<(String, u64)> {
     let mut durations: Vec<(String, u64)> = Vec::new();
     for phase in &start.phases {

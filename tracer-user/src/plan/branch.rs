@@ -1,44 +1,43 @@
-//! The conditional branch behind a compare-and-swap: where the processor knows, and a probe can see, whether
-//! it was done.
+//! The conditional branch after a compare-and-swap, at which a probe can see whether the swap succeeded.
 
 use crate::binary::Arch;
 use crate::binary::code::flow::Analysis;
 use crate::binary::code::{Flow, Insn, Op};
 use std::collections::BTreeSet;
 
-/// How many instructions behind the compare-and-swap its branch is looked for.
+/// How many instructions after the compare-and-swap are searched for its branch.
 const WINDOW: usize = 8;
-/// How many instructions the two forms of an arm64 compare-and-swap have between them, at most.
+/// Most instructions in the two forms of an arm64 compare-and-swap together.
 const PATHS: usize = 32;
 
-/// A branch behind a compare-and-swap, which every way from there reaches first.
+/// The first branch that every path from a compare-and-swap reaches.
 pub(super) struct Branch {
-    /// Its index.
+    /// Index of the branch.
     pub at: usize,
-    /// The zero flag there that says the swap was done.
+    /// The zero flag at the branch that says that the swap succeeded.
     pub zf: u8,
-    /// Indexes of the instructions between.
+    /// Indexes of the instructions in between.
     pub between: Vec<usize>,
-    /// A swap that was done leaves the register with the old status as it was.
+    /// Whether a successful swap leaves the register with the old status unchanged.
     pub old_kept: bool,
 }
 
-/// The branch behind the compare-and-swap at `index`.
-pub(super) fn behind(arch: Arch, insns: &[Insn], analysis: &Analysis, index: usize) -> Option<Branch> {
+/// Finds the branch after the compare-and-swap at `index`.
+pub(super) fn after(arch: Arch, insns: &[Insn], analysis: &Analysis, index: usize) -> Option<Branch> {
     match arch {
         Arch::Amd64 => amd64(insns, analysis, index),
         Arch::Arm64 => arm64(insns, analysis, index),
     }
 }
 
-/// What the zero flag or a register says about the compare-and-swap.
+/// What the zero flag or a register says about the success of the compare-and-swap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Done {
-    /// Nothing.
+    /// Nothing is known.
     Unknown,
-    /// It was done if this is 1 (set).
+    /// It succeeded if this is 1 (set).
     IfOne,
-    /// It was done if this is 0 (clear).
+    /// It succeeded if this is 0 (clear).
     IfZero,
 }
 
@@ -96,8 +95,8 @@ fn amd64(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<Branch> {
     None
 }
 
-/// Both forms compare what was in memory with the old status (`cmp`, so that the zero flag says whether it
-/// was done), keep the result (`cset`) and meet before the branch that tests it:
+/// Both forms compare what was in memory with the old status (`cmp`, so that the zero flag says whether the swap
+/// succeeded), keep the result (`cset`) and join before the branch that tests it:
 ///
 /// ```text
 ///     tbz  w6, #0, 1f         // does the processor have casal?
@@ -115,7 +114,7 @@ fn amd64(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<Branch> {
 /// ```
 fn arm64(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<Branch> {
     let base = insns.get(index)?.mem?.base?;
-    // Forwards to the branch.
+    // Forward to the branch.
     let mut at = index + 1;
     for _ in 0..WINDOW {
         let insn = insns.get(at)?;
@@ -129,7 +128,7 @@ fn arm64(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<Branch> {
     if !matches!(insns.get(at)?.flow, Flow::Branch(_)) {
         return None;
     }
-    // Backwards from it to both forms: nothing but the comparison may have set the zero flag.
+    // Backward from it through both forms: only the comparison may have set the zero flag.
     let mut between = BTreeSet::new();
     let mut work: Vec<(usize, bool)> = analysis.previous(at).into_iter().map(|i| (i, false)).collect();
     let mut seen: BTreeSet<(usize, bool)> = work.iter().copied().collect();
@@ -164,7 +163,7 @@ fn arm64(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<Branch> {
     })
 }
 
-/// True if instruction `node` compares what the instruction before it has read from memory.
+/// Whether instruction `node` compares what the instruction before it has read from memory.
 fn compares_loaded(insns: &[Insn], analysis: &Analysis, node: usize, swap: usize, base: u8) -> bool {
     let Some(Op::Compare { a, b }) = insns.get(node).map(|i| i.op) else {
         return false;

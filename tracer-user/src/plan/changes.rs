@@ -1,4 +1,4 @@
-//! Which changes of goroutines' status are looked for in the code.
+//! The changes of goroutines' status that are looked for in the code.
 
 use super::exact::{RUNNABLE, may_be};
 
@@ -11,12 +11,12 @@ const COPYSTACK: u64 = 8;
 const PREEMPTED: u64 = 9;
 const LEAKED: u64 = 10;
 
-/// Functions that are probed as a whole, so that what happens inside is not told twice.
+/// Functions that are probed as a whole, so that changes inside are not reported twice.
 const PROBED_AS_A_WHOLE: [&str; 1] = ["runtime.coroswitch_m"];
-/// The same of system calls from Go 1.26 on, where the fast way is a compare-and-swap.
+/// Likewise for system calls from Go 1.26 on, where the fast path is a compare-and-swap.
 const SYSCALLS_AS_A_WHOLE: [&str; 2] = ["runtime.reentersyscall", "runtime.exitsyscall"];
-/// Where a goroutine becomes Waiting because it waits. Everywhere else the runtime only says so for a while, and it
-/// goes on running: a GC worker, a stopped world, a stack that is scanned.
+/// Functions in which a goroutine becomes Waiting because it waits. Elsewhere it only has that status for a while, and
+/// continues to run: a GC worker, a stopped world, a stack that is scanned.
 const WHERE_GOROUTINES_WAIT: [&str; 4] = [
     "runtime.park_m",
     "runtime.newproc1",
@@ -29,7 +29,7 @@ const WHERE_GOROUTINES_WAIT: [&str; 4] = [
 pub(super) enum Changes {
     /// Into and out of Runnable.
     OfRunnable,
-    /// All that mean something to the scheduler.
+    /// All that matter to the scheduler.
     All {
         /// Go 1.`minor`.
         minor: u32,
@@ -37,22 +37,22 @@ pub(super) enum Changes {
 }
 
 impl Changes {
-    /// Whether a change is among them: `from` and `to` are the statuses where the code names them, `place` the
-    /// functions that it is in, the innermost first.
+    /// Whether a change is included: `from` and `to` are the statuses where they are constants, `place` the functions
+    /// that it is in, innermost first.
     pub fn include(self, from: Option<u64>, to: Option<u64>, place: impl FnOnce() -> Vec<String>) -> bool {
         let minor = match self {
             Self::OfRunnable => return may_be(RUNNABLE, from) || may_be(RUNNABLE, to),
             Self::All { minor } => minor,
         };
         match (from, to) {
-            // Neither means anything to the scheduler: memory for a g, a stack that moves, a leak that is named.
+            // These do not matter to the scheduler: memory for a g, a stack that moves, a leak that is reported.
             (Some(IDLE), Some(DEAD))
             | (Some(RUNNING), Some(COPYSTACK))
             | (Some(COPYSTACK), Some(RUNNING)) => {
                 return false;
             }
             (Some(LEAKED), _) | (_, Some(LEAKED)) | (Some(PREEMPTED), Some(WAITING)) => return false,
-            // The end of a wait that was none.
+            // The end of a wait that was not a real one.
             (Some(WAITING), Some(RUNNING)) => return false,
             _ => {}
         }
@@ -64,7 +64,7 @@ impl Changes {
         to != Some(WAITING) || is_in(&WHERE_GOROUTINES_WAIT)
     }
 
-    /// Whether a change is one that every system call makes.
+    /// Whether every system call makes this change.
     pub fn is_of_syscall(from: Option<u64>, to: Option<u64>) -> bool {
         matches!(
             (from, to),

@@ -1,9 +1,9 @@
-//! What a mode is expected to cost the target.
+//! Expected costs of a mode for the target.
 
 use super::{Emulation, Mode, Site};
 
-/// Nanoseconds that a hit of an emulated instruction costs the thread that meets it: from a tight loop to a
-/// busy server. Measured on a virtual machine (x86_64, Linux 6.18); a capture measures its own machine.
+/// Nanoseconds that a hit of an emulated instruction costs its thread: in a tight loop, and in a busy server.
+/// Measured on a virtual machine (x86_64, Linux 6.18); a capture measures its own machine.
 pub const HIT_NS: [u64; 2] = [700, 1_300];
 /// How many times as much a single-stepped instruction costs, on the same machine.
 pub const SINGLE_STEPPED: [u64; 2] = [10, 14];
@@ -13,7 +13,7 @@ pub const TRACKING_PERIOD: f64 = 8.0;
 /// have more of their waits tracked.
 pub const CYCLES_PER_TRACKED_WAIT: [f64; 2] = [4.0, 8.0];
 
-/// Probe hits of `full` per scheduling cycle: runnable, running, waiting. Ps and Ms that change come on top.
+/// Probe hits of `full` per scheduling cycle: runnable, running, waiting. Changes of Ps and Ms come on top.
 pub const HITS_PER_FULL_CYCLE: f64 = 3.0;
 
 /// Probe hits per scheduling cycle of a goroutine (runnable, running, off).
@@ -26,9 +26,9 @@ pub fn hits_per_cycle(mode: Mode) -> f64 {
     }
 }
 
-/// What one hit of these sites costs, in nanoseconds: [low, high], from what was `measured` on this machine
-/// where it could be. With `--force` some of them may be
-/// single-stepped; which of them are the hot ones is not known, so that the dearest counts.
+/// Nanoseconds that one hit of these sites costs, [low, high], based on what was `measured` on this machine, if
+/// anything was. With `--force` some sites may be single-stepped; since it is not known which are hot, the most
+/// expensive counts.
 pub fn hit_ns(sites: &[Site], measured: Option<[u64; 2]>) -> [u64; 2] {
     let [low, high] = measured.unwrap_or(HIT_NS);
     if sites.iter().any(|site| site.emulation != Emulation::Emulated) {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dearer_mode_is_forecast_dearer() {
+    fn the_more_expensive_mode_is_forecast_to_be_so() {
         assert_eq!(hits_per_second(Mode::Passive, 1e6), [0.0, 0.0]);
         assert_eq!(hits_per_second(Mode::Sampled, 1000.0), [1000.0, 1000.0]);
         assert_eq!(hits_per_second(Mode::Exact, 1000.0), [8_000.0, 16_000.0]);

@@ -15,7 +15,7 @@ pub fn emulation(insn: &Insn) -> Emulation {
 /// Whether an instruction on a hot path may be probed; `place` is for the message.
 ///
 /// # Errors
-/// It would have to be single-stepped and nobody insisted, or the kernel refuses it.
+/// It would be single-stepped and `force` is not set, or the kernel refuses it.
 pub fn admit(emulation: Emulation, place: &str, instruction: &str, force: bool) -> Result<(), Attempt> {
     let outcome = match emulation {
         Emulation::Emulated => return Ok(()),

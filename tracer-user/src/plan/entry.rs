@@ -1,5 +1,5 @@
-//! Where to probe the call of a function: early enough that its arguments are still in their registers, late
-//! enough that a grown stack does not make it hit twice, and cheap.
+//! Where to probe calls of a function: early enough that its arguments are still in their registers, late enough that
+//! growing the stack does not cause a second hit, and cheaply.
 
 use super::sites::{self, Decoded};
 use super::{Attempt, Site, SiteKind};
@@ -7,17 +7,16 @@ use crate::binary::code::flow::Analysis;
 use crate::binary::code::{self, Flow, Insn, Shape};
 use crate::binary::{Code, Function};
 
-/// How many instructions from the entry on are looked at.
+/// How many instructions from the entry on are considered.
 const WINDOW: usize = 32;
 
 /// The first emulated instruction of `function` that every call reaches exactly once, with the first
 /// `arguments` (at most 3) integer arguments intact.
 ///
-/// The stack check at the entry calls morestack and then starts over; so what lies before and in it is
-/// passed over.
+/// The stack check at the entry calls morestack and then starts over, so instructions up to it are skipped.
 ///
 /// # Errors
-/// There is none before the function branches, loops or overwrites an argument.
+/// There is no such instruction before the function branches, loops or overwrites an argument.
 pub fn site(
     code: &dyn Code,
     function: &Function,
@@ -30,8 +29,8 @@ pub fn site(
     site_of(code, &decoded, insn, kind, force)
 }
 
-/// The same of a function that only ever runs on the stack of g0, which does not grow: there the branch of the stack
-/// check will do, and no instruction that can be probed costs less.
+/// Like [`site`], for a function that only runs on the stack of g0, which does not grow: there the branch of the stack
+/// check can be the site, and no instruction is cheaper to probe.
 ///
 /// # Errors
 /// As [`site`].

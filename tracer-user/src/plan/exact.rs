@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 /// The function through which every goroutine changes its status. Source: proc.go.
 pub(super) const CASGSTATUS: &str = "runtime.casgstatus";
-/// More sites than any function of the runtime has (findRunnable has 5): stops what only looks like one.
+/// More sites than any function of the runtime has (findRunnable has 5): excludes what only looks like code.
 const MAX_SITES: usize = 64;
 /// `_Grunnable`. Source: runtime2.go, all versions.
 pub(super) const RUNNABLE: u64 = 1;
@@ -21,12 +21,12 @@ pub(super) const RUNNING: u64 = 2;
 /// All sites that `exact` needs.
 ///
 /// # Errors
-/// What was tried and why it did not do: there is never a result that misses a transition.
+/// What was tried and why it failed: a result never misses a transition.
 pub fn exact(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Vec<Site>, Vec<Attempt>> {
     of_changes(code, layout, Changes::OfRunnable, force)
 }
 
-/// The sites at which goroutines' status changes in one of the ways that `changes` says.
+/// The sites of those changes of goroutines' status that `changes` includes.
 ///
 /// # Errors
 /// As [`exact`].
@@ -108,13 +108,13 @@ fn calls(
         {
             return;
         }
-        // Constants behind the code of an arm64 function may look like instructions.
+        // Constants after the code of an arm64 function may look like instructions.
         if code.arch() == Arch::Arm64 && !analysis.is_reached(index) {
             return;
         }
         let argument = |n| {
             let value = registers.get(usize::from(code::argument(code.arch(), n)));
-            // The statuses are uint32; what the upper half of the register holds does not matter.
+            // The statuses are uint32; the upper half of the register does not matter.
             value.copied().and_then(Value::constant).map(|v| v & 0xffff_ffff)
         };
         let (old, new) = (argument(1), argument(2));
@@ -153,7 +153,7 @@ fn calls(
     Ok(sites)
 }
 
-/// False if `status` is known and is another.
+/// Whether `status` is `wanted`, or is not known.
 pub(super) fn may_be(wanted: u64, status: Option<u64>) -> bool {
     status.is_none_or(|s| s == wanted)
 }
@@ -165,8 +165,8 @@ fn place(code: &dyn Code, function: &Function, address: u64) -> Vec<String> {
     names
 }
 
-/// How a goroutine became runnable whose status is set by instruction `index`. With profile-guided
-/// optimisation one of these functions may be inlined into another: the innermost known one decides.
+/// How a goroutine becomes runnable whose status instruction `index` sets. With profile-guided optimisation one of
+/// these functions may be inlined into another: the innermost known one decides.
 pub(super) fn origin(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, index: usize) -> Origin {
     let address = decoded.insns.get(index).map_or(0, |i| i.address);
     for name in place(code, &decoded.function, address) {
@@ -184,8 +184,8 @@ pub(super) fn origin(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, in
     Origin::Unblocked
 }
 
-/// True if on every path to `index` the call before it is one that findRunnable makes with a list of
-/// goroutines from the network poller.
+/// Whether on every path to `index` the previous call is one that findRunnable makes with a list of goroutines from
+/// the network poller.
 fn after_netpoll(code: &dyn Code, insns: &[Insn], analysis: &Analysis, index: usize) -> bool {
     let starts = |names: &[&str]| -> HashSet<u64> {
         names
@@ -199,7 +199,7 @@ fn after_netpoll(code: &dyn Code, insns: &[Insn], analysis: &Analysis, index: us
         "runtime.injectglist",
         "runtime.netpollAdjustWaiters",
     ]);
-    // Stands between the two, and says nothing about where the goroutine came from.
+    // These may come in between, and say nothing about where the goroutine came from.
     let pass = starts(&["runtime.traceAcquire", "runtime.traceAcquireEnabled"]);
     let mut work = analysis.previous(index);
     let mut seen: HashSet<usize> = work.iter().copied().collect();

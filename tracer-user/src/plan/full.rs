@@ -1,5 +1,5 @@
-//! The sites of `full`: every change of a goroutine's status that means something to the scheduler, and the
-//! functions through which Ps, Ms and the world change.
+//! The sites of `full`: every change of a goroutine's status that matters to the scheduler, and the functions through
+//! which Ps, Ms and the world change.
 
 use super::changes::Changes;
 use super::{Attempt, Site, SiteKind, entry, exact, whole};
@@ -8,12 +8,12 @@ use crate::binary::layout::Layout;
 use tracer_ebpf::full::{What, status};
 use tracer_ebpf::gp_in;
 
-/// What is probed, and what is not seen.
+/// The sites, and what they do not show.
 #[derive(Clone, Debug)]
 pub struct Full {
     /// Changes of goroutines' status, and the entries of functions.
     pub sites: Vec<Site>,
-    /// Those that system calls meet, two hits each: only with `--syscalls`.
+    /// Sites that system calls hit, twice each: only with `--syscalls`.
     pub syscalls: Vec<Site>,
     /// Transitions that this binary does not let us see; the model infers what it can.
     pub missing: Vec<Attempt>,
@@ -21,7 +21,7 @@ pub struct Full {
 
 /// A function whose call is a transition.
 struct Entry {
-    /// Names that it has had; the first that the binary has is taken.
+    /// The names that it has had; the first that the binary has is used.
     names: &'static [&'static str],
     /// How many arguments must still be in registers.
     arguments: u8,
@@ -120,12 +120,12 @@ const ENTRIES: [Entry; 14] = [
     },
 ];
 
-/// A function of them that only ever runs on the stack of g0, so that the branch of its stack check may be probed. In Go
-/// 1.19 no other instruction of its entry can be. Source: its callers in proc.go, Go 1.19 to 1.27.
+/// The one of them that only runs on the stack of g0, so that the branch of its stack check may be probed. In Go 1.19
+/// no other instruction of its entry can be. Source: its callers in proc.go, Go 1.19 to 1.27.
 const ON_G0: &str = "runtime.handoffp";
-/// First minor version of Go whose `stopTheWorldWithSema` is told a reason.
+/// First minor version of Go whose `stopTheWorldWithSema` has a reason as argument.
 const STW_REASON_SINCE: u32 = 21;
-/// First minor version of Go in which a system call changes the status past casgstatus.
+/// First minor version of Go in which system calls change the status without casgstatus.
 const SYSCALLS_SWAP_SINCE: u32 = 26;
 
 /// All sites of `full` in a binary of Go 1.`minor`.
@@ -144,7 +144,7 @@ pub fn full(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -
     let all = exact::of_changes(code, layout, Changes::All { minor }, force)?;
     let (mut syscalls, mut sites): (Vec<Site>, Vec<Site>) = all.into_iter().partition(|site| site.of_syscall);
     let mut missing = Vec::new();
-    // A function that nothing calls is left out by the linker, and there is nothing to be missed.
+    // The linker leaves out a function that is never called: then nothing is missed.
     let unused = |wanted: &&Entry| {
         wanted.what == What::Coroutine && wanted.names.iter().all(|name| code.functions(name).is_empty())
     };
@@ -200,7 +200,7 @@ fn entries(code: &dyn Code, wanted: &Entry, minor: u32, force: bool) -> Result<V
     let mut sites = entry_sites(code, name, arguments, SiteKind::Entry, force)?;
     for site in &mut sites {
         site.what = Some(wanted.what);
-        // Tells the program that there is an argument to be read.
+        // Makes the program read the argument, if there is one.
         site.statuses_in = (0, u8::from(arguments > 0));
     }
     Ok(sites)
@@ -243,7 +243,7 @@ fn entry_sites(
         .collect()
 }
 
-/// Probed functions that a profile made the compiler inline somewhere: calls there are not seen.
+/// Probed functions that the compiler has inlined somewhere because of a profile: calls there are not seen.
 fn inlined<'s>(code: &dyn Code, sites: impl Iterator<Item = &'s Site>) -> Vec<Attempt> {
     let probed: Vec<&str> = sites
         .filter(|site| matches!(site.kind, SiteKind::Entry | SiteKind::StatusEntry))
@@ -253,7 +253,7 @@ fn inlined<'s>(code: &dyn Code, sites: impl Iterator<Item = &'s Site>) -> Vec<At
     let mut attempts = Vec::new();
     for function in code.runtime_functions() {
         for (name, _) in code.inlined_into(function) {
-            // releasep is releasepNoTrace and a line of tracing.
+            // releasep is releasepNoTrace plus tracing.
             if probed.contains(&name.as_str()) {
                 attempts.push(Attempt {
                     what: name,

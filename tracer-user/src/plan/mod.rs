@@ -1,5 +1,5 @@
-//! What to do to a target: which sites, which instructions, at what expected cost. Computed from the
-//! target alone; nothing is attached here.
+//! Decides which instructions of a target are probed in each mode, and at what expected cost. Computed from the target
+//! alone; nothing is attached here.
 
 mod branch;
 mod changes;
@@ -26,8 +26,8 @@ pub use tracer_ebpf::{Origin, SiteKind, full::status};
 use crate::binary::{Code, layout::Layout};
 use crate::escape::Untrusted;
 
-/// How many times as much as an emulated instruction a single-stepped one costs the target; measured on
-/// virtual machines, where the debug exception is dear.
+/// How many times as much as an emulated instruction a single-stepped one costs the target; measured on virtual
+/// machines, where the debug exception is expensive.
 pub const SINGLE_STEP_FACTOR: &str = "10 to 14";
 
 /// What the kernel does with an instruction under a uprobe.
@@ -39,68 +39,68 @@ pub enum Emulation {
     /// Executed out of line and single-stepped: a second trap, 10 to 14 times the cost measured on a
     /// virtual machine.
     SingleStepped,
-    /// The kernel refuses it (lock prefix, exclusives), or some kernels do with it what the target may die of (a nop of five
-    /// bytes on Linux 6.18 and newer).
+    /// The kernel refuses it (lock prefix, exclusives), or some kernels do something with it that may kill the target
+    /// (a nop of five bytes on Linux 6.18 and newer).
     Refused,
 }
 
-/// One instruction to be probed. Proven: decoding from the function's entry lands on it.
+/// One instruction to be probed. It is proven to be one: decoding from the function's entry reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// Function that holds it.
+    /// The function that contains it.
     pub function: Untrusted,
     /// Bytes from the function's entry.
     pub offset: u64,
     /// Link-time address.
     pub address: u64,
-    /// Where it is in the file: what a uprobe is attached to.
+    /// Offset in the file, to which a uprobe is attached.
     pub file_offset: u64,
-    /// Disassembly, for people.
+    /// Its disassembly.
     pub instruction: String,
-    /// What the kernel does with it.
+    /// What the kernel does with it under a uprobe.
     pub emulation: Emulation,
-    /// What it means.
+    /// What a hit means.
     pub kind: SiteKind,
-    /// For sites into Runnable: how the goroutine became runnable. Of `goschedImpl` always
-    /// [`Origin::Yielded`]: the program tells preemption apart.
+    /// For sites into Runnable: how the goroutine became runnable. For `goschedImpl` always [`Origin::Yielded`]: the
+    /// program itself recognizes preemption.
     pub origin: Option<Origin>,
-    /// A change that a system call makes each time, also where it does not cost the goroutine its P.
+    /// Whether this is a change that every system call makes, even if the goroutine keeps its P.
     pub of_syscall: bool,
-    /// For [`SiteKind::Entry`]: which transition a call of the function is.
+    /// For [`SiteKind::Entry`]: the transition that a call of the function is.
     pub what: Option<tracer_ebpf::full::What>,
     /// Where the goroutine's pointer is at this instruction: a register's number or one of
     /// [`tracer_ebpf::gp_in`].
     pub gp_in: u8,
-    /// Byte offset from the stack pointer for [`tracer_ebpf::gp_in::STACK_SLOT`]; behind an inlined
-    /// compare-and-swap how many bytes the register is past the goroutine's pointer.
+    /// Byte offset from the stack pointer for [`tracer_ebpf::gp_in::STACK_SLOT`]; after an inlined compare-and-swap,
+    /// how many bytes the register is past the goroutine's pointer.
     pub slot: u32,
-    /// For branches behind an inlined compare-and-swap: the zero flag (0, 1) that says it was done, see
+    /// For branches after an inlined compare-and-swap: the zero flag (0, 1) that says that it succeeded, see
     /// [`tracer_ebpf::Site::zf_when_swapped`].
     pub zf_when_swapped: u8,
-    /// For [`SiteKind::Swapped`]: registers that hold the old and the new status. For [`SiteKind::WaitRecorded`]: the
-    /// register that holds the latency, and 0. For
-    /// [`SiteKind::SwappedConstants`] and [`SiteKind::StatusEntry`] the statuses themselves; for
-    /// [`SiteKind::StatusCall`] what the code says of them, 0 where it does not: the program reads them itself.
+    /// For [`SiteKind::Swapped`]: the registers with the old and the new status. For [`SiteKind::WaitRecorded`]: the
+    /// register with the latency, and 0. For [`SiteKind::SwappedConstants`] and [`SiteKind::StatusEntry`]: the
+    /// statuses themselves. For [`SiteKind::StatusCall`]: the statuses as far as the code shows them, else 0; the
+    /// program reads them itself.
     pub statuses_in: (u8, u8),
 }
 
-/// What was looked for and what came of it, for messages: `sampled: no …; passive: …`.
+/// Something that was tried, and its outcome, for messages: `sampled: no …; passive: …`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {
     /// What was tried.
     pub what: String,
-    /// Why it did not do, or what was found.
+    /// Why it failed, or what was found.
     pub outcome: String,
 }
 
-/// What can be attached to a binary, mode by mode.
+/// What can be attached to a binary in each mode.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Sites of `exact`, or what stands in the way.
+    /// Sites of `exact`, or why there are none.
     pub exact: Result<Vec<Site>, Vec<Attempt>>,
-    /// Sites of `sampled`, or what stands in the way.
+    /// Sites of `sampled`, or why there are none.
     pub sampled: Result<sampled::Sampled, Vec<Attempt>>,
-    /// Sites of `full`, or what stands in the way.
+    /// Sites of `full`, or why there are none.
     pub full: Result<full::Full, Vec<Attempt>>,
 }
 

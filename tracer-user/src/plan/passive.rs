@@ -1,4 +1,4 @@
-//! What `passive` needs: no site, but the place and the shape of the runtime's own histogram.
+//! What `passive` needs: no site, but the address and the shape of the runtime's own histogram.
 
 use super::Attempt;
 use crate::binary::{Globals, layout::Layout};
@@ -9,7 +9,7 @@ const KNOWN_SHAPES: [std::ops::RangeInclusive<u32>; 2] = [19..=19, 21..=27];
 /// Whether the histogram of waits can be read from memory.
 ///
 /// # Errors
-/// What was looked for in vain.
+/// What was not found.
 pub fn passive(globals: &Globals, layout: Option<&Layout>, go_minor: u32) -> Result<(), Vec<Attempt>> {
     let fail = |what: &str, outcome: String| {
         vec![Attempt {

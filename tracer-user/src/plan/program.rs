@@ -1,5 +1,5 @@
-//! What the file of a program tells of how to trace it, whoever runs it. Found once for each file: it borrows
-//! nothing from the file's bytes, and takes some kilobytes. What a process adds is [`Program::live`].
+//! How to trace a program, as far as its file alone says. Found once for each file: it borrows nothing from the file's
+//! bytes, and takes some kilobytes. [`Program::live`] adds what a process says.
 
 use super::Plan;
 use crate::{
@@ -14,41 +14,41 @@ use crate::{
     },
 };
 
-/// A program, analysed.
+/// An analysed program.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// How it was built.
     pub facts: Facts,
-    /// Its executable segments: by them it is found in a process.
+    /// Its executable segments, by which it is found in a process.
     pub code: Vec<Segment>,
-    /// With the layout of its release, or without any.
+    /// The reading with the layout of its release, or without any.
     reading: Reading,
-    /// With the layout of a release beside it, where its own is not known: the memory of a process may confirm
-    /// one of them.
+    /// Readings with the layouts of neighbouring releases, if its own is not known: the memory of a process may
+    /// confirm one of them.
     neighbours: Vec<Reading>,
 }
 
-/// What follows from a layout of the runtime's structs.
+/// What follows from one layout of the runtime's structs.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Offsets of their fields, or why they are not known.
+    /// The layout, or why it is not known.
     pub layout: Result<(Layout, LayoutSource), Unknown>,
     /// Link-time addresses of the runtime's variables, as the code has them.
     pub globals: Globals,
-    /// Where probes can go.
+    /// The sites of each mode.
     pub plan: Plan,
 }
 
-/// What is known of a program in a live process, and may be believed.
+/// What is known of a program in a live process, after a check of its memory.
 #[derive(Clone, Debug)]
 pub struct Live<'p> {
-    /// Layout and plan; its addresses were not looked at.
+    /// Layout and plan; the addresses in it are not checked.
     pub reading: &'p Reading,
-    /// Which of the program's readings that is, see [`Program::nth`].
+    /// The number of that reading, see [`Program::nth`].
     pub nth: usize,
-    /// Link-time addresses of the variables, without those that live memory refutes.
+    /// Link-time addresses of the variables, except those that live memory refutes.
     pub globals: Globals,
-    /// What live memory says of each.
+    /// What live memory says about each variable.
     pub check: LiveCheck,
 }
 
@@ -60,7 +60,7 @@ impl Program {
         Self::with_layouts(binary, layouts, force)
     }
 
-    /// Decodes a program, whose structs have one of these layouts.
+    /// Decodes a program whose structs have one of these layouts.
     pub fn with_layouts(binary: &GoBinary<'_>, layouts: Candidates, force: bool) -> Self {
         let facts = binary.facts();
         let reading = |layout: Result<(Layout, LayoutSource), Unknown>| {
@@ -86,20 +86,20 @@ impl Program {
         }
     }
 
-    /// What the file alone tells.
+    /// The reading that follows from the file alone.
     pub fn reading(&self) -> &Reading {
         &self.reading
     }
 
-    /// A reading by the number that [`Live`] has: 0 is what the file alone tells.
+    /// The reading with the number that [`Live`] has: 0 is that of the file alone.
     pub fn nth(&self, nth: usize) -> &Reading {
         let neighbour = nth.checked_sub(1).and_then(|nth| self.neighbours.get(nth));
         neighbour.unwrap_or(&self.reading)
     }
 
-    /// What holds in a process that runs it, which has it `bias` away from its link-time addresses. Where the
-    /// release's own layout is not known, a neighbour's is taken if memory confirms it in every struct, and none
-    /// of the others. What decoding found is believed only if the memory agrees.
+    /// Checks the program in a process that has it `bias` away from its link-time addresses. If the release's own
+    /// layout is not known, a neighbour's is taken if it is the only one that memory confirms in every struct.
+    /// Variables that memory refutes are left out.
     pub fn live(&self, memory: &impl Memory, bias: u64) -> Live<'_> {
         let layout_of = |reading: &Reading| reading.layout.as_ref().ok().map(|(layout, _)| layout.clone());
         let mut fitting = (1..).zip(&self.neighbours).filter(|(_, reading)| {
@@ -121,7 +121,7 @@ impl Program {
 }
 
 impl Live<'_> {
-    /// The variables that are not where the code says, and what was found instead.
+    /// The variables that memory refutes, and what was found instead.
     pub fn refuted(&self) -> Vec<(&'static str, &str)> {
         let verdicts = self.check.verdicts().into_iter();
         let refuted = verdicts.filter_map(|(variable, verdict)| match verdict {
@@ -133,12 +133,12 @@ impl Live<'_> {
 }
 
 impl Reading {
-    /// The layout, where it is known.
+    /// The layout, if it is known.
     pub fn layout(&self) -> Option<&Layout> {
         self.layout.as_ref().ok().map(|(layout, _)| layout)
     }
 
-    /// Offset of `g.trackingStamp`: as the code uses it, else as the layout has it.
+    /// Offset of `g.trackingStamp`: as the code uses it, or else from the layout.
     pub fn tracking_stamp(&self) -> Option<u32> {
         let decoded = self.plan.sampled.as_ref().ok().and_then(|sampled| sampled.stamp);
         decoded.or_else(|| self.layout().map(|layout| layout.g.tracking_stamp))

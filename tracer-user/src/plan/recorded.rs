@@ -1,5 +1,4 @@
-//! The best site of `sampled`, from Go 1.26 on: where casgstatus hands a wait that it has measured to the
-//! runtime's histogram.
+//! The best site of `sampled`, from Go 1.26 on: where casgstatus passes a measured wait to the runtime's histogram.
 //!
 //! ```go
 //! case _Grunning:             // newval, if gp.tracking
@@ -7,21 +6,21 @@
 //!     sched.timeToRun.record(gp.runnableTime)   // <- this call is the site
 //!     gp.runnableTime = 0
 //! ```
-//! Its second argument is the very latency that the runtime counts, taken before our trap. Up to Go 1.25
-//! goroutines that never waited come here too (with 0), which would only cost hits.
+//! Its second argument is the very latency that the runtime counts, taken before our trap. Up to Go 1.25, goroutines
+//! that did not wait get here, too (with 0), which would only cost hits.
 //!
-//! A profile in which `record` is hot makes the compiler inline it into casgstatus, but not into the functions that
-//! casgstatus itself is inlined into: one program then has both forms. Where it is inlined there is no call, but
-//! the first thing that it does is a branch:
+//! With a profile in which `record` is hot, the compiler inlines it into casgstatus, but not into the functions into
+//! which casgstatus itself is inlined: one program then has both forms. Where it is inlined there is no call, but
+//! `record` begins with a branch:
 //!
 //! ```go
 //! func (h *timeHistogram) record(duration int64) {
 //!     if duration < 0 {       // <- this branch is the site
 //! ```
-//! It is taken to be that branch if the inline tree says that it belongs to `record`, if it goes by the sign of a
-//! register, and if that register provably holds `gp.runnableTime`. A branch on the sign is emulated on both
-//! architectures, and is reached exactly as often as the call would be.
-//! Source: proc.go, casgstatus; histogram.go, record; Go 1.26 and 1.27.
+//! A branch is taken to be that one if it belongs to `record` by the inline tree, depends on the sign of a register,
+//! and that register provably holds `gp.runnableTime`. A branch on the sign is emulated on both architectures, and is
+//! reached exactly as often as the call would be. Source: proc.go, casgstatus; histogram.go, record; Go 1.26 and
+//! 1.27.
 
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind};
@@ -30,20 +29,20 @@ use crate::binary::code::{self, Flow, Insn, Mem, Op};
 use crate::binary::{Arch, Code, Function};
 use tracer_ebpf::gp_in;
 
-/// The runtime's own histogram of waits is filled by this. Source: histogram.go.
+/// The function that fills the runtime's own histogram of waits. Source: histogram.go.
 pub const RECORD: &str = "runtime.(*timeHistogram).record";
 /// The first Go in which only waits are recorded.
 pub const FIRST_WITHOUT_ZEROS: u32 = 26;
-/// How many instructions before and behind the call are looked at.
+/// How many instructions before and after the call are considered.
 const WINDOW: usize = 8;
 /// The zero register of arm64, as a source.
 const ZERO_REGISTER: u8 = 31;
 
-/// Where these functions record waits, each function with the number of tracked waits that end in it; `stamp` is the
-/// offset of `g.trackingStamp`.
+/// The sites at which these functions record waits. Each function comes with the number of tracked waits that end in
+/// it; `stamp` is the offset of `g.trackingStamp`.
 ///
 /// # Errors
-/// In one of the functions not every one is found, or they are not all of one histogram.
+/// In one of the functions not every site is found, or they are not all of one histogram.
 pub fn recorded(
     code: &dyn Code,
     functions: &[(Decoded, usize)],
@@ -91,7 +90,7 @@ pub fn recorded(
         outcome,
     };
     match histograms.as_slice() {
-        // All are inlined. The runtime hands g.runnableTime to one histogram alone, which each was proven to be given.
+        // All are inlined. Each was proven to record g.runnableTime, which the runtime passes to one histogram alone.
         [] => Ok(sites),
         [histogram] => match inlined.iter().find(|(d, a)| !uses(code, d, a, *histogram)) {
             None => Ok(sites),
@@ -104,19 +103,19 @@ pub fn recorded(
     }
 }
 
-/// A place where a wait is handed to the histogram.
+/// A place where a wait is passed to the histogram.
 struct Recorded<'i> {
-    /// The call, or the branch that is the first thing that it does where it is inlined.
+    /// The call, or if it is inlined, its first branch.
     insn: &'i Insn,
     /// Register with the latency.
     latency_in: u8,
     /// Register or stack slot with the g.
     goroutine: (u8, u32),
-    /// Address of the histogram; `None` where it is inlined: then no register has to hold that.
+    /// Address of the histogram; `None` if the call is inlined, where no register need hold it.
     histogram: Option<u64>,
 }
 
-/// All such places in one function.
+/// Finds all such places in one function.
 fn all<'i>(
     code: &dyn Code,
     decoded: &'i Decoded,
@@ -167,11 +166,11 @@ fn all<'i>(
     found
 }
 
-/// If the instruction at `index` branches on the sign of a register: which.
+/// The register on whose sign the instruction at `index` branches, if it does.
 fn signed(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<u8> {
     match insns.get(index)?.op {
         Op::BranchOnSign { src } => Some(src),
-        // The flags are those of the last instruction that changed them: it must be a test of the whole register.
+        // The last instruction that changed the flags must be a test of the whole register.
         Op::BranchOnFlagsSign => {
             let from = index.saturating_sub(WINDOW);
             let before = insns.get(from..index)?.iter().enumerate().rev();
@@ -190,7 +189,7 @@ fn signed(insns: &[Insn], analysis: &Analysis, index: usize) -> Option<u8> {
     }
 }
 
-/// True if the body of `record` that is inlined into a function has the address of `histogram` in a register.
+/// Whether a body of `record` that is inlined into a function has the address of `histogram` in a register.
 fn uses(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, histogram: u64) -> bool {
     let mut used = false;
     analysis.visit(|_, insn, registers| {
@@ -204,8 +203,8 @@ fn uses(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, histogram: u64)
     used
 }
 
-/// If the register `given` holds the field at `total` of a g at instruction `index`: where that g is, as a register or,
-/// if that is a call, a stack slot.
+/// If register `given` holds the field at `total` of a g at instruction `index`: the location of that g, as a
+/// register or, if the instruction is a call, a stack slot.
 fn goroutine(
     arch: Arch,
     insns: &[Insn],
@@ -216,7 +215,7 @@ fn goroutine(
 ) -> Option<(u8, u32)> {
     let from = index.saturating_sub(WINDOW);
     let before = insns.get(from..index)?.iter().enumerate().rev();
-    // Either it was loaded from the field, or (right behind the sum, where all is inlined) stored into it.
+    // It was either loaded from the field or, right after the sum if all is inlined, stored into it.
     let (at, same) = before
         .map(|(at, insn)| (from + at, insn))
         .find(|(_, insn)| insn.writes & (1 << given) != 0 || stores(insn, given))?;
@@ -246,11 +245,11 @@ fn stores(insn: &Insn, register: u8) -> bool {
     }
 }
 
-/// If an instruction loads the register from the 64-bit field at `offset` of what a register points to, or stores it
-/// there: that register. The compiler of arm64 moves neighbouring fields in pairs.
+/// The base register of an instruction that loads or stores `register` from or to the 64-bit field at `offset`. The
+/// arm64 compiler moves neighbouring fields in pairs.
 fn moved(insn: &Insn, register: u8, offset: u32) -> Option<u8> {
     let mem = insn.mem?;
-    // Of two equal registers a load leaves either value.
+    // A pair load of two equal registers leaves either value.
     let (first, second) = match insn.op {
         Op::Load { dst } if insn.bytes == 8 => (Some(dst), None),
         Op::Store { src } if insn.bytes == 8 => (Some(src), None),
@@ -261,21 +260,21 @@ fn moved(insn: &Insn, register: u8, offset: u32) -> Option<u8> {
     if first == Some(register) && field_of(mem, offset).is_some() {
         return mem.base;
     }
-    let behind = Mem {
+    let next = Mem {
         disp: mem.disp.checked_add(8)?,
         ..mem
     };
     (second == Some(register))
-        .then(|| field_of(behind, offset))
+        .then(|| field_of(next, offset))
         .flatten()
 }
 
-/// The register whose field at `offset` an operand is.
+/// The base register of an operand that is the field at `offset`.
 fn field_of(mem: Mem, offset: u32) -> Option<u8> {
     mem.base.filter(|_| !mem.indexed && mem.disp == i64::from(offset))
 }
 
-/// Behind the call: the stack slot from which the g is taken whose field is then set to 0.
+/// The stack slot from which the g is loaded, after the call, whose field is then set to 0.
 fn spilled(arch: Arch, insns: &[Insn], total: u32) -> Option<u32> {
     let mut slots = [None; 32];
     for insn in insns.iter().take(WINDOW) {
@@ -292,7 +291,7 @@ fn spilled(arch: Arch, insns: &[Insn], total: u32) -> Option<u32> {
                 return Some(slot);
             }
         }
-        // Whatever is stored first could be into the very slot.
+        // An earlier store could be into that very slot.
         let stores = matches!(
             insn.op,
             Op::Store { .. } | Op::StorePair { .. } | Op::StoreConst { .. } | Op::AddToMem { .. }

@@ -7,9 +7,9 @@
 //!     gp.runnableTime += now - gp.trackingStamp
 //!     gp.trackingStamp = 0
 //! ```
-//! Source: proc.go, casgstatus, Go 1.21 to 1.27; Go 1.19 has `runnableStamp` in the place of
-//! `trackingStamp`. Fields are told by their use, so that no layout is needed: what is subtracted from the
-//! time is the stamp, and what the difference is added to is the `int64` behind it.
+//! Source: proc.go, casgstatus, Go 1.21 to 1.27; Go 1.19 has `runnableStamp` in place of `trackingStamp`. Fields are
+//! recognized by their use, so that no layout is needed: the stamp is what is subtracted from the time, and the
+//! difference is added to the `int64` after it.
 
 use super::exact::{self, CASGSTATUS};
 use super::recorded::{FIRST_WITHOUT_ZEROS, RECORD, recorded};
@@ -21,7 +21,7 @@ use crate::binary::layout::Layout;
 use crate::binary::{Arch, Code, Function};
 use tracer_ebpf::gp_in;
 
-/// How many instructions behind the call are looked at.
+/// How many instructions after the call are considered.
 const WINDOW: usize = 24;
 /// `tracking` and `trackingSeq` lie less than this many bytes before the stamp.
 const TRACKING_BEFORE_STAMP: i64 = 8;
@@ -31,7 +31,7 @@ const TRACKING_BEFORE_STAMP: i64 = 8;
 pub struct Sampled {
     /// The sites: one for casgstatus and one for each place that it was inlined into.
     pub sites: Vec<Site>,
-    /// What was tried before, and did not do.
+    /// What was tried before, and failed.
     pub attempts: Vec<Attempt>,
     /// Offset of `g.trackingStamp` (Go 1.19: `runnableStamp`) as the code uses it.
     pub stamp: Option<u32>,
@@ -40,7 +40,7 @@ pub struct Sampled {
 /// The sites that `sampled` needs in a program of Go 1.`minor`.
 ///
 /// # Errors
-/// What was tried and why it did not do.
+/// What was tried and why it failed.
 pub fn sampled(
     code: &dyn Code,
     layout: Option<&Layout>,
@@ -74,7 +74,7 @@ pub fn sampled(
     }
 }
 
-/// Sites, the functions that they are in with how many each has, and the offset of the stamp.
+/// The sites, their functions with the number of sites in each, and the offset of the stamp.
 type Tracked = (Vec<Site>, Vec<(Decoded, usize)>, u32);
 
 /// The calls of nanotime1 that end a tracked wait.
@@ -124,14 +124,14 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Trac
     }
 }
 
-/// True if casgstatus may be inlined into this function to take a goroutine out of Runnable.
+/// Whether casgstatus may be inlined into this function to take a goroutine out of Runnable.
 fn may_leave_runnable(code: &dyn Code, decoded: &Decoded, status: u32) -> bool {
     let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
     let swaps = swap::swaps(code, decoded, &analysis, status);
     swaps.iter().any(|swap| exact::may_be(exact::RUNNABLE, swap.from))
 }
 
-/// `(*timeHistogram).record` as a whole: the runtime's way to count a tracked wait.
+/// The entry of `(*timeHistogram).record`, which the runtime calls for each tracked wait.
 fn whole_record(code: &dyn Code, force: bool) -> Result<Site, Attempt> {
     let fail = |outcome: &str| Attempt {
         what: RECORD.into(),
@@ -151,7 +151,7 @@ fn whole_record(code: &dyn Code, force: bool) -> Result<Site, Attempt> {
         }
     }
     let mut site = entry::site(code, function, 2, SiteKind::HistogramRecord, force)?;
-    // Its first argument is the histogram; the goroutine is the one that its M has just begun to run.
+    // The goroutine is not an argument; it is the one that the M has just begun to run.
     site.gp_in = tracer_ebpf::gp_in::CURG;
     Ok(site)
 }
@@ -192,7 +192,7 @@ fn ends(
     Ok(found)
 }
 
-/// A value behind the call of nanotime1.
+/// A value after the call of nanotime1.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum After {
     Nothing,
@@ -202,13 +202,13 @@ enum After {
     Slot(u32),
     /// The field of the g in slot .0 at offset .1.
     Field(u32, u32),
-    /// Now - the field.
+    /// Now minus the field.
     Elapsed(u32, u32),
     /// Elapsed since the field .1, plus the field at .2.
     Total(u32, u32, u32),
 }
 
-/// If the call at `index` ends a tracked wait: offset of the stamp, and the slot that holds the g.
+/// If the call at `index` ends a tracked wait: the offset of the stamp, and the stack slot with the g.
 fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> {
     // ABI0: the result lies above the (empty) arguments, on arm64 above the saved link register too.
     let result = match arch {
@@ -302,8 +302,8 @@ fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> 
     None
 }
 
-/// The register that holds the g at the call, if one provably does: the one whose `tracking` was tested on
-/// the way there.
+/// The register that provably holds the g at the call, if there is one: the one whose `tracking` was tested on the
+/// way to it.
 fn goroutine(arch: Arch, insns: &[Insn], index: usize, stamp: u32, layout: Option<&Layout>) -> Option<u8> {
     let fields = match layout {
         Some(layout) => i64::from(layout.g.tracking)..=i64::from(layout.g.tracking),

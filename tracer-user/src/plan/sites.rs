@@ -10,9 +10,9 @@ pub use super::sampled::sampled;
 
 /// A function of the target with its instructions.
 pub(super) struct Decoded {
-    /// It.
+    /// The function.
     pub function: Function,
-    /// All of them, from its entry on.
+    /// Its instructions, from the entry on.
     pub insns: Vec<Insn>,
 }
 
@@ -20,7 +20,7 @@ impl Decoded {
     /// Decodes `function`.
     ///
     /// # Errors
-    /// Its bytes are no instructions, or are not in the file.
+    /// Its bytes are not instructions, or are not in the file.
     pub fn new(code: &dyn Code, function: &Function) -> Result<Self, Attempt> {
         let insns = code::decode(code, function).map_err(|outcome| Attempt {
             what: format!("decoding {}", function.name),
@@ -33,7 +33,7 @@ impl Decoded {
     }
 }
 
-/// Makes the site of an instruction that was found by decoding from the entry of its function.
+/// Makes a site of an instruction that was found by decoding from the entry of its function.
 ///
 /// # Errors
 /// The kernel would single-step it (unless `force`) or refuse it, or it is not in the file.
@@ -82,11 +82,10 @@ pub(super) fn site(
     })
 }
 
-/// Checks a site against the binary once more before it is attached to: a uprobe in the middle of an
-/// instruction kills the target.
+/// Checks a site against the binary again before attaching: a uprobe in the middle of an instruction kills the target.
 ///
 /// # Errors
-/// Decoding the function from its entry does not land on it, or lands on something else.
+/// Decoding the function from its entry does not reach the site, or finds another instruction there.
 pub fn verify(code: &dyn Code, site: &Site) -> Result<(), Attempt> {
     let fail = |outcome: &str| Attempt {
         what: format!("{}+{:#x}", site.function, site.offset),

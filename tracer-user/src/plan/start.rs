@@ -1,9 +1,9 @@
-//! The sites of a start: which instructions stand for the moments between `execve` and `main.main`.
+//! The sites of a start: the instructions that mark the moments between `execve` and `main.main`.
 //!
-//! All lie on the way of every start and are executed once in a process (once per package those of its
-//! init), but for the last four. The `call` instructions of `rt0_go` come first: the kernel emulates them, and
-//! each is the end of the step before. Sources: asm_amd64.s and asm_arm64.s (`rt0_go`), proc.go (`schedinit`,
-//! `main`, `doInit1`; up to Go 1.20 `doInit`), Go 1.19 to 1.27.
+//! Except for the last four, every start executes all of them, once in a process (those of a package's init once per
+//! package). The first are `call` instructions of `rt0_go`: the kernel emulates them, and each is the end of the
+//! previous step. Sources: asm_amd64.s and asm_arm64.s (`rt0_go`), proc.go (`schedinit`, `main`, `doInit1`; up to Go
+//! 1.20 `doInit`), Go 1.19 to 1.27.
 
 use tracer_ebpf::{gp_in, start::Mark};
 
@@ -17,9 +17,9 @@ use crate::binary::{Code, Function, GoVersion};
 /// One probed moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarkSite {
-    /// Which.
+    /// The moment.
     pub mark: Mark,
-    /// Where.
+    /// The instruction.
     pub site: Site,
 }
 
@@ -28,15 +28,15 @@ pub struct MarkSite {
 pub struct StartPlan {
     /// All that were proven, in the order of their marks.
     pub sites: Vec<MarkSite>,
-    /// Begins of phases that were not, and why: such a phase is part of the one before.
+    /// Phases whose begin was not found, and why: they are part of the previous phase.
     pub untold: Vec<Attempt>,
-    /// Other moments that were not.
+    /// Other moments that were not found.
     pub missing: Vec<Attempt>,
     /// Link-time address of the ELF entry.
     pub entry: u64,
-    /// The dynamic loader runs first.
+    /// Whether the dynamic loader runs first.
     pub dynamic: bool,
-    /// The init task has its dependencies in it (Go up to 1.20).
+    /// Whether an init task contains its dependencies (up to Go 1.20).
     pub old_tasks: bool,
 }
 
@@ -45,20 +45,20 @@ pub struct StartPlan {
 pub struct Program<'a> {
     /// Link-time address of the ELF entry.
     pub entry: u64,
-    /// It asks for a dynamic loader.
+    /// Whether it needs the dynamic loader.
     pub dynamic: bool,
-    /// Which Go.
+    /// The Go version that built it.
     pub version: &'a GoVersion,
 }
 
-/// The last Go whose init tasks hold their dependencies.
+/// The last minor version of Go whose init tasks contain their dependencies.
 const LAST_WITH_DEPENDENCIES: u32 = 20;
 
 impl StartPlan {
-    /// Decodes the code that every start runs through.
+    /// Decodes the code that every start executes.
     ///
     /// # Errors
-    /// Begin or end of the start could not be found: the ELF entry or `main.main`.
+    /// The begin or the end of the start was not found: the ELF entry or `main.main`.
     pub fn of(code: &dyn Code, program: &Program<'_>, layout: Option<&Layout>) -> Result<Self, Attempt> {
         let old_tasks = program.version.minor <= LAST_WITH_DEPENDENCIES;
         let mut plan = Self {
@@ -107,7 +107,7 @@ impl StartPlan {
             beginning(code, "runtime.stopTheWorldWithSema"),
         );
         plan.take(Mark::GoStatement, argument_of(code, "runtime.newproc"));
-        // Only where it is known where a P has its id.
+        // Only if the offset of a P's id is known.
         if let Some(layout) = layout {
             for name in ["runtime.acquirep", "runtime.acquirepNoTrace"] {
                 if !code.functions(name).is_empty() {
@@ -122,7 +122,7 @@ impl StartPlan {
         Ok(plan)
     }
 
-    /// The sites that may be probed in every process of the binary: what is executed once.
+    /// The sites that may be probed in every process of the binary, since they are executed once.
     pub fn once(&self) -> Vec<MarkSite> {
         self.sites
             .iter()
@@ -150,7 +150,7 @@ impl StartPlan {
     }
 }
 
-/// Calls in `rt0_go`, in their order.
+/// The probed calls in `rt0_go`, in their order.
 const RT0_CALLS: [(Mark, &str); 4] = [
     (Mark::OsInit, "runtime.osinit"),
     (Mark::SchedInit, "runtime.schedinit"),
@@ -158,7 +158,7 @@ const RT0_CALLS: [(Mark, &str); 4] = [
     (Mark::MStart, "runtime.mstart"),
 ];
 
-/// Calls in `schedinit` whose time is told apart.
+/// Calls in `schedinit` that are timed separately.
 const SCHEDINIT_CALLS: [(Mark, Mark, &str); 3] = [
     (Mark::MallocInitBegin, Mark::MallocInitEnd, "runtime.mallocinit"),
     (Mark::GcInitBegin, Mark::GcInitEnd, "runtime.gcinit"),
@@ -168,8 +168,8 @@ const SCHEDINIT_CALLS: [(Mark, Mark, &str); 3] = [
 /// Longest instruction of amd64, in bytes.
 const LONGEST_INSTRUCTION: u64 = 15;
 
-/// The very first instruction of the program, which may lie in the C library's start-up code: by definition an
-/// instruction begins there.
+/// The very first instruction of the program, which may be in the C library's start-up code: an instruction begins
+/// there by definition.
 fn first_of_entry(code: &dyn Code, address: u64) -> Result<Site, Attempt> {
     let decoded = (1..=LONGEST_INSTRUCTION).find_map(|length| {
         let function = Function {
@@ -199,8 +199,8 @@ fn at(code: &dyn Code, decoded: &Decoded, index: usize) -> Result<Site, Attempt>
     site(code, &decoded.function, insn, SiteKind::Mark, true)
 }
 
-/// Where a function begins: the first instruction before its code parts that the kernel emulates, else the very
-/// first. It may be reached twice, when the stack has to grow first: the first time counts.
+/// The beginning of a function: the first emulated instruction before its first branch, or else the very first
+/// instruction. It may be reached twice if the stack has to grow: the first time counts.
 fn beginning(code: &dyn Code, name: &str) -> Result<Site, Attempt> {
     let function = only(code, name)?;
     let decoded = Decoded::new(code, &function)?;
@@ -217,13 +217,13 @@ fn beginning(code: &dyn Code, name: &str) -> Result<Site, Attempt> {
     at(code, &decoded, emulated.unwrap_or(0))
 }
 
-/// Where a function that is called often has its first argument at hand. Only an emulated instruction will do.
+/// The site of a function that is called often, with its first argument. Only an emulated instruction is accepted.
 fn argument_of(code: &dyn Code, name: &str) -> Result<Site, Attempt> {
     entry::site(code, &only(code, name)?, 1, SiteKind::Mark, false)
 }
 
-/// The function of this name that does the work: the function table may also hold a wrapper of the same name,
-/// which jumps to it or calls it.
+/// The function of this name that is not a wrapper: the function table may also have a wrapper of the same name, which
+/// jumps to it or calls it.
 fn only(code: &dyn Code, name: &str) -> Result<Function, Attempt> {
     let all = code.functions(name);
     let wraps = |function: &Function| {
@@ -247,7 +247,7 @@ fn only(code: &dyn Code, name: &str) -> Result<Function, Attempt> {
     }
 }
 
-/// The one `call` of `callee` in `caller`: the function called, the caller, the index of the call.
+/// The only `call` of `callee` in `caller`: the address called, the decoded caller, and the index of the call.
 fn call(code: &dyn Code, caller: &str, callee: &str) -> Result<(u64, Decoded, usize), Attempt> {
     let fail = |outcome: String| Attempt {
         what: format!("the call of {callee} in {caller}"),
@@ -276,29 +276,29 @@ fn call(code: &dyn Code, caller: &str, callee: &str) -> Result<(u64, Decoded, us
     Ok((target, decoded, index))
 }
 
-/// The call of `callee` in `schedinit`, and the instruction behind it.
+/// The call of `callee` in `schedinit`, and the instruction after it.
 fn span(code: &dyn Code, callee: &str) -> Result<(Site, Site), Attempt> {
     let (_, decoded, index) = call(code, "runtime.schedinit", callee)?;
     let begin = at(code, &decoded, index)?;
-    let behind = decoded.insns.get(index + 1).map(|insn| insn.shape);
-    if behind == Some(Shape::Refused) {
+    let next = decoded.insns.get(index + 1).map(|insn| insn.shape);
+    if next == Some(Shape::Refused) {
         return Err(Attempt {
-            what: format!("the instruction behind the call of {callee}"),
-            outcome: "the kernel lets nobody probe it".into(),
+            what: format!("the instruction after the call of {callee}"),
+            outcome: "the kernel refuses to probe it".into(),
         });
     }
     Ok((begin, at(code, &decoded, index + 1)?))
 }
 
-/// Begin and end of a package's init, where `GODEBUG=inittrace=1` takes them too:
+/// Begin and end of a package's init, at the instructions where `GODEBUG=inittrace=1` takes them:
 ///
 /// ```go
 /// if inittrace.active { start = nanotime(); … }   // <- this branch
 /// … for each of its functions: f()
 /// if inittrace.active { end := nanotime() … }     // <- and this one
 /// ```
-/// Behind the test whether the task was done already, so that a finished one is not met. In Go 1.19's recursive
-/// `doInit` both come after the dependencies. The task itself is the function's argument, which is spilled
+/// They come after the test whether the task was done already, so that a finished one causes no hit. In Go 1.19's
+/// recursive `doInit` both come after the dependencies. The task itself is the function's argument, which is spilled
 /// before the first test.
 fn inits(code: &dyn Code, name: &str) -> Result<(Site, Site), Attempt> {
     let fail = |outcome: &str| Attempt {

@@ -1,7 +1,6 @@
-//! Where profile-guided optimisation has inlined casgstatus, there is no call to probe, only its
-//! compare-and-swap: `lock cmpxchg`, which the kernel lets nobody probe; on arm64 `casal` and, for
-//! processors without it, a loop of exclusives. The conditional branch that tests whether it was done is the
-//! site.
+//! Sites where profile-guided optimisation has inlined casgstatus: there is no call to probe, only the
+//! compare-and-swap (`lock cmpxchg`; on arm64 `casal` and, for processors without it, a loop of exclusives), which
+//! the kernel refuses to probe. The site is the conditional branch that tests whether the swap succeeded.
 
 use super::exact::{CASGSTATUS, RUNNABLE, RUNNING, may_be, origin};
 use super::sites::{Decoded, site};
@@ -11,15 +10,15 @@ use crate::binary::code::{self, Insn, Op};
 use crate::binary::layout::Layout;
 use crate::binary::{Arch, Code, Function};
 
-/// `_Gscan`, a bit that whoever looks at a goroutine's stack sets on its status for that time.
+/// `_Gscan`, a bit of the status that is set while a goroutine's stack is scanned.
 const SCAN: u64 = 0x1000;
-/// How many instructions before a compare-and-swap its address is made, at most (arm64).
+/// How many instructions before a compare-and-swap are searched for the computation of its address (arm64).
 const ADDRESS_WINDOW: usize = 24;
 
 /// Offset of `g.atomicstatus`: what casgstatus itself compares and swaps.
 ///
 /// # Errors
-/// casgstatus holds not just one, or the layout knows better.
+/// casgstatus does not have exactly one, or the layout says otherwise.
 pub(super) fn status_offset(
     code: &dyn Code,
     casgstatus: &[Function],
@@ -49,8 +48,8 @@ pub(super) fn status_offset(
     }
 }
 
-/// If instruction `index` is a 32-bit compare-and-swap: at which offset from some pointer. The instructions
-/// of amd64 have it, for those of arm64 the address is made before.
+/// If instruction `index` is a 32-bit compare-and-swap: its offset from some pointer. On amd64 the instruction has
+/// it, on arm64 the address is computed before.
 fn swapped_at(arch: Arch, insns: &[Insn], index: usize) -> Option<u32> {
     let (insn, base) = compare_and_swap(insns.get(index)?)?;
     let offset = match arch {
@@ -73,8 +72,8 @@ fn compare_and_swap(insn: &Insn) -> Option<(&Insn, u8)> {
     matches!(insn.op, Op::CompareExchange { .. }).then_some((insn, mem.base?))
 }
 
-/// True if `function` may hold a compare-and-swap of a goroutine's status; `inlined` is how often its inline
-/// tree says that casgstatus is in it.
+/// Whether `function` may contain a compare-and-swap of a goroutine's status; `inlined` is how often casgstatus is in
+/// its inline tree.
 pub(super) fn may_swap(
     code: &dyn Code,
     function: &Function,
@@ -83,7 +82,7 @@ pub(super) fn may_swap(
 ) -> bool {
     match code.arch() {
         Arch::Amd64 => code::may_swap(code.arch(), code.code_of(function).unwrap_or_default(), status),
-        // The instruction does not have the offset: looking at bytes would not tell it from any other.
+        // The instruction does not have the offset, so its bytes look like those of any other.
         Arch::Arm64 => inlined() > 0,
     }
 }
@@ -92,7 +91,7 @@ pub(super) fn may_swap(
 pub(super) struct Swap {
     /// Index of the instruction.
     pub index: usize,
-    /// Register with the g.
+    /// The register with the g.
     g: u8,
     /// How many bytes that register is past the g: arm64 has the address of the status in it.
     past: u32,
@@ -104,7 +103,7 @@ pub(super) struct Swap {
     pub from: Option<u64>,
     /// The new status, if it is a constant.
     pub to: Option<u64>,
-    /// It is casgstatus, inlined.
+    /// Whether this is casgstatus, inlined.
     of_casgstatus: bool,
 }
 
@@ -127,7 +126,7 @@ pub(super) fn swaps(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, sta
         let held = |r: u8| registers.get(usize::from(r)).copied().unwrap_or(Value::Unknown);
         let past = match code.arch() {
             Arch::Amd64 if insn.mem.is_some_and(|m| m.disp == i64::from(status)) => 0,
-            // Nothing but the status does casgstatus compare and swap.
+            // The only compare-and-swap of casgstatus is that of the status.
             Arch::Arm64 if of_casgstatus => status,
             _ => return,
         };
@@ -150,7 +149,7 @@ pub(super) fn swaps(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, sta
     swaps
 }
 
-/// The sites of casgstatus inlined into a function, which its inline tree says it is `inlined` times.
+/// The sites of casgstatus in a function into which it is inlined `inlined` times, by the inline tree.
 ///
 /// # Errors
 /// One that may enter or leave Runnable cannot be probed, or not all of them are found.
@@ -204,10 +203,10 @@ pub(super) fn sites(
             (Changes::All { .. }, Some(_), Some(_)) => SiteKind::SwappedConstants,
             _ => SiteKind::Swapped,
         };
-        let branch = branch::behind(code.arch(), &decoded.insns, analysis, index);
+        let branch = branch::after(code.arch(), &decoded.insns, analysis, index);
         let Some((branch, insn)) = branch.and_then(|b| decoded.insns.get(b.at).map(|insn| (b, insn))) else {
             return Err(fail(
-                "no branch behind the compare-and-swap tests whether it was done".into(),
+                "no branch after the compare-and-swap tests whether it succeeded".into(),
             ));
         };
         let kept = |r: u8| {
@@ -224,8 +223,8 @@ pub(super) fn sites(
         site.of_syscall = Changes::is_of_syscall(from, to);
         site.zf_when_swapped = branch.zf;
         if kind == SiteKind::Swapped {
-            // A status that is not Runnable for sure is not worth a register: the stack pointer's number
-            // reads as 0, which is Idle.
+            // A status that surely is not Runnable need not be read: the number of the stack pointer reads as 0, which
+            // is Idle.
             let none = code::stack_pointer(code.arch());
             let matters = changes != Changes::OfRunnable || may_be(RUNNABLE, from);
             let from = if matters { old } else { none };

@@ -1,6 +1,6 @@
-//! Functions that always change the status of the goroutine that is their first argument in the same way: their entry
-//! may be probed in place of the call of casgstatus within, which is cheaper. An emulated `call` writes the
-//! address to return to into the target's stack; the branch of the stack check does nothing.
+//! Functions that always make the same change to the status of their first argument, a goroutine: their entry may be
+//! probed in place of the call of casgstatus inside, which is cheaper. To emulate a `call`, the kernel writes the
+//! return address to the target's stack; to emulate the branch of the stack check, it writes nothing.
 
 use super::{Site, SiteKind, entry};
 use crate::binary::{Code, Function};
@@ -13,13 +13,12 @@ const WHOLE: [(&str, u8, u8); 3] = [
     ("runtime.execute", status::RUNNABLE, status::RUNNING),
 ];
 
-/// Whether `site` stands for a call of its whole function, copies of which are probed where they are inlined.
+/// Whether `site` is the entry of one of these functions, inlined copies of which are probed separately.
 pub(super) fn is_whole(site: &Site) -> bool {
     site.kind == SiteKind::StatusEntry && WHOLE.iter().any(|(name, ..)| site.function == *name)
 }
 
-/// The site at the entry of `function` that is as good as that of its call of casgstatus with these statuses: `call`,
-/// the only such call in it.
+/// The site at the entry of `function` that can replace `call`, the only call of casgstatus with these statuses in it.
 pub(super) fn site(code: &dyn Code, function: &Function, change: (u64, u64), call: &Site) -> Option<Site> {
     let (_, old, new) = WHOLE
         .iter()

@@ -1,25 +1,25 @@
-//! How many CPUs a process's cgroups let it use, and how often it was held back.
+//! The CPU limit of a process's cgroups, and how often it was throttled.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use procfs::process::Process;
 
-/// The cgroup file systems that are mounted where we see them. Reading them costs as much as there are mounts, so
-/// that whoever looks at many processes keeps this.
+/// The mounted cgroup file systems that we can see. The cost of reading them grows with the number of mounts, so this
+/// is kept where many processes are examined.
 #[derive(Clone, Debug, Default)]
 pub struct Hierarchies(Vec<Mounted>);
 
 #[derive(Clone, Debug)]
 struct Mounted {
-    /// cgroup v2; else v1's with the controller `cpu`.
+    /// Whether it is cgroup v2; if not, it is that of v1 with the controller `cpu`.
     unified: bool,
-    /// Which cgroup is at the mount point: a mount may show only a subtree.
+    /// The cgroup at the mount point: a mount may show only a subtree.
     root: String,
     point: PathBuf,
 }
 
-/// Where the cgroups of a process that may limit its CPU are seen.
+/// The cgroups of a process that may limit its CPU time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroups(Vec<Place>);
 
@@ -36,19 +36,19 @@ struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Throttling(PathBuf);
 
-/// What a cgroup was held back since it was made, because its quota was used up.
+/// How much a cgroup was throttled since it was created, because its quota was used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttled {
     /// Periods in which something wanted to run.
     pub periods: u64,
-    /// Those in which the quota was used up.
+    /// Of them, those in which the quota was used up.
     pub throttled_periods: u64,
-    /// Time held back, summed over CPUs, in nanoseconds.
+    /// Throttled time, summed over CPUs, in nanoseconds.
     pub time_ns: u64,
 }
 
 impl Hierarchies {
-    /// What is mounted; nothing where that cannot be read.
+    /// Reads what is mounted; nothing if that cannot be read.
     pub fn mounted() -> Self {
         let mounts = Process::myself().and_then(|ourselves| ourselves.mountinfo());
         let Ok(mounts) = mounts else {
@@ -106,12 +106,13 @@ impl Cgroups {
         limits.reduce(f64::min)
     }
 
-    /// What was held back of the nearest cgroup that has a limit, else of the process's own; `None` where none says.
+    /// The throttling of the nearest cgroup that has a limit, or else of the process's own; `None` if it is not known.
     pub fn throttled(&self) -> Option<Throttled> {
         self.throttling().iter().find_map(Throttling::read)
     }
 
-    /// Where that is read, for whoever does so often: it changes with the limits.
+    /// The files from which [`Self::throttled`] is read, to be kept for repeated readings: they change with the
+    /// limits.
     pub fn throttling(&self) -> Vec<Throttling> {
         let files = self.0.iter().map(|own| {
             let limited = own.up().find(|here| here.limit().is_some());
@@ -122,7 +123,7 @@ impl Cgroups {
 }
 
 impl Place {
-    /// Itself, and what lies above it up to the mount point.
+    /// The cgroup and its ancestors up to the mount point.
     fn up(&self) -> impl Iterator<Item = Self> {
         let begin = Some(self.clone());
         std::iter::successors(begin, |here| {
@@ -144,7 +145,7 @@ impl Place {
 }
 
 impl Throttling {
-    /// What it says now.
+    /// Reads the current values.
     pub fn read(&self) -> Option<Throttled> {
         Throttled::parse(&fs::read_to_string(&self.0).ok()?)
     }
@@ -174,7 +175,7 @@ pub(super) fn unified_limit(dir: &Path) -> Option<f64> {
     ratio(quota.parse().ok()?, period.parse().ok()?)
 }
 
-/// cgroup v1: a quota of -1 is none.
+/// cgroup v1, where a quota of -1 means no limit.
 pub(super) fn legacy_limit(dir: &Path) -> Option<f64> {
     let read = |name| {
         let text = fs::read_to_string(dir.join(name)).ok()?;

@@ -1,4 +1,4 @@
-//! Opening a program's file and mapping it for as long as it is analysed.
+//! Opens a program's file, and maps it while it is analysed.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
@@ -11,12 +11,12 @@ use super::mapping::Mapping;
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
 
-/// Which file it is, whatever name it has by now.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
-    /// Device, as `stat` has it.
+    /// Device number, as in `stat`.
     pub device: u64,
-    /// Inode.
+    /// Inode number.
     pub inode: u64,
 }
 
@@ -30,17 +30,16 @@ impl FileId {
     }
 }
 
-/// Which file it is and in which state: nobody has written to it, nor put another in its place, as long as this is
-/// the same.
+/// The identity and state of a file: as long as this is the same, nobody has written to the file or replaced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileState {
-    /// Which.
+    /// Its identity.
     pub id: FileId,
     /// Size in bytes.
     pub len: u64,
-    /// When its content was last changed (seconds, nanoseconds). Whoever owns the file can set this.
+    /// When its content was last changed (seconds, nanoseconds). Its owner can set this.
     pub modified: (i64, i64),
-    /// When anything of it was last changed. Nobody can set this but the clock.
+    /// When anything of it was last changed. Nobody can set this.
     pub changed: (i64, i64),
 }
 
@@ -55,12 +54,11 @@ impl FileState {
         }
     }
 
-    /// The state of the file at `path` as the kernel knows it, without asking its file system: a server behind that
-    /// may never answer (`AT_STATX_DONT_SYNC`, statx(2)). What is told of a file on the network may be some seconds
-    /// old.
+    /// The state of the file at `path` as the kernel has it cached (`AT_STATX_DONT_SYNC`, statx(2)): a network file
+    /// system is not asked, since its server may never answer. It may be some seconds old.
     ///
     /// # Errors
-    /// There is nothing at `path`, or it may not be looked at.
+    /// There is nothing at `path`, or it may not be examined.
     pub fn known_at(path: &str) -> io::Result<Self> {
         let known = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS)?;
         Ok(Self {
@@ -75,7 +73,7 @@ impl FileState {
     }
 }
 
-/// A program's file, kept open: it stays readable when it is replaced or deleted, or when its process ends.
+/// A program's open file: it stays readable if it is replaced or deleted, or its process ends.
 #[derive(Debug)]
 pub struct ProgramFile {
     file: File,
@@ -92,7 +90,7 @@ impl ProgramFile {
 
     /// Opens a file by a path such as `/proc/PID/exe`, with another name in messages.
     pub fn open_as(path: &Path, name: Untrusted) -> Result<Self> {
-        // A FIFO or a device would block or never end: look before opening.
+        // A FIFO or a device would block or never end: examine the file before opening it.
         let failed = |e: std::io::Error| match e.kind() {
             ErrorKind::NotFound => Error::not_traceable(format!(
                 "{name}: there is no such file: name a Go program, or the PID of one"
@@ -117,7 +115,7 @@ impl ProgramFile {
         Self::from_file(file, path.to_owned(), name)
     }
 
-    /// Takes a file that is open already; `path` is a path by which it can be opened again.
+    /// Takes an open file; `path` is a path by which it can be opened again.
     pub fn from_file(file: File, path: PathBuf, name: Untrusted) -> Result<Self> {
         let metadata = file
             .metadata()
@@ -135,7 +133,7 @@ impl ProgramFile {
         &self.path
     }
 
-    /// What messages call it.
+    /// The name in messages.
     pub fn name(&self) -> &Untrusted {
         &self.name
     }
@@ -155,7 +153,7 @@ impl ProgramFile {
         self.state.len
     }
 
-    /// Whether it holds nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.state.len == 0
     }
@@ -165,7 +163,7 @@ impl ProgramFile {
         &self.file
     }
 
-    /// Maps it. Pages are read as they are looked at.
+    /// Maps the file. Pages are read on access.
     pub fn map(&self) -> Result<Mapping> {
         Mapping::of(&self.file)
             .map_err(|e| Error::failed(format!("{}: cannot be mapped into memory: {e}", self.name)))

@@ -1,4 +1,4 @@
-//! Finding processes by what they run or what they are called.
+//! Finds processes by the file that they execute, or by name.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::escape::Untrusted;
 use crate::process::file::{FileId, FileState};
 
-/// The kernel keeps so many bytes of a process's name (`TASK_COMM_LEN` less the NUL).
+/// Bytes of a process's name that the kernel keeps (`TASK_COMM_LEN` less the NUL).
 const COMM_LEN: usize = 15;
 
 /// A process that matches, for a list from which the user chooses.
@@ -41,7 +41,7 @@ pub fn by_exe(path: &Path) -> Result<Vec<Found>> {
     })
 }
 
-/// Processes of this name. A name longer than the kernel keeps matches by what it keeps. Sorted by PID.
+/// Processes of this name, sorted by PID. Of a longer name only the part that the kernel keeps is compared.
 pub fn by_comm(name: &str) -> Result<Vec<Found>> {
     let kept = name
         .as_bytes()
@@ -54,7 +54,7 @@ fn search(matches: impl Fn(&Found, Option<FileId>) -> bool) -> Result<Vec<Found>
     let failed = |e| Error::failed(format!("the list of processes (/proc) cannot be read: {e}"));
     let ourselves = i32::try_from(std::process::id()).unwrap_or(0);
     let mut all = Vec::new();
-    // Processes end while the list is read; those are none that we look for.
+    // Processes may end while the list is read; they are left out.
     for process in all_processes().map_err(failed)?.flatten() {
         let Ok(stat) = process.stat() else { continue };
         if process.pid() == ourselves || matches!(stat.state, 'Z' | 'X' | 'x') {

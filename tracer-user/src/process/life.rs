@@ -1,4 +1,4 @@
-//! Whether a process is still the one that it was: what is kept of it by whoever watches it for long.
+//! Whether a process is still the same: what is kept of one that is watched for long.
 
 use std::fs;
 use std::io;
@@ -15,15 +15,15 @@ use crate::process::file::{FileId, FileState};
 
 /// `AT_NULL` and its value, the last pair of an auxiliary vector.
 const END_MARK: usize = 16;
-/// How long the rest of an execve is waited for: what it maps may have to come from a disk.
+/// How long to wait for the rest of an execve, which may have to read from a disk.
 pub(super) const EXEC_MS: u32 = 200;
 
 /// What has become of a process since it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It runs the program that it ran, as far as can be seen.
+    /// It still runs the same program, as far as can be seen.
     Unchanged,
-    /// It has executed a program (execve), or is about to: what was read of it may be of either.
+    /// It has executed a program (execve), or is about to: what was read may be of either program.
     Executed,
     /// It has ended, or is about to: its memory is gone.
     Ended,
@@ -36,7 +36,7 @@ pub struct Life {
     pub(super) start_time: u64,
     pub(super) comm: Untrusted,
     pub(super) uid: u32,
-    /// What tells its program's image from that of any other exec; see [`settled_image`].
+    /// Identifies the image that its execve made; see [`settled_image`].
     pub(super) image: Vec<u8>,
     pub(super) pidfd: OwnedFd,
 }
@@ -72,8 +72,8 @@ impl Life {
         is_readable(&self.pidfd)
     }
 
-    /// Whether it has been started anew (execve) since it was opened, be it with the very same program. One whose
-    /// auxiliary vector may not be read, or that has just ended, has not as far as we know.
+    /// Whether it has executed a program (execve) since it was opened, even the same one. False if its auxiliary
+    /// vector may not be read, or it has just ended.
     pub fn has_execed(&self) -> bool {
         self.is_other(&image(self.pid))
     }
@@ -87,22 +87,22 @@ impl Life {
         }
     }
 
-    /// What has become of it since it was opened; `file` is the program that it ran then, where that is known. To be
-    /// asked when something about the process turns out otherwise than expected, before that is taken for what it seems.
+    /// What has become of it since it was opened; `file` is the program that it ran then, if that is known. To be
+    /// asked when something about the process is unexpected, before that is interpreted.
     pub fn fate(&self, file: Option<FileId>) -> Fate {
         let exe = format!("/proc/{}/exe", self.pid);
-        let look = || (FileState::known_at(&exe), image(self.pid));
-        let (mut state, mut now) = look();
+        let read = || (FileState::known_at(&exe), image(self.pid));
+        let (mut state, mut now) = read();
         for _ in 0..EXEC_MS {
-            // Its main thread has no memory any more: it is about to end, or one of its other threads is in execve, which
-            // ends all but that (fs/exec.c, de_thread). It may have lost it between two looks.
+            // Its main thread has no memory any more: the process is about to end, or another thread is in execve,
+            // which ends all others (fs/exec.c, de_thread). The memory may have gone between two checks.
             let is_gone =
                 matches!(&state, Err(e) if e.kind() == io::ErrorKind::NotFound) || matches!(now, Image::Gone);
             if !is_gone || self.has_ended() {
                 break;
             }
             thread::sleep(Duration::from_millis(1));
-            (state, now) = look();
+            (state, now) = read();
         }
         let seen = match state {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Fate::Ended,
@@ -110,12 +110,12 @@ impl Life {
             _ if self.is_other(&now) => Fate::Executed,
             _ => Fate::Unchanged,
         };
-        // Only now is it sure that its PID was not another's.
+        // Only now it is certain that the PID was not reused.
         if self.has_ended() { Fate::Ended } else { seen }
     }
 
-    /// `error`, which came up when the process was analysed or attached to, unless what has become of the process explains
-    /// it (see [`Self::fate`]): then that is said in its place, with exit status 3.
+    /// Returns `error`, which occurred when the process was analysed or attached to, unless the fate of the process
+    /// explains it (see [`Self::fate`]): then an error that says so, with exit status 3.
     pub fn explain(&self, error: Error, file: Option<FileId>) -> Error {
         match self.fate(file) {
             Fate::Unchanged => error,
@@ -127,7 +127,7 @@ impl Life {
         }
     }
 
-    /// The error for a process that does not run the program any more that was looked at.
+    /// The error for a process that does not run the examined program any more.
     pub fn executed(&self) -> Error {
         Error::not_traceable(format!(
             "process {} ({}) executed another program while gmpscope looked at it; if that is one to trace, attach again",
@@ -135,8 +135,8 @@ impl Life {
         ))
     }
 
-    /// CPU time that all its threads have used since it started, in nanoseconds: those that have ended
-    /// included, exact to the last tick of the scheduler.
+    /// CPU time in nanoseconds that all its threads have used since it started, including those that have ended,
+    /// exact to the last tick of the scheduler.
     pub fn cpu_time_ns(&self) -> Result<u64> {
         let failed = |e| Error::failed(format!("process {}: its CPU clock cannot be read: {e}", self.pid));
         let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(self.pid)).map_err(|e| match e {
@@ -144,7 +144,7 @@ impl Life {
             e => failed(e),
         })?;
         let time = clock.now().map_err(failed)?;
-        // The clock goes by PID: it is ours only if the process is still there.
+        // The clock is selected by PID: it is the right one only if the process still exists.
         if self.has_ended() {
             return Err(self.ended());
         }
@@ -170,12 +170,12 @@ pub(super) fn is_readable(pidfd: &OwnedFd) -> bool {
     matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(n) if n > 0)
 }
 
-/// `/proc/PID/auxv`, whose addresses differ from one execve to the next where address space is randomized: with
-/// that switched off, a program that starts itself anew is not noticed. (The random bytes that it points to would
-/// not do: Go's runtime clears them from 1.22 on, rand.go, `randinit`.)
+/// Reads `/proc/PID/auxv`, whose addresses differ between execves where address space is randomized: without that, a
+/// program that executes itself again is not noticed. (The random bytes that it points to are no alternative: Go's
+/// runtime clears them from 1.22 on, rand.go, `randinit`.)
 ///
-/// In the middle of an execve it has no more than its end mark. It is for its owner to read; who may trace the process
-/// without being that has the addresses of its stack and arguments from /proc/PID/stat.
+/// In the middle of an execve it has only its end mark. Only the owner may read it; a tracer that is not the owner
+/// uses the addresses of the stack and the arguments in /proc/PID/stat.
 fn image(pid: i32) -> Image {
     let whole = match fs::read(format!("/proc/{pid}/auxv")) {
         Ok(auxv) if auxv.len() == END_MARK => return Image::InExec,
@@ -189,19 +189,19 @@ fn image(pid: i32) -> Image {
     }
 }
 
-/// See [`image`].
+/// The image of a process, as [`image`] finds it.
 enum Image {
-    /// What tells it from that of any other execve.
+    /// Bytes that differ from those of any other execve.
     Whole(Vec<u8>),
-    /// An execve has thrown the old one away, and not yet made the new one.
+    /// An execve has removed the old image, and not yet made the new one.
     InExec,
-    /// The main thread has none: it has ended, or another thread is in execve.
+    /// The main thread has no memory: it has ended, or another thread is in execve.
     Gone,
-    /// Nothing is to be seen of it.
+    /// It may not be read.
     Unknown,
 }
 
-/// The image of a process, for which the rest of an execve is waited for; empty where it is not known.
+/// The image of a process, after waiting for the rest of an execve; empty if it is not known.
 pub(super) fn settled_image(pid: i32) -> Vec<u8> {
     for _ in 0..EXEC_MS {
         match image(pid) {
@@ -213,7 +213,7 @@ pub(super) fn settled_image(pid: i32) -> Vec<u8> {
     Vec::new()
 }
 
-/// Where the stack and the arguments of a process begin (`startstack`, `arg_start`, proc(5)): 0 to who may not trace it.
+/// The addresses of a process's stack and arguments (`startstack`, `arg_start`, proc(5)): 0 if we may not trace it.
 fn stack(pid: i32) -> Option<Vec<u8>> {
     let stat = procfs::process::Process::new(pid)
         .and_then(|process| process.stat())

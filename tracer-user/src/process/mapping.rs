@@ -1,10 +1,10 @@
-//! A program's file, mapped for as long as it is analysed. Whoever owns the file may cut it short meanwhile, and its
-//! disk or its server may fail: the kernel then sends SIGBUS to whoever reads a page that cannot be had. Instead of
-//! dying of that, the reader sees zeros, and what it made of the file is thrown away.
+//! A program's file, mapped while it is analysed. Its owner may truncate it meanwhile, and its disk or server may
+//! fail: the kernel then sends SIGBUS to the reader of a page that is not available. Instead of dying of that, the
+//! reader sees zeros, and its result is discarded.
 //!
-//! The mapping is a shared one, and must be. The kernel puts the breakpoints of uprobes into private mappings of a
-//! file, read-only ones too (`valid_vma` in kernel/events/uprobes.c), so that in a private mapping a second gmpscope
-//! would decode the first one's breakpoints in place of the program.
+//! The mapping must be a shared one. The kernel puts the breakpoints of uprobes into private mappings of a file, even
+//! read-only ones (`valid_vma` in kernel/events/uprobes.c), so that in a private mapping a second gmpscope would
+//! decode the first one's breakpoints in place of the program.
 
 use std::{
     ffi::c_void,
@@ -22,14 +22,14 @@ use memmap2::Mmap;
 
 use crate::error::{Error, Result};
 
-/// Files that are mapped at the same time, at most.
+/// Most files that are mapped at the same time.
 const MOST: usize = 256;
 
 static MAPPED: [Place; MOST] = [const { Place::free() }; MOST];
-/// What was to be done about SIGBUS before we came.
+/// The action for SIGBUS before ours was installed.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Where a file is mapped; all zero where none is.
+/// The place of a mapped file; all zero if it is free.
 struct Place {
     taken: AtomicBool,
     start: AtomicUsize,
@@ -51,7 +51,7 @@ impl Place {
 /// The bytes of a file; unmapped, and so no longer resident, when dropped.
 #[derive(Debug)]
 pub struct Mapping {
-    /// Unmapped before its place is given away.
+    /// Unmapped before its place is freed.
     bytes: Option<Mmap>,
     place: usize,
 }
@@ -77,17 +77,17 @@ impl Drop for Mapping {
 }
 
 impl Mapping {
-    /// Maps a file. Pages are read as they are looked at.
+    /// Maps a file. Pages are read on access.
     ///
     /// # Errors
-    /// It cannot be mapped, or too many are.
+    /// The file cannot be mapped, or too many are.
     pub fn of(file: &File) -> io::Result<Self> {
         BEFORE.get_or_init(install);
         let index = MAPPED
             .iter()
             .position(|place| !place.taken.swap(true, Ordering::SeqCst))
             .ok_or_else(|| io::Error::other("too many files are mapped at once"))?;
-        // From here on its drop gives the place back.
+        // From here on, dropping it frees the place.
         let mut mapping = Self {
             bytes: None,
             place: index,
@@ -105,16 +105,16 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Whether some of it could not be read, so that zeros were seen in its place.
+    /// Whether some of it could not be read, so that zeros were read instead.
     pub fn was_cut(&self) -> bool {
         let place = MAPPED.get(self.place);
         place.is_some_and(|place| place.was_cut.load(Ordering::SeqCst))
     }
 
-    /// What was made of it, if all of it could be read.
+    /// Returns `made`, which was made of the mapping, if all of that could be read.
     ///
     /// # Errors
-    /// Those of `made`; and some of it could not be read.
+    /// Those of `made`; or some of it could not be read.
     pub fn judge<T>(&self, name: &str, made: Result<T>) -> Result<T> {
         if self.was_cut() {
             return Err(Error::failed(format!(
@@ -128,15 +128,14 @@ impl Mapping {
 
 fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: The mapping is shared and read-only (`Mmap::map` asks for MAP_SHARED), and this crate hands it out as
-    // `&[u8]` only. What Rust
-    // cannot rule out is that somebody else writes to the file: the kernel refuses that while any process
-    // executes it (ETXTBSY), and package managers replace files instead of writing into them. Should bytes
+    // `&[u8]` only. What Rust cannot rule out is that somebody else writes to the file: the kernel refuses that while
+    // any process executes it (ETXTBSY), and package managers replace files instead of writing into them. Should bytes
     // change all the same, every parser here takes each byte as hostile and reads it by value; should they go away,
     // `on_sigbus` puts zeros in their place.
     unsafe { Mmap::map(file) }
 }
 
-/// Has [`on_sigbus`] called from now on; returns what was there before.
+/// Installs [`on_sigbus`], and returns the previous action.
 fn install() -> libc::sigaction {
     // SAFETY: Both structs are plain data for which zeros are valid, and both pointers are valid for the call.
     // `on_sigbus` has the signature that SA_SIGINFO asks for, and does nothing that a handler may not do.
@@ -153,8 +152,8 @@ fn install() -> libc::sigaction {
     }
 }
 
-/// Puts a page of zeros where one of a mapped file cannot be had. Any other fault goes to whom it went before, by
-/// happening again. Calls nothing but system calls, and loads and stores atomics.
+/// Maps a page of zeros where one of a mapped file is not available. For any other fault it restores the previous
+/// action, and the fault happens again. Only makes system calls, and loads and stores atomics.
 extern "C" fn on_sigbus(_signal: c_int, info: *mut siginfo_t, _context: *mut c_void) {
     // SAFETY: The kernel hands over a valid siginfo_t, whose si_addr is set for SIGBUS.
     let address = unsafe { (*info).si_addr() }.addr();
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_what_is_no_more_sees_zeros_and_is_told() {
+    fn missing_pages_are_read_as_zeros_and_reported() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 3 * 65536]).unwrap();
         let (whole, cut) = (Mapping::of(&file).unwrap(), Mapping::of(&file).unwrap());
@@ -232,7 +231,7 @@ mod tests {
             "{error:?}"
         );
         assert!(whole.judge("server", Ok(())).is_ok());
-        // Another one in the same place begins anew.
+        // A later mapping in the same place starts afresh.
         drop((whole, cut));
         let again = Mapping::of(&file).unwrap();
         assert_eq!(again.len(), 65536);

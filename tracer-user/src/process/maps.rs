@@ -1,4 +1,4 @@
-//! Where a program's file lies in a process: the load bias, and the proof that it is that file.
+//! Where a program's file is mapped in a process: the load bias, and the proof that it is that file.
 
 use std::fs;
 use std::io::Read as _;
@@ -14,16 +14,16 @@ use crate::escape::Untrusted;
 use crate::process::file::{FileId, ProgramFile};
 use crate::process::memory::{Memory as _, ProcessMemory};
 
-/// Bytes that are compared where identities cannot be: the first page has the ELF header, the program
-/// headers and Go's build ID.
+/// Bytes that are compared where identities cannot be: the first page, with the ELF header, the program headers and
+/// Go's build ID.
 const COMPARED: usize = 4096;
 
 /// A part of a file that a process has mapped executable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapped {
-    /// Addresses in the process.
+    /// Begin and end addresses in the process.
     pub address: (u64, u64),
-    /// Offset in the file of the first.
+    /// Offset in the file of the first byte.
     pub offset: u64,
     /// Inode, as /proc/PID/maps has it.
     pub inode: u64,
@@ -32,9 +32,8 @@ pub struct Mapped {
 }
 
 impl Process {
-    /// What it runs minus what the file says: the distance from a link-time address to where it is in the
-    /// process. `segments` are those of `file`. The error tells if the process does not map that file: then
-    /// no address computed from it may be used, since a probe inside an instruction kills the process.
+    /// The load bias: run-time minus link-time address. `segments` are those of `file`. If the process does not map
+    /// that file, this fails, since a probe inside an instruction would kill the process.
     pub fn load_bias(&self, file: &ProgramFile, segments: &[Segment]) -> Result<u64> {
         let maps = self.maps()?;
         let code = segments
@@ -56,7 +55,7 @@ impl Process {
                 other.get_or_insert(map);
                 continue;
             }
-            // The bias is a difference of addresses, and as such may wrap.
+            // The bias is a difference of addresses, and may wrap.
             let at = map.address.0.wrapping_add(code.offset).wrapping_sub(map.offset);
             return Ok(at.wrapping_sub(code.address));
         }
@@ -111,7 +110,7 @@ impl Process {
     }
 
     fn maps(&self) -> Result<Vec<MemoryMap>> {
-        let failed = |e| self.looked("its memory map (/proc/PID/maps)", e);
+        let failed = |e| self.read_error("its memory map (/proc/PID/maps)", e);
         let mut bytes = Vec::new();
         let mut file = self.proc.open_relative("maps").map_err(failed)?;
         file.read_to_end(&mut bytes)
@@ -121,9 +120,9 @@ impl Process {
         Ok(MemoryMaps::from_read(text.as_bytes()).map_err(failed)?.0)
     }
 
-    /// Whether a mapping is of this very file. /proc/PID/maps shows the inode of the file system that backs
-    /// it: on overlayfs and btrfs its device is another one than `stat` reports, on some overlays its inode
-    /// too. Then the identity behind /proc/PID/map_files decides, and where that may not be read, the bytes.
+    /// Whether a mapping is of this very file. /proc/PID/maps shows the inode of the backing file system: on
+    /// overlayfs and btrfs its device differs from that of `stat`, on some overlays its inode, too. Then the identity
+    /// through /proc/PID/map_files decides, or if that may not be read, the bytes.
     fn is_mapping_of(&self, map: &MemoryMap, maps: &[MemoryMap], file: &ProgramFile) -> bool {
         let id = file.id();
         let (major, minor) = (i64::from(map.dev.0), i64::from(map.dev.1));
@@ -133,8 +132,8 @@ impl Process {
             return map.inode == id.inode;
         }
         let (start, end) = map.address;
-        let behind = fs::metadata(self.path(&format!("map_files/{start:x}-{end:x}")));
-        if behind.is_ok_and(|m| FileId::of(&m) == id) {
+        let mapped = fs::metadata(self.path(&format!("map_files/{start:x}-{end:x}")));
+        if mapped.is_ok_and(|m| FileId::of(&m) == id) {
             return true;
         }
         // The mapping of the file's first page: same inode, offset 0.
@@ -144,7 +143,7 @@ impl Process {
         first.is_some_and(|m| self.has_same_bytes(m.address.0, file))
     }
 
-    /// Read by process_vm_readv(2): /proc/PID/mem is for its owner to open, whoever may trace it.
+    /// Compares the first page, read by process_vm_readv(2): only the owner may open /proc/PID/mem.
     fn has_same_bytes(&self, address: u64, file: &ProgramFile) -> bool {
         let (mut mapped, mut original) = (vec![0; COMPARED], vec![0; COMPARED]);
         let memory = u32::try_from(self.pid()).map(ProcessMemory::new);

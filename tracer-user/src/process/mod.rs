@@ -1,7 +1,6 @@
-//! A process from outside: who it is, which file it runs and where that is mapped, what it may use, and what is in its
-//! memory.
+//! A process from outside: its identity, the file that it runs and where that is mapped, its limits, and its memory.
 //!
-//! All is read through one open `/proc/PID` and one pidfd, so that a PID that is used again is noticed.
+//! Everything is read through one open `/proc/PID` and one pidfd, so that a reused PID is noticed.
 
 mod cgroup;
 pub mod file;
@@ -41,7 +40,7 @@ use crate::kernel::privilege::{Need, advice};
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// A process that was alive when it was opened. Its PID may be used again; this stays the one it was.
+/// A process that was alive when it was opened. If its PID is reused, this still stands for the old process.
 #[derive(Debug)]
 pub struct Process {
     life: Life,
@@ -49,8 +48,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens a process by its PID in our PID namespace. The error says whether it is gone, a kernel thread,
-    /// a zombie, a thread of another process, or hidden from us.
+    /// Opens a process by its PID in our PID namespace. The error says whether it is gone, a kernel thread, a zombie,
+    /// a thread of another process, or hidden from us.
     pub fn open(pid: i32) -> Result<Self> {
         let gone = || {
             Error::not_traceable(format!(
@@ -62,14 +61,14 @@ impl Process {
             .filter(|&pid| pid > 0)
             .and_then(Pid::from_raw)
             .ok_or_else(|| Error::usage(format!("{pid} is not a PID: PIDs are positive numbers")))?;
-        let looked = |what: &str, e: ProcError| match e {
+        let read_error = |what: &str, e: ProcError| match e {
             ProcError::NotFound(_) => gone(),
             ProcError::PermissionDenied(_) => hidden(pid, what),
             ProcError::Io(e, _) if e.raw_os_error() == Some(libc::ESRCH) => gone(),
             e => Error::failed(format!("process {pid}: {what} cannot be read: {e}")),
         };
-        let proc = procfs::process::Process::new(pid).map_err(|e| looked("/proc entry", e))?;
-        let status = status_of(&proc).map_err(|e| looked("status", e))?;
+        let proc = procfs::process::Process::new(pid).map_err(|e| read_error("/proc entry", e))?;
+        let status = status_of(&proc).map_err(|e| read_error("status", e))?;
         if status.tgid != pid {
             return Err(Error::not_traceable(format!(
                 "{pid} is a thread of process {0}: use -p {0}",
@@ -83,17 +82,18 @@ impl Process {
             ),
             e => Error::failed(format!("process {pid}: pidfd_open failed: {e}")),
         })?;
-        // Before all else that is read of it: whatever program it executes from here on is noticed.
+        // Read first: if the process executes another program from here on, that is noticed.
         let image = settled_image(pid);
-        // Read behind the pidfd: if /proc/PID as it was opened still answers, both are of one process.
-        let mut stat = proc.stat().map_err(|e| looked("stat", e))?;
+        // Read after opening the pidfd: if /proc/PID still answers, both are of one process.
+        let mut stat = proc.stat().map_err(|e| read_error("stat", e))?;
         for _ in 0..EXEC_MS {
-            // The main thread ends, too, where another one is in execve, and lives on as that (fs/exec.c, de_thread).
+            // The main thread also ends where another one is in execve, which then takes its place (fs/exec.c,
+            // de_thread).
             if !matches!(stat.state, 'Z' | 'X' | 'x') || is_readable(&pidfd) {
                 break;
             }
             thread::sleep(Duration::from_millis(1));
-            stat = proc.stat().map_err(|e| looked("stat", e))?;
+            stat = proc.stat().map_err(|e| read_error("stat", e))?;
         }
         if stat.flags & PF_KTHREAD != 0 {
             return Err(Error::not_traceable(format!(
@@ -144,30 +144,30 @@ impl Process {
         self.life.has_ended()
     }
 
-    /// What is to be kept of it by whoever watches it for long.
+    /// Keeps what is needed to watch the process for long.
     pub fn into_life(self) -> Life {
         self.life
     }
 
-    /// The file that it executes, also if that was replaced or deleted, or is in a container.
+    /// The file that it executes, even if that was replaced or deleted, or is in a container.
     pub fn exe(&self) -> Result<ProgramFile> {
         let path = self.path("exe");
         let shown = fs::read_link(&path).map(|p| Untrusted::path(&p));
         let may_look = shown.is_ok();
         let name = shown.unwrap_or_else(|_| Untrusted::path(&path));
         let file = self.proc.open_relative("exe").map_err(|e| match e {
-            // Who may follow the link may trace the process: it is the file that is closed to us.
+            // We may follow the link, so we may trace the process: it is the file that we may not open.
             ProcError::PermissionDenied(_) if may_look => Error::not_permitted(format!(
                 "process {} ({}): its program {name} may be read by its owner only. Run gmpscope as root, or give \
                  it CAP_DAC_READ_SEARCH, too.",
                 self.pid(), self.comm()
             )),
-            e => self.looked("its program (/proc/PID/exe)", e),
+            e => self.read_error("its program (/proc/PID/exe)", e),
         })?;
         ProgramFile::from_file(file, path, name)
     }
 
-    /// Identity of the file that it executes now; changes when it execs.
+    /// Identity of the file that it executes now; changes with execve.
     pub fn exe_id(&self) -> Result<FileId> {
         let path = self.path("exe");
         FileState::known_at(&path.to_string_lossy())
@@ -193,11 +193,11 @@ impl Process {
         self.life.explain(error, file)
     }
 
-    /// Nothing, as long as the process runs the program that it ran when it was opened: what was read of it is of that
-    /// program.
+    /// Checks that the process still runs the program that it ran when it was opened, so that what was read belongs
+    /// to that program.
     ///
     /// # Errors
-    /// It has executed another one, or ended.
+    /// The process has executed another program, or ended.
     pub fn unchanged(&self, file: FileId) -> Result<()> {
         match self.fate(Some(file)) {
             Fate::Unchanged => Ok(()),
@@ -206,9 +206,9 @@ impl Process {
         }
     }
 
-    /// Its threads' ids, in our PID namespace.
+    /// The ids of its threads, in our PID namespace.
     pub fn threads(&self) -> Result<Vec<i32>> {
-        let tasks = self.proc.tasks().map_err(|e| self.looked("its threads", e))?;
+        let tasks = self.proc.tasks().map_err(|e| self.read_error("its threads", e))?;
         // Threads come and go while the list is read.
         Ok(tasks.flatten().map(|t| t.tid).collect())
     }
@@ -218,14 +218,14 @@ impl Process {
         self.life.cpu_time_ns()
     }
 
-    /// CPUs that its cgroup and that cgroup's ancestors let it use, the least of them (`cpu.max`, or
-    /// `cpu.cfs_quota_us`); `None` where nothing limits it, or nothing can be seen of it.
+    /// The lowest CPU limit of its cgroup and the ancestors of that, in CPUs (`cpu.max`, or `cpu.cfs_quota_us`);
+    /// `None` if there is no limit, or it cannot be seen.
     pub fn cgroup_cpu_limit(&self) -> Option<f64> {
         self.cgroups()?.cpu_limit()
     }
 
-    /// How often its cgroup was stopped because its quota was used up, and for how long in nanoseconds, since
-    /// the cgroup was made; `None` where nothing of it is seen.
+    /// How often its cgroup was throttled since it was created, and for how many nanoseconds; `None` if that cannot be
+    /// seen.
     pub fn cgroup_throttled(&self) -> Option<(u64, u64)> {
         let throttled = self.cgroups()?.throttled()?;
         Some((throttled.throttled_periods, throttled.time_ns))
@@ -236,7 +236,7 @@ impl Process {
         Some(Hierarchies::mounted().of(&text))
     }
 
-    /// Whether its root or mounts are others than ours, as in a container.
+    /// Whether its root or mounts differ from ours, as in a container.
     pub fn in_other_mount_namespace(&self) -> bool {
         let ours = fs::read_link("/proc/self/ns/mnt");
         matches!((ours, fs::read_link(self.path("ns/mnt"))), (Ok(a), Ok(b)) if a != b)
@@ -250,7 +250,7 @@ impl Process {
         self.life.ended()
     }
 
-    fn looked(&self, what: &str, e: ProcError) -> Error {
+    fn read_error(&self, what: &str, e: ProcError) -> Error {
         match e {
             ProcError::PermissionDenied(_) => hidden(self.pid(), what),
             ProcError::NotFound(_) => self.ended(),
@@ -269,29 +269,29 @@ impl Process {
     }
 }
 
-/// `/proc/PID/status`, whose first line is the process's name: procfs takes UTF-8 alone.
+/// Reads `/proc/PID/status`. Its first line is the process's name, and procfs accepts only UTF-8.
 fn status_of(proc: &procfs::process::Process) -> procfs::ProcResult<Status> {
     let mut bytes = Vec::new();
     proc.open_relative("status")?.read_to_end(&mut bytes)?;
     Status::from_buf_read(String::from_utf8_lossy(&bytes).as_bytes())
 }
 
-/// The text of a file of /proc that has names in it, which may hold any bytes: those that are not UTF-8 become U+FFFD.
+/// Reads a file of /proc with names in it, which may contain any bytes: those that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn text_of(path: impl AsRef<Path>) -> io::Result<String> {
     let bytes = fs::read(path)?;
     Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
-/// The error for what the kernel does not let us see of a process.
+/// The error for something of a process that the kernel does not let us see.
 fn hidden(pid: i32, what: &str) -> Error {
     let owner = fs::metadata(format!("/proc/{pid}"))
         .map(|m| std::os::unix::fs::MetadataExt::uid(&m))
         .map_or_else(|_| String::new(), |uid| format!(" (of user {uid})"));
     Error::not_permitted(format!(
-        "process {pid}{owner}: {what} may not be read. {} `gmpscope doctor` tells more.",
+        "process {pid}{owner}: {what} may not be read. {} Run `gmpscope doctor` for details.",
         advice(Need::ReadProcess)
     ))
 }

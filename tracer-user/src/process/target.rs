@@ -1,4 +1,4 @@
-//! From a PID or a path to a [`Target`].
+//! Opens a [`Target`] by PID or path.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,11 +9,11 @@ use crate::binary::{self, Facts, Frame, GoBinary, SymbolTable, Symbols};
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
 
-/// More shared libraries than are looked at for Go in them.
+/// Most shared libraries that are searched for Go.
 const MAX_LIBRARIES: usize = 256;
 
-/// A Go program, running or not. It borrows nothing from the program's file, whose mapping is gone once it
-/// was analysed; the file itself stays open.
+/// A Go program, running or not. It borrows nothing from the program's file, which is unmapped after the analysis; the
+/// file itself stays open.
 #[derive(Debug)]
 pub struct Target {
     /// How it was built.
@@ -22,22 +22,22 @@ pub struct Target {
     pub file: ProgramFile,
     /// The process that runs it; `None` for a file.
     pub process: Option<Process>,
-    /// What to add to a link-time address to have it in the process (wrapping); 0 for a file.
+    /// Run-time minus link-time address (wrapping); 0 for a file.
     pub load_bias: u64,
-    /// Where its file has its names.
+    /// Where the names are in its file.
     symbols: SymbolTable,
 }
 
 impl Target {
-    /// Opens a running program and shows it to `look` while its file is mapped: sites, layouts and variables
-    /// are found there. It is proven that the process has mapped this very file.
+    /// Opens a running program and passes it to `analyse` while its file is mapped: to find sites, layouts and
+    /// variables. It is proven that the process has mapped this very file.
     ///
     /// # Errors
-    /// It is no Go program, or one that cannot be analysed. A process that executes another program meanwhile, or ends,
-    /// looks like that, too: then the error says so.
+    /// The program is not Go, or cannot be analysed. If the process executed another program meanwhile, or ended, the
+    /// error says that instead.
     pub fn of_process<T>(
         pid: i32,
-        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+        analyse: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
         let process = Process::open(pid)?;
         let file = process.exe().map_err(|e| process.explain(e, None))?;
@@ -56,12 +56,12 @@ impl Target {
             load_bias,
             symbols: binary.symbol_table(),
         };
-        let seen = look(&target, &binary);
+        let seen = analyse(&target, &binary);
         let seen = mapping.judge(&origin, seen).map_err(|e| target.explain(e))?;
         Ok((target, seen))
     }
 
-    /// `error`, which came up when the target was looked at or attached to; see
+    /// Explains `error`, which occurred when the target was analysed or attached to; see
     /// [`Life::explain`](super::Life::explain).
     pub fn explain(&self, error: Error) -> Error {
         match &self.process {
@@ -70,11 +70,11 @@ impl Target {
         }
     }
 
-    /// Nothing, as long as the process runs the program that was analysed: what was read of its memory is of that
-    /// program.
+    /// Checks that the process still runs the program that was analysed, so that what was read of its memory belongs
+    /// to that program.
     ///
     /// # Errors
-    /// It has executed another one, or ended.
+    /// The process has executed another program, or ended.
     pub fn unchanged(&self) -> Result<()> {
         match &self.process {
             Some(process) => process.unchanged(self.file.id()),
@@ -82,18 +82,18 @@ impl Target {
         }
     }
 
-    /// Opens a program by its path, and shows it to `look` as [`Self::of_process`] does.
+    /// Opens a program by its path, and passes it to `analyse` as [`Self::of_process`] does.
     pub fn of_file<T>(
         path: &Path,
-        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+        analyse: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
-        Self::of_opened(ProgramFile::open(path)?, look)
+        Self::of_opened(ProgramFile::open(path)?, analyse)
     }
 
-    /// The same of a file that is open.
+    /// Like [`Self::of_file`], for an open file.
     pub fn of_opened<T>(
         file: ProgramFile,
-        look: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
+        analyse: impl FnOnce(&Target, &GoBinary<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
         let mapping = file.map()?;
         let name = file.name().to_string();
@@ -106,29 +106,29 @@ impl Target {
                 load_bias: 0,
                 symbols: binary.symbol_table(),
             };
-            let seen = look(&target, &binary)?;
+            let seen = analyse(&target, &binary)?;
             Ok((target, seen))
         });
         mapping.judge(&name, made)
     }
 
-    /// Maps the file again and shows its names. What that takes does not grow with the file.
-    pub fn with_symbols<T>(&self, look: impl FnOnce(&Symbols<'_>) -> T) -> Result<T> {
+    /// Maps the file again and passes its names to `analyse`. The cost does not grow with the file.
+    pub fn with_symbols<T>(&self, analyse: impl FnOnce(&Symbols<'_>) -> T) -> Result<T> {
         let mapping = self.file.map()?;
-        let made = look(&self.symbols.read(&mapping));
+        let made = analyse(&self.symbols.read(&mapping));
         mapping.judge(&self.file.name().to_string(), Ok(made))
     }
 
-    /// Maps the file again, reads all of it and shows it. For names [`Self::with_symbols`] is enough.
-    pub fn with_binary<T>(&self, look: impl FnOnce(&GoBinary<'_>) -> T) -> Result<T> {
+    /// Maps the file again, reads all of it and passes it to `analyse`. For names [`Self::with_symbols`] is enough.
+    pub fn with_binary<T>(&self, analyse: impl FnOnce(&GoBinary<'_>) -> T) -> Result<T> {
         let mapping = self.file.map()?;
         let name = self.file.name().to_string();
-        let made = GoBinary::parse(&mapping, &name).map(|binary| look(&binary));
+        let made = GoBinary::parse(&mapping, &name).map(|binary| analyse(&binary));
         mapping.judge(&name, made)
     }
 
-    /// Names of the functions that hold the `go` statements to which these values of `g.gopc` return, by
-    /// value. What lies in none of the program's functions is left out.
+    /// Names of the functions that contain the `go` statements to which these values of `g.gopc` return, by value.
+    /// Values outside of the program's functions are left out.
     pub fn creation_sites(&self, gopcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, Untrusted>> {
         self.with_symbols(|symbols| {
             gopcs
@@ -138,8 +138,8 @@ impl Target {
         })
     }
 
-    /// The functions that each of these return addresses lies in, innermost first, by address; none of a function that
-    /// the compiler made. What is not Go's code is left out.
+    /// The functions at each of these return addresses, innermost first, by address, without those that the compiler
+    /// made. Addresses outside of Go's code are left out.
     pub fn frames(&self, pcs: &[u64]) -> Result<BTreeMap<u64, Vec<Frame>>> {
         self.with_symbols(|symbols| {
             let frames = pcs.iter().filter_map(|pc| {
@@ -150,18 +150,18 @@ impl Target {
         })
     }
 
-    /// Address in the process of a link-time address.
+    /// Maps a link-time address to an address in the process.
     pub fn in_process(&self, address: u64) -> u64 {
         address.wrapping_add(self.load_bias)
     }
 
-    /// Link-time address of an address in the process.
+    /// Maps an address in the process to a link-time address.
     pub fn link_time(&self, address: u64) -> u64 {
         address.wrapping_sub(self.load_bias)
     }
 
-    /// Whether the process still runs the program that was analysed: it has not ended, nor started another
-    /// program (execve) in its place. True for a file.
+    /// Whether the process still runs the program that was analysed: it has neither ended nor executed another
+    /// program. True for a file.
     pub fn still_runs(&self) -> Result<bool> {
         match &self.process {
             Some(p) if p.has_ended() => Ok(false),

@@ -258,7 +258,7 @@ mod tests {
         // There is room again.
         assert!(queue.offer(b"y".to_vec(), 256 << 10));
         assert_eq!(queue.next(), Next::Chunk(b"y".to_vec()));
-        // It is still being written: nobody waits for ever.
+        // It is still being written, and the waits are bounded.
         queue.wait_until_idle(Duration::from_millis(1));
         assert!(!queue.is_idle());
         assert!(!queue.wait_until_ended(Some(Duration::from_millis(1))));

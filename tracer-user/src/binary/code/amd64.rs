@@ -9,10 +9,10 @@ use iced_x86::{
 /// RAX, which `cmpxchg` compares with.
 const RAX: u8 = 0;
 
-/// Every instruction of `bytes`, which begin at the link-time address `start`.
+/// Decodes every instruction of `bytes`, which begin at the link-time address `start`.
 ///
 /// # Errors
-/// Where the first bytes are that are no instruction.
+/// Some bytes are not an instruction; the message says where the first ones are.
 pub fn decode(bytes: &[u8], start: u64) -> Result<Vec<Insn>, String> {
     let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
     let mut factory = InstructionInfoFactory::new();
@@ -30,7 +30,7 @@ pub fn decode(bytes: &[u8], start: u64) -> Result<Vec<Insn>, String> {
     Ok(insns)
 }
 
-/// The one instruction at the front of `bytes`, in the GNU assembler's syntax.
+/// Disassembles the first instruction of `bytes`, in the GNU assembler's syntax.
 pub fn disassemble(bytes: &[u8], address: u64) -> String {
     let machine = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).decode();
     let mut text = String::new();
@@ -40,7 +40,7 @@ pub fn disassemble(bytes: &[u8], address: u64) -> String {
     text
 }
 
-/// See [`super::may_reach`]. All direct calls and jumps of 32 bits end in the distance from their end.
+/// See [`super::may_reach`]. Direct calls and jumps of 32 bits end in the distance from their end.
 pub fn may_reach(bytes: &[u8], start: u64, target: u64) -> bool {
     // `e8`/`e9` begin a call or jmp; `0f 8x` a conditional jump, which no compiler aims at a function.
     memchr::memchr2_iter(0xe8, 0xe9, bytes).any(|at| {
@@ -67,7 +67,7 @@ pub fn may_swap(bytes: &[u8], offset: u32) -> bool {
     })
 }
 
-/// Number of a general-purpose register (of any width but AH..BH), else `None`.
+/// The number of a general-purpose register (of any width except AH..BH).
 fn number(register: Register) -> Option<u8> {
     if matches!(
         register,
@@ -118,14 +118,14 @@ fn flow(machine: &iced_x86::Instruction) -> Flow {
         (FlowControl::Call, target) => Flow::Call(target),
         (FlowControl::IndirectCall, _) => Flow::Call(None),
         (FlowControl::Return | FlowControl::Exception | FlowControl::Interrupt, _) => {
-            // `syscall` is a call as iced sees it; `int3` pads and `ud2` ends.
+            // iced classifies `syscall` as a call; `int3` is padding, and `ud2` ends the flow.
             Flow::End
         }
         _ => Flow::Indirect,
     }
 }
 
-/// The memory operand, if it is one that the instruction reads or writes.
+/// The memory operand, if the instruction reads or writes it.
 fn memory(machine: &iced_x86::Instruction) -> Option<Mem> {
     // These compute with an address and touch no memory.
     if matches!(machine.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) {
@@ -162,7 +162,7 @@ fn memory(machine: &iced_x86::Instruction) -> Option<Mem> {
     })
 }
 
-/// What it computes, and the bytes of the value.
+/// What the instruction computes, and the size of the value in bytes.
 fn operation(machine: &iced_x86::Instruction, has_memory: bool) -> (Op, u8) {
     let register = |n: u32| {
         (machine.op_kind(n) == OpKind::Register)
@@ -171,7 +171,7 @@ fn operation(machine: &iced_x86::Instruction, has_memory: bool) -> (Op, u8) {
     };
     let is_memory = |n: u32| machine.op_kind(n) == OpKind::Memory;
     let immediate = |n: u32| machine.try_immediate(n).ok();
-    // The size of the destination or of what is compared; of a load that extends, the memory's.
+    // The size of the destination or of what is compared; for an extending load, that of the memory operand.
     let bytes = if has_memory {
         machine.memory_size().size() as u8
     } else {
@@ -260,8 +260,8 @@ fn operation(machine: &iced_x86::Instruction, has_memory: bool) -> (Op, u8) {
     )
 }
 
-/// True of `js`, `jns`, `jl` and `jge`: behind a `test` of a register with itself, which clears the overflow flag, all
-/// four go by its sign.
+/// Whether this is `js`, `jns`, `jl` or `jge`: after a `test` of a register with itself, which clears the overflow
+/// flag, all four depend on its sign.
 fn tests_sign(machine: &iced_x86::Instruction) -> bool {
     machine.flow_control() == FlowControl::ConditionalBranch
         && matches!(
@@ -278,11 +278,11 @@ fn truncate(value: u64, bytes: u8) -> u64 {
     }
 }
 
-/// `nopl 0x0(%rax,%rax,1)`. Linux 6.18 and newer replace it by a call to a page that they map into the process, and that
-/// a forked child does not have: it would die there.
+/// `nopl 0x0(%rax,%rax,1)`. Linux 6.18 and newer replace it by a call to a page that they map into the process. A
+/// forked child does not have that page, and would die.
 const REPLACED: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
 
-/// What the kernel makes of it: `arch_uprobe_analyze_insn` in arch/x86/kernel/uprobes.c. Emulated are
+/// How the kernel treats the instruction: `arch_uprobe_analyze_insn` in arch/x86/kernel/uprobes.c. Emulated are
 /// `nop` (90, also with 66 or f3), `push r64`, `jmp`, `call rel32` and `jcc`, none of them with another
 /// prefix; lock and segment prefixes are refused, as are branches with an operand-size prefix.
 /// Longer `nop`s are emulated from Linux 6.18 on only; and [`REPLACED`] is not to be probed on any.

@@ -1,9 +1,9 @@
-//! arm64, lowered to [`Insn`]: the subset of A64 that says where control goes, what addresses and constants
-//! are made of, and which memory is read and written. Of anything else only which registers it may write is
-//! kept, rather too many than too few. Encodings: Arm Architecture Reference Manual, C4.
+//! arm64, lowered to [`Insn`]: the subset of A64 that determines control flow, addresses and constants, and which
+//! memory is read and written. For all other instructions only the registers that they may write are kept, rather too
+//! many than too few. Encodings: Arm Architecture Reference Manual, C4.
 //!
-//! Instructions have four bytes each, so that a site can never be in the middle of one. The text for people
-//! is by yaxpeax-arm.
+//! Instructions have four bytes each, so that a site can never be in the middle of one. yaxpeax-arm makes the
+//! disassembly.
 
 use super::{Flow, Insn, Mem, Op, Shape};
 use yaxpeax_arch::{Decoder, U8Reader};
@@ -13,13 +13,13 @@ use yaxpeax_arm::armv8::a64::InstDecoder;
 const SP: u8 = 31;
 /// The zero register, as register 31 is read elsewhere.
 const ZR: u8 = 31;
-/// What Go's assembler puts where control must never come (obj7.go, `AUNDEF`).
+/// What Go's assembler emits where control must never get to (obj7.go, `AUNDEF`).
 const GO_UNDEF: u32 = 0xbea7_1700;
 
-/// Every instruction of `bytes`, which begin at the link-time address `start`.
+/// Decodes every instruction of `bytes`, which begin at the link-time address `start`.
 ///
 /// # Errors
-/// They are not a whole number of words.
+/// The bytes are not a whole number of words.
 pub fn decode(bytes: &[u8], start: u64) -> Result<Vec<Insn>, String> {
     let (words, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
@@ -36,7 +36,7 @@ pub fn decode(bytes: &[u8], start: u64) -> Result<Vec<Insn>, String> {
     Ok(insns)
 }
 
-/// The one instruction at the front of `bytes`.
+/// Disassembles the first instruction of `bytes`.
 pub fn disassemble(bytes: &[u8]) -> String {
     let mut reader = U8Reader::new(bytes);
     match InstDecoder::default().decode(&mut reader) {
@@ -75,7 +75,7 @@ const fn register(word: u32, from: u32) -> u8 {
     bits(word, from, 5) as u8
 }
 
-/// The mask of a register that is written as one that may be the zero register.
+/// The mask of a register that is written, empty for the zero register.
 const fn written(register: u8) -> u32 {
     if register == ZR { 0 } else { 1 << register }
 }
@@ -103,9 +103,9 @@ fn lower(word: u32, pc: u64) -> Insn {
         0b1010 | 0b1011 => branch(word, &mut insn),
         0b0100 | 0b0110 | 0b1100 | 0b1110 => memory(word, &mut insn),
         0b0101 | 0b1101 => arithmetic(word, &mut insn),
-        // Of the vector instructions some write a general register.
+        // Some vector instructions write a general register.
         0b0111 | 0b1111 => insn.writes = written(register(word, 0)),
-        // No instruction: the constants that some functions have behind their code.
+        // Not an instruction: constants that some functions have after their code.
         _ => {
             insn.flow = Flow::End;
             insn.shape = Shape::Refused;
@@ -160,7 +160,7 @@ fn immediate(word: u32, insn: &mut Insn) {
             0b11 => insn.writes_zf = true,
             _ => insn.writes = 1 << dst,
         },
-        // sxtw: what differs from a plain move are numbers from 2^31 on.
+        // sxtw: differs from a plain move only for numbers from 2^31 on.
         0b100110 if word & 0xffff_fc00 == 0x9340_7c00 && ![dst, src].contains(&ZR) => {
             insn.bytes = 4;
             insn.op = Op::Move { dst, src };
@@ -206,8 +206,8 @@ fn bitmask(word: u32) -> Option<u64> {
     Some((0..64 / size).fold(0, |value, n| value | element << (n * size)))
 }
 
-/// Branches, exceptions and system instructions. The kernel emulates the branches (`simulate-insn.c`), and
-/// refuses what changes its own state.
+/// Branches, exceptions and system instructions. The kernel emulates the branches (`simulate-insn.c`), and refuses
+/// instructions that change its own state.
 fn branch(word: u32, insn: &mut Insn) {
     let pc = insn.address;
     insn.shape = Shape::Emulated;
@@ -243,7 +243,7 @@ fn branch(word: u32, insn: &mut Insn) {
         // `nop` is emulated from Linux 6.13 on only.
         insn.shape = Shape::SingleStepped;
     } else if word & 0xffe0_001f == 0xd400_0001 {
-        // `svc` comes back with anything in the registers.
+        // `svc` may return with any values in the registers.
         insn.flow = Flow::Call(None);
         insn.shape = Shape::Refused;
     } else if word >> 24 == 0xd4 {
@@ -255,7 +255,7 @@ fn branch(word: u32, insn: &mut Insn) {
         insn.writes_zf = true;
         insn.shape = Shape::Refused;
     } else {
-        // Branches with pointer authentication and the like: not used by Go.
+        // Branches with pointer authentication and the like, which Go does not use.
         insn.flow = Flow::Indirect;
         insn.shape = Shape::Refused;
     }
@@ -326,7 +326,7 @@ fn memory(word: u32, insn: &mut Insn) {
                 insn.mem = mem(i64::from(bits(word, 10, 12)) << size);
             } else if bits(word, 21, 1) == 0 {
                 let disp = signed(bits(word, 12, 9), 9, 0);
-                // After (01) the access, before it (11), or not at all, the base is changed.
+                // The base is changed after the access (01), before it (11), or not at all.
                 insn.mem = mem(if bits(word, 10, 2) == 0b01 { 0 } else { disp });
                 insn.writes = if bits(word, 10, 1) == 1 { 1 << base } else { 0 };
             } else if bits(word, 10, 2) == 0b10 {
@@ -336,7 +336,7 @@ fn memory(word: u32, insn: &mut Insn) {
                     indexed: true,
                 });
             } else {
-                // Atomics: what was there goes into the register.
+                // Atomics: the old value is loaded into the register.
                 insn.mem = mem(0);
                 known = false;
             }
@@ -396,11 +396,11 @@ fn memory(word: u32, insn: &mut Insn) {
                 };
             }
         }
-        // Exclusives, ordered loads and stores, compare-and-swap: which registers they write depends.
+        // Exclusives, ordered loads and stores, compare-and-swap, which write different registers.
         0b001 if !vector => {
             insn.bytes = 1 << bits(word, 30, 2);
             insn.mem = mem(0);
-            // A load writes what it loads to; a store-exclusive, whether it was done.
+            // A load writes its destination; a store-exclusive, whether it succeeded.
             insn.writes = match bits(word, 22, 1) {
                 1 => written(value) | written(register(word, 10)),
                 _ => written(register(word, 16)),

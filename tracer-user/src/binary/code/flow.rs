@@ -1,8 +1,8 @@
-//! What registers hold before each instruction of a function, whatever way control came there.
+//! What registers hold before each instruction of a function, on every path to it.
 //!
-//! A forward data-flow analysis over basic blocks, to a fixpoint: a register is known to hold a value only
-//! if it holds that value on every path. Calls destroy every register but those that Go's ABIInternal
-//! keeps. Where a function jumps through a table, nothing is known at the beginning of any block.
+//! A forward data-flow analysis over basic blocks, to a fixpoint: a register is known to hold a value only if it
+//! holds that value on every path. Calls clobber every register except those that Go's ABIInternal preserves. If a
+//! function jumps through a table, nothing is known at the beginning of any block.
 
 use super::{Flow, Insn, Op};
 use crate::binary::Arch;
@@ -11,11 +11,11 @@ use std::collections::{BTreeSet, HashMap};
 /// What is known of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// No path comes here (yet).
+    /// No path leads here (yet).
     Unreached,
     /// This number or address.
     Const(u64),
-    /// What the last marked instruction (its index) marked, see [`Analysis::new`].
+    /// The value that the instruction with this index marked, see [`Analysis::new`].
     Marked(u32),
     /// Anything.
     Unknown,
@@ -39,7 +39,7 @@ impl Value {
     }
 }
 
-/// What is known of every register at one place.
+/// What is known of every register at one point.
 pub type Registers = [Value; 32];
 
 const NOTHING: Registers = [Value::Unknown; 32];
@@ -55,7 +55,7 @@ struct Block {
 }
 
 impl Block {
-    /// What is known at its beginning: where no path leads as far as we see, nothing.
+    /// What is known at its beginning: nothing if no path is seen to lead to it.
     fn known(&self) -> Registers {
         if self.is_reached() { self.entry } else { NOTHING }
     }
@@ -65,7 +65,7 @@ impl Block {
     }
 }
 
-/// The control flow of a function, with what its registers hold.
+/// The control flow of a function, and what its registers hold.
 pub struct Analysis<'i> {
     arch: Arch,
     insns: &'i [Insn],
@@ -76,8 +76,8 @@ pub struct Analysis<'i> {
 }
 
 impl<'i> Analysis<'i> {
-    /// Analyses `insns`, which are a whole function. `mark` may name, for an instruction, a register that
-    /// holds something worth following from there on: [`Value::Marked`]. Only the last mark counts.
+    /// Analyses `insns`, which are a whole function. `mark` may name a register of an instruction whose value is to be
+    /// followed from there on: [`Value::Marked`]. Only the last mark counts.
     pub fn new(arch: Arch, insns: &'i [Insn], mark: impl Fn(&Insn) -> Option<u8>) -> Self {
         let marks = insns.iter().map(mark).collect();
         let (blocks, block_of, indirect) = blocks(insns);
@@ -110,8 +110,8 @@ impl<'i> Analysis<'i> {
         registers
     }
 
-    /// Indexes of the instructions right before `index`, on every path from the entry. (Padding behind a
-    /// jump is on none.)
+    /// Indexes of the instructions right before `index`, on every path from the entry. (Padding after a jump is on
+    /// none.)
     pub fn previous(&self, index: usize) -> Vec<usize> {
         let Some(block) = self.block_of.get(index).and_then(|&b| self.blocks.get(b)) else {
             return Vec::new();
@@ -123,8 +123,8 @@ impl<'i> Analysis<'i> {
         previous.filter(|b| b.is_reached()).map(|b| b.end - 1).collect()
     }
 
-    /// False if control can never come to `index`, as far as one can see: padding, or constants behind the
-    /// code of the function.
+    /// Whether control can reach `index`, as far as can be seen: it cannot reach padding, or constants after the code
+    /// of the function.
     pub fn is_reached(&self, index: usize) -> bool {
         self.block_of
             .get(index)
@@ -132,13 +132,13 @@ impl<'i> Analysis<'i> {
             .is_some_and(Block::is_reached)
     }
 
-    /// True if control that comes to `later` has just gone through every instruction from `earlier` on.
+    /// Whether control reaches `later` only right after executing every instruction from `earlier` on.
     pub fn in_one_block(&self, earlier: usize, later: usize) -> bool {
         let block = self.block_of.get(earlier);
         earlier <= later && block.is_some() && block == self.block_of.get(later)
     }
 
-    /// Shows every instruction with what the registers hold before it.
+    /// Calls `with` for every instruction, with what the registers hold before it.
     pub fn visit(&self, mut with: impl FnMut(usize, &Insn, &Registers)) {
         for block in &self.blocks {
             let mut registers = block.known();
@@ -220,7 +220,7 @@ impl<'i> Analysis<'i> {
                     *value = Value::Unknown;
                 }
             }
-            // An instruction that overwrites what it marks has not marked anything that lasts.
+            // An instruction that overwrites the register that it marks has no lasting mark.
             if insn.writes & (1 << marked) == 0
                 && let Some(held) = registers.get_mut(usize::from(marked))
             {
@@ -230,7 +230,7 @@ impl<'i> Analysis<'i> {
     }
 }
 
-/// The address of an instruction's memory operand, where it is a constant.
+/// The address of an instruction's memory operand, if it is constant.
 pub fn address(insn: &Insn, registers: &Registers) -> Option<u64> {
     let mem = insn.mem.filter(|m| !m.indexed)?;
     match mem.base {
@@ -242,7 +242,7 @@ pub fn address(insn: &Insn, registers: &Registers) -> Option<u64> {
     }
 }
 
-/// Registers that ABIInternal keeps over a call: the stack and frame pointers and g. Source:
+/// Registers that ABIInternal preserves across a call: the stack and frame pointers and g. Source:
 /// cmd/compile/abi-internal.md.
 const fn kept_by_calls(arch: Arch) -> u32 {
     match arch {
@@ -296,11 +296,11 @@ fn blocks(insns: &[Insn]) -> (Vec<Block>, Vec<usize>, bool) {
             .and_then(|t| index.get(&t))
             .and_then(|&i| block_of.get(i))
             .copied();
-        let behind = (b + 1 < blocks.len()).then_some(b + 1);
+        let following = (b + 1 < blocks.len()).then_some(b + 1);
         let next: Vec<usize> = match last.flow {
-            Flow::Next | Flow::Call(_) => behind.into_iter().collect(),
+            Flow::Next | Flow::Call(_) => following.into_iter().collect(),
             Flow::Jump(_) => there.into_iter().collect(),
-            Flow::Branch(_) => there.into_iter().chain(behind).collect(),
+            Flow::Branch(_) => there.into_iter().chain(following).collect(),
             Flow::Indirect | Flow::End => Vec::new(),
         };
         for &n in &next {

@@ -1,5 +1,5 @@
-//! Machine code of a function, decoded to what finding probe sites and variables needs: where control
-//! goes, which constants and addresses registers hold, and which memory is read and written.
+//! Decodes the machine code of a function as far as needed to find probe sites and variables: control flow, constants
+//! and addresses in registers, and which memory is read and written.
 //!
 //! Both architectures are lowered to the same few [`Op`]s; an instruction that none of them describes is
 //! [`Op::Other`] with the registers that it writes. Registers are numbered as
@@ -11,14 +11,14 @@ pub mod flow;
 
 use super::{Arch, Code, Function};
 
-/// An instruction, decoded. Its address is a link-time one.
+/// A decoded instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Insn {
-    /// Where it is.
+    /// Its link-time address.
     pub address: u64,
-    /// Bytes it takes.
+    /// Its length in bytes.
     pub len: u8,
-    /// Where control goes from it.
+    /// Where control continues after it.
     pub flow: Flow,
     /// What it computes.
     pub op: Op,
@@ -26,21 +26,21 @@ pub struct Insn {
     pub mem: Option<Mem>,
     /// Bytes of the value that it reads, writes or moves; 0 for [`Op::Other`].
     pub bytes: u8,
-    /// Bit n: it writes register n (or a part of it).
+    /// Bit n is set if it writes register n (or a part of it).
     pub writes: u32,
-    /// It changes the zero flag.
+    /// Whether it changes the zero flag.
     pub writes_zf: bool,
-    /// What the kernel's uprobe code makes of it.
+    /// How the kernel's uprobe code treats it.
     pub shape: Shape,
 }
 
 impl Insn {
-    /// Address of the instruction behind it.
+    /// Address of the next instruction.
     pub fn next(&self) -> u64 {
         self.address.wrapping_add(u64::from(self.len))
     }
 
-    /// Where it calls or jumps to, outside of its function or not.
+    /// The address that it calls or jumps to, in its function or outside.
     pub fn target(&self) -> Option<u64> {
         match self.flow {
             Flow::Jump(target) | Flow::Branch(target) => Some(target),
@@ -50,20 +50,20 @@ impl Insn {
     }
 }
 
-/// Where control goes from an instruction.
+/// Where control continues after an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// To the next one.
+    /// At the next instruction.
     Next,
-    /// There.
+    /// At this address.
     Jump(u64),
-    /// There, or to the next one.
+    /// At this address, or at the next instruction.
     Branch(u64),
-    /// To a function (`None`: through a register or memory) and back behind the call.
+    /// In a function (`None`: through a register or memory), and then after the call.
     Call(Option<u64>),
-    /// Through a register or memory: nobody knows.
+    /// At an unknown address, through a register or memory.
     Indirect,
-    /// Out of the function, or nowhere.
+    /// Outside of the function, or nowhere.
     End,
 }
 
@@ -71,8 +71,8 @@ pub enum Flow {
     missing_docs,
     reason = "the fields are the operands that the variants' formulas name"
 )]
-/// What an instruction computes. `dst`, `src`, `a`, `b` are register numbers; the memory operand, where
-/// there is one, is [`Insn::mem`].
+/// What an instruction computes. `dst`, `src`, `a`, `b` are register numbers; the memory operand, if there is one, is
+/// [`Insn::mem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// `dst` = `value`, a number or an address.
@@ -103,10 +103,10 @@ pub enum Op {
     AddToMem { src: u8 },
     /// Flags of memory - `value`.
     CompareMem { value: u64 },
-    /// If memory = `old` then memory = `new`. amd64: `lock cmpxchg`, and ZF says whether it was; arm64:
-    /// `cas…`, and `old` = what memory was.
+    /// If memory = `old` then memory = `new`. amd64: `lock cmpxchg`, and ZF says whether it succeeded; arm64: `cas…`,
+    /// and `old` = the old value in memory.
     CompareExchange { old: u8, new: u8 },
-    /// `dst` = memory, which the next store-exclusive stores to if nobody else did (arm64).
+    /// `dst` = memory, to which the next store-exclusive stores if nobody else did (arm64).
     LoadExclusive { dst: u8 },
     /// Flags of `a` - `b`.
     Compare { a: u8, b: u8 },
@@ -116,37 +116,37 @@ pub enum Op {
     SetIfNotZero { dst: u8 },
     /// ZF = (`src` is zero), and the other flags say its sign.
     Test { src: u8 },
-    /// A branch that is taken, or is not, by the sign that the flags say of what was tested last (amd64).
+    /// A branch on the sign of the last tested value, by the flags (amd64).
     BranchOnFlagsSign,
-    /// A branch that is taken, or is not, by the sign of all 64 bits of `src` (arm64).
+    /// A branch on the sign of the 64-bit value in `src` (arm64).
     BranchOnSign { src: u8 },
     /// Anything else.
     Other,
 }
 
-/// A memory operand: `base` + `disp`, plus an index that is not known where `indexed`.
+/// A memory operand: `base` + `disp`, plus an unknown index if `indexed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mem {
     /// Register, or `None` for an absolute address in `disp`.
     pub base: Option<u8>,
     /// Displacement in bytes, or the address.
     pub disp: i64,
-    /// A scaled index, or a segment, is added as well.
+    /// Whether a scaled index or a segment is added.
     pub indexed: bool,
 }
 
-/// How the kernel's uprobe code sees an instruction.
+/// How the kernel's uprobe code treats an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// One that it emulates on every kernel that has eBPF.
+    /// It is emulated on every kernel that has eBPF.
     Emulated,
-    /// One that it copies out of line and single-steps.
+    /// It is copied out of line and single-stepped.
     SingleStepped,
-    /// One that it does not let anybody probe, or that nobody should.
+    /// It must not be probed: the kernel refuses it, or it may kill the target.
     Refused,
 }
 
-/// No larger functions are decoded, in bytes; those of the runtime have at most some 10,000.
+/// Largest function that is decoded, in bytes; those of the runtime have at most some 10,000.
 const MAX_FUNCTION: usize = 1 << 18;
 
 /// Number of the stack pointer.
@@ -168,10 +168,10 @@ pub const fn argument(arch: Arch, n: u8) -> u8 {
     }
 }
 
-/// The instructions of a whole function, decoded one after the other from its entry.
+/// Decodes the instructions of a whole function, one after the other from its entry.
 ///
 /// # Errors
-/// What the decoder met and where: bytes that are no instruction, no bytes at all, or too many.
+/// Some bytes are not an instruction, there are no bytes, or too many; the message says which and where.
 pub fn decode(code: &dyn Code, function: &Function) -> Result<Vec<Insn>, String> {
     let bytes = code
         .code_of(function)
@@ -190,7 +190,7 @@ pub fn decode(code: &dyn Code, function: &Function) -> Result<Vec<Insn>, String>
     .map_err(|e| format!("{}: {e}", function.name))
 }
 
-/// One instruction for people, in the assembler's syntax of its architecture.
+/// Disassembles one instruction, in the assembler's syntax of its architecture.
 pub fn disassemble(arch: Arch, bytes: &[u8], address: u64) -> String {
     match arch {
         Arch::Amd64 => amd64::disassemble(bytes, address),
@@ -198,8 +198,8 @@ pub fn disassemble(arch: Arch, bytes: &[u8], address: u64) -> String {
     }
 }
 
-/// True if `bytes` may hold a compare-and-swap of 32 bits at `offset` from a register. Like [`may_reach`]
-/// it never says no wrongly; of arm64, whose instruction does not have the offset, it always says yes.
+/// Whether `bytes` may contain a compare-and-swap of 32 bits at `offset` from a register. Like [`may_reach`] it has
+/// no false negatives; on arm64, where the instruction does not have the offset, it is always true.
 pub fn may_swap(arch: Arch, bytes: &[u8], offset: u32) -> bool {
     match arch {
         Arch::Amd64 => amd64::may_swap(bytes, offset),
@@ -207,8 +207,8 @@ pub fn may_swap(arch: Arch, bytes: &[u8], offset: u32) -> bool {
     }
 }
 
-/// True if `bytes`, which begin at `start`, may hold a direct call or jump to `target`. It looks at every
-/// byte offset, so it says yes too often, and never no wrongly: decoding decides.
+/// Whether `bytes`, which begin at `start`, may contain a direct call or jump to `target`. It tests every byte
+/// offset, so it has false positives, which decoding excludes, but no false negatives.
 pub fn may_reach(arch: Arch, bytes: &[u8], start: u64, target: u64) -> bool {
     match arch {
         Arch::Amd64 => amd64::may_reach(bytes, start, target),

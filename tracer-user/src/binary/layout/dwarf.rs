@@ -1,8 +1,8 @@
-//! A layout from the debug information of the binary itself, for versions that the table does not have.
+//! Reads a layout from the debug information of the binary itself, for versions that the table does not have.
 //!
-//! Only what is needed is read: the units of package runtime first (the linker puts all types there), each
-//! entry's name alone where its tag can matter, and nothing more once all structs are found. The file may
-//! be hostile: sizes are capped, and so is the time.
+//! Only what is needed is read: the units of package runtime first (the linker puts all types there), an entry's name
+//! only if its tag can matter, and nothing more once all structs are found. The file may be hostile, so sizes and
+//! time are limited.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,13 +19,13 @@ use object::{Object as _, ObjectSection as _};
 use super::entries::{Type, reference};
 use super::{Layout, fields};
 
-/// Largest `.debug_info`, uncompressed, that is read. It is held in memory while it is searched.
+/// Largest `.debug_info`, uncompressed, that is read. It is kept in memory during the search.
 const MAX_INFO: u64 = 512 << 20;
-/// Likewise `.debug_abbrev`: Go's is under 1 KiB, but a C library's may come with it.
+/// Largest `.debug_abbrev`: Go's is under 1 KiB, but a C library's may be added to it.
 const MAX_ABBREV: u64 = 16 << 20;
 /// Longest chain of typedefs that is followed.
 const MAX_TYPEDEFS: usize = 8;
-/// How long a search may take: only a file that was made for it takes so long.
+/// How long a search may take: only a malicious file takes so long.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why there is no layout in the binary.
@@ -47,7 +47,7 @@ pub enum NoDwarf {
         /// Most that is accepted.
         limit: u64,
     },
-    /// The section's bytes make no sense.
+    /// The section is malformed.
     #[error("its debug information is broken: {0}")]
     Broken(String),
     /// The search took too long.
@@ -66,7 +66,7 @@ impl From<gimli::Error> for NoDwarf {
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// Reads the layout from the DWARF in `elf`, the whole file; compressed sections too.
+/// Reads the layout from the DWARF in `elf`, the whole file. Sections may be compressed.
 pub fn from_dwarf(elf: &[u8]) -> Result<Layout, NoDwarf> {
     let file = ElfFile64::<object::LittleEndian>::parse(elf).map_err(|e| NoDwarf::Elf(e.to_string()))?;
     let abbrev = section(&file, ".debug_abbrev", MAX_ABBREV)?;
@@ -105,14 +105,14 @@ fn section<'a>(
     }
 }
 
-/// Where the structs are described, and what the constants are, both by the runtime's names.
+/// The entries of the structs, and the values of the constants, by the runtime's names.
 #[derive(Default)]
 struct Found {
     structs: HashMap<&'static str, DebugInfoOffset>,
     constants: HashMap<&'static str, u32>,
 }
 
-/// What is looked for: the first words of the paths in `fields.txt`.
+/// The names that are searched: the first words of the paths in `fields.txt`.
 struct Wanted {
     structs: Vec<&'static str>,
     constants: Vec<&'static str>,
@@ -135,17 +135,17 @@ impl Wanted {
     }
 }
 
-/// One search, with the sections it reads.
+/// A search, with the sections that it reads.
 struct Search<'a> {
     info: DebugInfo<Slice<'a>>,
     abbrev: DebugAbbrev<Slice<'a>>,
-    /// All of Go's units share one table.
+    /// Tables of abbreviations; all of Go's units share one.
     tables: HashMap<DebugAbbrevOffset, Abbreviations>,
     deadline: Instant,
 }
 
 impl<'a> Search<'a> {
-    /// Finds all structs: in the units of package runtime, else anywhere in Go's.
+    /// Finds all structs: in the units of package runtime, or else in any unit of Go's.
     fn find(&mut self) -> Result<Found, NoDwarf> {
         let wanted = Wanted::new();
         let mut found = Found::default();
@@ -158,7 +158,7 @@ impl<'a> Search<'a> {
                 Some(false) => others.push(unit),
                 None => (),
             }
-            // Constants stand before the types; a version without one of them must not cost the whole search.
+            // Constants precede the types; a version that lacks one of them must not cost the whole search.
             if found.structs.len() == wanted.structs.len() && !found.constants.is_empty() {
                 return Ok(found);
             }
@@ -183,7 +183,7 @@ impl<'a> Search<'a> {
     fn table(&mut self, unit: &UnitHeader<Slice<'a>>) -> Result<&Abbreviations, NoDwarf> {
         let offset = unit.debug_abbrev_offset();
         if !self.tables.contains_key(&offset) {
-            // C's units have a table each: those are not worth keeping.
+            // C's units have one table each, which need not be kept.
             if self.tables.len() > 64 {
                 self.tables.clear();
             }
@@ -192,7 +192,7 @@ impl<'a> Search<'a> {
         self.tables.get(&offset).ok_or(NoDwarf::Stripped)
     }
 
-    /// Whether a unit is Go's package runtime, another of Go's, or none of Go's.
+    /// Whether a unit is Go's package runtime (`Some(true)`), another one of Go's, or not one of Go's (`None`).
     fn is_go_unit(&mut self, unit: &UnitHeader<Slice<'a>>) -> Result<Option<bool>, NoDwarf> {
         let table = self.table(unit)?;
         let mut cursor = unit.entries(table);
@@ -271,7 +271,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Reads the structs that were found.
+    /// Makes a layout of the structs that were found.
     fn layout(&mut self, found: &Found) -> Result<Layout, NoDwarf> {
         let mut values = HashMap::new();
         let mut known = HashMap::new();
@@ -322,7 +322,7 @@ impl<'a> Search<'a> {
         Ok(Some(offset))
     }
 
-    /// Reads one type, behind its typedefs.
+    /// Reads one type, after following its typedefs.
     fn read_type(&mut self, mut at: DebugInfoOffset) -> Result<Type, NoDwarf> {
         for _ in 0..MAX_TYPEDEFS {
             self.check_time()?;
@@ -355,7 +355,7 @@ impl<'a> Search<'a> {
         )))
     }
 
-    /// The unit that holds this offset.
+    /// The unit that contains this offset.
     fn unit_of(&self, at: DebugInfoOffset) -> Result<UnitHeader<Slice<'a>>, NoDwarf> {
         let mut units = self.info.units();
         while let Some(unit) = units.next()? {

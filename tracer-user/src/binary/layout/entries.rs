@@ -7,10 +7,10 @@ use super::dwarf::{NoDwarf, Slice};
 /// Most members of a struct, several times what `runtime.m` has.
 const MAX_MEMBERS: usize = 2000;
 
-/// A struct or an array; anything else has neither members nor elements.
+/// A type: a struct has members, an array has elements, anything else has neither.
 #[derive(Default)]
 pub(super) struct Type {
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: Option<u32>,
     pub(super) members: Vec<Member>,
     /// Number of elements of an array.
@@ -63,7 +63,7 @@ fn number(value: Option<AttributeValue<Slice<'_>>>) -> Option<u32> {
     value?.udata_value().and_then(|v| u32::try_from(v).ok())
 }
 
-/// Where the entry that an attribute refers to is.
+/// Offset of the entry that an attribute refers to.
 pub(super) fn reference(
     value: Option<AttributeValue<Slice<'_>>>,
     base: DebugInfoOffset,

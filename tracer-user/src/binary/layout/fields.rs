@@ -1,15 +1,15 @@
-//! The list of fields, shared with the generator: what gmpscope calls them and what Go's versions do.
+//! The list of fields, shared with the generator: gmpscope's names and those of Go's versions.
 
 /// Finds a field by its name in `fields.txt`.
 pub(super) type Get<'a> = dyn Fn(&str) -> Option<u32> + 'a;
 
-/// A field that every supported version has is not there.
+/// A field is missing that every supported version has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MissingField(pub &'static str);
 
-/// What a struct's member is made from.
+/// How a member of a struct is made from a field.
 pub(super) trait Field: Sized {
-    /// Whether a layout without it is no layout.
+    /// Whether every layout must have it.
     #[cfg(test)]
     const REQUIRED: bool;
     fn take(name: &'static str, get: &Get<'_>) -> Result<Self, MissingField>;
@@ -37,12 +37,12 @@ pub(super) struct Line {
     pub name: &'static str,
     /// The runtime's paths for it, newest first, such as `schedt.runq.size`.
     pub paths: Vec<&'static str>,
-    /// Marked as one that every version has.
+    /// Whether it is marked as one that every version has.
     #[cfg(test)]
     pub required: bool,
 }
 
-/// The list that the generator reads too.
+/// The lines of the list, which the generator reads, too.
 pub(super) fn lines() -> impl Iterator<Item = Line> {
     include_str!("fields.txt")
         .lines()

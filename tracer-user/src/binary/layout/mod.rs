@@ -1,8 +1,8 @@
 //! Offsets of the runtime's struct fields, by Go version, experiments and architecture.
 //!
-//! First the table in the repository, by exact release: it is there in microseconds and for stripped
-//! binaries too. What is not in it is read from the binary's own DWARF ([`from_dwarf`]); where there is
-//! none, that is said, with what still works. Nothing is extrapolated.
+//! The table in the repository is tried first, by exact release: it takes microseconds, and works for stripped
+//! binaries, too. For other releases the binary's own DWARF is read ([`from_dwarf`]); if there is none, that is
+//! reported, with what still works. Nothing is extrapolated.
 
 mod dwarf;
 mod entries;
@@ -24,19 +24,19 @@ use super::{Arch, GoVersion};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayoutSource {
-    /// The table has this release.
+    /// This release is in the table.
     Table,
     /// The table has the patch releases `below` and `above` it, and both have this layout.
     Bracketed {
         /// Patch number of the nearest older release in the table.
         below: u32,
-        /// Of the nearest newer one.
+        /// Patch number of the nearest newer release in the table.
         above: u32,
     },
     /// The binary's own debug information.
     Dwarf,
-    /// The table has another patch release, whose layout was confirmed in every struct by the memory of the
-    /// live process (see [`Candidates`]).
+    /// Another patch release is in the table, and the memory of the live process confirmed its layout in every struct
+    /// (see [`Candidates`]).
     Confirmed {
         /// Patch number of that release.
         like: u32,
@@ -63,7 +63,7 @@ impl fmt::Display for LayoutSource {
 #[error("{0}")]
 pub struct NotInTable(String);
 
-/// No layout is known for a binary: neither in the table nor in it.
+/// Why no layout is known for a binary: neither the table nor the binary has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the layout of the runtime's structs is not known: {table}; {dwarf}. Without it the programs cannot read \
@@ -72,15 +72,15 @@ pub struct NotInTable(String);
      binary with debug information (built without -ldflags=-s or -w, not stripped)"
 )]
 pub struct Unknown {
-    /// Why the table has none.
+    /// Why the table does not have one.
     pub table: NotInTable,
-    /// Why DWARF has none.
+    /// Why the binary's DWARF does not have one.
     pub dwarf: NoDwarf,
 }
 
 /// Looks up the layout of a release, in the table alone.
 ///
-/// `build_tags` are the `-tags` of the build, where the build info tells them: `debuglog` moves fields.
+/// `build_tags` are the `-tags` of the build, if the build information has them: `debuglog` moves fields.
 pub fn find(
     version: &GoVersion,
     arch: Arch,
@@ -89,7 +89,7 @@ pub fn find(
     let (raw, minor) = (&version.raw, version.minor);
     if let Some(suffix) = &version.vendor_or_prerelease {
         return Err(NotInTable(format!(
-            "{raw} is no release of the Go project ({suffix})"
+            "{raw} is not a release of the Go project ({suffix})"
         )));
     }
     let table =
@@ -118,7 +118,7 @@ pub fn find(
     Err(NotInTable(why))
 }
 
-/// The layout for a binary: from the table, else from the DWARF in `elf`, the whole file.
+/// The layout for a binary: from the table, or else from the DWARF in `elf`, the whole file.
 pub fn find_or_dwarf(
     version: &GoVersion,
     arch: Arch,
@@ -134,15 +134,15 @@ pub fn find_or_dwarf(
 /// The layouts that a binary may have.
 #[derive(Clone, Debug)]
 pub struct Candidates {
-    /// Its own, or why it is not known.
+    /// Its own layout, or why it is not known.
     pub layout: Result<(Layout, LayoutSource), Unknown>,
-    /// Where it is not: those of the patch releases beside it, for a stripped binary of one that the table lacks.
-    /// One is to be believed if the memory of a live process confirms it in every struct ([`check_live`](crate::process::layout::check_live)), and none
-    /// of the others.
+    /// If it is not known, those of neighbouring patch releases, for a stripped binary of one that the table lacks.
+    /// One can be used if it is the only one that the memory of a live process confirms in every struct
+    /// ([`check_live`](crate::process::layout::check_live)).
     pub neighbours: Vec<(Layout, LayoutSource)>,
 }
 
-/// Everything above for one file: table, else DWARF of `elf`, else what its neighbours have.
+/// Finds the layouts for one file: from the table, or else from the DWARF of `elf`, or else those of its neighbours.
 pub fn candidates(version: &GoVersion, arch: Arch, build_tags: &[&str], elf: &[u8]) -> Candidates {
     let layout = find_or_dwarf(version, arch, build_tags, elf);
     let neighbours = match &layout {
@@ -152,7 +152,7 @@ pub fn candidates(version: &GoVersion, arch: Arch, build_tags: &[&str], elf: &[u
     Candidates { layout, neighbours }
 }
 
-/// The layouts of the patch releases of the same minor version beside one that the table lacks.
+/// The layouts of other patch releases of the same minor version, for one that the table lacks.
 pub fn neighbours(version: &GoVersion, arch: Arch, build_tags: &[&str]) -> Vec<(Layout, LayoutSource)> {
     let (None, Ok(table)) = (&version.vendor_or_prerelease, Table::embedded()) else {
         return Vec::new();
@@ -180,7 +180,7 @@ pub enum TimeHistogramScheme {
 }
 
 impl Layout {
-    /// The scheme that the runtime's own constants spell out; `None` for one that gmpscope does not know.
+    /// The scheme that the runtime's own constants define; `None` for one that gmpscope does not know.
     pub fn time_histogram_scheme(&self) -> Option<TimeHistogramScheme> {
         let hist = &self.time_hist;
         let bits = (
@@ -197,8 +197,8 @@ impl Layout {
     }
 }
 
-/// The scheme of a minor version, for a binary whose layout is not known. `None` where it has not been
-/// seen: Go 1.20, older than 1.19, newer than the table.
+/// The scheme of a minor version, for a binary whose layout is not known. `None` if it was never examined: Go 1.20,
+/// older than 1.19, newer than the table.
 pub fn time_histogram_scheme(version: &GoVersion) -> Option<TimeHistogramScheme> {
     let newest = Table::embedded().ok()?.newest_minor()?;
     match version.minor {

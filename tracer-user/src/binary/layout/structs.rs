@@ -2,8 +2,8 @@
 
 use super::fields::{Field, Get, MissingField};
 
-/// Declares one struct of the runtime: its Rust type, and how it is filled by the fields' names in
-/// `fields.txt`, so that no field can be declared and not filled, or filled from another's name.
+/// Declares one struct of the runtime: its Rust type, and how it is filled by the fields' names in `fields.txt`, so
+/// that no field can be declared but not filled, or be filled from another one's name.
 macro_rules! runtime_struct {
     ($(#[$about:meta])* $name:ident = $prefix:literal { $($(#[$doc:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$about])*
@@ -290,7 +290,7 @@ pub struct Layout {
     pub sched: Sched,
     /// `runtime.timeHistogram`.
     pub time_histogram: TimeHistogram,
-    /// What its buckets mean.
+    /// The meaning of its buckets.
     pub time_hist: TimeHist,
     /// `runtime.moduledata`.
     pub moduledata: Moduledata,

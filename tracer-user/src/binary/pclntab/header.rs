@@ -37,10 +37,10 @@ impl Format {
     }
 }
 
-/// A `pcHeader` whose offsets were checked to lie in order and inside the table.
+/// A `pcHeader` whose offsets were checked to be in order and within the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Which format.
+    /// The format.
     pub format: Format,
     /// Smallest instruction in bytes: 1 on amd64, 4 on arm64.
     pub min_lc: u8,
@@ -95,8 +95,8 @@ impl Header {
     }
 }
 
-/// Offset in `data` of every header that looks right, at 8-byte steps of the address `data` is mapped at.
-/// `first` is that address.
+/// Offsets in `data` of everything that looks like a header, at multiples of 8 of the address. `first` is the address
+/// of `data`.
 pub fn find(data: &[u8], first: u64) -> impl Iterator<Item = (usize, Header)> + '_ {
     [Format::Go120, Format::Go118]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Inline trees: which functions the compiler put into the body of another, and where.
+//! Inline trees: the functions that the compiler inlined into another, and where.
 //!
 //! Source: `runtime/symtabinl.go` (`inlinedCall`, Go 1.20+: 16 bytes, the parent is found through `parentPc`);
 //! `runtime/symtab.go` of Go 1.18 and 1.19 (20 bytes, with the parent's index).
@@ -12,14 +12,14 @@ use crate::binary::pclntab::Format;
 const PCDATA_INL_TREE_INDEX: usize = 2;
 /// `FUNCDATA_InlTree`.
 const FUNCDATA_INL_TREE: usize = 3;
-/// More nodes than any function has; stops a corrupted table.
+/// Most nodes: no function has more, so this stops at a corrupted table.
 const MAX_NODES: usize = 1 << 12;
-/// Deeper than the compiler inlines; stops a corrupted tree that runs in a circle.
+/// Greatest depth: the compiler does not inline deeper, so this stops at a cycle in a corrupted tree.
 pub(super) const MAX_DEPTH: usize = 256;
 
 impl<'d> PcLnTab<'d> {
-    /// Names of all functions inlined into `f`: one entry per node of its inline tree that left instructions,
-    /// and per node around those.
+    /// Names of all functions inlined into `f`: one entry per node of its inline tree that has instructions, and per
+    /// ancestor of such a node.
     pub fn inlined_into(&self, f: FuncIndex) -> Vec<&'d str> {
         let Some(tree) = self.tree(f) else {
             return Vec::new();
@@ -43,8 +43,7 @@ impl<'d> PcLnTab<'d> {
             .collect()
     }
 
-    /// Names of the functions whose inlined bodies a link-time address of `f` belongs to, innermost first;
-    /// `f` itself is not among them.
+    /// Names of the inlined functions that a link-time address of `f` belongs to, innermost first, without `f` itself.
     pub fn inlined_at(&self, f: FuncIndex, pc: u64) -> Vec<&'d str> {
         let mut names = Vec::new();
         let node = || {
@@ -104,7 +103,7 @@ impl<'d> PcLnTab<'d> {
             Format::Go118 => u32_at(tree, (node as usize).checked_mul(20)?.checked_add(12)?)?,
             Format::Go120 => u32_at(tree, (node as usize).checked_mul(16)?.checked_add(4)?)?,
         };
-        // A name begins behind the end of another: anything else means that the tree is not where we look.
+        // A name begins after the end of another: anything else means that this is not the tree.
         let before = (name as usize).checked_sub(1);
         before
             .is_none_or(|at| self.names.get(at) == Some(&0))
@@ -112,7 +111,7 @@ impl<'d> PcLnTab<'d> {
             .flatten()
     }
 
-    /// Which function of the runtime a node is, as [`PcLnTab::func_id`] has it.
+    /// The [`PcLnTab::func_id`] of a node.
     pub(super) fn node_id(&self, tree: &[u8], node: u32) -> Option<u8> {
         let at = match self.header.format {
             Format::Go118 => (node as usize).checked_mul(20)?.checked_add(2)?,
@@ -121,8 +120,8 @@ impl<'d> PcLnTab<'d> {
         tree.get(at).copied()
     }
 
-    /// The offset from the entry of the function that holds a node at which the node's call would be, had it not been
-    /// inlined: an instruction with the call's source position.
+    /// The offset, from the entry of the containing function, at which the node's call would be without inlining: an
+    /// instruction with the call's source position.
     pub(super) fn parent_offset(&self, tree: &[u8], node: u32) -> Option<u32> {
         let (size, field) = match self.header.format {
             Format::Go118 => (20, 16),

@@ -1,4 +1,4 @@
-//! Files and lines of addresses, as the runtime's own tracebacks have them.
+//! Files and lines of addresses, as in the runtime's own tracebacks.
 //!
 //! Source: `runtime/symtab.go` (`funcline1`, `funcfile`), `runtime/symtabinl.go` (`inlineUnwinder`).
 
@@ -7,20 +7,21 @@ use super::{FuncIndex, PcLnTab, field, inltree::MAX_DEPTH, pcvalue::PcValues, u3
 /// A call in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<'d> {
-    /// The function, as the linker knows it.
+    /// The function's name in the linker.
     pub function: &'d str,
-    /// The file that it calls in, as the compiler was given it. `None` where the table does not say.
+    /// The file of the call, as it was passed to the compiler. `None` if the table does not have it.
     pub file: Option<&'d str>,
     /// The line in it.
     pub line: Option<u32>,
-    /// The compiler made it to call another: a method of an embedded field, the call of a `go` statement. The runtime's
-    /// own tracebacks leave these out.
+    /// Whether the compiler made the function to call another: a method of an embedded field, the call of a `go`
+    /// statement. The runtime's own tracebacks leave these out.
     pub is_wrapper: bool,
 }
 
 impl<'d> PcLnTab<'d> {
     /// The functions that a link-time address belongs to, innermost first: those inlined there, and the function
-    /// itself last. Empty outside of Go's text. For a return address pass the address less one, as the runtime does.
+    /// itself last. Empty outside of Go's text. For a return address, pass the address minus one, as the runtime
+    /// does.
     pub fn frames_at(&self, pc: u64) -> Vec<Frame<'d>> {
         let mut frames = Vec::new();
         let Some(f) = self.function_of(pc) else {
@@ -70,12 +71,12 @@ impl<'d> PcLnTab<'d> {
         self.value(f, field::PCLN, offset)
     }
 
-    /// The number of the file is one of the compilation unit, whose part of `cutab` says where the name lies.
+    /// The name of a file, whose number is an index into the compilation unit's part of `cutab`.
     fn file(&self, f: FuncIndex, offset: u32) -> Option<&'d str> {
         let number = self.value(f, field::PCFILE, offset)?;
         let entry = u32_at(self.func(f)?, field::CU_OFFSET)?.checked_add(number)?;
         let at = u32_at(self.cutab, (entry as usize).checked_mul(4)?)?;
-        // No name lies at u32::MAX, which stands for one that was left out.
+        // u32::MAX stands for a name that was left out.
         std::str::from_utf8(until_nul(self.filetab.get(at as usize..)?)?).ok()
     }
 }

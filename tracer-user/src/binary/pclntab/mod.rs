@@ -1,5 +1,5 @@
-//! Go's own table of functions, which every Go binary carries for its tracebacks: names, addresses, inline
-//! trees. Stripping keeps it. Read in place and bounded; no symbol map is built.
+//! Go's own table of functions, which every Go binary has for its tracebacks: names, addresses, inline trees.
+//! Stripping keeps it. It is read in place, with bounds checks; no symbol map is built.
 //!
 //! Source: `runtime/symtab.go` (`pcHeader`, `functab`, `pcvalue`), `runtime/runtime2.go` (`_func`),
 //! `runtime/symtabinl.go`, `cmd/link/internal/ld/pcln.go`; Go 1.18 to 1.27.
@@ -18,10 +18,10 @@ pub use text::{TextMap, TextSection};
 
 use crate::error::{Error, Result};
 
-/// Names that begin so are indexed: almost all that gmpscope looks for.
+/// Prefix of the names that are indexed: almost all that gmpscope looks up.
 const INDEXED: &[u8] = b"runtime.";
 
-/// `_func`: one function's entry. Offsets in bytes of the fields, the same in every format from Go 1.18 on.
+/// Byte offsets of the fields of `_func`, a function's entry: the same in every format from Go 1.18 on.
 mod field {
     pub const NAME_OFF: usize = 4;
     pub const PCSP: usize = 16;
@@ -35,14 +35,14 @@ mod field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FuncIndex(u32);
 
-/// What the pass over all functions keeps of one: 8 bytes.
+/// What the pass over all functions keeps of each: 8 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     name: u32,
     cu: u32,
 }
 
-/// A pclntab with the addresses that it leaves out.
+/// A pclntab, with the addresses that it does not contain itself.
 #[derive(Debug)]
 pub struct PcLnTab<'d> {
     header: Header,
@@ -51,21 +51,20 @@ pub struct PcLnTab<'d> {
     cutab: &'d [u8],
     filetab: &'d [u8],
     pctab: &'d [u8],
-    /// `functab` and the `_func`s behind it.
+    /// `functab` and the `_func`s after it.
     functab: &'d [u8],
     /// `go.func.*`, where inline trees are; empty when it was not found.
     gofunc: &'d [u8],
     text: TextMap,
-    /// `FuncIDWrapper`: of functions that the compiler made to call others.
+    /// `FuncIDWrapper`, the `funcID` of functions that the compiler made to call others.
     wrapper: u8,
     entries: Vec<Entry>,
     indexed: HashMap<&'d [u8], Vec<FuncIndex>>,
 }
 
 impl<'d> PcLnTab<'d> {
-    /// Reads the table whose header was found at the start of `data`. `gofunc` is memory from
-    /// `moduledata.gofunc` on. One pass over all functions; an error if any lies outside the table or if they
-    /// are not in address order.
+    /// Reads the table whose header was found at the start of `data`. `gofunc` is the memory from `moduledata.gofunc`
+    /// on. Makes one pass over all functions, and fails if any is outside the table or they are not in address order.
     pub fn new(data: &'d [u8], header: Header, text: TextMap, gofunc: &'d [u8]) -> Result<Self> {
         let mut this = Self::unindexed(data, header, text, gofunc, 0);
         let damaged = |i: u32, what: &str| {
@@ -90,7 +89,7 @@ impl<'d> PcLnTab<'d> {
                 return Err(damaged(i, "the entry"));
             };
             this.entries.push(Entry { name, cu });
-            // The last of the list in every version, whose numbers differ; no program is without such functions.
+            // The last one of the list in every version, though the numbers differ; every program has such functions.
             this.wrapper = this.wrapper.max(this.func_id(FuncIndex(i)).unwrap_or(0));
             let rest = this
                 .names
@@ -104,8 +103,8 @@ impl<'d> PcLnTab<'d> {
         Ok(this)
     }
 
-    /// The same table without the pass: addresses have their names, but no function is found by its name. The other
-    /// arguments are [`Self::parts`] of the table that was read first.
+    /// Reads the table without the pass: addresses have names, but no function is found by name. The other arguments
+    /// are [`Self::parts`] of the table that was read first.
     pub fn unindexed(data: &'d [u8], header: Header, text: TextMap, gofunc: &'d [u8], wrapper: u8) -> Self {
         let section = |from: usize, to: usize| data.get(from..to).unwrap_or(&[]);
         Self {
@@ -129,24 +128,24 @@ impl<'d> PcLnTab<'d> {
         (self.data, self.gofunc, self.wrapper)
     }
 
-    /// What the header says.
+    /// The header.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The function at a place in address order.
+    /// The function with this index in address order.
     pub fn nth(&self, i: u32) -> Option<FuncIndex> {
         (i < self.header.nfunc).then_some(FuncIndex(i))
     }
 
-    /// All functions of exactly this name, in address order. Assembly functions and their wrappers for the
-    /// other calling convention have one name.
+    /// All functions of exactly this name, in address order. An assembly function and its wrapper for the other
+    /// calling convention have the same name.
     pub fn functions(&self, name: &str) -> Vec<FuncIndex> {
         let name = name.as_bytes();
         if name.starts_with(INDEXED) {
             return self.indexed.get(name).cloned().unwrap_or_default();
         }
-        // The linker writes a name once per symbol, not once per spelling.
+        // The linker writes a name once per symbol, so the same name may be there several times.
         let offsets: Vec<u32> = memchr::memmem::find_iter(self.names, name)
             .filter(|&at| {
                 (at == 0 || self.names.get(at - 1) == Some(&0)) && self.names.get(at + name.len()) == Some(&0)
@@ -163,7 +162,7 @@ impl<'d> PcLnTab<'d> {
             .collect()
     }
 
-    /// All functions that come from the same object file of the same package as `f`, in address order.
+    /// All functions of the same object file of the same package as `f`, in address order.
     pub fn compiled_with(&self, f: FuncIndex) -> Vec<FuncIndex> {
         let Some(&Entry { cu, .. }) = self.entries.get(f.0 as usize) else {
             return Vec::new();
@@ -175,11 +174,11 @@ impl<'d> PcLnTab<'d> {
             .collect()
     }
 
-    /// The function that holds a link-time address.
+    /// The function that contains a link-time address.
     pub fn function_of(&self, pc: u64) -> Option<FuncIndex> {
         let off = self.text.offset(pc)?;
         let (mut low, mut high) = (0, self.header.nfunc);
-        // The last function whose entry is not behind `off`.
+        // The last function whose entry is not after `off`.
         while low < high {
             let mid = low + (high - low) / 2;
             if self.entry_offset(FuncIndex(mid))? <= off {
@@ -192,15 +191,14 @@ impl<'d> PcLnTab<'d> {
         (off < end).then(|| low.checked_sub(1).map(FuncIndex)).flatten()
     }
 
-    /// The name of the code at a link-time address: the innermost function that was inlined there, else the
-    /// function itself. For a return address, such as `g.gopc`, pass the address less one, as the runtime
-    /// does.
+    /// The name of the code at a link-time address: the innermost function that was inlined there, or else the
+    /// function itself. For a return address, such as `g.gopc`, pass the address minus one, as the runtime does.
     pub fn name_at(&self, pc: u64) -> Option<&'d str> {
         let f = self.function_of(pc)?;
         self.inlined_at(f, pc).first().copied().or_else(|| self.name(f))
     }
 
-    /// The function's name, as the linker knows it.
+    /// The function's name in the linker.
     pub fn name(&self, f: FuncIndex) -> Option<&'d str> {
         self.name_from(u32_at(self.func(f)?, field::NAME_OFF)?)
     }
@@ -211,8 +209,8 @@ impl<'d> PcLnTab<'d> {
         let end = self
             .text
             .address(self.entry_offset(FuncIndex(f.0.checked_add(1)?))?)?;
-        // With several text sections the next function may lie in another one: then what this function's own
-        // tables cover is its size.
+        // With several text sections the next function may be in another one: then the size is what this function's
+        // own tables cover.
         if end < start || !self.text.is_single() {
             let size = self.pcsp_end(f)?;
             return Some((start, end.clamp(start, start.checked_add(size)?)));
@@ -220,9 +218,9 @@ impl<'d> PcLnTab<'d> {
         Some((start, end))
     }
 
-    /// `_func.funcID`: which function of the runtime this is, 0 of almost all.
+    /// `_func.funcID`: identifies special functions of the runtime; 0 for almost all.
     fn func_id(&self, f: FuncIndex) -> Option<u8> {
-        // Then `flag`, a byte of padding, and `nfuncdata`.
+        // It is followed by `flag`, a byte of padding, and `nfuncdata`.
         self.func(f)?.get(self.header.format.func_size() - 4).copied()
     }
 
@@ -237,7 +235,7 @@ impl<'d> PcLnTab<'d> {
             .flatten()
     }
 
-    /// The `_func` and all that is behind it.
+    /// The `_func` and everything after it.
     fn func(&self, f: FuncIndex) -> Option<&'d [u8]> {
         if f.0 >= self.header.nfunc {
             return None;
@@ -253,7 +251,7 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// Bytes up to the first NUL; `None` without one within the length of any sane name.
+/// The bytes up to the first NUL; `None` if there is none within the length of a plausible name.
 fn until_nul(data: &[u8]) -> Option<&[u8]> {
     /// Instantiated generic functions have the longest names; those of real programs stay below 10 kB.
     const LONGEST: usize = 1 << 16;

@@ -4,11 +4,11 @@
 //! the address in units of the smallest instruction, from value -1 at the entry; a value delta of zero ends the
 //! table, but not as its first.
 
-/// Longer than the table of any function that is looked into: a corrupted one would run through the whole
-/// file, again for each node of an inline tree.
+/// Longest table of a function that is read: a corrupted one would run through the whole file, again for each node of
+/// an inline tree.
 const MAX_TABLE: usize = 1 << 16;
 
-/// A pass over one table: (end of the range in bytes from the function's entry, value in it).
+/// Iterates over one table: (end of the range in bytes from the function's entry, value in it).
 pub(super) struct PcValues<'d> {
     table: &'d [u8],
     min_lc: u32,
@@ -18,7 +18,7 @@ pub(super) struct PcValues<'d> {
 }
 
 impl<'d> PcValues<'d> {
-    /// The table that begins at `offset` of `pctab`. Offset 0 means: none.
+    /// The table that begins at `offset` of `pctab`; offset 0 means that there is none.
     pub(super) fn new(pctab: &'d [u8], offset: u32, min_lc: u8) -> Option<Self> {
         let table = pctab.get(offset as usize..).filter(|_| offset != 0)?;
         let table = table.get(..MAX_TABLE).unwrap_or(table);
@@ -52,7 +52,7 @@ impl Iterator for PcValues<'_> {
             .value
             .wrapping_add((delta >> 1).cast_signed() ^ -(delta & 1).cast_signed());
         let step = varint(&mut self.table)?;
-        // A table that runs past the end of what an offset can say is corrupted.
+        // A table that exceeds the range of an offset is corrupted.
         self.pc = self.pc.checked_add(step.checked_mul(self.min_lc)?)?;
         Some((self.pc, self.value))
     }

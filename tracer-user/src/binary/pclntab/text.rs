@@ -1,4 +1,4 @@
-//! Offsets in the text of a module to addresses and back.
+//! Maps offsets in the text of a module to addresses and back.
 
 use crate::error::{Error, Result};
 
@@ -7,14 +7,14 @@ use crate::error::{Error, Result};
 pub struct TextSection {
     /// Offset of its first byte.
     pub start: u64,
-    /// Offset behind its last.
+    /// Offset after its last byte.
     pub end: u64,
     /// Link-time address of its first byte.
     pub address: u64,
 }
 
-/// `moduledata.text`, `etext` and `textsectmap`: one contiguous range, unless the program was so large that
-/// the linker split it.
+/// `moduledata.text`, `etext` and `textsectmap`: one contiguous range, unless the program was so large that the linker
+/// split it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextMap {
     text: u64,
@@ -24,7 +24,7 @@ pub struct TextMap {
 }
 
 impl TextMap {
-    /// A map of the range `text..etext`; `sections` has the module's text sections where there are several.
+    /// A map of the range `text..etext`; `sections` are the module's text sections if there are several.
     pub fn new(text: u64, etext: u64, sections: Vec<TextSection>) -> Result<Self> {
         if text >= etext {
             return Err(Error::not_traceable(format!(
@@ -45,12 +45,12 @@ impl TextMap {
         self.text
     }
 
-    /// `moduledata.etext`: link-time address behind the last function.
+    /// `moduledata.etext`: link-time address after the last function.
     pub fn etext(&self) -> u64 {
         self.etext
     }
 
-    /// Whether there is one text section only.
+    /// Whether there is only one text section.
     pub fn is_single(&self) -> bool {
         self.sections.is_empty()
     }

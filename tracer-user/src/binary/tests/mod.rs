@@ -100,7 +100,7 @@ fn function_addresses_equal_the_symbol_table_where_a_c_linker_made_it() {
     }
 }
 
-/// How each build is described, and that stripping it loses no function.
+/// The facts of each build; and stripping loses no function.
 #[test]
 fn facts() {
     for go in Go::all() {
@@ -263,12 +263,12 @@ fn frame_of(line: &str) -> (u64, &str, &str) {
 }
 
 fn place_of(frame: &Frame<'_>) -> String {
-    // As the runtime writes it of the padding behind a function.
+    // As the runtime writes it for the padding after a function.
     format!("{}:{}", frame.file.unwrap_or("?"), frame.line.unwrap_or(0))
 }
 
-/// A stack as the runtime tells it, which has an address for each inlined function, is what follows from the addresses
-/// of the functions that were called.
+/// A stack as the runtime reports it, with an address for each inlined function, follows from the addresses of the
+/// functions that were called.
 fn has_the_stack(go: &Go, binary: &GoBinary<'_>, stack: &[&str]) {
     let theirs: Vec<_> = stack
         .iter()

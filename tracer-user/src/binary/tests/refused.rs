@@ -1,4 +1,4 @@
-//! What cannot be traced is refused, and the message says what it is.
+//! Programs that cannot be traced are refused, and the message says what they are.
 
 use super::wipe;
 use crate::binary::go_binary::find_pclntab;
@@ -72,7 +72,7 @@ fn a_version_that_is_not_known_is_not_guessed() {
     let mut data = program();
     wipe(&mut data, b"\xff Go buildinf:");
     wipe(&mut data, go.version.as_bytes());
-    refused(&data, &["version cannot be told"]);
+    refused(&data, &["version cannot be determined"]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_is_no_file() {
     assert!(failure("/dev/null").message.contains("no regular file"));
 }
 
-/// Wherever a file is cut short, the error says so; only what lies behind the last segment may be missing.
+/// Wherever a file is truncated, the error says so; only what follows the last segment may be missing.
 #[test]
 fn truncated_files() {
     let data = program();

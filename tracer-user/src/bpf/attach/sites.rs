@@ -104,7 +104,7 @@ pub fn keys_by_ip(program: ProgramKind, points: &[Point], scope: Scope) -> Vec<S
         .collect()
 }
 
-/// The key of one site. Marks are told apart by binary and link-time address, in whatever process.
+/// The key of one site. Marks are distinguished by binary and link-time address, in any process.
 fn key_by_ip(program: ProgramKind, point: &Point, scope: Scope) -> SiteKey {
     match program {
         ProgramKind::Mark => SiteKey::of_binary(point.address, u32::from(point.site.binary)),

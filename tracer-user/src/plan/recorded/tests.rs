@@ -107,7 +107,7 @@ fn the_first_branch_of_an_inlined_record_is_the_site() {
     assert_eq!((site.gp_in, site.slot, site.statuses_in.0), (7, 0, 0));
     // js is as good.
     assert!(amd64(&[LOAD, TEST, &[0x78, 0x01]], true).is_ok());
-    // Stored right before, as behind the sum: mov %rax, 0xc8(%rdi).
+    // Stored right before, as after the sum: mov %rax, 0xc8(%rdi).
     assert!(amd64(&[&[0x48, 0x89, 0x87, 0xc8, 0, 0, 0], TEST, JGE], true).is_ok());
 }
 
@@ -145,7 +145,7 @@ fn a_branch_that_may_be_another_is_not_taken_for_it() {
     }
     // The g is in no register any more: mov %rdx, %rdi.
     assert_eq!(refused(&[LOAD, &[0x48, 0x89, 0xd7], TEST, JGE]), unproven);
-    // Control comes to the test from elsewhere as well: je over the load.
+    // Control reaches the test from elsewhere as well: je over the load.
     assert_eq!(refused(&[&[0x74, 0x07], LOAD, TEST, JGE]), unproven);
 }
 
@@ -216,7 +216,7 @@ fn a_pair_that_is_stored_is_two_fields() {
     );
     assert!(
         with(0, 0xa90c_841f).is_err(),
-        "stp xzr, x1, [x0, #200]: what is behind it"
+        "stp xzr, x1, [x0, #200]: the next field"
     );
     // ldp x2, x1, [x0, #192] loads it, ldp x1, x2 the stamp.
     assert!(with(0, 0xa94c_0402).is_ok());
@@ -230,19 +230,19 @@ fn two_histograms_are_not_one() {
     let both = |inlined_address: u32| {
         let from = LOAD.len() + NO_MORE_TRACKING.len();
         let mut bytes = [NO_MORE_TRACKING, LOAD, TEST, JGE, &[0x90]].concat();
-        let behind = START + bytes.len() as u64 + 7;
+        let after = START + bytes.len() as u64 + 7;
         bytes.extend([0x48, 0x8d, 0x15]);
-        bytes.extend((u64::from(inlined_address).wrapping_sub(behind) as u32).to_le_bytes());
+        bytes.extend((u64::from(inlined_address).wrapping_sub(after) as u32).to_le_bytes());
         bytes.extend([0x48, 0x89, 0x02]); // mov %rax, (%rdx)
         let until = bytes.len();
         // Then, elsewhere, a call: mov 0xc8(%rdi), %rbx; lea 0x405010, %rax; call record.
         bytes.extend([0x48, 0x8b, 0x9f, 0xc8, 0, 0, 0]);
-        let behind = START + bytes.len() as u64 + 7;
+        let after = START + bytes.len() as u64 + 7;
         bytes.extend([0x48, 0x8d, 0x05]);
-        bytes.extend((0x40_5010_u64.wrapping_sub(behind) as u32).to_le_bytes());
-        let behind = START + bytes.len() as u64 + 5;
+        bytes.extend((0x40_5010_u64.wrapping_sub(after) as u32).to_le_bytes());
+        let after = START + bytes.len() as u64 + 5;
         bytes.push(0xe8);
-        bytes.extend((RECORD_AT.wrapping_sub(behind) as u32).to_le_bytes());
+        bytes.extend((RECORD_AT.wrapping_sub(after) as u32).to_le_bytes());
         bytes.push(0xc3);
         let program = Program {
             arch: Arch::Amd64,

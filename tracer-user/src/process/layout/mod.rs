@@ -1,10 +1,10 @@
-//! Whether a layout and the addresses of variables fit a live process. Code tells where a variable should be,
-//! a table where its fields should be; here the memory itself is asked, before anything is made of it.
+//! Checks whether a layout and the addresses of variables fit a live process. Code says where a variable should be,
+//! and a table where its fields should be; here the memory itself is checked before it is interpreted.
 //!
-//! What is checked are relations that hold in every version (Go 1.19 to 1.27, `proc.go` and `runtime2.go`)
-//! and that other bytes would hardly fulfil: `allp[i].id == i`, `m.g0.m == m` along the whole of `allm`, as
-//! many Ms as `sched` counts, distinct goroutine ids, stacks whose ends are in order. The process runs on
-//! meanwhile, so what does not hold is looked at again before it counts.
+//! The checks are relations that hold in every version (Go 1.19 to 1.27, `proc.go` and `runtime2.go`), and that other
+//! bytes would hardly satisfy: `allp[i].id == i`, `m.g0.m == m` along the whole of `allm`, as many Ms as `sched`
+//! counts, distinct goroutine ids, stacks whose ends are in order. The process continues to run meanwhile, so a
+//! failed check is repeated before it counts.
 
 mod relations;
 
@@ -17,9 +17,9 @@ use crate::process::memory::Memory;
 
 /// How often a relation may fail while the process changes it.
 const ATTEMPTS: u32 = 4;
-/// Pause before the second look; it doubles.
+/// Pause before the second attempt; it doubles each time.
 const PAUSE: Duration = Duration::from_micros(100);
-/// How often, and after what pause, a process that has no goroutine yet is looked at once more: 100 ms in all, several
+/// How often, and after what pause, a process that has no goroutine yet is checked again: for 100 ms in all, several
 /// time slices of a busy CPU.
 const STARTING: u32 = 20;
 const STARTING_PAUSE: Duration = Duration::from_millis(5);
@@ -27,13 +27,13 @@ const STARTING_PAUSE: Duration = Duration::from_millis(5);
 /// What the process's memory says about one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// What is there is what should be there.
+    /// The memory is as it should be.
     Confirmed,
-    /// It is not: what was found instead.
+    /// The memory is different; this is what was found.
     Refuted(String),
-    /// All zero: the runtime has not come so far yet.
+    /// All zero: the runtime has not set it up yet.
     Unset,
-    /// Nothing could be said: there is no address, no layout, or the memory cannot be read.
+    /// Not known: there is no address or no layout, or the memory cannot be read.
     Unchecked(String),
 }
 
@@ -67,7 +67,7 @@ impl LiveCheck {
         ]
     }
 
-    /// What can be believed: `globals` without those that were refuted.
+    /// `globals` without those that were refuted.
     pub fn believed(&self, globals: &Globals) -> Globals {
         let keep = |address: Option<u64>, verdict: &Verdict| match verdict {
             Verdict::Refuted(_) => None,
@@ -83,8 +83,8 @@ impl LiveCheck {
         }
     }
 
-    /// That every struct of the layout was seen in memory and fits: enough to believe a layout that is not
-    /// known to be that of the release.
+    /// Whether every struct of the layout was seen in memory and fits: enough to use a layout that is not known to be
+    /// that of the release.
     pub fn confirms_layout(&self) -> bool {
         self.verdicts()
             .iter()
@@ -92,30 +92,30 @@ impl LiveCheck {
     }
 }
 
-/// Looks at a process's memory. `globals` are link-time addresses; `bias` is added to each.
+/// Checks a process's memory. `globals` are link-time addresses; `bias` is added to each.
 ///
-/// A process that has only just started may be in the middle of setting its runtime up, and off its CPU there for long:
-/// as long as it has no goroutine, what seems wrong is looked at again, for [`STARTING`] times [`STARTING_PAUSE`].
+/// A process that has just started may be in the middle of setting up its runtime, and off its CPU there for long: as
+/// long as it has no goroutine, failed checks are repeated, for [`STARTING`] times [`STARTING_PAUSE`].
 pub fn check_live(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
-    let mut check = look_at_all(memory, globals, bias, layout);
+    let mut check = check_all(memory, globals, bias, layout);
     for _ in 0..STARTING {
         let refuted = |(_, verdict): (_, &Verdict)| matches!(verdict, Verdict::Refuted(_));
         if check.allgs != Verdict::Unset || !check.verdicts().into_iter().any(refuted) {
             break;
         }
         thread::sleep(STARTING_PAUSE);
-        check = look_at_all(memory, globals, bias, layout);
+        check = check_all(memory, globals, bias, layout);
     }
     check
 }
 
-fn look_at_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
+fn check_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
     let at = |address: Option<u64>| address.map(|a| a.wrapping_add(bias));
     let process = Process { memory, layout };
     let (sched, allp, gomaxprocs) = (at(globals.sched), at(globals.allp), at(globals.gomaxprocs));
     // Counts are read before everything else and again after it: they only grow.
     let before = at(globals.time_to_run).map(|a| process.counts(a));
-    // Before the others, which are set earlier: read behind them, it could be there where they were not yet.
+    // Before the others, which are set earlier: otherwise it could be set by now where they were not yet.
     let allgs = judge(at(globals.allgs), |a| process.allgs(a));
     let mut check = LiveCheck {
         gomaxprocs: judge(gomaxprocs, |a| process.gomaxprocs(a, allp)),
@@ -127,7 +127,7 @@ fn look_at_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Optio
             process.time_to_run(a, sched, before.as_ref())
         }),
     };
-    // The first goroutine is made when schedinit is done: from then on nothing is zero.
+    // The first goroutine is created after schedinit: from then on nothing is zero.
     if check.allgs == Verdict::Confirmed {
         for verdict in [
             &mut check.sched,
@@ -143,8 +143,8 @@ fn look_at_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Optio
     check
 }
 
-/// Looks until the variable is confirmed or has failed often enough.
-fn judge(address: Option<u64>, look: impl Fn(u64) -> Result<(), Doubt>) -> Verdict {
+/// Checks a variable until it is confirmed or has failed often enough.
+fn judge(address: Option<u64>, check: impl Fn(u64) -> Result<(), Doubt>) -> Verdict {
     let Some(address) = address else {
         return Verdict::Unchecked("its address is not known".into());
     };
@@ -153,7 +153,7 @@ fn judge(address: Option<u64>, look: impl Fn(u64) -> Result<(), Doubt>) -> Verdi
         if attempt > 0 {
             thread::sleep(PAUSE * 2u32.pow(attempt - 1));
         }
-        match look(address) {
+        match check(address) {
             Ok(()) => return Verdict::Confirmed,
             Err(Doubt::Unset) => return Verdict::Unset,
             Err(Doubt::Blind(why)) => return Verdict::Unchecked(why),

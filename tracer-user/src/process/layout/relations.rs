@@ -1,39 +1,39 @@
-//! The relations between the runtime's variables and structs that hold at every moment, whatever the process
-//! does: each struct is read by one call, and what is read at two moments is only compared where nothing
-//! changes it (addresses of structs, ids, the link from an M to its g0 and back).
+//! Relations between the runtime's variables and structs that hold at every moment, whatever the process does. Each
+//! struct is read by one call, and values that are read at different moments are compared only if they never change
+//! (addresses of structs, ids, the link from an M to its g0 and back).
 
 use std::collections::BTreeSet;
 
 use crate::binary::layout::Layout;
 use crate::process::memory::{Memory, ReadError};
 
-/// More Ps or goroutines than this are taken for other bytes.
+/// Most Ps or goroutines that are plausible.
 const MAX_PROCS: u64 = 1 << 20;
 const MAX_GOROUTINES: u64 = 1 << 28;
-/// How many goroutines, Ps and Ms are looked at.
+/// How many goroutines, Ps and Ms are checked.
 const GOROUTINES: u64 = 16;
 const PROCS: u64 = 64;
 const THREADS: usize = 512;
-/// No nanosecond clock and no count of events is beyond: 36 years, 7 × 10^16 events.
+/// Plausible nanosecond clocks and counts of events are below this: 36 years, 7 × 10^16 events.
 const ABSURD_NS: u64 = 1 << 60;
 const ABSURD_COUNT: u64 = 1 << 56;
 /// Largest struct that is read; `p` and `schedt` are below 16 KiB.
 const MAX_STRUCT: u32 = 1 << 16;
 
-/// Why a look at a variable did not confirm it.
+/// Why a check did not confirm a variable.
 pub(super) enum Doubt {
-    /// What is there is something else, perhaps only for a moment.
+    /// The memory is different, perhaps only for a moment.
     Wrong(String),
     /// All zero.
     Unset,
-    /// It cannot be looked at.
+    /// It cannot be read.
     Blind(String),
 }
 
 impl From<ReadError> for Doubt {
     fn from(e: ReadError) -> Self {
         match e {
-            // A wrong address leads to a hole, or a wrong offset to a pointer into one.
+            // A wrong address is unmapped, or a wrong offset yields a pointer to unmapped memory.
             ReadError::Unmapped { address, length, .. } => Doubt::Wrong(format!(
                 "it leads to {address:#x}, where no {length} bytes can be read"
             )),
@@ -46,19 +46,19 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, Doubt> {
     Err(Doubt::Wrong(what.into()))
 }
 
-/// A process's memory as the runtime's structs.
+/// A process's memory, read as the runtime's structs.
 pub(super) struct Process<'a, M> {
     pub(super) memory: &'a M,
     pub(super) layout: Option<&'a Layout>,
 }
 
-/// A slice's header; never empty.
+/// The header of a slice, which is not empty.
 struct Slice {
     first: u64,
     len: u64,
 }
 
-/// A struct as it was at one moment.
+/// The bytes of a struct at one moment.
 struct Struct(Vec<u8>);
 
 impl Struct {
@@ -180,7 +180,7 @@ impl<M: Memory> Process<'_, M> {
         };
         let sched = self.read(address, layout.size)?;
         let (resized, goidgen) = (sched.word(layout.procresizetime)?, sched.word(layout.goidgen)?);
-        // procresize is the last of schedinit; then comes the first goroutine.
+        // procresize is the last step of schedinit, before the first goroutine.
         if resized == 0 || goidgen == 0 {
             return Err(Doubt::Unset);
         }
@@ -213,17 +213,17 @@ impl<M: Memory> Process<'_, M> {
         Ok(())
     }
 
-    /// `allgs`: goroutines with ids of their own, each on its stack.
+    /// `allgs`: goroutines with distinct ids, each on its own stack.
     pub(super) fn allgs(&self, address: u64) -> Result<(), Doubt> {
         let allgs = self.slice(address, MAX_GOROUTINES)?;
         let mut goids = BTreeSet::new();
         for step in 0..allgs.len.min(GOROUTINES) {
-            // The first ones are the runtime's own, the others are spread.
+            // The first ones are the runtime's own; the others are spread over the rest.
             let few = step < GOROUTINES / 2 || allgs.len <= GOROUTINES;
             let index = if few { step } else { allgs.len * step / GOROUTINES };
             let address = self.element(&allgs, index)?;
             let (goid, m) = self.g(address)?;
-            // Up to Go 1.23 a new one is Runnable for an instant before it has its id.
+            // Up to Go 1.23 a new goroutine is Runnable for an instant before it has its id.
             if goid != 0 && !goids.insert(goid) {
                 return wrong(format!("two goroutines have the id {goid}"));
             }
@@ -231,14 +231,14 @@ impl<M: Memory> Process<'_, M> {
                 self.m(m)?;
             }
         }
-        // The runtime's own goroutines, at least, live for ever.
+        // At least the runtime's own goroutines never end.
         if goids.is_empty() {
             return wrong("none of its goroutines has an id");
         }
         Ok(())
     }
 
-    /// A g: its id, 0 for one that has none now, and its M or 0.
+    /// Checks a g, and returns its id (0 if it has none now) and its M or 0.
     fn g(&self, address: u64) -> Result<(u64, u64), Doubt> {
         let layout = &self.layout()?.g;
         if !pointer(address) {
@@ -252,7 +252,7 @@ impl<M: Memory> Process<'_, M> {
                 "the goroutine at {address:#x} has status {status} and id {goid}"
             ));
         }
-        // Idle, dead and extra ones have stale ids and perhaps no stack.
+        // Idle, dead and extra goroutines have stale ids and perhaps no stack.
         if matches!(status, 0 | 6 | 10 | 11) {
             return Ok((0, 0));
         }
@@ -263,7 +263,7 @@ impl<M: Memory> Process<'_, M> {
         Ok((goid, g.word(layout.m)?))
     }
 
-    /// An M: that of its g0. Yields its id and the goroutine that it runs or 0.
+    /// Checks an M, which must be that of its g0. Returns its id and the goroutine that it runs or 0.
     fn m(&self, address: u64) -> Result<(u64, u64), Doubt> {
         let layout = self.layout()?;
         if !pointer(address) {
@@ -310,7 +310,7 @@ impl<M: Memory> Process<'_, M> {
         }
     }
 
-    /// The buckets of `sched.timeToRun`.
+    /// Reads the buckets of `sched.timeToRun`.
     pub(super) fn counts(&self, address: u64) -> Result<Vec<u64>, Doubt> {
         let layout = &self.layout()?.time_histogram;
         let mut counts = vec![0; layout.buckets.min(4096) as usize];
@@ -345,7 +345,7 @@ impl<M: Memory> Process<'_, M> {
     }
 }
 
-/// Whether a word can be the address of a struct: aligned, in the half that user space has.
+/// Whether a word can be the address of a struct: aligned, and in user space.
 fn pointer(word: u64) -> bool {
     (4096..1 << 56).contains(&word) && word.is_multiple_of(8)
 }

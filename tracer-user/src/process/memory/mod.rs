@@ -1,9 +1,8 @@
 //! All reading of another process's memory.
 //!
-//! One trait, [`Memory`], so that whoever decodes the runtime's structs does not care where the bytes come
-//! from, and one implementation for live processes, [`ProcessMemory`]. Reading stops no thread of the
-//! target: what is read is what happens to be there, so a struct that is being changed may be seen half
-//! changed. Single aligned words are never torn.
+//! There is one trait, [`Memory`], so that the code that decodes the runtime's structs does not depend on where the
+//! bytes come from, and one implementation for live processes, [`ProcessMemory`]. Reading stops no thread of the
+//! target, so a struct that is being changed may be seen half changed. Single aligned words are never torn.
 
 mod process;
 
@@ -16,11 +15,11 @@ pub trait Memory {
     /// Fills `into` with the bytes at `address`. All or nothing.
     ///
     /// # Errors
-    /// See [`ReadError`]; `into` then holds anything.
+    /// See [`ReadError`]; the contents of `into` are then unspecified.
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError>;
 
-    /// Reads `each` bytes at each of `addresses`, back to back into `into`, in as few system calls as the
-    /// implementation can. For walks over many structs.
+    /// Reads `each` bytes at each of `addresses` into `into`, one after the other, with as few system calls as
+    /// possible. For walks over many structs.
     ///
     /// # Errors
     /// The first address that cannot be read fails the whole; [`ReadError::Length`] if `into` is not
@@ -74,14 +73,14 @@ impl<M: Memory + ?Sized> Memory for &M {
 /// Why memory could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// There is no such process, or none with memory of its own: it has exited, is a zombie, or is a
-    /// thread of the kernel (`ESRCH`).
+    /// There is no such process, or it has no memory of its own: it has exited, is a zombie, or is a kernel thread
+    /// (`ESRCH`).
     #[error("process {pid} has no memory to read: it has exited, or is a kernel thread")]
     Gone {
         /// The process.
         pid: u32,
     },
-    /// We may not look into it (`EPERM`).
+    /// We may not read its memory (`EPERM`).
     #[error(
         "no permission to read the memory of process {pid}: run as root, or as its user with CAP_SYS_PTRACE \
          (a container's seccomp profile or kernel.yama.ptrace_scope may also forbid it)"
@@ -100,7 +99,7 @@ pub enum ReadError {
         /// Its length.
         length: usize,
     },
-    /// The caller's buffer does not fit what it asked for.
+    /// The caller's buffer has the wrong length.
     #[error("a buffer of {length} bytes was given where {needed} are needed")]
     Length {
         /// Bytes needed.
@@ -113,7 +112,7 @@ pub enum ReadError {
     Other {
         /// The process.
         pid: u32,
-        /// The system's words.
+        /// The system's error message.
         reason: String,
     },
 }
@@ -129,7 +128,7 @@ impl From<ReadError> for Error {
     }
 }
 
-/// That `into` is as long as [`Memory::read_each`] needs it.
+/// Checks that `into` has the length that [`Memory::read_each`] needs.
 fn check_length(addresses: &[u64], each: usize, into: &[u8]) -> Result<(), ReadError> {
     match addresses.len().checked_mul(each) {
         Some(needed) if needed == into.len() => Ok(()),

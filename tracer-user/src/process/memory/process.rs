@@ -1,4 +1,4 @@
-//! A live process's memory, by `process_vm_readv(2)`.
+//! The memory of a live process, read by `process_vm_readv(2)`.
 
 use std::io::IoSliceMut;
 
@@ -11,25 +11,26 @@ use super::{Memory, ReadError, check_length};
 /// Most ranges that one `process_vm_readv` takes: the kernel's `UIO_MAXIOV` (include/uapi/linux/uio.h).
 const MAX_RANGES: usize = 1024;
 
-/// The memory of a running process. No handle is held: should the process exit and its number be given to
-/// another, the other is read; whoever keeps a pidfd of the target checks that.
+/// The memory of a running process. It holds no handle: if the process exits and its PID is reused, the new process is
+/// read; the owner of the target's pidfd must check that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessMemory {
     pid: u32,
 }
 
 impl ProcessMemory {
-    /// The memory of process `pid`, as this process's PID namespace numbers it. Nothing is read yet.
+    /// The memory of process `pid` of our PID namespace. Nothing is read yet.
     pub const fn new(pid: u32) -> Self {
         Self { pid }
     }
 
-    /// Whose memory.
+    /// The process.
     pub const fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// One system call: the ranges of `remote` (at most [`MAX_RANGES`]) into `into`; how many bytes came.
+    /// Makes one system call, which reads the ranges of `remote` (at most [`MAX_RANGES`]) into `into`. Returns the
+    /// number of bytes read.
     fn readv(&self, remote: &[RemoteIoVec], into: &mut [u8]) -> Result<usize, ReadError> {
         let Some(first) = remote.first() else { return Ok(0) };
         let pid = i32::try_from(self.pid).map_err(|_| ReadError::Gone { pid: self.pid })?;
@@ -75,8 +76,8 @@ impl Memory for ProcessMemory {
             return Ok(());
         }
         let range = self.range(address, into.len())?;
-        // The kernel transfers page by page and stops at the first that is not there, without an error if
-        // it has got any.
+        // The kernel transfers page by page and stops at the first that is not mapped, without an error if it has read
+        // any.
         match self.readv(&[range], into)? {
             n if n == into.len() => Ok(()),
             _ => Err(self.unmapped(&range)),
@@ -221,7 +222,7 @@ mod tests {
 
     #[test]
     fn without_privilege_it_says_so() {
-        // A process of another user, read by nobody: `setpriv` drops root, then runs this test again to read.
+        // A process of another user, read by user nobody: `setpriv` drops root, then runs this test again to read.
         if let Ok(pid) = std::env::var("READ_MEMORY_OF") {
             let pid: u32 = pid.parse().unwrap();
             assert_eq!(

@@ -27,7 +27,7 @@ const DESCRIPTORS: (usize, usize) = (64, 4_096);
 const SWEPT_NS: u64 = 1_000_000_000;
 /// Age at which a start that has not ended loses its probes: the event of its end may have been lost.
 const LONGEST_NS: u64 = 300_000_000_000;
-/// Longest time from the gate until the process runs its program, on a slow disk or with another gate behind ours.
+/// Longest time from the gate until the process runs its program, on a slow disk or with another gate after ours.
 const LONGEST_EXEC_NS: u64 = 10_000_000_000;
 
 /// Descriptors that may be used for probes of single processes.

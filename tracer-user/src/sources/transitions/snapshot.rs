@@ -14,7 +14,7 @@ const BATCH: usize = 512;
 /// Longest slices that are believed: a longer one is something else.
 const MAX_GS: u64 = 1 << 26;
 const MAX_PS: u64 = 1 << 16;
-/// Longest list of Ms that is followed: the runtime itself dies at 10,000 unless told otherwise.
+/// Longest list of Ms that is followed: the runtime itself dies at 10,000 by default.
 const MAX_MS: usize = 1 << 17;
 
 /// Reads snapshots of one process.

@@ -207,7 +207,7 @@ impl OutputFile {
         }
         match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-                // Releases what was reserved behind the end.
+                // Releases what was reserved past the end.
                 self.file.set_len(before)?;
                 Err(e.into())
             }
@@ -256,7 +256,7 @@ impl Drop for OutputFile {
         let id = |file: io::Result<fs::Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
         let ours = id(self.file.metadata());
         if ours.is_some() && ours == id(fs::symlink_metadata(&self.path)) {
-            // Nobody asked for an empty file, and nothing can be done about a failure.
+            // An empty file is of no use, and a failure to remove it has no consequence.
             let _ = fs::remove_file(&self.path);
         }
     }

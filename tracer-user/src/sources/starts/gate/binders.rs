@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Mailbox, Message, binding::Job, borrowed::is_read_by_others, keeper::PRIORITY};
+use super::{Mailbox, Message, borrowed::is_read_by_others, keeper::PRIORITY, pending_links::Job};
 use crate::{
     bpf::linker::Linker,
     clock::now_ns,

@@ -1,6 +1,6 @@
 //! The descriptors that the gate depends on: a separate table for the thread that answers, and a reserve in it.
 //!
-//! The kernel opens each file that is executed for whoever reads the event. Where it cannot, because the reader has no
+//! The kernel opens each file that is executed for the reader of the event. Where it cannot, because the reader has no
 //! descriptor or no memory left, it refuses the `execve` by itself (fs/notify/fanotify/fanotify_user.c,
 //! `copy_event_to_user`), by any process. So the reader shares its table with no other thread: the rest of gmpscope
 //! cannot use up its descriptors, and nothing changes between a check of the table and the read.

@@ -44,7 +44,7 @@ pub struct Group {
 
 /// The file systems that are watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Watched {
+pub struct WatchedMounts {
     /// How many.
     pub watches: usize,
     /// Those that are not, and why.
@@ -173,10 +173,10 @@ impl Group {
     ///
     /// # Errors
     /// The list of mounts cannot be read, or the kernel has no such events.
-    pub fn watch_mounted(&self) -> Result<Watched> {
+    pub fn watch_mounted(&self) -> Result<WatchedMounts> {
         let list = fs::read(mounts::MOUNTS)
             .map_err(|e| Error::failed(format!("{} cannot be read: {e}", mounts::MOUNTS)))?;
-        let (mut watched, mut why) = (Watched::default(), None);
+        let (mut watched, mut why) = (WatchedMounts::default(), None);
         for mounted in mounts::listed(&String::from_utf8_lossy(&list)) {
             if !mounted.watched {
                 watched

@@ -26,7 +26,7 @@ pub enum Decision {
 
 /// A question that is not answered yet.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct OpenQuestion {
     file: FileId,
     version: Version,
     until: Instant,
@@ -39,7 +39,7 @@ struct Asked {
 pub struct Known {
     patience: Duration,
     files: HashMap<FileId, (Version, u32)>,
-    asked: HashMap<u64, Asked>,
+    asked: HashMap<u64, OpenQuestion>,
     next: u64,
 }
 
@@ -64,7 +64,7 @@ impl Known {
             _ if !followed => return Decision::Allow(binary::UNREADY),
             _ => {}
         }
-        let same = |asked: &Asked| asked.file == file && asked.version == version;
+        let same = |asked: &OpenQuestion| asked.file == file && asked.version == version;
         if let Some((id, asked)) = self.asked.iter().find(|(_, asked)| same(asked)) {
             return match asked.late {
                 true => Decision::Allow(binary::UNREADY),
@@ -75,7 +75,7 @@ impl Known {
         self.next += 1;
         self.asked.insert(
             id,
-            Asked {
+            OpenQuestion {
                 file,
                 version,
                 until: now + self.patience,

@@ -9,16 +9,16 @@
 
 mod asker;
 mod binders;
-mod binding;
 mod borrowed;
+mod caller;
 mod descriptors;
 mod group;
 mod keeper;
 mod known;
 mod mounts;
+mod pending_links;
 mod questions;
 mod watchdog;
-mod who;
 
 use std::{
     collections::HashMap,
@@ -43,7 +43,7 @@ pub use self::{
 };
 use self::{
     binders::Binders,
-    group::Watched,
+    group::WatchedMounts,
     keeper::{Keeper, Parts},
 };
 use super::links::Linked;
@@ -282,7 +282,7 @@ impl Gate {
                 }
             })
             .map_err(|e| failed("no thread could be made", &e))?;
-        let began: std::result::Result<Result<(Watched, PathBuf)>, _> = begin.recv();
+        let began: std::result::Result<Result<(WatchedMounts, PathBuf)>, _> = begin.recv();
         let (watched, descriptors) = began.map_err(|_| failed("the gate", &"its thread has ended"))??;
         // The thread has its own descriptor by now.
         drop(held);
@@ -432,7 +432,7 @@ impl Drop for Gate {
 }
 
 /// Closes the gate on the calling thread; also returns the path to its descriptors.
-fn begin_in_thread(parts: Parts) -> Result<(Keeper, Watched, PathBuf)> {
+fn begin_in_thread(parts: Parts) -> Result<(Keeper, WatchedMounts, PathBuf)> {
     let own = std::fs::read_link(OWN_DESCRIPTORS)
         .map_err(|e| Error::failed(format!("{OWN_DESCRIPTORS} cannot be read: {e}")))?;
     let (keeper, watched) = Keeper::close(parts)?;

@@ -349,7 +349,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(500));
         assert!(!watchdog.has_opened(), "nobody waits");
         watchdog.owe(true);
-        assert!(ready(&wake, 20_000), "it wakes who has not moved");
+        assert!(ready(&wake, 20_000), "the thread is woken");
         assert!(watchdog.has_opened());
     }
 

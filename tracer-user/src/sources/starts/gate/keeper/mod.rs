@@ -31,14 +31,14 @@ use tracer_ebpf::start::binary;
 use self::state::{Closed, State};
 use super::{
     Asker, Hold, Message, Missed, PATIENCE, Passed, Watch,
-    binding::{Binding, Job},
+    caller::ExecCaller,
     descriptors::{self, Reserve},
-    group::{Opening, Watched},
+    group::{Opening, WatchedMounts},
     known::Known,
     mounts,
+    pending_links::{Job, PendingLinks},
     questions::Asked,
     watchdog,
-    who::Who,
 };
 use crate::{
     error::{Error, Result},
@@ -93,9 +93,9 @@ pub struct Keeper {
     complaints: Sender<String>,
     known: Known,
     /// Openings by the question that they wait for, with the process that makes each, and whether it is followed.
-    waiting: HashMap<u64, Vec<(Opening, Who, bool)>>,
+    waiting: HashMap<u64, Vec<(Opening, ExecCaller, bool)>>,
     /// Openings that wait until their process is linked.
-    binding: Binding,
+    pending_links: PendingLinks,
     late: Sender<u64>,
     /// Single files that are watched, where not all programs are.
     files: HashMap<FileId, Watch>,
@@ -113,7 +113,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Privilege, a feature of the kernel, or descriptors are missing.
-    pub fn close(parts: Parts) -> Result<(Self, Watched)> {
+    pub fn close(parts: Parts) -> Result<(Self, WatchedMounts)> {
         let asker = parts.asker;
         let failed = |what: &str, e: &dyn std::fmt::Display| Error::failed(format!("{asker}: {what}: {e}"));
         descriptors::separate(&[parts.held, parts.wake, parts.arrivals])
@@ -138,7 +138,7 @@ impl Keeper {
             complaints: parts.complaints,
             known: Known::new(PATIENCE),
             waiting: HashMap::new(),
-            binding: Binding::new(parts.jobs),
+            pending_links: PendingLinks::new(parts.jobs),
             late: parts.late,
             files: HashMap::new(),
             missed: parts.missed,
@@ -157,7 +157,7 @@ impl Keeper {
     }
 
     fn complain(&self, what: String) {
-        // At the end nobody receives it.
+        // Fails at the end, when it is not received any more.
         let _ = self.complaints.send(what);
     }
 
@@ -176,8 +176,8 @@ impl Keeper {
             for id in self.known.overdue(now) {
                 self.release_waiting(id, binary::UNREADY);
             }
-            for waiting in self.binding.overdue(now) {
-                self.release_missed(waiting.opening, waiting.who, LATE);
+            for waiting in self.pending_links.overdue(now) {
+                self.release_missed(waiting.opening, waiting.caller, LATE);
             }
             self.take_events();
             while let Ok(message) = self.messages.try_recv() {
@@ -219,9 +219,12 @@ impl Keeper {
     /// Waits for an event, a message, or the next deadline.
     fn wait(&self) -> io::Result<Woken> {
         let now = Instant::now();
-        let deadlines = [self.known.next_deadline(now), self.binding.next_deadline(now)];
+        let deadlines = [
+            self.known.next_deadline(now),
+            self.pending_links.next_deadline(now),
+        ];
         let mut timeout = deadlines.into_iter().flatten().min();
-        let owes = !self.waiting.is_empty() || self.binding.len() > 0;
+        let owes = !self.waiting.is_empty() || self.pending_links.len() > 0;
         let mut sooner =
             |other: Duration| timeout = Some(timeout.map_or(other, |timeout| timeout.min(other)));
         let mut fds = vec![

@@ -16,11 +16,12 @@ use crate::{
     clock::now_ns,
     process::file::FileId,
     sources::starts::gate::{
-        Hold, PATIENCE, descriptors,
+        Hold, PATIENCE,
+        caller::ExecCaller,
+        descriptors,
         group::{Opening, Version},
         known::Decision,
         questions::Asked,
-        who::Who,
     },
 };
 
@@ -61,25 +62,28 @@ impl Keeper {
 
     /// Decides what happens to an opening. Dropping it would release the process.
     fn handle(&mut self, opening: Opening) {
-        let who = Who::of(opening.tid());
+        let caller = ExecCaller::of(opening.tid());
         let all = self.asker.watches_all();
-        let followed = !all || self.held.get(&who.pid, 0).is_ok();
+        let followed = !all || self.held.get(&caller.pid, 0).is_ok();
         match followed {
             true => self.passed.followed += 1,
             false => self.passed.others += 1,
         }
         let Some((file, version)) = opening.file() else {
-            return self.release(opening, who, binary::UNREADY, followed);
+            return self.release(opening, caller, binary::UNREADY, followed);
         };
         if !all {
-            return self.handle_watched(opening, who, file, version);
+            return self.handle_watched(opening, caller, file, version);
         }
         match self.known.decide(file, version, followed, Instant::now()) {
-            Decision::Allow(binary) => self.proceed(opening, who, binary, followed),
+            Decision::Allow(binary) => self.proceed(opening, caller, binary, followed),
             Decision::Wait(id) if self.has_room() => {
-                self.waiting.entry(id).or_default().push((opening, who, followed));
+                self.waiting
+                    .entry(id)
+                    .or_default()
+                    .push((opening, caller, followed));
             }
-            Decision::Wait(_) => self.release(opening, who, binary::UNREADY, followed),
+            Decision::Wait(_) => self.release(opening, caller, binary::UNREADY, followed),
             Decision::Ask(id) => {
                 // The file stays open until there is an answer, even if the process no longer waits for it.
                 let kept = opening.duplicate().filter(|_| self.has_room());
@@ -94,62 +98,66 @@ impl Keeper {
                 let _ = rustix::io::write(&self.arrivals, &1u64.to_ne_bytes());
                 if !is_asked {
                     self.known.withdraw(id);
-                    return self.release(opening, who, binary::UNREADY, followed);
+                    return self.release(opening, caller, binary::UNREADY, followed);
                 }
                 self.asked.extend(kept.map(|kept| (id, kept)));
                 match self.known.is_late(id) {
-                    true => self.release(opening, who, binary::UNREADY, followed),
-                    false => self.waiting.entry(id).or_default().push((opening, who, followed)),
+                    true => self.release(opening, caller, binary::UNREADY, followed),
+                    false => self
+                        .waiting
+                        .entry(id)
+                        .or_default()
+                        .push((opening, caller, followed)),
                 }
             }
         }
     }
 
     /// Like [`Self::handle`], where single files are watched.
-    fn handle_watched(&mut self, opening: Opening, who: Who, file: FileId, version: Version) {
+    fn handle_watched(&mut self, opening: Opening, caller: ExecCaller, file: FileId, version: Version) {
         let slot = match self.files.get(&file) {
             Some(watched) if Version::of(&watched.state) == version => watched.slot,
             Some(_) => {
-                return self.release_missed(opening, who, "the file was changed since it was looked at");
+                return self.release_missed(opening, caller, "the file was changed since it was looked at");
             }
             // It was unwatched while the event was on its way.
             None => return,
         };
-        self.proceed(opening, who, slot, true);
+        self.proceed(opening, caller, slot, true);
     }
 
     fn has_room(&self) -> bool {
-        let held = self.waiting.values().map(Vec::len).sum::<usize>() + self.binding.len();
+        let held = self.waiting.values().map(Vec::len).sum::<usize>() + self.pending_links.len();
         held + self.asked.len() < descriptors::most_held()
     }
 
     /// Releases those that wait for the answer to question `id`.
     pub(super) fn release_waiting(&mut self, id: u64, binary: u32) {
-        for (opening, who, followed) in self.waiting.remove(&id).unwrap_or_default() {
-            self.proceed(opening, who, binary, followed);
+        for (opening, caller, followed) in self.waiting.remove(&id).unwrap_or_default() {
+            self.proceed(opening, caller, binary, followed);
         }
     }
 
     /// Releases a process whose program is known: at once, or if it is followed, when it has its probes.
-    fn proceed(&mut self, opening: Opening, who: Who, binary: u32, followed: bool) {
+    fn proceed(&mut self, opening: Opening, caller: ExecCaller, binary: u32, followed: bool) {
         if !followed || !binary::is_traced(binary) {
-            return self.release(opening, who, binary, followed);
+            return self.release(opening, caller, binary, followed);
         }
         if !self.has_room() {
-            return self.release_missed(opening, who, "too many starts wait at once");
+            return self.release_missed(opening, caller, "too many starts wait at once");
         }
         let waited = Duration::from_nanos(now_ns().saturating_sub(opening.came_ns()));
         let until = Instant::now() + PATIENCE.saturating_sub(waited);
-        if let Some(opening) = self.binding.begin(opening, who, binary, until) {
-            self.release_missed(opening, who, "its process has no id where gmpscope runs");
+        if let Some(opening) = self.pending_links.begin(opening, caller, binary, until) {
+            self.release_missed(opening, caller, "its process has no id where gmpscope runs");
         }
     }
 
     /// Releases the process of a job, whose probes are there, or will not be.
     pub(super) fn job_done(&mut self, id: u64, result: std::result::Result<(), String>) {
-        match (self.binding.take(id), result) {
-            (Some(waiting), Ok(())) => self.release(waiting.opening, waiting.who, waiting.slot, true),
-            (Some(waiting), Err(why)) => self.release_missed(waiting.opening, waiting.who, &why),
+        match (self.pending_links.take(id), result) {
+            (Some(waiting), Ok(())) => self.release(waiting.opening, waiting.caller, waiting.slot, true),
+            (Some(waiting), Err(why)) => self.release_missed(waiting.opening, waiting.caller, &why),
             // The process continued without probes.
             (None, Ok(())) => {
                 let _ = self.late.send(id);
@@ -159,20 +167,20 @@ impl Keeper {
     }
 
     /// Releases a process without its probes, and counts the start as missed.
-    pub(super) fn release_missed(&mut self, opening: Opening, who: Who, why: &str) {
+    pub(super) fn release_missed(&mut self, opening: Opening, caller: ExecCaller, why: &str) {
         let watched = opening.file().and_then(|(file, _)| self.files.get(&file));
         watched.map_or(&self.missed, |watched| &watched.missed).add(why);
-        self.release(opening, who, binary::UNREADY, true);
+        self.release(opening, caller, binary::UNREADY, true);
     }
 
     /// Records for the kernel side what the process is about to run, and releases it.
-    fn release(&mut self, opening: Opening, who: Who, binary: u32, followed: bool) {
+    fn release(&mut self, opening: Opening, caller: ExecCaller, binary: u32, followed: bool) {
         if !followed {
             opening.allow();
             return;
         }
         // One execve opens several files: a script before its interpreter, a program before its loader.
-        let pid = who.pid;
+        let pid = caller.pid;
         let before = self.held.get(&pid, 0).unwrap_or(binary::UNKNOWN);
         let is_news = match binary {
             binary::NOT_TRACED => before == binary::UNKNOWN,
@@ -193,7 +201,7 @@ impl Keeper {
         let waited = opening.allow();
         self.passed.unready += u64::from(binary == binary::UNREADY || !waited);
         if waited {
-            // At the end nobody receives it.
+            // Fails at the end, when it is not received any more.
             let _ = self.holds.send(Hold {
                 pid,
                 until_ns,

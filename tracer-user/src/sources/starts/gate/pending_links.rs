@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{group::Opening, who::Who};
+use super::{caller::ExecCaller, group::Opening};
 use crate::bpf::linker::Task;
 
 /// A process to be linked.
@@ -30,20 +30,20 @@ pub struct Waiting {
     /// Its opening, which holds it.
     pub opening: Opening,
     /// The process and its thread.
-    pub who: Who,
+    pub caller: ExecCaller,
     /// The slot of the binary that it executes.
     pub slot: u32,
     until: Instant,
 }
 
 /// Processes that wait, by the id of their job.
-pub struct Binding {
+pub struct PendingLinks {
     jobs: Sender<Job>,
     waiting: HashMap<u64, Waiting>,
     next: u64,
 }
 
-impl Binding {
+impl PendingLinks {
     /// Starts with none. Jobs are sent to `jobs`.
     pub fn new(jobs: Sender<Job>) -> Self {
         Self {
@@ -54,15 +54,21 @@ impl Binding {
     }
 
     /// Sends a job for a process, which waits until then at most. Returns the opening if there can be no job.
-    pub fn begin(&mut self, opening: Opening, who: Who, slot: u32, until: Instant) -> Option<Opening> {
-        let Some(task) = who.task() else {
+    pub fn begin(
+        &mut self,
+        opening: Opening,
+        caller: ExecCaller,
+        slot: u32,
+        until: Instant,
+    ) -> Option<Opening> {
+        let Some(task) = caller.task() else {
             return Some(opening);
         };
         let id = self.next;
         self.next += 1;
         let job = Job {
             id,
-            pid: who.pid,
+            pid: caller.pid,
             task,
             slot,
             until,
@@ -72,7 +78,7 @@ impl Binding {
         }
         let waiting = Waiting {
             opening,
-            who,
+            caller,
             slot,
             until,
         };

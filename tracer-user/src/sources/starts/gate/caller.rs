@@ -6,13 +6,13 @@ use crate::bpf::linker::Task;
 
 /// A thread that is in `execve`, and its process, both in our PID namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Who {
+pub struct ExecCaller {
     /// The process; 0 if it has no id in that namespace.
     pub pid: u32,
     tid: u32,
 }
 
-impl Who {
+impl ExecCaller {
     /// The process of the thread that fanotify names (`FAN_REPORT_TID`).
     pub fn of(tid: u32) -> Self {
         let pid = match tid == 0 || is_leader(tid) {
@@ -53,11 +53,12 @@ mod tests {
     #[test]
     fn a_thread_is_known_by_its_process() {
         let pid = std::process::id();
-        let first = Who::of(pid);
+        let first = ExecCaller::of(pid);
         assert!(first.pid == pid && first.task().unwrap().is_leader);
-        let other = std::thread::spawn(|| Who::of(u32::try_from(nix::unistd::gettid().as_raw()).unwrap()));
+        let other =
+            std::thread::spawn(|| ExecCaller::of(u32::try_from(nix::unistd::gettid().as_raw()).unwrap()));
         let other = other.join().unwrap();
         assert!(other.pid == pid && !other.task().unwrap().is_leader, "{other:?}");
-        assert_eq!(Who::of(0).task(), None);
+        assert_eq!(ExecCaller::of(0).task(), None);
     }
 }
