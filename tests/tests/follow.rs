@@ -12,7 +12,7 @@ use gmpscope_tests::start::{Ran, Traced, partition};
 use gmpscope_tests::unread::until;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::followed::TreeOf;
-use tracer_user::model::start::Zero;
+use tracer_user::model::start::TimesFrom;
 
 const PROGRAM: &str = "family";
 /// How long anything here may take on a machine where other tests compile.
@@ -56,7 +56,7 @@ fn all_seen(ran: &Ran) -> Result<()> {
     ensure!(tree.unseen == 0 && tree.ended_early == 0, "{tree:#?}");
     for run in &init.slowest {
         partition(run)?;
-        ensure!(run.exe.is_some() && run.t0 == Zero::Execve, "{run:#?}");
+        ensure!(run.exe.is_some() && run.t0 == TimesFrom::Execve, "{run:#?}");
     }
     // The last mark comes before the first line of main.
     for (pid, said_ns) in ran.said("main") {

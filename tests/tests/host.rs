@@ -355,7 +355,7 @@ fn starts_of_two_binaries_are_distinguished() -> Result<()> {
         );
         for start in ended {
             ensure!(start.ended == Ended::Main, "{start:?}");
-            let names: Vec<String> = start.phases.iter().map(|phase| phase.step.name()).collect();
+            let names: Vec<String> = start.phases.iter().map(|phase| phase.kind.name()).collect();
             ensure!(
                 names.contains(&"exec".to_owned()) && names.contains(&"schedinit".to_owned()),
                 "{names:?}"

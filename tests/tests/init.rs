@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::start::{Ran, Traced, init_traces, partition};
 use gmpscope_tests::{Toolchain, Variant, environment, machine, toolchain};
-use tracer_user::model::start::{Ended, Zero};
+use tracer_user::model::start::{Ended, TimesFrom};
 
 const PROGRAM: &str = "slow_start";
 
@@ -61,7 +61,7 @@ fn every_build_is_parted_into_all_phases() -> Result<()> {
             ensure!(found == 1, "{name}: {package} {found} times");
         }
         ensure!(
-            run.t0 == Zero::Execve && run.ended == Ended::Main,
+            run.t0 == TimesFrom::Execve && run.ended == Ended::Main,
             "{name}: {run:?}"
         );
         let spans: Vec<&str> = run.spans.iter().map(|span| span.name.raw()).collect();

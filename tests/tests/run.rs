@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use gmpscope_tests::start::{Traced, partition};
 use gmpscope_tests::{Variant, environment, machine, toolchain};
-use tracer_user::model::start::Zero;
+use tracer_user::model::start::TimesFrom;
 
 const PROGRAM: &str = "slow_start";
 
@@ -180,7 +180,7 @@ fn starts_that_others_make_are_seen() -> Result<()> {
         ensure!(seen == pids && init.runs == 5, "{seen:?} {pids:?}");
         let run = init.run.context("no start")?;
         partition(&run)?;
-        ensure!(run.t0 != Zero::Execve && run.phases.len() > 20, "{run:#?}");
+        ensure!(run.t0 != TimesFrom::Execve && run.phases.len() > 20, "{run:#?}");
         ensure!(
             init.histograms
                 .get(&"total".into())

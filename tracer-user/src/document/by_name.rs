@@ -5,7 +5,7 @@ use std::{cmp::Ordering, fmt, ops::Deref};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::model::sched::State;
-use crate::model::start::{Ended, Zero};
+use crate::model::start::{Ended, TimesFrom};
 use crate::stream::{LossCause, Origin};
 
 /// An enum whose variants have names in JSON and text.
@@ -107,12 +107,12 @@ impl HasName for State {
     }
 }
 
-impl HasName for Zero {
+impl HasName for TimesFrom {
     const WHAT: &'static str = "a moment from which a start is measured";
-    const ALL: &'static [Self] = &Zero::ALL;
+    const ALL: &'static [Self] = &TimesFrom::ALL;
 
     fn name(self) -> &'static str {
-        Zero::name(self)
+        TimesFrom::name(self)
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
         survive::<Origin>();
         survive::<LossCause>();
         survive::<State>();
-        survive::<Zero>();
+        survive::<TimesFrom>();
         survive::<Ended>();
     }
 }

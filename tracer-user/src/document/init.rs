@@ -12,7 +12,7 @@ use crate::document::{
 use crate::escape::Untrusted;
 use crate::{
     latency::start::PhaseTimes,
-    model::start::{CallAt, Ended, Phase, Start, Zero},
+    model::start::{CallAt, Ended, Phase, Start, TimesFrom},
 };
 
 /// Most starts that are listed one by one.
@@ -67,7 +67,7 @@ pub struct Run {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<Untrusted>,
     /// What time 0 is.
-    pub t0: ByName<Zero>,
+    pub t0: ByName<TimesFrom>,
     /// The same moment, in nanoseconds of CLOCK_MONOTONIC.
     pub t0_ns: u64,
     /// With `--follow`: how long it was held within `execve` until its program was probed. Time 0 comes so much after
@@ -232,7 +232,7 @@ pub fn short(start: &Start, begin_ns: u64) -> Short {
         duration_ns: start.duration_ns(),
         held_ns: start.held_ns,
         ended: ByName(start.ended),
-        longest: longest.map_or_else(Untrusted::default, |phase| phase.step.name().into()),
+        longest: longest.map_or_else(Untrusted::default, |phase| phase.kind.name().into()),
         longest_ns: longest.map_or(0, Phase::duration_ns),
     }
 }
@@ -255,7 +255,7 @@ pub fn run(start: &Start) -> Run {
             .phases
             .iter()
             .map(|phase| PhaseOf {
-                name: phase.step.name().into(),
+                name: phase.kind.name().into(),
                 start_ns: since(phase.begin_ns),
                 duration_ns: phase.duration_ns(),
                 off_cpu_ns: phase.usage.map(|usage| usage.off_cpu_ns()),
@@ -294,7 +294,7 @@ fn call_of(start: &Start, call: &CallAt) -> CallOf {
     CallOf {
         name: call.call.name.as_str().into(),
         on: call.call.on.as_deref().map(Untrusted::from),
-        phase: start.phase_at(begin).map(|phase| phase.step.name().into()),
+        phase: start.phase_at(begin).map(|phase| phase.kind.name().into()),
         start_ns: begin.saturating_sub(start.begin_ns()),
         duration_ns: call.call.duration_ns,
         result: call.call.result,

@@ -66,7 +66,7 @@ impl PhaseTimes {
 pub fn durations(start: &Start) -> Vec<(String, u64)> {
     let mut durations: Vec<(String, u64)> = Vec::new();
     for phase in &start.phases {
-        let name = phase.step.name();
+        let name = phase.kind.name();
         match durations.iter_mut().find(|(known, _)| *known == name) {
             Some((_, ns)) => *ns = ns.saturating_add(phase.duration_ns()),
             None => durations.push((name, phase.duration_ns())),

@@ -10,7 +10,7 @@ pub use open::Starts;
 
 /// What the main thread does in a phase.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
+pub enum PhaseKind {
     /// The kernel replaces the program, in `execve`.
     Exec,
     /// The dynamic loader maps shared libraries. A static binary has no such phase.
@@ -31,7 +31,7 @@ pub enum Step {
     Init(String),
 }
 
-impl Step {
+impl PhaseKind {
     /// The name that text and JSON use.
     pub fn name(&self) -> String {
         match self {
@@ -50,7 +50,7 @@ impl Step {
 
 /// The moment that a start's times count from: the entry of `execve`, or what was seen first in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Zero {
+pub enum TimesFrom {
     /// The entry of the system call.
     Execve,
     /// The kernel's tracepoint `sched_prepare_exec`: the file is open.
@@ -59,7 +59,7 @@ pub enum Zero {
     Executed,
 }
 
-impl Zero {
+impl TimesFrom {
     /// Every one, the earliest first.
     pub const ALL: [Self; 3] = [Self::Execve, Self::Prepared, Self::Executed];
 
@@ -77,7 +77,7 @@ impl Zero {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
     /// What the thread did.
-    pub step: Step,
+    pub kind: PhaseKind,
     /// Begin, CLOCK_MONOTONIC.
     pub begin_ns: u64,
     /// End: where the next one begins.
@@ -151,7 +151,7 @@ pub struct Start {
     /// The number of the binary that it runs, as the source gave it.
     pub binary: u32,
     /// What its times count from.
-    pub zero: Zero,
+    pub zero: TimesFrom,
     /// How long we held it in `execve`: its first phase begins later by this much, and its sleep is shorter by it.
     pub held_ns: u64,
     /// The partition, in order, without gap or overlap.

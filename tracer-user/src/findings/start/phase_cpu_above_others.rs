@@ -17,7 +17,7 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
         .others
         .iter()
         .filter_map(|start| {
-            let same = start.phases.iter().find(|other| other.step == phase.step)?;
+            let same = start.phases.iter().find(|other| other.kind == phase.kind)?;
             same.cpu_ns()
         })
         .collect();
@@ -28,7 +28,7 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
     let usual = others.get(others.len() / 2).copied()?;
     (cpu >= usual.saturating_mul(FAR_ABOVE) && cpu >= usual.saturating_add(NOISE_NS)).then(|| {
         Verdict::warning(
-            format!("{} computed far longer than in other starts", phase.step.name()),
+            format!("{} computed far longer than in other starts", phase.kind.name()),
             format!(
                 "{} on the CPU; the median of {} other starts of this binary is {}",
                 milliseconds(cpu),

@@ -11,7 +11,7 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
     let faults = usage.minor_faults.saturating_add(usage.major_faults);
     (faults >= FAULTS && cpu >= took / MOST).then(|| {
         Verdict::warning(
-            format!("{} met {faults} page faults", evidence.phase.step.name()),
+            format!("{} met {faults} page faults", evidence.phase.kind.name()),
             format!(
                 "it took {}, {} of it on the CPU, with {faults} page faults ({} read from disk)",
                 milliseconds(took),

@@ -17,7 +17,7 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
     let asleep = evidence.usage.asleep_ns.max(still);
     (asleep >= SLEEP_NS && asleep >= took / MOST).then(|| {
         Verdict::warning(
-            format!("{} waited for {}", phase.step.name(), milliseconds(asleep)),
+            format!("{} waited for {}", phase.kind.name(), milliseconds(asleep)),
             format!(
                 "it {} {}, and its thread was asleep for {} of it{}",
                 if evidence.unfinished {

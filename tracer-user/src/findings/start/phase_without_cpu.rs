@@ -24,7 +24,7 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
     Some(Verdict::warning(
         format!(
             "{} got no CPU for {}",
-            evidence.phase.step.name(),
+            evidence.phase.kind.name(),
             milliseconds(waiting)
         ),
         format!(

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::start::{CallAt, Step, Zero},
+    model::start::{CallAt, PhaseKind, TimesFrom},
     stream::start::{StartCall, Usage},
 };
 
@@ -8,7 +8,7 @@ const MS: u64 = 1_000_000;
 
 fn phase(name: &str, begin_ms: u64, end_ms: u64, usage: Usage) -> Phase {
     Phase {
-        step: Step::Init(name.to_owned()),
+        kind: PhaseKind::Init(name.to_owned()),
         begin_ns: begin_ms * MS,
         end_ns: end_ms * MS,
         usage: Some(usage),
@@ -20,7 +20,7 @@ fn start(phases: Vec<Phase>) -> Start {
         pid: 1,
         binary: 0,
         held_ns: 0,
-        zero: Zero::Execve,
+        zero: TimesFrom::Execve,
         phases,
         spans: Vec::new(),
         marks: Vec::new(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracer_ebpf::start::binary;
 
 use super::{
-    CallAt, Ended, Phase, Start, Zero,
+    CallAt, Ended, Phase, Start, TimesFrom,
     partition::{moments, partition, spans},
 };
 use crate::stream::{
@@ -173,9 +173,9 @@ impl Starts {
         let (_, first) = marks.first()?;
         let end_ns = marks.last().map_or(end_ns, |(last, _)| end_ns.max(*last));
         let zero = match first.mark {
-            Mark::Execve => Zero::Execve,
-            Mark::ExecPrepared => Zero::Prepared,
-            _ => Zero::Executed,
+            Mark::Execve => TimesFrom::Execve,
+            Mark::ExecPrepared => TimesFrom::Prepared,
+            _ => TimesFrom::Executed,
         };
         let mut phases = partition(&marks, dynamic, end_ns);
         let held_ns = phases.first_mut().map_or(0, |exec| subtract_hold(exec, &held));

@@ -1,20 +1,20 @@
 //! Turns the marks of a start into phases, spans and moments.
 
-use super::{Phase, Span, Step};
+use super::{Phase, PhaseKind, Span};
 use crate::stream::start::{Mark, StartMark, Usage};
 
 /// What begins with a mark; `None` for marks that begin no phase.
-fn begins(mark: &StartMark, dynamic: bool) -> Option<Step> {
+fn begins(mark: &StartMark, dynamic: bool) -> Option<PhaseKind> {
     Some(match mark.mark {
-        Mark::Execve | Mark::ExecPrepared => Step::Exec,
-        Mark::Executed if dynamic => Step::Loader,
-        Mark::Entry => Step::Rt0,
-        Mark::OsInit => Step::OsInit,
-        Mark::SchedInit => Step::SchedInit,
-        Mark::NewProc => Step::MainCreated,
-        Mark::MStart => Step::MainStarted,
-        Mark::RuntimeMain | Mark::InitEnd => Step::RuntimeMain,
-        Mark::InitBegin => Step::Init(mark.name.clone().unwrap_or_else(|| "?".to_owned())),
+        Mark::Execve | Mark::ExecPrepared => PhaseKind::Exec,
+        Mark::Executed if dynamic => PhaseKind::Loader,
+        Mark::Entry => PhaseKind::Rt0,
+        Mark::OsInit => PhaseKind::OsInit,
+        Mark::SchedInit => PhaseKind::SchedInit,
+        Mark::NewProc => PhaseKind::MainCreated,
+        Mark::MStart => PhaseKind::MainStarted,
+        Mark::RuntimeMain | Mark::InitEnd => PhaseKind::RuntimeMain,
+        Mark::InitBegin => PhaseKind::Init(mark.name.clone().unwrap_or_else(|| "?".to_owned())),
         _ => return None,
     })
 }
@@ -25,13 +25,13 @@ pub fn partition(marks: &[(u64, StartMark)], dynamic: bool, end_ns: u64) -> Vec<
     let first_is_exec = marks
         .first()
         .is_some_and(|(_, mark)| mark.mark == Mark::Executed && !dynamic);
-    let mut begins: Vec<(u64, Step, Option<Usage>)> = marks
+    let mut begins: Vec<(u64, PhaseKind, Option<Usage>)> = marks
         .iter()
         .filter_map(|(at_ns, mark)| Some((*at_ns, begins(mark, dynamic)?, mark.usage)))
         .collect();
     if first_is_exec && let Some((at_ns, mark)) = marks.first() {
         // What is left of execve when its tracepoint is the first that was seen.
-        begins.insert(0, (*at_ns, Step::Exec, mark.usage));
+        begins.insert(0, (*at_ns, PhaseKind::Exec, mark.usage));
     }
     let last = marks.last().and_then(|(_, mark)| mark.usage);
     let ends = begins
@@ -43,8 +43,8 @@ pub fn partition(marks: &[(u64, StartMark)], dynamic: bool, end_ns: u64) -> Vec<
     begins
         .into_iter()
         .zip(ends)
-        .map(|((begin_ns, step, before), (end_ns, after))| Phase {
-            step,
+        .map(|((begin_ns, kind, before), (end_ns, after))| Phase {
+            kind,
             begin_ns,
             end_ns,
             usage: before.zip(after).map(|(before, after)| after.since(&before)),

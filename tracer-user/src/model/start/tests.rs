@@ -65,7 +65,7 @@ fn run(dynamic: bool, observations: &[Observation]) -> Vec<Start> {
 }
 
 fn names(start: &Start) -> Vec<String> {
-    start.phases.iter().map(|phase| phase.step.name()).collect()
+    start.phases.iter().map(|phase| phase.kind.name()).collect()
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_start_is_a_partition() {
         ]
     );
     assert_eq!((start.begin_ns(), start.end_ns()), (1_000, 3_000));
-    assert_eq!((start.zero, start.ended), (Zero::Execve, Ended::Main));
+    assert_eq!((start.zero, start.ended), (TimesFrom::Execve, Ended::Main));
     assert_eq!(start.spans.len(), 1);
     assert_eq!(start.phases[9].duration_ns(), 600);
     assert_eq!(start.phases[9].usage.unwrap().asleep_ns, 60);
@@ -104,7 +104,7 @@ fn a_dynamic_program_is_loaded_first() {
 #[test]
 fn without_the_entry_of_execve_the_next_mark_is_zero() {
     let [start] = run(false, &whole()[1..]).try_into().unwrap();
-    assert_eq!(start.zero, Zero::Executed);
+    assert_eq!(start.zero, TimesFrom::Executed);
     assert_eq!(names(&start)[..2], ["exec", "rt0"]);
     let [start] = run(true, &whole()[1..]).try_into().unwrap();
     assert_eq!(names(&start)[..2], ["loader", "rt0"]);
@@ -160,7 +160,7 @@ fn a_start_that_hangs_is_cut() {
     let start = starts.cut(7, 9_000).unwrap();
     assert_eq!(start.ended, Ended::Unfinished);
     let last = start.phases.last().unwrap();
-    assert_eq!((last.step.name().as_str(), last.end_ns), ("init:main", 9_000));
+    assert_eq!((last.kind.name().as_str(), last.end_ns), ("init:main", 9_000));
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use crate::{
         init::{Init, PhaseOf, Run, Short},
     },
     escape::Untrusted,
-    model::start::{Ended, Zero},
+    model::start::{Ended, TimesFrom},
     output::text::{
         layout::{WIDTH, tail, word, wrap},
         units::duration,
@@ -62,9 +62,9 @@ struct Row {
 /// A start in full; `which` says which one of several.
 pub fn timeline(run: &Run, which: &str) -> String {
     let zero = match *run.t0 {
-        Zero::Execve => "the entry of execve",
-        Zero::Prepared => "the kernel's sched_prepare_exec, the nearest to the entry of execve here",
-        Zero::Executed => "the kernel's sched_process_exec, within execve: its entry is not seen here",
+        TimesFrom::Execve => "the entry of execve",
+        TimesFrom::Prepared => "the kernel's sched_prepare_exec, the nearest to the entry of execve here",
+        TimesFrom::Executed => "the kernel's sched_process_exec, within execve: its entry is not seen here",
     };
     let ended = match *run.ended {
         Ended::Main => format!("main.main was reached after {}", duration(run.duration_ns)),

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     document::init::build,
     latency::start::PhaseTimes,
-    model::start::{CallAt, Ended, Phase, Span, Start, Step, Zero},
+    model::start::{CallAt, Ended, Phase, PhaseKind, Span, Start, TimesFrom},
     stream::start::{StartCall, Usage},
 };
 
@@ -11,33 +11,33 @@ const US: u64 = 1_000;
 /// A start of 2 ms whose package `example.com/a/very/long/path/to/a/package/name/slow` takes half of it.
 fn start() -> Start {
     let steps = [
-        (Step::Exec, 400),
-        (Step::Rt0, 50),
-        (Step::OsInit, 20),
-        (Step::SchedInit, 250),
-        (Step::MainCreated, 20),
-        (Step::MainStarted, 60),
-        (Step::RuntimeMain, 30),
-        (Step::Init("runtime".to_owned()), 10),
-        (Step::RuntimeMain, 120),
-        (Step::Init("errors".to_owned()), 10),
-        (Step::RuntimeMain, 1),
-        (Step::Init("os".to_owned()), 20),
-        (Step::RuntimeMain, 1),
+        (PhaseKind::Exec, 400),
+        (PhaseKind::Rt0, 50),
+        (PhaseKind::OsInit, 20),
+        (PhaseKind::SchedInit, 250),
+        (PhaseKind::MainCreated, 20),
+        (PhaseKind::MainStarted, 60),
+        (PhaseKind::RuntimeMain, 30),
+        (PhaseKind::Init("runtime".to_owned()), 10),
+        (PhaseKind::RuntimeMain, 120),
+        (PhaseKind::Init("errors".to_owned()), 10),
+        (PhaseKind::RuntimeMain, 1),
+        (PhaseKind::Init("os".to_owned()), 20),
+        (PhaseKind::RuntimeMain, 1),
         (
-            Step::Init("example.com/a/very/long/path/to/a/package/name/slow".to_owned()),
+            PhaseKind::Init("example.com/a/very/long/path/to/a/package/name/slow".to_owned()),
             1_000,
         ),
-        (Step::RuntimeMain, 8),
+        (PhaseKind::RuntimeMain, 8),
     ];
     let mut at = 7_000_000 * US;
     let phases = steps
         .into_iter()
-        .map(|(step, us)| {
+        .map(|(kind, us)| {
             let begin_ns = at;
             at += us * US;
             Phase {
-                step,
+                kind,
                 begin_ns,
                 end_ns: at,
                 usage: Some(Usage {
@@ -53,7 +53,7 @@ fn start() -> Start {
         pid: 4711,
         binary: 0,
         held_ns: 0,
-        zero: Zero::Execve,
+        zero: TimesFrom::Execve,
         spans: vec![Span {
             name: "procresize",
             begin_ns: begin + 500 * US,
