@@ -403,7 +403,7 @@ impl Measured {
             ));
         }
         let notes = self.capture.capture.notes.iter().map(ToString::to_string);
-        wrong.extend(notes.filter(|note| note.contains("is not told")));
+        wrong.extend(notes.filter(|note| note.contains("is not reported")));
         wrong
     }
 

@@ -1,25 +1,25 @@
-//! The end of a capture, when nothing is attached any more: what was made has to reach its readers.
+//! The end of a capture, when nothing is attached any more: waits until the readers have taken all output.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
-    signals::{Interrupts, THE_SAME},
+    signals::{Interrupts, SAME_SIGNAL},
     timers,
 };
 use crate::{error::Result, stream::Consumer};
 
-/// How long a reader that takes nothing is waited for once a signal has come.
+/// How long to wait for a reader that takes nothing, once a signal has come.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Ends all outputs, and waits until each is written. Without a signal that takes as long as the reader takes, as in any
-/// program; with one as long as the reader takes something; with a second one it is not waited for at all.
+/// Ends all outputs, and waits until each is written. Without a signal, that takes as long as the reader needs, as in any
+/// program; after one signal it waits while the reader makes progress, after a second one not at all.
 ///
 /// # Errors
-/// Something was not written, or not taken. Of several errors the first that says something.
+/// Something was not written, or not taken. Of several errors, the first that has a message.
 pub async fn deliver(consumers: Vec<Box<dyn Consumer>>, signals: &mut impl Interrupts) -> Result<()> {
-    // Each is ended before one is waited for: whatever the reader of the result does, a recording is whole.
+    // All are ended before any is waited for: whatever the reader of the result does, a recording is complete.
     let closings: Vec<_> = consumers.into_iter().map(|consumer| consumer.close()).collect();
     let mut outcome = Ok(());
     for closing in closings {
@@ -30,13 +30,13 @@ pub async fn deliver(consumers: Vec<Box<dyn Consumer>>, signals: &mut impl Inter
             }
             Err(e) => Err(e),
         };
-        outcome = worse(outcome, closed);
+        outcome = first_error(outcome, closed);
     }
     outcome
 }
 
 /// Returns the error of two outcomes; of two errors the first that has a message.
-pub fn worse(first: Result<()>, second: Result<()>) -> Result<()> {
+pub fn first_error(first: Result<()>, second: Result<()>) -> Result<()> {
     match (first, second) {
         (Ok(()), other) | (other, Ok(())) => other,
         (Err(first), Err(second)) => Err(match first.message.is_empty() {
@@ -46,9 +46,10 @@ pub fn worse(first: Result<()>, second: Result<()>) -> Result<()> {
     }
 }
 
-/// Whether the last of the steps was made before the patience of who sent signals ended, which each step begins anew.
+/// Repeats `step` until it returns true, for the last step, or until a second signal, or until a step takes longer than
+/// `patience` after a signal. Returns whether the last step was made.
 async fn in_time(step: impl AsyncFn() -> bool, signals: &mut impl Interrupts, patience: Duration) -> bool {
-    let mut until = signals.have_come().then(|| Instant::now() + patience);
+    let mut until = signals.received_any().then(|| Instant::now() + patience);
     let mut came = Instant::now();
     loop {
         tokio::select! {
@@ -59,7 +60,7 @@ async fn in_time(step: impl AsyncFn() -> bool, signals: &mut impl Interrupts, pa
             },
             () = timers::until(until) => return false,
             () = signals.next() => match until {
-                Some(_) if came.elapsed() < THE_SAME => {}
+                Some(_) if came.elapsed() < SAME_SIGNAL => {}
                 Some(_) => return false,
                 None => {
                     came = Instant::now();
@@ -79,12 +80,12 @@ mod tests {
     /// Signals that come after so many milliseconds each.
     struct Script {
         coming: Vec<u64>,
-        have_come: bool,
+        received_any: bool,
     }
 
     impl Interrupts for Script {
-        fn have_come(&self) -> bool {
-            self.have_come
+        fn received_any(&self) -> bool {
+            self.received_any
         }
 
         async fn next(&mut self) {
@@ -93,19 +94,19 @@ mod tests {
                 None => std::future::pending().await,
             }
             self.coming.remove(0);
-            self.have_come = true;
+            self.received_any = true;
         }
     }
 
-    /// Steps that take so many milliseconds each; without any, nothing is ever taken.
-    fn waits(coming: &[u64], have_come: bool, steps: &[u64]) -> (bool, Duration) {
+    /// Runs [`in_time`] with steps that take these milliseconds each; without any, nothing is ever taken.
+    fn waits(coming: &[u64], received_any: bool, steps: &[u64]) -> (bool, Duration) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .unwrap();
         let mut script = Script {
             coming: coming.to_vec(),
-            have_come,
+            received_any,
         };
         runtime.block_on(async {
             let began = Instant::now();

@@ -1,5 +1,6 @@
-//! The life of a capture: the only room that acts backwards on the others. [`attach`] has that of a process that runs
-//! already, [`start`] that of one whose start is traced, and [`replay`] makes the same of a recording.
+//! The life of a capture: [`attach`] traces a process that is running already, [`start`] traces how processes start,
+//! and [`replay`] feeds a recording to the same consumers. Sessions drive all the other modules; none of those knows of
+//! a session.
 
 pub mod attach;
 mod consumers;

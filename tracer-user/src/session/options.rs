@@ -1,5 +1,4 @@
-//! What the user asked of one capture, in plain types: the command line, the environment and later the
-//! configuration file all end here.
+//! The options of one capture, as plain types: what the command line and the environment are turned into.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -7,20 +6,20 @@ pub use crate::output::options::{Chatter, Format, SplitBy};
 use crate::output::options::{Progress, RenderOptions};
 use crate::plan::Mode;
 
-/// One capture, as asked for.
+/// Options of `attach`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachOptions {
     /// Which process.
     pub target: TargetSelector,
-    /// Length of the capture; `None`: until a signal, or until the target ends.
+    /// Length of the capture; `None`: until a signal comes or the target ends.
     pub duration: Option<Duration>,
-    /// Which mode; `None`: `auto`, that is `sampled` where it can be had and `passive` where not.
+    /// Which mode; `None`: `auto`, that is `sampled` where it is possible, otherwise `passive`.
     pub mode: Option<Mode>,
-    /// In what form the result is written.
+    /// Format of the result.
     pub format: Format,
     /// Where the result is written; `None`: stdout.
     pub output: Option<PathBuf>,
-    /// Write what was added in each period of this length as well.
+    /// Also write what was added in each period of this length.
     pub interval: Option<Duration>,
     /// Write each wait of at least this length as it ends.
     pub slower: Option<Duration>,
@@ -30,7 +29,7 @@ pub struct AttachOptions {
     pub record: Option<PathBuf>,
     /// Attach also where the kernel must single-step the probed instruction.
     pub force: bool,
-    /// What `full` is to tell.
+    /// Options of the mode `full`.
     pub full: FullOptions,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
@@ -51,63 +50,63 @@ impl AttachOptions {
     }
 }
 
-/// A command to run, and to trace from its execve on.
+/// Options of `run`: a command to run, and to trace from its execve on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
     /// The command and its arguments.
     pub command: Vec<OsString>,
-    /// As whom it runs; `None`: the invoking user.
+    /// The user that it runs as; `None`: the invoking user.
     pub user: Option<String>,
-    /// How many times, one after the other.
+    /// How many times it is run, one after the other.
     pub repeat: u32,
-    /// Trace also the starts of Go programs that it starts in turn.
+    /// Also trace the starts of the Go programs that it starts in turn.
     pub follow: bool,
-    /// Stop tracing (not the command) after so long.
+    /// Stop tracing (not the command) after this time.
     pub duration: Option<Duration>,
-    /// Trace its latencies from `main.main` on, too.
+    /// Also trace its latencies, from `main.main` on.
     pub latencies: Option<LatencyOptions>,
     /// How the result is written.
     pub output: OutputOptions,
 }
 
-/// Starts of a binary to wait for, whoever makes them.
+/// Options of `attach --next`: starts of a binary to wait for, whoever makes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextOptions {
     /// The binary.
     pub exe: PathBuf,
-    /// How many.
+    /// How many starts are traced.
     pub starts: u64,
-    /// By probes in every process that maps the binary, without holding any.
+    /// Probe every process that maps the binary, and hold none.
     pub whole_binary: bool,
-    /// Stop waiting after so long.
+    /// Stop waiting after this time.
     pub duration: Option<Duration>,
     /// How the result is written.
     pub output: OutputOptions,
 }
 
-/// What is wanted of the latencies of a command that we run.
+/// Options of the latencies of a command that we run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatencyOptions {
-    /// As [`AttachOptions::mode`].
+    /// See [`AttachOptions::mode`].
     pub mode: Option<Mode>,
-    /// As [`AttachOptions::slower`].
+    /// See [`AttachOptions::slower`].
     pub slower: Option<Duration>,
-    /// As [`AttachOptions::by`].
+    /// See [`AttachOptions::by`].
     pub by: Option<SplitBy>,
 }
 
-/// A recording of which the result is wanted.
+/// Options of `replay`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayOptions {
     /// The recording; `None`: stdin.
     pub file: Option<PathBuf>,
-    /// As [`AttachOptions::format`].
+    /// See [`AttachOptions::format`].
     pub format: Format,
-    /// As [`AttachOptions::output`].
+    /// See [`AttachOptions::output`].
     pub output: Option<PathBuf>,
-    /// As [`AttachOptions::interval`].
+    /// See [`AttachOptions::interval`].
     pub interval: Option<Duration>,
-    /// As [`AttachOptions::by`].
+    /// See [`AttachOptions::by`].
     pub by: Option<SplitBy>,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
@@ -116,13 +115,13 @@ pub struct ReplayOptions {
 /// How the result of a capture of starts is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputOptions {
-    /// In what form.
+    /// Format of the result.
     pub format: Format,
-    /// Where; `None`: to stderr of `run`, else to stdout.
+    /// Where it is written; `None`: to stderr by `run`, otherwise to stdout.
     pub path: Option<PathBuf>,
     /// Where the capture is recorded; `-`: stdout.
     pub record: Option<PathBuf>,
-    /// Write what was added in each period of this length as well.
+    /// Also write what was added in each period of this length.
     pub interval: Option<Duration>,
     /// What goes to stderr besides the logs.
     pub chatter: Chatter,
@@ -141,16 +140,17 @@ impl OutputOptions {
     }
 }
 
-/// What is wanted of `full`.
+/// Options of the mode `full`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FullOptions {
-    /// Each system call, too: two more probe hits.
+    /// Trace each system call: two more probe hits for one.
     pub syscalls: bool,
-    /// What Linux's scheduler does with the threads.
+    /// Trace what Linux's scheduler does with the threads.
     pub threads: bool,
     /// Bytes of the ring buffer: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`].
     pub ring_bytes: u32,
-    /// Where goroutines block: so many different stacks are kept, within [`tracer_ebpf::stacks::STACKS_RANGE`].
+    /// Most stacks that are kept of where goroutines block, within [`tracer_ebpf::stacks::STACKS_RANGE`]; `None`: none is
+    /// taken.
     pub stacks: Option<u32>,
 }
 

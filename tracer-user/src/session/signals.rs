@@ -23,39 +23,40 @@ use crate::{
     error::{Error, Result},
 };
 
-/// A signal that comes so soon behind another one is the same: timeout(1) and others send one to us and to our group.
-pub(super) const THE_SAME: Duration = Duration::from_millis(100);
+/// A signal within this time after another one counts as the same: timeout(1) and others send it both to us and to our
+/// process group.
+pub(super) const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
-/// Signals by which a user, a service manager or a terminal that goes away wants us to end.
+/// Signals by which a user, a service manager or a terminal that hangs up asks us to end.
 pub const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
 
-/// Says when a signal has come.
+/// A source of signals that ask us to end.
 pub trait Interrupts {
-    /// Whether one has come so far.
-    fn have_come(&self) -> bool;
-    /// Waits for the next.
+    /// Whether a signal has come so far.
+    fn received_any(&self) -> bool;
+    /// Waits for the next signal.
     async fn next(&mut self);
 }
 
-/// Handlers of these signals, or of what somebody else makes of them.
+/// The signals of [`ENDING`], from handlers of our own or relayed by whoever handles them.
 #[derive(Debug, Default)]
 pub struct Signals {
     streams: Vec<Signal>,
     relay: Arc<Notify>,
-    have_come: bool,
+    received_any: bool,
 }
 
 impl Signals {
-    /// Takes them over. The first of them is reported; the second ends the process at once, even while it waits for
-    /// the kernel to detach; the kernel then removes what is attached.
+    /// Installs handlers. The first signal is reported; the second ends the process at once, even while it waits for the
+    /// kernel to detach; the kernel then removes what is attached.
     ///
     /// # Errors
-    /// There can be no handler.
+    /// A handler could not be installed.
     pub fn install() -> Result<Self> {
         let failed = |e| Error::failed(format!("could not install a handler for signals: {e}"));
         let first_ns = Arc::new(AtomicU64::new(0));
         let mut signals = Self::default();
-        for number in taken() {
+        for number in not_ignored() {
             end_at_the_second(number, Arc::clone(&first_ns)).map_err(failed)?;
             let stream = signal(SignalKind::from_raw(number)).map_err(failed)?;
             signals.streams.push(stream);
@@ -63,7 +64,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Without handlers: somebody else takes the signals, and notifies when one of them is meant for us.
+    /// Returns signals without handlers: whoever handles them notifies `relay` when one is meant for us.
     pub fn relayed(relay: Arc<Notify>) -> Self {
         Self {
             relay,
@@ -73,8 +74,8 @@ impl Signals {
 }
 
 impl Interrupts for Signals {
-    fn have_come(&self) -> bool {
-        self.have_come
+    fn received_any(&self) -> bool {
+        self.received_any
     }
 
     async fn next(&mut self) {
@@ -89,34 +90,34 @@ impl Interrupts for Signals {
             () = handled => {}
             () = self.relay.notified() => {}
         }
-        self.have_come = true;
+        self.received_any = true;
     }
 }
 
-/// Has this signal end the process at once if one has come before; `first_ns` is when that was, CLOCK_MONOTONIC. One
-/// that comes right behind the first is not a second one.
+/// Installs a handler that ends the process at once if a signal has come before. `first_ns` is when the first came
+/// (CLOCK_MONOTONIC, 0: not yet); one within [`SAME_SIGNAL`] of it does not count.
 fn end_at_the_second(number: i32, first_ns: Arc<AtomicU64>) -> io::Result<()> {
     let handler = move || {
         let now_ns = now_ns();
         let first = first_ns.compare_exchange(0, now_ns, Ordering::SeqCst, Ordering::SeqCst);
-        if first.is_err_and(|first| now_ns.saturating_sub(first) >= THE_SAME.as_nanos() as u64) {
+        if first.is_err_and(|first| now_ns.saturating_sub(first) >= SAME_SIGNAL.as_nanos() as u64) {
             // SAFETY: ends the process, as a handler may.
             unsafe { libc::_exit(128 + number) };
         }
     };
-    // SAFETY: the handler reads a clock, and an atomic of ours, and may end the process: all of that a handler may do.
+    // SAFETY: the handler reads a clock and an atomic, and may end the process: all of it is async-signal-safe.
     unsafe { low_level::register(number, handler) }.map(drop)
 }
 
-/// Those of [`ENDING`] that are not to be ignored: under nohup a terminal that goes away is none of our business.
-pub fn taken() -> impl Iterator<Item = i32> {
+/// Returns the signals of [`ENDING`] that we are not to ignore: under nohup(1), SIGHUP stays ignored.
+pub fn not_ignored() -> impl Iterator<Item = i32> {
     let ignored = ignored().unwrap_or(0);
     ENDING
         .into_iter()
         .filter(move |number| *number != SIGHUP || ignored >> (number - 1) & 1 == 0)
 }
 
-/// The signals that we were started with as ignored.
+/// Returns the set of signals that were ignored when we were started.
 fn ignored() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;

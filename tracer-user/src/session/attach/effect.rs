@@ -1,27 +1,27 @@
-//! What a session wants done.
+//! Effects of a session: what its runner is to do.
 
 use crate::{error::Error, plan::Mode, stream::EndedBy};
 
-/// Something to be done, in the order in which it stands in the answer.
+/// Something to be done. Effects are carried out in the order in which [`super::Session::handle`] returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Make the sources of this mode ready; answer with `Attached` or `AttachFailed`.
+    /// Attach the sources of a mode; answer with `Attached` or `AttachFailed`.
     Attach {
-        /// Which.
+        /// The mode.
         mode: Mode,
     },
-    /// Tell the user that a cheaper mode takes over.
+    /// Report to the user that a cheaper mode takes over.
     FallBack {
-        /// What could not be had, or not be kept.
+        /// The mode that is not possible, or not any more.
         from: Mode,
-        /// What comes in its place.
+        /// The mode that replaces it.
         to: Mode,
-        /// Why.
+        /// The cause.
         why: String,
     },
-    /// The window begins: start its clocks. Comes once.
+    /// Open the window: start its clocks. Comes once.
     OpenWindow {
-        /// In which mode.
+        /// The mode that is attached.
         mode: Mode,
         /// How many instructions are probed.
         sites: usize,
@@ -32,22 +32,22 @@ pub enum Effect {
     Snapshot,
     /// Print what was added since the last interval.
     PrintInterval,
-    /// The window ends: the sources stop counting, and only what they hold is still collected.
+    /// Close the window: the sources stop counting, and only what they hold is still collected.
     CloseWindow,
-    /// The capture is made. Comes once, and never together with `Fail`.
+    /// Finish the capture. Comes once, and never together with `Fail`.
     Finish {
         /// What ended it.
         ended_by: EndedBy,
         /// Whether the window was all that was asked for.
         whole: bool,
     },
-    /// Print the capture. After `Detach`, unless that takes the kernel a while.
+    /// Print the capture. Comes after `Detach`, unless the kernel is slow to detach.
     PrintResult,
     /// Remove all that was attached; answer with `Detached`.
     Detach,
-    /// Nothing was captured, and nothing will be.
+    /// Report that nothing was captured.
     Fail {
-        /// Why.
+        /// The cause.
         error: Error,
     },
     /// End the process at once; the kernel removes what is attached.

@@ -1,13 +1,13 @@
-//! What can happen to a session.
+//! Inputs of a session.
 
 use crate::{error::Error, plan::Mode};
 
-/// Something that happened, as the runner tells it.
+/// Something that happened, as the runner reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The plan is made: which modes this target and this machine allow.
     Planned {
-        /// One for each mode that was looked into; a mode that is not among them cannot be had.
+        /// One for each mode that was examined; a mode that is not among them is not possible.
         offers: Vec<Offer>,
     },
     /// [`super::Effect::Attach`] succeeded.
@@ -16,14 +16,14 @@ pub enum Input {
         mode: Mode,
         /// How many instructions are probed; 0 in `passive`.
         sites: usize,
-        /// Whether the kernel takes its time to detach: perf events go one by one.
+        /// Whether the kernel is slow to detach: perf events are removed one by one.
         slow_to_detach: bool,
     },
     /// [`super::Effect::Attach`] failed, and nothing of it is left attached.
     AttachFailed {
         /// The mode that was asked for.
         mode: Mode,
-        /// Why.
+        /// The cause.
         error: Error,
     },
     /// [`super::Effect::Detach`] is done.
@@ -34,34 +34,34 @@ pub enum Input {
     IntervalElapsed,
     /// The window is as long as was asked for.
     DurationElapsed,
-    /// The user or the system wants us to end (SIGINT, SIGTERM, SIGHUP, SIGQUIT).
+    /// The user or the system asks us to end (SIGINT, SIGTERM, SIGHUP, SIGQUIT).
     Signal,
-    /// The target is gone.
+    /// The target has ended.
     TargetExited,
-    /// The target has become another program: its probes and addresses are void. A fork needs no such
-    /// word, since probes are scoped to one process.
+    /// The target has executed another program: its probes and addresses are void. A fork needs no such input, since
+    /// probes are scoped to one process.
     TargetExeced,
-    /// What was attached yields nothing any more.
+    /// A source of observations failed.
     SourceFailed {
-        /// Why.
+        /// The cause.
         why: String,
     },
     /// Transitions were lost: the states of goroutines are to be read anew.
     EventsLost,
-    /// The probes cost the target more than was agreed to.
+    /// The probes cost the target more than is allowed.
     BudgetExceeded {
-        /// The figures.
+        /// The cost, and what is allowed.
         why: String,
     },
     /// Nobody reads our output any more.
     ReaderGone,
 }
 
-/// Whether a mode can be had of this target on this machine.
+/// Whether a mode is possible for this target on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The mode.
     pub mode: Mode,
-    /// What stands in its way; `None`: nothing.
+    /// Why it is not possible; `None` if it is.
     pub obstacle: Option<Error>,
 }

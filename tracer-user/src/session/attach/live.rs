@@ -1,4 +1,4 @@
-//! What is attached to a target right now, whatever the mode: one door for observations.
+//! The sources that are attached to a target right now, behind one interface for all modes.
 
 use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 
@@ -27,7 +27,7 @@ pub struct Live {
     passive: PassiveSource<ProcessMemory>,
     probes: Option<ProbeSource>,
     full: Option<Full>,
-    /// What a hit costs here.
+    /// What a hit costs on this machine, once it was measured.
     pub cost: Option<Cost>,
     sites: usize,
 }
@@ -36,7 +36,7 @@ impl Live {
     /// Attaches. On return the probes are live, or the first reading is taken.
     ///
     /// # Errors
-    /// The mode cannot be had, with the reason: what became of the process, where that is it.
+    /// The mode is not possible; where the process has ended or executed another program, the error says that.
     pub fn attach(
         target: &Prepared,
         mode: Mode,
@@ -82,17 +82,17 @@ impl Live {
         })
     }
 
-    /// How many instructions are probed.
+    /// Returns how many instructions are probed.
     pub fn sites(&self) -> usize {
         self.sites
     }
 
-    /// How the kernel holds the probes; `None` without probes.
+    /// Returns how the kernel has attached the probes; `None` without probes.
     pub fn attached_by(&self) -> Option<AttachedBy> {
         self.link_kind().map(attached_by)
     }
 
-    /// Whether the kernel takes its time to remove them.
+    /// Whether the kernel is slow to remove the probes.
     pub fn is_slow_to_detach(&self) -> bool {
         self.link_kind() == Some(LinkKind::PerfEvents)
     }
@@ -104,7 +104,7 @@ impl Live {
         }
     }
 
-    /// Who measures the latencies.
+    /// Returns who measures the latencies.
     pub fn measured_by(&self) -> MeasuredBy {
         match &self.probes {
             _ if self.full.is_some() => MeasuredBy::Probe,
@@ -113,7 +113,7 @@ impl Live {
         }
     }
 
-    /// How the histograms of this mode count.
+    /// Returns the buckets of this mode's histograms.
     pub fn scheme(&self) -> BucketScheme {
         match self.mode {
             Mode::Passive => self.passive.scheme().unwrap_or(BucketScheme::Go121),
@@ -121,7 +121,7 @@ impl Live {
         }
     }
 
-    /// Finds out what a hit costs on this machine.
+    /// Measures what a hit costs on this machine.
     pub fn calibrate(&mut self) {
         if let Some(probes) = &mut self.probes {
             match probes.calibrate() {
@@ -131,10 +131,10 @@ impl Live {
         }
     }
 
-    /// What has come since the last call.
+    /// Returns what was observed since the last call.
     ///
     /// # Errors
-    /// The source yields nothing any more.
+    /// The source failed.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
         match (&mut self.probes, &mut self.full) {
             (_, Some(full)) => full.source.observe(now_ns),
@@ -143,19 +143,19 @@ impl Live {
         }
     }
 
-    /// What a reader of the figures should know.
+    /// Returns remarks for a reader of the figures.
     pub fn notes(&self) -> Vec<String> {
         self.full.as_ref().map(Full::notes).unwrap_or_default()
     }
 
-    /// Whether something was lost, so that every state is to be read anew.
+    /// Whether transitions were lost, so that every state has to be read anew.
     pub fn needs_snapshot(&mut self, now_ns: u64) -> bool {
         self.full
             .as_mut()
             .is_some_and(|full| full.source.needs_snapshot(now_ns))
     }
 
-    /// The runtime's gauges; in `full` every goroutine, P and M is read, too, and comes with the transitions.
+    /// Reads the runtime's gauges. In `full`, it also reads every goroutine, P and M; those come with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
         if let Some(full) = &mut self.full {
             full.read_states();
@@ -173,14 +173,14 @@ impl Live {
     /// Stops counting; what was counted can still be observed.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(full) = &mut self.full {
-            // While the transitions still come: what is read later would not fit them.
+            // Read while transitions still come: a later state would not match the last of them.
             full.read_states();
             full.source.stop()?;
         }
         self.probes.as_mut().map_or(Ok(()), ProbeSource::stop)
     }
 
-    /// Takes everything away.
+    /// Removes all that is attached.
     pub fn detach(&mut self) {
         if let Some(probes) = &mut self.probes {
             probes.detach();
@@ -191,7 +191,7 @@ impl Live {
     }
 }
 
-/// What a document says of a kind of link.
+/// Converts a kind of link to what a document says of it.
 pub(in crate::session) fn attached_by(kind: LinkKind) -> AttachedBy {
     match kind {
         LinkKind::Multi => AttachedBy::UprobeMulti,
@@ -199,7 +199,7 @@ pub(in crate::session) fn attached_by(kind: LinkKind) -> AttachedBy {
     }
 }
 
-/// `full`: what comes by the ring, and what is read from memory.
+/// The sources of `full`: transitions from the kernel's ring, and states that are read from memory.
 struct Full {
     source: TransitionSource,
     snapshots: SnapshotReader<ProcessMemory>,
@@ -257,7 +257,7 @@ impl Full {
         })
     }
 
-    /// Reads every goroutine, P and M; not once the transitions have stopped.
+    /// Reads every goroutine, P and M, unless the transitions have stopped.
     fn read_states(&mut self) {
         if self.source.is_stopped() {
             return;
@@ -270,7 +270,7 @@ impl Full {
 
     fn notes(&self) -> Vec<String> {
         let threads = self.source.without_threads();
-        let threads = threads.map(|why| format!("Linux's scheduling of the threads is not told: {why}"));
+        let threads = threads.map(|why| format!("Linux's scheduling of the threads is not reported: {why}"));
         self.missing.iter().cloned().chain(threads).collect()
     }
 }
@@ -283,7 +283,7 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     let goroutines = target.goroutines();
     let capacity = match mode {
         Mode::Exact => Capacity::for_one(goroutines.unwrap_or(0)),
-        // Nothing is stamped.
+        // Its programs keep no stamps.
         _ => Capacity::ONE,
     };
     let request = Request {
@@ -298,7 +298,7 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
     ProbeSource::attach(&request, capacity)
 }
 
-/// What the programs must know of a target.
+/// Returns what the programs must know of a target.
 fn config(target: &Prepared, slower_ns: Option<u64>) -> TargetConfig {
     let reading = &target.reading;
     TargetConfig {
@@ -313,7 +313,8 @@ fn config(target: &Prepared, slower_ns: Option<u64>) -> TargetConfig {
     }
 }
 
-/// Programs that do nothing in place of the mode's, for `cargo xtask bench hit`: what the traps alone cost.
+/// The environment variable that replaces the mode's programs by ones that do nothing: `cargo xtask bench hit` measures
+/// the cost of the traps alone by it.
 const EMPTY_PROGRAMS: &str = "GMPSCOPE_EMPTY_PROGRAMS";
 
 fn program_of(mode: Mode) -> ProgramKind {

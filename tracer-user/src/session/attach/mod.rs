@@ -1,8 +1,8 @@
-//! The life of one target that runs already.
+//! The capture of a process that is running already.
 //!
-//! [`Session`] is a pure state machine: what happened goes in, what is to be done comes out. It knows no
-//! clock, no kernel and no process, so that it can be tested with scenarios; a runner carries out its
-//! effects and tells it what came of them.
+//! [`Session`] is a pure state machine: it takes an [`Input`] and returns the [`Effect`]s to carry out. It knows no
+//! clock, no kernel and no process, so that it can be tested with scenarios; a runner carries out its effects and
+//! reports their outcome as further inputs.
 //!
 //! ```text
 //! New ──▶ Attaching ──▶ Live ──▶ Draining ──▶ Done
@@ -15,6 +15,7 @@ pub mod input;
 pub(in crate::session) mod live;
 pub(in crate::session) mod prepare;
 pub mod runner;
+mod select;
 mod state;
 
 pub use effect::Effect;

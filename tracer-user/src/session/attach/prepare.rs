@@ -1,34 +1,33 @@
-//! From what the user asked for to a target that can be attached to: which process, what is known of it,
-//! which modes it allows.
+//! Finds and analyses the target that the user asked for: what is known of it, and which modes it allows.
 
 use std::{cell::RefCell, collections::BTreeMap, fs::File, io, os::fd::OwnedFd};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::Offer;
+use super::{Offer, select::select};
 use crate::{
     binary::{BuildMode, Frame, layout::LayoutSource},
     error::{Error, Failure, Result},
     escape::Untrusted,
     plan::{Attempt, Mode, Program, Site, program::Reading, told},
     process::{
-        self, Fate, Process, Target,
+        Fate, Process, Target,
         file::FileId,
         memory::{Memory as _, ProcessMemory},
     },
-    session::options::{AttachOptions, TargetSelector},
+    session::options::AttachOptions,
     sources::{passive::PassiveSource, transitions::SnapshotReader},
     stream::{Symbolizer, TargetInfo},
 };
 
-/// A target, analysed. Nothing is attached.
+/// A target that was analysed. Nothing is attached to it.
 pub struct Prepared {
     target: Target,
     pid: u32,
     ended: AsyncFd<OwnedFd>,
-    /// What follows from its file; of the variables those that its memory agrees with.
+    /// What follows from its file. Of the variables, only those that its memory agrees with.
     pub reading: Reading,
-    /// Names of creation sites that were asked for, by address.
+    /// Names of the creation sites that were looked up, by address; `None`: it has no name.
     names: RefCell<BTreeMap<u64, Option<Untrusted>>>,
 }
 
@@ -41,14 +40,12 @@ impl Prepared {
         let found = select(&options.target)?;
         let pid = found.pid;
         let opened = Target::of_process(pid, |_, binary| Ok(Program::of(binary, options.force)));
-        // Between the search and the look it may have executed another program, which nobody asked for.
-        if let Some(gone) = found.gone(&options.target) {
-            return Err(gone);
-        }
+        // After it was found it may have executed another program, which nobody asked for.
+        found.check_unchanged(&options.target)?;
         let (target, program) = opened?;
         let memory = ProcessMemory::new(pid.unsigned_abs());
         let live = program.live(&memory, target.load_bias);
-        // What another program has in its memory refutes everything, and is no news.
+        // Another program's memory would refute every variable.
         target.unchanged()?;
         for (variable, found) in live.refuted() {
             log::warn!("runtime.{variable} is not where the code says, and is left out: {found}");
@@ -76,7 +73,7 @@ impl Prepared {
         })
     }
 
-    /// Which modes can be had, and what stands in the way of the others.
+    /// Returns the modes, each with the reason if it is not possible.
     pub fn offers(&self) -> Vec<Offer> {
         let refuse = |message: String| Error {
             failure: Failure::NotTraceable,
@@ -115,10 +112,10 @@ impl Prepared {
         ]
     }
 
-    /// The instructions to be probed in a mode; none in `passive`.
+    /// Returns the instructions to probe in a mode; none in `passive`.
     ///
     /// # Errors
-    /// What was tried.
+    /// None was proven to be right: what was tried.
     pub fn sites(&self, mode: Mode) -> std::result::Result<&[Site], &[Attempt]> {
         match mode {
             Mode::Passive => Ok(&[]),
@@ -134,7 +131,7 @@ impl Prepared {
         }
     }
 
-    /// A reader of the runtime's memory.
+    /// Returns a reader of the runtime's histogram and gauges.
     pub fn passive_source(&self) -> PassiveSource<ProcessMemory> {
         let layout = self.reading.layout().cloned();
         let memory = ProcessMemory::new(self.pid);
@@ -147,7 +144,7 @@ impl Prepared {
         )
     }
 
-    /// A reader of every goroutine, P and M; `None` where the layout is not known.
+    /// Returns a reader of every goroutine, P and M; `None` where the layout is not known.
     pub fn snapshot_reader(&self) -> Option<SnapshotReader<ProcessMemory>> {
         let layout = self.reading.layout()?;
         let memory = ProcessMemory::new(self.pid);
@@ -160,47 +157,47 @@ impl Prepared {
         ))
     }
 
-    /// 27 of Go 1.27.3.
+    /// Returns Go's minor version: 27 for Go 1.27.3.
     pub fn minor(&self) -> u32 {
         self.target.facts.version.minor
     }
 
-    /// The file that was analysed.
+    /// Returns the file that was analysed.
     pub fn file(&self) -> &File {
         self.target.file.file()
     }
 
-    /// Which file that is.
+    /// Returns the identity of the file that was analysed.
     pub fn file_id(&self) -> FileId {
         self.target.file.id()
     }
 
-    /// Process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// When it started, as /proc/PID/stat counts.
+    /// Returns when it was started, in clock ticks as in /proc/PID/stat.
     pub fn start_time(&self) -> u64 {
         self.target.process.as_ref().map_or(0, Process::start_time)
     }
 
-    /// Run-time minus link-time address.
+    /// Returns the difference of run-time and link-time addresses.
     pub fn bias(&self) -> u64 {
         self.target.load_bias
     }
 
-    /// The Go that built it.
+    /// Returns the version of Go that built it.
     pub fn version(&self) -> &str {
         &self.target.facts.version.raw
     }
 
-    /// CPU time of the whole process so far, in nanoseconds; `None` once it has ended.
+    /// Reads the CPU time of the whole process so far, in nanoseconds; `None` once it has ended.
     pub fn cpu_ns(&self) -> Option<u64> {
         self.target.process.as_ref()?.cpu_time_ns().ok()
     }
 
-    /// Length of `allgs` now: how many g structs there are.
+    /// Reads the length of `allgs`: how many g structs there are.
     pub fn goroutines(&self) -> Option<u64> {
         let allgs = self.reading.globals.allgs?.wrapping_add(self.bias());
         ProcessMemory::new(self.pid).read_u64(allgs.wrapping_add(8)).ok()
@@ -208,16 +205,16 @@ impl Prepared {
 
     /// Resolves when the process has ended.
     pub async fn ended(&self) {
-        // An error of the watch itself is found at the next reading.
+        // If the watch itself fails, the next reading fails, too.
         let _ = self.ended.readable().await;
     }
 
-    /// `error`, unless it came of the process having ended or executed another program meanwhile.
+    /// Returns `error`, or instead of it that the process has ended or executed another program meanwhile.
     pub fn explain(&self, error: Error) -> Error {
         self.target.explain(error)
     }
 
-    /// Nothing, as long as the process runs the program that was analysed.
+    /// Checks that the process still runs the program that was analysed.
     ///
     /// # Errors
     /// It has executed another one, or ended.
@@ -225,7 +222,7 @@ impl Prepared {
         self.target.unchanged()
     }
 
-    /// What has become of the process since it was analysed.
+    /// Returns whether the process still runs the program that was analysed, executed another one, or ended.
     pub fn fate(&self) -> Fate {
         let file = self.target.file.id();
         self.target
@@ -234,22 +231,22 @@ impl Prepared {
             .map_or(Fate::Ended, |process| process.fate(Some(file)))
     }
 
-    /// Whether it has ended.
+    /// Whether the process has ended.
     pub fn has_ended(&self) -> bool {
         self.target.process.as_ref().is_none_or(Process::has_ended)
     }
 
-    /// Whether it lives on as another program.
+    /// Whether the process is running another program now.
     pub fn has_execed(&self) -> bool {
         !self.has_ended() && matches!(self.target.still_runs(), Ok(false))
     }
 
-    /// What the capture says of it.
+    /// Describes it for the capture.
     pub fn info(&self) -> TargetInfo {
         info(&self.target, self.pid)
     }
 
-    /// Things about it that a reader of the figures should know.
+    /// Returns remarks about it for a reader of the figures.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match &self.reading.layout {
@@ -262,8 +259,8 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// Names of creation sites; `None` where the file cannot be read now, so that it is tried again the next time.
-    fn looked_up(&self, gopcs: &[u64]) -> Option<BTreeMap<u64, Untrusted>> {
+    /// Looks up names of creation sites; `None` where the file cannot be read now, so that it is tried again later.
+    fn look_up_names(&self, gopcs: &[u64]) -> Option<BTreeMap<u64, Untrusted>> {
         let names = self.target.creation_sites(gopcs.iter().copied());
         names
             .inspect_err(|e| log::warn!("no names for creation sites: {e}"))
@@ -276,8 +273,8 @@ impl Symbolizer for Prepared {
         if let Some(known) = self.names.borrow().get(&gopc) {
             return known.clone();
         }
-        // The file is mapped anew each time that unknown addresses come: it is too large to be kept.
-        let mut names = self.looked_up(&[gopc])?;
+        // The file is mapped anew for each set of unknown addresses: it is too large to be kept.
+        let mut names = self.look_up_names(&[gopc])?;
         let found = names.remove(&gopc);
         self.names.borrow_mut().insert(gopc, found.clone());
         found
@@ -302,7 +299,7 @@ impl Symbolizer for Prepared {
         if unknown.is_empty() {
             return;
         }
-        let Some(mut found) = self.looked_up(&unknown) else {
+        let Some(mut found) = self.look_up_names(&unknown) else {
             return;
         };
         let mut names = self.names.borrow_mut();
@@ -312,7 +309,7 @@ impl Symbolizer for Prepared {
     }
 }
 
-/// What a capture says of a program and, where one runs it, of its process.
+/// Describes a program and, where there is one, its process for a capture.
 pub(in crate::session) fn info(target: &Target, pid: u32) -> TargetInfo {
     let facts = &target.facts;
     TargetInfo {
@@ -346,66 +343,4 @@ fn process_of(target: &Target) -> Result<&Process> {
 )]
 fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(pidfd, Interest::READABLE)
-}
-
-/// A process that was chosen, and when it was started where that is known.
-struct Selected {
-    pid: i32,
-    start_time: Option<u64>,
-}
-
-impl Selected {
-    /// The error for a process that was found by a property which it has no longer.
-    fn gone(&self, selector: &TargetSelector) -> Option<Error> {
-        let still = match selector {
-            TargetSelector::Pid(_) => return None,
-            TargetSelector::Exe(path) => process::by_exe(path),
-            TargetSelector::Comm(name) => process::by_comm(name),
-        };
-        let is_it =
-            |found: &process::Found| found.pid == self.pid && Some(found.start_time) == self.start_time;
-        let still = still.is_ok_and(|found| found.iter().any(is_it));
-        (!still).then(|| {
-            Error::not_traceable(format!(
-                "process {} was found, but ended or executed another program before it could be looked at: try again",
-                self.pid
-            ))
-        })
-    }
-}
-
-/// The one process that is meant.
-fn select(selector: &TargetSelector) -> Result<Selected> {
-    let (found, what) = match selector {
-        TargetSelector::Pid(pid) => {
-            let start_time = None;
-            return i32::try_from(*pid)
-                .map(|pid| Selected { pid, start_time })
-                .map_err(|_| Error::usage(format!("{pid} is not the id of a process")));
-        }
-        TargetSelector::Exe(path) => (process::by_exe(path)?, format!("runs {}", Untrusted::path(path))),
-        TargetSelector::Comm(name) => (
-            process::by_comm(name)?,
-            format!("is named {}", Untrusted::from(name.as_str())),
-        ),
-    };
-    match found.as_slice() {
-        [] => Err(Error::not_traceable(format!(
-            "no process {what}: `ps -eo pid,comm,args` lists those that there are, and -p PID takes one of them"
-        ))),
-        [one] => Ok(Selected {
-            pid: one.pid,
-            start_time: Some(one.start_time),
-        }),
-        several => {
-            let list: String = several
-                .iter()
-                .map(|found| format!("\n  {:>7}  {}", found.pid, found.comm))
-                .collect();
-            Err(Error::usage(format!(
-                "{} processes {what}; choose one with -p PID:{list}",
-                several.len()
-            )))
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What holds in every life, over random ones.
+//! Properties that hold for every sequence of inputs, checked with random ones.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -18,7 +18,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     (proptest::option::of(mode()), any::<bool>()).prop_map(|(mode, bounded)| Policy { mode, bounded })
 }
 
-/// Things that come from outside, at any moment.
+/// Inputs that may come from outside at any moment.
 fn from_outside() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Tick),
@@ -38,7 +38,7 @@ fn from_outside() -> impl Strategy<Value = Input> {
 #[derive(Clone, Debug)]
 enum Step {
     Outside(Input),
-    /// What is under way comes to its end: well or badly.
+    /// What is under way ends: whether it succeeds.
     Answer(bool),
 }
 
@@ -52,7 +52,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     )
 }
 
-/// A runner without a kernel, which checks the order of what it is told to do.
+/// A runner without a kernel that checks the order of the effects.
 struct World {
     session: Session,
     offers: Vec<Offer>,
@@ -94,20 +94,20 @@ impl World {
                 if matches!(input, Input::TargetExited | Input::TargetExeced) {
                     self.target_is_there = false;
                 }
-                self.tell(input);
+                self.send(input);
             }
             Step::Answer(well) => {
                 if let Some(mode) = self.attaching.take() {
                     if well {
                         self.attached = Some(mode);
                         let slow_to_detach = self.slow_to_detach;
-                        self.tell(Input::Attached {
+                        self.send(Input::Attached {
                             mode,
                             sites: 1,
                             slow_to_detach,
                         });
                     } else {
-                        self.tell(Input::AttachFailed {
+                        self.send(Input::AttachFailed {
                             mode,
                             error: Error::failed("attach"),
                         });
@@ -115,10 +115,10 @@ impl World {
                 } else if self.detaching {
                     self.detaching = false;
                     self.attached = None;
-                    self.tell(Input::Detached);
+                    self.send(Input::Detached);
                 } else if !self.planned {
                     self.planned = true;
-                    self.tell(Input::Planned {
+                    self.send(Input::Planned {
                         offers: self.offers.clone(),
                     });
                 }
@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, input: Input) {
+    fn send(&mut self, input: Input) {
         for effect in self.session.handle(input) {
             self.carry_out(&effect);
             self.history.push(effect);
@@ -164,7 +164,7 @@ impl World {
                 let mode = self.attached.expect("collecting from nothing");
                 assert!(!self.detaching && self.verdicts == 0);
                 assert!(self.window.is_some());
-                // An end by the target is told at once, so a later one cannot have been missed.
+                // The target's end is reported at once, so that none can have been missed here.
                 assert!(
                     mode.has_probes() || self.target_is_there,
                     "reads a process that is gone"
@@ -187,14 +187,14 @@ impl World {
                 );
                 self.printed += 1;
             }
-            Effect::FallBack { from, to, .. } => assert!(to < from, "{from} to {to} is no step down"),
+            Effect::FallBack { from, to, .. } => assert!(to < from, "{from} to {to} is not a step down"),
             Effect::Quit => self.quit = true,
         }
         assert!(self.verdicts <= 1, "two ends");
         assert!(self.printed <= 1, "printed twice");
     }
 
-    /// Lets everything come to its end.
+    /// Lets everything end.
     fn rest(&mut self) {
         self.step(Step::Outside(Input::DurationElapsed));
         for _ in 0..8 {
@@ -247,7 +247,7 @@ proptest! {
     }
 }
 
-/// Anything at all, answers to questions never asked included.
+/// Any input at all, including answers to effects that there never were.
 fn nonsense() -> impl Strategy<Value = Input> {
     prop_oneof![
         from_outside(),

@@ -1,5 +1,5 @@
-//! Carries out what a [`Session`] wants, and tells it what came of it: the only place where clocks, signals
-//! and a target's end are waited for.
+//! Carries out the effects of a [`Session`] and reports their outcome to it: the only place that waits for clocks,
+//! signals and a target's end.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     process::Fate,
     session::{
         consumers::{Consumers, Destinations},
-        delivery::worse,
+        delivery::first_error,
         neighbours::Presence,
         options::{AttachOptions, Chatter, FullOptions},
         signals::{Interrupts as _, Signals},
@@ -29,18 +29,18 @@ use crate::{
 
 /// How often the kernel's tables are emptied.
 const TICK: Duration = Duration::from_millis(500);
-/// The same while slow waits are to be shown as they happen.
+/// [`TICK`] while slow waits are shown as they end.
 const TICK_FOR_SLOW: Duration = Duration::from_millis(100);
 /// How often other captures are looked for, at most: `full` collects more often.
-const LOOK_EVERY_NS: u64 = 90_000_000;
-/// The same as [`TICK`] of `full`, whose ring buffer holds half a second of what a busy program does.
+const NEIGHBOURS_EVERY_NS: u64 = 90_000_000;
+/// [`TICK`] of `full`, whose ring buffer holds half a second of what a busy program does.
 const TICK_FOR_FULL: Duration = Duration::from_millis(5);
 
 /// Traces one process from its plan to the printed result.
 ///
 /// # Errors
 /// Whatever ended it; [`Failure::Incomplete`] without a message where the result was printed but is not
-/// whole.
+/// complete.
 pub async fn run(options: AttachOptions) -> Result<()> {
     // Before anything is attached: a file that cannot be written fails here.
     let consumers = Consumers::open(Destinations {
@@ -49,18 +49,18 @@ pub async fn run(options: AttachOptions) -> Result<()> {
         record: options.record.as_deref(),
         stacks: options.full.stacks.is_some(),
     })?;
-    // Handlers come after the analysis, which a signal may just end.
+    // Installed after the analysis: until then a signal may end the process.
     let target = Prepared::new(&options)?;
     let mut signals = Signals::install()?;
     let captured = capture(options, target, consumers.clone(), &mut signals).await;
-    worse(captured, consumers.close(&mut signals).await)
+    first_error(captured, consumers.close(&mut signals).await)
 }
 
-/// Traces a process that was analysed. On return nothing is attached any more, and the consumers have concluded if there
-/// was anything to be concluded.
+/// Traces a process that was analysed. On return nothing is attached any more, and the consumers have concluded if
+/// anything was captured.
 ///
 /// # Errors
-/// As [`run`].
+/// See [`run`].
 pub(in crate::session) async fn capture(
     options: AttachOptions,
     target: Prepared,
@@ -83,7 +83,7 @@ pub(in crate::session) async fn capture(
         presence: Presence::announce(target.pid(), target.start_time()),
         slower_ns: options.slower.map(|d| d.as_nanos() as u64),
         full: options.full,
-        looked_ns: 0,
+        neighbours_read_ns: 0,
         chatter: options.chatter,
         consumers,
         is_finished: false,
@@ -103,7 +103,7 @@ pub(in crate::session) async fn capture(
         };
         for effect in session.handle(input) {
             if let Some(answer) = runner.carry_out(effect, &mut clocks) {
-                inputs.extend(runner.end_behind(&answer));
+                inputs.extend(runner.end_explaining(&answer));
                 inputs.push_back(answer);
             }
         }
@@ -122,8 +122,8 @@ struct Runner {
     slower_ns: Option<u64>,
     full: FullOptions,
     /// When neighbours were looked for the last time, CLOCK_MONOTONIC.
-    looked_ns: u64,
-    /// A source failed, at whatever moment: the capture is not whole.
+    neighbours_read_ns: u64,
+    /// Whether a source has failed: then the capture is not complete.
     source_failed: bool,
     outcome: Result<()>,
 }
@@ -166,7 +166,7 @@ impl Runner {
                     }),
                 };
                 let opened = self.step(LatencyStep::Open(opening));
-                self.say_attached(mode, sites);
+                self.report_attached(mode, sites);
                 clocks.open_window();
                 self.live.as_mut()?.calibrate();
                 let held = self.step(LatencyStep::Hold(self.attach_info()));
@@ -176,7 +176,7 @@ impl Runner {
             Effect::Snapshot => {
                 let seen = self.live.as_mut()?.snapshot(now)?;
                 if self.target.has_execed() {
-                    // It may be of the other program.
+                    // The gauges may be those of the other program.
                     return Some(Input::TargetExeced);
                 }
                 return self.take(&[seen]);
@@ -191,7 +191,7 @@ impl Runner {
                     log::warn!("{e}");
                 }
                 let close = LatencyStep::Close {
-                    // What came while the probes were switched off was taken in.
+                    // Read after the probes were switched off: what came meanwhile was counted.
                     at_ns: now_ns(),
                     cpu_ns: self.target.cpu_ns(),
                     concurrent_captures: self.presence.others(),
@@ -229,7 +229,7 @@ impl Runner {
 
     fn collect(&mut self, now: u64) -> Option<Input> {
         let seen = match self.live.as_mut()?.observe(now) {
-            // Without probes it was read from memory, which may be another program's.
+            // Without probes the figures were read from memory, which may be that of another program.
             Ok(_) if self.live.as_ref()?.attached_by().is_none() && self.target.has_execed() => {
                 return Some(Input::TargetExeced);
             }
@@ -246,26 +246,26 @@ impl Runner {
             }
         };
         let answer = self.take(&seen);
-        if now.saturating_sub(self.looked_ns) >= LOOK_EVERY_NS {
-            self.looked_ns = now;
-            // Others that come and go are met in passing.
+        if now.saturating_sub(self.neighbours_read_ns) >= NEIGHBOURS_EVERY_NS {
+            self.neighbours_read_ns = now;
+            // So that captures that come and go meanwhile are counted, too.
             self.presence.others();
         }
         let needs_snapshot = self.live.as_mut().is_some_and(|live| live.needs_snapshot(now));
         let flow = self.consumers.poll(now);
-        let answer = answer.or(self.written(flow));
+        let answer = answer.or(self.input_of(flow));
         answer.or(needs_snapshot.then_some(Input::EventsLost))
     }
 
-    /// The end of the target that makes `answer` what it is: another mode would fail of it, too.
-    fn end_behind(&self, answer: &Input) -> Option<Input> {
+    /// Returns the end of the target that explains a failure to attach: with any other mode it would fail, too.
+    fn end_explaining(&self, answer: &Input) -> Option<Input> {
         match answer {
             Input::AttachFailed { .. } => self.target_end(),
             _ => None,
         }
     }
 
-    /// What a failure means that the end of the target explains, or its execve.
+    /// Returns the input for the target's end or its execve, if that has happened.
     fn target_end(&self) -> Option<Input> {
         match self.target.fate() {
             Fate::Unchanged => None,
@@ -274,7 +274,7 @@ impl Runner {
         }
     }
 
-    /// How the probes are attached right now.
+    /// Describes how the probes are attached right now.
     fn attach_info(&self) -> AttachInfo {
         let live = self.live.as_ref();
         let cost = live.and_then(|live| live.cost);
@@ -286,7 +286,7 @@ impl Runner {
         }
     }
 
-    fn say_attached(&self, mode: Mode, sites: usize) {
+    fn report_attached(&self, mode: Mode, sites: usize) {
         if self.chatter == Chatter::Normal {
             let how = match sites {
                 0 => "no probes".to_owned(),
@@ -302,7 +302,7 @@ impl Runner {
 
     fn step(&mut self, step: LatencyStep) -> Option<Input> {
         let written = self.consumers.step(&Step::Latencies(step), &self.target);
-        self.written(written)
+        self.input_of(written)
     }
 
     fn take(&mut self, seen: &[Observation]) -> Option<Input> {
@@ -310,16 +310,16 @@ impl Runner {
         for why in self.consumers.take_troubles() {
             let _ = self.step(LatencyStep::Note { note: why.into() });
         }
-        self.written(written)
+        self.input_of(written)
     }
 
-    /// What a write means for the session.
-    fn written(&mut self, written: Result<Flow>) -> Option<Input> {
+    /// Returns the input that the outcome of a write is to the session, if any.
+    fn input_of(&mut self, written: Result<Flow>) -> Option<Input> {
         match written {
             Ok(Flow::Written) => None,
             Ok(Flow::ReaderGone) => Some(Input::ReaderGone),
             Err(e) => {
-                // Without output there is no point in going on, but what is attached must go in order.
+                // Without output there is no point in continuing, but what is attached must be removed in order.
                 let why = e.to_string();
                 self.outcome = Err(e);
                 Some(Input::SourceFailed { why })
@@ -328,7 +328,7 @@ impl Runner {
     }
 }
 
-/// Everything that a capture waits for.
+/// The clocks and signals that a capture waits for.
 struct Clocks<'s> {
     tick: Interval,
     period: Option<Duration>,
@@ -355,7 +355,7 @@ impl<'s> Clocks<'s> {
         }
     }
 
-    /// The window has begun: its length and its intervals count from here.
+    /// Starts the clocks of the window: its length and its intervals.
     fn open_window(&mut self) {
         self.end = self.duration.map(|d| Instant::now() + d);
         self.interval = self.period.map(every);

@@ -1,4 +1,4 @@
-//! Lives of a target, each named as a sentence.
+//! Scenarios: sequences of inputs, each with the effects that are expected.
 
 use super::*;
 use crate::{

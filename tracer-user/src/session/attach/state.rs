@@ -1,5 +1,5 @@
-//! The machine itself. Every pair of state and input has its arm; what cannot be is ignored and
-//! logged, since a session must come to its end whatever it is told.
+//! The state machine. An input that is impossible in the present state is ignored and logged, since a session must end
+//! whatever the order of its inputs.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,12 @@ use crate::{
     stream::EndedBy,
 };
 
-/// What the user agreed to.
+/// What the user asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// One mode and no other; `None`: `auto`.
+    /// The only mode allowed; `None`: `auto`.
     pub mode: Option<Mode>,
-    /// Whether a duration was asked for: then a target that ends before it cuts the window short.
+    /// Whether a duration was asked for: then the capture is incomplete if the target ends before it.
     pub bounded: bool,
 }
 
@@ -29,7 +29,7 @@ impl Policy {
     }
 }
 
-/// The life of one target.
+/// The capture of one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     policy: Policy,
@@ -46,20 +46,20 @@ pub struct Session {
 enum State {
     /// Waiting for the plan.
     New,
-    /// `Attach` is under way. It cannot be called back: an end that comes meanwhile waits for its answer.
+    /// `Attach` is under way. It cannot be cancelled: an end that comes meanwhile waits for its answer.
     Attaching { mode: Mode, end: Option<EndedBy> },
     /// Attached, window open.
     Live { mode: Mode },
     /// `Detach` is under way, and `to` comes after it unless an end has come first.
     SteppingDown { to: Mode, end: Option<EndedBy> },
-    /// All is said; `Detach` is under way.
+    /// The result is out, or about to be; `Detach` is under way.
     Draining,
-    /// Nothing is attached, nothing is left to do.
+    /// Nothing is attached, and nothing is left to do.
     Done,
 }
 
 impl Session {
-    /// A session that waits for its plan.
+    /// Returns a session that waits for its plan.
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
@@ -70,12 +70,12 @@ impl Session {
         }
     }
 
-    /// Whether all is done.
+    /// Whether the session is over.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// What is to be done about `input`, in this order.
+    /// Handles an input. Returns what is to be done about it, in this order.
     pub fn handle(&mut self, input: Input) -> Vec<Effect> {
         match self.state {
             State::New => self.when_new(input),
@@ -83,10 +83,10 @@ impl Session {
             State::Live { mode } => self.when_live(mode, input),
             State::SteppingDown { to, end } => self.when_stepping_down(to, end, input),
             State::Draining => match input {
-                Input::Detached => self.become_done(vec![]),
+                Input::Detached => self.done(vec![]),
                 // The result is out and the kernel is slow: the user need not wait for it.
-                Input::Signal => self.become_done(vec![Effect::Quit]),
-                // The target may well end while its probes are being removed, and clocks still tick.
+                Input::Signal => self.done(vec![Effect::Quit]),
+                // The target may end while its probes are being removed, and clocks still tick.
                 _ => vec![],
             },
             State::Done => vec![],
@@ -97,22 +97,22 @@ impl Session {
         match input {
             Input::Planned { offers } => self.choose(&offers),
             other => match end_of(&other) {
-                Some(end) => self.become_done(vec![nothing_captured(end)]),
+                Some(end) => self.done(vec![nothing_captured(end)]),
                 None => self.ignore(&other),
             },
         }
     }
 
-    /// Attaches in the first mode of the ladder that nothing stands in the way of.
+    /// Attaches in the first mode of the ladder that is possible.
     fn choose(&mut self, offers: &[Offer]) -> Vec<Effect> {
         let obstacle = |mode: Mode| match offers.iter().find(|offer| offer.mode == mode) {
             Some(offer) => offer.obstacle.clone(),
-            None => Some(Error::failed(format!("mode {mode} was not looked into"))),
+            None => Some(Error::failed(format!("mode {mode} was not examined"))),
         };
         let mut refused: Vec<(Mode, Error)> = Vec::new();
         while let Some(mode) = self.cheaper.pop_front() {
             let Some(error) = obstacle(mode) else {
-                // A mode that may follow later must be possible, too.
+                // A mode to fall back to must be possible, too.
                 self.cheaper.retain(|&cheaper| obstacle(cheaper).is_none());
                 let fall_back = |(from, error): (Mode, Error)| Effect::FallBack {
                     from,
@@ -125,8 +125,8 @@ impl Session {
             };
             refused.push((mode, error));
         }
-        self.become_done(vec![Effect::Fail {
-            error: all_of(refused),
+        self.done(vec![Effect::Fail {
+            error: merge_errors(refused),
         }])
     }
 
@@ -142,7 +142,7 @@ impl Session {
             ) if attached == mode => {
                 self.state = State::Live { mode };
                 self.slow_to_detach = slow_to_detach;
-                // After stepping down the window goes on.
+                // After stepping down, the window continues.
                 let open = (!self.captured).then_some(Effect::OpenWindow { mode, sites });
                 self.captured = true;
                 open.into_iter().chain([Effect::Snapshot]).collect()
@@ -157,8 +157,8 @@ impl Session {
             ) if attached == mode => {
                 self.state = State::Draining;
                 self.slow_to_detach = slow_to_detach;
-                let verdict = self.verdict(end);
-                self.and_detach(verdict)
+                let effects = self.finish_detached(end);
+                self.insert_detach(effects)
             }
             (Input::AttachFailed { mode: failed, error }, None) if failed == mode => {
                 match self.cheaper.pop_front() {
@@ -171,17 +171,17 @@ impl Session {
                         self.attach(to),
                     ],
                     None if self.captured => {
-                        let effects = self.verdict(EndedBy::SourceFailed);
-                        self.become_done(effects)
+                        let effects = self.finish_detached(EndedBy::SourceFailed);
+                        self.done(effects)
                     }
-                    None => self.become_done(vec![Effect::Fail { error }]),
+                    None => self.done(vec![Effect::Fail { error }]),
                 }
             }
             (Input::AttachFailed { mode: failed, .. }, Some(end)) if failed == mode => {
-                let effects = self.verdict(end);
-                self.become_done(effects)
+                let effects = self.finish_detached(end);
+                self.done(effects)
             }
-            (Input::Signal, Some(_)) => self.become_done(vec![Effect::Quit]),
+            (Input::Signal, Some(_)) => self.done(vec![Effect::Quit]),
             (other, None) => {
                 match end_of(&other) {
                     Some(end) => self.state = State::Attaching { mode, end: Some(end) },
@@ -221,10 +221,10 @@ impl Session {
         match (input, end) {
             (Input::Detached, None) => vec![self.attach(to)],
             (Input::Detached, Some(end)) => {
-                let effects = self.verdict(end);
-                self.become_done(effects)
+                let effects = self.finish_detached(end);
+                self.done(effects)
             }
-            (Input::Signal, Some(_)) => self.become_done(vec![Effect::Quit]),
+            (Input::Signal, Some(_)) => self.done(vec![Effect::Quit]),
             (other, None) => {
                 match end_of(&other) {
                     Some(end) => self.state = State::SteppingDown { to, end: Some(end) },
@@ -241,11 +241,11 @@ impl Session {
         Effect::Attach { mode }
     }
 
-    /// The orderly end of a live capture.
+    /// Ends a live capture.
     fn drain(&mut self, mode: Mode, end: EndedBy) -> Vec<Effect> {
         self.state = State::Draining;
         let mut effects = vec![Effect::CloseWindow];
-        // The kernel still has the counts of a process that is gone; its memory has nothing.
+        // The kernel still has the counts of a process that has ended; its memory is gone.
         if end.target_is_there() || mode.has_probes() {
             effects.push(Effect::Collect);
         }
@@ -253,12 +253,12 @@ impl Session {
             effects.push(Effect::Snapshot);
         }
         effects.extend(self.finish(mode, end));
-        self.and_detach(effects)
+        self.insert_detach(effects)
     }
 
-    /// The same effects with the one that detaches. The target comes first: only where it would be waited for long is the
-    /// result out before, since its probes do nothing any more.
-    fn and_detach(&self, mut effects: Vec<Effect>) -> Vec<Effect> {
+    /// Inserts `Detach`: before `PrintResult`, so that the target is not disturbed for longer than necessary; but after it
+    /// where the kernel is slow to detach, since the probes do nothing any more and the user would have to wait.
+    fn insert_detach(&self, mut effects: Vec<Effect>) -> Vec<Effect> {
         let at = match effects.iter().position(|effect| *effect == Effect::PrintResult) {
             Some(print) if !self.slow_to_detach => print,
             _ => effects.len(),
@@ -267,8 +267,9 @@ impl Session {
         effects
     }
 
-    /// What is said at the end when nothing is live: the capture so far, or that there is none.
-    fn verdict(&self, end: EndedBy) -> Vec<Effect> {
+    /// Returns the effects that end a session in which nothing is live: the capture so far, or the error that there is
+    /// none.
+    fn finish_detached(&self, end: EndedBy) -> Vec<Effect> {
         if self.captured {
             // Only stepping down leads here, and its end is passive.
             [Effect::CloseWindow]
@@ -283,8 +284,8 @@ impl Session {
     fn finish(&self, mode: Mode, ended_by: EndedBy) -> Vec<Effect> {
         let whole = match ended_by {
             EndedBy::Duration | EndedBy::Signal | EndedBy::ReaderGone | EndedBy::Starts => true,
-            // Without a duration the target's end is the window's end; but what a passive capture had
-            // not read by then is lost.
+            // Without a duration, the window ends with the target; but what a passive capture had not read by then is
+            // lost.
             EndedBy::TargetExit | EndedBy::TargetExec => !self.policy.bounded && mode.has_probes(),
             EndedBy::SourceFailed | EndedBy::Budget | EndedBy::RecordingCut => false,
         };
@@ -295,21 +296,21 @@ impl Session {
         }
     }
 
-    fn become_done(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+    fn done(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
         self.state = State::Done;
         effects
     }
 
     fn ignore(&self, input: &Input) -> Vec<Effect> {
-        // Timers that fire early or late are no news; anything else would be the runner's mistake.
+        // Timers may fire early or late; anything else would be a bug of the runner.
         if !matches!(input, Input::Tick | Input::IntervalElapsed | Input::EventsLost) {
-            log::debug!("session: {input:?} means nothing while {:?}", self.state);
+            log::debug!("session: {input:?} is ignored in state {:?}", self.state);
         }
         vec![]
     }
 }
 
-/// The end that a input brings in whatever state, if any.
+/// Returns the end that an input causes in every state, if any.
 fn end_of(input: &Input) -> Option<EndedBy> {
     match input {
         Input::DurationElapsed => Some(EndedBy::Duration),
@@ -329,8 +330,9 @@ fn end_of(input: &Input) -> Option<EndedBy> {
     }
 }
 
-/// Why no mode of the ladder can be had; the exit status is that of the cheapest, since it asks the least.
-fn all_of(mut refused: Vec<(Mode, Error)>) -> Error {
+/// Merges the reasons why no mode of the ladder is possible. The exit status is that of the cheapest mode, which needs the
+/// least.
+fn merge_errors(mut refused: Vec<(Mode, Error)>) -> Error {
     match refused.len() {
         0 => Error::failed("no mode is left to try"),
         1 => refused.remove(0).1,
@@ -345,7 +347,7 @@ fn all_of(mut refused: Vec<(Mode, Error)>) -> Error {
     }
 }
 
-/// The end came before the window.
+/// Returns the error for an end that came before the window was open.
 fn nothing_captured(end: EndedBy) -> Effect {
     let error = match end {
         EndedBy::TargetExit => {

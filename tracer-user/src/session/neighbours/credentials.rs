@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket, and whether that process could trace.
+//! The process at the other end of a Unix socket, and whether it could trace.
 
 use std::{
     fs, io,
@@ -16,18 +16,18 @@ use crate::kernel::privilege::Capability;
 /// Any of these lets a process trace another user's: read its memory, or probe it.
 const TRACING: [Capability; 3] = [Capability::Bpf, Capability::SysAdmin, Capability::SysPtrace];
 
-/// A process as the kernel knows it: one that listens, at the moment of its listen(2); one that has connected, at that
-/// of its connect(2).
+/// The credentials of a process as the kernel has recorded them: at listen(2) for one that listens, at connect(2) for one
+/// that has connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// As our PID namespace numbers it; 0 where it has no number there.
+    /// Its process id in our PID namespace; 0 where it has none there.
     pub pid: u32,
     /// Effective user id.
     uid: u32,
 }
 
 impl Credentials {
-    /// Those of the process at the other end.
+    /// Returns the credentials of the process at the other end.
     ///
     /// # Errors
     /// The socket is not connected.
@@ -39,14 +39,14 @@ impl Credentials {
         })
     }
 
-    /// Whether the process could trace the target of a capture of ours: root, our own user, or one with a capability
-    /// for it. Of a process that has ended, capabilities are not known, and it is taken to have had none.
+    /// Whether the process could trace the target of a capture of ours: it is root's or our own user's, or has a capability
+    /// for it. A process that has ended counts as without capabilities, since those are not known any more.
     pub fn could_trace(&self) -> bool {
         self.pid != 0
             && (self.uid == 0 || self.uid == rustix::process::geteuid().as_raw() || self.has_capability())
     }
 
-    /// Whether it has such a capability in our user namespace: in one of its own, everybody has all of them.
+    /// Whether it has such a capability in our user namespace: in a user namespace of its own, any process has all of them.
     fn has_capability(&self) -> bool {
         let Ok(status) = i32::try_from(self.pid)
             .map_err(|_| ())
@@ -65,14 +65,14 @@ impl Credentials {
     }
 }
 
-/// Device and inode of a process's user namespace.
+/// Returns device and inode of a process's user namespace.
 fn user_namespace(process: &str) -> io::Result<(u64, u64)> {
     let file = fs::metadata(format!("/proc/{process}/ns/user"))?;
     Ok((file.dev(), file.ino()))
 }
 
-/// `SO_PEERCRED` (unix(7)). rustix's reading of it has no process id of 0, which the kernel gives for one of another
-/// PID namespace.
+/// Reads `SO_PEERCRED` (unix(7)). Not by rustix, which cannot represent the process id 0 that the kernel returns for a
+/// process of another PID namespace.
 fn peer_credentials(socket: impl AsFd) -> Result<libc::ucred, Errno> {
     let mut found = libc::ucred {
         pid: 0,

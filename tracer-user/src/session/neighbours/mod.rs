@@ -1,13 +1,12 @@
-//! Other captures of the same target: they work, but each must say that its figures contain the other's
-//! cost.
+//! Other captures of the same target: they are possible, but each must say that its figures contain the cost of the others.
 //!
-//! A capture listens on an abstract Unix socket whose name says whom it traces and which process traces; the kernel
-//! lets go of it however the capture ends, and lists all names in /proc/net/unix. Who comes later connects to the
-//! others, so that they know of it even if it is gone before they look.
+//! A capture listens on an abstract Unix socket whose name says which process it traces and which process traces; the
+//! kernel removes the socket however the capture ends, and lists all names in /proc/net/unix. A later capture connects to
+//! the earlier ones, so that they know of it even if it ends before they read the list.
 //!
-//! Anybody on the host may bind such a name or connect to it, so neither a name nor a message is believed: the kernel
-//! says who is at the other end (`SO_PEERCRED`), and only a process that could trace counts. The work of one look is
-//! bounded however many names there are, and nothing here waits. Captures in another network namespace are not seen.
+//! Anybody on the host may bind such a name or connect to it, so neither a name nor a message is trusted: the kernel
+//! says who is at the other end (`SO_PEERCRED`), and only a process that could trace counts. The work of one update is
+//! bounded however many names there are, and nothing here blocks. Captures in another network namespace are not seen.
 
 mod credentials;
 
@@ -30,27 +29,26 @@ use rustix::{
 
 use self::credentials::Credentials;
 
-/// Captures of one target by one process that have names of their own. More than one in case somebody else has bound
-/// the name that is due to us.
+/// Names that the captures of one target by one process may have. More than one in case somebody else has bound ours.
 const NAMES: u8 = 8;
-/// Connections that may wait for our next look. Those beyond are refused by the kernel.
+/// Most connections that wait for our next update. The kernel refuses others.
 const BACKLOG: i32 = 64;
-/// Connections that one look accepts.
+/// Most connections that one update accepts.
 const MOST_ACCEPTED: usize = 256;
-/// Connections whose message has not come yet that are kept until the next look.
+/// Most connections without a message that are kept until the next update.
 const MOST_SILENT: usize = 16;
-/// Names that one look connects to.
+/// Most names that one update connects to.
 const MOST_CONNECTED: usize = 64;
-/// Names that are remembered as somebody else's.
+/// Most names that are remembered as somebody else's.
 const MOST_REFUSED: usize = 4096;
-/// Others that are told apart.
-const MOST_MET: usize = 256;
-/// Bytes of /proc/net/unix that one look reads: some 80 000 sockets.
+/// Most other captures that are counted.
+const MOST_SEEN: usize = 256;
+/// Most bytes of /proc/net/unix that one update reads: some 80 000 sockets.
 const MOST_LISTED: u64 = 8 << 20;
 
 const SOCKET: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// One capture of the target: the process that makes it, as our PID namespace numbers it, and which of its captures.
+/// One capture of the target: the process that makes it, numbered as in our PID namespace, and which of its captures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Capture {
     pid: u32,
@@ -58,7 +56,7 @@ struct Capture {
 }
 
 impl Capture {
-    /// Reads `PID/N` as [`fmt::Display`] writes it; no other spelling, so that one capture has one name.
+    /// Parses `PID/N` as [`fmt::Display`] writes it; no other spelling, so that one capture has one name.
     fn parse(text: &str) -> Option<Self> {
         let (pid, nth) = text.split_once('/')?;
         let capture = Self {
@@ -75,23 +73,23 @@ impl fmt::Display for Capture {
     }
 }
 
-/// Our own entry in the list, and whom we have met.
+/// The socket of our own capture, and the other captures that we have seen.
 #[derive(Debug)]
 pub struct Presence {
     prefix: String,
     own: Capture,
-    /// None if all our names are taken: then others learn of us when we connect to them.
+    /// `None` if all our names are taken: then others learn of us only when we connect to them.
     listener: Option<OwnedFd>,
-    met: BTreeSet<Capture>,
-    /// Names that are listed and bound by somebody who could not trace.
+    seen: BTreeSet<Capture>,
+    /// Names that are listed, but bound by a process that could not trace.
     refused: BTreeSet<Capture>,
-    /// Accepted, by somebody who could trace, and nothing has come yet.
+    /// Connections of processes that could trace, whose message has not come yet.
     silent: Vec<(OwnedFd, Credentials)>,
 }
 
 impl Presence {
-    /// Announces a capture of process `pid` that started at `start_time` (as /proc/PID/stat counts).
-    /// Failing to is no reason not to trace.
+    /// Announces a capture of process `pid`, which was started at `start_time` (as in /proc/PID/stat). A failure is not a
+    /// reason not to trace, so it is only logged.
     pub fn announce(pid: u32, start_time: u64) -> Self {
         Self::announce_as(format!("gmpscope/{pid}/{start_time}/"))
     }
@@ -116,22 +114,22 @@ impl Presence {
             prefix,
             own,
             listener,
-            met: BTreeSet::new(),
+            seen: BTreeSet::new(),
             refused: BTreeSet::new(),
             silent: Vec::new(),
         };
-        presence.look();
+        presence.update();
         presence
     }
 
-    /// How many other captures of the same process have run since this one began.
+    /// Returns how many other captures of the same process there have been since this one began.
     pub fn others(&mut self) -> u64 {
-        self.look();
-        self.met.len() as u64
+        self.update();
+        self.seen.len() as u64
     }
 
-    /// Finds out who has called and who is listed.
-    fn look(&mut self) {
+    /// Adds the captures that have connected to us and those that are listed.
+    fn update(&mut self) {
         for (connection, peer) in std::mem::take(&mut self.silent) {
             self.hear(connection, peer);
         }
@@ -156,14 +154,14 @@ impl Presence {
         }
     }
 
-    /// Takes the message of somebody who has connected and could trace.
+    /// Takes the message of a process that has connected and could trace.
     fn hear(&mut self, connection: OwnedFd, peer: Credentials) {
         let mut buffer = [0; 32];
         match recv(&connection, &mut buffer, RecvFlags::DONTWAIT) {
             Ok((_, length)) => {
                 let text = buffer.get(..length).and_then(|text| str::from_utf8(text).ok());
                 if let Some(capture) = text.and_then(Capture::parse).filter(|it| it.pid == peer.pid) {
-                    self.meet(capture);
+                    self.add(capture);
                 }
             }
             Err(Errno::AGAIN) if self.silent.len() < MOST_SILENT => self.silent.push((connection, peer)),
@@ -179,14 +177,14 @@ impl Presence {
         self.refused.retain(|capture| listed.contains(capture));
         let unknown: Vec<Capture> = listed
             .into_iter()
-            .filter(|it| *it != self.own && !self.met.contains(it) && !self.refused.contains(it))
+            .filter(|it| *it != self.own && !self.seen.contains(it) && !self.refused.contains(it))
             .filter(|it| is_alive(it.pid))
             .take(MOST_CONNECTED)
             .collect();
         for capture in unknown {
             match self.is_real(capture) {
-                Ok(true) => self.meet(capture),
-                // It has more connections than it has looked at: the next look tries again.
+                Ok(true) => self.add(capture),
+                // Its backlog is full: the next update tries again.
                 Err(Errno::AGAIN) => {}
                 Ok(false) | Err(_) if self.refused.len() < MOST_REFUSED => {
                     self.refused.insert(capture);
@@ -196,7 +194,7 @@ impl Presence {
         }
     }
 
-    /// Whether the process that a name says listens on it, and could trace. Such a one is sent our own name.
+    /// Whether the process that a name states is the one that listens, and could trace. If so, it is sent our own name.
     fn is_real(&self, capture: Capture) -> Result<bool, Errno> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SOCKET, None)?;
         let name = format!("{}{capture}", self.prefix);
@@ -205,7 +203,7 @@ impl Presence {
         if peer.pid != capture.pid || !peer.could_trace() {
             return Ok(false);
         }
-        // One that has just ended need not know.
+        // It may have ended meanwhile.
         let _ = send(
             &socket,
             self.own.to_string().as_bytes(),
@@ -214,9 +212,9 @@ impl Presence {
         Ok(true)
     }
 
-    fn meet(&mut self, capture: Capture) {
-        if capture != self.own && self.met.len() < MOST_MET {
-            self.met.insert(capture);
+    fn add(&mut self, capture: Capture) {
+        if capture != self.own && self.seen.len() < MOST_SEEN {
+            self.seen.insert(capture);
         }
     }
 }
@@ -228,7 +226,7 @@ fn listening(name: &str) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The captures whose names begin with `prefix` and are bound by whomever.
+/// Reads the captures whose names begin with `prefix`, whoever has bound them.
 fn listed(prefix: &str) -> io::Result<BTreeSet<Capture>> {
     let mut text = Vec::new();
     File::open("/proc/net/unix")?
@@ -237,8 +235,8 @@ fn listed(prefix: &str) -> io::Result<BTreeSet<Capture>> {
     Ok(captures_in(&text, prefix))
 }
 
-/// Names may hold any bytes, so each line stands for itself. The kernel prints an abstract name's leading zero byte
-/// as `@`.
+/// Parses /proc/net/unix. Names may hold any bytes, so each line is read by itself. The kernel prints the leading zero byte
+/// of an abstract name as `@`.
 fn captures_in(listed: &[u8], prefix: &str) -> BTreeSet<Capture> {
     listed
         .split(|byte| *byte == b'\n')
@@ -248,7 +246,7 @@ fn captures_in(listed: &[u8], prefix: &str) -> BTreeSet<Capture> {
         .collect()
 }
 
-/// Whether there is such a process, also where /proc hides it.
+/// Whether there is such a process, even if /proc hides it.
 fn is_alive(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
@@ -258,7 +256,7 @@ fn is_alive(pid: u32) -> bool {
 mod tests {
     use super::*;
 
-    /// As different processes have them, but for the numbers.
+    /// Announces a capture, under a name that real ones do not have.
     fn presence(target: &str) -> Presence {
         Presence::announce_as(format!("gmpscope-test/{}/{target}/", std::process::id()))
     }
@@ -292,7 +290,7 @@ mod tests {
     #[test]
     fn one_that_came_and_went_is_remembered() {
         let mut first = presence("gone");
-        // They get the same name, one after the other, and are one for whoever does not look in between.
+        // The two get the same name one after the other, and count as one without an update in between.
         drop(presence("gone"));
         assert_eq!(first.others(), 1);
         assert_eq!(
@@ -319,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_not_believed() {
+    fn messages_are_not_trusted() {
         let mut first = presence("told");
         let own = std::process::id();
         let messages = [
@@ -340,7 +338,7 @@ mod tests {
         let silent = call(&first, b"");
         assert_eq!(first.others(), 0);
         send(&silent, format!("{own}/7").as_bytes(), SendFlags::NOSIGNAL).unwrap();
-        assert_eq!(first.others(), 1, "it is heard at the next look");
+        assert_eq!(first.others(), 1, "it is heard at the next update");
     }
 
     #[test]
@@ -358,7 +356,7 @@ mod tests {
             assert!(calls.len() < 1_000);
         }
         let mut second = presence("flooded");
-        assert_eq!(second.met.len(), 0, "the first has no room for it");
+        assert_eq!(second.seen.len(), 0, "the first has no room for it");
         assert_eq!(first.others(), 1, "but finds it by its name");
         assert!(first.silent.len() <= MOST_SILENT);
         assert_eq!(second.others(), 1);

@@ -1,4 +1,4 @@
-//! What the runner does with what is attached.
+//! The part of the runner that drives the source of starts: attaching, collecting, and what was missed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{
     Input, Whose,
     child::Held,
     programs::Programs,
-    runner::{Runner, written_as},
+    runner::{Runner, input_of},
     tree::Found,
 };
 use crate::{
@@ -32,7 +32,7 @@ impl Runner {
     /// Makes a process that waits before its execve.
     ///
     /// # Errors
-    /// It cannot be made, or not be watched.
+    /// It could not be made, or not be watched.
     pub(super) fn hold(&mut self) -> Result<()> {
         let invocation = self
             .invocation
@@ -43,13 +43,13 @@ impl Runner {
             .try_clone()
             .and_then(|pidfd| self.clocks.watch_command(pidfd))
             .map_err(|e| Error::failed(format!("process {} cannot be watched: {e}", held.pid)))?;
-        self.environment.of_held(held.pid);
+        self.environment.read_held(held.pid);
         self.record(StartStep::Command { pid: held.pid });
         self.held = Some(held);
         Ok(())
     }
 
-    /// Attaches what is wanted.
+    /// Attaches the probes, or closes the gate of a tree.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -98,12 +98,12 @@ impl Runner {
                     source.sites()
                 );
                 self.record_attached_by(source.link_kind());
-                self.say_attached(&said);
+                self.report_attached(&said);
             }
             Programs::Tree(tree) => {
                 tree.listen(source.close_gate()?);
                 let watches = source.gate().map_or(0, |gate| gate.watches);
-                self.say_attached(&format!(
+                self.report_attached(&format!(
                     "the command and all that descends from it, on {watches} file systems"
                 ));
             }
@@ -115,7 +115,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Attaches to the next process of ours, and lets the one before go.
+    /// Attaches to the process of the next run, and detaches from the one before.
     fn attach_again(&mut self) -> Result<()> {
         let (Programs::One(program), Some(source), Some(held)) =
             (&self.programs, &mut self.source, &self.held)
@@ -134,14 +134,14 @@ impl Runner {
         self.record(StartStep::Attached { by });
     }
 
-    /// Lets the held process go.
+    /// Releases the held process.
     pub(super) fn release(&mut self) -> Vec<Input> {
         let (Some(held), Some(source)) = (&mut self.held, &mut self.source) else {
             return vec![];
         };
         let followed = source.hold(held.pid);
         self.open_window();
-        // Whatever fails on our side, the command is to run.
+        // Whatever fails on our side, the command must run.
         if let Some(held) = &mut self.held {
             held.release();
         }
@@ -166,7 +166,7 @@ impl Runner {
             .iter()
             .map(|(pid, binary)| self.start_ended(*pid, *binary))
             .collect::<Vec<_>>();
-        inputs.into_iter().chain(written_as(written)).collect()
+        inputs.into_iter().chain(input_of(written)).collect()
     }
 
     fn start_ended(&mut self, pid: u32, binary: u32) -> Input {
@@ -174,13 +174,13 @@ impl Runner {
             tree.used(binary);
         }
         if self.invocation.is_none() {
-            self.environment.of_other(pid);
+            self.environment.read_other(pid);
             self.record_environment();
         }
         Input::StartEnded
     }
 
-    /// System calls that hold up starts right now.
+    /// Returns the system calls that open starts are in right now.
     pub(super) fn unfinished(&mut self) -> Vec<Observation> {
         let pids = self.open.open();
         let Some(source) = &mut self.source else {
@@ -190,9 +190,9 @@ impl Runner {
         calls.filter_map(|call| call.ok().flatten()).collect()
     }
 
-    /// A process waits at the gate with a program that nobody knows.
+    /// Answers the gate, where a process waits with a program that is not known yet.
     pub(super) fn asked(&mut self, question: Question) -> Vec<Input> {
-        // A slot of the kernel's tables may be given to another binary: what it sent before is of the old one.
+        // A slot of the kernel's tables may be reused for another binary: take over what was sent for the old one.
         let inputs = self.collect();
         let (Programs::Tree(tree), Some(source)) = (&mut self.programs, &mut self.source) else {
             return inputs;
@@ -219,8 +219,8 @@ impl Runner {
         inputs
     }
 
-    /// The command has ended: what is left of its tree is not followed any more.
-    pub(super) fn let_tree_go(&mut self) {
+    /// Stops following what is left of the command's tree after the command has ended.
+    pub(super) fn release_tree(&mut self) {
         let Some(source) = self.source.as_mut().filter(|_| self.policy.tree) else {
             return;
         };
@@ -230,8 +230,8 @@ impl Runner {
         }
     }
 
-    /// Notes what the gate has seen.
-    pub(super) fn count_passed(&mut self) {
+    /// Records what the gate has seen.
+    pub(super) fn record_gate(&mut self) {
         let gate = self.source.as_ref().and_then(StartSource::gate);
         let Some(gate) = gate.filter(|_| self.policy.tree) else {
             return;
@@ -250,8 +250,8 @@ impl Runner {
         }
     }
 
-    /// Notes what has passed the gate without its probes.
-    pub(super) fn count_missed(&mut self) {
+    /// Records the starts that were not traced.
+    pub(super) fn record_missed(&mut self) {
         let Some(missed) = self.source.as_ref().map(StartSource::missed) else {
             return;
         };
@@ -265,7 +265,7 @@ impl Runner {
             });
             starts = starts.max(passed.let_go);
             if passed.shortages > 0 || passed.standstills > 0 || passed.over.is_some() {
-                // Nobody was held meanwhile: how many there were is not known.
+                // Nothing was held meanwhile: how many starts there were is not known.
                 starts = starts.max(1);
             }
             for note in passed.notes() {
@@ -283,7 +283,7 @@ impl Runner {
         });
     }
 
-    /// Stops ourselves as the terminal asks for. Nobody answers meanwhile, so nothing may wait.
+    /// Stops ourselves, as the terminal asks for. The gate is paused, since nobody would answer it meanwhile.
     pub(super) fn stop(&mut self) {
         let gate = self.source.as_ref().and_then(StartSource::gate);
         if let Some(gate) = gate {

@@ -1,4 +1,4 @@
-//! From what was asked for to a [`Runner`].
+//! Builds a [`Runner`] from the options of `run` and `attach --next`.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ use crate::{
     sources::starts::gate::{self, Asker},
 };
 
-/// Runs a command, and traces how it starts. The status is the command's own.
+/// Runs a command, and traces how it starts. Returns the command's own status.
 ///
 /// # Errors
 /// [`Failure::NotStarted`], [`Failure::NotExecutable`] and [`Failure::NotFound`] where the command was not
@@ -74,7 +74,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         true => Programs::Tree(Tree::new(path.clone())),
         false => Programs::One(Box::new(Program::open(&path).map_err(before)?)),
     };
-    // With latencies, duration and intervals are theirs.
+    // With latencies, duration and interval apply to their capture.
     let ours = options.latencies.is_none();
     let (clocks, signal_mask) = Clocks::new(
         options.duration.filter(|_| ours),
@@ -97,7 +97,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
     };
     let policy = Policy {
         whose: Whose::Ours { runs: options.repeat },
-        goes_on: options.latencies.is_some(),
+        with_latencies: options.latencies.is_some(),
         tree,
         whole_binary: false,
     };
@@ -136,7 +136,7 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
         whose: Whose::Next {
             starts: options.starts,
         },
-        goes_on: false,
+        with_latencies: false,
         tree: false,
         whole_binary: options.whole_binary,
     };

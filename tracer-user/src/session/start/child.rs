@@ -1,7 +1,7 @@
-//! A command that is held before its execve, by a pipe that it reads from: the process is there and can be
-//! attached to, and has not begun.
+//! A command that is held before its execve by a pipe that it reads from: the process exists and can be attached to, and
+//! has not begun.
 //!
-//! If we die while it is held, the pipe ends, and it goes on untraced.
+//! If we die while it is held, the pipe is closed, and the command continues untraced.
 
 use std::{
     ffi::OsString,
@@ -22,31 +22,31 @@ use super::{descriptor_limit::DescriptorLimit, identity::Identity};
 use crate::error::{Error, Failure, Result};
 use crate::escape::Untrusted;
 
-/// What is run, and as whom. Standard streams, environment and working directory are ours.
+/// A command to run, and the user that it runs as. Standard streams, environment and working directory are ours.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// The file that is executed.
+    /// The file to execute.
     pub program: PathBuf,
-    /// What it is called (`argv[0]`).
+    /// Its name (`argv[0]`).
     pub name: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// As whom, if not as ourselves.
+    /// The user that it runs as, if not ours.
     pub identity: Option<Identity>,
-    /// The signals that it is to have blocked: not those that we have.
+    /// The signals that it has blocked: those that we had before we blocked some.
     pub signal_mask: SigSet,
-    /// How many descriptors it may have, if we have changed that for ourselves.
+    /// The limit on its descriptors, if we have changed our own.
     pub descriptor_limit: Option<DescriptorLimit>,
 }
 
-/// Tells the held process to go.
+/// The byte that lets the held process execute its program.
 const GO: u8 = b'g';
-/// Tells it to end.
+/// The byte that ends the held process.
 const END: u8 = b'e';
 
-/// A command's process.
+/// The process of a command.
 pub struct Held {
-    /// Its id.
+    /// Its process id.
     pub pid: u32,
     /// Readable when it has ended.
     pub pidfd: OwnedFd,
@@ -56,10 +56,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Makes the process. It waits.
+    /// Makes the process, which then waits.
     ///
     /// # Errors
-    /// No process can be made.
+    /// No process could be made.
     pub fn spawn(invocation: &Invocation) -> Result<Self> {
         let failed = |e: io::Error| Error {
             failure: Failure::NotStarted,
@@ -81,7 +81,7 @@ impl Held {
         // SAFETY: what runs between fork and exec makes system calls only, and allocates nothing.
         unsafe {
             command.pre_exec(move || {
-                // Its own copy of the writing end would keep it waiting for ever if we died.
+                // With its own copy of the writing end, it would wait for ever if we died.
                 libc::close(gate_number);
                 wait(&waits, &report)?;
                 signal_mask.thread_set_mask()?;
@@ -91,7 +91,7 @@ impl Held {
                 identity.as_ref().map_or(Ok(()), Identity::assume)
             })
         };
-        // `spawn` returns when the process has executed its program, so it is waited for elsewhere.
+        // `spawn` returns only when the process has executed its program, so it is called in another thread.
         let started = std::thread::Builder::new()
             .name("command".to_owned())
             .spawn(move || {
@@ -103,7 +103,7 @@ impl Held {
             .map_err(failed)?;
         let mut pid = [0; 4];
         if reports.read_exact(&mut pid).is_err() {
-            // It ended before it could say anything: the thread knows why.
+            // It ended before it could report anything: the thread knows why.
             let why = match started.join() {
                 Ok(Err(e)) => e,
                 _ => io::Error::other("it ended at once"),
@@ -129,22 +129,22 @@ impl Held {
 
     /// Lets it execute its program.
     pub fn release(&mut self) {
-        self.tell(GO);
+        self.send(GO);
     }
 
     /// Ends it before it executes anything.
     pub fn abort(&mut self) {
-        self.tell(END);
+        self.send(END);
     }
 
-    fn tell(&mut self, what: u8) {
+    fn send(&mut self, what: u8) {
         if let Some(mut gate) = self.gate.take() {
-            // If it is gone already, its end is found where ends are looked for.
+            // If the process has ended already, its pidfd reports that.
             let _ = gate.write_all(&[what]);
         }
     }
 
-    /// Its status as a shell has it, when [`Self::pidfd`] has said that it has ended.
+    /// Returns its status as in a shell, once [`Self::pidfd`] is readable.
     ///
     /// # Errors
     /// Its program could not be executed: [`Failure::NotFound`], [`Failure::NotExecutable`].
@@ -165,22 +165,22 @@ impl Held {
     }
 }
 
-/// Says who it is, and waits for the word. Between fork and exec.
+/// Reports its process id, and waits for [`GO`] or [`END`]. Runs between fork and exec.
 fn wait(mut waits: &PipeReader, mut report: &PipeWriter) -> io::Result<()> {
     // SAFETY: takes nothing, and cannot fail.
     let pid = unsafe { libc::getpid() };
     report.write_all(&pid.to_ne_bytes())?;
-    let mut word = [0];
-    // Without a word, at the end of the pipe, it goes.
-    let _ = waits.read(&mut word)?;
-    if word == [END] {
+    let mut order = [0];
+    // At the end of the pipe, which is without an order, it goes.
+    let _ = waits.read(&mut order)?;
+    if order == [END] {
         // SAFETY: ends the process at once; nothing of it has to be cleaned up.
         unsafe { libc::_exit(i32::from(Failure::NotStarted as u8)) };
     }
     Ok(())
 }
 
-/// 128 + n for one that a signal ended, as a shell has it.
+/// Returns the exit status as in a shell: 128 + n for a process that signal n ended.
 fn code(status: ExitStatus) -> u8 {
     let code = status
         .code()
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_happens_before_the_word() {
+    fn nothing_happens_before_the_order() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("there");
         let mut held = Held::spawn(&invocation("/usr/bin/touch", &[file.to_str().unwrap()])).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn one_whose_tracer_is_gone_goes_on() {
+    fn one_whose_tracer_is_gone_continues() {
         let mut held = Held::spawn(&invocation("/bin/sh", &["-c", "exit 7"])).unwrap();
         drop(held.gate.take());
         assert_eq!(held.status().unwrap(), 7);

@@ -1,4 +1,4 @@
-//! Everything that a capture of starts waits for.
+//! The clocks, signals and descriptors that a capture of starts waits for.
 
 use std::{
     io,
@@ -23,78 +23,78 @@ use crate::{
     },
 };
 
-/// How often the kernel's ring is looked at. Nothing in it wakes us: a start would pay for that.
+/// How often the kernel's ring is read. It does not wake us: the processes that start would pay for that.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a command may take to end behind `main.main` and still be printed only then.
+/// How long to wait for a command to end after it has reached `main.main`, before its start is printed.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// Signals that would stop us. They do (a stop of the terminal stops the command and us alike), unless others wait
+/// Signals that stop a process. They are left alone (the terminal stops the command and us alike), unless processes wait
 /// for our answers.
 const STOPS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
-/// Signals that would end us, too, but mean something else to many commands.
+/// Signals that would end us, but mean something else to many commands.
 const OTHERS: [i32; 2] = [libc::SIGUSR1, libc::SIGUSR2];
 
-/// Signals within this time of the first are the same: many a parent passes on what the terminal has sent already.
-const THE_SAME: Duration = Duration::from_secs(1);
-/// How long a command may take to end behind a second one.
-const LET_GO: Duration = Duration::from_secs(2);
+/// Signals within this time of the first count as the same: many a parent forwards what the terminal has sent already.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+/// How long a command may take to end after a second one.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 
-/// Whose business signals are.
+/// Who signals are meant for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listening {
-    /// Ours: the first ends the capture, the second the process.
+    /// Us: the first ends the capture, the second the process.
     ForOurselves,
-    /// That of a command of ours, which they are passed on to.
+    /// A command of ours, which they are forwarded to.
     ForCommand {
-        /// Also those that stop, which then have to be carried out by us.
+        /// Whether to take [`STOPS`], too, which we then have to carry out.
         stops: bool,
     },
 }
 
-/// What has come.
+/// What ended the waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// A signal; `sent` by a process to us alone, else by the terminal to everybody.
+    /// A signal for a command of ours.
     Signal {
         /// Its number.
         number: i32,
-        /// By a process.
+        /// Whether a process sent it to us alone, rather than the terminal to everybody.
         sent: bool,
     },
-    /// A signal to us wants the capture to end.
+    /// A signal for us that ends the capture.
     Interrupted,
-    /// A command of ours has not ended behind a second signal.
-    Deaf {
-        /// Its number.
+    /// A command of ours has not ended after a second signal.
+    Unresponsive {
+        /// The signal's number.
         number: i32,
     },
     /// A signal that is to stop us.
     Stop {
         /// Its number.
         number: i32,
-        /// As of [`Self::Signal`].
+        /// As in [`Self::Signal`].
         sent: bool,
     },
     /// The command has ended.
     CommandEnded,
-    /// It is time to look into the ring.
+    /// It is time to read the ring.
     Tick,
     /// An interval is over.
     Interval,
-    /// [`Clocks::settle`] was so long ago.
+    /// [`Clocks::settle`] was called a while ago.
     Settled,
     /// The duration is over.
     Duration,
 }
 
-/// The clocks, the signals and the descriptors.
+/// The clocks, signals and descriptors of a capture of starts.
 pub struct Clocks {
     signals: Source,
-    /// When the first signal came that wants us, or a command of ours, to end.
+    /// When the first signal came that asks us, or a command of ours, to end.
     first: Option<Instant>,
-    /// When a command that gets another one is not waited for any longer, and that signal.
-    deaf: Option<(Instant, i32)>,
+    /// When to give up waiting for a command that got another one, and the number of that.
+    give_up: Option<(Instant, i32)>,
     tick: Interval,
     command: Option<AsyncFd<OwnedFd>>,
     period: Option<Duration>,
@@ -104,20 +104,20 @@ pub struct Clocks {
     settled: Option<Instant>,
 }
 
-/// Where signals come from.
+/// A source of signals.
 enum Source {
-    /// Handlers.
+    /// Handlers, for signals to us.
     Ours(Signals),
-    /// A descriptor, which also says who has sent them.
+    /// A signalfd(2), which also says who has sent a signal.
     Commands(AsyncFd<SignalFd>),
 }
 
 impl Clocks {
-    /// Takes over the signals. To be called before there are other threads that get any. The second value is the mask
-    /// that was in force before, which a command is to have.
+    /// Takes over the signals. To be called before there are other threads, which would get some of them. Also returns the
+    /// signal mask that was in force before, which a command is to have.
     ///
     /// # Errors
-    /// No more descriptors.
+    /// Signals cannot be handled: there are no more descriptors, say.
     pub fn new(
         duration: Option<Duration>,
         period: Option<Duration>,
@@ -129,7 +129,7 @@ impl Clocks {
             Listening::ForOurselves => Source::Ours(Signals::install()?),
             Listening::ForCommand { stops } => {
                 let stops = STOPS.into_iter().filter(|_| stops);
-                let numbers = signals::taken().chain(OTHERS);
+                let numbers = signals::not_ignored().chain(OTHERS);
                 let taken = numbers.filter_map(|number| Signal::try_from(number).ok());
                 let taken: SigSet = taken.chain(stops).collect();
                 taken.thread_block().map_err(|e| failed(e.into()))?;
@@ -141,7 +141,7 @@ impl Clocks {
         let clocks = Self {
             signals,
             first: None,
-            deaf: None,
+            give_up: None,
             tick: every(TICK),
             command: None,
             period,
@@ -153,16 +153,16 @@ impl Clocks {
         Ok((clocks, before))
     }
 
-    /// What becomes readable when the command has ended.
+    /// Waits for the end of the command, too, when `pidfd` becomes readable.
     ///
     /// # Errors
-    /// The event loop does not take it.
+    /// The event loop refuses the descriptor.
     pub fn watch_command(&mut self, pidfd: OwnedFd) -> io::Result<()> {
         self.command = Some(watch(pidfd)?);
         Ok(())
     }
 
-    /// The duration and the intervals count from here, unless they do already.
+    /// Starts the clocks of the duration and the intervals, unless they are running.
     pub fn open_window(&mut self) {
         if self.end.is_none() {
             self.end = self.duration.take().map(|duration| Instant::now() + duration);
@@ -172,31 +172,31 @@ impl Clocks {
         }
     }
 
-    /// Wakes some time from now.
+    /// Starts the clock of [`Woken::Settled`].
     pub fn settle(&mut self) {
         self.settled = Some(Instant::now() + SETTLED);
     }
 
-    /// A command of ours got a signal that wants it to end. Who sends another one no longer waits for a command that
-    /// does not; but a process that sends SIGHUP may only want it to read its settings anew.
-    pub fn passed_on(&mut self, number: i32, sent: bool) {
+    /// Notes that a command of ours got a signal that asks it to end. After a second one we give up on a command that does
+    /// not; but a process that sends SIGHUP may only want it to reload its settings.
+    pub fn signal_forwarded(&mut self, number: i32, sent: bool) {
         let now = Instant::now();
         let first = *self.first.get_or_insert(now);
-        if now.duration_since(first) >= THE_SAME && !(sent && number == libc::SIGHUP) {
-            self.deaf.get_or_insert((now + LET_GO, number));
+        if now.duration_since(first) >= SAME_SIGNAL && !(sent && number == libc::SIGHUP) {
+            self.give_up.get_or_insert((now + GIVE_UP_AFTER, number));
         }
     }
 
-    /// What comes next.
+    /// Waits for whatever comes next.
     pub async fn next(&mut self) -> Woken {
-        let (end, settled, deaf) = (self.end, self.settled, self.deaf);
+        let (end, settled, give_up) = (self.end, self.settled, self.give_up);
         tokio::select! {
             biased;
             signal = next_of(&mut self.signals) => signal,
             () = ready(&mut self.command) => { self.command = None; Woken::CommandEnded }
-            () = until(deaf.map(|(at, _)| at)) => {
-                self.deaf = None;
-                Woken::Deaf { number: deaf.map_or(libc::SIGTERM, |(_, number)| number) }
+            () = until(give_up.map(|(at, _)| at)) => {
+                self.give_up = None;
+                Woken::Unresponsive { number: give_up.map_or(libc::SIGTERM, |(_, number)| number) }
             }
             () = until(end) => { self.end = None; Woken::Duration }
             () = until(settled) => { self.settled = None; Woken::Settled }
@@ -207,9 +207,9 @@ impl Clocks {
 }
 
 impl Interrupts for Clocks {
-    fn have_come(&self) -> bool {
+    fn received_any(&self) -> bool {
         match &self.signals {
-            Source::Ours(signals) => signals.have_come(),
+            Source::Ours(signals) => signals.received_any(),
             Source::Commands(_) => self.first.is_some(),
         }
     }
@@ -219,7 +219,7 @@ impl Interrupts for Clocks {
             match next_of(&mut self.signals).await {
                 Woken::Interrupted => break,
                 Woken::Signal { number, .. } if signals::ENDING.contains(&number) => break,
-                // Nothing is left that these would be for.
+                // The command that others are for has ended.
                 _ => {}
             }
         }

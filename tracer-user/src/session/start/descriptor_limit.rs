@@ -1,4 +1,4 @@
-//! The limit on open files: raised for ourselves, as it was for the command.
+//! The limit on open files: raised for ourselves, and put back for the command.
 
 use std::io;
 
@@ -12,7 +12,7 @@ pub struct DescriptorLimit {
 }
 
 impl DescriptorLimit {
-    /// Raises ours as far as it may be; what it was before. `None` if it stays as it is.
+    /// Raises our own limit as far as is allowed. Returns what it was before; `None` if it has not changed.
     pub fn raise() -> Option<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
         if soft >= hard {
@@ -24,10 +24,10 @@ impl DescriptorLimit {
         Some(Self { soft, hard })
     }
 
-    /// Puts it in force for this process. Makes one system call, so that it may be called between fork and exec.
+    /// Applies the limit to this process. Makes one system call only, so that it may be called between fork and exec.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel refuses.
     pub fn apply(self) -> io::Result<()> {
         Ok(setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)?)
     }

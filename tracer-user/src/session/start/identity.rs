@@ -1,4 +1,4 @@
-//! As whom a command runs: as the invoking user, also under sudo; or as whom `--user` says.
+//! The user that a command runs as: the invoking user, also under sudo, or the one of `--user`.
 
 use std::process::{Command, Stdio};
 
@@ -6,18 +6,18 @@ use nix::unistd::Uid;
 
 use crate::error::{Error, Failure, Result};
 
-/// A user to become, with all that belongs to one.
+/// A user to become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     uid: libc::uid_t,
     gid: libc::gid_t,
     groups: Vec<libc::gid_t>,
-    /// What login sets.
+    /// The variables that login(1) sets.
     pub environment: Vec<(&'static str, String)>,
 }
 
 impl Identity {
-    /// The user of `--user`, a name or a number; else the one who called sudo; `None`: nobody else than now.
+    /// Returns the user of `--user`, a name or a number; otherwise the one who called sudo; `None` to stay who we are.
     ///
     /// # Errors
     /// There is no such user.
@@ -43,7 +43,7 @@ impl Identity {
     fn numbered(uid: libc::uid_t) -> Result<Self> {
         Ok(match User::found(&uid.to_string()) {
             Some(user) => Self::of(user),
-            // A number without a name has a group of the same number, as containers have it.
+            // A number without a name gets the group of the same number, as in containers.
             None => Self {
                 uid,
                 gid: uid,
@@ -66,16 +66,16 @@ impl Identity {
         }
     }
 
-    /// Becomes that user. Called between fork and exec: only system calls.
+    /// Becomes that user. Makes system calls only, so that it may be called between fork and exec.
     ///
     /// # Errors
-    /// Not privileged to.
+    /// The privileges do not suffice.
     pub fn assume(&self) -> std::io::Result<()> {
         let done = |result: libc::c_int| match result {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
         };
-        // SAFETY: the pointer is to as many groups as is said.
+        // SAFETY: the pointer and the length are those of a slice.
         done(unsafe { libc::setgroups(self.groups.len(), self.groups.as_ptr()) })?;
         // SAFETY: takes a number.
         done(unsafe { libc::setgid(self.gid) })?;
@@ -84,8 +84,8 @@ impl Identity {
     }
 }
 
-/// A line of passwd(5). The C library is not asked: linked statically it cannot load what `nsswitch.conf` names, and
-/// crashes where it tries; programs of the system's own can.
+/// A line of passwd(5). getpwnam(3) is not used: a C library that is linked statically cannot load the modules that
+/// `nsswitch.conf` names, and crashes if it tries; the system's own programs can.
 struct User {
     name: String,
     uid: libc::uid_t,
@@ -94,7 +94,7 @@ struct User {
 }
 
 impl User {
-    /// By name or number: in /etc/passwd, else from wherever this system keeps its users.
+    /// Finds a user by name or number: in /etc/passwd, otherwise wherever getent(1) looks.
     fn found(key: &str) -> Option<Self> {
         let file = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         file.lines()
@@ -107,7 +107,7 @@ impl User {
             })
     }
 
-    /// `name:password:uid:gid:gecos:home:shell`
+    /// Parses `name:password:uid:gid:gecos:home:shell`.
     fn parsed(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, _, uid, gid, _, home, ..] = fields.as_slice() else {
@@ -121,7 +121,7 @@ impl User {
         })
     }
 
-    /// All its groups; its first alone where they cannot be found out.
+    /// Returns all its groups; its primary group alone where they are not known.
     fn groups(&self) -> Vec<libc::gid_t> {
         let said = said_by("id", &["-G", "--", &self.name]).unwrap_or_default();
         let groups: Vec<_> = said
@@ -132,7 +132,7 @@ impl User {
     }
 }
 
-/// Standard output of a program that succeeded.
+/// Runs a program. Returns its standard output if it succeeded.
 fn said_by(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)

@@ -1,7 +1,7 @@
-//! Starts: of a command that we run (`run`), or of whoever runs a binary next (`attach --next`).
+//! The capture of starts: of a command that we run (`run`), or the next ones of a binary (`attach --next`).
 //!
-//! [`Session`] is a pure state machine, as [`attach::Session`](super::attach::Session) is for a process that runs already: what happened
-//! goes in, what is to be done comes out.
+//! [`Session`] is a pure state machine, as [`attach::Session`](super::attach::Session) is for a process that is running
+//! already.
 
 mod attached;
 pub mod begin;

@@ -1,5 +1,5 @@
-//! The latencies of a command from `main.main` on: a capture of its own that runs beside that of the start, with the same
-//! consumers, and is printed with how the command started.
+//! The latencies of a command from `main.main` on: a second capture beside that of the start, with the same consumers,
+//! whose result is printed together with the start.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What is wanted of the latencies, and their capture while it runs.
+/// The options of the latencies, and their capture while it is running.
 #[derive(Default)]
 pub struct PostStart {
     wanted: Option<AttachOptions>,
@@ -25,7 +25,7 @@ pub struct PostStart {
 }
 
 impl PostStart {
-    /// Returns what is to be captured, if anything, of whichever process it will be.
+    /// Returns a capture with these options, of a process that is not known yet; `None`: there will be none.
     pub fn new(wanted: Option<AttachOptions>) -> Self {
         Self {
             wanted,
@@ -52,7 +52,7 @@ impl PostStart {
             ))
         };
         let target = Prepared::new(&options).map_err(|e| {
-            // What could not be analysed may be that other one.
+            // What could not be analysed may be that other program.
             let runs = FileState::known_at(&format!("/proc/{pid}/exe")).ok();
             match program.zip(runs) {
                 Some((program, runs)) if program != runs.id => executed(),

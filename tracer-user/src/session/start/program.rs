@@ -1,4 +1,4 @@
-//! The program whose starts are traced: found, analysed, not yet running.
+//! A program whose starts are traced: how it is found and analysed before it runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,9 +22,9 @@ use crate::{
 
 /// A Go program on disk.
 pub struct Program {
-    /// It.
+    /// Its file, and what was found in it.
     pub target: Target,
-    /// Where probes can go.
+    /// The instructions to probe.
     pub plan: StartPlan,
 }
 
@@ -32,7 +32,7 @@ impl Program {
     /// Analyses a file.
     ///
     /// # Errors
-    /// It is no Go program, or begin and end of its start cannot be found.
+    /// It is not a Go program, or begin and end of its start cannot be found.
     pub fn open(path: &Path) -> Result<Self> {
         Self::of(ProgramFile::open(path)?)
     }
@@ -40,7 +40,7 @@ impl Program {
     /// Analyses a file that is open.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// See [`Self::open`].
     pub fn of(file: ProgramFile) -> Result<Self> {
         let name = file.name().to_owned();
         let (target, plan) = Target::of_opened(file, |target, binary| {
@@ -62,14 +62,14 @@ impl Program {
         Ok(Self { target, plan })
     }
 
-    /// What the capture says of it, of no process yet.
+    /// Describes it for the capture, without a process.
     pub fn info(&self) -> TargetInfo {
         prepare::info(&self.target, 0)
     }
 }
 
 impl Program {
-    /// Names of its functions that begin at these link-time addresses, as far as they are known.
+    /// Looks up the names of the functions that begin at these link-time addresses, as far as they are known.
     pub fn functions(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, String> {
         let named = self.target.with_symbols(|symbols| {
             let named = addresses
@@ -82,8 +82,8 @@ impl Program {
             .unwrap_or_default()
     }
 
-    /// What of it is not told apart, and why.
-    pub fn untold(&self) -> impl Iterator<Item = String> {
+    /// Returns the parts of a start that are not measured, each with the reason.
+    pub fn missing_probes(&self) -> impl Iterator<Item = String> {
         let missing = self.plan.missing.iter();
         missing.map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome))
     }
@@ -95,7 +95,7 @@ impl Functions for Program {
     }
 }
 
-/// The file that a shell would execute for this word.
+/// Finds the file that a shell would execute for a command's name.
 ///
 /// # Errors
 /// There is none ([`Failure::NotFound`]), or none that is executable ([`Failure::NotExecutable`]).

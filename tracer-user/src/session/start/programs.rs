@@ -1,20 +1,20 @@
-//! The programs whose starts are traced: the one that was named, or all that a command brings.
+//! The programs whose starts are traced: the one that was named, or all that a command's tree executes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{program::Program, tree::Tree};
 use crate::{sources::starts::Functions, stream::TargetInfo};
 
-/// One, or many.
+/// The programs whose starts are traced.
 pub enum Programs {
-    /// It was named.
+    /// The one that was named.
     One(Box<Program>),
-    /// Those that descend from a command.
+    /// Those that a command and its descendants execute.
     Tree(Tree),
 }
 
 impl Programs {
-    /// Whether they are those of a command's tree.
+    /// Returns the tree, if they are those of one.
     pub fn tree(&mut self) -> Option<&mut Tree> {
         match self {
             Self::One(_) => None,
@@ -22,7 +22,7 @@ impl Programs {
         }
     }
 
-    /// What the capture is about: the program, or the command as far as it is known before it runs.
+    /// Describes the target of the capture: the program, or the command as far as it is known before it runs.
     pub fn subject(&self) -> TargetInfo {
         match self {
             Self::One(program) => program.info(),

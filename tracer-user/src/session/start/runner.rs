@@ -1,4 +1,4 @@
-//! Carries out what a [`Session`] wants, and tells it what came of it.
+//! Carries out the effects of a [`Session`] and reports their outcome to it.
 
 use std::{collections::VecDeque, process::ExitCode};
 
@@ -30,30 +30,30 @@ use crate::{
     },
 };
 
-/// The clocks, the command, what is attached, and what was seen.
+/// Runs one capture of starts.
 pub struct Runner {
     pub(super) programs: Programs,
     pub(super) clocks: Clocks,
     pub(super) policy: Policy,
     pub(super) source: Option<StartSource>,
     consumers: Consumers,
-    /// Starts that are on their way.
+    /// Starts that have not ended yet.
     pub(super) open: Starts,
     chatter: Chatter,
     pub(super) invocation: Option<Invocation>,
     pub(super) held: Option<Held>,
     pub(super) environment: Surroundings,
-    /// The latencies that are captured from `main.main` on.
+    /// The capture of latencies from `main.main` on.
     pub post_start: PostStart,
-    /// The command was not waited for.
-    is_deaf: bool,
+    /// Whether we have given up waiting for the command to end.
+    is_unresponsive: bool,
     /// Whether the result of starts is complete, once there is one.
     is_complete: Option<bool>,
     outcome: Result<u8>,
 }
 
 impl Runner {
-    /// Returns a runner, and tells the consumers what is to be captured.
+    /// Returns a runner, and reports to the consumers what is to be captured.
     pub fn new(
         mut programs: Programs,
         clocks: Clocks,
@@ -66,7 +66,7 @@ impl Runner {
         let (dynamic, missing) = match &programs {
             Programs::One(program) => (
                 program.plan.dynamic,
-                program.untold().map(Untrusted::from).collect(),
+                program.missing_probes().map(Untrusted::from).collect(),
             ),
             Programs::Tree(_) => (false, vec![]),
         };
@@ -75,9 +75,9 @@ impl Runner {
             target: programs.subject(),
             tree: programs.tree().is_some(),
             dynamic,
-            // Of a tree there may be thousands.
+            // In a tree there may be thousands of starts.
             several: several && !policy.tree,
-            latencies_follow: policy.goes_on,
+            latencies_follow: policy.with_latencies,
             missing,
             interval_ns: output.interval.map(|d| d.as_nanos() as u64),
         };
@@ -85,7 +85,7 @@ impl Runner {
         if dynamic {
             open.set_dynamic(ONLY_BINARY);
         }
-        // Nothing is printed by it, so that nothing can fail.
+        // It cannot fail, since it prints nothing.
         let _ = consumers.step(&Step::Starts(StartStep::Begin(begin)), &NoNames);
         Self {
             programs,
@@ -99,7 +99,7 @@ impl Runner {
             held: None,
             environment: Surroundings::default(),
             post_start: PostStart::default(),
-            is_deaf: false,
+            is_unresponsive: false,
             is_complete: None,
             outcome: Ok(0),
         }
@@ -129,8 +129,8 @@ impl Runner {
             }
         }
         if self.post_start.is_running() {
-            // The command has ended, which ends that, too, unless it was not waited for.
-            if self.is_deaf {
+            // The command's end has ended the capture of latencies, too, unless we have given up waiting for the command.
+            if self.is_unresponsive {
                 self.post_start.interrupt();
             }
             let captured = self.post_start.ended().await;
@@ -156,37 +156,37 @@ impl Runner {
     fn woken(&mut self, woken: Woken) -> Vec<Input> {
         match woken {
             Woken::Stop { number, sent } => {
-                self.pass_on(number, sent);
+                self.forward(number, sent);
                 self.stop();
-                // Who has let us go on knows nothing of the command, unless it is the terminal's shell.
-                self.pass_on(libc::SIGCONT, sent);
+                // Whoever continued us does not know of the command, unless it is the terminal's shell.
+                self.forward(libc::SIGCONT, sent);
                 vec![]
             }
             Woken::Signal { number, sent } => {
-                self.pass_on(number, sent);
+                self.forward(number, sent);
                 if !signals::ENDING.contains(&number) {
                     return vec![];
                 }
-                self.clocks.passed_on(number, sent);
+                self.clocks.signal_forwarded(number, sent);
                 vec![Input::Signal]
             }
             Woken::Interrupted => vec![Input::Signal],
-            Woken::Deaf { number } => {
+            Woken::Unresponsive { number } => {
                 let pid = self.held.as_ref().map_or(0, |held| held.pid);
-                log::warn!("process {pid} does not end behind a second signal, and is left alone");
-                self.is_deaf = true;
+                log::warn!("process {pid} does not end after a second signal, and is left alone");
+                self.is_unresponsive = true;
                 let code = u8::try_from(128 + number).unwrap_or(u8::MAX);
-                vec![Input::CommandIsDeaf { code }]
+                vec![Input::CommandUnresponsive { code }]
             }
             Woken::CommandEnded => {
-                // What it has sent comes before its end.
+                // What the kernel has sent about the command comes before its end.
                 let mut inputs = self.collect();
                 inputs.push(self.command_ended());
                 inputs
             }
             Woken::Tick => {
                 let mut inputs = self.collect();
-                inputs.extend(written_as(self.consumers.poll(now_ns())));
+                inputs.extend(input_of(self.consumers.poll(now_ns())));
                 inputs
             }
             Woken::Interval => {
@@ -198,8 +198,8 @@ impl Runner {
         }
     }
 
-    /// Signals of the terminal reach the command as they reach us; others are for us alone.
-    fn pass_on(&self, number: i32, sent: bool) {
+    /// Forwards a signal that was sent to us alone; the terminal's reach the command as well.
+    fn forward(&self, number: i32, sent: bool) {
         let Some(held) = self.held.as_ref().filter(|_| sent) else {
             return;
         };
@@ -219,7 +219,7 @@ impl Runner {
         {
             log::warn!("{e}");
         }
-        self.let_tree_go();
+        self.release_tree();
         match self.held.take().map(|mut held| held.status()) {
             Some(Ok(code)) => Input::CommandEnded { code },
             Some(Err(error)) => Input::NotExecuted { error },
@@ -245,7 +245,7 @@ impl Runner {
                 vec![]
             }
             Effect::Collect => {
-                // A start that ends here is in the result that comes.
+                // A start that ends here is part of the result already.
                 let answers = self.collect();
                 answers
                     .into_iter()
@@ -260,17 +260,17 @@ impl Runner {
                     self.open.cut(pid, at_ns);
                 }
                 let cut = self.step(StartStep::Cut { at_ns });
-                written_as(written).into_iter().chain(cut).collect()
+                input_of(written).into_iter().chain(cut).collect()
             }
-            Effect::GoOn => vec![self.go_on()],
+            Effect::TraceLatencies => vec![self.trace_latencies()],
             Effect::Settle => {
                 self.clocks.settle();
                 vec![]
             }
             Effect::Print { ended_by, whole } => {
-                self.look_around();
-                self.count_passed();
-                self.count_missed();
+                self.read_environment();
+                self.record_gate();
+                self.record_missed();
                 self.print(ended_by, whole);
                 vec![]
             }
@@ -279,7 +279,7 @@ impl Runner {
                     source.detach();
                 }
                 if let Some(tree) = self.programs.tree() {
-                    tree.deafen();
+                    tree.stop_listening();
                 }
                 vec![]
             }
@@ -307,9 +307,9 @@ impl Runner {
         }
     }
 
-    /// Goes on with the latencies of the process that has come to `main.main`.
-    fn go_on(&mut self) -> Input {
-        self.look_around();
+    /// Begins to trace the latencies of the process that has reached `main.main`.
+    fn trace_latencies(&mut self) -> Input {
+        self.read_environment();
         let Some(pid) = self.held.as_ref().map(|held| held.pid) else {
             self.note(
                 "latencies were not traced: the command ended right after it had come to main.main"
@@ -325,7 +325,7 @@ impl Runner {
             Ok(Some((options, target))) => {
                 self.record(StartStep::Continue);
                 self.post_start.begin(options, target, self.consumers.clone());
-                Input::GoesOn
+                Input::LatenciesBegun
             }
             Ok(None) => Input::Settled,
             Err(e) => {
@@ -335,7 +335,7 @@ impl Runner {
         }
     }
 
-    /// A capture of latencies that failed has printed nothing; how the command started is printed all the same.
+    /// Handles the end of the capture of latencies. If that failed it has printed nothing, and the start is printed here.
     fn latencies_ended(&mut self, captured: Result<()>) {
         match captured {
             Ok(()) => {}
@@ -369,19 +369,20 @@ impl Runner {
         }
     }
 
-    fn look_around(&mut self) {
+    /// Reads what has changed in the environment since the command was held, and records it.
+    fn read_environment(&mut self) {
         if self.invocation.is_some() {
-            self.environment.settle();
+            self.environment.read_throttled();
             self.record_environment();
         }
     }
 
     /// Hands a step to the consumers.
     pub(super) fn step(&mut self, step: StartStep) -> Option<Input> {
-        written_as(self.consumers.step(&Step::Starts(step), &NoNames))
+        input_of(self.consumers.step(&Step::Starts(step), &NoNames))
     }
 
-    /// Hands over a step that has nothing printed.
+    /// Hands over a step that prints nothing, so that it cannot fail.
     pub(super) fn record(&mut self, step: StartStep) {
         let _ = self.step(step);
     }
@@ -405,7 +406,7 @@ impl Runner {
         self.clocks.open_window();
     }
 
-    /// Hands over what was seen. Returns (process, binary) of the starts that have ended by it.
+    /// Hands over what was observed. Returns (process, binary) of the starts that have ended by it.
     pub(super) fn observe(&mut self, seen: &[Observation]) -> (Vec<(u32, u32)>, Result<Flow>) {
         let ended = seen
             .iter()
@@ -418,16 +419,16 @@ impl Runner {
         (ended, written)
     }
 
-    /// Says what was attached, before the command itself has something to say.
-    pub(super) fn say_attached(&self, what: &str) {
+    /// Prints what was attached.
+    pub(super) fn report_attached(&self, what: &str) {
         if self.chatter == Chatter::Normal {
             notice::paragraph(&format!("attached: {what}"));
         }
     }
 }
 
-/// What a write means for the session.
-pub(super) fn written_as(written: Result<Flow>) -> Option<Input> {
+/// Returns the input that the outcome of a write is to the session, if any.
+pub(super) fn input_of(written: Result<Flow>) -> Option<Input> {
     match written {
         Ok(Flow::Written) => None,
         Ok(Flow::ReaderGone) => Some(Input::ReaderGone),
@@ -435,7 +436,7 @@ pub(super) fn written_as(written: Result<Flow>) -> Option<Input> {
     }
 }
 
-/// What the gate asks next.
+/// Waits for the next question of the gate; for ever without one.
 async fn asked(programs: &mut Programs) -> Question {
     match programs.tree() {
         Some(tree) => tree.asked().await,

@@ -1,10 +1,10 @@
-//! Lives of a capture of starts, each named as a sentence.
+//! Scenarios: sequences of inputs, each with the effects that are expected.
 
 use super::{
-    Effect::{Abort, Attach, Collect, Cut, Detach, Fail, GoOn, Hold, Print, Quit, Release, Settle},
+    Effect::{Abort, Attach, Collect, Cut, Detach, Fail, Hold, Print, Quit, Release, Settle, TraceLatencies},
     Input::{
-        AttachFailed, Attached, Begin, CommandEnded, CommandIsDeaf, DurationElapsed, GoesOn, Held,
-        NotExecuted, Settled, Signal, SourceFailed, StartEnded,
+        AttachFailed, Attached, Begin, CommandEnded, CommandUnresponsive, DurationElapsed, Held,
+        LatenciesBegun, NotExecuted, Settled, Signal, SourceFailed, StartEnded,
     },
     *,
 };
@@ -13,7 +13,7 @@ use crate::{error::Error, stream::EndedBy};
 fn ours(runs: u32) -> Session {
     Session::new(Policy {
         whose: Whose::Ours { runs },
-        goes_on: false,
+        with_latencies: false,
         tree: false,
         whole_binary: false,
     })
@@ -22,13 +22,13 @@ fn ours(runs: u32) -> Session {
 fn next(starts: u64) -> Session {
     Session::new(Policy {
         whose: Whose::Next { starts },
-        goes_on: false,
+        with_latencies: false,
         tree: false,
         whole_binary: false,
     })
 }
 
-/// A command of ours that was let go.
+/// A session whose command was released.
 fn running(runs: u32) -> Session {
     let mut session = ours(runs);
     assert_eq!(session.handle(Begin), [Hold]);
@@ -37,7 +37,7 @@ fn running(runs: u32) -> Session {
     session
 }
 
-/// A binary that is waited for.
+/// A session that waits for starts of a binary.
 fn waiting(starts: u64) -> Session {
     let mut session = next(starts);
     assert_eq!(session.handle(Begin), [Attach]);
@@ -129,7 +129,7 @@ fn the_first_failure_of_several_runs_is_the_status() {
 fn a_tree_is_followed_until_its_command_ends() {
     let mut session = Session::new(Policy {
         whose: Whose::Ours { runs: 2 },
-        goes_on: false,
+        with_latencies: false,
         tree: true,
         whole_binary: false,
     });
@@ -141,7 +141,7 @@ fn a_tree_is_followed_until_its_command_ends() {
     }
     assert_eq!(session.handle(CommandEnded { code: 0 }), [Collect, Cut, Hold]);
     assert_eq!(session.handle(Held), [Release]);
-    // A shell that starts no Go program is no failure.
+    // A shell that starts no Go program is not a failure.
     assert_eq!(
         session.handle(CommandEnded { code: 4 }),
         and(printed(EndedBy::TargetExit, true), Quit { code: 4 })
@@ -196,10 +196,10 @@ fn the_duration_ends_tracing_and_not_the_command() {
 }
 
 #[test]
-fn latencies_come_behind_the_start_and_are_printed_with_it() {
+fn latencies_follow_the_start_and_are_printed_with_it() {
     let mut session = Session::new(Policy {
         whose: Whose::Ours { runs: 1 },
-        goes_on: true,
+        with_latencies: true,
         tree: false,
         whole_binary: false,
     });
@@ -207,11 +207,11 @@ fn latencies_come_behind_the_start_and_are_printed_with_it() {
         session.handle(input);
     }
     let mut too_late = session.clone();
-    assert_eq!(session.handle(StartEnded), [Detach, GoOn]);
-    assert_eq!(session.handle(GoesOn), []);
+    assert_eq!(session.handle(StartEnded), [Detach, TraceLatencies]);
+    assert_eq!(session.handle(LatenciesBegun), []);
     assert_eq!(session.handle(DurationElapsed), []);
     assert_eq!(session.handle(CommandEnded { code: 1 }), [Quit { code: 1 }]);
-    // One that has ended before they could be had is shown how it started.
+    // If the command ends before they could be traced, its start is printed.
     too_late.handle(StartEnded);
     let effects = too_late.handle(Settled);
     assert!(
@@ -240,7 +240,7 @@ fn a_signal_ends_the_repetition_with_the_run_that_is_on() {
     session.handle(Attached);
     session.handle(StartEnded);
     assert_eq!(session.handle(Signal), []);
-    // It may take it as it likes.
+    // The command may react to it as it likes.
     assert_eq!(
         session.handle(CommandEnded { code: 130 }),
         and(printed(EndedBy::Signal, true), Quit { code: 130 })
@@ -264,14 +264,17 @@ fn a_command_that_does_not_end_by_two_signals_is_left_alone() {
     let mut session = running(3);
     session.handle(Signal);
     assert_eq!(
-        session.handle(CommandIsDeaf { code: 143 }),
+        session.handle(CommandUnresponsive { code: 143 }),
         and(printed(EndedBy::Signal, false), Quit { code: 143 })
     );
     let mut shown = running(1);
     shown.handle(StartEnded);
     shown.handle(Settled);
     shown.handle(Signal);
-    assert_eq!(shown.handle(CommandIsDeaf { code: 130 }), [Quit { code: 130 }]);
+    assert_eq!(
+        shown.handle(CommandUnresponsive { code: 130 }),
+        [Quit { code: 130 }]
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The machine itself.
+//! The state machine of a capture of starts.
 
 use crate::{
     error::{Error, Failure},
@@ -8,27 +8,27 @@ use crate::{
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Whose starts.
+    /// Whose starts are traced.
     pub whose: Whose,
-    /// Behind `main.main` its latencies are wanted, too. Only of one run of ours.
-    pub goes_on: bool,
-    /// All that descends from a command of ours is followed, until it ends.
+    /// Whether latencies are traced from `main.main` on. Only for a single run of ours.
+    pub with_latencies: bool,
+    /// Whether all that descends from a command of ours is followed, until the command ends.
     pub tree: bool,
-    /// Starts of others are seen by probes in every process that maps the binary, and none is held.
+    /// Whether starts of others are traced by probes in every process that maps the binary, and none is held.
     pub whole_binary: bool,
 }
 
 /// Whose starts are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// Those of a command that we run so many times.
+    /// Those of a command that we run.
     Ours {
-        /// How many times.
+        /// How many times it is run.
         runs: u32,
     },
-    /// The next so many of a binary.
+    /// The next starts of a binary.
     Next {
-        /// How many.
+        /// How many of them.
         starts: u64,
     },
 }
@@ -36,50 +36,51 @@ pub enum Whose {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Nothing yet.
+    /// The session begins.
     Begin,
     /// The command is held before its execve.
     Held,
-    /// There is no process for the command.
+    /// No process could be made for the command.
     NotHeld {
-        /// Why.
+        /// The cause.
         error: Error,
     },
     /// [`Effect::Attach`] succeeded.
     Attached,
     /// [`Effect::Attach`] failed, and nothing of it is left attached.
     AttachFailed {
-        /// Why.
+        /// The cause.
         error: Error,
     },
-    /// A start came to its end, in `main.main` or before.
+    /// A start has ended, in `main.main` or before.
     StartEnded,
-    /// [`Effect::GoOn`] succeeded: the result is printed with the latencies.
-    GoesOn,
-    /// Some time has passed since: a command that ends at once has ended.
+    /// [`Effect::TraceLatencies`] succeeded: the result is printed with the latencies.
+    LatenciesBegun,
+    /// Some time has passed since [`Effect::Settle`]: a command that ends right after its start has ended.
     Settled,
     /// The command has ended.
     CommandEnded {
-        /// Its status as a shell has it: 128 and more for signals.
+        /// Its status as in a shell: 128 and more for signals.
         code: u8,
     },
     /// The command was never started: its execve failed.
     NotExecuted {
-        /// Why.
+        /// The cause.
         error: Error,
     },
-    /// Tracing has lasted as long as was asked for.
+    /// The duration that was asked for is over.
     DurationElapsed,
-    /// The user or the system wants us to end. A command of ours gets it, too, and ends by it or not; it is the last.
+    /// The user or the system asks us to end. A command of ours gets the signal, too, and may ignore it; no other run
+    /// follows.
     Signal,
-    /// A command of ours has not ended behind a second signal.
-    CommandIsDeaf {
+    /// A command of ours has not ended after a second signal.
+    CommandUnresponsive {
         /// The status that the signal stands for.
         code: u8,
     },
-    /// What was attached yields nothing any more, or its output cannot be written.
+    /// A source failed, or the output cannot be written.
     SourceFailed {
-        /// Why.
+        /// The cause.
         error: Error,
     },
     /// Nobody reads our output any more.
@@ -93,18 +94,18 @@ pub enum Effect {
     Hold,
     /// Attach; answer with `Attached` or `AttachFailed`.
     Attach,
-    /// Let the held process execute the command, and follow its start.
+    /// Let the held process execute the command, and trace its start.
     Release,
     /// End the held process before it executes anything.
     Abort,
     /// Take over what the kernel has sent.
     Collect,
-    /// Starts that are not ended end now.
+    /// Cut off all starts that have not ended.
     Cut,
     /// Answer with `Settled` after a while.
     Settle,
-    /// Trace the latencies of the process; answer with `GoesOn`, or with `Settled` if they cannot be had.
-    GoOn,
+    /// Trace the latencies of the process; answer with `LatenciesBegun`, or with `Settled` if that is not possible.
+    TraceLatencies,
     /// Print the result. Comes once.
     Print {
         /// What ended the tracing.
@@ -114,53 +115,53 @@ pub enum Effect {
     },
     /// Remove all that is attached.
     Detach,
-    /// All is done: end with this status.
+    /// End with a status. Comes last.
     Quit {
-        /// It.
+        /// The exit status.
         code: u8,
     },
-    /// All is done: it failed.
+    /// End with an error. Comes last.
     Fail {
-        /// Why.
+        /// The cause.
         error: Error,
     },
 }
 
-/// The tracing of starts.
+/// A capture of starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     policy: Policy,
     state: State,
-    /// Something is attached.
+    /// Whether something is attached.
     attached: bool,
-    /// Commands that were let go.
+    /// Runs of the command that were released.
     runs: u32,
-    /// Starts that came to their end.
+    /// Starts that have ended.
     ended: u64,
-    /// The first status of a command that is not 0.
+    /// The first exit status of a run that is not 0.
     code: u8,
-    /// A signal has come: no command is run any more.
+    /// Whether a signal has come: then there is no other run.
     interrupted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing was done.
+    /// Waiting for `Begin`.
     New,
-    /// A process is being made that waits.
+    /// `Hold` is under way.
     Holding,
-    /// Attaching.
+    /// `Attach` is under way.
     Attaching,
-    /// Attached; a command of ours runs, or anybody's may.
+    /// Attached; a command of ours is running, or somebody else may start the binary.
     Tracing,
-    /// Nothing is traced any more; a command of ours still runs.
+    /// The start is not traced any more; a command of ours is still running.
     Waiting,
-    /// All is done.
+    /// Nothing is left to do.
     Done,
 }
 
 impl Session {
-    /// One that waits for `Begin`.
+    /// Returns a session that waits for `Begin`.
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
@@ -173,12 +174,12 @@ impl Session {
         }
     }
 
-    /// Whether all is done.
+    /// Whether the session is over.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// What is to be done about `input`, in this order.
+    /// Handles an input. Returns what is to be done about it, in this order.
     pub fn handle(&mut self, input: Input) -> Vec<Effect> {
         self.interrupted |= input == Input::Signal;
         match (self.state, input) {
@@ -189,10 +190,10 @@ impl Session {
             (State::Holding, Input::Held) if self.interrupted => {
                 let whole = self.runs > 0 && self.ended >= u64::from(self.runs);
                 let mut effects = vec![Effect::Abort];
-                effects.extend(self.last_words(EndedBy::Signal, whole));
+                effects.extend(self.closing_effects(EndedBy::Signal, whole));
                 self.quit(effects)
             }
-            // The gate is closed for every command; each other is probed by itself.
+            // In a tree, the gate holds whatever the command executes; without one, each run has probes of its own.
             (State::Holding, Input::Held) if self.attached && self.policy.tree => self.release(),
             (State::Holding, Input::Held) => self.attach(),
             (State::Holding, Input::NotHeld { error }) => self.fail(error),
@@ -207,10 +208,10 @@ impl Session {
                 }
             }
             (State::Attaching, Input::AttachFailed { .. }) if self.attached => {
-                // What was seen of the commands before is not lost.
-                self.note(Failure::NotStarted as u8);
+                // What was seen of earlier runs is printed.
+                self.record_code(Failure::NotStarted as u8);
                 let mut effects = vec![Effect::Abort];
-                effects.extend(self.last_words(EndedBy::SourceFailed, false));
+                effects.extend(self.closing_effects(EndedBy::SourceFailed, false));
                 self.quit(effects)
             }
             (State::Attaching, Input::AttachFailed { error }) => {
@@ -223,10 +224,10 @@ impl Session {
             }
             (State::Tracing, input) => self.when_tracing(input),
             (State::Waiting, Input::CommandEnded { code }) => {
-                self.note(code);
+                self.record_code(code);
                 self.quit(vec![])
             }
-            (State::Waiting, Input::CommandIsDeaf { code }) => {
+            (State::Waiting, Input::CommandUnresponsive { code }) => {
                 self.code = code;
                 self.quit(vec![])
             }
@@ -240,13 +241,13 @@ impl Session {
             Input::StartEnded => {
                 self.ended += 1;
                 match self.policy.whose {
-                    // Nothing of what comes is looked at, and the probes cost. A command that runs on is shown
-                    // how it started; one that ends at once is let end first.
+                    // The probes would cost time for nothing. The result is printed while the command continues, but
+                    // after its end if it ends at once.
                     Whose::Ours { .. } if self.policy.tree => vec![],
                     Whose::Ours { runs: 1 } => {
                         self.attached = false;
-                        let then = if self.policy.goes_on {
-                            Effect::GoOn
+                        let then = if self.policy.with_latencies {
+                            Effect::TraceLatencies
                         } else {
                             Effect::Settle
                         };
@@ -256,19 +257,19 @@ impl Session {
                     _ => vec![],
                 }
             }
-            Input::GoesOn => {
+            Input::LatenciesBegun => {
                 self.state = State::Waiting;
                 vec![]
             }
             Input::Settled => self.finish(EndedBy::Starts, true),
             Input::CommandEnded { code } => {
-                self.note(code);
+                self.record_code(code);
                 let all = matches!(self.policy.whose, Whose::Ours { runs } if self.runs >= runs);
                 if all || self.interrupted {
                     self.state = State::Waiting;
                     let whole = self.policy.tree || self.ended >= u64::from(self.runs);
                     let ended_by = if all { EndedBy::TargetExit } else { EndedBy::Signal };
-                    let effects = self.last_words(ended_by, whole);
+                    let effects = self.closing_effects(ended_by, whole);
                     self.quit(effects)
                 } else {
                     let mut effects = vec![Effect::Collect, Effect::Cut];
@@ -286,9 +287,9 @@ impl Session {
                 let whole = self.ended > 0;
                 self.finish(EndedBy::Signal, whole)
             }
-            Input::CommandIsDeaf { code } => {
+            Input::CommandUnresponsive { code } => {
                 let whole = self.policy.tree || self.ended >= u64::from(self.runs);
-                let effects = self.last_words(EndedBy::Signal, whole);
+                let effects = self.closing_effects(EndedBy::Signal, whole);
                 self.code = code;
                 self.quit(effects)
             }
@@ -319,15 +320,15 @@ impl Session {
         vec![Effect::Release]
     }
 
-    fn note(&mut self, code: u8) {
+    fn record_code(&mut self, code: u8) {
         if self.code == 0 {
             self.code = code;
         }
     }
 
-    /// Ends the tracing. A command of ours runs on, and its status is waited for.
+    /// Ends the tracing. A command of ours continues, and its exit status is waited for.
     fn finish(&mut self, ended_by: EndedBy, whole: bool) -> Vec<Effect> {
-        let effects = self.last_words(ended_by, whole);
+        let effects = self.closing_effects(ended_by, whole);
         match self.policy.whose {
             Whose::Ours { .. } => {
                 self.state = State::Waiting;
@@ -342,7 +343,8 @@ impl Session {
         }
     }
 
-    fn last_words(&mut self, ended_by: EndedBy, whole: bool) -> Vec<Effect> {
+    /// Returns the effects that end the tracing and print the result.
+    fn closing_effects(&mut self, ended_by: EndedBy, whole: bool) -> Vec<Effect> {
         let print = Effect::Print { ended_by, whole };
         if !std::mem::take(&mut self.attached) {
             return vec![print];

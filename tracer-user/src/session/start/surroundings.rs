@@ -1,20 +1,21 @@
-//! What starts depend on: limits of the cgroup, settings of the Go runtime.
+//! Reads what starts depend on: the limits of the cgroup and the settings of the Go runtime.
 
 use std::fs;
 
 use crate::{process::Process, stream::step::Environment};
 
-/// What is known of the environment by now.
+/// The environment of the processes that start, as far as it is known.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// The latest of each.
+    /// What was read last.
     pub known: Environment,
+    /// The throttling of the cgroup before the first process was released.
     throttled_before: Option<(u64, u64)>,
 }
 
 impl Surroundings {
-    /// Looks at a process of ours that is held.
-    pub fn of_held(&mut self, pid: u32) {
+    /// Reads the environment of a process of ours that is held.
+    pub fn read_held(&mut self, pid: u32) {
         if let Some(process) = open(pid) {
             self.known.cgroup_cpu_limit = process.cgroup_cpu_limit();
             self.throttled_before = self.throttled_before.or_else(|| process.cgroup_throttled());
@@ -22,8 +23,8 @@ impl Surroundings {
         self.known.godebug = std::env::var("GODEBUG").ok();
     }
 
-    /// Looks at somebody else's process that has just started: what can still be seen of it.
-    pub fn of_other(&mut self, pid: u32) {
+    /// Reads what can still be seen of the environment of somebody else's process, which has just started.
+    pub fn read_other(&mut self, pid: u32) {
         if let Some(process) = open(pid) {
             self.known.cgroup_cpu_limit = process.cgroup_cpu_limit();
         }
@@ -34,8 +35,8 @@ impl Surroundings {
             .map(|value| String::from_utf8_lossy(value).into_owned());
     }
 
-    /// How often the cgroup of a process of ours was throttled since it was held: it is our own.
-    pub fn settle(&mut self) {
+    /// Reads how often the cgroup was throttled since a process of ours was held. That process is in our own cgroup.
+    pub fn read_throttled(&mut self) {
         let now = open(std::process::id()).and_then(|ourselves| ourselves.cgroup_throttled());
         self.known.throttled = now
             .zip(self.throttled_before)

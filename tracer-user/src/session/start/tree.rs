@@ -1,5 +1,5 @@
-//! Programs that a command and all that descends from it execute: each is looked at and probed while its process waits
-//! at the gate.
+//! The programs that a command and its descendants execute: each is analysed and probed while its process waits at the
+//! gate.
 
 use std::{
     collections::BTreeMap,
@@ -24,20 +24,20 @@ use crate::{
     stream::TargetInfo,
 };
 
-/// No more binaries are probed at once than this.
+/// Most binaries that are probed at once.
 const MOST_PROBED: usize = 128;
-/// A binary that was used so recently may be about to start once more.
+/// How long after its last start a binary counts as in use: it may be about to start again.
 const IN_USE: Duration = Duration::from_millis(500);
-/// Go programs that cannot be traced are named up to so many.
+/// Most notes about Go programs that cannot be traced; others are only counted.
 const MOST_NOTES: usize = 10;
 
 /// The programs of a command's tree.
 pub struct Tree {
     path: PathBuf,
     questions: Option<Questions>,
-    /// Those that are probed, by number.
+    /// The programs that are probed, by number.
     probed: BTreeMap<u32, Probed>,
-    /// How many were.
+    /// How many were probed so far: the next number.
     found: u32,
     notes: Vec<String>,
     more_notes: u64,
@@ -49,18 +49,18 @@ struct Probed {
     used: Instant,
 }
 
-/// A program that was found to be one of Go's, and is probed.
+/// A Go program that was found, and is probed.
 pub struct Found {
     /// Its number.
     pub number: u32,
-    /// What is known of it.
+    /// Its description for the capture.
     pub info: TargetInfo,
     /// Whether the dynamic loader runs first.
     pub dynamic: bool,
 }
 
 impl Tree {
-    /// Of the command at this path.
+    /// Returns the tree of the command at this path, without any program.
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -72,12 +72,12 @@ impl Tree {
         }
     }
 
-    /// Where the gate asks.
+    /// Takes the channel by which the gate asks.
     pub fn listen(&mut self, questions: Questions) {
         self.questions = Some(questions);
     }
 
-    /// What the gate asks next; never, if nothing is traced.
+    /// Waits for the gate's next question; for ever if nothing is traced.
     pub async fn asked(&mut self) -> Question {
         match &mut self.questions {
             Some(questions) => match questions.recv().await {
@@ -88,17 +88,17 @@ impl Tree {
         }
     }
 
-    /// Nobody asks any more.
-    pub fn deafen(&mut self) {
+    /// Closes the channel: no more questions are answered.
+    pub fn stop_listening(&mut self) {
         self.questions = None;
     }
 
-    /// The program of this number, while it is probed.
+    /// Returns the program of this number, while it is probed.
     pub fn program(&self, number: u32) -> Option<&Program> {
         self.probed.get(&number).map(|probed| &probed.program)
     }
 
-    /// What is known of the command, if it is not seen to run a program that is traced.
+    /// Describes the command, before it is seen to run a Go program.
     pub fn command(&self) -> TargetInfo {
         // It may be anything, and no Go program at all.
         TargetInfo {
@@ -117,7 +117,7 @@ impl Tree {
         }
     }
 
-    /// What could not be traced, and why.
+    /// Returns what could not be traced, each with the reason.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         if self.more_notes > 0 {
@@ -126,15 +126,14 @@ impl Tree {
         notes
     }
 
-    /// A start of this binary was seen.
+    /// Notes that a start of this binary was seen.
     pub fn used(&mut self, number: u32) {
         if let Some(probed) = self.probed.get_mut(&number) {
             probed.used = Instant::now();
         }
     }
 
-    /// Answers a question: looks at the file, and probes it if it is a Go program. `runs` tells whether a start of a
-    /// binary has not ended yet.
+    /// Answers a question: probes the file if it is a Go program. `runs` is whether a start of a binary has not ended yet.
     pub fn answer(
         &mut self,
         question: Question,
@@ -147,7 +146,7 @@ impl Tree {
             file,
             followed,
         } = question;
-        // Written over: probes would lie in the middle of instructions. Their removal is waited for.
+        // The file was overwritten: old probes would lie within instructions. Waits until they are removed.
         let before = self.probed.iter().find(|(_, probed)| probed.file == id_of_file);
         if let Some(number) = before.map(|(number, _)| *number) {
             self.probed.remove(&number);
@@ -165,7 +164,7 @@ impl Tree {
             answer(source, binary::NOT_TRACED, None, true);
             return None;
         }
-        match self.look(file, id_of_file, source, runs) {
+        match self.probe_if_go(file, id_of_file, source, runs) {
             Ok(Some(found)) => {
                 let slot = source.slot_of(found.number).unwrap_or(binary::NOT_TRACED);
                 answer(source, slot, source.linker_of(found.number), false);
@@ -183,8 +182,8 @@ impl Tree {
         }
     }
 
-    /// The Go program in a file, probed; `None` if it is another.
-    fn look(
+    /// Probes the program in a file; `None` if it is not a Go program of this machine.
+    fn probe_if_go(
         &mut self,
         file: File,
         id: FileId,
@@ -192,7 +191,7 @@ impl Tree {
         runs: impl Fn(u32) -> bool,
     ) -> Result<Option<Found>> {
         let path = path_of(&file);
-        // Its name as the command has it; gone already it may be.
+        // Its name as the command used it; the file may be deleted already.
         let name = std::fs::read_link(&path).unwrap_or_else(|_| path.clone());
         let file = ProgramFile::from_file(file, path, Untrusted::path(&name))?;
         if !file.map().is_ok_and(|bytes| has_go(&bytes)) {
@@ -200,7 +199,7 @@ impl Tree {
         }
         let program = Program::of(file)?;
         if Some(program.target.facts.arch) != Arch::of_this_machine() {
-            // An emulator runs it.
+            // It is run by an emulator.
             return Ok(None);
         }
         self.make_room(source, runs)?;
@@ -231,7 +230,7 @@ impl Tree {
         Ok(Some(found))
     }
 
-    /// Forgets the binary that was not used for the longest time, if there are too many.
+    /// Removes the probes of the least recently used binary, if there are too many.
     fn make_room(&mut self, source: &mut StartSource, runs: impl Fn(u32) -> bool) -> Result<()> {
         if self.probed.len() < MOST_PROBED {
             return Ok(());
