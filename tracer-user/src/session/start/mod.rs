@@ -18,5 +18,6 @@ mod scenarios;
 mod state;
 mod surroundings;
 mod tree;
+mod wakeups;
 
 pub use state::{Effect, Input, Policy, Session, Whose};

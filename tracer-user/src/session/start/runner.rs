@@ -2,12 +2,10 @@
 
 use std::{collections::VecDeque, process::ExitCode};
 
-use rustix::process::Signal;
-
 use super::{
     Effect, Input, Policy, Session,
     child::{Held, Invocation},
-    clocks::{Clocks, Woken},
+    clocks::Clocks,
     post_start::PostStart,
     programs::Programs,
     surroundings::Surroundings,
@@ -21,7 +19,6 @@ use crate::{
     session::{
         consumers::Consumers,
         options::{Chatter, OutputOptions},
-        signals,
     },
     sources::starts::{StartSource, gate::Question},
     stream::{
@@ -36,7 +33,7 @@ pub struct Runner {
     pub(super) clocks: Clocks,
     pub(super) policy: Policy,
     pub(super) source: Option<StartSource>,
-    consumers: Consumers,
+    pub(super) consumers: Consumers,
     /// Starts that have not ended yet.
     pub(super) open: Starts,
     chatter: Chatter,
@@ -46,7 +43,7 @@ pub struct Runner {
     /// The capture of latencies from `main.main` on.
     pub post_start: PostStart,
     /// Whether we have given up waiting for the command to end.
-    is_unresponsive: bool,
+    pub(super) is_unresponsive: bool,
     /// Whether the result of starts is complete, once there is one.
     is_complete: Option<bool>,
     outcome: Result<u8>,
@@ -151,80 +148,6 @@ impl Runner {
             (code, Ok(())) => code,
         };
         Ok(ExitCode::from(code))
-    }
-
-    fn woken(&mut self, woken: Woken) -> Vec<Input> {
-        match woken {
-            Woken::Stop { number, sent } => {
-                self.forward(number, sent);
-                self.stop();
-                // Whoever continued us does not know of the command, unless it is the terminal's shell.
-                self.forward(libc::SIGCONT, sent);
-                vec![]
-            }
-            Woken::Signal { number, sent } => {
-                self.forward(number, sent);
-                if !signals::ENDING.contains(&number) {
-                    return vec![];
-                }
-                self.clocks.signal_forwarded(number, sent);
-                vec![Input::Signal]
-            }
-            Woken::Interrupted => vec![Input::Signal],
-            Woken::Unresponsive { number } => {
-                let pid = self.held.as_ref().map_or(0, |held| held.pid);
-                log::warn!("process {pid} does not end after a second signal, and is left alone");
-                self.is_unresponsive = true;
-                let code = u8::try_from(128 + number).unwrap_or(u8::MAX);
-                vec![Input::CommandUnresponsive { code }]
-            }
-            Woken::CommandEnded => {
-                // What the kernel has sent about the command comes before its end.
-                let mut inputs = self.collect();
-                inputs.push(self.command_ended());
-                inputs
-            }
-            Woken::Tick => {
-                let mut inputs = self.collect();
-                inputs.extend(input_of(self.consumers.poll(now_ns())));
-                inputs
-            }
-            Woken::Interval => {
-                let at_ns = now_ns();
-                self.step(StartStep::Interval { at_ns }).into_iter().collect()
-            }
-            Woken::Settled => vec![Input::Settled],
-            Woken::Duration => vec![Input::DurationElapsed],
-        }
-    }
-
-    /// Forwards a signal that was sent to us alone; the terminal's reach the command as well.
-    fn forward(&self, number: i32, sent: bool) {
-        let Some(held) = self.held.as_ref().filter(|_| sent) else {
-            return;
-        };
-        if let Some(signal) = Signal::from_named_raw(number)
-            && let Err(e) = rustix::process::pidfd_send_signal(&held.pidfd, signal)
-        {
-            log::warn!(
-                "signal {number} could not be passed on to process {}: {e}",
-                held.pid
-            );
-        }
-    }
-
-    fn command_ended(&mut self) -> Input {
-        if let (Some(source), Some(held)) = (&mut self.source, &self.held)
-            && let Err(e) = source.let_go(held.pid)
-        {
-            log::warn!("{e}");
-        }
-        self.release_tree();
-        match self.held.take().map(|mut held| held.status()) {
-            Some(Ok(code)) => Input::CommandEnded { code },
-            Some(Err(error)) => Input::NotExecuted { error },
-            None => Input::CommandEnded { code: 0 },
-        }
     }
 
     fn carry_out(&mut self, effect: Effect) -> Vec<Input> {
