@@ -8,7 +8,7 @@ use tracer_ebpf::histogram as kernel;
 
 use super::BucketScheme;
 
-/// Upper bound of a bucket that takes everything above its lower one: the largest duration of Go.
+/// Upper bound of a bucket that takes everything above its lower bound: the largest duration of Go.
 pub const UNBOUNDED_NS: u64 = i64::MAX as u64;
 
 /// Go 1.19: `timeHistSubBucketBits`.
@@ -23,7 +23,7 @@ const GO121_MIN_BIT: u32 = 8;
 const GO121_BUCKETS: u16 = 40 << GO121_SUB_BITS;
 
 impl BucketScheme {
-    /// Number of regular buckets. An index equal to it is the overflow bucket of Go 1.21+.
+    /// Returns the number of regular buckets. An index equal to it is the overflow bucket of Go 1.21+.
     pub const fn buckets(self) -> u16 {
         match self {
             Self::Go119 => GO119_BUCKETS,
@@ -32,7 +32,7 @@ impl BucketScheme {
         }
     }
 
-    /// Smallest value of bucket `index`, in nanoseconds. What lies past the overflow bucket is taken for it.
+    /// Returns the smallest value of bucket `index`, in nanoseconds. Indexes past the overflow bucket count as that.
     pub const fn lower_ns(self, index: u16) -> u64 {
         match self {
             Self::Go119 => log_linear(min(index, GO119_BUCKETS - 1), GO119_SUB_BITS, GO119_SUB_BITS),
@@ -41,11 +41,11 @@ impl BucketScheme {
         }
     }
 
-    /// Largest value of bucket `index`, in nanoseconds; [`UNBOUNDED_NS`] for the bucket that takes
+    /// Returns the largest value of bucket `index`, in nanoseconds; [`UNBOUNDED_NS`] for the bucket that takes
     /// everything above.
     pub const fn upper_ns(self, index: u16) -> u64 {
         let last = match self {
-            // These have no bucket of their own for what is too large: the last takes it.
+            // These have no overflow bucket: the last one takes what is too large.
             Self::Go119 | Self::Kernel => self.buckets() - 1,
             Self::Go121 => self.buckets(),
         };
@@ -56,7 +56,7 @@ impl BucketScheme {
         }
     }
 
-    /// Index of the bucket that holds `ns`.
+    /// Returns the index of the bucket that holds `ns`.
     pub fn index_of(self, ns: u64) -> u16 {
         let found = match self {
             Self::Go119 => log_linear_index(ns, GO119_SUB_BITS, GO119_SUB_BITS).min(GO119_BUCKETS - 1),
@@ -67,7 +67,7 @@ impl BucketScheme {
         found
     }
 
-    /// Width of a bucket relative to its lower bound, at most (above the linear part at the bottom).
+    /// Returns the largest width of a bucket relative to its lower bound (above the linear part at the bottom).
     pub const fn resolution(self) -> f64 {
         match self {
             Self::Go119 | Self::Kernel => 1.0 / 16.0,
@@ -75,8 +75,8 @@ impl BucketScheme {
         }
     }
 
-    /// Upper bound of the first bucket that spans more than one power of two: 63 where the scheme is
-    /// coarse at the bottom, else 0.
+    /// Returns the upper bound of the first bucket that spans more than one power of two: 63 where the scheme is
+    /// coarse at the bottom, otherwise 0.
     pub const fn linear_floor_ns(self) -> u64 {
         match self {
             Self::Go119 | Self::Kernel => 0,
@@ -85,8 +85,8 @@ impl BucketScheme {
     }
 }
 
-/// Lower bound of bucket `index`: `1 << sub_bits` buckets for the values below `1 << min_bit`, then as many
-/// to each power of two.
+/// Returns the lower bound of bucket `index`: there are `1 << sub_bits` buckets for the values below `1 << min_bit`, then
+/// as many for each power of two.
 const fn log_linear(index: u16, sub_bits: u32, min_bit: u32) -> u64 {
     let (power, sub) = ((index >> sub_bits) as u32, (index & ((1 << sub_bits) - 1)) as u64);
     if power == 0 {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn bounds_are_those_of_runtime_metrics() {
-        // Lower bounds that `/sched/latencies:seconds` of Go 1.27 and 1.19 gives, as whole nanoseconds.
+        // Lower bounds of `/sched/latencies:seconds` of Go 1.27 and 1.19, as whole nanoseconds.
         for (index, ns) in [
             (0, 0),
             (1, 64),

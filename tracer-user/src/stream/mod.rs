@@ -1,5 +1,5 @@
-//! What a capture is made of: the one type that every source yields and every later room reads ([`Observation`]), the
-//! steps between observations ([`Step`]), and the door through which both go ([`Consumer`]).
+//! What a capture is made of: the type that every source yields ([`Observation`]), the steps between observations
+//! ([`Step`]), and the trait of all that takes both ([`Consumer`]).
 
 pub mod buckets;
 mod consumer;
@@ -27,9 +27,9 @@ use self::{
 /// Something that a source saw, at one moment of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// When, in nanoseconds of CLOCK_MONOTONIC (the clock of Go's `nanotime` and `bpf_ktime_get_ns`).
+    /// The moment, in nanoseconds of CLOCK_MONOTONIC (the clock of Go's `nanotime` and `bpf_ktime_get_ns`).
     pub at_ns: u64,
-    /// What.
+    /// What was seen.
     pub kind: Kind,
 }
 
@@ -47,14 +47,14 @@ pub enum Kind {
     Transitions(Vec<Transition>),
     /// Stacks that transitions name (`full --stacks`).
     Stacks(StacksSeen),
-    /// Transitions that the kernel side has seen since the last such observation (`full`): those that are told, and
-    /// those that were dropped.
+    /// Transitions that the kernel side has seen since the last such observation (`full`): those that it has sent, and
+    /// those that it has dropped.
     TransitionsSeen(u64),
     /// A reading of every goroutine, P and M from memory (`full`).
     Scheduler(Box<SchedSnapshot>),
-    /// Something was not seen, or not kept; counted where it happened.
+    /// Something was not seen, or not kept; counted where that happened.
     Loss(Loss),
-    /// Probe hits since the last such observation; what the target paid for.
+    /// Probe hits since the last such observation: their cost is the target's.
     Hits(u64),
 }
 
@@ -63,18 +63,18 @@ pub enum Kind {
 pub enum Event {
     /// A goroutine began to run after at least the asked-for time in Runnable.
     SlowWait(SlowWait),
-    /// A process that starts came to a moment of it; at that moment.
+    /// A process that starts has reached a mark; at that moment.
     StartMark(StartMark),
-    /// A system call of a process that starts returned; at that moment.
+    /// A system call of a process that starts has returned; at that moment.
     StartCall(StartCall),
-    /// A process that starts was held by us; at the moment when it went on.
+    /// A process that starts was held by us; at the moment when it was released.
     StartHeld(StartHeld),
 }
 
 /// A wait Runnable→Running that was at least as long as `--slower`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlowWait {
-    /// How long it could run and did not.
+    /// How long it was runnable and did not run.
     pub latency_ns: u64,
     /// The goroutine's id, where it was readable.
     pub goid: Option<u64>,
@@ -95,8 +95,8 @@ pub enum HistogramKey {
     All,
     /// By how the goroutine became runnable (`exact`).
     Origin(Origin),
-    /// By the `go` statement (`sampled`): `g.gopc`, the address after its call, in the running process; 0
-    /// for what did not fit the kernel's table.
+    /// By the `go` statement (`sampled`): `g.gopc`, the address after its call, in the running process; 0 for all that did
+    /// not fit into the kernel's table.
     CreationSite(u64),
 }
 
@@ -114,9 +114,9 @@ pub enum BucketScheme {
 /// Waits that were added to one histogram since the last delta.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramDelta {
-    /// Whose waits.
+    /// The waits that the histogram holds.
     pub key: HistogramKey,
-    /// What an index means.
+    /// The meaning of the indexes.
     pub scheme: BucketScheme,
     /// (bucket index, count), ascending, no zero counts. In the schemes of Go the runtime's own overflow
     /// bucket has the index one past the last.
@@ -125,31 +125,31 @@ pub struct HistogramDelta {
     pub sum_ns: Option<u64>,
     /// Smallest and largest wait since the capture began, where the source knows them.
     pub extremes_ns: Option<(u64, u64)>,
-    /// Entries of the runtime's histogram that were no waits (Go ≤ 1.25: zeros of system calls, stack
+    /// Entries of the runtime's histogram that are not waits (Go ≤ 1.25: zeros of system calls, stack
     /// growth and GC), left out of `counts`.
     pub excluded_zero: u64,
 }
 
-/// Something that is missing from the picture.
+/// Events or waits that were lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Why.
+    /// Where, and why.
     pub cause: LossCause,
     /// How many events or waits.
     pub count: u64,
 }
 
-/// Where something was lost.
+/// The cause of a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LossCause {
     /// A →Running without a stamped →Runnable (`exact`): the wait began before the capture.
     Unpaired,
-    /// The same, but of more goroutines than there were when the capture began: they became runnable at a
-    /// place that is not probed.
+    /// As `Unpaired`, but of more goroutines than there were when the capture began: they became runnable at a place that
+    /// is not probed.
     Unseen,
-    /// More live goroutines than the kernel's map of stamps holds.
+    /// There were more live goroutines than the kernel's map of stamps holds.
     StampsFull,
-    /// More creation sites than told apart; the waits are counted under "other".
+    /// There were more creation sites than the kernel's table holds; the waits of others are counted under "other".
     CreationSitesFull,
     /// A wait that no histogram had room for.
     HistogramsFull,
@@ -157,17 +157,17 @@ pub enum LossCause {
     RingFull,
     /// The target's memory could not be read at a hit.
     Unreadable,
-    /// A wait that came out negative.
+    /// A wait whose end was before its begin.
     Negative,
     /// A mark or a slow system call of a start that the ring buffer had no room for.
     StartsLost,
     /// A transition (`full`) that the ring buffer had no room for.
     TransitionsDropped,
-    /// A transition that came so late that later ones were already told; it is told, out of order.
+    /// A transition that came so late that later ones were already released; it is released out of order.
     TransitionsLate,
-    /// A goroutine blocked at a place that was new, and the kernel's table of stacks (`full --stacks`) was full.
+    /// The stack of a goroutine that blocked was new, and the kernel's table of stacks (`full --stacks`) was full.
     StacksFull,
-    /// A goroutine blocked whose stack could not be read.
+    /// The stack of a goroutine that blocked could not be read.
     StacksUnreadable,
 }
 
@@ -189,12 +189,12 @@ impl LossCause {
         Self::StacksUnreadable,
     ];
 
-    /// The cause of this name.
+    /// Returns the cause of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.name() == name)
     }
 
-    /// A name for output.
+    /// Returns the name that outputs and recordings use.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unpaired => "began_before_capture",
@@ -213,8 +213,8 @@ impl LossCause {
         }
     }
 
-    /// Whether a wait is missing from the histograms because of it. A wait that began before the capture
-    /// was never part of it, and one under "other", or of which it is not known where it was, is still counted.
+    /// Whether a wait is missing from the histograms because of this loss. A wait that began before the capture was never
+    /// part of it, and one that is counted under "other", or without a stack, is still counted.
     pub const fn makes_incomplete(self) -> bool {
         !matches!(
             self,
@@ -227,15 +227,15 @@ impl LossCause {
     }
 }
 
-/// Gauges of the Go runtime, read from the target's memory at one moment, not atomically. Each is absent
-/// where the layout does not give it.
+/// Gauges of the Go runtime, read from the target's memory one after the other, not atomically. Each is absent where the
+/// layout does not contain it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {
-    /// Goroutines by state, in the runtime's words (`runnable`, `running`, `syscall`, `waiting`, …), dead
-    /// ones left out; those that the runtime runs for itself are counted too.
+    /// Goroutines by state, with the runtime's names (`runnable`, `running`, `syscall`, `waiting`, …), without dead
+    /// ones, but including those that the runtime runs for itself.
     pub goroutines_by_state: Vec<(String, u64)>,
-    /// Whether `goroutines_by_state` is a share of all, scaled up: allgs was longer than the cap.
+    /// Whether `goroutines_by_state` was scaled up from a share of all: allgs was longer than the cap.
     pub goroutines_sampled: bool,
     /// `allglen`: g structs ever made, dead ones included.
     pub allgs: Option<u64>,
@@ -245,7 +245,7 @@ pub struct Snapshot {
     pub local_runqs: Vec<u32>,
     /// `gomaxprocs`.
     pub gomaxprocs: Option<u32>,
-    /// Ps by state, in the runtime's words (`idle`, `running`, `syscall`, `gcstop`, `dead`).
+    /// Ps by state, with the runtime's names (`idle`, `running`, `syscall`, `gcstop`, `dead`).
     pub ps_by_state: Vec<(String, u64)>,
     /// `sched.npidle`.
     pub idle_ps: Option<u32>,

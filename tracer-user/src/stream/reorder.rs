@@ -1,8 +1,8 @@
-//! Transitions in the order of time, from buffers that are not: each CPU takes its place in the ring before it
-//! looks at the clock, so that what is near in time may lie crosswise.
+//! Puts the transitions of the ring buffer in the order of time: a CPU reserves its place in the ring before it reads the
+//! clock, so that transitions that are near in time may be swapped.
 //!
-//! Of one goroutine no order is ever changed: each of its transitions is sent before the next one can happen, so
-//! that the ring has them in the order of their times, and equal times keep their places.
+//! The order of one goroutine's transitions never changes: each is sent before the next one can happen, so that the
+//! ring has them in the order of their times, and equal times keep their places.
 
 use super::transition::Transition;
 
@@ -10,33 +10,33 @@ use super::transition::Transition;
 #[derive(Debug, Default)]
 pub struct Reorder {
     held: Vec<Transition>,
-    /// Time of the latest that was told.
-    told_ns: u64,
+    /// Time of the latest transition that was released.
+    released_ns: u64,
     late: u64,
 }
 
 impl Reorder {
-    /// Holds nothing yet.
+    /// Returns an empty buffer.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes one in, in the order of the ring.
+    /// Adds a transition, in the order of the ring.
     pub fn push(&mut self, transition: Transition) {
-        self.late += u64::from(transition.at_ns < self.told_ns);
+        self.late += u64::from(transition.at_ns < self.released_ns);
         self.held.push(transition);
     }
 
-    /// Everything that is earlier than `until_ns`, in the order of time. What comes after one that is later is told all the
-    /// same, and counted as late.
+    /// Releases all transitions that are earlier than `until_ns`, in the order of time. One that comes after a later one was
+    /// released is released all the same, and counted as late.
     pub fn until(&mut self, until_ns: u64) -> Vec<Transition> {
-        // Stable, and nearly no work where there is nearly no disorder.
+        // A stable sort, which is cheap on what is nearly in order.
         self.held.sort_by_key(|transition| transition.at_ns);
         let count = self
             .held
             .partition_point(|transition| transition.at_ns < until_ns);
         if let Some(latest) = count.checked_sub(1).and_then(|last| self.held.get(last)) {
-            self.told_ns = self.told_ns.max(latest.at_ns);
+            self.released_ns = self.released_ns.max(latest.at_ns);
         }
         if count == self.held.len() {
             let room = Vec::with_capacity(self.held.len());
@@ -45,12 +45,12 @@ impl Reorder {
         self.held.drain(..count).collect()
     }
 
-    /// How many came too late since the last call.
+    /// Returns how many came too late since the last call.
     pub fn take_late(&mut self) -> u64 {
         std::mem::take(&mut self.late)
     }
 
-    /// How many are held.
+    /// Returns how many are held.
     pub fn held(&self) -> usize {
         self.held.len()
     }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_crosswise_is_put_in_order_and_equal_times_keep_their_places() {
+    fn swapped_transitions_are_put_in_order_and_equal_times_keep_their_places() {
         let mut reorder = Reorder::new();
         for t in [at(5, 1), at(3, 2), at(3, 3), at(9, 4), at(7, 5)] {
             reorder.push(t);
@@ -82,12 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_too_late_is_told_and_counted() {
+    fn what_comes_too_late_is_released_and_counted() {
         let mut reorder = Reorder::new();
         reorder.push(at(5, 1));
         assert_eq!(reorder.until(10).len(), 1);
         reorder.push(at(4, 2));
-        // The ring was held up before it: nothing later was told.
+        // Not late: nothing later was released before it.
         reorder.push(at(9, 3));
         assert_eq!(reorder.until(11), [at(4, 2), at(9, 3)]);
         assert_eq!((reorder.take_late(), reorder.take_late()), (1, 0));

@@ -1,42 +1,42 @@
-//! What is seen of a process that starts.
+//! What is observed of a process that starts.
 
 pub use tracer_ebpf::start::Mark;
 
 /// A moment between `execve` and `main.main`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StartMark {
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// Thread.
+    /// Thread id.
     pub tid: u32,
-    /// Whether it is the process's first thread: what follows is only known of that one.
+    /// Whether it is the process's first thread: name and usage are only known for that one.
     pub main_thread: bool,
-    /// Which moment.
+    /// The moment.
     pub mark: Mark,
-    /// A number that belongs to it: Ps of [`Mark::ProcResizeBegin`], the P's id of [`Mark::PBound`], the binary of
-    /// [`Mark::Executed`] (or one of [`tracer_ebpf::start::binary`]); else 0.
+    /// A number that belongs to the mark: Ps of [`Mark::ProcResizeBegin`], the P's id of [`Mark::PBound`], the binary of
+    /// [`Mark::Executed`] (or one of [`tracer_ebpf::start::binary`]); otherwise 0.
     pub value: u64,
-    /// A name that belongs to it: the package of [`Mark::InitBegin`], the function of [`Mark::GoStatement`].
+    /// A name that belongs to the mark: the package of [`Mark::InitBegin`], the function of [`Mark::GoStatement`].
     pub name: Option<String>,
-    /// What the main thread has gone through so far; absent where the kernel does not tell.
+    /// Usage of the main thread so far; absent where the kernel does not report it.
     pub usage: Option<Usage>,
 }
 
-/// What a thread has gone through up to a moment, or in a stretch of time.
+/// Time off the CPU and page faults of a thread, up to a moment or in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// How long it slept, waiting for something.
     pub asleep_ns: u64,
-    /// How long it could have run and got no CPU.
+    /// How long it was runnable and got no CPU.
     pub waiting_ns: u64,
-    /// Page faults that needed no I/O.
+    /// Page faults without I/O.
     pub minor_faults: u64,
-    /// Page faults that did.
+    /// Page faults with I/O.
     pub major_faults: u64,
 }
 
 impl Usage {
-    /// What has come since an earlier moment.
+    /// Returns the difference to an earlier moment.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             asleep_ns: self.asleep_ns.saturating_sub(earlier.asleep_ns),
@@ -46,7 +46,7 @@ impl Usage {
         }
     }
 
-    /// Time off the CPU, for whatever reason.
+    /// Returns the time off the CPU, for whatever reason.
     pub fn off_cpu_ns(&self) -> u64 {
         self.asleep_ns.saturating_add(self.waiting_ns)
     }
@@ -55,11 +55,11 @@ impl Usage {
 /// A system call of a process that starts: a slow one, or a `connect`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StartCall {
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// Thread.
+    /// Thread id.
     pub tid: u32,
-    /// Whether that is the process's first.
+    /// Whether it is the process's first thread.
     pub main_thread: bool,
     /// Its name.
     pub name: String,
@@ -71,11 +71,11 @@ pub struct StartCall {
     pub result: Option<i64>,
 }
 
-/// How long a process was held in `execve` until its program was probed: time that is ours, not the program's.
+/// How long a process was held in `execve` until its program was probed: time that we took, not the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartHeld {
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// From when we knew of it to when we let it go.
+    /// From when we learned of it to when it was released.
     pub held_ns: u64,
 }

@@ -1,10 +1,10 @@
-//! The traced program, as captures and recordings describe it.
+//! The description of the traced program in captures and recordings.
 
 use serde::{Deserialize, Serialize};
 
 use crate::escape::Untrusted;
 
-/// What was traced.
+/// The traced program, and its process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TargetInfo {
     /// Process id, as this process sees it.

@@ -1,22 +1,23 @@
-//! What `full` sees: transitions, in batches and in the order of time, and the states that they begin from.
+//! What `full` observes: transitions, in batches and in the order of time, and the states that they begin from.
 
 pub use tracer_ebpf::full::{Transition, What, flag, status};
 pub use tracer_ebpf::stacks::end;
 
-/// What came of the stacks of goroutines that blocked (`--stacks`) since the last such observation. It comes before
-/// the transitions that name the stacks.
+/// Stacks of goroutines that blocked (`--stacks`) since the last such observation. It comes before the transitions that
+/// refer to the stacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StacksSeen {
-    /// Those that had not been seen before.
+    /// Stacks that had not been seen before.
     pub new: Vec<StackSeen>,
-    /// Goroutines that blocked, and told where, or were lost by one of the causes for that.
+    /// Goroutines that blocked: those whose stack is known, and those that were lost by [`super::LossCause::StacksFull`] or
+    /// [`super::LossCause::StacksUnreadable`].
     pub walked: u64,
 }
 
-/// A stack.
+/// A stack of a goroutine that blocked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StackSeen {
-    /// What [`Transition::detail`] has, once it comes from a source: numbers from 1 on.
+    /// The number, from 1 on, by which [`Transition::detail`] refers to it.
     pub id: u32,
     /// Return addresses in the running process, innermost first.
     pub pcs: Vec<u64>,
@@ -24,8 +25,8 @@ pub struct StackSeen {
     pub end: u32,
 }
 
-/// The state of the scheduler, read from the target's memory while it went on: each goroutine, P and M at one
-/// moment between `begin_ns` and `end_ns`, not all at the same.
+/// The state of the scheduler, read from the target's memory while it was running: each goroutine, P and M at some moment
+/// between `begin_ns` and `end_ns`, not all at the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchedSnapshot {
     /// When reading began, CLOCK_MONOTONIC.
@@ -38,11 +39,11 @@ pub struct SchedSnapshot {
     pub processors: Vec<ProcessorSeen>,
     /// Every M of `allm`.
     pub machines: Vec<MachineSeen>,
-    /// Goroutines or Ms are missing, since there were too many or memory could not be read.
+    /// Whether goroutines or Ms are missing, since there were too many or memory could not be read.
     pub cut_short: bool,
 }
 
-/// One g.
+/// A goroutine that was read from memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GoroutineSeen {
     /// Its address.
@@ -51,7 +52,7 @@ pub struct GoroutineSeen {
     pub goid: u64,
     /// `atomicstatus` without the scan bit.
     pub status: u8,
-    /// `waitreason`, of one that waits.
+    /// `waitreason`, if it waits.
     pub reason: u8,
     /// Address of its m, or 0.
     pub m: u64,
@@ -61,7 +62,7 @@ pub struct GoroutineSeen {
     pub startpc: u64,
 }
 
-/// One P.
+/// A P that was read from memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessorSeen {
     /// Its address.
@@ -76,14 +77,14 @@ pub struct ProcessorSeen {
     pub queued: u32,
 }
 
-/// One M.
+/// An M that was read from memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MachineSeen {
     /// Its address.
     pub m: u64,
     /// `id`.
     pub id: u64,
-    /// Its thread, as [`Transition::tid`] has it; 0 if it has none yet.
+    /// The id of its thread, as in [`Transition::tid`]; 0 if it has none yet.
     pub tid: u32,
     /// Address of the goroutine that it runs, or 0.
     pub curg: u64,
@@ -91,8 +92,8 @@ pub struct MachineSeen {
     pub p: u64,
     /// Address of the P that it had when it went into a system call (Go ≤ 1.25), or 0.
     pub oldp: u64,
-    /// It looks for work.
+    /// Whether it is looking for work.
     pub spinning: bool,
-    /// It sleeps.
+    /// Whether it sleeps.
     pub blocked: bool,
 }

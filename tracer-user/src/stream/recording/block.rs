@@ -1,4 +1,4 @@
-//! The frame around everything: a head that says what the file is, and blocks that are whole or not there.
+//! The container of a recording: a head that says what the file is, and blocks with checksums.
 //!
 //! ```text
 //! file  = head block*
@@ -7,13 +7,13 @@
 //! ```
 //!
 //! All numbers are little-endian. `stored` is the length in the file, `raw` that of the contents; where both are
-//! equal the contents are stored as they are, else as one LZ4 block. `crc` is the CRC-32 (IEEE) of the two lengths
+//! equal the contents are stored as they are, otherwise as one LZ4 block. `crc` is the CRC-32 (IEEE) of the two lengths
 //! and the stored bytes.
 
 use std::io::{self, Read};
 
-/// What a recording begins with. Like PNG's: the first byte is no text, and the line ends tell a file that was
-/// copied as one.
+/// The first bytes of a recording. As in PNG, the first byte is not text, and the line ends reveal a file that was copied
+/// as text.
 pub const MAGIC: [u8; 8] = *b"\x89GMPS\r\n\x1a";
 /// The version of the format that is written, and the only one that is read.
 pub const VERSION: u32 = 1;
@@ -22,14 +22,14 @@ pub const MOST_RAW: usize = 1 << 20;
 /// Bytes before the contents.
 const BLOCK_HEAD: usize = 12;
 
-/// The head of a file.
+/// Returns the head of a file.
 pub fn head() -> Vec<u8> {
     let mut head = MAGIC.to_vec();
     head.extend_from_slice(&VERSION.to_le_bytes());
     head
 }
 
-/// A block around contents, which are at most [`MOST_RAW`] bytes, and at least one.
+/// Returns a block with these contents, which are at most [`MOST_RAW`] bytes, and at least one.
 pub fn seal(raw: &[u8]) -> Vec<u8> {
     let compressed = lz4_flex::block::compress(raw);
     let stored = if compressed.len() < raw.len() {
@@ -55,20 +55,20 @@ fn checksum([stored, raw]: [u32; 2], bytes: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// What comes next in a file.
+/// The next block of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// The contents of a block.
     Raw(Vec<u8>),
-    /// The file ends, behind a block.
+    /// The file ends after a complete block.
     End,
-    /// The file ends in the middle of a block, or this block was damaged. What comes behind is not looked at.
+    /// The file ends within a block, or this block is damaged. The rest of the file is not read.
     Broken(&'static str),
-    /// The block is whole, but no writer of ours makes such a one.
+    /// The block matches its checksum, but was not written by gmpscope.
     Hostile(&'static str),
 }
 
-/// The version of the file, from its head; `None` if this is no recording at all.
+/// Reads the format's version from the head of a file; `None` if the file is not a recording.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -80,7 +80,7 @@ pub fn version(file: &mut impl Read) -> io::Result<Option<u32>> {
     Ok(version.map(u32::from_le_bytes))
 }
 
-/// Reads the next block. It never holds more than the contents of one and its stored bytes.
+/// Reads the next block. Takes memory for one block at most: its stored bytes and its contents.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -108,14 +108,14 @@ pub fn next(file: &mut impl Read) -> io::Result<Next> {
     if stored == raw {
         return Ok(Next::Raw(bytes));
     }
-    // `raw` is the size of the buffer: a block that would grow past it fails.
+    // `raw` is the size of the buffer: a block that would exceed it fails.
     match lz4_flex::block::decompress(&bytes, raw) {
         Ok(contents) if contents.len() == raw => Ok(Next::Raw(contents)),
         _ => Ok(Next::Hostile("a block cannot be decompressed")),
     }
 }
 
-/// Reads until the buffer is full or the file ends; how many bytes came.
+/// Reads until the buffer is full or the file ends. Returns how many bytes were read.
 fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {

@@ -1,4 +1,4 @@
-//! From what is recorded to the contents of blocks.
+//! Encodes entries into the contents of blocks.
 
 use super::{
     block, observation, stacks,
@@ -6,42 +6,42 @@ use super::{
 };
 use crate::{binary::Frame, stream::Observation};
 
-/// Tags of what is not an observation.
+/// Tags of records that are not observations.
 pub mod tag {
     /// A step of the capture, as JSON.
     pub const STEP: u8 = 1;
     /// Names of addresses.
     pub const NAMES: u8 = 2;
-    /// The recording ends here, whole.
+    /// The end of a complete recording.
     pub const END: u8 = 3;
     /// Calls at addresses.
     pub const FRAMES: u8 = 4;
 }
 
-/// A block is handed over once it holds so much.
+/// Size from which a block counts as full.
 const FULL: usize = 128 * 1024;
 /// Longest name that is kept; the compiler makes none of that length.
 const LONGEST_NAME: usize = 16 * 1024;
 
-/// Contents of blocks under construction. Each block stands for itself: no difference crosses its border.
+/// Builds the contents of blocks. Each block can be decoded by itself: no difference refers to an earlier one.
 #[derive(Debug, Default)]
 pub struct Encoder {
     block: Vec<u8>,
     base_ns: u64,
     contents: Vec<u8>,
     full: Vec<Vec<u8>>,
-    /// What was too large for a block, which nothing that we make is.
+    /// Records that were too large for a block; nothing that we make is.
     left_out: u64,
 }
 
 impl Encoder {
-    /// A step, as JSON.
+    /// Adds a step, as JSON.
     pub fn step(&mut self, json: &[u8]) {
         self.contents.extend_from_slice(json);
         self.record(tag::STEP);
     }
 
-    /// Names of addresses of the target.
+    /// Adds names of addresses of the target.
     pub fn names<'n>(&mut self, names: impl IntoIterator<Item = (u64, &'n str)>) {
         let mut last = 0;
         for (address, name) in names {
@@ -58,7 +58,7 @@ impl Encoder {
         }
     }
 
-    /// Calls at addresses of the target, innermost first.
+    /// Adds calls at addresses of the target, innermost first.
     pub fn frames<'f>(&mut self, frames: impl IntoIterator<Item = (u64, &'f [Frame])>) {
         let mut last = 0;
         for (address, frames) in frames {
@@ -75,7 +75,7 @@ impl Encoder {
         }
     }
 
-    /// What was observed.
+    /// Adds observations.
     pub fn observations(&mut self, seen: &[Observation]) {
         for observation in seen {
             if self.block.is_empty() {
@@ -88,7 +88,7 @@ impl Encoder {
         }
     }
 
-    /// The end of the recording.
+    /// Adds the end of the recording.
     pub fn end(&mut self) {
         self.record(tag::END);
     }
@@ -106,7 +106,7 @@ impl Encoder {
         self.full.is_empty() && self.block.is_empty()
     }
 
-    /// How much was too large to be recorded.
+    /// Returns how many records were too large to be recorded.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
@@ -116,7 +116,7 @@ impl Encoder {
         put(&mut self.block, base_ns);
     }
 
-    /// Puts `contents` into the block, under a tag and behind its length.
+    /// Appends `contents` to the block, after a tag and its length.
     fn record(&mut self, tag: u8) {
         if self.contents.len() > block::MOST_RAW / 2 {
             self.left_out += 1;

@@ -1,7 +1,7 @@
-//! Recordings: what passes through a capture, in a file from which another machine makes the same result.
+//! Recordings: files of all that a capture is made of, from which another machine makes the same result.
 //!
-//! What is recorded is what enters the pipeline, before anything is made of it: observations, names of addresses,
-//! and the *steps* of the capture (its window opens, an interval ends, …) as JSON. docs/recording.md describes the format byte by byte.
+//! They contain what consumers take, before anything is made of it: observations, names of addresses, and the *steps* of
+//! the capture (its window opens, an interval ends, …) as JSON. docs/recording.md describes the format byte by byte.
 
 pub mod block;
 mod consumer;
@@ -21,14 +21,14 @@ use super::Observation;
 use crate::binary::Frame;
 use crate::escape::Untrusted;
 
-/// A piece of a recording.
+/// An entry of a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// A step of the capture, as JSON.
     Step(String),
-    /// Names of addresses of the target, for what comes behind.
+    /// Names of addresses of the target, for the entries after this one.
     Names(Vec<(u64, Untrusted)>),
-    /// Calls at addresses of the target, innermost first, for what comes behind.
+    /// Calls at addresses of the target, innermost first, for the entries after this one.
     Frames(Vec<(u64, Vec<Frame>)>),
     /// What was observed.
     Observations(Vec<Observation>),

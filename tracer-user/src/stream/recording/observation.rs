@@ -1,7 +1,6 @@
-//! One observation in bytes. Each starts with its time, as the difference to the block's.
+//! Encodes observations. Each begins with its time, as the difference to the block's.
 //!
-//! Layouts are in docs/recording.md. What a later version adds comes under a new tag, which an older reader passes
-//! over.
+//! The layouts are in docs/recording.md. Additions of a later version get a new tag, which an older reader skips.
 
 use super::{
     scheduler::{self, Parts},
@@ -42,13 +41,13 @@ pub mod tag {
     pub const STACKS: u8 = 0x1b;
 }
 
-/// Calls `record` with the tag of an observation, and with what appends its contents; more than once for one that
-/// may be too large for a single record.
+/// Calls `record` with the tag of an observation and a function that appends its contents; more than once for an
+/// observation that may be too large for a single record.
 pub fn encode(base_ns: u64, observation: &Observation, record: &mut dyn FnMut(u8, Append<'_>)) {
     match &observation.kind {
         Kind::Transitions(all) => {
             let mut left = all.len();
-            // Also of none there is one.
+            // An empty observation has one record, too.
             for run in all
                 .chunks(transitions::RUN)
                 .chain(all.is_empty().then_some(&[][..]))
@@ -108,8 +107,8 @@ fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
         }
         Kind::HistogramDelta(delta) => histogram_delta(out, delta),
         Kind::Snapshot(snapshot) => {
-            // Few, with many parts that may be absent, and more to come: as JSON. Writing to memory does not
-            // fail, and the type has no map that is not keyed by text.
+            // As JSON, since there are few, with many fields that may be absent, and others will be added. Writing to
+            // memory does not fail, and all maps of the type have text as keys.
             let _ = serde_json::to_writer(&mut *out, snapshot);
         }
         Kind::Loss(loss) => {
@@ -122,10 +121,10 @@ fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
     }
 }
 
-/// An observation from its contents; `None` for a part of one that is to be continued in `parts`.
+/// Decodes an observation; `None` for a part of one that is continued, which is kept in `parts`.
 ///
 /// # Errors
-/// The contents are not what the tag says, or of a later version.
+/// The contents do not match the tag, or are of a later version.
 pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read<Option<Observation>> {
     let mut bytes = Bytes(contents);
     let at_ns = bytes.difference(base_ns)?;
@@ -153,7 +152,7 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
         },
         _ => return Err(Trouble::Unknown),
     };
-    // What is left is what a later version has appended.
+    // Bytes that are left were appended by a later version.
     Ok(Some(Observation { at_ns, kind }))
 }
 
@@ -342,7 +341,7 @@ fn read_histogram_delta(bytes: &mut Bytes) -> Read<HistogramDelta> {
         _ => return Err(Trouble::Unknown),
     };
     let length: usize = bytes.small()?;
-    // Two bytes are the least that a bucket takes.
+    // A bucket takes at least two bytes.
     if length > bytes.len() / 2 {
         return Err(Trouble::Malformed("a histogram has more buckets than bytes"));
     }

@@ -1,4 +1,4 @@
-//! From a file to what was recorded, one piece at a time.
+//! Reads a recording, one entry at a time.
 
 use std::{collections::BTreeSet, io::Read};
 
@@ -16,23 +16,23 @@ use crate::{
     stream::{HistogramKey, Kind, Observation},
 };
 
-/// Most observations that are handed out at once.
+/// Most observations in one entry.
 const AT_ONCE: usize = 1_024;
-/// Most creation sites of one recording, which each have a histogram: the kernel tells fewer apart.
+/// Most creation sites of one recording, which each have a histogram: the kernel's table holds fewer.
 const MOST_KEYS: usize = 65_536;
 /// Most bytes that all names of one recording may take.
 const MOST_NAMES: usize = 64 << 20;
 
-/// A recording that is read.
+/// A reader of a recording.
 #[derive(Debug)]
 pub struct Reader<R> {
     file: R,
     name: String,
-    /// The block's contents, and how much of it was read.
+    /// The contents of the present block, and how many bytes of it were read.
     block: Vec<u8>,
     read: usize,
     base_ns: u64,
-    /// Blocks that were whole.
+    /// Blocks that were read.
     blocks: u64,
     ended: Option<Ended>,
     unknown: u64,
@@ -44,20 +44,20 @@ pub struct Reader<R> {
 /// How a recording ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// As it should.
+    /// By the mark of its end.
     Whole,
     /// In the middle.
     Cut {
-        /// How.
+        /// What is wrong there.
         why: &'static str,
     },
 }
 
 impl<R: Read> Reader<R> {
-    /// Begins to read; `name` is what errors call it.
+    /// Reads the head of a file; `name` is what errors call it.
     ///
     /// # Errors
-    /// It is no recording, or of another version of the format.
+    /// It is not a recording, or of another version of the format.
     pub fn new(mut file: R, name: &str) -> Result<Self> {
         let name = name.to_owned();
         let version = block::version(&mut file).map_err(|e| unreadable(&name, &e))?;
@@ -91,10 +91,10 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    /// The next piece; `None` at the end, about which [`Self::ended`] says more.
+    /// Reads the next entry; `None` at the end, about which [`Self::ended`] says more.
     ///
     /// # Errors
-    /// The file cannot be read, or is none that gmpscope has written.
+    /// The file cannot be read, or was not written by gmpscope.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot end in an error")]
     pub fn next(&mut self) -> Result<Option<Entry>> {
         let mut seen = Vec::new();
@@ -133,7 +133,7 @@ impl<R: Read> Reader<R> {
                 },
             };
             if !seen.is_empty() {
-                // It comes the next time.
+                // The entry is read again by the next call.
                 break;
             }
             self.read = to;
@@ -149,22 +149,22 @@ impl<R: Read> Reader<R> {
         Ok((!seen.is_empty()).then_some(Entry::Observations(seen)))
     }
 
-    /// How it ended; `None` while it has not.
+    /// Returns how the recording ended; `None` if it has not.
     pub fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()
     }
 
-    /// How much was passed over because a later gmpscope has written it.
+    /// Returns how many records were skipped because a later gmpscope has written them.
     pub fn unknown(&self) -> u64 {
         self.unknown
     }
 
-    /// What errors call it.
+    /// Returns the name that errors use.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Tag and place of the next record of the block; `None` behind its last.
+    /// Finds the next record of the block: its tag, and where its contents begin and end; `None` after the last.
     fn record(&mut self) -> Result<Option<(u8, usize, usize)>> {
         let rest = self.block.get(self.read..).unwrap_or_default();
         if rest.is_empty() {

@@ -1,6 +1,6 @@
-//! Writes a recording while the capture goes on. A thread of its own compresses and writes, and nobody waits for it: a
-//! disk that does not keep up ends the recording, not the capture, whose probes it would hold in the target. To drop
-//! blocks and go on was the alternative; but names and steps are in them too, and what comes later builds on them.
+//! Writes a recording while the capture continues. A separate thread compresses and writes, and nobody waits for it: a
+//! disk that does not keep up ends the recording, and does not delay the capture, whose probes would stay in the target.
+//! The alternative was to drop blocks and to continue; but later blocks depend on the names and steps in earlier ones.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -26,11 +26,11 @@ use crate::{
     },
 };
 
-/// Bytes that may wait to be written. Where more come, the disk has not kept up for seconds.
+/// Most bytes that wait to be written. If there are more, the disk has not kept up for seconds.
 const MOST_WAITING: usize = 32 << 20;
-/// How long the disk may take nothing at all when the capture has ended.
+/// How long to wait for a disk that takes nothing at all, after the capture has ended.
 const SILENCE: Duration = Duration::from_secs(10);
-/// What was observed longer ago than this is handed to the disk: so much is missing if we are killed.
+/// How long an observation may wait before it is handed to the writer: so much is missing if we are killed.
 const LATEST: Duration = Duration::from_secs(1);
 
 /// A file that a capture is recorded into.
@@ -39,27 +39,27 @@ pub struct Recorder {
     /// Whether the calls at addresses in stacks are recorded.
     has_frames: bool,
     named: HashSet<u64>,
-    /// Addresses whose calls were asked for.
+    /// Addresses whose calls were recorded, if they are known.
     framed: HashSet<u64>,
     handed_over: Instant,
     destination: Destination,
-    /// The thread, once there is something to be recorded.
+    /// The writer's thread, once there is something to be recorded.
     writer: Option<Writer>,
-    /// Why it has ended early, except for what the thread found.
+    /// Why the recording has ended early, except for errors of the writer.
     failed: Option<String>,
-    /// Whether that was reported.
+    /// Whether its early end was reported.
     is_reported: bool,
     closed: bool,
 }
 
-/// An open file, of which nothing was changed.
+/// The file of a recording, which is not changed before there is something to be recorded.
 struct Destination {
-    /// Until it is written into.
+    /// The open file, until the writer takes it.
     file: Option<OutputFile>,
     name: String,
 }
 
-/// What the thread writes into.
+/// The writer's target: seals blocks and writes them.
 struct Blocks {
     file: Streamed,
     has_head: bool,
@@ -79,7 +79,7 @@ impl Target for Blocks {
 }
 
 impl Recorder {
-    /// Opens a file, or stdout for `-`. What is in the file stays until a window opens.
+    /// Opens a file, or stdout for `-`. The file keeps its contents until a window opens.
     ///
     /// # Errors
     /// The file cannot be written, or another capture records into it.
@@ -98,14 +98,14 @@ impl Recorder {
         })
     }
 
-    /// Has the calls at the addresses in stacks recorded, too.
+    /// Sets whether the calls at the addresses in stacks are recorded, too.
     #[must_use]
     pub fn with_frames(mut self, has_frames: bool) -> Self {
         self.has_frames = has_frames;
         self
     }
 
-    /// Empties the file: there is something to be recorded.
+    /// Empties the file and starts the writer, now that there is something to be recorded.
     pub(super) fn begin(&mut self) {
         if self.writer.is_some() || self.failed.is_some() {
             return;
@@ -197,7 +197,7 @@ impl Recorder {
         Some(failure)
     }
 
-    /// Ends the recording; what waits is still written.
+    /// Ends the recording; blocks that wait are still written.
     pub(super) fn end(&mut self) {
         if std::mem::replace(&mut self.closed, true) {
             return;
@@ -211,7 +211,7 @@ impl Recorder {
         }
     }
 
-    /// Waits until something more is written; returns whether that was the last, or the disk takes nothing any more.
+    /// Waits until more is written. Returns whether that was the last of it, or the disk takes nothing any more.
     pub(super) async fn writes_more(&self) -> bool {
         let Some(writer) = &self.writer else {
             return true;
@@ -222,9 +222,9 @@ impl Recorder {
         writer.has_ended()
     }
 
-    /// Whether all of it was written. What was not by now, will not be.
+    /// Whether all of it was written. What is not written by now will not be.
     pub(super) fn is_whole(&mut self) -> bool {
-        // What the system has, no end of ours can take away from it.
+        // What the system has taken is written even if we end.
         let is_cut = |writer: &Writer| !writer.has_ended() && !writer.is_drained();
         if self.failure().is_none() && self.writer.as_ref().is_some_and(is_cut) {
             self.failed = Some(format!(
@@ -235,13 +235,13 @@ impl Recorder {
         self.failure().is_none() && self.encoder.left_out() == 0
     }
 
-    /// Whether there is something that has not been given to the thread that writes.
+    /// Whether there is something that was not handed to the writer.
     #[cfg(test)]
     pub(super) fn is_holding(&self) -> bool {
         !self.encoder.is_empty()
     }
 
-    /// Ends the recording, and waits for the disk; whether all of it was written.
+    /// Ends the recording, and waits for the disk. Returns whether all of it was written.
     #[cfg(test)]
     pub(super) fn finish(&mut self) -> bool {
         self.end();
@@ -251,7 +251,7 @@ impl Recorder {
         self.is_whole()
     }
 
-    /// Whether it has failed: then nothing is kept that nobody will write.
+    /// Whether the recording has failed. If so, drops what will not be written.
     fn has_ended(&mut self) -> bool {
         let ended = self.failure().is_some();
         if ended && !self.encoder.is_empty() {
@@ -260,6 +260,7 @@ impl Recorder {
         ended
     }
 
+    /// Hands the blocks that are full to the writer; with `all`, also the one that is not.
     fn hand_over(&mut self, all: bool) {
         let Some(writer) = &self.writer else {
             return;
@@ -269,7 +270,7 @@ impl Recorder {
         }
         for block in self.encoder.take(all) {
             if self.failed.is_none() && !writer.offer(block, MOST_WAITING) {
-                // What waits is still written: a recording that is cut off here.
+                // Blocks that wait are still written: the recording is cut off here.
                 writer.close();
                 self.failed = Some(self.destination.ended(&format!(
                     "it does not take what is seen, and {} MiB wait",
@@ -279,7 +280,7 @@ impl Recorder {
         }
     }
 
-    /// Why it has ended before the capture.
+    /// Returns why the recording has ended before the capture, if it has.
     fn failure(&self) -> Option<String> {
         let of_thread = || {
             let trouble = self.writer.as_ref()?.failure()?;
@@ -299,7 +300,7 @@ impl fmt::Debug for Recorder {
     }
 }
 
-/// Calls `visit` with each address in an observation that may be shown by its name: creation sites.
+/// Calls `visit` with each address in an observation whose name may be shown: the creation sites.
 fn each_address(observation: &Observation, mut visit: impl FnMut(u64)) {
     match &observation.kind {
         Kind::Event(Event::SlowWait(wait)) => visit(wait.gopc.unwrap_or(0)),
@@ -317,7 +318,7 @@ fn each_address(observation: &Observation, mut visit: impl FnMut(u64)) {
     }
 }
 
-/// Whether its detail is a creation site: see [`What::Goroutine`].
+/// Whether a transition creates a goroutine: then its detail is the creation site; see [`What::Goroutine`].
 fn is_birth(transition: &Transition) -> bool {
     let (old, new) = transition.statuses();
     let is_dead = |status| matches!(status, status::DEAD | status::IDLE | status::DEADEXTRA);
@@ -358,7 +359,7 @@ impl Destination {
         })
     }
 
-    /// Starts the thread that empties the file and fills it.
+    /// Starts the writer's thread, which empties the file and fills it.
     fn begin(&mut self) -> io::Result<Writer> {
         let file = self
             .file
@@ -373,7 +374,7 @@ impl Destination {
 
     fn ended(&self, why: &str) -> String {
         format!(
-            "the recording {} has ended, and the capture goes on: {why}",
+            "the recording {} has ended, and the capture continues: {why}",
             self.name
         )
     }

@@ -1,11 +1,11 @@
-//! A reading of every goroutine, P and M. There may be millions, so that it comes in parts.
+//! Encodes a reading of every goroutine, P and M. There may be millions, so that it is split into parts.
 
 use super::wire::{Append, Bytes, Read, Trouble, put, put_difference};
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot};
 
-/// Most goroutines, Ps and Ms each of one part.
+/// Most goroutines, most Ps and most Ms in one part.
 const PART: usize = 2_048;
-/// Most of each that are put together.
+/// Most goroutines, most Ps and most Ms in one reading.
 const MOST: usize = 1 << 24;
 
 /// Flags of a part.
@@ -16,7 +16,7 @@ mod flag {
     pub const BLOCKED: u8 = 2;
 }
 
-/// The parts of a reading: `part` is called for each with what appends it.
+/// Splits a reading into parts: calls `part` for each with a function that appends it.
 pub fn parts(snapshot: &SchedSnapshot, base_ns: u64, mut part: impl FnMut(Append<'_>)) {
     let mut goroutines = snapshot.goroutines.chunks(PART);
     let mut processors = snapshot.processors.chunks(PART);
@@ -47,10 +47,10 @@ pub fn parts(snapshot: &SchedSnapshot, base_ns: u64, mut part: impl FnMut(Append
 pub struct Parts(Option<SchedSnapshot>);
 
 impl Parts {
-    /// Takes in a part; the whole, if it was the last one.
+    /// Adds a part. Returns the whole reading if it was the last one.
     ///
     /// # Errors
-    /// It is none.
+    /// The bytes are something else.
     pub fn take(&mut self, bytes: &mut Bytes, base_ns: u64) -> Read<Option<SchedSnapshot>> {
         let flags = bytes.byte()?;
         let begin_ns = bytes.difference(base_ns)?;

@@ -1,4 +1,4 @@
-//! Stacks of goroutines that blocked, and the calls at their addresses, in bytes.
+//! Encodes the stacks of goroutines that blocked, and the calls at their addresses.
 
 use super::wire::{Bytes, Read, Trouble, put, put_difference, put_text};
 use crate::{
@@ -6,10 +6,10 @@ use crate::{
     stream::transition::{StackSeen, StacksSeen},
 };
 
-/// Longest text of a frame that is kept.
+/// Longest name of a function or file that is kept.
 const LONGEST_TEXT: usize = 16 * 1024;
 
-/// Stacks that were not seen before, and how many were walked.
+/// Appends the stacks that were not seen before, and how many were walked.
 pub fn encode(out: &mut Vec<u8>, seen: &StacksSeen) {
     put(out, seen.walked);
     put(out, seen.new.len() as u64);
@@ -25,14 +25,14 @@ pub fn encode(out: &mut Vec<u8>, seen: &StacksSeen) {
     }
 }
 
-/// What [`encode`] wrote.
+/// Reads what [`encode`] wrote.
 ///
 /// # Errors
-/// It did not.
+/// The bytes are something else.
 pub fn decode(bytes: &mut Bytes) -> Read<StacksSeen> {
     let walked = bytes.number()?;
     let many: usize = bytes.small()?;
-    // Three bytes are the least that a stack takes.
+    // A stack takes at least three bytes.
     if many > bytes.len() / 3 {
         return Err(Trouble::Malformed("there are more stacks than bytes"));
     }
@@ -54,7 +54,7 @@ pub fn decode(bytes: &mut Bytes) -> Read<StacksSeen> {
     Ok(StacksSeen { new, walked })
 }
 
-/// The calls at an address, innermost first.
+/// Appends the calls at an address, innermost first.
 pub fn encode_frames(out: &mut Vec<u8>, frames: &[Frame]) {
     put(out, frames.len() as u64);
     for frame in frames {
@@ -69,13 +69,13 @@ pub fn encode_frames(out: &mut Vec<u8>, frames: &[Frame]) {
     }
 }
 
-/// What [`encode_frames`] wrote.
+/// Reads what [`encode_frames`] wrote.
 ///
 /// # Errors
-/// It did not.
+/// The bytes are something else.
 pub fn decode_frames(bytes: &mut Bytes) -> Read<Vec<Frame>> {
     let many: usize = bytes.small()?;
-    // So much is the least that a frame takes.
+    // A frame takes at least three bytes.
     if many > bytes.len() / 3 {
         return Err(Trouble::Malformed("there are more calls than bytes"));
     }

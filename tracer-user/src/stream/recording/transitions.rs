@@ -1,9 +1,9 @@
-//! Transitions in columns: a million a second must cost few bytes each, and no two columns are alike.
+//! Encodes transitions in columns: there may be a million a second, so that each must take few bytes.
 //!
-//! Of a run of transitions first come the four small numbers of each as an index into those that the run has had so
-//! far, then all times, all subjects, all details and all threads. Pointers and threads are told once a run, and by
-//! their index afterwards; times and details as differences. What is then still the same over and over is left to the
-//! compression of the block.
+//! A run of transitions begins with the four small numbers of each, as an index into those that the run has had so far;
+//! all times follow, all subjects, all details and all threads. A pointer or a thread is written once per run, and
+//! referred to by its index afterwards; times and details are differences. The compression of the block removes the
+//! repetitions that are left.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -13,13 +13,13 @@ use crate::stream::transition::Transition;
 
 /// Most transitions of one record.
 pub const RUN: usize = 8_192;
-/// Fewest bytes that one takes: one in each column.
+/// Fewest bytes of a transition: one in each column.
 const FEWEST: usize = 5;
 
 /// Appends a run of at most [`RUN`] transitions.
 pub fn encode(out: &mut Vec<u8>, base_ns: u64, run: &[Transition]) {
     put(out, run.len() as u64);
-    let mut kinds = Told::default();
+    let mut kinds = Interned::default();
     let mut of_kind = Vec::with_capacity(run.len());
     for transition in run {
         let kind = [
@@ -40,25 +40,25 @@ pub fn encode(out: &mut Vec<u8>, base_ns: u64, run: &[Transition]) {
         put_difference(out, transition.at_ns, last);
         last = transition.at_ns;
     }
-    let mut subjects = Told::default();
+    let mut subjects = Interned::default();
     for transition in run {
         subjects.put(out, transition.subject);
     }
-    // What a detail is depends on the kind: it is near the last one of its own.
+    // The meaning of a detail depends on the kind: it is near the last one of the same kind.
     let mut last = Last::default();
     for (transition, kind) in run.iter().zip(&of_kind) {
         put_difference(out, transition.detail, last.of(*kind, transition.detail));
     }
-    let mut threads = Told::default();
+    let mut threads = Interned::default();
     for transition in run {
         threads.put(out, u64::from(transition.tid));
     }
 }
 
-/// What [`encode`] wrote.
+/// Reads what [`encode`] wrote.
 ///
 /// # Errors
-/// It is something else.
+/// The bytes are something else.
 pub fn decode(bytes: &mut Bytes, base_ns: u64) -> Read<Vec<Transition>> {
     let length: usize = bytes.small()?;
     if length > RUN || length > bytes.len() / FEWEST {
@@ -71,7 +71,7 @@ pub fn decode(bytes: &mut Bytes, base_ns: u64) -> Read<Vec<Transition>> {
         if index == kinds.len() {
             kinds.push([bytes.byte()?, bytes.byte()?, bytes.byte()?, bytes.byte()?]);
         }
-        let kind = kinds.get(index).ok_or(UNTOLD)?;
+        let kind = kinds.get(index).ok_or(UNKNOWN_INDEX)?;
         [
             transition.what,
             transition.status,
@@ -87,7 +87,7 @@ pub fn decode(bytes: &mut Bytes, base_ns: u64) -> Read<Vec<Transition>> {
     }
     let mut subjects = Vec::new();
     for transition in &mut run {
-        transition.subject = take_told(bytes, &mut subjects)?;
+        transition.subject = read_interned(bytes, &mut subjects)?;
     }
     let mut last = Last::default();
     for (transition, kind) in run.iter_mut().zip(&of_kind) {
@@ -96,23 +96,23 @@ pub fn decode(bytes: &mut Bytes, base_ns: u64) -> Read<Vec<Transition>> {
     }
     let mut threads = Vec::new();
     for transition in &mut run {
-        let thread = take_told(bytes, &mut threads)?;
+        let thread = read_interned(bytes, &mut threads)?;
         transition.tid =
             u32::try_from(thread).map_err(|_| Trouble::Malformed("a thread's id is too large"))?;
     }
     Ok(run)
 }
 
-const UNTOLD: Trouble = Trouble::Malformed("an index is past what was told");
+const UNKNOWN_INDEX: Trouble = Trouble::Malformed("an index is past the values so far");
 
-/// Values that were told in this run, with their indexes.
+/// The values of a column that this run has had so far, with their indexes.
 #[derive(Debug, Default)]
-struct Told {
+struct Interned {
     indexes: HashMap<u64, u64, BuildHasherDefault<Quick>>,
     last: u64,
 }
 
-/// A hash of one number in one multiplication: three for each transition, a million times a second.
+/// A hash of one number by one multiplication: it is computed three times for each of a million transitions a second.
 #[derive(Debug, Default)]
 struct Quick(u64);
 
@@ -126,21 +126,21 @@ impl Hasher for Quick {
     }
 
     fn write_u64(&mut self, n: u64) {
-        // The golden ratio; the table takes the upper bits for one thing and the lower for another.
+        // The golden ratio. The table uses both the upper and the lower bits, so that both must be mixed.
         let mixed = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0 = mixed ^ mixed >> 32;
     }
 }
 
-impl Told {
-    /// Its index, and whether it was not told before.
+impl Interned {
+    /// Returns the index of a value, and whether it is new.
     fn index(&mut self, value: u64) -> (u64, bool) {
         let next = self.indexes.len() as u64;
         let index = *self.indexes.entry(value).or_insert(next);
         (index, index == next)
     }
 
-    /// Appends 0 and the difference to the last new one, or its index plus one.
+    /// Appends 0 and the difference to the last new value, or the value's index plus one.
     fn put(&mut self, out: &mut Vec<u8>, value: u64) {
         let (index, is_new) = self.index(value);
         if is_new {
@@ -153,14 +153,14 @@ impl Told {
     }
 }
 
-/// What [`Told::put`] wrote.
-fn take_told(bytes: &mut Bytes, told: &mut Vec<u64>) -> Read<u64> {
+/// Reads what [`Interned::put`] wrote.
+fn read_interned(bytes: &mut Bytes, known: &mut Vec<u64>) -> Read<u64> {
     let index: usize = bytes.small()?;
     match index.checked_sub(1) {
-        Some(index) => told.get(index).copied().ok_or(UNTOLD),
+        Some(index) => known.get(index).copied().ok_or(UNKNOWN_INDEX),
         None => {
-            let value = bytes.difference(told.last().copied().unwrap_or(0))?;
-            told.push(value);
+            let value = bytes.difference(known.last().copied().unwrap_or(0))?;
+            known.push(value);
             Ok(value)
         }
     }
@@ -171,7 +171,7 @@ fn take_told(bytes: &mut Bytes, told: &mut Vec<u64>) -> Read<u64> {
 struct Last(Vec<u64>);
 
 impl Last {
-    /// The last one; from now on it is another.
+    /// Returns the last detail of a kind, and replaces it by `next`.
     fn of(&mut self, kind: u64, next: u64) -> u64 {
         let kind = kind as usize;
         if kind >= self.0.len() {

@@ -1,21 +1,21 @@
-//! Numbers and texts in few bytes: LEB128 varints, zigzag for what may be negative.
+//! Compact encodings of numbers and texts: LEB128 varints, zigzag for what may be negative.
 
 /// Why contents were not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// They do not follow the format: no writer of ours makes such.
+    /// They do not follow the format: they were not written by gmpscope.
     Malformed(&'static str),
-    /// They may be a later version's.
+    /// They may have been written by a later version.
     Unknown,
 }
 
-/// Shorthand for what reading yields.
+/// The result of decoding.
 pub type Read<T> = Result<T, Trouble>;
 
-/// Appends the contents of a record.
+/// A function that appends the contents of a record.
 pub type Append<'a> = &'a mut dyn FnMut(&mut Vec<u8>);
 
-/// Appends an unsigned number: seven bits a byte, the lowest first, the top bit set on all but the last.
+/// Appends an unsigned number: seven bits per byte, the lowest first, the top bit set in all but the last.
 pub fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -24,26 +24,26 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Appends the difference of two numbers, whichever is larger.
+/// Appends the signed difference of two numbers.
 pub fn put_difference(out: &mut Vec<u8>, value: u64, from: u64) {
     let difference = value.wrapping_sub(from).cast_signed();
     put(out, ((difference << 1) ^ (difference >> 63)).cast_unsigned());
 }
 
-/// Appends a text behind its length in bytes.
+/// Appends the length of a text in bytes, and the text.
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
     put(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends a number where there is one. That there is one is told elsewhere.
+/// Appends a number if there is one. Whether there is one must be encoded elsewhere.
 pub fn put_some(out: &mut Vec<u8>, value: Option<u64>) {
     if let Some(value) = value {
         put(out, value);
     }
 }
 
-/// Bytes that are read from their begin to their end.
+/// A cursor over bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
@@ -53,12 +53,12 @@ impl<'a> Bytes<'a> {
         self.0.is_empty()
     }
 
-    /// How many are left.
+    /// Returns how many bytes are left.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The next byte.
+    /// Reads the next byte.
     pub fn byte(&mut self) -> Read<u8> {
         let (first, rest) = self
             .0
@@ -68,7 +68,7 @@ impl<'a> Bytes<'a> {
         Ok(*first)
     }
 
-    /// The next `n` bytes.
+    /// Reads the next `n` bytes.
     pub fn take(&mut self, n: u64) -> Read<&'a [u8]> {
         let n = usize::try_from(n).map_err(|_| Trouble::Malformed("a length is past all bounds"))?;
         let (taken, rest) = self
@@ -79,7 +79,7 @@ impl<'a> Bytes<'a> {
         Ok(taken)
     }
 
-    /// What [`put`] wrote.
+    /// Reads what [`put`] wrote.
     pub fn number(&mut self) -> Read<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
@@ -96,25 +96,25 @@ impl<'a> Bytes<'a> {
         Err(Trouble::Malformed("a number has more than 64 bits"))
     }
 
-    /// What [`put`] wrote, where it must fit a smaller type.
+    /// Reads what [`put`] wrote, where it must fit into a smaller type.
     pub fn small<T: TryFrom<u64>>(&mut self) -> Read<T> {
         T::try_from(self.number()?).map_err(|_| Trouble::Malformed("a number is too large"))
     }
 
-    /// What [`put_difference`] wrote.
+    /// Reads what [`put_difference`] wrote.
     pub fn difference(&mut self, from: u64) -> Read<u64> {
         let coded = self.number()?;
         let difference = (coded >> 1) ^ (coded & 1).wrapping_neg();
         Ok(from.wrapping_add(difference))
     }
 
-    /// What [`put_text`] wrote.
+    /// Reads what [`put_text`] wrote.
     pub fn text(&mut self) -> Read<&'a str> {
         let length = self.number()?;
         std::str::from_utf8(self.take(length)?).map_err(|_| Trouble::Malformed("a text is not UTF-8"))
     }
 
-    /// What [`put_some`] wrote, if it did.
+    /// Reads what [`put_some`] wrote, if it wrote a number.
     pub fn some(&mut self, there: bool) -> Read<Option<u64>> {
         there.then(|| self.number()).transpose()
     }

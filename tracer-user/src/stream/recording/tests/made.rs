@@ -1,4 +1,4 @@
-//! Observations that are made up.
+//! Observations for tests.
 
 use proptest::{collection::vec, option, prelude::*};
 
@@ -146,7 +146,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
 }
 
 pub(super) fn transition() -> impl Strategy<Value = Transition> {
-    // As they are, and as they may be.
+    // Real ones, and whatever else the types allow.
     let near = (
         1_000_000u64..1_010_000,
         0u64..50,

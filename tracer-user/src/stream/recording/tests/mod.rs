@@ -1,4 +1,4 @@
-//! What is written is what is read, and what was not written by us does no harm.
+//! What is written is read back, and files that gmpscope has not written do no harm.
 
 use std::io::Write as _;
 
@@ -49,7 +49,7 @@ fn write(entries: &[Entry], end: bool) -> Vec<u8> {
     file
 }
 
-/// Everything up to the end or the cut, and which it was.
+/// Reads everything up to the end or the cut, and returns how it ended.
 fn read(file: &[u8]) -> Result<(Vec<Entry>, Ended), crate::error::Error> {
     let mut reader = Reader::new(file, "test.gmps")?;
     let mut entries = Vec::new();
@@ -64,7 +64,7 @@ fn read(file: &[u8]) -> Result<(Vec<Entry>, Ended), crate::error::Error> {
     ))
 }
 
-/// The pieces one by one: how observations are put together is nobody's business.
+/// Splits entries into single observations, since how they are grouped does not matter.
 fn pieces(entries: &[Entry]) -> Vec<Entry> {
     let one = |entry: &Entry| match entry {
         Entry::Observations(seen) => seen
@@ -115,8 +115,8 @@ proptest! {
     }
 
     #[test]
-    fn contents_of_no_writer_do_no_harm(raw in vec(any::<u8>(), 1..300), tags in vec(0u8..0x30, 1..20)) {
-        // Noise, and noise in records that are well-formed.
+    fn contents_of_no_writer_are_harmless(raw in vec(any::<u8>(), 1..300), tags in vec(0u8..0x30, 1..20)) {
+        // Noise, and well-formed records of noise.
         let mut records = vec![0];
         for (tag, contents) in tags.iter().zip(raw.chunks(12)) {
             records.push(*tag);
@@ -197,7 +197,7 @@ fn what_is_too_large_for_one_record_comes_in_parts() {
     );
 }
 
-/// As a server's: few threads, thousands of goroutines, each transition at its own time.
+/// Transitions like those of a server: few threads, thousands of goroutines, each at its own time.
 #[test]
 fn a_transition_takes_at_most_eight_bytes() {
     let mut seed = 1u64;
@@ -282,7 +282,7 @@ fn a_flipped_bit_is_found() {
 }
 
 #[test]
-fn what_is_no_recording_is_refused_with_a_reason() {
+fn what_is_not_a_recording_is_refused_with_a_reason() {
     let refused = |file: &[u8]| match read(file) {
         Ok(found) => panic!("{found:?}"),
         Err(e) => e.message,
@@ -301,7 +301,7 @@ fn what_is_no_recording_is_refused_with_a_reason() {
         message.contains("version 2 of the format") && message.contains("version 1"),
         "{message}"
     );
-    // A line end that a copy as text has changed.
+    // A line end was changed by copying the file as text.
     assert!(refused(&block::head().replace(b"\r\n", b"\n")).contains("is not a recording"));
 }
 
@@ -320,7 +320,7 @@ impl Replace for Vec<u8> {
     }
 }
 
-/// A file of one block with one record.
+/// Returns a file of one block with one record.
 fn with_record(tag: u8, contents: &[u8]) -> Vec<u8> {
     let mut raw = vec![0, tag];
     wire::put(&mut raw, contents.len() as u64);
@@ -331,7 +331,7 @@ fn with_record(tag: u8, contents: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn hostile_contents_are_an_error_and_a_later_kind_is_passed_over() {
+fn hostile_contents_are_an_error_and_a_later_kind_is_skipped() {
     // Two bytes that ask for 2^40 buckets.
     let mut buckets = vec![0, 0, 0, 0, 2];
     wire::put(&mut buckets, 1 << 40);
@@ -404,8 +404,8 @@ fn every_cause_of_a_loss_has_its_own_name() {
 }
 
 #[test]
-fn no_cause_of_a_loss_is_forgotten() {
-    // The compiler does not count variants for us: the source does.
+fn every_cause_of_a_loss_is_in_all() {
+    // The compiler cannot count variants, so the source is read.
     let (_, from) = include_str!("../../mod.rs")
         .split_once("pub enum LossCause {")
         .expect("the enum");
@@ -420,7 +420,7 @@ fn no_cause_of_a_loss_is_forgotten() {
     assert_eq!(all, variants);
 }
 
-/// Names whatever is asked for, and refuses to be asked twice.
+/// A symbolizer that knows every name, and fails if it is asked for one twice.
 #[derive(Default)]
 struct AskedOnce(std::cell::RefCell<std::collections::BTreeSet<u64>>);
 
@@ -495,7 +495,7 @@ fn nothing_recorded_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_full_disk_ends_the_recording_and_is_told_once() {
+fn a_full_disk_ends_the_recording_and_is_reported_once() {
     let mut recorder = Recorder::open(std::path::Path::new("/dev/full")).unwrap();
     recorder.begin();
     let noise: Vec<Observation> = (0..10_000u64)
@@ -525,7 +525,7 @@ fn a_disk_that_does_not_keep_up_ends_the_recording_and_is_not_waited_for() {
             .unwrap()
             .success()
     );
-    // Somebody has it open, and reads nothing.
+    // A reader has it open, and reads nothing.
     let reader = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
