@@ -163,7 +163,7 @@ pub const STACK_CONFIG: StackConfig = StackConfig {
 };
 
 /// The most expensive kind of site of a program, for estimates before its sites are known.
-pub fn dearest(program: ProgramKind) -> SiteKind {
+pub fn most_expensive(program: ProgramKind) -> SiteKind {
     match program {
         ProgramKind::Exact | ProgramKind::Full | ProgramKind::Stacks => SiteKind::StatusCall,
         ProgramKind::Sampled => SiteKind::TrackedWaitEnds,

@@ -116,7 +116,7 @@ fn measure(kernel: &mut Kernel) -> Result<HitCost> {
     .map(|(mode, program)| {
         Ok((
             mode,
-            calibrate::measure(kernel, program, calibrate::dearest(program))?.hit_ns,
+            calibrate::measure(kernel, program, calibrate::most_expensive(program))?.hit_ns,
         ))
     })
     .collect()

@@ -11,7 +11,7 @@ mod relations;
 use std::thread;
 use std::time::Duration;
 
-use self::relations::{Doubt, Process};
+use self::relations::{Doubt, RuntimeMemory};
 use crate::binary::{Globals, layout::Layout};
 use crate::process::memory::Memory;
 
@@ -111,7 +111,7 @@ pub fn check_live(memory: &impl Memory, globals: &Globals, bias: u64, layout: Op
 
 fn check_all(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
     let at = |address: Option<u64>| address.map(|a| a.wrapping_add(bias));
-    let process = Process { memory, layout };
+    let process = RuntimeMemory { memory, layout };
     let (sched, allp, gomaxprocs) = (at(globals.sched), at(globals.allp), at(globals.gomaxprocs));
     // Counts are read before everything else and again after it: they only grow.
     let before = at(globals.time_to_run).map(|a| process.counts(a));

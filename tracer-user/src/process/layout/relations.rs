@@ -47,7 +47,7 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, Doubt> {
 }
 
 /// A process's memory, read as the runtime's structs.
-pub(super) struct Process<'a, M> {
+pub(super) struct RuntimeMemory<'a, M> {
     pub(super) memory: &'a M,
     pub(super) layout: Option<&'a Layout>,
 }
@@ -79,7 +79,7 @@ impl Struct {
     }
 }
 
-impl<M: Memory> Process<'_, M> {
+impl<M: Memory> RuntimeMemory<'_, M> {
     fn layout(&self) -> Result<&Layout, Doubt> {
         self.layout
             .ok_or_else(|| Doubt::Blind("the layout of the runtime's structs is not known".into()))

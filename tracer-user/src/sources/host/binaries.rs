@@ -11,10 +11,9 @@ use crate::{
     plan::start::StartPlan,
     process::file::FileState,
     sources::starts::{
-        Functions,
-        binary::{Binary, is_last},
-        configure_marks,
+        Functions, configure_marks,
         gate::Missed,
+        probed_binary::{ProbedBinary, is_last},
     },
     stream::{Kind, Loss, LossCause, Observation},
 };
@@ -89,7 +88,7 @@ impl HostKernel {
             }
         }
         let sites = request.plan.once();
-        let binary = Binary::attach(
+        let binary = ProbedBinary::attach(
             &mut self.kernel,
             id.index,
             request.file,

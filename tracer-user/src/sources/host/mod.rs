@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! HostKernel ──▶ Kernel (maps and programs, one load)
-//!   ├─ slots ──▶ Target  one per probed process: `sampled` or `exact`
-//!   │        └─▶ Binary  one per binary whose starts are timed
+//!   ├─ slots ──▶ ProbeTarget   one per probed process: `sampled` or `exact`
+//!   │        └─▶ ProbedBinary  one per binary whose starts are timed
 //!   ├─ events            exec, exit, "past its cap"
 //!   └─ detaching         what is being removed, on threads of its own
 //! ```
@@ -47,11 +47,11 @@ use self::{
     slots::Slots,
 };
 use super::{
-    probes::{Request, Target, slow_wait},
+    probes::{ProbeTarget, Request, slow_wait},
     starts::{
-        binary::{Binary, is_last},
         gate::Missed,
         own_pid,
+        probed_binary::{ProbedBinary, is_last},
     },
 };
 use crate::{
@@ -87,7 +87,7 @@ pub struct HostKernel {
 
 struct ProbedProcess {
     id: SlotId,
-    target: Target,
+    target: ProbeTarget,
     /// Attached since: older events are about the previous target in the slot.
     since_ns: u64,
     waits: Vec<Observation>,
@@ -95,7 +95,7 @@ struct ProbedProcess {
 
 struct TimedBinary {
     id: SlotId,
-    binary: Binary,
+    binary: ProbedBinary,
     /// The file whose starts are held.
     held: Option<FileId>,
     missed: Arc<Missed>,
@@ -186,7 +186,7 @@ impl HostKernel {
     /// # Errors
     /// As [`calibrate::measure`].
     pub fn cost_of(&mut self, program: ProgramKind) -> Result<Cost> {
-        self.measured(program, calibrate::dearest(program))
+        self.measured(program, calibrate::most_expensive(program))
     }
 
     /// The cost of a hit of this target on this machine, measured likewise.
@@ -229,7 +229,7 @@ impl HostKernel {
             },
             ..request.clone()
         };
-        match Target::attach(&mut self.kernel, id.index, &request, hits_per_window) {
+        match ProbeTarget::attach(&mut self.kernel, id.index, &request, hits_per_window) {
             Ok(target) => {
                 let probed = ProbedProcess {
                     id,

@@ -7,7 +7,7 @@ pub mod target;
 use aya::maps::{MapData, RingBuf};
 use tracer_ebpf::Counters;
 
-pub use self::target::{Request, Target, config_of};
+pub use self::target::{ProbeTarget, Request, config_of};
 use crate::{
     bpf::{Capacity, Cost, Kernel, LinkKind, kernel, ring},
     error::Result,
@@ -20,7 +20,7 @@ const SLOT: u32 = 0;
 /// Live probes on one process, with their own load of the kernel side.
 pub struct ProbeSource {
     kernel: Kernel,
-    target: Target,
+    target: ProbeTarget,
     ring: RingBuf<MapData>,
 }
 
@@ -32,7 +32,7 @@ impl ProbeSource {
     pub fn attach(request: &Request<'_>, capacity: Capacity) -> Result<Self> {
         let mut kernel = Kernel::load(capacity)?;
         let ring = kernel.take_ring("EVENTS")?;
-        let target = Target::attach(&mut kernel, SLOT, request, None)?;
+        let target = ProbeTarget::attach(&mut kernel, SLOT, request, None)?;
         kernel::trim_heap();
         Ok(Self { kernel, target, ring })
     }

@@ -35,7 +35,7 @@ pub struct Request<'a> {
     pub sites: &'a [Site],
     /// Run-time minus link-time address of the executable.
     pub bias: u64,
-    /// Struct offsets and thresholds; `enabled` and `hit_limit` are set by [`Target::attach`].
+    /// Struct offsets and thresholds; `enabled` and `hit_limit` are set by [`ProbeTarget::attach`].
     pub config: TargetConfig,
     /// Goroutines that may have been runnable when the probes went live; `u64::MAX` if unknown.
     pub goroutines: u64,
@@ -63,7 +63,7 @@ pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals,
 }
 
 /// Live probes on one process, and their counters.
-pub struct Target {
+pub struct ProbeTarget {
     slot: u32,
     probes: Option<Probes>,
     program: ProgramKind,
@@ -80,7 +80,7 @@ pub struct Target {
     capped: bool,
 }
 
-impl Target {
+impl ProbeTarget {
     /// Attaches. The probes are live when this returns; `hits_per_window` is the cap, if there is one.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Target {
         let kind = request
             .sites
             .first()
-            .map_or(calibrate::dearest(request.program), |site| site.kind);
+            .map_or(calibrate::most_expensive(request.program), |site| site.kind);
         let scope = Scope::process(request.pid)?;
         let exe = attach::path_of(request.file);
         let probes = attach::attach(kernel, request.program, &points, slot, scope, &exe)?;
@@ -154,7 +154,7 @@ impl Target {
             // Reads no more of a goroutine than calibration's has. An inlined compare-and-swap costs no more than a
             // call, which stands for it.
             SiteKind::WaitRecorded => self.kind,
-            _ => calibrate::dearest(self.program),
+            _ => calibrate::most_expensive(self.program),
         }
     }
 

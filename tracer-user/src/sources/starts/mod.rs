@@ -1,13 +1,13 @@
 //! Starts of programs: the moments between `execve` and `main.main`, and the slow system calls on the way, as the
 //! kernel side sends them one by one.
 
-pub(in crate::sources) mod binary;
 mod calls;
 mod configure;
 pub mod gate;
 pub(in crate::sources) mod links;
 mod named;
 mod opened;
+pub(in crate::sources) mod probed_binary;
 mod probing;
 mod reading;
 mod slot_table;

@@ -2,7 +2,7 @@
 
 use tracer_ebpf::start::{Call, CallEvent, Mark, StartEvent};
 
-use super::{Functions, SLOT, StartSource, Whose, binary, calls, named};
+use super::{Functions, SLOT, StartSource, Whose, calls, named, probed_binary};
 use crate::{
     bpf::{maps, ring},
     error::Result,
@@ -86,7 +86,7 @@ impl StartSource {
     fn close_links(&mut self, marks: &[StartEvent], now_ns: u64) {
         // After reading the ring: the links that a mark ends were made before it was sent.
         self.take_linked();
-        for mark in marks.iter().filter(|mark| binary::is_last(mark)) {
+        for mark in marks.iter().filter(|mark| probed_binary::is_last(mark)) {
             self.links.ended(named::own_pid(mark), mark.at_ns);
         }
         let exited = marks.iter().filter(|mark| mark.mark == Mark::Exited as u32);

@@ -36,14 +36,14 @@ struct OpenQuestion {
 
 /// The files, and the open questions.
 #[derive(Debug)]
-pub struct Known {
+pub struct KnownFiles {
     patience: Duration,
     files: HashMap<FileId, (Version, u32)>,
     asked: HashMap<u64, OpenQuestion>,
     next: u64,
 }
 
-impl Known {
+impl KnownFiles {
     /// Starts without any. Openings wait for an answer for `patience`.
     pub fn new(patience: Duration) -> Self {
         Self {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_file_is_asked_about_once() {
-        let (mut known, now) = (Known::new(PATIENCE), Instant::now());
+        let (mut known, now) = (KnownFiles::new(PATIENCE), Instant::now());
         assert_eq!(known.decide(FILE, version(1), true, now), Decision::Ask(0));
         assert_eq!(known.decide(FILE, version(1), true, now), Decision::Wait(0));
         known.answered(0, 7);
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_question_that_could_not_be_asked_is_asked_by_the_next() {
-        let (mut known, now) = (Known::new(PATIENCE), Instant::now());
+        let (mut known, now) = (KnownFiles::new(PATIENCE), Instant::now());
         assert_eq!(known.decide(FILE, version(1), true, now), Decision::Ask(0));
         known.withdraw(0);
         assert_eq!(known.next_deadline(now), None);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn others_are_let_go_at_once_but_where_probes_would_hit_another_program() {
-        let (mut known, now) = (Known::new(PATIENCE), Instant::now());
+        let (mut known, now) = (KnownFiles::new(PATIENCE), Instant::now());
         let unknown = Decision::Allow(binary::UNREADY);
         assert_eq!(known.decide(FILE, version(1), false, now), unknown);
         assert_eq!(known.decide(FILE, version(1), true, now), Decision::Ask(0));
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_longer_than_was_said_and_later_ones_not_at_all() {
-        let (mut known, now) = (Known::new(PATIENCE), Instant::now());
+        let (mut known, now) = (KnownFiles::new(PATIENCE), Instant::now());
         let other = FileId { device: 1, inode: 3 };
         known.decide(FILE, version(1), true, now);
         assert_eq!(known.next_deadline(now), Some(PATIENCE));

@@ -34,7 +34,7 @@ use super::{
     caller::ExecCaller,
     descriptors::{self, Reserve},
     group::{Opening, WatchedMounts},
-    known::Known,
+    known::KnownFiles,
     mounts,
     pending_links::{Job, PendingLinks},
     questions::Asked,
@@ -91,7 +91,7 @@ pub struct Keeper {
     questions: Sender<Asked>,
     holds: Sender<Hold>,
     complaints: Sender<String>,
-    known: Known,
+    known: KnownFiles,
     /// Openings by the question that they wait for, with the process that makes each, and whether it is followed.
     waiting: HashMap<u64, Vec<(Opening, ExecCaller, bool)>>,
     /// Openings that wait until their process is linked.
@@ -136,7 +136,7 @@ impl Keeper {
             questions: parts.questions,
             holds: parts.holds,
             complaints: parts.complaints,
-            known: Known::new(PATIENCE),
+            known: KnownFiles::new(PATIENCE),
             waiting: HashMap::new(),
             pending_links: PendingLinks::new(parts.jobs),
             late: parts.late,

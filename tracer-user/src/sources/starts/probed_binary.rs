@@ -25,7 +25,7 @@ use crate::{
 const ONLY: u32 = 0;
 
 /// Probes on the starts of a binary.
-pub struct Binary {
+pub struct ProbedBinary {
     slot: u32,
     /// Probes in every process that maps the file, if that was asked for.
     probes: Option<Probes>,
@@ -38,7 +38,7 @@ pub struct Binary {
     pub named: Named,
 }
 
-impl Binary {
+impl ProbedBinary {
     /// Prepares `sites` of `plan`, and if `is_whole` is set, attaches to them in every process that maps the file. With
     /// `times_threads` the kernel side counts time off the CPU and page faults.
     ///
