@@ -29,11 +29,11 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/recordings")
 }
 
-/// Replays every recording with these options, and compares stdout with the file of this extension.
-fn all_replay_to(extension: &str, options: &[&str]) -> Result<()> {
+/// Replays every file with the first extension, and compares stdout with the file of the second.
+fn all_replay_to(from: &str, extension: &str, options: &[&str]) -> Result<()> {
     let mut differ = Vec::new();
     for name in RECORDINGS {
-        let recording = folder().join(format!("{name}.gmps"));
+        let recording = folder().join(format!("{name}.{from}"));
         let golden = recording.with_extension(extension);
         let expected =
             fs::read_to_string(&golden).with_context(|| format!("reading {}", golden.display()))?;
@@ -52,7 +52,7 @@ fn all_replay_to(extension: &str, options: &[&str]) -> Result<()> {
             .unwrap_or_else(|| printed.lines().count().min(expected.lines().count()));
         let of = |text: &str| text.lines().nth(line).unwrap_or("(end)").to_owned();
         differ.push(format!(
-            "{name}.{extension}, line {}:\n  was {}\n  is  {}\n  (gmpscope replay tests/golden/recordings/{name}.gmps {} \
+            "{name}.{extension}, line {}:\n  was {}\n  is  {}\n  (gmpscope replay tests/golden/recordings/{name}.{from} {} \
              > tests/golden/recordings/{name}.{extension})\n{}",
             line + 1,
             of(&expected),
@@ -67,12 +67,23 @@ fn all_replay_to(extension: &str, options: &[&str]) -> Result<()> {
 
 #[test]
 fn recordings_of_every_mode_replay_to_the_same_json() -> Result<()> {
-    all_replay_to("json", &["--format", "json"])
+    all_replay_to("gmps", "json", &["--format", "json"])
 }
 
 #[test]
 fn recordings_of_every_mode_replay_to_the_same_text() -> Result<()> {
-    all_replay_to("txt", &[])
+    all_replay_to("gmps", "txt", &[])
+}
+
+/// All that the text says is in the JSON.
+#[test]
+fn the_json_of_every_mode_is_printed_as_the_text_of_its_recording() -> Result<()> {
+    all_replay_to("json", "txt", &[])
+}
+
+#[test]
+fn the_json_of_every_mode_is_written_again_byte_for_byte() -> Result<()> {
+    all_replay_to("json", "json", &["--format", "json"])
 }
 
 #[test]
