@@ -35,8 +35,13 @@ fn all_replay_to(from: &str, extension: &str, options: &[&str]) -> Result<()> {
     for name in RECORDINGS {
         let recording = folder().join(format!("{name}.{from}"));
         let golden = recording.with_extension(extension);
-        let expected =
+        let mut expected =
             fs::read_to_string(&golden).with_context(|| format!("reading {}", golden.display()))?;
+        if (from, extension) == ("json", "txt") {
+            // What was printed as it happened, above the result, is in a recording only.
+            let result = expected.find("\nprocess ").map_or(0, |end| end + 1);
+            expected.replace_range(..result, "");
+        }
         let recording = recording.display().to_string();
         let mut arguments = vec!["replay", recording.as_str()];
         arguments.extend(options);
