@@ -25,6 +25,7 @@ pub fn jobs() -> Result<Vec<Job>> {
             clippy_bpf()?,
         )
         .lane(Lane::Build(Folder::Bpf)),
+        Job::new("documentation", "documentation", documentation()).lane(Lane::Build(Folder::Debug)),
         Job::new("unit tests", "examples in the documentation", examples())
             .counted(Counted::Examples)
             .lane(Lane::Build(Folder::Debug)),
@@ -42,6 +43,16 @@ fn formatting() -> Command {
 fn clippy() -> Command {
     let mut cargo = paths::cargo();
     cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    cargo
+}
+
+/// The documentation of the libraries; warnings, such as links that lead nowhere, are errors.
+fn documentation() -> Command {
+    let mut cargo = paths::cargo();
+    cargo
+        .args(["doc", "--no-deps", "--lib", "--document-private-items"])
+        .args(["--package", "tracer-user", "--package", "tracer-ebpf"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     cargo
 }
 

@@ -34,11 +34,12 @@ pub struct Args {
 const FUZZED: Duration = Duration::from_secs(10);
 
 /// The lines of the summary, in order.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "formatting",
     "clippy",
     "clippy for the BPF target",
     "dependencies",
+    "documentation",
     programs::UNIT_STEP,
     PACKAGE_STEP,
     programs::END_TO_END_STEP,
