@@ -3,7 +3,8 @@
 //! processors without it, a loop of exclusives. The conditional branch that tests whether it was done is the
 //! site.
 
-use super::exact::{CASGSTATUS, RUNNABLE, RUNNING, may_be, origin};
+use super::casgstatus::{CASGSTATUS, RUNNABLE, RUNNING, may_be};
+use super::origin::{origin, place};
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind, branch, changes::Changes};
 use crate::binary::code::flow::{Analysis, Value};
@@ -190,11 +191,7 @@ pub(super) fn sites(
             ..
         } = swap;
         let address = decoded.insns.get(index).map_or(0, |i| i.address);
-        let place = || {
-            let mut names = code.inlined_at(&decoded.function, address);
-            names.push(decoded.function.name.raw().to_owned());
-            names
-        };
+        let place = || place(code, &decoded.function, address);
         if !changes.include(from, to, place) {
             continue;
         }
