@@ -10,14 +10,15 @@ use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use gimli::{
-    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfo, DebugInfoOffset, EndianSlice,
-    LittleEndian, UnitHeader, constants as dw,
+    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfo, DebugInfoOffset, LittleEndian,
+    UnitHeader, constants as dw,
 };
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _};
 
-use super::entries::{Type, reference};
-use super::{Layout, fields};
+use super::entries::{Slice, Type, reference};
+use super::fields;
+use super::structs::Layout;
 
 /// Largest `.debug_info`, uncompressed, that is read. It is held in memory while it is searched.
 const MAX_INFO: u64 = 512 << 20;
@@ -63,8 +64,6 @@ impl From<gimli::Error> for NoDwarf {
         NoDwarf::Broken(e.to_string())
     }
 }
-
-pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// Reads the layout from the DWARF in `elf`, the whole file; compressed sections too.
 pub fn from_dwarf(elf: &[u8]) -> Result<Layout, NoDwarf> {
@@ -345,7 +344,7 @@ impl<'a> Search<'a> {
                         )));
                     }
                 },
-                dw::DW_TAG_structure_type | dw::DW_TAG_array_type => return Type::read(root, base),
+                dw::DW_TAG_structure_type | dw::DW_TAG_array_type => return Ok(Type::read(root, base)?),
                 _ => return Ok(Type::default()),
             }
         }

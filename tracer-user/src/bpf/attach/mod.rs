@@ -4,7 +4,7 @@
 //! sites; else by perf events, which take some 80 ms each.
 
 mod probes;
-mod program;
+pub(super) mod program;
 mod sites;
 
 use std::{
@@ -21,7 +21,7 @@ pub(super) use self::{
 };
 pub use self::{
     probes::{LinkKind, Probes, Scope},
-    program::{ProgramKind, programs},
+    program::ProgramKind,
     sites::{in_initial_pid_namespace, keys_by_ip},
 };
 use super::{kernel::Kernel, multi};
