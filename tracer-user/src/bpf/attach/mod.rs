@@ -5,6 +5,7 @@
 
 mod probes;
 pub(super) mod program;
+mod removal;
 mod sites;
 
 use std::{
@@ -22,6 +23,7 @@ pub(super) use self::{
 pub use self::{
     probes::{LinkKind, Probes, Scope},
     program::ProgramKind,
+    removal::drop_in_parallel,
     sites::{in_initial_pid_namespace, keys_by_ip},
 };
 use super::{kernel::Kernel, multi};

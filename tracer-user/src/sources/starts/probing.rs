@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Binary, SLOT, StartSource, Whose,
+    Binary, StartSource, Whose,
+    configure::SLOT,
     links::{Bound, Linked},
     slot_table::How,
 };

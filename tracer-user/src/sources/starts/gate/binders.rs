@@ -14,7 +14,12 @@ use std::{
     time::Instant,
 };
 
-use super::{Mailbox, Message, binding::Job, borrowed::is_read_by_others, keeper::PRIORITY};
+use super::{
+    binding::Job,
+    borrowed::is_read_by_others,
+    keeper::PRIORITY,
+    message::{Mailbox, Message},
+};
 use crate::{
     bpf::linker::Linker,
     clock::now_ns,
