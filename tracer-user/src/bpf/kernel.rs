@@ -19,7 +19,7 @@ use tracer_ebpf::{
     host::HOST_RING_BYTES,
 };
 
-use super::{attach, events, maps, multi, raw::Purpose};
+use super::{attach::program::programs, events, maps, multi, raw::Purpose};
 use crate::{
     error::{Error, Result},
     kernel::{
@@ -321,7 +321,7 @@ impl Kernel {
 
     /// Has the kernel verify every program, and returns how many instructions the verifier processed, or why it refused.
     pub fn verified(&self) -> Vec<(&'static str, std::result::Result<u32, multi::LoadError>)> {
-        let probes = attach::programs(aya::features().bpf_cookie()).map(|name| (name, Purpose::PerfEvent));
+        let probes = programs(aya::features().bpf_cookie()).map(|name| (name, Purpose::PerfEvent));
         let tracepoints = TRACEPOINTS.map(|name| (name, Purpose::RawTracepoint));
         probes
             .chain(tracepoints)

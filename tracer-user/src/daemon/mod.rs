@@ -15,6 +15,8 @@ mod error_log;
 pub mod governor;
 mod host;
 pub mod http;
+mod job;
+mod message;
 pub mod metrics;
 mod probing;
 mod reader;

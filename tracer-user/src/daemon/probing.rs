@@ -12,7 +12,7 @@ use super::{
     discovery::programs::AnalysedProgram,
     error_log::ErrorLog,
     governor::{Effect, Input, Step, allot},
-    reader::Job,
+    job::Job,
     targets::{Target, Targets, settings, tier_of},
 };
 use crate::{

@@ -4,49 +4,20 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::host::Message;
-use crate::{
-    clock::now_ns,
-    process::memory::ProcessMemory,
-    sources::passive::{ObserveError, PassiveSource},
-    stream::Observation,
+use super::{
+    job::{Done, Job},
+    message::Message,
 };
+use crate::clock::now_ns;
 
 /// A reading takes some hundred microseconds; one that takes this long is stuck.
 const STUCK_NS: u64 = 5_000_000_000;
 /// How many readers are given up at most: each is a thread that sleeps until its target ends.
 const MAX_STUCK: usize = 8;
-
-/// A reading that is to be made.
-#[derive(Debug)]
-pub struct Job {
-    /// The process to be read.
-    pub pid: u32,
-    /// The id of the target, which tells it from a later process of this PID.
-    pub target: u64,
-    /// How it is read.
-    pub passive: PassiveSource<ProcessMemory>,
-    /// Whether everything is read, or the waits alone.
-    pub all: bool,
-    /// CPU time per second that counting goroutines may cost us.
-    pub walk: Duration,
-}
-
-/// A reading that was made.
-#[derive(Debug)]
-pub struct Done {
-    /// The job.
-    pub job: Job,
-    /// When it was made, CLOCK_MONOTONIC.
-    pub at_ns: u64,
-    /// What was observed.
-    pub seen: Result<Vec<Observation>, ObserveError>,
-}
 
 /// What the loop and the readers share.
 #[derive(Debug, Default)]
@@ -165,10 +136,12 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
-    use crate::binary::Globals;
+    use crate::{binary::Globals, process::memory::ProcessMemory, sources::passive::PassiveSource};
 
     /// A job in our own memory, in which there is nothing to read.
     fn job(target: u64) -> Job {

@@ -1,9 +1,8 @@
 //! The changes of goroutines' status that are looked for in the code.
 
-use super::exact::{RUNNABLE, may_be};
+use super::casgstatus::{RUNNABLE, RUNNING, may_be};
 
 const IDLE: u64 = 0;
-const RUNNING: u64 = 2;
 const SYSCALL: u64 = 3;
 const WAITING: u64 = 4;
 const DEAD: u64 = 6;

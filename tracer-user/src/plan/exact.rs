@@ -1,22 +1,16 @@
 //! The sites of `exact`: every place where a goroutine becomes Runnable, or Running from Runnable.
 
+use super::casgstatus::{CASGSTATUS, RUNNABLE, inlined, may_be};
+use super::origin::{origin, place};
 use super::sites::{Decoded, site};
-use super::{Attempt, Origin, Site, SiteKind, changes::Changes, swap, whole};
+use super::{Attempt, Site, SiteKind, changes::Changes, swap, whole};
+use crate::binary::code;
 use crate::binary::code::flow::{Analysis, Value};
-use crate::binary::code::{self, Insn};
 use crate::binary::layout::Layout;
 use crate::binary::{Arch, Code, Function};
-use std::collections::HashSet;
 
-/// The function through which every goroutine changes its status. Source: proc.go.
-pub(super) const CASGSTATUS: &str = "runtime.casgstatus";
-/// More sites than any function of the runtime has (findRunnable has 5): excludes what only looks like code.
+/// More sites than any function of the runtime has (findRunnable has 5): stops what only looks like one.
 const MAX_SITES: usize = 64;
-/// `_Grunnable`. Source: runtime2.go, all versions.
-pub(super) const RUNNABLE: u64 = 1;
-
-/// `_Grunning`.
-pub(super) const RUNNING: u64 = 2;
 
 /// All sites that `exact` needs.
 ///
@@ -82,15 +76,6 @@ pub(super) fn of_changes(
     Ok(sites)
 }
 
-/// How often casgstatus is inlined into `function`, as its inline tree says.
-pub(super) fn inlined(code: &dyn Code, function: &Function) -> usize {
-    code.inlined_into(function)
-        .iter()
-        .filter(|(name, _)| name == CASGSTATUS)
-        .map(|(_, n)| n)
-        .sum()
-}
-
 /// The calls of casgstatus in `function` that may enter or leave Runnable.
 fn calls(
     code: &dyn Code,
@@ -151,77 +136,4 @@ fn calls(
         sites.push(cheaper.unwrap_or(site));
     }
     Ok(sites)
-}
-
-/// Whether `status` is `wanted`, or is not known.
-pub(super) fn may_be(wanted: u64, status: Option<u64>) -> bool {
-    status.is_none_or(|s| s == wanted)
-}
-
-/// The functions that the instruction at `address` belongs to, the innermost inlined one first.
-fn place(code: &dyn Code, function: &Function, address: u64) -> Vec<String> {
-    let mut names = code.inlined_at(function, address);
-    names.push(function.name.raw().to_owned());
-    names
-}
-
-/// How a goroutine becomes runnable whose status instruction `index` sets. With profile-guided optimisation one of
-/// these functions may be inlined into another: the innermost known one decides.
-pub(super) fn origin(code: &dyn Code, decoded: &Decoded, analysis: &Analysis, index: usize) -> Origin {
-    let address = decoded.insns.get(index).map_or(0, |i| i.address);
-    for name in place(code, &decoded.function, address) {
-        return match name.as_str() {
-            "runtime.newproc1" => Origin::Created,
-            "runtime.injectglist" => Origin::Netpoll,
-            "runtime.goschedImpl" | "runtime.goyield_m" => Origin::Yielded,
-            "runtime.exitsyscall0" | "runtime.exitsyscallNoP" => Origin::Syscall,
-            "runtime.ready" | "runtime.park_m" => Origin::Unblocked,
-            "runtime.findRunnable" if after_netpoll(code, &decoded.insns, analysis, index) => Origin::Netpoll,
-            "runtime.findRunnable" => Origin::Unblocked,
-            _ => continue,
-        };
-    }
-    Origin::Unblocked
-}
-
-/// Whether on every path to `index` the previous call is one that findRunnable makes with a list of goroutines from
-/// the network poller.
-fn after_netpoll(code: &dyn Code, insns: &[Insn], analysis: &Analysis, index: usize) -> bool {
-    let starts = |names: &[&str]| -> HashSet<u64> {
-        names
-            .iter()
-            .flat_map(|n| code.functions(n))
-            .map(|f| f.start)
-            .collect()
-    };
-    let poll = starts(&[
-        "runtime.netpoll",
-        "runtime.injectglist",
-        "runtime.netpollAdjustWaiters",
-    ]);
-    // These may come in between, and say nothing about where the goroutine came from.
-    let pass = starts(&["runtime.traceAcquire", "runtime.traceAcquireEnabled"]);
-    let mut work = analysis.previous(index);
-    let mut seen: HashSet<usize> = work.iter().copied().collect();
-    let mut found = false;
-    while let Some(at) = work.pop() {
-        let target = insns
-            .get(at)
-            .filter(|i| matches!(i.flow, code::Flow::Call(_)))
-            .map(|i| i.target());
-        match target {
-            Some(Some(target)) if poll.contains(&target) => found = true,
-            Some(Some(target)) if pass.contains(&target) => {}
-            Some(_) => return false,
-            None => {}
-        }
-        if !matches!(target, Some(Some(t)) if poll.contains(&t)) {
-            let before = analysis.previous(at);
-            if before.is_empty() {
-                return false;
-            }
-            work.extend(before.into_iter().filter(|b| seen.insert(*b)));
-        }
-    }
-    found
 }

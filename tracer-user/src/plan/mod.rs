@@ -2,6 +2,7 @@
 //! alone; nothing is attached here.
 
 mod branch;
+mod casgstatus;
 mod changes;
 pub mod cost;
 pub mod emulation;
@@ -9,6 +10,7 @@ pub mod entry;
 pub mod exact;
 pub mod full;
 pub mod mode;
+mod origin;
 pub mod passive;
 pub mod program;
 mod recorded;

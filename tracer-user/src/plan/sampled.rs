@@ -11,7 +11,7 @@
 //! recognized by their use, so that no layout is needed: the stamp is what is subtracted from the time, and the
 //! difference is added to the `int64` after it.
 
-use super::exact::{self, CASGSTATUS};
+use super::casgstatus::{CASGSTATUS, RUNNABLE, inlined, may_be};
 use super::recorded::{FIRST_WITHOUT_ZEROS, RECORD, recorded};
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind, entry, swap};
@@ -94,7 +94,7 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Trac
     let mut functions = Vec::new();
     for function in code.runtime_functions() {
         let itself = casgstatus.contains(function);
-        if !itself && !swap::may_swap(code, function, status, || exact::inlined(code, function)) {
+        if !itself && !swap::may_swap(code, function, status, || inlined(code, function)) {
             continue;
         }
         let decoded = Decoded::new(code, function)?;
@@ -128,7 +128,7 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Trac
 fn may_leave_runnable(code: &dyn Code, decoded: &Decoded, status: u32) -> bool {
     let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
     let swaps = swap::swaps(code, decoded, &analysis, status);
-    swaps.iter().any(|swap| exact::may_be(exact::RUNNABLE, swap.from))
+    swaps.iter().any(|swap| may_be(RUNNABLE, swap.from))
 }
 
 /// The entry of `(*timeHistogram).record`, which the runtime calls for each tracked wait.
@@ -144,7 +144,7 @@ fn whole_record(code: &dyn Code, force: bool) -> Result<Site, Attempt> {
     let callers = code
         .runtime_functions()
         .iter()
-        .filter(|f| f.name == CASGSTATUS || exact::inlined(code, f) > 0);
+        .filter(|f| f.name == CASGSTATUS || inlined(code, f) > 0);
     for caller in callers {
         if code.inlined_into(caller).iter().any(|(name, _)| name == RECORD) {
             return Err(fail(&format!("it is inlined into {}", caller.name)));

@@ -2,7 +2,8 @@
 //! compare-and-swap (`lock cmpxchg`; on arm64 `casal` and, for processors without it, a loop of exclusives), which
 //! the kernel refuses to probe. The site is the conditional branch that tests whether the swap succeeded.
 
-use super::exact::{CASGSTATUS, RUNNABLE, RUNNING, may_be, origin};
+use super::casgstatus::{CASGSTATUS, RUNNABLE, RUNNING, may_be};
+use super::origin::{origin, place};
 use super::sites::{Decoded, site};
 use super::{Attempt, Site, SiteKind, branch, changes::Changes};
 use crate::binary::code::flow::{Analysis, Value};
@@ -189,11 +190,7 @@ pub(super) fn sites(
             ..
         } = swap;
         let address = decoded.insns.get(index).map_or(0, |i| i.address);
-        let place = || {
-            let mut names = code.inlined_at(&decoded.function, address);
-            names.push(decoded.function.name.raw().to_owned());
-            names
-        };
+        let place = || place(code, &decoded.function, address);
         if !changes.include(from, to, place) {
             continue;
         }

@@ -10,14 +10,15 @@ use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use gimli::{
-    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfo, DebugInfoOffset, EndianSlice,
-    LittleEndian, UnitHeader, constants as dw,
+    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfo, DebugInfoOffset, LittleEndian,
+    UnitHeader, constants as dw,
 };
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _};
 
-use super::entries::{Type, reference};
-use super::{Layout, fields};
+use super::entries::{Slice, Type, reference};
+use super::fields;
+use super::structs::Layout;
 
 /// Largest `.debug_info`, uncompressed, that is read. It is kept in memory during the search.
 const MAX_INFO: u64 = 512 << 20;
@@ -64,9 +65,7 @@ impl From<gimli::Error> for NoDwarf {
     }
 }
 
-pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
-
-/// Reads the layout from the DWARF in `elf`, the whole file. Sections may be compressed.
+/// Reads the layout from the DWARF in `elf`, the whole file; compressed sections too.
 pub fn from_dwarf(elf: &[u8]) -> Result<Layout, NoDwarf> {
     let file = ElfFile64::<object::LittleEndian>::parse(elf).map_err(|e| NoDwarf::Elf(e.to_string()))?;
     let abbrev = section(&file, ".debug_abbrev", MAX_ABBREV)?;
@@ -345,7 +344,7 @@ impl<'a> Search<'a> {
                         )));
                     }
                 },
-                dw::DW_TAG_structure_type | dw::DW_TAG_array_type => return Type::read(root, base),
+                dw::DW_TAG_structure_type | dw::DW_TAG_array_type => return Ok(Type::read(root, base)?),
                 _ => return Ok(Type::default()),
             }
         }

@@ -1,13 +1,14 @@
 //! Types as DWARF's entries describe them.
 
-use gimli::{AttributeValue, DebugInfoOffset, EntriesTreeNode, constants as dw};
-
-use super::dwarf::{NoDwarf, Slice};
+use gimli::{AttributeValue, DebugInfoOffset, EndianSlice, EntriesTreeNode, LittleEndian, constants as dw};
 
 /// Most members of a struct, several times what `runtime.m` has.
 const MAX_MEMBERS: usize = 2000;
 
-/// A type: a struct has members, an array has elements, anything else has neither.
+/// A section's bytes.
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// A struct or an array; anything else has neither members nor elements.
 #[derive(Default)]
 pub(super) struct Type {
     /// Size in bytes.
@@ -29,7 +30,7 @@ impl Type {
     pub(super) fn read(
         root: EntriesTreeNode<'_, '_, Slice<'_>>,
         base: DebugInfoOffset,
-    ) -> Result<Self, NoDwarf> {
+    ) -> gimli::Result<Self> {
         let mut read = Type {
             size: number(root.entry().attr_value(dw::DW_AT_byte_size)),
             ..Type::default()

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use super::Layout;
+use super::structs::Layout;
 use crate::binary::Arch;
 
 /// The whole file. Struct layouts are shared between releases by name.

@@ -4,7 +4,8 @@
 //! sites; else by perf events, which take some 80 ms each.
 
 mod probes;
-mod program;
+pub(super) mod program;
+mod removal;
 mod sites;
 
 use std::{
@@ -21,7 +22,8 @@ pub(super) use self::{
 };
 pub use self::{
     probes::{LinkKind, Probes, Scope},
-    program::{ProgramKind, programs},
+    program::ProgramKind,
+    removal::drop_in_parallel,
     sites::{in_initial_pid_namespace, keys_by_ip},
 };
 use super::{kernel::Kernel, multi};

@@ -4,9 +4,10 @@
 //! ```text
 //! layers (files, environment, flags) ──▶ document ──▶ table, rules: typed values ──▶ load: one Config, or all mistakes
 //!                                                                                       ▲
-//!                                                               watch ──▶ reload ───────┘
+//!                                                               watch ──▶ reloader ─────┘
 //! ```
 
+mod canonical;
 mod document;
 mod health;
 mod layers;
@@ -16,6 +17,7 @@ mod origin;
 mod pattern;
 pub mod reference;
 mod reload;
+mod reloader;
 pub mod rules;
 mod settings;
 mod share;
@@ -32,7 +34,8 @@ pub use layers::{FILE, FOLDER, Files, Layers};
 pub use load::{Loaded, load};
 pub use mistake::{Kind as MistakeKind, Mistake, told};
 pub use origin::{Origin, Position};
-pub use reload::{Reload, Reloader, StartError, Trigger};
+pub use reload::{Reload, Trigger};
+pub use reloader::{Reloader, StartError};
 pub use settings::*;
 pub use toml::toml_value;
 

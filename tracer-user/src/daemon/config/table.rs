@@ -10,7 +10,7 @@ use super::{
     pattern::Subject,
     share,
     toml::toml_value,
-    value::{self, Written},
+    value::{self, Problem, Written},
 };
 
 /// One setting.
@@ -64,15 +64,6 @@ pub enum Type {
 pub struct Field<T> {
     get: fn(&Config) -> &T,
     get_mut: fn(&mut Config) -> &mut T,
-}
-
-/// What is wrong with a value.
-#[derive(Debug)]
-pub struct Problem {
-    /// What is wrong, and what is allowed.
-    pub message: String,
-    /// Its byte offset in the file, if that is not the beginning of the value.
-    pub at: Option<usize>,
 }
 
 macro_rules! settings {

@@ -9,7 +9,6 @@ use super::{
     mistake::shortened,
     pattern::{self, Subject},
     share, suggest,
-    table::Problem,
 };
 use crate::duration;
 
@@ -47,6 +46,15 @@ impl<'a> Written<'a> {
             },
         }
     }
+}
+
+/// What is wrong with a value.
+#[derive(Debug)]
+pub struct Problem {
+    /// What is wrong, and what is allowed.
+    pub message: String,
+    /// Its byte offset in the file, if that is not the beginning of the value.
+    pub at: Option<usize>,
 }
 
 /// Parses an IP address with a port.

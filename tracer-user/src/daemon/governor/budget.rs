@@ -2,6 +2,9 @@
 
 /// Nanoseconds in a second.
 pub(super) const SECOND: u64 = 1_000_000_000;
+/// How much of what is allowed a mode may be expected to cost if it is to be attached, in percent: what it then costs
+/// is above the forecast as often as below.
+pub(super) const ADMITTED_PERCENT: u64 = 80;
 
 /// The budget of one target.
 #[derive(Clone, Copy, Debug, PartialEq)]

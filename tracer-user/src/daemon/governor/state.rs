@@ -7,8 +7,11 @@ mod window;
 
 use std::collections::BTreeMap;
 
-use self::{back_off::BackOff, forecast::ADMITTED_PERCENT};
-use super::{Demand, Effect, Input, Obstacle, Reason, Settings, Step, budget::scale};
+use self::back_off::BackOff;
+use super::{
+    Demand, Effect, Input, Obstacle, Reason, Settings, Step,
+    budget::{ADMITTED_PERCENT, scale},
+};
 use crate::plan::Mode;
 
 /// Decides what one target is traced with.
@@ -282,6 +285,12 @@ impl Governor {
             self.back_off(now_ns, mode, Reason::AttachFailed { why });
         }
         vec![]
+    }
+
+    /// Does not try a mode again for a while, each time twice as long.
+    fn back_off(&mut self, now_ns: u64, mode: Mode, after: Reason) {
+        let back_off = BackOff::new(now_ns, self.back_off.get(&mode), after);
+        self.back_off.insert(mode, back_off);
     }
 
     /// Steps down to `passive`, or to nothing if the rules allow nothing.

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{Host, Message, PIDS_NS, nanos};
+use super::{Host, PIDS_NS, nanos};
 use crate::{
     clock::now_ns,
     daemon::{
@@ -12,6 +12,7 @@ use crate::{
             inspect::{Inspected, inspect, silent},
             scan,
         },
+        message::Message,
         probing::{UnresolvedSites, program_of},
         starts,
         targets::Target,

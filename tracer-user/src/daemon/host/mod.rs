@@ -19,15 +19,15 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     config::{Config, Tier},
     discovery::{
-        census::{Census, Outcome, Scanned, Ticket},
+        census::{Census, Outcome},
         in_flight::InFlight,
-        inspect::Inspected,
         programs::Programs,
     },
     error_log::ErrorLog,
+    message::Message,
     probing::{Context, Probing},
-    reader::{Done, Reader},
-    starts::{Candidate, TimedStarts},
+    reader::Reader,
+    starts::TimedStarts,
     targets::Targets,
     view::{DaemonView, HostView},
 };
@@ -35,7 +35,6 @@ use crate::{
     clock::now_ns,
     error::{Error, Result},
     process::Hierarchies,
-    session::start::program::Program,
     sources::host::{HostKernel, ProcessEvent},
     writing::stderr,
 };
@@ -48,20 +47,6 @@ const EVENTS_NS: u64 = 250_000_000;
 const PIDS_NS: u64 = 1_000_000_000;
 /// How often open files are counted.
 const FDS_NS: u64 = 10_000_000_000;
-
-/// The result of work that was done on another thread.
-pub enum Message {
-    /// All processes, with the time at which the scan began.
-    Scanned(u64, std::io::Result<Vec<Scanned>>),
-    /// A process was inspected; last the file (device, inode) that it ran.
-    Inspected(Ticket, Inspected, Option<(u64, u64)>),
-    /// The memory of a target was read.
-    Read(Box<Done>),
-    /// A binary whose starts are to be timed was analysed.
-    Analysed(Candidate, Result<Box<Program>>),
-    /// Names of creation sites of this process were looked up.
-    NamesResolved(u32, Result<()>),
-}
 
 /// The processes of the host, and what the daemon knows of them.
 pub struct Host {

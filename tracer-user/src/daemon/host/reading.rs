@@ -7,7 +7,7 @@ use crate::{
     clock::now_ns,
     daemon::{
         discovery::census::Outcome,
-        reader::Done,
+        job::Done,
         targets::{ReadFailure, Target},
     },
 };

@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::connection::Clock;
+use super::clock::Clock;
 
 /// How many connections beyond the limit are accepted, to be told whether the daemon is healthy and ready. As many
 /// descriptors are kept in reserve.

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -14,103 +14,16 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, sleep_until},
+    sync::watch,
+    time::sleep_until,
 };
 
-use super::{Limits, Shared, admission::Service, counters::Refusal, page};
+use super::{admission::Service, clock::Clock, counters::Refusal, page, shared::Shared};
 
 /// Largest head of a request, in bytes; what is larger is answered with 431.
 pub const HEAD_BYTES: usize = 8 << 10;
 /// How many headers a request may have.
 const HEADERS: usize = 64;
-
-/// Knows when a connection must have finished what it is doing.
-#[derive(Debug)]
-pub struct Clock {
-    limits: Limits,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    deadline: Instant,
-    /// Since when the client has to send something: the rest of a request, or the next one. `None` while a request is
-    /// answered.
-    waits_since: Option<Instant>,
-    /// Whether a request is being read or answered.
-    busy: bool,
-    /// Whether the answer is ready, and only has to be sent.
-    answered: bool,
-    /// Room for a large page, until it is sent.
-    held: Option<OwnedSemaphorePermit>,
-}
-
-impl Clock {
-    /// Starts the clock of a connection that was just accepted.
-    pub fn new(limits: Limits) -> Self {
-        let now = Instant::now();
-        let state = State {
-            deadline: now + limits.timeout,
-            waits_since: Some(now),
-            busy: true,
-            answered: false,
-            held: None,
-        };
-        Self {
-            limits,
-            state: Mutex::new(state),
-        }
-    }
-
-    /// Since when the client has to send something; `None` while a request is answered.
-    pub fn waits_since(&self) -> Option<Instant> {
-        self.with(|state| state.waits_since)
-    }
-
-    fn deadline(&self) -> Instant {
-        self.with(|state| state.deadline)
-    }
-
-    /// Bytes of a request were received, or found in the buffer: its time begins.
-    fn bytes_received(&self) {
-        self.with(|state| {
-            if !state.busy {
-                state.busy = true;
-                state.deadline = Instant::now() + self.limits.timeout;
-            }
-        });
-    }
-
-    /// A whole request was received.
-    fn request_received(&self) {
-        self.bytes_received();
-        self.with(|state| (state.answered, state.waits_since) = (false, None));
-    }
-
-    /// The answer is ready. `held` is kept until it was sent.
-    fn response_ready(&self, held: Option<OwnedSemaphorePermit>) {
-        self.with(|state| {
-            state.answered = true;
-            state.held = held;
-        });
-    }
-
-    /// Everything in the buffer was sent. If that was an answer, the time without a request begins.
-    fn response_sent(&self) {
-        self.with(|state| {
-            if state.answered {
-                let now = Instant::now();
-                (state.deadline, state.waits_since) = (now + self.limits.idle, Some(now));
-                (state.busy, state.answered, state.held) = (false, false, None);
-            }
-        });
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// A stream that reports to the clock what it reads and writes.
 struct TimedStream {
@@ -228,7 +141,7 @@ pub async fn run(
     let refusal = match outcome {
         Ended::Over(Ok(())) => return,
         // A connection that was idle for too long does not count as refused.
-        Ended::TimedOut if !clock.with(|state| state.busy) => return,
+        Ended::TimedOut if !clock.is_busy() => return,
         Ended::TimedOut => Refusal::Timeout,
         Ended::Over(Err(e)) if e.is_parse_too_large() => Refusal::TooLarge,
         Ended::Over(Err(e)) if e.is_parse() => Refusal::Malformed,

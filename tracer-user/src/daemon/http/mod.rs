@@ -9,18 +9,18 @@
 //! [`HELD`] of them are in memory at once, until the client has received them.
 
 mod admission;
+mod clock;
 mod connection;
 pub mod counters;
 mod hosts;
+mod limits;
 mod page;
+mod shared;
 mod targets;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use rustix::{
-    io::Errno,
-    process::{Resource, getrlimit},
-};
+use rustix::io::Errno;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -28,17 +28,14 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::hosts::Hosts;
 use self::{
     admission::{Open, Service, Spare},
-    connection::Clock,
+    clock::Clock,
     counters::{Counters, Refusal},
+    shared::Shared,
 };
-use crate::daemon::{
-    config::{Health, Http},
-    metrics::Exposition,
-    view::HostView,
-};
+pub use self::{hosts::Hosts, limits::Limits, shared::Pages};
+use crate::daemon::metrics::Exposition;
 
 /// How many large pages are made or sent at once; other requests wait, until their time is over.
 pub const HELD: usize = 4;
@@ -46,90 +43,6 @@ pub const HELD: usize = 4;
 const GRACE: Duration = Duration::from_millis(500);
 /// How long nothing is accepted after accepting failed for lack of something that cannot be freed here.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
-/// The time limit of a connection beyond the limit, which is only told whether the daemon is healthy.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections get at most one in so many of the descriptors that the process may have: the others are for what it
-/// watches.
-const SHARE_OF_DESCRIPTORS: u64 = 4;
-/// How many connections there may be at least, however few descriptors there are.
-const FEWEST: usize = 4;
-
-/// The limits that clients are held to.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How many connections there may be at once. One more takes the place of one that waits; see [`admission`].
-    pub connections: usize,
-    /// The time from accept, or from the first byte of a later request, to the end of the answer.
-    pub timeout: Duration,
-    /// How long a connection may be kept without a request.
-    pub idle: Duration,
-}
-
-/// What the pages are made from.
-#[derive(Clone, Debug)]
-pub struct Pages {
-    /// What the daemon knows.
-    pub view: watch::Receiver<Arc<HostView>>,
-    /// Whether the processes that ran when it started were found.
-    pub ready: watch::Receiver<bool>,
-    /// The state of the configuration.
-    pub config: watch::Receiver<Arc<Health>>,
-    /// The names that the server answers to.
-    pub hosts: Hosts,
-    /// `/healthz` fails when the loop has made no view for this time.
-    pub stale_after: Duration,
-}
-
-/// What all connections share.
-#[derive(Debug)]
-struct Shared {
-    limits: Limits,
-    pages: Pages,
-    exposition: Exposition,
-    counters: Counters,
-    held: Arc<Semaphore>,
-}
-
-impl Limits {
-    /// The limits of the configuration, as far as the limit of open files allows. Prometheus scrapes once a minute or
-    /// more often, and keeps its connection in between.
-    pub fn new(http: &Http) -> Self {
-        let limits = Self {
-            connections: usize::try_from(http.max_connections).unwrap_or(usize::MAX),
-            timeout: http.timeout,
-            idle: Duration::from_secs(90),
-        };
-        let files = getrlimit(Resource::Nofile).current;
-        let within = limits.within(files.unwrap_or(u64::MAX));
-        if within.connections < limits.connections {
-            log::warn!(
-                "http.max_connections is {}, and {} are allowed: the process may have no more than {} open files (raise \
-                 LimitNOFILE= of the service, or `ulimit -n`)",
-                limits.connections,
-                within.connections,
-                files.unwrap_or(u64::MAX),
-            );
-        }
-        within
-    }
-
-    /// These limits, reduced for a process that may have so many open files.
-    fn within(self, files: u64) -> Self {
-        let most = usize::try_from(files / SHARE_OF_DESCRIPTORS).unwrap_or(usize::MAX);
-        Self {
-            connections: self.connections.min(most.max(FEWEST)),
-            ..self
-        }
-    }
-
-    /// The limits of a connection that is only told whether the daemon is healthy.
-    fn for_health(self) -> Self {
-        Self {
-            timeout: self.timeout.min(HEALTH_TIMEOUT),
-            ..self
-        }
-    }
-}
 
 /// Serves until `stop`; then answers that are being sent have a short time to end.
 pub async fn serve(listener: TcpListener, limits: Limits, pages: Pages, stop: impl Future<Output = ()>) {

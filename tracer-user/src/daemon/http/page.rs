@@ -11,7 +11,7 @@ use hyper::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Shared, admission::Service, targets};
+use super::{admission::Service, shared::Shared, targets};
 use crate::{daemon::metrics::Format, escape::escape_json};
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Candidate, counts::Counted};
+use super::{candidate::Candidate, counts::Counted};
 use crate::{
     daemon::error_log::ErrorLog,
     error::{Error, Result},

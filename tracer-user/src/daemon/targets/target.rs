@@ -19,7 +19,7 @@ use crate::{
             inspect::{Found, Identity, Refused},
             programs::AnalysedProgram,
         },
-        reader::{Done, Job},
+        job::{Done, Job},
         view::{Name, TargetView, Throttling},
     },
     latency::Histogram,

@@ -7,6 +7,7 @@
 mod apply;
 mod change;
 mod counts;
+mod follow;
 mod goroutine;
 mod history;
 mod reason;

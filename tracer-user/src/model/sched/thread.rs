@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::State;
 use super::change::Change;
 use super::goroutine::ByAddress;
+use super::state::State;
 
 /// An M: a thread that runs goroutines.
 #[derive(Clone, Debug, Default)]

@@ -2,10 +2,10 @@
 
 use tracer_ebpf::Origin;
 
-use super::State;
 use super::change::Change;
 use super::counts::Counts;
 use super::goroutine::ByAddress;
+use super::state::State;
 use crate::stream::{HistogramDelta, HistogramKey};
 
 /// How many of the longest waits are kept.

@@ -13,9 +13,6 @@ use crate::{
     error::Result,
 };
 
-/// Most threads that remove probes at once: the kernel lets them wait together.
-const MOST_THREADS: usize = 16;
-
 /// What is left of a target: its probes, and its entries in shared tables.
 pub struct Remains {
     /// The slot that it had.
@@ -84,21 +81,6 @@ impl Detaching {
             log::error!("a thread that detached has panicked; please report this");
         }
     }
-}
-
-/// Removes probes on several threads, and waits until they are gone.
-pub fn drop_in_parallel(mut probes: Vec<Probes>) {
-    let each = probes.len().div_ceil(MOST_THREADS).max(1);
-    thread::scope(|scope| {
-        while !probes.is_empty() {
-            let some = probes.split_off(probes.len().saturating_sub(each));
-            // If no thread can be made, the probes are dropped here with the closure.
-            let spawned = thread::Builder::new().spawn_scoped(scope, move || drop(some));
-            if let Err(e) = spawned {
-                log::warn!("no thread to detach in: {e}");
-            }
-        }
-    });
 }
 
 /// The tables that all slots share.

@@ -33,7 +33,6 @@ use tracer_ebpf::{
     start::{Mark, StartEvent},
 };
 
-pub(in crate::sources) use self::detaching::drop_in_parallel;
 pub use self::{
     binaries::{StartsBy, StartsRequest},
     events::ProcessEvent,
@@ -56,7 +55,9 @@ use super::{
 };
 use crate::{
     bpf::{
-        Capacity, Cost, Kernel, LinkKind, ProgramKind, calibrate,
+        Capacity, Cost, Kernel, LinkKind, ProgramKind,
+        attach::drop_in_parallel,
+        calibrate,
         kernel::{self, CREATION_SITES_ON_HOST},
         ring,
     },

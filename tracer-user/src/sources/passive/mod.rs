@@ -5,15 +5,17 @@
 
 mod gauges;
 mod goroutines;
+mod observe_error;
 mod time_to_run;
 
 use std::time::Duration;
 
 use crate::binary::Globals;
 use crate::binary::layout::Layout;
-use crate::error::Error;
 use crate::process::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, Kind, Loss, LossCause, Observation, Snapshot};
+
+pub use observe_error::ObserveError;
 
 use goroutines::Walk;
 use time_to_run::TimeToRun;
@@ -26,32 +28,6 @@ pub struct PassiveSource<M> {
     layout: Option<Layout>,
     time_to_run: Option<TimeToRun>,
     walk: Walk,
-}
-
-/// Why nothing was observed. In both cases the target is not, or no longer, the expected one.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ObserveError {
-    /// The target's memory could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A counter of the runtime, which only ever grows, has become smaller.
-    #[error(
-        "the runtime's counters at {address:#x} went backwards: the process has replaced its program (exec) \
-         or is not what its binary says; attach again"
-    )]
-    Replaced {
-        /// Run-time address of `sched.timeToRun`.
-        address: u64,
-    },
-}
-
-impl From<ObserveError> for Error {
-    fn from(e: ObserveError) -> Self {
-        match e {
-            ObserveError::Read(e) => e.into(),
-            ObserveError::Replaced { .. } => Error::not_traceable(e.to_string()),
-        }
-    }
 }
 
 impl<M: Memory> PassiveSource<M> {

@@ -2,6 +2,7 @@
 //! programs it is tested in the package of end-to-end tests.
 
 use super::*;
+use crate::error::Error;
 use crate::process::memory::ProcessMemory;
 use crate::stream::{HistogramDelta, HistogramKey};
 

@@ -5,7 +5,7 @@ use crate::binary::layout::{Layout, TimeHistogram, TimeHistogramScheme};
 use crate::process::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, HistogramDelta, HistogramKey};
 
-use super::ObserveError;
+use super::observe_error::ObserveError;
 
 /// Most bytes that a `runtime.timeHistogram` may have; Go 1.19's has 5768.
 const MAX_SIZE: u32 = 64 << 10;

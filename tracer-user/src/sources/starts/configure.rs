@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tracer_ebpf::{TargetConfig, start::StartConfig};
 
-use super::{SLOT, TaskOffsets, Whose, calls};
+use super::{calls, task::TaskOffsets, whose::Whose};
 use crate::{
     bpf::{Kernel, maps},
     error::{Error, Result},
 };
+
+/// The slot of the counters and of the only target configuration.
+pub(super) const SLOT: u32 = 0;
 
 /// A duration as the kernel side takes it.
 pub(super) fn nanoseconds(duration: Duration) -> u64 {

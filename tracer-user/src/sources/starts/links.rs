@@ -17,9 +17,10 @@ use std::{
 
 use rustix::process::{Resource, getrlimit};
 
-use super::super::host::drop_in_parallel;
-use crate::bpf::attach::Probes;
-use crate::process::file::FileId;
+use crate::{
+    bpf::attach::{Probes, drop_in_parallel},
+    process::file::FileId,
+};
 
 /// Fewest and most descriptors that probes of single processes may take together.
 const DESCRIPTORS: (usize, usize) = (64, 4_096);

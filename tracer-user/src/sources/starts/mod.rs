@@ -12,6 +12,7 @@ mod probing;
 mod reading;
 mod slot_table;
 pub(in crate::sources) mod task;
+mod whose;
 
 use std::{fs::File, sync::Arc, time::Duration};
 
@@ -21,12 +22,11 @@ use aya::{
 };
 use tracer_ebpf::{
     Counters,
-    start::{MAX_BINARIES, MAX_TREE, exec},
+    start::{MAX_BINARIES, MAX_TREE},
 };
 
-pub use self::named::Functions;
 use self::{
-    configure::{configure, nanoseconds},
+    configure::{SLOT, configure, nanoseconds},
     gate::{Asker, Gate, Missed, Questions, WatchedFile},
     links::Links,
     named::Named,
@@ -38,6 +38,7 @@ pub(in crate::sources) use self::{
     named::own_pid,
     task::TaskOffsets,
 };
+pub use self::{named::Functions, whose::Whose};
 use crate::{
     bpf::{Capacity, Kernel, LinkKind, maps},
     error::{Error, Result},
@@ -45,36 +46,7 @@ use crate::{
     process::file::FileState,
 };
 
-/// The slot of the counters and of the only target configuration.
-const SLOT: u32 = 0;
 const _: () = assert!(MAX_BINARIES < tracer_ebpf::MAX_TARGETS);
-
-/// The processes whose starts are traced. Except for [`Self::Any`], probes are bound to single processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// One process that is held before its execve: all sites, and its system calls.
-    Held(u32),
-    /// Processes that are held one after the other: all sites, and their system calls.
-    HeldInTurn,
-    /// Processes that are held, and all their descendants: sites that are executed once, and their system calls.
-    Tree,
-    /// Every process that executes a certain file, held by the gate: sites that are executed once.
-    Next,
-    /// Every process: sites that are executed once. The probes are in every process that maps the file privately,
-    /// whether it runs it or only reads it.
-    Any,
-}
-
-impl Whose {
-    /// The `execve` calls that the kernel side follows, besides those of held processes.
-    fn every_exec(self) -> u32 {
-        match self {
-            Self::Held(_) | Self::HeldInTurn | Self::Tree => exec::HELD,
-            Self::Next => exec::GATED,
-            Self::Any => exec::EVERY,
-        }
-    }
-}
 
 /// A program whose starts are traced.
 #[derive(Clone, Copy, Debug)]

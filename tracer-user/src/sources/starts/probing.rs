@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tracer_ebpf::Meaning;
 
 use super::{
-    Binary, SLOT, StartSource, Whose,
+    Binary, StartSource, Whose,
+    configure::SLOT,
     links::{Bound, Linked},
     slot_table::How,
 };

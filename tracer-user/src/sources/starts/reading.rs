@@ -2,7 +2,7 @@
 
 use tracer_ebpf::start::{Call, CallEvent, Mark, StartEvent};
 
-use super::{Functions, SLOT, StartSource, Whose, calls, named, probed_binary};
+use super::{Functions, StartSource, Whose, binary, calls, configure::SLOT, named};
 use crate::{
     bpf::{maps, ring},
     error::Result,

@@ -291,7 +291,7 @@ impl TransitionSource {
             self.emit(u64::MAX, &mut seen)?;
         }
         if let Some(stacks) = &mut self.stacks {
-            let new = stacks.count(&mut self.kernel.ebpf)?;
+            let new = stacks.count(&mut self.kernel.ebpf, SLOT)?;
             seen.extend(stacks::report(Vec::new(), new.walked).map(|stacks| at(Kind::Stacks(stacks))));
             let causes = [
                 (LossCause::StacksFull, new.full),

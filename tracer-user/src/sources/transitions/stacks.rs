@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use aya::Ebpf;
 use tracer_ebpf::stacks::{Stack, StackConfig, StackCounters};
 
-use super::{SLOT, tables};
+use super::tables;
 use crate::{
     error::Result,
     stream::transition::{StackSeen, StacksSeen, Transition, What, status},
@@ -64,12 +64,12 @@ impl Stacks {
         Ok(new)
     }
 
-    /// Reads what the kernel side has counted since the last call.
+    /// Reads what the kernel side has counted of the target in `slot` since the last call.
     ///
     /// # Errors
     /// The counters cannot be read.
-    pub fn count(&mut self, ebpf: &mut Ebpf) -> Result<StackCounters> {
-        let counters = tables::stack_counters(ebpf, SLOT)?;
+    pub fn count(&mut self, ebpf: &mut Ebpf, slot: u32) -> Result<StackCounters> {
+        let counters = tables::stack_counters(ebpf, slot)?;
         let new = counters.since(&self.counted);
         self.counted = counters;
         Ok(new)

@@ -1,14 +1,13 @@
 //! What a mode may be expected to cost, before it is attached.
 
-use super::{
-    super::{Obstacle, budget::SECOND},
-    Governor,
+use super::Governor;
+use crate::{
+    daemon::governor::{
+        Obstacle,
+        budget::{ADMITTED_PERCENT, SECOND},
+    },
+    plan::{Mode, cost},
 };
-use crate::plan::{Mode, cost};
-
-/// How much of what is allowed a mode may be expected to cost if it is to be attached, in percent: what it then costs
-/// is above the forecast as often as below.
-pub(super) const ADMITTED_PERCENT: u64 = 80;
 
 impl Governor {
     /// Whether the rules allow a mode.

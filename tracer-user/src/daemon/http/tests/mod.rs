@@ -13,7 +13,11 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::daemon::metrics::testing::{full, host, target};
+use crate::daemon::{
+    config::Health,
+    metrics::testing::{full, host, target},
+    view::HostView,
+};
 
 /// A server on a thread of its own, as the daemon has one.
 struct Server {

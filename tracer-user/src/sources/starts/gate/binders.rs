@@ -14,7 +14,12 @@ use std::{
     time::Instant,
 };
 
-use super::{Mailbox, Message, borrowed::is_read_by_others, keeper::PRIORITY, pending_links::Job};
+use super::{
+    binding::Job,
+    borrowed::is_read_by_others,
+    keeper::PRIORITY,
+    message::{Mailbox, Message},
+};
 use crate::{
     bpf::linker::Linker,
     clock::now_ns,

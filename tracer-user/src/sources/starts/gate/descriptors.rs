@@ -18,7 +18,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-use super::Asker;
+use super::asker::Asker;
 use crate::error::{Error, Result};
 
 /// Fewest descriptors with which programs are held: attaching takes most of them, and each held program takes one.

@@ -22,7 +22,7 @@ use nix::{
 };
 use rustix::fs::{AtFlags, StatxFlags};
 
-use super::{Asker, descriptors, mounts};
+use super::{asker::Asker, descriptors, mounts};
 use crate::{
     clock::now_ns,
     error::{Error, Result},

@@ -4,8 +4,8 @@
 //!
 //! A dedicated thread answers the kernel ([`keeper`]), whatever the rest of gmpscope does: for processes that are not
 //! followed at once; for known programs when the process is linked, by other threads ([`binders`]); and after
-//! [`PATIENCE`] in any case. No open is ever denied: [`descriptors`] says how the kernel is kept from doing so by itself.
-//! Where the thread cannot answer, another process does ([`watchdog`]).
+//! [`keeper::PATIENCE`] in any case. No open is ever denied: [`descriptors`] says how the kernel is kept from doing so by
+//! itself. Where the thread cannot answer, another process does ([`watchdog`]).
 
 mod asker;
 mod binders;
@@ -15,8 +15,9 @@ mod descriptors;
 mod group;
 mod keeper;
 mod known;
+mod message;
 mod mounts;
-mod pending_links;
+mod passed;
 mod questions;
 mod watchdog;
 
@@ -27,7 +28,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver},
     },
     thread::JoinHandle,
     time::Duration,
@@ -39,12 +40,14 @@ pub use self::{
     asker::{Asker, Missed},
     descriptors::enough as enough_descriptors,
     group::trial,
-    questions::Questions,
+    passed::{Hold, Passed},
+    questions::{Question, Questions},
 };
 use self::{
     binders::Binders,
     group::WatchedMounts,
     keeper::{Keeper, Parts},
+    message::{Mailbox, Message, Watch},
 };
 use super::links::Linked;
 use crate::{
@@ -54,99 +57,10 @@ use crate::{
     process::file::{FileId, FileState},
 };
 
-/// No program waits for its probes longer than this.
-pub const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the thread is waited for to confirm a message.
 const CONFIRMATION: Duration = Duration::from_secs(1);
 /// The `/proc` folder of the thread that reads the link.
 const OWN_DESCRIPTORS: &str = "/proc/thread-self";
-
-/// A file that a process is about to execute, of which nothing is known.
-#[derive(Debug)]
-pub struct Question {
-    /// Id to answer with.
-    pub id: u64,
-    /// Identity of the file.
-    pub id_of_file: FileId,
-    /// The file, open.
-    pub file: File,
-    /// Whether the process is followed. If not, the file had probes and was changed since: they must be removed.
-    pub followed: bool,
-}
-
-/// Counts of what passed the gate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
-    /// Openings by processes of the tree.
-    pub followed: u64,
-    /// Of them, those that were released before their program was known.
-    pub unready: u64,
-    /// Openings by other processes.
-    pub others: u64,
-    /// How often gmpscope did not move, so that the watchdog opened the gate.
-    pub standstills: u64,
-    /// Openings, by any process, that the watchdog released.
-    pub let_go: u64,
-    /// How often there was no room for another open file.
-    pub shortages: u64,
-    /// Why there was none the last time.
-    pub why_short: Option<String>,
-    /// Programs that the kernel has refused to execute, since it could not open them for us.
-    pub refused: u64,
-    /// Why the gate has opened for good, if it has.
-    pub over: Option<String>,
-}
-
-impl Passed {
-    /// Notes for the reader of the capture.
-    pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let times = |n: u64| match n {
-            1 => "once".to_owned(),
-            n => format!("{n} times"),
-        };
-        if self.standstills > 0 {
-            notes.push(format!(
-                "gmpscope was stopped or got no CPU {}: {} that waited for it went on unasked, and later ones did not \
-                 wait: starts may be missing",
-                times(self.standstills),
-                match self.let_go {
-                    1 => "1 program".to_owned(),
-                    n => format!("{n} programs"),
-                }
-            ));
-        }
-        if self.shortages > 0 {
-            let why = self.why_short.as_deref().unwrap_or("no room");
-            notes.push(format!(
-                "programs were not held for a while, {}: {why}",
-                times(self.shortages)
-            ));
-        }
-        if self.refused > 0 {
-            notes.push(format!(
-                "the kernel refused to execute {} of whichever process, which it could not open for gmpscope",
-                match self.refused {
-                    1 => "1 program".to_owned(),
-                    n => format!("{n} programs"),
-                }
-            ));
-        }
-        notes.extend(self.over.clone());
-        notes
-    }
-}
-
-/// The time for which a followed process was held.
-#[derive(Clone, Copy, Debug)]
-pub struct Hold {
-    /// The process, in our PID namespace.
-    pub pid: u32,
-    /// When it was released, CLOCK_MONOTONIC.
-    pub until_ns: u64,
-    /// For how long it was held.
-    pub held_ns: u64,
-}
 
 /// A file whose `execve`, by any process, waits until the process has its probes.
 pub struct WatchedFile {
@@ -160,51 +74,6 @@ pub struct WatchedFile {
     pub linker: Arc<Linker>,
     /// Counts starts that continued without probes.
     pub missed: Arc<Missed>,
-}
-
-/// A [`WatchedFile`] for the thread, without descriptors.
-struct Watch {
-    /// Path to the file through the descriptor table of the rest of gmpscope.
-    path: PathBuf,
-    state: FileState,
-    slot: u32,
-    missed: Arc<Missed>,
-}
-
-/// A message to the thread. Owns no descriptor, since the thread has another table of them.
-enum Message {
-    Answer {
-        id: u64,
-        binary: u32,
-    },
-    /// The outcome of a job.
-    JobDone {
-        id: u64,
-        result: std::result::Result<(), String>,
-    },
-    Watch(Box<Watch>, Sender<Result<()>>),
-    Unwatch(FileId, Sender<()>),
-    Forget(FileId),
-    Pause(Sender<()>),
-    Resume,
-    Count(Sender<Passed>),
-    End,
-}
-
-/// Sends messages to the thread, and wakes it.
-#[derive(Clone)]
-struct Mailbox {
-    messages: Sender<Message>,
-    wake: Arc<OwnedFd>,
-}
-
-impl Mailbox {
-    fn send(&self, message: Message) {
-        // The thread ends only on request, or after a failure: then nothing waits.
-        let _ = self.messages.send(message);
-        // Fails only where the eventfd is readable already.
-        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-    }
 }
 
 /// The closed gate. Dropping it opens it.

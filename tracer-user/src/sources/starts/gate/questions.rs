@@ -14,8 +14,21 @@ use std::{
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::start::binary;
 
-use super::{Mailbox, Message, Question};
+use super::message::{Mailbox, Message};
 use crate::process::file::FileId;
+
+/// A file that a process is about to execute, of which nothing is known.
+#[derive(Debug)]
+pub struct Question {
+    /// Id to answer with.
+    pub id: u64,
+    /// Identity of the file.
+    pub id_of_file: FileId,
+    /// The file, open.
+    pub file: File,
+    /// Whether the process is followed. If not, the file had probes and was changed since: they must be removed.
+    pub followed: bool,
+}
 
 /// A question as the gate's thread sends it: the file is open as `number` in that thread's table alone.
 #[derive(Debug)]

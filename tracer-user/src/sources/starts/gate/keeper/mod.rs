@@ -6,6 +6,7 @@
 //! It has its own table of descriptors: nothing that owns a descriptor may be sent to or from another thread, nor
 //! anything that writes to one behind the scenes, such as what wakes a task of tokio's.
 
+mod holding;
 mod openings;
 mod state;
 
@@ -30,13 +31,14 @@ use tracer_ebpf::start::binary;
 
 use self::state::{Closed, State};
 use super::{
-    Asker, Hold, Message, Missed, PATIENCE, Passed, Watch,
-    caller::ExecCaller,
+    asker::{Asker, Missed},
+    binding::{Binding, Job},
     descriptors::{self, Reserve},
-    group::{Opening, WatchedMounts},
-    known::KnownFiles,
+    group::{Opening, Watched},
+    known::Known,
+    message::{Message, Watch},
     mounts,
-    pending_links::{Job, PendingLinks},
+    passed::{Hold, Passed},
     questions::Asked,
     watchdog,
 };
@@ -45,6 +47,8 @@ use crate::{
     process::file::FileId,
 };
 
+/// No program waits for its probes longer than this.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 /// The nice value of the thread, and of those that link processes for it.
 pub const PRIORITY: i32 = -19;
 /// Why a start continued without its probes.

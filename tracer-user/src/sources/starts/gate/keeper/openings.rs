@@ -9,18 +9,17 @@ use rustix::io::Errno;
 use tracer_ebpf::start::binary;
 
 use super::{
-    Keeper,
+    Keeper, PATIENCE,
     state::{Closed, State},
 };
 use crate::{
     clock::now_ns,
     process::file::FileId,
     sources::starts::gate::{
-        Hold, PATIENCE,
-        caller::ExecCaller,
         descriptors,
         group::{Opening, Version},
         known::Decision,
+        passed::Hold,
         questions::Asked,
     },
 };

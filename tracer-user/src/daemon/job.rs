@@ -1,0 +1,35 @@
+//! Readings of targets' memory, which the reader makes for the host.
+
+use std::time::Duration;
+
+use crate::{
+    process::memory::ProcessMemory,
+    sources::passive::{ObserveError, PassiveSource},
+    stream::Observation,
+};
+
+/// A reading that is to be made.
+#[derive(Debug)]
+pub struct Job {
+    /// The process to be read.
+    pub pid: u32,
+    /// The id of the target, which tells it from a later process of this PID.
+    pub target: u64,
+    /// How it is read.
+    pub passive: PassiveSource<ProcessMemory>,
+    /// Whether everything is read, or the waits alone.
+    pub all: bool,
+    /// CPU time per second that counting goroutines may cost us.
+    pub walk: Duration,
+}
+
+/// A reading that was made.
+#[derive(Debug)]
+pub struct Done {
+    /// The job.
+    pub job: Job,
+    /// When it was made, CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// What was observed.
+    pub seen: Result<Vec<Observation>, ObserveError>,
+}
