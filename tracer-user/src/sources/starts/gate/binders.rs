@@ -15,10 +15,10 @@ use std::{
 };
 
 use super::{
-    binding::Job,
     borrowed::is_read_by_others,
     keeper::PRIORITY,
     message::{Mailbox, Message},
+    pending_links::Job,
 };
 use crate::{
     bpf::linker::Linker,

@@ -18,6 +18,7 @@ mod known;
 mod message;
 mod mounts;
 mod passed;
+mod pending_links;
 mod questions;
 mod watchdog;
 

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     process::file::FileId,
     sources::starts::gate::{
-        group::{Group, Watched},
+        group::{Group, WatchedMounts},
         message::Watch,
         watchdog::Watchdog,
     },
@@ -30,7 +30,7 @@ const LIVED: Duration = Duration::from_secs(60);
 
 impl Keeper {
     /// Begins to hold programs.
-    pub(super) fn hold(&mut self) -> Result<Watched> {
+    pub(super) fn hold(&mut self) -> Result<WatchedMounts> {
         let group = Group::new(self.asker)?;
         // First: nothing may be held without one.
         let watchdog = Watchdog::start(group.as_fd(), self.wake.as_fd()).map_err(|e| {
@@ -42,7 +42,7 @@ impl Keeper {
         })?;
         let watched = match self.asker.watches_all() {
             true => group.watch_mounted()?,
-            false => Watched::default(),
+            false => WatchedMounts::default(),
         };
         for file in self.files.values() {
             group.watch_file(&file.path)?;
@@ -61,8 +61,12 @@ impl Keeper {
         let ids: Vec<u64> = self.waiting.keys().copied().collect();
         ids.into_iter()
             .for_each(|id| self.release_waiting(id, binary::UNREADY));
-        for waiting in self.binding.take_all() {
-            self.release_missed(waiting.opening, waiting.who, "programs were not held for a while");
+        for waiting in self.pending_links.take_all() {
+            self.release_missed(
+                waiting.opening,
+                waiting.caller,
+                "programs were not held for a while",
+            );
         }
         // So that no program waits while the watchdog ends, which may take a moment.
         if let State::Closed(Closed { group, .. }) = &before {

@@ -32,13 +32,14 @@ use tracer_ebpf::start::binary;
 use self::state::{Closed, State};
 use super::{
     asker::{Asker, Missed},
-    binding::{Binding, Job},
+    caller::ExecCaller,
     descriptors::{self, Reserve},
-    group::{Opening, Watched},
+    group::{Opening, WatchedMounts},
     known::Known,
     message::{Message, Watch},
     mounts,
     passed::{Hold, Passed},
+    pending_links::{Job, PendingLinks},
     questions::Asked,
     watchdog,
 };

@@ -16,6 +16,7 @@ use crate::{
     clock::now_ns,
     process::file::FileId,
     sources::starts::gate::{
+        caller::ExecCaller,
         descriptors,
         group::{Opening, Version},
         known::Decision,
