@@ -1,4 +1,4 @@
-//! Where goroutines blocked, of `full --stacks`.
+//! Where goroutines blocked: the part of a capture by `full --stacks`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,24 +10,24 @@ use crate::escape::Untrusted;
 use crate::model::sched::{Blocked, PlaceReport, StacksReport};
 use crate::stream::transition::{StackSeen, end};
 
-/// Places that are listed one by one.
+/// Most places that are listed one by one.
 pub const PLACES: usize = 100;
 
-/// Functions of the runtime by which every goroutine blocks, and to which every first function returns.
+/// Functions of the runtime that are in the stack of every goroutine that blocks.
 const LEFT_OUT: [&str; 3] = ["runtime.gopark", "runtime.goparkunlock", "runtime.goexit"];
 
-/// Goroutines that blocked with one stack for one reason and were made at one place.
+/// Goroutines that blocked with the same stack for the same reason and were created by the same statement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BlockedAt {
-    /// The calls, innermost first, inlined ones included: `FUNCTION FILE:LINE`. `runtime.gopark` and
-    /// `runtime.goexit`, which all have, are left out.
+    /// The calls, innermost first, including inlined ones: `FUNCTION FILE:LINE`. `runtime.gopark` and `runtime.goexit`,
+    /// which are in all stacks, are left out.
     pub stack: Vec<Untrusted>,
-    /// Why calls are missing after the last one; absent if the stack is whole.
+    /// Why calls are missing after the last one; absent if the stack is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<Incomplete>,
-    /// Why they waited, in the runtime's words.
+    /// The runtime's name of the reason why they waited.
     pub wait_reason: Untrusted,
-    /// The `go` statement that made them: `FUNCTION FILE:LINE`.
+    /// The `go` statement that created them: `FUNCTION FILE:LINE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Untrusted>,
     /// How many, and how long.
@@ -35,33 +35,33 @@ pub struct BlockedAt {
     pub waits: Waits,
 }
 
-/// Why a stack has not all of its calls.
+/// Why a stack is not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Incomplete {
-    /// There are more calls than are kept.
+    /// It has more calls than are kept.
     Cut,
-    /// A frame pointer led nowhere, or could not be read.
+    /// A frame pointer was wrong, or could not be read.
     Broken,
 }
 
-/// How many waits, and how long.
+/// Number and length of waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Waits {
     /// Waits that ended.
     pub count: u64,
     /// Waits that had not ended when the capture did.
     pub ongoing: u64,
-    /// Nanoseconds of both, all together.
+    /// Total nanoseconds of both.
     pub total_ns: u64,
-    /// The longest of both.
+    /// Nanoseconds of the longest of both.
     pub max_ns: u64,
 }
 
-/// How whole the picture is.
+/// How complete the list of places is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StacksInfo {
-    /// Times that a goroutine blocked and its stack was asked for.
+    /// Times that the stack of a goroutine that blocked was walked.
     pub walked: u64,
     /// Different stacks that were kept.
     pub different: u64,
@@ -71,16 +71,16 @@ pub struct StacksInfo {
     pub lost_unreadable: u64,
     /// How many places `blocked_at` lists at most.
     pub shown_at_most: u64,
-    /// Places that it leaves out, those with the least time in all.
+    /// Places that it leaves out: those with the least total time.
     pub other_places: u64,
-    /// The waits there.
+    /// The waits at those places.
     pub other: Waits,
-    /// Waits of which it is not known where: those that began before the capture, and those whose stack was lost.
+    /// Waits at unknown places: those that began before the capture, and those whose stack was lost.
     pub unknown: Waits,
 }
 
 impl Waits {
-    /// Those that ended and those that had not.
+    /// Returns how many waits there were, including those that had not ended.
     pub fn all(&self) -> u64 {
         self.count.saturating_add(self.ongoing)
     }
@@ -97,7 +97,7 @@ impl From<Blocked> for Waits {
     }
 }
 
-/// The places and how whole that is, from the model's answer; `lost` are the stacks that were lost, by the cause's name.
+/// Builds the list of places, and how complete it is, from the model's report; `lost` are the stacks that were lost.
 pub fn build(report: &StacksReport, named: &Named<'_>, lost: &Lost) -> (Vec<BlockedAt>, StacksInfo) {
     let shown = report.places.get(..PLACES).unwrap_or(&report.places);
     let rest = report.places.get(shown.len()..).unwrap_or_default();
@@ -127,9 +127,9 @@ pub fn build(report: &StacksReport, named: &Named<'_>, lost: &Lost) -> (Vec<Bloc
 /// Stacks that were lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// The table was full.
+    /// Stacks that the table had no room for.
     pub full: u64,
-    /// They could not be read.
+    /// Stacks that could not be read.
     pub unreadable: u64,
 }
 
@@ -160,13 +160,13 @@ impl Names<'_> {
                 .filter(|frame| !LEFT_OUT.contains(&frame.function.raw()))
                 .map(Frame::whole)
                 .collect(),
-            // Code that is not Go's.
+            // Not Go code.
             None => vec![format!("{pc:#x}").into()],
         });
         calls.collect()
     }
 
-    /// The function is named as everywhere else; its line is that of the statement.
+    /// Names a creation site: the function as everywhere else, with the line of the statement.
     fn creation(&self, gopc: u64) -> Untrusted {
         let function = self.named.creation_site(gopc);
         let frame = self.frames.get(&gopc).and_then(|frames| frames.first());

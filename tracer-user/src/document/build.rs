@@ -1,4 +1,4 @@
-//! From what was observed of latencies to a [`Capture`].
+//! Builds a [`Capture`] of latencies from what was observed.
 
 use crate::document::blocked::Lost;
 use crate::document::by_name::ByName;
@@ -16,11 +16,11 @@ use crate::plan::Mode;
 use crate::stream::step::AttachInfo;
 use crate::stream::{EndedBy, LossCause, Symbolizer, TargetInfo};
 
-/// Everything that a capture of latencies is made of.
+/// Everything that a capture of latencies is built from.
 pub struct Parts<'a> {
     /// What was traced. `gomaxprocs`, where absent, is taken from the last snapshot.
     pub target: TargetInfo,
-    /// In which mode.
+    /// The mode that was used.
     pub mode: Mode,
     /// Why this mode, where `auto` chose.
     pub mode_reason: Option<Untrusted>,
@@ -50,7 +50,7 @@ pub struct Parts<'a> {
     pub notes: Vec<Untrusted>,
 }
 
-/// Makes the capture, with its findings.
+/// Builds the capture, with its findings.
 pub fn build(parts: Parts) -> Capture {
     let latency = parts.latency;
     let total = latency.total();
@@ -61,7 +61,7 @@ pub fn build(parts: Parts) -> Capture {
         begin_ns: parts.begin_ns,
     };
     let report = parts.model.scheduler().map(|sched| sched.report(parts.end_ns));
-    // Before whatever shows them: one by one they would each be searched for in the file.
+    // Looked up together before any is used: one by one, each would be searched for in the file.
     named.prepare(latency, report.as_ref());
     let findings = findings::find(&Evidence {
         latency,
@@ -132,7 +132,7 @@ pub fn build(parts: Parts) -> Capture {
 /// Upper bound of the lowest bucket of the runtime's histogram (Go ≥ 1.21), inclusive.
 const LOWEST_NS: u64 = 63;
 
-/// What `passive` cannot tell apart. Up to Go 1.25 the lowest bucket is left out as a whole.
+/// Returns a note on what `passive` cannot distinguish. Up to Go 1.25 the lowest bucket is left out as a whole.
 fn short_entries(mode: Mode, waits: &Hist) -> Option<String> {
     let lowest = waits.buckets.first().filter(|bucket| bucket.le_ns <= LOWEST_NS)?;
     (mode == Mode::Passive).then(|| {
@@ -144,14 +144,14 @@ fn short_entries(mode: Mode, waits: &Hist) -> Option<String> {
     })
 }
 
-/// 1 + hits × cost ÷ CPU time; without hits there is no cost to be known.
+/// Computes 1 + hits × cost ÷ CPU time; without hits, the cost need not be known.
 fn overhead_ratio(hits: u64, cost_ns: Option<u64>, cpu_ns: Option<u64>) -> Option<f64> {
     if hits == 0 {
         return Some(1.0);
     }
     let (cost_ns, cpu_ns) = (cost_ns?, cpu_ns.filter(|ns| *ns > 0)?);
     let ratio = 1.0 + hits as f64 * cost_ns as f64 / cpu_ns as f64;
-    // Six decimals are more than is known.
+    // Six decimals are more than the precision of the cost.
     Some((ratio * 1e6).round() / 1e6)
 }
 

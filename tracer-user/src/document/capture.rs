@@ -1,7 +1,7 @@
-//! One capture, in the shape in which it is written as JSON: `gmpscope.capture/1`.
+//! The JSON of a capture: `gmpscope.capture/1`.
 //!
-//! Additive changes keep the number. Times are integers of nanoseconds and their names end in `_ns`;
-//! wall-clock times are RFC 3339; a part that a mode cannot give is absent, never zero.
+//! Additive changes keep the number. Times are integers of nanoseconds and their names end in `_ns`; wall-clock times
+//! are RFC 3339; a part that a mode does not have is absent, never zero.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -29,7 +29,7 @@ pub struct Capture {
     pub schema: String,
     /// What was traced.
     pub target: TargetInfo,
-    /// How.
+    /// How it was traced.
     pub capture: CaptureInfo,
     /// Every wait that was seen; absent where starts alone were traced.
     #[serde(default, skip_serializing_if = "Hist::is_absent")]
@@ -40,13 +40,13 @@ pub struct Capture {
     /// By function of the `go` statement: `sampled`, `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_creation_site: BTreeMap<Untrusted, Hist>,
-    /// How long goroutines waited, by the reason in the runtime's words: `full`.
+    /// How long goroutines waited, by the runtime's name of the reason: `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_wait_reason: BTreeMap<Untrusted, Hist>,
     /// Waits of at least `--slower`, the longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<Slow>,
-    /// All waits of at least `--slower`, those that `slow` has no room for included.
+    /// All waits of at least `--slower`, including those that `slow` has no room for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_summary: Option<SlowSummary>,
     /// How the program started: `run`, `attach --next`.
@@ -67,8 +67,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Returns a capture of which no more is known than what was traced and how. Whoever makes one fills in what was
-    /// seen.
+    /// Returns a capture that contains only what was traced and how; the caller adds what was seen.
     pub fn new(target: TargetInfo, capture: CaptureInfo) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
@@ -88,24 +87,24 @@ impl Capture {
         }
     }
 
-    /// Adds a remark that makes it incomplete.
+    /// Adds a note, and marks the capture as incomplete.
     pub fn add_shortcoming(&mut self, note: String) {
         self.capture.notes.push(note.into());
         self.capture.complete = false;
     }
 }
 
-/// What a capture is of: latencies in one of the modes, or starts.
+/// What a capture contains: latencies in one of the modes, or starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptureMode {
-    /// As [`Mode::Passive`].
+    /// See [`Mode::Passive`].
     Passive,
-    /// As [`Mode::Sampled`].
+    /// See [`Mode::Sampled`].
     Sampled,
-    /// As [`Mode::Exact`].
+    /// See [`Mode::Exact`].
     Exact,
-    /// As [`Mode::Full`].
+    /// See [`Mode::Full`].
     Full,
     /// Starts: `run`, `attach --next`.
     Init,
@@ -144,7 +143,7 @@ impl fmt::Display for CaptureMode {
 /// How it was captured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaptureInfo {
-    /// What it is of.
+    /// What it contains.
     pub mode: CaptureMode,
     /// Why this mode, where `auto` chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,21 +152,21 @@ pub struct CaptureInfo {
     pub started_at: jiff::Timestamp,
     /// Length of the window.
     pub duration_ns: u64,
-    /// Nothing was lost and the window was whole.
+    /// Whether nothing was lost and the window was as long as was asked for.
     pub complete: bool,
     /// What ended the window.
     pub ended_by: EndedBy,
     /// Waits in all histograms.
     pub events: u64,
-    /// Waits that are missing from them.
+    /// Waits that are missing from the histograms.
     pub lost_events: u64,
     /// What was lost or not counted, by cause.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lost_by_cause: BTreeMap<ByName<LossCause>, u64>,
-    /// Who chose the sample, in `sampled` and `passive`.
+    /// How the sample was chosen, in `sampled` and `passive`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
-    /// How the kernel held the probes; absent without probes.
+    /// How the kernel attached the probes; absent without probes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_by: Option<AttachedBy>,
     /// Times that a probe of ours stopped a thread of the target.
@@ -178,13 +177,13 @@ pub struct CaptureInfo {
     /// 1 + hits × cost ÷ CPU time of the target in the window, with the high cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead_ratio: Option<f64>,
-    /// What the probes themselves add to each latency at the least (`exact`).
+    /// The least time that the probes themselves add to each latency (`exact`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_floor_ns: Option<u64>,
-    /// Other captures of ours that ran on the same target meanwhile: their cost is in these figures.
+    /// Other captures of gmpscope on the same target meanwhile: these figures contain their cost.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub concurrent_captures: u64,
-    /// Things that a reader of the figures should know.
+    /// Remarks for a reader of the figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Untrusted>,
 }
@@ -226,17 +225,17 @@ pub enum SampledBy {
     Runtime,
 }
 
-/// The sample's nature.
+/// How the sample was chosen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
-    /// Who chooses.
+    /// Who chose it.
     pub by: SampledBy,
-    /// One in so many, nominally.
+    /// The nominal rate: one wait in this many.
     pub nominal: u32,
-    /// Who measured the latencies: a probe of ours up to Go 1.25, and where a profile made the compiler leave no other
+    /// Who measured the latencies: a probe of ours up to Go 1.25, and where optimisation by a profile has left no other
     /// place; absent where the capture ended before that was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_by: Option<MeasuredBy>,
-    /// Whether each wait had the same chance. It had not: never scale a count by `nominal`.
+    /// Whether each wait had the same chance to be chosen. It had not: never scale a count by `nominal`.
     pub uniform: bool,
 }

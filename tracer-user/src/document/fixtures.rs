@@ -1,4 +1,4 @@
-//! Captures for the tests of this room, made from observations by the code under test.
+//! Captures for tests, built from observations by the code under test.
 
 use crate::{
     escape::Untrusted,
@@ -17,10 +17,10 @@ use crate::document::capture::Capture;
 
 /// Begin of every capture, CLOCK_MONOTONIC.
 pub const BEGIN_NS: u64 = 1_000_000_000_000;
-/// Its end.
+/// End of every capture, CLOCK_MONOTONIC.
 pub const END_NS: u64 = BEGIN_NS + 10_000_000_000;
 
-/// Names as Go's linker makes them, a hostile one among them.
+/// A symbolizer with names like those of Go's linker, one of them hostile.
 pub struct Names;
 
 impl Symbolizer for Names {
@@ -36,7 +36,7 @@ impl Symbolizer for Names {
     }
 }
 
-/// A target.
+/// Returns the description of a target.
 pub fn target() -> TargetInfo {
     TargetInfo {
         pid: 4242,
@@ -52,16 +52,16 @@ pub fn target() -> TargetInfo {
     }
 }
 
-/// Everything that was observed, and what becomes of it.
+/// What was observed, as a capture accumulates it.
 pub struct Observed {
-    /// Latencies.
+    /// The latencies.
     pub latency: Latency,
-    /// Gauges.
+    /// The gauges.
     pub model: Model,
 }
 
 impl Observed {
-    /// Nothing yet.
+    /// Returns one that has observed nothing.
     pub fn new(scheme: BucketScheme) -> Self {
         Self {
             latency: Latency::new(scheme),
@@ -69,14 +69,14 @@ impl Observed {
         }
     }
 
-    /// One thing more.
+    /// Adds an observation.
     pub fn see(&mut self, at_ns: u64, kind: Kind) {
         let observation = Observation { at_ns, kind };
         self.latency.observe(&observation);
         self.model.observe(&observation);
     }
 
-    /// So many waits of each length.
+    /// Adds waits: (length, count) each.
     pub fn waits(&mut self, key: HistogramKey, waits: &[(u64, u64)]) {
         let scheme = self.latency.scheme();
         let mut counts: std::collections::BTreeMap<u16, u64> = Default::default();
@@ -96,14 +96,14 @@ impl Observed {
         self.see(END_NS, Kind::HistogramDelta(delta));
     }
 
-    /// The capture.
+    /// Builds the capture.
     pub fn capture(&self, mode: Mode, change: impl FnOnce(&mut Parts)) -> Capture {
         let mut parts = self.parts(mode, &Names);
         change(&mut parts);
         build(parts)
     }
 
-    /// The capture, with other names.
+    /// Builds the capture with the names of `symbolizer`.
     pub fn capture_named(&self, mode: Mode, symbolizer: &dyn Symbolizer) -> Capture {
         build(self.parts(mode, symbolizer))
     }

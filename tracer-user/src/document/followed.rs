@@ -1,4 +1,4 @@
-//! The part of a capture that `--follow` adds to `init`: many programs, and what was not seen of them.
+//! What `--follow` adds to the starts of a capture: many programs, and how many of them were not seen.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +14,25 @@ use crate::stream::TargetInfo;
 pub struct BinaryOf {
     /// Path of the executable.
     pub exe: Untrusted,
-    /// As in `target`.
+    /// See [`TargetInfo::go_version`].
     pub go_version: Untrusted,
-    /// As in `target`.
+    /// See [`TargetInfo::build_mode`].
     pub build_mode: Untrusted,
     /// Starts that reached `main.main`.
     pub runs: u64,
-    /// Starts that ended before, or had not ended when the capture did.
+    /// Starts that ended before `main.main`, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfinished: u64,
     /// The phase with the longest median.
     #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
     pub slowest_phase: Untrusted,
-    /// By phase, and `total`.
+    /// Times by phase, and `total`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub histograms: BTreeMap<Untrusted, Hist>,
 }
 
 impl BinaryOf {
-    /// The starts of a binary, and how long their phases took.
+    /// Builds the description of a binary's starts from the times of their phases.
     pub fn of(info: &TargetInfo, unfinished: u64, times: &PhaseTimes) -> Self {
         let histograms: BTreeMap<Untrusted, Hist> = times
             .phases()
@@ -53,37 +53,37 @@ impl BinaryOf {
         }
     }
 
-    /// Whole starts.
+    /// Returns the histogram of whole starts.
     pub fn total(&self) -> Option<&Hist> {
         self.histograms.get(&TOTAL.into())
     }
 }
 
-/// What a command and all that descends from it executed.
+/// What a command and its descendants executed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TreeOf {
     /// Programs that were executed.
     pub execs: u64,
     /// Of them, those that are not Go programs.
     pub others: u64,
-    /// Of them, those that were not looked at, not in time, or cannot be traced: starts may be missing.
+    /// Of them, those that were not analysed in time, or cannot be traced: starts may be missing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unseen: u64,
     /// Of them, those that ended before their first instruction.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ended_early: u64,
-    /// Processes that were left when the command had ended, and were followed no longer.
+    /// Processes that were still running when the command had ended, and were not followed any more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub outlived: u64,
     /// File systems whose programs are held until they are probed.
     pub watched_file_systems: u64,
-    /// Those whose programs are not.
+    /// File systems whose programs are not held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_watched: Vec<Untrusted>,
-    /// Programs that others executed meanwhile: each waited for one answer.
+    /// Programs that other processes executed meanwhile: each waited for one answer.
     pub execs_of_others: u64,
-    /// Programs, whoever executed them, that were let through unprobed since gmpscope was stopped or got no CPU: starts
-    /// may be missing.
+    /// Programs, whoever executed them, that were released without probes because gmpscope was stopped or got no CPU:
+    /// starts may be missing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub let_go: u64,
     /// Starts that `starts` has no room for.

@@ -1,4 +1,4 @@
-//! What `full` adds to a capture: waits by reason, Ps, Ms, the world, and how far the picture can be believed.
+//! What `full` adds to a capture: waits by reason, Ps, Ms, the stopped world, and how reliable the figures are.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,31 @@ use crate::latency::Histogram;
 use crate::model::sched::{Report, SiteReport, State};
 use crate::stream::{BucketScheme, HistogramDelta};
 
-/// Creation sites whose churn is reported.
+/// Most creation sites whose churn is reported.
 const SITES: usize = 50;
-/// Goroutines more made than ended, from which on a creation site is worth a hint.
+/// How many more goroutines must be created than end for a creation site to be marked as growing.
 const LEAK_HINT: u64 = 100;
 
 /// The parts of a capture that only `full` has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Full {
-    /// How far the picture can be believed.
+    /// How reliable the figures are.
     pub model: ModelInfo,
     /// How many goroutines were in each state, over time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_time: Option<OverTime>,
     /// Nanoseconds that goroutines spent in each state, all together.
     pub time_in_state_ns: BTreeMap<ByName<State>, u64>,
-    /// The longest times for which goroutines waited, the longest first.
+    /// The longest waits of goroutines, the longest first.
     pub longest_waits: Vec<LongWait>,
-    /// Where goroutines blocked (`--stacks`), the places with the longest time in all first; at most
+    /// Where goroutines blocked (`--stacks`), the places with the longest total time first; at most
     /// [`StacksInfo::shown_at_most`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked_at: Vec<BlockedAt>,
-    /// How whole `blocked_at` is.
+    /// How complete `blocked_at` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stacks: Option<StacksInfo>,
-    /// Goroutines made and ended by the function of their `go` statement, those with the most first.
+    /// Goroutines that were created and ended, by the function of their `go` statement, those with the most first.
     pub churn: Vec<Churn>,
     /// Ps, by id.
     pub processors: Vec<ProcessorInfo>,
@@ -48,24 +48,24 @@ pub struct Full {
     pub world: WorldInfo,
 }
 
-/// How far the picture can be believed.
+/// How reliable the figures are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
-    /// Transitions that were taken in.
+    /// Transitions that were processed.
     pub transitions: u64,
     /// Transitions that were lost.
     pub lost: u64,
-    /// Transitions that the kernel side saw: those that were taken in and those that were lost.
+    /// Transitions that the kernel side saw: those that were processed and those that were lost.
     pub seen: u64,
-    /// Nanoseconds from the capture's begin from which on every answer holds; absent where something was lost and
-    /// the states were not read anew after it.
+    /// Nanoseconds from the capture's begin from which on all figures are exact; absent where something was lost and the
+    /// states were not read anew after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_from_ns: Option<u64>,
-    /// What did not fit and was inferred, by kind: `waiting->running` is a goroutine that was believed to wait and
-    /// of which the next event said that it had run.
+    /// Transitions that were not seen and were inferred, by kind: `waiting->running` is a goroutine in state waiting whose
+    /// next event says that it had run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inferred: BTreeMap<Untrusted, u64>,
-    /// The same after a loss, which explains it.
+    /// Inferred transitions that a loss explains.
     pub inferred_after_loss: u64,
     /// Goroutines that lost their P while they ran, so that they must have been in a system call: without
     /// `--syscalls` no event says so.
@@ -83,14 +83,14 @@ pub struct OverTime {
     pub goroutines: BTreeMap<ByName<State>, Vec<u64>>,
 }
 
-/// One time for which a goroutine waited.
+/// One wait of a goroutine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LongWait {
-    /// When it began: nanoseconds since the capture's begin. Not there where that was not seen, since it was before
-    /// or in a loss; `duration_ns` is then the least that it can be.
+    /// When it began: nanoseconds since the capture's begin. Absent where that was not seen, since it was before the capture
+    /// or within a loss; `duration_ns` is then a lower bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_ns: Option<u64>,
-    /// How long it took, or has taken.
+    /// How long it took, or has taken so far.
     pub duration_ns: u64,
     /// Goroutine id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,9 +98,9 @@ pub struct LongWait {
     /// Function of its `go` statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_site: Option<Untrusted>,
-    /// Why, in the runtime's words.
+    /// The runtime's name of the reason.
     pub reason: Untrusted,
-    /// It had not ended when the capture did.
+    /// Whether it had not ended when the capture did.
     pub ongoing: bool,
 }
 
@@ -109,11 +109,11 @@ pub struct LongWait {
 pub struct Churn {
     /// Function of the `go` statement.
     pub creation_site: Untrusted,
-    /// Made in the capture.
+    /// Goroutines that were created in the capture.
     pub created: u64,
-    /// Ended in it.
+    /// Goroutines that ended in it.
     pub exited: u64,
-    /// Many more were made than ended.
+    /// Whether many more were created than ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grows: bool,
 }
@@ -125,18 +125,18 @@ pub struct ProcessorInfo {
     pub id: u32,
     /// Share of the capture in which it ran a goroutine.
     pub utilization: f64,
-    /// Nanoseconds in which it did.
+    /// Nanoseconds in which it ran a goroutine.
     pub busy_ns: u64,
     /// Nanoseconds in which an M had it.
     pub held_ns: u64,
     /// Times that an M took it.
     pub acquired: u64,
-    /// Times that it was taken away from an M in a system call.
+    /// Times that it was taken from an M in a system call.
     pub handed_off: u64,
-    /// Mean length of its run queue, as of the readings of memory.
+    /// Mean length of its run queue at the readings of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_runq: Option<f64>,
-    /// The longest of them.
+    /// Largest length of its run queue at the readings of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runq: Option<u32>,
 }
@@ -144,15 +144,15 @@ pub struct ProcessorInfo {
 /// Ms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MachineInfo {
-    /// Known at the capture's end.
+    /// Ms that are known at the capture's end.
     pub known: u64,
-    /// Of them asleep for want of work.
+    /// Of them, those that sleep for want of work.
     pub parked: u64,
-    /// Threads that began to be one.
+    /// Ms that started.
     pub started: u64,
-    /// Threads that ended to be one.
+    /// Ms that ended.
     pub ended: u64,
-    /// Times that one went to sleep for want of work.
+    /// Times that an M went to sleep for want of work.
     pub parks: u64,
     /// Why threads were made.
     #[serde(default, skip_serializing_if = "CreatedBecause::is_empty")]
@@ -162,22 +162,22 @@ pub struct MachineInfo {
     pub thread_time_ns: ThreadTime,
 }
 
-/// Threads that were made, by the reason.
+/// Threads that were created, by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatedBecause {
-    /// For a P whose M was blocked.
+    /// Threads for a P whose M was blocked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub handed_off: u64,
-    /// Others: sysmon, the template thread.
+    /// Other threads: sysmon, the template thread.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub other: u64,
-    /// A goroutine became runnable and a P was idle.
+    /// Threads for a goroutine that became runnable while a P was idle.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub spinning: u64,
 }
 
 impl CreatedBecause {
-    /// Whether no thread was made.
+    /// Whether no thread was created.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -192,13 +192,13 @@ pub struct ThreadTime {
     /// On a CPU.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub on_cpu: u64,
-    /// Without a CPU, though they could run.
+    /// Runnable, but without a CPU.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub waiting_for_cpu: u64,
 }
 
 impl ThreadTime {
-    /// Whether nothing is known of it.
+    /// Whether nothing is known about the threads.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -213,18 +213,18 @@ fn is_zero(n: &u64) -> bool {
 pub struct WorldInfo {
     /// Cycles of the garbage collector that ended.
     pub gc_cycles: u64,
-    /// Their time, from the start to the end of marking.
+    /// Their total time, from the start to the end of marking.
     pub gc_ns: u64,
     /// Times that the world was stopped.
     pub stops: u64,
-    /// From the wish to stop it to its start.
+    /// Total time from the request to stop it to its start.
     pub stopped_ns: u64,
-    /// Times that GOMAXPROCS became another number.
+    /// Times that GOMAXPROCS was changed.
     pub gomaxprocs_set: u64,
 }
 
 impl Full {
-    /// From the model's answers; `lost` are the stacks that were lost.
+    /// Builds it from the model's report; `lost` are the stacks that were lost.
     pub fn of(report: &Report, named: &Named<'_>, lost: &Lost) -> Self {
         let window_ns = report.end_ns.saturating_sub(named.begin_ns).max(1);
         let since = |at_ns: u64| at_ns.saturating_sub(named.begin_ns);
@@ -326,7 +326,7 @@ fn over_time(report: &Report, named: &Named<'_>) -> Option<OverTime> {
     })
 }
 
-/// Time in Waiting by reason.
+/// Builds the histograms of the time in Waiting, by reason.
 pub fn by_wait_reason(report: &Report) -> BTreeMap<Untrusted, Hist> {
     report
         .by_reason
@@ -335,7 +335,7 @@ pub fn by_wait_reason(report: &Report) -> BTreeMap<Untrusted, Hist> {
         .collect()
 }
 
-/// Waits Runnable→Running by function of the `go` statement.
+/// Builds the histograms of waits Runnable→Running, by function of the `go` statement.
 pub fn by_creation_site(report: &Report, named: &Named<'_>) -> BTreeMap<Untrusted, Hist> {
     let mut merged: BTreeMap<Untrusted, Histogram> = BTreeMap::new();
     for site in &report.sites {
@@ -402,7 +402,7 @@ fn churn(sites: &[SiteReport], named: &Named<'_>) -> Vec<Churn> {
     churn
 }
 
-/// Six decimals are more than is known.
+/// Rounds to six decimals, which is more than the precision of any figure.
 fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }

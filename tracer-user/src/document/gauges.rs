@@ -11,17 +11,17 @@ use crate::stream::Snapshot;
 /// Goroutines at the capture's end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Goroutines {
-    /// Made during the window, where it was counted.
+    /// Created during the window, if that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<u64>,
-    /// Ended during the window, where it was counted.
+    /// Ended during the window, if that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exited: Option<u64>,
-    /// Alive.
+    /// Alive at the end.
     pub live: u64,
-    /// By state, in the runtime's words.
+    /// By the runtime's name of their state.
     pub by_state: BTreeMap<Untrusted, u64>,
-    /// The walk over them was cut short and scaled up.
+    /// Whether only a part of them was read, and the counts were scaled up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
 }
@@ -42,7 +42,7 @@ impl Goroutines {
 }
 
 /// The runtime's other gauges: run queues, Ps, Ms, GC. Each is absent where the layout of the runtime's structs does not
-/// give it. In the order of the names, which is that of the JSON.
+/// contain it. In the order of the names, which is that of the JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerGauges {
     /// As [`Snapshot::allgs`].

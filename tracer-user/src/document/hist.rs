@@ -8,7 +8,7 @@ use crate::stream::BucketScheme;
 /// A histogram of waits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hist {
-    /// How many.
+    /// How many waits.
     pub count: u64,
     /// Median; percentiles are absent in an empty histogram.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct Hist {
     /// Largest, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ns: Option<u64>,
-    /// Entries of the runtime's histogram that were no waits (Go ≤ 1.25).
+    /// Entries of the runtime's histogram that are not waits (Go ≤ 1.25).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excluded_zero: Option<u64>,
 }
@@ -67,7 +67,7 @@ impl Hist {
         }
     }
 
-    /// Whether it is none: every histogram that was made has a resolution.
+    /// Whether there is no histogram: each one that was built has a resolution.
     pub fn is_absent(&self) -> bool {
         self.resolution == 0.0
     }
@@ -76,7 +76,7 @@ impl Hist {
 /// One bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
-    /// Largest value that it holds.
+    /// Largest value of the bucket.
     pub le_ns: u64,
     /// How many values.
     pub count: u64,

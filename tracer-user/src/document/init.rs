@@ -25,21 +25,21 @@ const MOST_CALLS: usize = 100;
 pub struct Init {
     /// Starts that were seen from `execve` to `main.main`.
     pub runs: u64,
-    /// Starts that ended before, or had not ended when the capture did.
+    /// Starts that ended before `main.main`, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfinished: u64,
-    /// Starts that were held for their probes and continued without: nothing is known of them, and the capture is not
+    /// Starts that were held for their probes and continued without: nothing is known about them, and the capture is not
     /// complete.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u64,
-    /// The start that is described in full: the last one, or of several that with the median time. Absent where none
+    /// The start that is described in full: the last one, or of several the one with the median time. Absent where none
     /// was seen.
     #[serde(default, skip_serializing_if = "Option::is_none", flatten)]
     pub run: Option<Run>,
     /// By phase, over all runs; absent where there was only one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub histograms: BTreeMap<Untrusted, Hist>,
-    /// Every start in short, the first thousand (with `--follow`: hundred thousand); absent where there was only one.
+    /// A summary of every start, the first thousand (with `--follow`: hundred thousand); absent where there was only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<Short>,
     /// With `--follow`: by binary, the one with the most time in starts first. `histograms` is absent then, and the
@@ -49,7 +49,7 @@ pub struct Init {
     /// With `--follow`: starts described in full: those that did not end, then the slowest of each binary.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slowest: Vec<Run>,
-    /// With `--follow`: what was executed, and what of it was not seen.
+    /// With `--follow`: the programs that were executed, and how many of them were not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<TreeOf>,
 }
@@ -61,17 +61,17 @@ fn is_zero(n: &u64) -> bool {
 /// One start in full. Times count from its begin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Process.
+    /// Process id.
     pub pid: u32,
     /// Path of its executable, with `--follow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<Untrusted>,
-    /// What time 0 is.
+    /// The moment that is time 0.
     pub t0: ByName<TimesFrom>,
-    /// The same moment, in nanoseconds of CLOCK_MONOTONIC.
+    /// Time 0 in nanoseconds of CLOCK_MONOTONIC.
     pub t0_ns: u64,
-    /// With `--follow`: how long it was held within `execve` until its program was probed. Time 0 comes so much after
-    /// the entry of `execve`: no duration has it in it.
+    /// With `--follow`: how long it was held within `execve` until its program was probed. Time 0 is that much later than
+    /// the entry of `execve`, so that no duration contains it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held_ns: u64,
     /// What ended it.
@@ -81,10 +81,10 @@ pub struct Run {
     /// The partition of the main thread's time, in order, without gap or overlap. `runtime_main` comes in
     /// pieces, between the packages' inits.
     pub phases: Vec<PhaseOf>,
-    /// Parts of phases that have names of their own.
+    /// Parts of phases that have a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<SpanOf>,
-    /// Single moments, on whatever thread.
+    /// Single moments, on any thread.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<MarkOf>,
     /// Slow system calls, and each `connect`, the longest first.
@@ -102,16 +102,16 @@ pub struct PhaseOf {
     pub start_ns: u64,
     /// Length.
     pub duration_ns: u64,
-    /// Time that the main thread was off the CPU: asleep or waiting for one.
+    /// Time that the main thread was off the CPU: asleep, or waiting for a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off_cpu_ns: Option<u64>,
-    /// Of it: asleep, waiting for something.
+    /// The part of `off_cpu_ns` that it was asleep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asleep_ns: Option<u64>,
     /// Page faults without I/O.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minor_faults: Option<u64>,
-    /// Page faults that read from disk.
+    /// Page faults with I/O.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub major_faults: Option<u64>,
 }
@@ -132,7 +132,7 @@ pub struct SpanOf {
 pub struct MarkOf {
     /// `sysmon`, `p_bound:<id>`, `first_gc`, `first_stw`, `first_goroutine`, `main.main`.
     pub name: Untrusted,
-    /// When.
+    /// The moment.
     pub at_ns: u64,
 }
 
@@ -158,32 +158,32 @@ pub struct CallOf {
     pub main_thread: bool,
 }
 
-/// A start in short.
+/// A summary of a start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Short {
-    /// Process.
+    /// Process id.
     pub pid: u32,
     /// Path of its executable, with `--follow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<Untrusted>,
-    /// When it began: nanoseconds since the capture did.
+    /// When it began: nanoseconds since the capture's begin.
     pub at_ns: u64,
-    /// The same, in nanoseconds of CLOCK_MONOTONIC.
+    /// When it began: nanoseconds of CLOCK_MONOTONIC.
     pub t0_ns: u64,
     /// How long it took.
     pub duration_ns: u64,
-    /// As [`Run::held_ns`].
+    /// See [`Run::held_ns`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held_ns: u64,
     /// What ended it.
     pub ended: ByName<Ended>,
     /// Its longest phase.
     pub longest: Untrusted,
-    /// How long that took.
+    /// How long its longest phase took.
     pub longest_ns: u64,
 }
 
-/// All starts of a capture.
+/// Builds the part of a capture that describes its starts.
 pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
     let several = starts.len() > 1;
     Init {
@@ -211,7 +211,7 @@ pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
     }
 }
 
-/// The start that is described in full: one that did not end, else that with the median time.
+/// Returns the start that is described in full: one that did not end, otherwise the one with the median time.
 pub fn shown(starts: &[Start]) -> Option<&Start> {
     if let Some(stuck) = starts.iter().rfind(|start| start.ended != Ended::Main) {
         return Some(stuck);
@@ -221,7 +221,7 @@ pub fn shown(starts: &[Start]) -> Option<&Start> {
     sorted.get(sorted.len().checked_sub(1)? / 2).copied()
 }
 
-/// A start in short.
+/// Summarises a start.
 pub fn short(start: &Start, begin_ns: u64) -> Short {
     let longest = start.phases.iter().max_by_key(|phase| phase.duration_ns());
     Short {
@@ -237,7 +237,7 @@ pub fn short(start: &Start, begin_ns: u64) -> Short {
     }
 }
 
-/// A start in full.
+/// Describes a start in full.
 pub fn run(start: &Start) -> Run {
     let zero = start.begin_ns();
     let since = |at_ns: u64| at_ns.saturating_sub(zero);

@@ -1,4 +1,4 @@
-//! What a binary or process is and what can be traced of it, in the shape in which it is written as JSON.
+//! What a binary or process is and which modes can trace it: the JSON of `inspect`.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,25 @@ use crate::plan::{Attempt, Emulation, Mode};
 /// Value of [`Inspection::schema`].
 pub const SCHEMA: &str = "gmpscope.inspection/1";
 
-/// The answer of `inspect`.
+/// The result of `inspect`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
     /// [`SCHEMA`].
     pub schema: &'static str,
     /// The program's file.
     pub binary: Binary,
-    /// The process, where one was asked about.
+    /// The process, if one was asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// Where the offsets of the runtime's fields come from.
     pub layouts: Layouts,
     /// Variables of the runtime: link-time address in hexadecimal, or null where it could not be found.
     pub globals: BTreeMap<&'static str, Option<String>>,
-    /// What the process's memory says of each of them: `confirmed`, or what is the matter. A variable that is
-    /// refuted counts as not found.
+    /// Whether the process's memory confirms each of them: `confirmed`, or what contradicts it. A variable that is refuted
+    /// counts as not found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub globals_in_memory: Option<BTreeMap<&'static str, String>>,
-    /// What can be had, the cheapest first.
+    /// The modes, the cheapest first.
     pub modes: Vec<ModePlan>,
 }
 
@@ -39,7 +39,7 @@ pub struct Binary {
     pub path: Untrusted,
     /// Size in bytes.
     pub size: u64,
-    /// As the binary says it, without the leading `go`.
+    /// The version as in the binary, without the leading `go`.
     pub go_version: Untrusted,
     /// `amd64` or `arm64`.
     pub arch: &'static str,
@@ -51,7 +51,7 @@ pub struct Binary {
     pub cgo: bool,
     /// Whether it was built with a profile.
     pub pgo: bool,
-    /// Whether a C linker made it.
+    /// Whether a C linker has linked it.
     pub external_linking: bool,
     /// Whether it needs the dynamic loader.
     pub dynamic: bool,
@@ -77,10 +77,10 @@ pub struct Process {
     /// CPUs that its cgroup may use; absent where unlimited or unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_cpu_limit: Option<f64>,
-    /// `allglen`: goroutines that it ever had at one time.
+    /// `allglen`: the most goroutines that it ever had at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goroutines: Option<u64>,
-    /// What it did in the time that it was watched.
+    /// What it did while it was watched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
 }
@@ -94,17 +94,17 @@ pub struct Activity {
     pub cpu_ns: u64,
     /// Waits that the runtime itself counted: about one in eight.
     pub tracked_waits: u64,
-    /// Entries of the runtime's histogram that were no waits.
+    /// Entries of the runtime's histogram that are not waits.
     pub excluded_zero: u64,
 }
 
 /// Source of the layouts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Layouts {
-    /// The table's or the binary's own; absent where there is none.
+    /// Where the layout is from: the table or the binary itself; absent where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Why there is none, and what follows.
+    /// Why there is none, and the consequences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -112,21 +112,21 @@ pub struct Layouts {
 /// What one mode would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModePlan {
-    /// Which.
+    /// The mode.
     pub mode: Mode,
-    /// Whether it can be had of this target on this machine.
+    /// Whether it is possible for this target on this machine.
     pub possible: bool,
-    /// What stands in its way; empty where it is possible.
+    /// Why it is not possible; empty if it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<String>,
-    /// What was tried before what is used, or in vain.
+    /// Attempts that failed to find the instructions to probe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<Attempt>,
     /// Probe hits per scheduling cycle (a goroutine becoming runnable, running and stopping).
     pub hits_per_cycle: f64,
-    /// What that costs the target per cycle: [low, high].
+    /// Cost for the target per cycle: [low, high].
     pub cost_per_cycle_ns: [u64; 2],
-    /// What is to be expected of the process as it runs now.
+    /// The expected cost for the process as it is running now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
     /// Instructions that would be probed.
@@ -139,9 +139,9 @@ pub struct ModePlan {
 pub struct Prediction {
     /// Probe hits per second: [low, high].
     pub hits_per_second: [f64; 2],
-    /// What they would cost, in CPU seconds per second: [low, high].
+    /// Their cost, in CPU seconds per second: [low, high].
     pub cpu: [f64; 2],
-    /// The same relative to the CPU time that the process uses: [low, high]; absent where it uses none.
+    /// Their cost relative to the CPU time that the process uses: [low, high]; absent where it uses none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_ratio: Option<[f64; 2]>,
 }
@@ -149,14 +149,14 @@ pub struct Prediction {
 /// An instruction that would be probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SiteInfo {
-    /// Function that holds it.
+    /// The function that contains it.
     pub function: Untrusted,
     /// Bytes from the function's entry.
     pub offset: u64,
-    /// Disassembly.
+    /// Its disassembly.
     pub instruction: String,
-    /// What the kernel does with it.
+    /// How the kernel executes it.
     pub emulation: Emulation,
-    /// What passes there: `runnable: ORIGIN` where a goroutine becomes runnable, else what ends.
+    /// What a hit means: `runnable: ORIGIN` where a goroutine becomes runnable, otherwise what ends there.
     pub meaning: String,
 }

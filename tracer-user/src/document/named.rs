@@ -10,10 +10,10 @@ use crate::latency::{self, Histogram, Latency};
 use crate::model::sched::Report;
 use crate::stream::{HistogramKey, Origin, Symbolizer};
 
-/// Name of the creation site under which the kernel counts what its table has no room for.
+/// Name of the creation site that stands for all those which the kernel's table has no room for.
 const OTHER: &str = "other";
 
-/// Puts names to keys and moments since the capture's begin to times.
+/// Converts keys to names, and times to times since the capture's begin.
 pub struct Named<'a> {
     /// Names of creation sites.
     pub symbolizer: &'a dyn Symbolizer,
@@ -22,7 +22,7 @@ pub struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// Has all creation sites that are in these looked up together. To be called before any of them is shown.
+    /// Looks up all creation sites that are in these together. To be called before any of them is used.
     pub fn prepare(&self, latency: &Latency, report: Option<&Report>) {
         let keys = latency.by_key().keys().filter_map(|key| match key {
             HistogramKey::CreationSite(gopc) => Some(*gopc),
@@ -43,7 +43,7 @@ impl Named<'_> {
         }
     }
 
-    /// The name of a creation site; its address where it has none.
+    /// Returns the name of a creation site, or its address where it has none.
     pub fn creation_site(&self, gopc: u64) -> Untrusted {
         match gopc {
             0 => OTHER.into(),
@@ -54,7 +54,7 @@ impl Named<'_> {
         }
     }
 
-    /// Histograms by origin.
+    /// Builds the histograms by origin.
     pub fn by_origin(&self, latency: &Latency) -> BTreeMap<ByName<Origin>, Hist> {
         let named = latency.by_key().iter().filter_map(|(key, histogram)| match key {
             HistogramKey::Origin(origin) if histogram.count() > 0 => {
@@ -65,7 +65,7 @@ impl Named<'_> {
         named.collect()
     }
 
-    /// Histograms by function of the `go` statement; a function with several has one.
+    /// Builds the histograms by function of the `go` statement; a function with several statements has one.
     pub fn by_creation_site(&self, latency: &Latency) -> BTreeMap<Untrusted, Hist> {
         let mut merged: BTreeMap<Untrusted, Histogram> = BTreeMap::new();
         for (key, histogram) in latency.by_key() {
@@ -86,7 +86,7 @@ impl Named<'_> {
             .collect()
     }
 
-    /// A slow wait in the shape of the JSON.
+    /// Converts a slow wait to that of the JSON.
     pub fn slow(&self, slow: &latency::Slow) -> Slow {
         let wait = &slow.wait;
         Slow {

@@ -7,10 +7,10 @@ use crate::escape::Untrusted;
 use crate::latency::SlowWaits;
 use crate::stream::Origin;
 
-/// How many slow waits there were, and how long; to three significant digits.
+/// Number and length of the slow waits, to three significant digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlowSummary {
-    /// How many.
+    /// How many waits.
     pub count: u64,
     /// Median.
     pub p50_ns: u64,
@@ -25,7 +25,7 @@ pub struct SlowSummary {
 /// A slow wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slow {
-    /// When it began to run: nanoseconds since the capture's start.
+    /// When the goroutine began to run: nanoseconds since the capture's begin.
     pub at_ns: u64,
     /// How long it had waited.
     pub latency_ns: u64,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::stream::Symbolizer;
 
-/// Knows three addresses, in one of which a function was inlined.
+/// A symbolizer of three addresses; at one of them a function was inlined.
 struct Source;
 
 impl Symbolizer for Source {

@@ -147,7 +147,7 @@ proptest! {
     }
 }
 
-/// Names as a process's: it counts how often the file is opened for them, and knows whatever is asked for.
+/// A symbolizer that knows every name, and counts how often the file would be opened.
 #[derive(Default)]
 struct Counted {
     prepared: RefCell<BTreeSet<u64>>,

@@ -1,4 +1,4 @@
-//! The waits of one stretch of time.
+//! The waits of one interval.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use crate::escape::Untrusted;
 use crate::latency::Latency;
 use crate::stream::{Origin, Symbolizer};
 
-/// The waits of one stretch of time.
+/// The waits of one interval.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// [`Self::SCHEMA`].
     pub schema: String,
-    /// Its begin, in nanoseconds since the capture's.
+    /// Its begin, in nanoseconds since the begin of the capture.
     pub at_ns: u64,
     /// Its length.
     pub duration_ns: u64,
-    /// Every wait that was seen in it. Its extremes are left out: they are of the whole capture.
+    /// Every wait that was seen in it, without the extremes, which are those of the whole capture.
     pub runnable_to_running: Hist,
     /// By how the goroutine became runnable: `exact`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -32,7 +32,7 @@ pub struct Interval {
     /// The longest waits of at least `--slower` in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<Slow>,
-    /// Waits that are missing.
+    /// Waits that are missing from the histograms.
     pub lost_events: u64,
     /// Probe hits in it.
     pub probe_hits: u64,
@@ -42,8 +42,8 @@ impl Interval {
     /// Value of [`Self::schema`].
     pub const SCHEMA: &str = "gmpscope.interval/1";
 
-    /// Makes the interval from `from_ns` to `to_ns` (CLOCK_MONOTONIC) of a capture that began at `begin_ns`; `latency`
-    /// holds what was observed in it alone.
+    /// Builds the interval from `from_ns` to `to_ns` (CLOCK_MONOTONIC) of a capture that began at `begin_ns`; `latency`
+    /// contains only what was observed in it.
     pub fn of(
         latency: &Latency,
         symbolizer: &dyn Symbolizer,

@@ -1,4 +1,4 @@
-//! `--interval`: one object for each stretch of time, of what was seen in it.
+//! `--interval`: one object for each period of time, with what was seen in it.
 
 mod latencies;
 mod starts;

@@ -1,4 +1,4 @@
-//! The starts that reached `main.main` in one stretch of time.
+//! The starts that reached `main.main` in one interval.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::document::{followed::BinaryOf, hist::Hist};
 use crate::escape::Untrusted;
 use crate::latency::start::PhaseTimes;
 
-/// The starts of one stretch of time.
+/// The starts of one interval.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StartsInterval {
     /// [`Self::SCHEMA`].
     pub schema: String,
-    /// Its begin, in nanoseconds since the capture's.
+    /// Its begin, in nanoseconds since the begin of the capture.
     pub at_ns: u64,
     /// Its length.
     pub duration_ns: u64,
@@ -31,8 +31,8 @@ impl StartsInterval {
     /// Value of [`Self::schema`].
     pub const SCHEMA: &str = "gmpscope.starts/1";
 
-    /// Makes the interval from `from_ns` to `to_ns` (CLOCK_MONOTONIC) of a capture that began at `begin_ns`; `times`
-    /// are of it alone.
+    /// Builds the interval from `from_ns` to `to_ns` (CLOCK_MONOTONIC) of a capture that began at `begin_ns`; `times`
+    /// contain only those of starts in it.
     pub fn of(times: &PhaseTimes, begin_ns: u64, from_ns: u64, to_ns: u64) -> Self {
         Self {
             schema: Self::SCHEMA.to_owned(),
@@ -47,7 +47,7 @@ impl StartsInterval {
         }
     }
 
-    /// Makes the interval of several binaries, whose figures are of it alone.
+    /// Builds an interval of several binaries, whose figures contain only starts in it.
     pub fn of_binaries(binaries: Vec<BinaryOf>, begin_ns: u64, from_ns: u64, to_ns: u64) -> Self {
         Self {
             runs: binaries.iter().map(|binary| binary.runs).sum(),
