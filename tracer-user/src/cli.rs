@@ -1,5 +1,5 @@
-//! The command line: arguments only. What they mean is turned into plain types once, here; no other room
-//! sees clap.
+//! The command line. Arguments are converted to plain types here, so that no other module but the commands depends on
+//! clap.
 
 mod attach;
 mod config;
@@ -85,7 +85,7 @@ pub struct Verbosity {
 }
 
 impl Cli {
-    /// The logger's filter. The daemon, which has nobody to talk to but its log, says what it does.
+    /// Returns the logger's filter. The daemon logs more, since its log is its only output.
     pub fn log_level(&self) -> log::LevelFilter {
         let level = self.verbosity.level();
         match self.command {
@@ -97,7 +97,7 @@ impl Cli {
 }
 
 impl Verbosity {
-    /// The logger's filter.
+    /// Returns the logger's filter.
     pub fn level(self) -> log::LevelFilter {
         match (self.quiet, self.verbose) {
             (true, _) => log::LevelFilter::Error,
@@ -112,7 +112,7 @@ impl Verbosity {
         self.verbose >= 2
     }
 
-    /// The same as the rest of the program knows it.
+    /// Converts it to the type of the other modules.
     pub fn chatter(self) -> Chatter {
         if self.quiet {
             Chatter::Quiet
@@ -160,7 +160,7 @@ pub struct ManArgs {
     pub command: Vec<String>,
 }
 
-/// What `inspect` is asked about.
+/// The subject of `inspect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A running process.
@@ -170,7 +170,7 @@ pub enum Subject {
 }
 
 impl InspectArgs {
-    /// Digits alone are a process id, all else is a path.
+    /// Returns the subject: digits alone are a process id, everything else is a path.
     pub fn subject(&self) -> Subject {
         let digits = self
             .target

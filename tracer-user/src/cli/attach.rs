@@ -57,7 +57,7 @@ pub struct AttachArgs {
         env = "GMPSCOPE_DURATION", hide_env_values = true
     )]
     duration: Option<Duration>,
-    /// How to trace: what it costs the process, and what it tells
+    /// How to trace: what it costs the process, and what it shows
     #[arg(
         short,
         long,
@@ -97,7 +97,7 @@ pub struct AttachArgs {
 /// What only `--mode full` has.
 #[derive(Debug, Args)]
 struct FullArgs {
-    /// With --mode full: tell each system call, too, at two more hits for each
+    /// With --mode full: show each system call, too, at two more hits for each
     #[arg(long, env = "GMPSCOPE_SYSCALLS", hide_env_values = true)]
     syscalls: bool,
     /// With --mode full: do not follow what Linux's scheduler does with the
@@ -111,7 +111,7 @@ struct FullArgs {
         env = "GMPSCOPE_RING", hide_env_values = true
     )]
     ring: u32,
-    /// With --mode full: tell where goroutines block, by their stacks, at some more
+    /// With --mode full: show where goroutines block, by their stacks, at some more
     /// time for each; at most N different stacks
     #[arg(
         long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "8192",
@@ -121,7 +121,7 @@ struct FullArgs {
     stacks: Option<u32>,
 }
 
-/// How many stacks may be asked for.
+/// Returns how many stacks may be asked for.
 fn stacks_range() -> std::ops::RangeInclusive<i64> {
     let (least, most) = STACKS_RANGE;
     i64::from(least)..=i64::from(most)
@@ -138,7 +138,7 @@ impl From<FullArgs> for FullOptions {
     }
 }
 
-/// A size of the ring buffer: `16M`, `65536`.
+/// Parses a size of the ring buffer: `16M`, `65536`.
 fn ring_bytes(text: &str) -> std::result::Result<u32, String> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (text.get(..text.len() - 1), 1 << 10),
@@ -223,20 +223,20 @@ impl From<ByArg> for SplitBy {
     }
 }
 
-/// What `attach` is asked to do.
+/// A request to `attach`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttachRequest {
-    /// Trace a process that runs.
+    /// Trace a process that is running.
     Running(AttachOptions),
-    /// Wait for starts.
+    /// Trace the next starts of a binary.
     Next(NextOptions),
 }
 
 impl AttachArgs {
-    /// What is asked for: `--next` is about starts, all else about a process that runs.
+    /// Converts the arguments to a request: `--next` traces starts, everything else a process that is running.
     ///
     /// # Errors
-    /// As [`Self::into_options`].
+    /// See [`Self::into_options`].
     pub fn into_request(self, verbosity: Verbosity) -> Result<AttachRequest> {
         let to_stdout = self.record.as_ref().is_some_and(|path| path.as_os_str() == "-");
         if to_stdout && self.result.is_stdout() {
@@ -271,10 +271,10 @@ impl AttachArgs {
         }))
     }
 
-    /// The same in plain types, contradictions refused.
+    /// Converts the arguments to plain types.
     ///
     /// # Errors
-    /// [`crate::error::Failure::Usage`] when two arguments exclude each other.
+    /// [`crate::error::Failure::Usage`] if two arguments contradict each other.
     pub fn into_options(self, verbosity: Verbosity) -> Result<AttachOptions> {
         let target = match (self.target.pid, self.target.exe, self.target.comm) {
             (Some(pid), None, None) => TargetSelector::Pid(pid),
@@ -285,12 +285,12 @@ impl AttachArgs {
         let LatencyOptions { mode, slower, by } = latencies(self.mode, self.slower, self.by)?;
         if self.full.syscalls && mode != Some(Mode::Full) {
             return Err(Error::usage(
-                "--syscalls needs --mode full: no other mode tells system calls",
+                "--syscalls needs --mode full: no other mode traces system calls",
             ));
         }
         if self.full.stacks.is_some() && mode != Some(Mode::Full) {
             return Err(Error::usage(
-                "--stacks needs --mode full: no other mode tells where goroutines block",
+                "--stacks needs --mode full: no other mode records where goroutines block",
             ));
         }
         Ok(AttachOptions {
@@ -310,15 +310,15 @@ impl AttachArgs {
     }
 }
 
-/// The result takes the place of the file that it is written to: of the recording, if both are to be one.
+/// Checks that recording and result are not the same file: the result would replace the recording.
 ///
 /// # Errors
-/// [`crate::error::Failure::Usage`] where they are.
+/// [`crate::error::Failure::Usage`] if they are.
 pub(super) fn into_two_files(record: Option<&PathBuf>, output: Option<&PathBuf>) -> Result<()> {
     let (Some(record), Some(output)) = (record, output) else {
         return Ok(());
     };
-    // Neither need be there yet.
+    // Neither needs to exist yet.
     let place = |path: &Path| {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
@@ -336,10 +336,10 @@ pub(super) fn into_two_files(record: Option<&PathBuf>, output: Option<&PathBuf>)
     Ok(())
 }
 
-/// What is wanted of latencies, contradictions refused.
+/// Converts the options of latencies to plain types.
 ///
 /// # Errors
-/// [`crate::error::Failure::Usage`] when two arguments exclude each other.
+/// [`crate::error::Failure::Usage`] if two arguments contradict each other.
 pub(super) fn latencies(
     mode: ModeArg,
     slower: Option<Duration>,

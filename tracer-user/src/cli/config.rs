@@ -69,7 +69,7 @@ struct CheckArgs {
     config: Option<PathBuf>,
 }
 
-/// What `config` is asked to do.
+/// A request to `config`.
 #[derive(Debug)]
 pub enum ConfigRequest {
     /// Print the effective values.
@@ -79,12 +79,12 @@ pub enum ConfigRequest {
 }
 
 impl ConfigArgs {
-    /// The same in plain types.
+    /// Converts the arguments to plain types.
     pub fn into_request(self) -> ConfigRequest {
         match self.command {
             ConfigCommand::Show(args) => ConfigRequest::Show(args.layers.into_layers(), args.format),
             ConfigCommand::Check(CheckArgs { files, config }) => {
-                // Files that were named are checked for the machine that they are for, not for this one.
+                // Named files may be for another machine, so the environment of this one is not used.
                 let environment = || std::env::vars_os().collect();
                 ConfigRequest::Check(match (config, files.is_empty()) {
                     (None, false) => Layers {

@@ -16,7 +16,7 @@ pub struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    /// Where its settings are.
+    /// Returns the layers of its settings.
     pub fn into_layers(self) -> Layers {
         self.layers.into_layers()
     }
@@ -34,7 +34,7 @@ pub struct LayerArgs {
 }
 
 impl LayerArgs {
-    /// The layers, with the environment of this process.
+    /// Returns the layers, including the environment of this process.
     pub fn into_layers(self) -> Layers {
         Layers {
             files: self.config.map_or(Files::Installed, Files::Config),
@@ -44,7 +44,7 @@ impl LayerArgs {
     }
 }
 
-/// One option per setting. What it says is read with the other layers, so that all mistakes are told at once.
+/// One option per setting. Values are parsed together with the other layers, so that all mistakes are reported at once.
 #[derive(Debug)]
 struct SettingArgs {
     flags: Vec<(&'static str, String)>,
@@ -90,7 +90,7 @@ impl Args for SettingArgs {
                     setting.help,
                     setting.variable()
                 ))
-                // `--budget-target -1%` is a wrong value, and is told as one.
+                // `--budget-target -1%` is reported as a wrong value, not as an unknown option.
                 .allow_hyphen_values(true)
         });
         command.args(options)

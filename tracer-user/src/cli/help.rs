@@ -16,7 +16,7 @@ EXAMPLES
   gmpscope inspect /usr/bin/caddy
   gmpscope doctor
 
-`gmpscope COMMAND --help` tells all about a command.";
+`gmpscope COMMAND --help` describes a command.";
 
 /// `gmpscope attach --help`, first words.
 pub const ATTACH_ABOUT: &str = "\
@@ -34,7 +34,7 @@ EXAMPLES
   gmpscope attach --comm caddy --mode passive --interval 1s
       A line per second until Ctrl-C, without a single probe.
   gmpscope attach -p 4711 -d 1m --slower 10ms --format json -o waits.json
-      Also tell each wait of 10 ms or more, with its goroutine; all as JSON.
+      Also show each wait of 10 ms or more, with its goroutine; all as JSON.
   gmpscope attach -p 4711 -d 5s --mode exact --by origin
       Every wait, told apart by how the goroutine became runnable.
   gmpscope attach -p 4711 -d 5s --mode full

@@ -49,12 +49,12 @@ pub struct ResultArgs {
 }
 
 impl ResultArgs {
-    /// The form of the result.
+    /// Returns the format of the result.
     pub fn format(&self) -> FormatArg {
         self.form.format
     }
 
-    /// The file that was named; `None` for stdout.
+    /// Returns the file that was named; `None` for stdout.
     pub fn file(&self) -> Option<&PathBuf> {
         self.output.as_ref().filter(|path| path.as_os_str() != "-")
     }

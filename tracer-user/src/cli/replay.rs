@@ -34,7 +34,7 @@ pub struct ReplayArgs {
 }
 
 impl ReplayArgs {
-    /// The same in plain types.
+    /// Converts the arguments to plain types.
     pub fn into_options(self, verbosity: Verbosity) -> ReplayOptions {
         ReplayOptions {
             format: self.result.format().into(),

@@ -91,10 +91,10 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The same in plain types.
+    /// Converts the arguments to plain types.
     ///
     /// # Errors
-    /// [`crate::error::Failure::Usage`] when the output would go between the command's own.
+    /// [`crate::error::Failure::Usage`] if the output would be mixed with the command's own.
     pub fn into_options(self, verbosity: Verbosity) -> Result<RunOptions> {
         if self.output.as_ref().is_some_and(|path| path.as_os_str() == "-") {
             return Err(Error::usage(

@@ -1,4 +1,4 @@
-//! What the command line takes and refuses.
+//! What the command line accepts and refuses.
 
 use std::time::Duration;
 
@@ -169,7 +169,7 @@ fn digits_alone_are_a_pid() {
     assert_eq!(subject("99999999999"), Subject::File("99999999999".into()));
 }
 
-/// A command and all under it.
+/// Returns a command and all its subcommands.
 fn every(command: &clap::Command) -> Vec<clap::Command> {
     std::iter::once(command.clone())
         .chain(command.get_subcommands().flat_map(every))
@@ -191,8 +191,8 @@ fn help_fits_80_columns_and_teaches() {
     }
 }
 
-/// The command reference is what `--help` says: docs/commands.md is made by this test when
-/// GMPSCOPE_UPDATE_DOCS is set, and compared with otherwise.
+/// The command reference consists of `--help`: this test writes docs/commands.md if GMPSCOPE_UPDATE_DOCS is set, and
+/// compares with it otherwise.
 #[test]
 fn the_command_reference_is_up_to_date() {
     let mut reference = String::from(

@@ -12,7 +12,7 @@ use crate::{
 /// Traces one process, or the next starts of a binary, and prints the result.
 ///
 /// # Errors
-/// Whatever went wrong, told in full.
+/// The capture failed, or is not complete.
 pub fn run(request: AttachRequest) -> Result<ExitCode> {
     match request {
         AttachRequest::Running(options) => block_on(runner::run(options)).map(|()| ExitCode::SUCCESS),

@@ -2,8 +2,8 @@
 
 use crate::output::text::layout::WIDTH;
 
-/// `text` in lines that start at column `indent` and end before column 80, broken at spaces; what has no
-/// space stays whole. The first line is not indented: something stands before it.
+/// Breaks `text` at spaces into lines that begin at column `indent` and end before column 80; a word that is too long
+/// stays whole. The first line is not indented: the caller has written something before it.
 pub fn hanging(text: &str, indent: usize) -> String {
     let mut out = String::new();
     let mut column = indent;

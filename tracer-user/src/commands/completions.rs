@@ -11,7 +11,7 @@ use crate::{
 /// Prints the completions for one shell.
 ///
 /// # Errors
-/// When stdout cannot be written.
+/// stdout cannot be written.
 pub fn run(args: &CompletionsArgs) -> Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "gmpscope", &mut text);

@@ -27,7 +27,7 @@ fn load(layers: &Layers) -> Result<Loaded> {
     config::load(layers).map_err(|mistakes| Error::usage(config::told(&mistakes)))
 }
 
-/// What `config check` says where there is no mistake.
+/// Returns the output of `config check` if there is no mistake.
 fn good(loaded: &Loaded) -> String {
     if loaded.files.is_empty() {
         return format!(
@@ -53,7 +53,7 @@ struct Shown<'l> {
     targets: Vec<Effective<'l>>,
 }
 
-/// One value.
+/// An effective value, and where it comes from.
 #[derive(Serialize)]
 struct Effective<'l> {
     name: String,

@@ -8,12 +8,12 @@ use crate::{
     writing::stderr,
 };
 
-/// Threads that look into files and processes and make pages, beside the one that does everything else.
+/// Most threads that analyse files and processes and make pages, besides the one that does everything else.
 const THREADS: usize = 64;
-/// How long what they are at may hold up our end.
-const LAST_LOOK: Duration = Duration::from_millis(200);
+/// How long to wait at the end for what these threads are doing.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Watches the host until it is told to end.
+/// Watches the host until a signal ends it.
 ///
 /// # Errors
 /// The configuration has mistakes, or privileges are missing.
@@ -26,17 +26,17 @@ pub fn run(layers: Layers) -> Result<ExitCode> {
         .map_err(|e| Error::failed(format!("could not start the event loop: {e}")))?;
     stderr::start().map_err(|e| Error::failed(format!("could not start a thread: {e}")))?;
     let ended = runtime.block_on(daemon::run(layers));
-    runtime.shutdown_timeout(LAST_LOOK);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     stderr::finish();
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// Has all threads allocate from one heap. glibc gives each thread an arena of its own, none of which it hands back
-/// (mallopt(3), M_ARENA_MAX): with many processes coming and going that trebles what is resident, and nothing here
-/// allocates so often that threads would wait for each other.
+/// Makes all threads allocate from one heap. By default, glibc gives each thread a separate arena and does not return its
+/// memory (mallopt(3), M_ARENA_MAX): with many processes coming and going that trebles the resident memory, and no thread
+/// here allocates so often that others would wait for it.
 fn share_one_heap() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes numbers only, and is called before the first thread is made.
+    // SAFETY: takes numbers only, and is called before the first thread is started.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }

@@ -9,13 +9,13 @@ use crate::{
     plan::Mode,
 };
 
-/// Column at which findings start.
+/// Column at which findings begin.
 const FINDINGS: usize = 37;
 
 /// Prints the checks of this machine.
 ///
 /// # Errors
-/// [`Failure::NotPermitted`], without a message, when a mode is impossible here: the table has said it.
+/// [`Failure::NotPermitted`], without a message, if a mode is impossible here: the table says why.
 pub fn run(args: &DoctorArgs) -> Result<()> {
     let report = doctor::examine();
     print(&match args.form.format {
@@ -67,7 +67,7 @@ fn text(report: &Report) -> String {
 }
 
 fn remarks(check: &Check) -> String {
-    let told = |mark: &str, text: &Option<String>| {
+    let remark = |mark: &str, text: &Option<String>| {
         text.as_deref().map_or_else(String::new, |text| {
             format!(
                 "{:indent$}{mark} {}\n",
@@ -77,7 +77,7 @@ fn remarks(check: &Check) -> String {
             )
         })
     };
-    told("=>", &check.consequence) + &told("->", &check.what_to_do)
+    remark("=>", &check.consequence) + &remark("->", &check.what_to_do)
 }
 
 #[cfg(test)]

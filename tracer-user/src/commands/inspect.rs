@@ -1,4 +1,4 @@
-//! `gmpscope inspect PID|FILE`: looks at a target through every room, and attaches nothing.
+//! `gmpscope inspect PID|FILE`: analyses a target, and attaches nothing.
 
 mod activity;
 mod modes;
@@ -23,9 +23,9 @@ use crate::{
 /// Prints what the subject is and what can be traced.
 ///
 /// # Errors
-/// When it is not a traceable Go binary or process.
+/// It is not a traceable Go binary or process.
 pub fn run(args: &InspectArgs) -> Result<()> {
-    // Before the work, which takes a second: a file that cannot be written fails here.
+    // Opened before the work, which takes a second: a file that cannot be written fails here.
     let mut sink = Sink::open(args.result.file().map(PathBuf::as_path))?;
     let inspection = inspect(&args.subject())?;
     let text = match args.result.format() {
@@ -36,7 +36,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     sink.finish_now()
 }
 
-/// What was found.
+/// What was found in the target.
 struct Found {
     layout: Option<Layout>,
     globals: Globals,
@@ -44,15 +44,15 @@ struct Found {
 }
 
 fn inspect(subject: &Subject) -> Result<Inspection> {
-    let look = |_: &Target, binary: &GoBinary<'_>| Ok(Program::of(binary, false));
+    let analyse = |_: &Target, binary: &GoBinary<'_>| Ok(Program::of(binary, false));
     let (target, program) = match subject {
         Subject::Pid(pid) => {
             let pid = i32::try_from(*pid).map_err(|_| {
                 Error::not_traceable(format!("there is no process {pid}: no PID is so large"))
             })?;
-            Target::of_process(pid, look)?
+            Target::of_process(pid, analyse)?
         }
-        Subject::File(path) => Target::of_file(path, look)?,
+        Subject::File(path) => Target::of_file(path, analyse)?,
     };
     let pid = target
         .process
@@ -73,7 +73,7 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
         .map(|_| activity::watch(&target, &found))
         .transpose()
         .map_err(|e| target.explain(e))?;
-    // Else some of it is of another program.
+    // Otherwise, some of it may belong to another program.
     target.unchanged()?;
     let modes = modes::all(
         &found,
@@ -119,9 +119,9 @@ fn described(target: &Target) -> Binary {
     }
 }
 
-/// What the process's memory says of each variable.
+/// Describes for each variable whether the process's memory confirms it.
 fn verdicts(check: &LiveCheck) -> BTreeMap<&'static str, String> {
-    let told = |verdict: &Verdict| match verdict {
+    let describe = |verdict: &Verdict| match verdict {
         Verdict::Confirmed => "confirmed".to_owned(),
         Verdict::Refuted(found) => format!("refuted: {found}"),
         Verdict::Unset => "not yet set".to_owned(),
@@ -130,11 +130,11 @@ fn verdicts(check: &LiveCheck) -> BTreeMap<&'static str, String> {
     check
         .verdicts()
         .iter()
-        .map(|(name, verdict)| (*name, told(verdict)))
+        .map(|(name, verdict)| (*name, describe(verdict)))
         .collect()
 }
 
-/// The addresses by their names in package runtime.
+/// Returns the addresses by their names in package runtime.
 fn named(globals: &Globals) -> BTreeMap<&'static str, Option<String>> {
     [
         ("sched", globals.sched),

@@ -1,4 +1,4 @@
-//! `gmpscope man [COMMAND]`: what clap knows as roff, and the sections that it does not know.
+//! `gmpscope man [COMMAND]`: roff made by clap, and the sections that clap does not have.
 
 use std::io;
 
@@ -17,13 +17,13 @@ use crate::{
 /// Prints a manual page.
 ///
 /// # Errors
-/// When there is no such command.
+/// There is no such command.
 pub fn run(args: &ManArgs) -> Result<()> {
     let names: Vec<&str> = args.command.iter().map(String::as_str).collect();
     print(&page(&names)?)
 }
 
-/// The page of one command, named with those that it is under, or of gmpscope as a whole.
+/// Returns the page of a command, which is named together with its parents, or of gmpscope as a whole.
 fn page(names: &[&str]) -> Result<String> {
     let mut all = Cli::command();
     all.build();
@@ -95,7 +95,7 @@ fn command_list(under: &str, commands: &[(String, String)]) -> Roff {
     roff
 }
 
-/// Sections as in `--help`: a heading is a line that begins at the left; what follows is shown as it is.
+/// Converts sections of `--help` to roff: a heading is a line that is not indented; what follows is shown as it is.
 fn sections(text: &str) -> Roff {
     let mut roff = Roff::new();
     let mut literal = false;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::error::Failure;
 
-    /// The words that name each command, beginning with none.
+    /// Returns the words that name each command, beginning with none for gmpscope itself.
     fn names(command: &Command, under: &[String]) -> Vec<Vec<String>> {
         let mut all = vec![under.to_vec()];
         for sub in command.get_subcommands() {

@@ -1,4 +1,4 @@
-//! The commands: one short file each. They join the rooms and print.
+//! The commands, one short file each: they connect the other modules, and print.
 
 pub mod attach;
 mod columns;
@@ -20,10 +20,10 @@ use crate::{
     writing::stderr,
 };
 
-/// Runs one command line to its end: with 0, or with the status of the command that `run` ran.
+/// Runs a command line. Returns 0, or the status of the command that `run` ran.
 ///
 /// # Errors
-/// Whatever the command says; the caller turns it into the exit status.
+/// Whatever the command returns; the caller converts it to the exit status.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let verbosity = cli.verbosity;
     let done = match cli.command {
@@ -40,9 +40,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Runs what waits for things to happen.
+/// Runs a future to its end on this thread.
 fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
-    // Nobody who reads stderr holds up what waits here.
+    // So that a slow reader of stderr does not block the event loop.
     stderr::start().map_err(|e| Error::failed(format!("could not start a thread: {e}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,7 +51,7 @@ fn block_on<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
     runtime.block_on(what)
 }
 
-/// Writes one text to stdout; a reader that is gone is no error.
+/// Writes one text to stdout; a reader that is gone is not an error.
 fn print(text: &str) -> Result<()> {
     sink::print(text)
 }

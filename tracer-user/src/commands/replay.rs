@@ -8,7 +8,7 @@ use crate::{
 /// Makes the result of a recorded capture again.
 ///
 /// # Errors
-/// The recording cannot be read, or is not whole.
+/// The recording cannot be read, or is not complete.
 pub fn run(options: &ReplayOptions) -> Result<()> {
     replay::run(options)
 }

@@ -1,4 +1,4 @@
-//! A capture as JSON.
+//! Writes documents as JSON.
 
 use serde::Serialize;
 
@@ -17,10 +17,10 @@ pub fn line(value: &impl Serialize) -> Result<String> {
 /// Returns `value` as indented JSON with its last newline, with every other control character escaped.
 ///
 /// # Errors
-/// As [`line`].
+/// See [`line`].
 pub fn pretty(value: &impl Serialize) -> Result<String> {
     let json = serde_json::to_string_pretty(value).map_err(unwritable)?;
-    // The newlines between its parts are its own: those in strings serde_json has escaped.
+    // Each newline is serde_json's own: it has escaped those within strings.
     Ok(json
         .lines()
         .map(|line| format!("{}\n", escape_json(line)))

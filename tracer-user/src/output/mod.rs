@@ -1,4 +1,4 @@
-//! How a document reaches people and programs: text and JSON, to a terminal, a pipe or a file.
+//! Writes documents: as text or JSON, to a terminal, a pipe or a file.
 
 pub mod json;
 pub mod notice;

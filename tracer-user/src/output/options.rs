@@ -1,8 +1,8 @@
-//! How a capture is written, as it was asked for.
+//! Options of how a capture is written.
 
 use std::time::Duration;
 
-/// The form of a result.
+/// The format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Format {
     /// For people.
@@ -12,7 +12,7 @@ pub enum Format {
     Json,
 }
 
-/// What tells histograms apart.
+/// What histograms are split by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitBy {
     /// How the goroutine became runnable: `exact`, `full`.
@@ -21,7 +21,7 @@ pub enum SplitBy {
     CreationSite,
 }
 
-/// How much is said on stderr.
+/// How much is written to stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Chatter {
     /// Errors only.
@@ -34,23 +34,23 @@ pub enum Chatter {
 /// How a capture is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RenderOptions {
-    /// The form of the result.
+    /// The format of the result.
     pub format: Format,
-    /// What tells histograms apart.
+    /// What histograms are split by.
     pub by: Option<SplitBy>,
     /// Whether intervals are written, too.
     pub by_interval: bool,
-    /// What is said on stderr.
+    /// How much is written to stderr.
     pub chatter: Chatter,
-    /// Whether a line on the terminal shows the progress of a capture of latencies.
+    /// The progress line of a capture of latencies; `None`: there is none.
     pub progress: Option<Progress>,
 }
 
-/// What the progress of a capture is measured by.
+/// What a progress line compares the elapsed time with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Its length.
+    /// The length of the capture.
     Of(Duration),
-    /// It ends when the user ends it.
+    /// Nothing: the user ends the capture.
     Endless,
 }

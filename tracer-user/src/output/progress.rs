@@ -1,4 +1,4 @@
-//! The line on a terminal that shows how far a capture is.
+//! The line on a terminal that shows the progress of a capture.
 
 use std::io::{self, IsTerminal};
 
@@ -13,7 +13,7 @@ pub struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// Returns the line of stderr, which is not drawn yet.
+    /// Returns a line on stderr, which is not drawn yet.
     pub fn stderr() -> Self {
         Self {
             enabled: io::stderr().is_terminal(),
@@ -21,17 +21,17 @@ impl ProgressLine {
         }
     }
 
-    /// Draws the state of a capture: elapsed of total time (none: until Ctrl-C), waits and the 99th
+    /// Draws the state of a capture: elapsed and total time (`None`: until Ctrl-C), waits and the 99th
     /// percentile so far.
     pub fn draw(&mut self, elapsed_ns: u64, total_ns: Option<u64>, waits: u64, p99_ns: Option<u64>) {
         if self.enabled {
             let line = line(elapsed_ns, total_ns, waits, p99_ns);
-            // Where nobody takes what came before, it would only pile up.
+            // If nobody reads what was written before, more would only pile up.
             self.drawn |= stderr::write_if_idle(format!("\r\x1b[K{line}").as_bytes());
         }
     }
 
-    /// Takes the line away; call it before anything else is written to the terminal.
+    /// Removes the line; to be called before anything else is written to the terminal.
     pub fn clear(&mut self) {
         if self.drawn {
             stderr::write(b"\r\x1b[K");

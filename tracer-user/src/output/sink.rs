@@ -1,4 +1,4 @@
-//! Where output goes: stdout, stderr, or a file. Nothing here waits for whoever reads it, but [`Sink::finish_now`]: see
+//! The destination of output: stdout, stderr, or a file. Only [`Sink::finish_now`] waits for the reader: see
 //! [`crate::writing`].
 
 use std::io::{self, IsTerminal, Write as _};
@@ -15,22 +15,22 @@ use crate::writing::file::{OutputFile, Replaced, Streamed};
 use crate::writing::stderr;
 use crate::writing::writer::{Trouble, Writer};
 
-/// Bytes of lines that may wait for their reader: some ten thousand slow waits.
+/// Most bytes of lines that wait for their reader: some ten thousand slow waits.
 const MOST_WAITING: usize = 2 << 20;
-/// How long lines of a capture that failed may still be waited for.
+/// How long to wait until the lines of a capture that failed are written.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// An open output. Lines come while a capture runs, and are dropped where their reader does not keep up; the result
-/// comes at the end, and is not.
+/// An open output. Lines are written while a capture runs, and dropped if their reader does not keep up; the result is
+/// written at the end, and never dropped.
 #[derive(Debug)]
 pub struct Sink {
-    /// Until a thread has it.
+    /// The destination, until a writer takes it.
     place: Option<Place>,
     writer: Option<Writer>,
-    /// A result that takes the place of what is in a file.
+    /// A result that will replace the contents of a file.
     held: Option<Vec<u8>>,
     is_terminal: bool,
-    /// Whether it is a file of a disk, of which only whole chunks are kept.
+    /// Whether it is a regular file, of which only whole chunks are kept.
     is_regular: bool,
     waits: bool,
     dropped: u64,
@@ -45,11 +45,11 @@ enum Place {
 }
 
 impl Sink {
-    /// Opens the output: stdout for none and for `-`. A file that cannot be written fails here, before
-    /// anything was captured; what is already in it stays until the first line, or until [`finish`](Self::finish).
+    /// Opens the output: stdout for `None` and for `-`. A file that cannot be written fails here, before anything was
+    /// captured; it keeps its contents until the first line, or until [`finish`](Self::finish).
     ///
     /// # Errors
-    /// The file cannot be opened, or made.
+    /// The file cannot be opened, or created.
     pub fn open(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             return Ok(Self::new(Place::Stdout, io::stdout().is_terminal(), "stdout"));
@@ -65,7 +65,7 @@ impl Sink {
         Ok(Self::new(Place::File(file), is_terminal, &name))
     }
 
-    /// Standard error, for what must not go between the output of a command.
+    /// Returns stderr, for what must not be mixed with the output of a command.
     pub fn stderr() -> Self {
         Self::new(Place::Stderr, io::stderr().is_terminal(), "stderr")
     }
@@ -83,27 +83,27 @@ impl Sink {
         }
     }
 
-    /// The same output, whose reader is waited for: nothing is dropped. For whoever has no probes anywhere.
+    /// Makes it wait for its reader, so that nothing is dropped. For callers that have nothing attached.
     #[must_use]
     pub fn waiting(mut self) -> Self {
         self.waits = true;
         self
     }
 
-    /// Whether people look at it.
+    /// Whether it is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    /// Pieces that were dropped because nobody read them in time.
+    /// Returns how many pieces were dropped because nobody read them in time.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Has a piece written that comes while the capture runs.
+    /// Writes a piece of text while the capture runs.
     ///
     /// # Errors
-    /// What came before could not be written: no space, or an error of the device. A reader that is gone is none.
+    /// Earlier text could not be written: no space, or an error of the device. A reader that is gone is not an error.
     pub fn line(&mut self, text: &str) -> Result<Flow> {
         let chunk = text.as_bytes().to_vec();
         let taken = if self.is_stderr() {
@@ -122,10 +122,10 @@ impl Sink {
         self.flow()
     }
 
-    /// Has the result written, however much waits. Into a file without lines it is put by [`finish`](Self::finish).
+    /// Writes the result, however much waits. A file without lines gets it by [`finish`](Self::finish).
     ///
     /// # Errors
-    /// As [`line`](Self::line).
+    /// See [`line`](Self::line).
     pub fn result(&mut self, text: &str) -> Result<Flow> {
         let chunk = text.as_bytes().to_vec();
         match &self.place {
@@ -139,10 +139,10 @@ impl Sink {
         self.flow()
     }
 
-    /// Whether anybody still reads, as far as is known by now.
+    /// Returns whether anybody still reads, as far as is known by now.
     ///
     /// # Errors
-    /// As [`line`](Self::line).
+    /// See [`line`](Self::line).
     pub fn flow(&self) -> Result<Flow> {
         let trouble = match self.is_stderr() {
             true => stderr::failure(),
@@ -154,11 +154,11 @@ impl Sink {
         }
     }
 
-    /// Ends the output; a file that has no lines gets its result. Without it, such a file stays as it was. What is
-    /// returned knows when all is written.
+    /// Ends the output; a file without lines gets its result. If this is not called, such a file keeps its contents. Returns
+    /// what waits until all is written.
     ///
     /// # Errors
-    /// There can be no thread.
+    /// The writer's thread could not be started.
     pub fn finish(mut self) -> Result<ClosingSink> {
         if let (Some(text), Some(Place::File(_))) = (self.held.take(), &self.place)
             && let Some(Place::File(file)) = self.place.take()
@@ -177,7 +177,7 @@ impl Sink {
         })
     }
 
-    /// As [`finish`](Self::finish), and waits until all is written.
+    /// Ends the output as [`finish`](Self::finish) does, and waits until all is written.
     ///
     /// # Errors
     /// It could not be written.
@@ -193,7 +193,7 @@ impl Sink {
         matches!(self.place, Some(Place::Stderr))
     }
 
-    /// The thread that writes what comes, from the first piece on.
+    /// Returns the writer, which is started by the first piece.
     fn writer(&mut self) -> Result<&Writer> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
@@ -206,7 +206,7 @@ impl Sink {
         match self.place.take() {
             Some(Place::File(file)) => Writer::start("output", Streamed::new(file)),
             Some(Place::Stderr) => Writer::start("output", duplicate(io::stderr().as_fd())?),
-            // Not by `io::stdout`, whose lock others would wait for.
+            // Not `io::stdout`, since others would wait for its lock.
             Some(Place::Stdout) | None => Writer::start("output", duplicate(io::stdout().as_fd())?),
         }
     }
@@ -234,7 +234,7 @@ pub struct ClosingSink {
 }
 
 impl ClosingSink {
-    /// How it went, when it has ended.
+    /// Returns the outcome, once all is written.
     fn result(&self) -> Result<()> {
         match self.writer.as_ref().and_then(Writer::failure) {
             Some(trouble) => flow_of(&trouble, &self.name).map(|_| ()),
@@ -270,7 +270,7 @@ impl Closing for ClosingSink {
     }
 }
 
-/// The end of an output that has no result.
+/// The closing of an output that has no result.
 #[derive(Clone, Copy, Debug)]
 pub struct NoOutput;
 
@@ -284,10 +284,10 @@ impl Closing for NoOutput {
     }
 }
 
-/// Writes one text to stdout, and waits for its reader; one that is gone is no error.
+/// Writes one text to stdout, and waits for its reader; one that is gone is not an error.
 ///
 /// # Errors
-/// As write(2).
+/// The text could not be written.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -322,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_is_there_whole_or_not_at_all() {
+    fn a_result_is_written_whole_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.json");
         fs::write(&path, "before").unwrap();
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_there_as_they_come_and_the_result_behind_them() {
+    fn lines_are_written_as_they_come_and_the_result_after_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         fs::write(&path, "before").unwrap();
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_no_error() {
+    fn a_reader_that_is_gone_is_not_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fifo");
         fifo(&path);
@@ -428,7 +428,7 @@ mod tests {
         assert!((60..100).contains(&dropped), "{dropped}");
         assert_eq!(sink.result("the result").unwrap(), Flow::Written);
         let closing = sink.finish().unwrap();
-        // Then it is read after all.
+        // Now it is read after all.
         let read = std::thread::spawn(move || {
             use std::io::Read as _;
             let mut text = vec![0; (100 - dropped as usize) * (64 << 10) + 10];
@@ -436,12 +436,12 @@ mod tests {
             text
         });
         assert!(closing.writer.as_ref().unwrap().wait(None));
-        closing.outcome().unwrap();
+        closing.result().unwrap();
         assert!(read.join().unwrap().ends_with(b"xthe result"));
     }
 
     #[test]
-    fn who_holds_no_probes_waits_for_the_reader() {
+    fn a_waiting_sink_drops_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fifo");
         fifo(&path);

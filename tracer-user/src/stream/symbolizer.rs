@@ -22,7 +22,7 @@ pub trait Symbolizer {
     }
 }
 
-/// Knows no names: for captures of starts, whose marks have theirs with them.
+/// A symbolizer without names: for captures of starts, whose marks contain their names.
 #[derive(Clone, Copy, Debug)]
 pub struct NoNames;
 

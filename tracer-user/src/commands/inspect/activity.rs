@@ -1,4 +1,4 @@
-//! A process, and what it does while it is watched for a second without a probe.
+//! Describes a process, and what it does during a second without a probe.
 
 use std::{
     thread,
@@ -21,7 +21,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Watches the target's process.
 ///
 /// # Errors
-/// When it is gone or may not be read.
+/// It has ended, or may not be read.
 pub(super) fn watch(target: &Target, found: &Found) -> Result<Process> {
     let process = target
         .process
@@ -70,7 +70,7 @@ fn observe(source: &mut PassiveSource<ProcessMemory>, process: &crate::process::
     })
 }
 
-/// Waits, and entries that were none.
+/// Counts waits, and entries that are not waits.
 fn waits(seen: &[Observation]) -> (u64, u64) {
     let mut sums = (0_u64, 0_u64);
     for observation in seen {

@@ -8,7 +8,7 @@ use crate::{
     plan::{Attempt, Mode, Plan, Site, SiteKind, cost, passive, program::Reading, status},
 };
 
-/// What was found for each mode, or looked for in vain.
+/// What was found for each mode, or the attempts to find it.
 pub(super) struct Plans {
     passive: Result<(), Vec<Attempt>>,
     probes: Plan,
@@ -24,7 +24,7 @@ impl Plans {
         }
     }
 
-    /// Sites, attempts and whether the binary allows the mode.
+    /// Returns sites, attempts and whether the binary allows the mode.
     fn of_mode(&self, mode: Mode) -> (&[Site], &[Attempt], bool) {
         match mode {
             Mode::Passive => match &self.passive {
@@ -47,7 +47,7 @@ impl Plans {
     }
 }
 
-/// Every mode, the cheapest first.
+/// Describes every mode, the cheapest first.
 pub(super) fn all(found: &Found, activity: Option<&Activity>) -> Vec<ModePlan> {
     let machine = doctor::examine();
     Mode::ALL
@@ -75,13 +75,13 @@ pub(super) fn all(found: &Found, activity: Option<&Activity>) -> Vec<ModePlan> {
                 hits_per_cycle,
                 cost_per_cycle_ns: hit_ns.map(|ns| (ns as f64 * hits_per_cycle).round() as u64),
                 prediction: activity.map(|activity| predict(mode, hit_ns, activity)),
-                sites: sites.iter().map(told).collect(),
+                sites: sites.iter().map(site_info).collect(),
             }
         })
         .collect()
 }
 
-/// What a mode would do to a process that goes on as it was watched.
+/// Predicts the cost of a mode for a process that continues as it did while it was watched.
 fn predict(mode: Mode, hit_ns: [u64; 2], activity: &Activity) -> Prediction {
     let seconds = activity.window_ns as f64 / 1e9;
     let rate = if seconds > 0.0 {
@@ -101,7 +101,7 @@ fn predict(mode: Mode, hit_ns: [u64; 2], activity: &Activity) -> Prediction {
     }
 }
 
-fn told(site: &Site) -> SiteInfo {
+fn site_info(site: &Site) -> SiteInfo {
     SiteInfo {
         function: site.function.clone(),
         offset: site.offset,

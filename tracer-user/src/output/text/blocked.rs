@@ -1,4 +1,4 @@
-//! Where goroutines blocked, as people read it.
+//! Renders where goroutines blocked.
 
 use std::fmt::Write;
 
@@ -8,14 +8,14 @@ use crate::escape::Untrusted;
 use crate::output::text::layout::{WIDTH, tail, wrap};
 use crate::output::text::units::duration;
 
-/// Places that are shown.
+/// Most places that are shown.
 const PLACES: usize = 8;
-/// Calls of each that are shown.
+/// Most calls of each place that are shown.
 const CALLS: usize = 3;
-/// Packages whose functions do the waiting for others: the first call of another says where it is.
+/// Packages whose functions wait on behalf of others: the innermost call of any other package is shown first.
 const WAITING_ROOM: [&str; 6] = ["runtime.", "internal/", "sync.", "sync/", "time.", "runtime/"];
 
-/// The places; nothing where no stacks were told.
+/// Renders the places; an empty text if stacks were not captured.
 pub fn render(full: &Full) -> String {
     let Some(info) = &full.stacks else {
         return String::new();
@@ -39,7 +39,7 @@ pub fn render(full: &Full) -> String {
 fn one(place: &BlockedAt) -> String {
     let is_waiting_room = |call: &&Untrusted| WAITING_ROOM.iter().any(|name| call.raw().starts_with(name));
     let skipped = place.stack.iter().take_while(is_waiting_room).count();
-    // A goroutine of the runtime's own has no other.
+    // A goroutine of the runtime has no other calls.
     let from = if skipped == place.stack.len() { 0 } else { skipped };
     let mut text = format!(
         "{:<40} {:>8} {:>10} {:>10}\n",
@@ -57,7 +57,7 @@ fn one(place: &BlockedAt) -> String {
         Incomplete::Broken => "broken",
     });
     match incomplete {
-        // Of whole stacks the rest is in the JSON.
+        // The rest of a complete stack is in the JSON.
         None if hidden == 0 => {}
         None => {
             let _ = writeln!(text, "  .. {hidden} more");
@@ -76,7 +76,7 @@ fn one(place: &BlockedAt) -> String {
     text
 }
 
-/// A call with the name of its file alone, since paths are long.
+/// Shortens a call: its file without the path, since paths are long.
 fn short(call: &Untrusted) -> Untrusted {
     match call.raw().rsplit_once(' ') {
         Some((function, place)) => {

@@ -1,4 +1,4 @@
-//! Starts of many programs as people read them: a line for each program, and the slowest starts as timelines.
+//! Renders starts of many programs: a line for each program, and the slowest starts as timelines.
 
 use std::fmt::Write;
 
@@ -17,16 +17,16 @@ use crate::{
     },
 };
 
-/// Programs that have a line.
+/// Most programs that have a line.
 const BINARIES: usize = 40;
 /// Columns of a phase's name.
 const PHASE: usize = 18;
-/// Timelines of starts that did not end.
+/// Most timelines of starts that did not end.
 const UNFINISHED: usize = 2;
-/// Timelines of others, each of another program.
+/// Most timelines of other starts, each of a different program.
 const SLOWEST: usize = 2;
 
-/// All of it.
+/// Renders the starts of a command's tree.
 pub fn render(init: &Init, tree: &TreeOf) -> String {
     let mut text = "\n".to_owned();
     text.push_str(&wrap(&executed(init, tree), 0));
@@ -59,7 +59,7 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
     text
 }
 
-/// Those that did not end, then the slowest start of each of a few programs.
+/// Returns the starts that have a timeline: some that did not end, then the slowest of each of a few programs.
 fn outstanding(runs: &[Run]) -> Vec<&Run> {
     let (ended, unfinished): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| *run.ended == Ended::Main);
     let mut shown: Vec<&Run> = unfinished.into_iter().take(UNFINISHED).collect();
@@ -126,12 +126,12 @@ fn table(binaries: &[BinaryOf]) -> String {
     text
 }
 
-/// The upper bound of the median's bucket, which of a few may lie above them all.
+/// Returns the upper bound of the median's bucket, but at most the largest value.
 fn median(hist: &Hist) -> Option<u64> {
     Some(hist.p50_ns?.min(hist.max_ns.unwrap_or(u64::MAX)))
 }
 
-/// What of it was not seen.
+/// Renders what was not seen of the tree.
 fn missing(tree: &TreeOf) -> String {
     let mut text = String::new();
     let mut say = |line: String| text.push_str(&wrap(&line, 0));

@@ -1,4 +1,4 @@
-//! What `full` adds, as people read it.
+//! Renders what `full` adds to a capture.
 
 use std::fmt::Write;
 
@@ -9,10 +9,10 @@ use crate::output::text::layout::{WIDTH, tail, word, wrap};
 use crate::output::text::table::{rows, table};
 use crate::output::text::units::{duration, percent};
 
-/// Lines of each table.
+/// Most lines of each table.
 const LINES: usize = 8;
 
-/// All of it; nothing in other modes.
+/// Renders the parts that only `full` has; an empty text in other modes.
 pub fn render(capture: &Capture) -> String {
     let Some(full) = &capture.full else {
         return String::new();
@@ -100,10 +100,10 @@ fn processors(full: &Full, window_ns: u64) -> String {
     text
 }
 
-/// From none to the most that there ever were.
+/// Characters for counts, from none to the largest count.
 const SHADES: [char; 8] = [' ', '.', ':', '-', '=', '+', '#', '@'];
 
-/// One character a moment.
+/// Renders the number of goroutines in each state over time, one character for each moment.
 fn over_time(full: &Full) -> String {
     let Some(over_time) = &full.over_time else {
         return String::new();
@@ -119,7 +119,7 @@ fn over_time(full: &Full) -> String {
         let most = counts.iter().copied().max().unwrap_or(0);
         let least = counts.iter().copied().min().unwrap_or(0);
         let shade = |count: &u64| {
-            // Whatever is not none is to be seen.
+            // Rounded up, so that any count above 0 is visible.
             let steps = (SHADES.len() - 1) as u64;
             let place = count.saturating_mul(steps).div_ceil(most.max(1)).min(steps);
             SHADES[place as usize]

@@ -1,4 +1,4 @@
-//! The runtime's gauges, in a few lines.
+//! Renders the runtime's gauges.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use crate::document::gauges::{Goroutines, SchedulerGauges};
 use crate::output::text::layout::{NO_BREAK, wrap};
 use crate::output::text::units::duration;
 
-/// `goroutines: 120 live: 100 waiting, 15 runnable, 5 running`.
+/// Renders `goroutines: 120 live: 100 waiting, 15 runnable, 5 running`.
 pub fn goroutines(goroutines: &Goroutines) -> String {
     let mut by_state: Vec<_> = goroutines.by_state.iter().collect();
     by_state.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
@@ -25,7 +25,7 @@ pub fn goroutines(goroutines: &Goroutines) -> String {
     )
 }
 
-/// Run queues, Ps and Ms; nothing where none of them is known.
+/// Renders run queues, Ps and Ms; an empty text if none of them is known.
 pub fn scheduler(gauges: &SchedulerGauges) -> String {
     let mut parts = Vec::new();
     if let Some(length) = gauges.global_runq {

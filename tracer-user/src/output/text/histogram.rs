@@ -1,4 +1,4 @@
-//! A histogram as rows of powers of two, in the manner of bcc's `runqlat`.
+//! Renders a histogram as rows of powers of two, like bcc's `runqlat`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,8 +12,8 @@ use crate::output::text::layout::WIDTH;
 /// Longest bar.
 const BAR: usize = 40;
 
-/// The rows of `hist`, from the first that has a wait to the last, with a header that names the unit.
-/// Nothing for an empty histogram. No bucket of any source crosses a power of two, so the rows are exact;
+/// Renders the rows of `hist`, from the first that has a wait to the last, with a header that names the unit;
+/// an empty text for an empty histogram. No bucket of any source crosses a power of two, so the rows are exact;
 /// where the source's lowest bucket spans several, it is one row.
 pub fn rows(hist: &Hist) -> String {
     let floor = floor_of(hist);
@@ -75,9 +75,9 @@ pub fn rows(hist: &Hist) -> String {
     text
 }
 
-/// Largest value of the row in which the source's buckets are coarser than powers of two.
+/// Returns the largest value of the row in which the source's buckets are coarser than powers of two.
 fn floor_of(hist: &Hist) -> u64 {
-    // The JSON names no scheme; of all sources only the runtime's histogram of Go 1.21+ is this coarse.
+    // The JSON does not contain the scheme; only the runtime's histogram of Go 1.21+ is this coarse.
     let coarse = BucketScheme::Go121;
     if hist.resolution == coarse.resolution() {
         coarse.linear_floor_ns()

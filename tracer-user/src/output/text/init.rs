@@ -1,4 +1,4 @@
-//! A start as people read it: a timeline of at most 80 columns.
+//! Renders a start: a timeline of at most 80 columns.
 
 use std::fmt::Write;
 
@@ -20,16 +20,16 @@ use crate::{
 const NAME: usize = 22;
 /// Columns of the bars.
 const BAR: usize = 23;
-/// Neighbouring inits are shown together if each is shorter than one part in so many of the whole.
+/// Neighbouring inits are shown in one row if each is shorter than the whole start divided by this.
 const SHORT_SHARE: u64 = 50;
-/// System calls that are shown.
+/// Most system calls that are shown.
 const CALLS: usize = 10;
 
-/// What is usual: for orientation, not a verdict.
+/// Usual times, for orientation only.
 pub const LEGEND: &str = "usual on an idle machine, for orientation only: main_created and main_started together 10 to 50us, \
                       binding a P 2 to 15us, the init of a package 10 to 50us.";
 
-/// All of it.
+/// Renders the starts of a capture.
 pub fn render(init: &Init) -> String {
     let mut text = String::new();
     if let Some(run) = &init.run {
@@ -48,7 +48,7 @@ pub fn render(init: &Init) -> String {
     text
 }
 
-/// A row of the timeline: a phase, or several short ones in a row.
+/// A row of the timeline: a phase, or several short neighbouring ones.
 struct Row {
     name: Untrusted,
     begin_ns: u64,
@@ -59,7 +59,7 @@ struct Row {
     packages: usize,
 }
 
-/// A start in full; `which` says which one of several.
+/// Renders a start in full; `which` says which one of several it is.
 pub fn timeline(run: &Run, which: &str) -> String {
     let zero = match *run.t0 {
         TimesFrom::Execve => "the entry of execve",
@@ -148,7 +148,7 @@ fn faults(phase: &PhaseOf) -> Option<u64> {
     Some(phase.minor_faults?.saturating_add(phase.major_faults?))
 }
 
-/// `=` for every column that the row has a part of; a row that is too short for one has a `.`.
+/// Renders the bar of a row: `=` for every column that it covers; `.` if it is too short for one.
 fn bar(row: &Row, whole_ns: u64) -> String {
     let column = |ns: u64| (ns as f64 / whole_ns.max(1) as f64 * BAR as f64).round() as usize;
     let (from, to) = (
@@ -165,7 +165,7 @@ fn bar(row: &Row, whole_ns: u64) -> String {
     format!("{:<BAR$}", " ".repeat(from) + &filled)
 }
 
-/// What lies within or beside the phases.
+/// Renders spans, moments and system calls.
 fn beside(run: &Run) -> String {
     let mut text = "\n".to_owned();
     let spans: Vec<String> = run
@@ -234,7 +234,7 @@ fn calls(run: &Run) -> String {
     text
 }
 
-/// A call in at most `room` columns: its result only where there is room for it, of a long path the end.
+/// Renders a call in at most `room` columns: its result only if there is room for it, and the end of a long path.
 fn fitted(name: &str, on: &str, result: &str, room: usize) -> String {
     let fits = |text: &String| text.chars().count() <= room;
     let whole = Some(format!("{name}{on}{result}")).filter(fits);
@@ -248,7 +248,7 @@ fn fitted(name: &str, on: &str, result: &str, room: usize) -> String {
         })
 }
 
-/// Percentiles by phase.
+/// Renders percentiles by phase.
 fn table(init: &Init) -> String {
     let mut text = format!(
         "\n{} starts came to main.main{}\n\n{:<30} {:>5} {:>8} {:>8} {:>8} {:>8}\n",
@@ -302,12 +302,12 @@ fn table(init: &Init) -> String {
     text
 }
 
-/// The line above [`short_line`]s.
+/// Renders the header of [`short_line`]s.
 pub fn short_header() -> String {
     format!("{:>11} {:>8} {:>8}  longest phase\n", "at", "process", "start")
 }
 
-/// A start in a line, as it is printed when it ends.
+/// Renders a start in one line, as it is printed when it ends.
 pub fn short_line(start: &Short) -> String {
     let ended = if *start.ended == Ended::Main {
         ""

@@ -1,4 +1,4 @@
-//! [`Inspection`] for people.
+//! Renders an [`Inspection`].
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -12,15 +12,15 @@ use crate::{
     },
 };
 
-/// Column at which values start.
+/// Column at which values begin.
 const VALUES: usize = 12;
 /// Columns of a site's function and offset.
 const PLACE: usize = 34;
-/// Columns of its instruction.
+/// Columns of a site's instruction.
 const INSTRUCTION: usize = 22;
 
 impl Inspection {
-    /// As text of at most 80 columns.
+    /// Renders it as text of at most 80 columns.
     pub fn text(&self) -> String {
         let mut text = String::new();
         binary(&mut text, &self.binary);
@@ -53,7 +53,7 @@ impl Inspection {
     }
 }
 
-/// `name` and its value, which may take several lines.
+/// Appends `name` and its value, which may take several lines.
 fn field(text: &mut String, name: &str, value: &str) {
     let wrapped = wrap(&escape(value), VALUES);
     // Writing to a String cannot fail.
@@ -141,12 +141,12 @@ fn in_memory(text: &mut String, verdicts: &BTreeMap<&'static str, String>) {
         .filter(|(_, verdict)| *verdict != "confirmed")
         .map(|(name, verdict)| format!("{name} {verdict}"))
         .collect();
-    let told = if doubts.is_empty() {
+    let summary = if doubts.is_empty() {
         "all confirmed".to_owned()
     } else {
         doubts.join("; ")
     };
-    field(text, "in memory", &told);
+    field(text, "in memory", &summary);
 }
 
 fn modes(text: &mut String, all: &[ModePlan]) {
@@ -190,7 +190,7 @@ fn modes(text: &mut String, all: &[ModePlan]) {
     }
 }
 
-/// Hits per cycle as people say them.
+/// Renders hits per cycle: `1/8` rather than `0.125`.
 fn hits(per_cycle: f64) -> String {
     if per_cycle > 0.0 && per_cycle < 1.0 {
         format!("1/{:.0}", 1.0 / per_cycle)
@@ -199,7 +199,7 @@ fn hits(per_cycle: f64) -> String {
     }
 }
 
-/// `1k..2k hits/s, CPU +0.1..0.3%`, and from twice the CPU time on `CPU x2.1..4.3`; at most 26 columns.
+/// Renders `1k..2k hits/s, CPU +0.1..0.3%`, and from twice the CPU time on `CPU x2.1..4.3`; at most 26 columns.
 fn expected(it: &Prediction) -> String {
     let [low, high] = it.hits_per_second;
     let rate = if low == high {
@@ -229,7 +229,7 @@ fn short(n: f64) -> String {
     }
 }
 
-/// Two digits, as many as a forecast deserves.
+/// Renders a factor with two digits, since it is a forecast.
 fn factor(n: f64) -> String {
     if n < 9.95 {
         format!("{n:.1}")
@@ -257,7 +257,7 @@ fn details(text: &mut String, mode: &ModePlan) {
     }
 }
 
-/// One site, one line.
+/// Renders a site in one line.
 fn line(site: &SiteInfo) -> String {
     let function = site.function.raw();
     let function = function.strip_prefix("runtime.").unwrap_or(function);

@@ -1,4 +1,4 @@
-//! Intervals as people read them: a line each, below one header.
+//! Renders intervals: a line each, below one header.
 
 use crate::document::hist::Hist;
 use crate::document::interval::{Interval, StartsInterval};
@@ -9,7 +9,7 @@ use crate::output::text::{
     units::duration,
 };
 
-/// The line above the [`line`]s.
+/// Renders the header of [`line`]s.
 pub fn header() -> String {
     format!(
         "{:>8} {:>10} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>9}\n",
@@ -17,7 +17,7 @@ pub fn header() -> String {
     )
 }
 
-/// An interval of waits in one line: its end, and upper bounds of the buckets.
+/// Renders an interval of waits in one line: its end, and upper bounds of the percentiles' buckets.
 pub fn line(interval: &Interval) -> String {
     let hist = &interval.runnable_to_running;
     format!(
@@ -34,7 +34,7 @@ pub fn line(interval: &Interval) -> String {
     )
 }
 
-/// The line above the [`starts`].
+/// Renders the header of [`starts`].
 pub fn starts_header(followed: bool) -> String {
     format!(
         "{:>8} {:>8} {:>8} {:>8} {:>8}{}\n",
@@ -47,7 +47,7 @@ pub fn starts_header(followed: bool) -> String {
     )
 }
 
-/// An interval of starts: of one binary in one line, of several a line for each.
+/// Renders an interval of starts: one line, or with `--follow` one for each binary.
 pub fn starts(interval: &StartsInterval) -> String {
     if interval.binaries.is_empty() {
         let total = interval.histograms.get(&TOTAL.into());
@@ -71,7 +71,7 @@ fn starts_line(interval: &StartsInterval, runs: u64, total: Option<&Hist>) -> St
     )
 }
 
-/// Seconds from the capture's begin to the interval's end.
+/// Returns the seconds from the capture's begin to the interval's end.
 fn end(at_ns: u64, duration_ns: u64) -> f64 {
     at_ns.saturating_add(duration_ns) as f64 / 1e9
 }

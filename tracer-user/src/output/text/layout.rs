@@ -1,22 +1,21 @@
-//! Lines of at most so many columns.
+//! Breaks text into lines of at most [`WIDTH`] columns.
 
 use crate::escape::Untrusted;
 
-/// Columns of all text output.
+/// Most columns of all text output.
 pub const WIDTH: usize = 80;
 
-/// A blank that holds its neighbours together.
+/// A blank at which lines are not broken.
 pub const NO_BREAK: char = '\u{a0}';
 
-/// `name` as one word for [`wrap`], in at most `width` columns ([`tail`]): broken at a blank of its own it could begin a
-/// line with whatever it likes.
+/// Returns `name` as one word for [`wrap`], in at most `width` columns ([`tail`]): a hostile name that is broken at a blank
+/// could begin a line with any text.
 pub fn word(name: &Untrusted, width: usize) -> String {
     tail(&name.to_string(), width).replace(' ', &NO_BREAK.to_string())
 }
 
-/// `text` broken at blanks into lines of at most [`WIDTH`] columns, each with `indent` blanks before it. A
-/// word that is longer than a line has a line of its own. A [`NO_BREAK`] becomes a blank where no line is
-/// broken.
+/// Breaks `text` at blanks into lines of at most [`WIDTH`] columns, each with `indent` blanks before it. A word that is
+/// longer than a line gets a separate line. A [`NO_BREAK`] becomes a blank, and no line is broken there.
 pub fn wrap(text: &str, indent: usize) -> String {
     let mut lines = String::new();
     let mut column = 0;
@@ -42,7 +41,7 @@ pub fn wrap(text: &str, indent: usize) -> String {
     lines
 }
 
-/// `name` in at most `width` columns: of what is too long the end is kept, which tells Go's names apart.
+/// Shortens `name` to at most `width` columns. The end is kept, since Go's names differ at the end.
 pub fn tail(name: &str, width: usize) -> String {
     let length = name.chars().count();
     if length <= width {

@@ -1,4 +1,4 @@
-//! A capture as people read it: at most 80 columns, in the manner of bcc's `runqlat`.
+//! Renders a capture as text of at most 80 columns, like bcc's `runqlat`.
 
 mod blocked;
 mod followed;
@@ -25,21 +25,21 @@ use crate::output::text::table::{Row, largest, rows, table};
 use crate::output::text::units::{duration, seconds};
 use crate::stream::EndedBy;
 
-/// Most histograms that are shown one by one; more are a table.
+/// Most histograms that are shown one by one; if there are more, a table is shown.
 const MOST_HISTOGRAMS: usize = 6;
-/// Lines of the table that is shown unasked.
+/// Most lines of a table that was not asked for.
 const SHORT_TABLE: usize = 6;
-/// Lines of the table that was asked for.
+/// Most lines of a table that was asked for.
 const LONG_TABLE: usize = 40;
-/// Slow waits that are shown.
+/// Most slow waits that are shown.
 const SLOW_LINES: usize = 20;
 
-/// How to render.
+/// Options of the text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
-    /// A histogram for each of these.
+    /// What histograms are split by.
     pub by: Option<SplitBy>,
-    /// Terminal colours; see [`wants_colour`].
+    /// Whether to use terminal colours; see [`wants_colour`].
     pub colour: bool,
 }
 
@@ -49,7 +49,7 @@ pub fn wants_colour(is_terminal: bool) -> bool {
     is_terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// The whole capture.
+/// Renders a capture.
 pub fn render(capture: &Capture, style: Style) -> String {
     let mut text = header(capture);
     if let Some(init) = &capture.init {
@@ -80,7 +80,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
     text
 }
 
-/// Who, how, how long.
+/// Renders what was traced, how, and for how long.
 fn header(capture: &Capture) -> String {
     let (target, how) = (&capture.target, &capture.capture);
     let mut target_line = format!("process {} {}, ", target.pid, word(&target.exe, WIDTH * 3 / 4));
@@ -129,7 +129,7 @@ fn header(capture: &Capture) -> String {
     text
 }
 
-/// The histogram of all, or those asked for.
+/// Renders the histogram of all waits, or those that it was split into.
 fn breakdown(total: &Hist, title: &str, shown: &[Row<'_>], style: Style) -> String {
     let mut text = String::new();
     let one_by_one = style.by.is_some() && !shown.is_empty() && shown.len() <= MOST_HISTOGRAMS;
@@ -174,7 +174,7 @@ fn breakdown(total: &Hist, title: &str, shown: &[Row<'_>], style: Style) -> Stri
     text
 }
 
-/// `p50 1.28us  p90 …`.
+/// Renders `p50 1.28us  p90 …`.
 fn quantiles(hist: &Hist) -> String {
     let all = [
         ("p50", hist.p50_ns),
@@ -190,7 +190,7 @@ fn quantiles(hist: &Hist) -> String {
     format!("{}\n", known.join("  "))
 }
 
-/// The longest waits, where they were asked for.
+/// Renders the longest waits, if they were asked for.
 fn slow(capture: &Capture) -> String {
     let Some(summary) = &capture.slow_summary else {
         return String::new();

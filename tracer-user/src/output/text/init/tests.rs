@@ -93,7 +93,7 @@ fn a_timeline_fits_eighty_columns_and_hides_nothing() {
     assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
     let text = text.replace('\n', " ");
     assert!(!text.contains('\u{1b}'), "{text}");
-    for told in [
+    for expected in [
         "main.main was reached after 2.00ms",
         "the entry of execve",
         "init of 2 packages",
@@ -103,7 +103,7 @@ fn a_timeline_fits_eighty_columns_and_hides_nothing() {
         "openat /a\\u{1b}[2J/b, ..",
         "orientation only",
     ] {
-        assert!(text.contains(told), "no {told:?} in\n{text}");
+        assert!(text.contains(expected), "no {expected:?} in\n{text}");
     }
 }
 
