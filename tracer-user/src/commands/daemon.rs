@@ -31,9 +31,9 @@ pub fn run(layers: Layers) -> Result<ExitCode> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// Makes all threads allocate from one heap. By default, glibc gives each thread a separate arena and does not return its
-/// memory (mallopt(3), M_ARENA_MAX): with many processes coming and going that trebles the resident memory, and no thread
-/// here allocates so often that others would wait for it.
+/// Makes all threads allocate from one heap. By default, glibc gives each thread a separate arena and does not return
+/// its memory (mallopt(3), M_ARENA_MAX): with many processes coming and going that trebles the resident memory, and no
+/// thread here allocates so often that others would wait for it.
 fn share_one_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes numbers only, and is called before the first thread is started.

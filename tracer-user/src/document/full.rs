@@ -57,12 +57,12 @@ pub struct ModelInfo {
     pub lost: u64,
     /// Transitions that the kernel side saw: those that were processed and those that were lost.
     pub seen: u64,
-    /// Nanoseconds from the capture's begin from which on all figures are exact; absent where something was lost and the
-    /// states were not read anew after it.
+    /// Nanoseconds from the capture's begin from which on all figures are exact; absent where something was lost and
+    /// the states were not read anew after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_from_ns: Option<u64>,
-    /// Transitions that were not seen and were inferred, by kind: `waiting->running` is a goroutine in state waiting whose
-    /// next event says that it had run.
+    /// Transitions that were not seen and were inferred, by kind: `waiting->running` is a goroutine in state waiting
+    /// whose next event says that it had run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inferred: BTreeMap<Untrusted, u64>,
     /// Inferred transitions that a loss explains.
@@ -86,8 +86,8 @@ pub struct OverTime {
 /// One wait of a goroutine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LongWait {
-    /// When it began: nanoseconds since the capture's begin. Absent where that was not seen, since it was before the capture
-    /// or within a loss; `duration_ns` is then a lower bound.
+    /// When it began: nanoseconds since the capture's begin. Absent where that was not seen, since it was before the
+    /// capture or within a loss; `duration_ns` is then a lower bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_ns: Option<u64>,
     /// How long it took, or has taken so far.

@@ -27,7 +27,8 @@ pub struct Goroutines {
 }
 
 impl Goroutines {
-    /// Takes the goroutines of the last snapshot; `churn` are those that were made and those that ended during the window.
+    /// Takes the goroutines of the last snapshot; `churn` are those that were made and those that ended during the
+    /// window.
     pub fn of(model: &Model, churn: Option<(u64, u64)>) -> Option<Self> {
         let live = model.live()?;
         let last = model.last()?;
@@ -41,8 +42,8 @@ impl Goroutines {
     }
 }
 
-/// The runtime's other gauges: run queues, Ps, Ms, GC. Each is absent where the layout of the runtime's structs does not
-/// contain it. In the order of the names, which is that of the JSON.
+/// The runtime's other gauges: run queues, Ps, Ms, GC. Each is absent where the layout of the runtime's structs does
+/// not contain it. In the order of the names, which is that of the JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerGauges {
     /// As [`Snapshot::allgs`].

@@ -28,8 +28,8 @@ pub struct Init {
     /// Starts that ended before `main.main`, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfinished: u64,
-    /// Starts that were held for their probes and continued without: nothing is known about them, and the capture is not
-    /// complete.
+    /// Starts that were held for their probes and continued without: nothing is known about them, and the capture is
+    /// not complete.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u64,
     /// The start that is described in full: the last one, or of several the one with the median time. Absent where none
@@ -39,7 +39,8 @@ pub struct Init {
     /// By phase, over all runs; absent where there was only one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub histograms: BTreeMap<Untrusted, Hist>,
-    /// A summary of every start, the first thousand (with `--follow`: hundred thousand); absent where there was only one.
+    /// A summary of every start, the first thousand (with `--follow`: hundred thousand); absent where there was only
+    /// one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<Short>,
     /// With `--follow`: by binary, the one with the most time in starts first. `histograms` is absent then, and the
@@ -70,8 +71,8 @@ pub struct Run {
     pub t0: ByName<TimesFrom>,
     /// Time 0 in nanoseconds of CLOCK_MONOTONIC.
     pub t0_ns: u64,
-    /// With `--follow`: how long it was held within `execve` until its program was probed. Time 0 is that much later than
-    /// the entry of `execve`, so that no duration contains it.
+    /// With `--follow`: how long it was held within `execve` until its program was probed. Time 0 is that much later
+    /// than the entry of `execve`, so that no duration contains it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held_ns: u64,
     /// What ended it.

@@ -24,8 +24,8 @@ pub struct Inspection {
     pub layouts: Layouts,
     /// Variables of the runtime: link-time address in hexadecimal, or null where it could not be found.
     pub globals: BTreeMap<&'static str, Option<String>>,
-    /// Whether the process's memory confirms each of them: `confirmed`, or what contradicts it. A variable that is refuted
-    /// counts as not found.
+    /// Whether the process's memory confirms each of them: `confirmed`, or what contradicts it. A variable that is
+    /// refuted counts as not found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub globals_in_memory: Option<BTreeMap<&'static str, String>>,
     /// The modes, the cheapest first.

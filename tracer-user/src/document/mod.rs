@@ -1,7 +1,7 @@
 //! Captures as typed data: the types of the JSON, which all outputs read.
 //!
-//! A [`capture::Capture`] is built from what was observed ([`build`]), and written as JSON or rendered as text: no output
-//! shows what is not in it.
+//! A [`capture::Capture`] is built from what was observed ([`build`]), and written as JSON or rendered as text: no
+//! output shows what is not in it.
 
 pub mod blocked;
 pub mod build;

@@ -154,8 +154,8 @@ impl Sink {
         }
     }
 
-    /// Ends the output; a file without lines gets its result. If this is not called, such a file keeps its contents. Returns
-    /// what waits until all is written.
+    /// Ends the output; a file without lines gets its result. If this is not called, such a file keeps its contents.
+    /// Returns what waits until all is written.
     ///
     /// # Errors
     /// The writer's thread could not be started.

@@ -13,8 +13,8 @@ use crate::{error::Result, stream::Consumer};
 /// How long to wait for a reader that takes nothing, once a signal has come.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Ends all outputs, and waits until each is written. Without a signal, that takes as long as the reader needs, as in any
-/// program; after one signal it waits while the reader makes progress, after a second one not at all.
+/// Ends all outputs, and waits until each is written. Without a signal, that takes as long as the reader needs, as in
+/// any program; after one signal it waits while the reader makes progress, after a second one not at all.
 ///
 /// # Errors
 /// Something was not written, or not taken. Of several errors, the first that has a message.

@@ -149,8 +149,8 @@ pub struct FullOptions {
     pub threads: bool,
     /// Bytes of the ring buffer: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`].
     pub ring_bytes: u32,
-    /// Most stacks that are kept of where goroutines block, within [`tracer_ebpf::stacks::STACKS_RANGE`]; `None`: none is
-    /// taken.
+    /// Most stacks that are kept of where goroutines block, within [`tracer_ebpf::stacks::STACKS_RANGE`]; `None`: none
+    /// is taken.
     pub stacks: Option<u32>,
 }
 

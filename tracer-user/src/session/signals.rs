@@ -47,8 +47,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs handlers. The first signal is reported; the second ends the process at once, even while it waits for the
-    /// kernel to detach; the kernel then removes what is attached.
+    /// Installs handlers. The first signal is reported; the second ends the process at once, even while it waits for
+    /// the kernel to detach; the kernel then removes what is attached.
     ///
     /// # Errors
     /// A handler could not be installed.

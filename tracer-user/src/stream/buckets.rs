@@ -85,8 +85,8 @@ impl BucketScheme {
     }
 }
 
-/// Returns the lower bound of bucket `index`: there are `1 << sub_bits` buckets for the values below `1 << min_bit`, then
-/// as many for each power of two.
+/// Returns the lower bound of bucket `index`: there are `1 << sub_bits` buckets for the values below `1 << min_bit`,
+/// then as many for each power of two.
 const fn log_linear(index: u16, sub_bits: u32, min_bit: u32) -> u64 {
     let (power, sub) = ((index >> sub_bits) as u32, (index & ((1 << sub_bits) - 1)) as u64);
     if power == 0 {

@@ -95,8 +95,8 @@ pub enum HistogramKey {
     All,
     /// By how the goroutine became runnable (`exact`).
     Origin(Origin),
-    /// By the `go` statement (`sampled`): `g.gopc`, the address after its call, in the running process; 0 for all that did
-    /// not fit into the kernel's table.
+    /// By the `go` statement (`sampled`): `g.gopc`, the address after its call, in the running process; 0 for all that
+    /// did not fit into the kernel's table.
     CreationSite(u64),
 }
 
@@ -144,8 +144,8 @@ pub struct Loss {
 pub enum LossCause {
     /// A →Running without a stamped →Runnable (`exact`): the wait began before the capture.
     Unpaired,
-    /// As `Unpaired`, but of more goroutines than there were when the capture began: they became runnable at a place that
-    /// is not probed.
+    /// As `Unpaired`, but of more goroutines than there were when the capture began: they became runnable at a place
+    /// that is not probed.
     Unseen,
     /// There were more live goroutines than the kernel's map of stamps holds.
     StampsFull,
@@ -213,8 +213,8 @@ impl LossCause {
         }
     }
 
-    /// Whether a wait is missing from the histograms because of this loss. A wait that began before the capture was never
-    /// part of it, and one that is counted under "other", or without a stack, is still counted.
+    /// Whether a wait is missing from the histograms because of this loss. A wait that began before the capture was
+    /// never part of it, and one that is counted under "other", or without a stack, is still counted.
     pub const fn makes_incomplete(self) -> bool {
         !matches!(
             self,
@@ -227,8 +227,8 @@ impl LossCause {
     }
 }
 
-/// Gauges of the Go runtime, read from the target's memory one after the other, not atomically. Each is absent where the
-/// layout does not contain it.
+/// Gauges of the Go runtime, read from the target's memory one after the other, not atomically. Each is absent where
+/// the layout does not contain it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {

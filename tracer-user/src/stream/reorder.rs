@@ -1,5 +1,5 @@
-//! Puts the transitions of the ring buffer in the order of time: a CPU reserves its place in the ring before it reads the
-//! clock, so that transitions that are near in time may be swapped.
+//! Puts the transitions of the ring buffer in the order of time: a CPU reserves its place in the ring before it reads
+//! the clock, so that transitions that are near in time may be swapped.
 //!
 //! The order of one goroutine's transitions never changes: each is sent before the next one can happen, so that the
 //! ring has them in the order of their times, and equal times keep their places.
@@ -27,8 +27,8 @@ impl Reorder {
         self.held.push(transition);
     }
 
-    /// Releases all transitions that are earlier than `until_ns`, in the order of time. One that comes after a later one was
-    /// released is released all the same, and counted as late.
+    /// Releases all transitions that are earlier than `until_ns`, in the order of time. One that comes after a later
+    /// one was released is released all the same, and counted as late.
     pub fn until(&mut self, until_ns: u64) -> Vec<Transition> {
         // A stable sort, which is cheap on what is nearly in order.
         self.held.sort_by_key(|transition| transition.at_ns);

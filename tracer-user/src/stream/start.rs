@@ -13,8 +13,8 @@ pub struct StartMark {
     pub main_thread: bool,
     /// The moment.
     pub mark: Mark,
-    /// A number that belongs to the mark: Ps of [`Mark::ProcResizeBegin`], the P's id of [`Mark::PBound`], the binary of
-    /// [`Mark::Executed`] (or one of [`tracer_ebpf::start::binary`]); otherwise 0.
+    /// A number that belongs to the mark: Ps of [`Mark::ProcResizeBegin`], the P's id of [`Mark::PBound`], the binary
+    /// of [`Mark::Executed`] (or one of [`tracer_ebpf::start::binary`]); otherwise 0.
     pub value: u64,
     /// A name that belongs to the mark: the package of [`Mark::InitBegin`], the function of [`Mark::GoStatement`].
     pub name: Option<String>,

@@ -11,12 +11,12 @@ pub trait Symbolizer {
     /// where the address lies in no function.
     fn function_at(&self, gopc: u64) -> Option<Untrusted>;
 
-    /// Says which addresses [`Self::function_at`] will be asked for, so that they are looked up together: whoever shows
-    /// many names calls this first.
+    /// Announces the addresses that [`Self::function_at`] will be called with, so that they are looked up together: to
+    /// be called before many names are shown.
     fn prepare(&self, _gopcs: &[u64]) {}
 
-    /// Returns the functions that each of these return addresses lies in, by address: innermost first, those that were
-    /// inlined there included; an empty list for a function that the compiler made. What is not Go code is left out.
+    /// Returns the functions that each of these return addresses lies in, by address: innermost first, including those
+    /// that were inlined there; an empty list for a function that the compiler made. Code that is not Go's is left out.
     fn frames(&self, _pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
         BTreeMap::new()
     }

@@ -9,8 +9,8 @@ pub use tracer_ebpf::stacks::end;
 pub struct StacksSeen {
     /// Stacks that had not been seen before.
     pub new: Vec<StackSeen>,
-    /// Goroutines that blocked: those whose stack is known, and those that were lost by [`super::LossCause::StacksFull`] or
-    /// [`super::LossCause::StacksUnreadable`].
+    /// Goroutines that blocked: those whose stack is known, and those that were lost by
+    /// [`super::LossCause::StacksFull`] or [`super::LossCause::StacksUnreadable`].
     pub walked: u64,
 }
 
@@ -25,8 +25,8 @@ pub struct StackSeen {
     pub end: u32,
 }
 
-/// The state of the scheduler, read from the target's memory while it was running: each goroutine, P and M at some moment
-/// between `begin_ns` and `end_ns`, not all at the same.
+/// The state of the scheduler, read from the target's memory while it was running: each goroutine, P and M at some
+/// moment between `begin_ns` and `end_ns`, not all at the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchedSnapshot {
     /// When reading began, CLOCK_MONOTONIC.

@@ -8,8 +8,8 @@ pub const WIDTH: usize = 80;
 /// A blank at which lines are not broken.
 pub const NO_BREAK: char = '\u{a0}';
 
-/// Returns `name` as one word for [`wrap`], in at most `width` columns ([`tail`]): a hostile name that is broken at a blank
-/// could begin a line with any text.
+/// Returns `name` as one word for [`wrap`], in at most `width` columns ([`tail`]): a hostile name that is broken at a
+/// blank could begin a line with any text.
 pub fn word(name: &Untrusted, width: usize) -> String {
     tail(&name.to_string(), width).replace(' ', &NO_BREAK.to_string())
 }

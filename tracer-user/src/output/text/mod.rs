@@ -213,7 +213,7 @@ fn slow(capture: &Capture) -> String {
     text
 }
 
-/// The line above [`slow_line`]s.
+/// Renders the header of [`slow_line`]s.
 pub fn slow_header() -> String {
     format!(
         "{:>11} {:>7} {:>10} {:<9} {:>3} {:>7} {}\n",
@@ -221,7 +221,7 @@ pub fn slow_header() -> String {
     )
 }
 
-/// One slow wait in a line, as it is also printed the moment it happens. What the mode does not know is `-`.
+/// Renders a slow wait in one line, as it is also printed when it ends. What the mode does not know is `-`.
 pub fn slow_line(slow: &Slow) -> String {
     fn shown(value: Option<impl ToString>) -> String {
         value.map_or_else(|| "-".to_owned(), |value| value.to_string())

@@ -1,4 +1,4 @@
-//! Several histograms, a line each.
+//! Renders several histograms, one line each.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -7,19 +7,20 @@ use crate::document::hist::Hist;
 use crate::output::text::layout::tail;
 use crate::output::text::units::{duration, percent};
 
-/// Columns of the name.
+/// Columns of a name.
 const NAME: usize = 30;
 
 /// A histogram with the name that it is shown under.
 pub type Row<'h> = (String, &'h Hist);
 
-/// The histograms that hold something, with their names.
+/// Returns the histograms that are not empty, with their names.
 pub fn rows<K: Display>(hists: &BTreeMap<K, Hist>) -> Vec<Row<'_>> {
     let rows = hists.iter().map(|(key, hist)| (key.to_string(), hist));
     rows.filter(|(_, hist)| hist.count > 0).collect()
 }
 
-/// The `most` largest of `rows`, a line each, with their shares of all waits; what is left out is counted in a last line.
+/// Renders the `most` largest of `rows`, one line each, with their shares of all waits; the last line counts the
+/// others.
 pub fn table(title: &str, rows: &[Row<'_>], most: usize) -> String {
     let all = rows
         .iter()
@@ -60,7 +61,7 @@ pub fn table(title: &str, rows: &[Row<'_>], most: usize) -> String {
     text
 }
 
-/// The largest wait where it is known, else the upper bound of its bucket.
+/// Returns the largest wait if it is known, otherwise the upper bound of its bucket.
 pub fn largest(hist: &Hist) -> Option<u64> {
     hist.max_ns
         .or_else(|| hist.buckets.last().map(|bucket| bucket.le_ns))

@@ -6,7 +6,7 @@ use crate::latency::Latency;
 use crate::stream::BucketScheme;
 use std::path::PathBuf;
 
-/// Compares with `golden/NAME.txt`; with `UPDATE_GOLDEN=1` writes it instead.
+/// Compares `text` with `golden/NAME.txt`; with `UPDATE_GOLDEN=1` writes the file instead.
 fn golden(name: &str, text: &str) {
     for line in text.lines() {
         assert!(

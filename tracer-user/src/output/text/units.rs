@@ -1,9 +1,9 @@
-//! Figures for people.
+//! Renders durations, shares and other figures.
 
 use crate::stream::buckets::UNBOUNDED_NS;
 
-/// A duration with three significant digits and its unit: `479ns`, `1.28us`, `33.5ms`, `2.10s`. What lies
-/// in a bucket without an upper bound is `more`. At most 7 characters below a day.
+/// Renders a duration with three significant digits and its unit: `479ns`, `1.28us`, `33.5ms`, `2.10s`. The upper bound
+/// of a bucket that has none is `more`. At most 7 characters below a day.
 pub fn duration(ns: u64) -> String {
     if ns >= UNBOUNDED_NS {
         return "more".to_owned();
@@ -23,12 +23,12 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
-/// Seconds with one decimal: `10.0 s`.
+/// Renders seconds with one decimal: `10.0 s`.
 pub fn seconds(ns: u64) -> String {
     format!("{:.1} s", ns as f64 / 1e9)
 }
 
-/// A share between 0 and 1 as `12.3%`; what is more than nothing is never `0.0%`.
+/// Renders a share between 0 and 1 as `12.3%`; a share above 0 is never `0.0%`.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "-".to_owned();

@@ -46,7 +46,7 @@ pub enum Input {
         /// The cause.
         why: String,
     },
-    /// Transitions were lost: the states of goroutines are to be read anew.
+    /// Transitions were lost: the states of goroutines must be read again.
     EventsLost,
     /// The probes cost the target more than is allowed.
     BudgetExceeded {

@@ -256,8 +256,8 @@ impl Session {
         self.insert_detach(effects)
     }
 
-    /// Inserts `Detach`: before `PrintResult`, so that the target is not disturbed for longer than necessary; but after it
-    /// where the kernel is slow to detach, since the probes do nothing any more and the user would have to wait.
+    /// Inserts `Detach`: before `PrintResult`, so that the target is not disturbed for longer than necessary; but after
+    /// it where the kernel is slow to detach, since the probes do nothing any more and the user would have to wait.
     fn insert_detach(&self, mut effects: Vec<Effect>) -> Vec<Effect> {
         let at = match effects.iter().position(|effect| *effect == Effect::PrintResult) {
             Some(print) if !self.slow_to_detach => print,
@@ -330,8 +330,8 @@ fn end_of(input: &Input) -> Option<EndedBy> {
     }
 }
 
-/// Merges the reasons why no mode of the ladder is possible. The exit status is that of the cheapest mode, which needs the
-/// least.
+/// Merges the reasons why no mode of the ladder is possible. The exit status is that of the cheapest mode, which needs
+/// the least.
 fn merge_errors(mut refused: Vec<(Mode, Error)>) -> Error {
     match refused.len() {
         0 => Error::failed("no mode is left to try"),

@@ -16,8 +16,8 @@ use crate::kernel::privilege::Capability;
 /// Any of these lets a process trace another user's: read its memory, or probe it.
 const TRACING: [Capability; 3] = [Capability::Bpf, Capability::SysAdmin, Capability::SysPtrace];
 
-/// The credentials of a process as the kernel has recorded them: at listen(2) for one that listens, at connect(2) for one
-/// that has connected.
+/// The credentials of a process as the kernel has recorded them: at listen(2) for one that listens, at connect(2) for
+/// one that has connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// Its process id in our PID namespace; 0 where it has none there.
@@ -39,14 +39,15 @@ impl Credentials {
         })
     }
 
-    /// Whether the process could trace the target of a capture of ours: it is root's or our own user's, or has a capability
-    /// for it. A process that has ended counts as without capabilities, since those are not known any more.
+    /// Whether the process could trace the target of a capture of ours: it is root's or our own user's, or has a
+    /// capability for it. A process that has ended counts as without capabilities, since those are not known any more.
     pub fn could_trace(&self) -> bool {
         self.pid != 0
             && (self.uid == 0 || self.uid == rustix::process::geteuid().as_raw() || self.has_capability())
     }
 
-    /// Whether it has such a capability in our user namespace: in a user namespace of its own, any process has all of them.
+    /// Whether it has such a capability in our user namespace: in a user namespace of its own, any process has all of
+    /// them.
     fn has_capability(&self) -> bool {
         let Ok(status) = i32::try_from(self.pid)
             .map_err(|_| ())

@@ -1,8 +1,9 @@
-//! Other captures of the same target: they are possible, but each must say that its figures contain the cost of the others.
+//! Other captures of the same target: they are possible, but each must say that its figures contain the cost of the
+//! others.
 //!
 //! A capture listens on an abstract Unix socket whose name says which process it traces and which process traces; the
-//! kernel removes the socket however the capture ends, and lists all names in /proc/net/unix. A later capture connects to
-//! the earlier ones, so that they know of it even if it ends before they read the list.
+//! kernel removes the socket however the capture ends, and lists all names in /proc/net/unix. A later capture connects
+//! to the earlier ones, so that they know of it even if it ends before they read the list.
 //!
 //! Anybody on the host may bind such a name or connect to it, so neither a name nor a message is trusted: the kernel
 //! says who is at the other end (`SO_PEERCRED`), and only a process that could trace counts. The work of one update is
@@ -88,8 +89,8 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Announces a capture of process `pid`, which was started at `start_time` (as in /proc/PID/stat). A failure is not a
-    /// reason not to trace, so it is only logged.
+    /// Announces a capture of process `pid`, which was started at `start_time` (as in /proc/PID/stat). A failure is not
+    /// a reason not to trace, so it is only logged.
     pub fn announce(pid: u32, start_time: u64) -> Self {
         Self::announce_as(format!("gmpscope/{pid}/{start_time}/"))
     }
@@ -235,8 +236,8 @@ fn listed(prefix: &str) -> io::Result<BTreeSet<Capture>> {
     Ok(captures_in(&text, prefix))
 }
 
-/// Parses /proc/net/unix. Names may hold any bytes, so each line is read by itself. The kernel prints the leading zero byte
-/// of an abstract name as `@`.
+/// Parses /proc/net/unix. Names may hold any bytes, so each line is read by itself. The kernel prints the leading zero
+/// byte of an abstract name as `@`.
 fn captures_in(listed: &[u8], prefix: &str) -> BTreeSet<Capture> {
     listed
         .split(|byte| *byte == b'\n')
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn messages_are_not_trusted() {
-        let mut first = presence("told");
+        let mut first = presence("messages");
         let own = std::process::id();
         let messages = [
             String::new(),

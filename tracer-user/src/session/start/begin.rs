@@ -38,7 +38,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
     let (name, arguments) = options
         .command
         .split_first()
-        .ok_or_else(|| Error::usage("name the command to run behind `--`"))?;
+        .ok_or_else(|| Error::usage("name the command to run after `--`"))?;
     let path = program::find(name)?;
     let several = options.repeat > 1;
     let tree = options.follow;

@@ -1,5 +1,5 @@
-//! A command that is held before its execve by a pipe that it reads from: the process exists and can be attached to, and
-//! has not begun.
+//! A command that is held before its execve by a pipe that it reads from: the process exists and can be attached to,
+//! and has not begun.
 //!
 //! If we die while it is held, the pipe is closed, and the command continues untraced.
 

@@ -28,8 +28,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long to wait for a command to end after it has reached `main.main`, before its start is printed.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// Signals that stop a process. They are left alone (the terminal stops the command and us alike), unless processes wait
-/// for our answers.
+/// Signals that stop a process. They are left alone (the terminal stops the command and us alike), unless processes
+/// wait for our answers.
 const STOPS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
 /// Signals that would end us, but mean something else to many commands.
@@ -113,11 +113,11 @@ enum Source {
 }
 
 impl Clocks {
-    /// Takes over the signals. To be called before there are other threads, which would get some of them. Also returns the
-    /// signal mask that was in force before, which a command is to have.
+    /// Takes over the signals. To be called before there are other threads, which would get some of them. Also returns
+    /// the signal mask that was in force before, which a command is to have.
     ///
     /// # Errors
-    /// Signals cannot be handled: there are no more descriptors, say.
+    /// Signals cannot be handled, since there are no more descriptors.
     pub fn new(
         duration: Option<Duration>,
         period: Option<Duration>,
@@ -177,8 +177,8 @@ impl Clocks {
         self.settled = Some(Instant::now() + SETTLED);
     }
 
-    /// Notes that a command of ours got a signal that asks it to end. After a second one we give up on a command that does
-    /// not; but a process that sends SIGHUP may only want it to reload its settings.
+    /// Notes that a command of ours got a signal that asks it to end. After a second one we give up on a command that
+    /// does not; but a process that sends SIGHUP may only want it to reload its settings.
     pub fn signal_forwarded(&mut self, number: i32, sent: bool) {
         let now = Instant::now();
         let first = *self.first.get_or_insert(now);

@@ -48,7 +48,7 @@ impl PostStart {
         options.target = TargetSelector::Pid(pid);
         let executed = || {
             Error::not_traceable(format!(
-                "process {pid} executed another program right after it had come to main.main"
+                "process {pid} executed another program right after it had reached main.main"
             ))
         };
         let target = Prepared::new(&options).map_err(|e| {

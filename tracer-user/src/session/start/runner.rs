@@ -126,7 +126,8 @@ impl Runner {
             }
         }
         if self.post_start.is_running() {
-            // The command's end has ended the capture of latencies, too, unless we have given up waiting for the command.
+            // The command's end has ended the capture of latencies, too, unless we have given up waiting for the
+            // command.
             if self.is_unresponsive {
                 self.post_start.interrupt();
             }
@@ -235,7 +236,7 @@ impl Runner {
         self.read_environment();
         let Some(pid) = self.held.as_ref().map(|held| held.pid) else {
             self.note(
-                "latencies were not traced: the command ended right after it had come to main.main"
+                "latencies were not traced: the command ended right after it had reached main.main"
                     .to_owned(),
             );
             return Input::Settled;
@@ -258,7 +259,8 @@ impl Runner {
         }
     }
 
-    /// Handles the end of the capture of latencies. If that failed it has printed nothing, and the start is printed here.
+    /// Handles the end of the capture of latencies. If that failed it has printed nothing, and the start is printed
+    /// here.
     fn latencies_ended(&mut self, captured: Result<()>) {
         match captured {
             Ok(()) => {}

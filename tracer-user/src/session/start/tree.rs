@@ -133,7 +133,8 @@ impl Tree {
         }
     }
 
-    /// Answers a question: probes the file if it is a Go program. `runs` is whether a start of a binary has not ended yet.
+    /// Answers a question: probes the file if it is a Go program. `runs` is whether a start of a binary has not ended
+    /// yet.
     pub fn answer(
         &mut self,
         question: Question,

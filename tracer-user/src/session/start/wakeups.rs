@@ -65,7 +65,7 @@ impl Runner {
             && let Err(e) = rustix::process::pidfd_send_signal(&held.pidfd, signal)
         {
             log::warn!(
-                "signal {number} could not be passed on to process {}: {e}",
+                "signal {number} could not be forwarded to process {}: {e}",
                 held.pid
             );
         }

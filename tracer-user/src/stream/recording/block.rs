@@ -12,8 +12,8 @@
 
 use std::io::{self, Read};
 
-/// The first bytes of a recording. As in PNG, the first byte is not text, and the line ends reveal a file that was copied
-/// as text.
+/// The first bytes of a recording. As in PNG, the first byte is not text, and the line ends reveal a file that was
+/// copied as text.
 pub const MAGIC: [u8; 8] = *b"\x89GMPS\r\n\x1a";
 /// The version of the format that is written, and the only one that is read.
 pub const VERSION: u32 = 1;

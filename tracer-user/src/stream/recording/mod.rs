@@ -1,7 +1,7 @@
 //! Recordings: files of all that a capture is made of, from which another machine makes the same result.
 //!
-//! They contain what consumers take, before anything is made of it: observations, names of addresses, and the *steps* of
-//! the capture (its window opens, an interval ends, …) as JSON. docs/recording.md describes the format byte by byte.
+//! They contain what consumers take, before anything is made of it: observations, names of addresses, and the *steps*
+//! of the capture (its window opens, an interval ends, …) as JSON. docs/recording.md describes the format byte by byte.
 
 pub mod block;
 mod consumer;

@@ -1,6 +1,7 @@
 //! Writes a recording while the capture continues. A separate thread compresses and writes, and nobody waits for it: a
-//! disk that does not keep up ends the recording, and does not delay the capture, whose probes would stay in the target.
-//! The alternative was to drop blocks and to continue; but later blocks depend on the names and steps in earlier ones.
+//! disk that does not keep up ends the recording, and does not delay the capture, whose probes would stay in the
+//! target. The alternative was to drop blocks and to continue; but later blocks depend on the names and steps in
+//! earlier ones.
 
 use std::{
     collections::{BTreeSet, HashSet},
