@@ -181,8 +181,8 @@ fn past_the_cap_nothing_is_let_through_and_we_are_woken() -> Result<()> {
         host.begin_window(slot, CAP)?;
         subject.workload.go()?;
         ensure!(readable(&host, Duration::from_secs(10)), "{program:?}: not woken");
-        let happened = host.happened()?;
-        ensure!(happened.capped == [slot], "{program:?}: {happened:?}");
+        let events = host.take_events()?;
+        ensure!(events.capped == [slot], "{program:?}: {events:?}");
         ensure!(host.is_capped(slot));
         // It stays off even if a new window begins.
         host.begin_window(slot, CAP)?;
@@ -213,14 +213,14 @@ struct Seen {
 
 impl Seen {
     fn read(&mut self, host: &mut HostKernel) -> Result<()> {
-        let happened = host.happened()?;
-        for event in happened.processes {
+        let events = host.take_events()?;
+        for event in events.processes {
             match event {
                 ProcessEvent::Exec { pid, .. } => self.execed.insert(pid),
                 ProcessEvent::Exit { pid, .. } => self.exited.insert(pid),
             };
         }
-        self.lost += happened.lost;
+        self.lost += events.lost;
         Ok(())
     }
 

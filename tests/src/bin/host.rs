@@ -86,7 +86,7 @@ fn processes() -> Result<()> {
     let mut host = host(1, false)?;
     host.watch_processes()?;
     let _timed = timed_by_the_kernel()?;
-    storm(2_000, || host.happened().map(drop).map_err(Into::into))?;
+    storm(2_000, || host.take_events().map(drop).map_err(Into::into))?;
     // The program at the end of threads does more.
     let names = ["an execve", "an end of a thread"];
     for (name, (runs, ns)) in names.into_iter().zip(run_times()?) {

@@ -95,11 +95,11 @@ fn throughput() -> f64 {
         for transition in &made {
             reorder.push(*transition);
         }
-        let told = reorder.until(clock.saturating_sub(1_000_000));
-        taken += told.len() as u64;
+        let sorted = reorder.until(clock.saturating_sub(1_000_000));
+        taken += sorted.len() as u64;
         sched.observe(&Observation {
             at_ns: clock,
-            kind: Kind::Transitions(told),
+            kind: Kind::Transitions(sorted),
         });
         for derived in sched.take_derived() {
             latency.observe(&derived);

@@ -24,7 +24,7 @@ pub fn run(request: ConfigRequest) -> Result<()> {
 }
 
 fn load(layers: &Layers) -> Result<Loaded> {
-    config::load(layers).map_err(|mistakes| Error::usage(config::told(&mistakes)))
+    config::load(layers).map_err(|mistakes| Error::usage(config::describe(&mistakes)))
 }
 
 /// Returns the output of `config check` if there is no mistake.

@@ -19,10 +19,10 @@ use crate::{
     bpf::ProgramKind,
     error::{Error, Result},
     escape::Untrusted,
-    plan::{Mode, told},
+    plan::{Mode, describe_attempts},
     process::file::ProgramFile,
     sources::{
-        host::{Happened, HostKernel, SlotId},
+        host::{HostEvents, HostKernel, SlotId},
         probes::{Request, config_of},
     },
 };
@@ -110,7 +110,7 @@ impl Probing {
     }
 
     /// Tells the governors of the targets that the kernel has switched off.
-    pub fn capped(&mut self, events: &Happened, targets: &mut Targets, cx: &mut Context<'_>) {
+    pub fn capped(&mut self, events: &HostEvents, targets: &mut Targets, cx: &mut Context<'_>) {
         for slot in &events.capped {
             let target = self.by_slot.get(slot).and_then(|pid| targets.get_mut(*pid));
             if let Some(target) = target {
@@ -375,7 +375,9 @@ impl Probing {
             .watching()
             .ok_or_else(|| Error::not_traceable(format!("process {} is not read", pending.pid)))?;
         let reading = watched.reading();
-        let no_sites = |attempts| Error::not_traceable(format!("no place to attach to: {}", told(attempts)));
+        let no_sites = |attempts| {
+            Error::not_traceable(format!("no place to attach to: {}", describe_attempts(attempts)))
+        };
         let (program, sites) = match pending.mode {
             Mode::Full => {
                 return Err(Error::failed("the daemon does not trace with full".to_owned()));

@@ -119,7 +119,7 @@ impl Plan {
 }
 
 /// Attempts in one line, for messages: `what: outcome; what: outcome`.
-pub fn told(attempts: &[Attempt]) -> String {
+pub fn describe_attempts(attempts: &[Attempt]) -> String {
     attempts
         .iter()
         .map(|a| format!("{}: {}", a.what, a.outcome))

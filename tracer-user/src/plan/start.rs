@@ -29,7 +29,7 @@ pub struct StartPlan {
     /// All that were proven, in the order of their marks.
     pub sites: Vec<MarkSite>,
     /// Phases whose begin was not found, and why: they are part of the previous phase.
-    pub untold: Vec<Attempt>,
+    pub unseparated: Vec<Attempt>,
     /// Other moments that were not found.
     pub missing: Vec<Attempt>,
     /// Link-time address of the ELF entry.
@@ -63,7 +63,7 @@ impl StartPlan {
         let old_tasks = program.version.minor <= LAST_WITH_DEPENDENCIES;
         let mut plan = Self {
             sites: Vec::new(),
-            untold: Vec::new(),
+            unseparated: Vec::new(),
             missing: Vec::new(),
             entry: program.entry,
             dynamic: program.dynamic,
@@ -88,7 +88,7 @@ impl StartPlan {
                 plan.add(Mark::InitBegin, begin);
                 plan.add(Mark::InitEnd, end);
             }
-            Err(attempt) => plan.untold.push(attempt),
+            Err(attempt) => plan.unseparated.push(attempt),
         }
         plan.add(Mark::MainMain, beginning(code, "main.main")?);
         for (begin, end, callee) in SCHEDINIT_CALLS {
@@ -138,7 +138,7 @@ impl StartPlan {
     fn take_phase(&mut self, mark: Mark, found: Result<Site, Attempt>) {
         match found {
             Ok(site) => self.add(mark, site),
-            Err(attempt) => self.untold.push(attempt),
+            Err(attempt) => self.unseparated.push(attempt),
         }
     }
 

@@ -87,7 +87,7 @@ pub fn bounded(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
 }
 
 /// Describes all mistakes, each in a line.
-pub fn told(mistakes: &[Mistake]) -> String {
+pub fn describe(mistakes: &[Mistake]) -> String {
     let count = match mistakes.len() {
         1 => "a mistake".to_owned(),
         n => format!("{n} mistakes"),

@@ -32,7 +32,7 @@ use std::{ops::RangeInclusive, time::Duration};
 pub use health::{Health, Key};
 pub use layers::{FILE, FOLDER, Files, Layers};
 pub use load::{Loaded, load};
-pub use mistake::{Kind as MistakeKind, Mistake, told};
+pub use mistake::{Kind as MistakeKind, Mistake, describe};
 pub use origin::{Origin, Position};
 pub use reload::{Reload, Trigger};
 pub use reloader::{Reloader, StartError};

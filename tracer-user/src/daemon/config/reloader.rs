@@ -177,7 +177,7 @@ pub enum StartError {
 impl From<StartError> for crate::error::Error {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Mistakes(mistakes) => Self::usage(super::told(&mistakes)),
+            StartError::Mistakes(mistakes) => Self::usage(super::describe(&mistakes)),
             StartError::Signal(error) => Self::failed(format!("SIGHUP cannot be received: {error}")),
         }
     }

@@ -212,7 +212,7 @@ impl Host {
         // At the times at which targets are read, since waking up costs more than this.
         self.events_due_ns = (now_ns.saturating_add(1)).next_multiple_of(EVENTS_NS);
         let Some(probing) = &mut self.probing else { return };
-        let events = match probing.kernel_mut().happened() {
+        let events = match probing.kernel_mut().take_events() {
             Ok(events) => events,
             Err(e) => return self.errors.add("kernel", &e, now_ns),
         };

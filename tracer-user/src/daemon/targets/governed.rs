@@ -11,7 +11,7 @@ use crate::{
         view::TargetView,
     },
     latency::Histogram,
-    plan::{Mode, told},
+    plan::{Mode, describe_attempts},
     sources::host::SlotId,
     stream::{HistogramKey, Kind, Observation},
 };
@@ -55,7 +55,10 @@ impl Governed {
         ];
         for (mode, attempts) in impossible {
             if let Some(attempts) = attempts {
-                let why = format!("no place to attach to was proven: {}", told(attempts));
+                let why = format!(
+                    "no place to attach to was proven: {}",
+                    describe_attempts(attempts)
+                );
                 let _ = governor.handle(0, Input::Impossible { mode, why });
             }
         }

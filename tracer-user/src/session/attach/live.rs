@@ -7,7 +7,7 @@ use crate::{
     bpf::{Capacity, Cost, LinkKind, ProgramKind},
     clock::now_ns,
     error::{Error, Result},
-    plan::{Mode, told},
+    plan::{Mode, describe_attempts},
     process::memory::ProcessMemory,
     session::options::FullOptions,
     sources::{
@@ -215,7 +215,7 @@ impl Full {
             .plan
             .full
             .as_ref()
-            .map_err(|attempts| refuse(told(attempts)))?;
+            .map_err(|attempts| refuse(describe_attempts(attempts)))?;
         let unknown = || refuse("the layout of the runtime's structs is not known".to_owned());
         let layout = target.reading.layout().ok_or_else(unknown)?;
         let snapshots = target.snapshot_reader().ok_or_else(unknown)?;
@@ -263,7 +263,7 @@ impl Full {
             return;
         }
         match self.snapshots.read(now_ns) {
-            Ok(snapshot) => self.source.meet(snapshot),
+            Ok(snapshot) => self.source.apply_snapshot(snapshot),
             Err(e) => log::debug!("the scheduler's state was not read: {e}"),
         }
     }
@@ -276,9 +276,9 @@ impl Full {
 }
 
 fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Result<ProbeSource> {
-    let sites = target
-        .sites(mode)
-        .map_err(|attempts| Error::not_traceable(format!("{mode} cannot be had: {}", told(attempts))))?;
+    let sites = target.sites(mode).map_err(|attempts| {
+        Error::not_traceable(format!("{mode} cannot be had: {}", describe_attempts(attempts)))
+    })?;
     let config = config(target, slower_ns);
     let goroutines = target.goroutines();
     let capacity = match mode {

@@ -9,7 +9,7 @@ use crate::{
     binary::{BuildMode, Frame, layout::LayoutSource},
     error::{Error, Failure, Result},
     escape::Untrusted,
-    plan::{Attempt, Mode, Program, Site, program::Reading, told},
+    plan::{Attempt, Mode, Program, Site, describe_attempts, program::Reading},
     process::{
         Fate, Process, Target,
         file::FileId,
@@ -88,9 +88,12 @@ impl Prepared {
         });
         let probes = |mode: Mode| {
             let sites = self.sites(mode);
-            sites
-                .err()
-                .map(|attempts| refuse(format!("no place to attach to was proven: {}", told(attempts))))
+            sites.err().map(|attempts| {
+                refuse(format!(
+                    "no place to attach to was proven: {}",
+                    describe_attempts(attempts)
+                ))
+            })
         };
         vec![
             Offer {

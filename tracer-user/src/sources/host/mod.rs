@@ -104,9 +104,9 @@ struct TimedBinary {
     lost: u64,
 }
 
-/// What has happened on the host since the last call of [`HostKernel::happened`].
+/// What has happened on the host since the last call of [`HostKernel::take_events`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Happened {
+pub struct HostEvents {
     /// Events of processes, in the order in which the kernel sent them.
     pub processes: Vec<ProcessEvent>,
     /// Targets that had more hits than their cap allows. They are switched off; each hit still costs them a trap until
@@ -141,7 +141,7 @@ impl HostKernel {
         })
     }
 
-    /// Makes [`Self::happened`] report processes from now on. Every `execve` and every end of a thread of the host then
+    /// Makes [`Self::take_events`] report processes from now on. Every `execve` and every end of a thread of the host then
     /// runs a short program.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ impl HostKernel {
     ///
     /// # Errors
     /// A table of the kernel's cannot be read or written.
-    pub fn happened(&mut self) -> Result<Happened> {
+    pub fn take_events(&mut self) -> Result<HostEvents> {
         let batch = self.events.read(&mut self.kernel)?;
         let mut capped = Vec::new();
         for (slot, at_ns) in batch.capped {
@@ -175,7 +175,7 @@ impl HostKernel {
                 }
             }
         }
-        Ok(Happened {
+        Ok(HostEvents {
             processes: batch.processes,
             capped,
             lost: batch.lost,
@@ -269,7 +269,7 @@ impl HostKernel {
     }
 
     /// Begins a window in which a target may have `hits`. With one more, the kernel side switches it off, and
-    /// [`Self::happened`] reports it. The window lasts until the next one: if we are held up, the cost is bounded.
+    /// [`Self::take_events`] reports it. The window lasts until the next one: if we are held up, the cost is bounded.
     ///
     /// # Errors
     /// The target was detached, or a table of the kernel's cannot be written.

@@ -258,7 +258,7 @@ impl TransitionSource {
     }
 
     /// Takes in a reading of all states. It is emitted after everything that is earlier than its end.
-    pub fn meet(&mut self, snapshot: SchedSnapshot) {
+    pub fn apply_snapshot(&mut self, snapshot: SchedSnapshot) {
         self.read_ns = snapshot.begin_ns;
         self.snapshots.push_back(snapshot);
     }

@@ -268,7 +268,7 @@ fn no_secret_is_ever_shown() {
         assert!(reload.mistakes.len() > 6, "{reload:?}");
         let health = serde_json::to_string(&reloader.health()).unwrap();
         let line = serde_json::to_string(&reload).unwrap();
-        for shown in [line, health, told(&reload.mistakes), format!("{reload:?}")] {
+        for shown in [line, health, describe(&reload.mistakes), format!("{reload:?}")] {
             assert!(
                 shown.contains("http.password") && !shown.contains("hunter2"),
                 "{shown}"
