@@ -244,7 +244,7 @@ impl AttachArgs {
                 "--record - would mix the recording with the result: name a file for the result with -o",
             ));
         }
-        into_two_files(self.record.as_ref(), self.result.file())?;
+        check_distinct_files(self.record.as_ref(), self.result.file())?;
         let Some(starts) = self.next else {
             return self.into_options(verbosity).map(AttachRequest::Running);
         };
@@ -314,7 +314,7 @@ impl AttachArgs {
 ///
 /// # Errors
 /// [`crate::error::Failure::Usage`] if they are.
-pub(super) fn into_two_files(record: Option<&PathBuf>, output: Option<&PathBuf>) -> Result<()> {
+pub(super) fn check_distinct_files(record: Option<&PathBuf>, output: Option<&PathBuf>) -> Result<()> {
     let (Some(record), Some(output)) = (record, output) else {
         return Ok(());
     };

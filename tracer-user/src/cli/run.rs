@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Verbosity,
-    attach::{ByArg, ModeArg, into_two_files, latencies},
+    attach::{ByArg, ModeArg, check_distinct_files, latencies},
     help,
     output::{FormArgs, IntervalArgs},
 };
@@ -107,7 +107,7 @@ impl RunArgs {
                 "--record - would mix the recording with the command's own output: name a file",
             ));
         }
-        into_two_files(self.record.as_ref(), self.output.as_ref())?;
+        check_distinct_files(self.record.as_ref(), self.output.as_ref())?;
         let latencies = self
             .mode
             .map(|mode| latencies(mode, self.slower, self.by))

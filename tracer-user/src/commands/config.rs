@@ -19,7 +19,7 @@ use crate::{
 pub fn run(request: ConfigRequest) -> Result<()> {
     match request {
         ConfigRequest::Show(layers, format) => print(&shown(&load(&layers)?, format)?),
-        ConfigRequest::Check(layers) => print(&good(&load(&layers)?)),
+        ConfigRequest::Check(layers) => print(&check_output(&load(&layers)?)),
     }
 }
 
@@ -28,7 +28,7 @@ fn load(layers: &Layers) -> Result<Loaded> {
 }
 
 /// Returns the output of `config check` if there is no mistake.
-fn good(loaded: &Loaded) -> String {
+fn check_output(loaded: &Loaded) -> String {
     if loaded.files.is_empty() {
         return format!(
             "no configuration file: neither {} nor {}/*.toml beside it\n",

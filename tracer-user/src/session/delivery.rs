@@ -25,7 +25,7 @@ pub async fn deliver(consumers: Vec<Box<dyn Consumer>>, signals: &mut impl Inter
     for closing in closings {
         let closed = match closing {
             Ok(closing) => {
-                let waited = in_time(async || closing.writes_more().await, signals, PATIENCE).await;
+                let waited = wait_for_steps(async || closing.writes_more().await, signals, PATIENCE).await;
                 closing.outcome(waited)
             }
             Err(e) => Err(e),
@@ -48,7 +48,11 @@ pub fn first_error(first: Result<()>, second: Result<()>) -> Result<()> {
 
 /// Repeats `step` until it returns true, for the last step, or until a second signal, or until a step takes longer than
 /// `patience` after a signal. Returns whether the last step was made.
-async fn in_time(step: impl AsyncFn() -> bool, signals: &mut impl Interrupts, patience: Duration) -> bool {
+async fn wait_for_steps(
+    step: impl AsyncFn() -> bool,
+    signals: &mut impl Interrupts,
+    patience: Duration,
+) -> bool {
     let mut until = signals.received_any().then(|| Instant::now() + patience);
     let mut came = Instant::now();
     loop {
@@ -98,7 +102,7 @@ mod tests {
         }
     }
 
-    /// Runs [`in_time`] with steps that take these milliseconds each; without any, nothing is ever taken.
+    /// Runs [`wait_for_steps`] with steps that take these milliseconds each; without any, nothing is ever taken.
     fn waits(coming: &[u64], received_any: bool, steps: &[u64]) -> (bool, Duration) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -125,7 +129,7 @@ mod tests {
                 }
                 ends.last().is_none_or(|last| *last <= Instant::now())
             };
-            (in_time(step, &mut script, SHORT).await, began.elapsed())
+            (wait_for_steps(step, &mut script, SHORT).await, began.elapsed())
         })
     }
 

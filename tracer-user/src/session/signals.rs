@@ -57,7 +57,7 @@ impl Signals {
         let first_ns = Arc::new(AtomicU64::new(0));
         let mut signals = Self::default();
         for number in not_ignored() {
-            end_at_the_second(number, Arc::clone(&first_ns)).map_err(failed)?;
+            exit_on_second(number, Arc::clone(&first_ns)).map_err(failed)?;
             let stream = signal(SignalKind::from_raw(number)).map_err(failed)?;
             signals.streams.push(stream);
         }
@@ -96,7 +96,7 @@ impl Interrupts for Signals {
 
 /// Installs a handler that ends the process at once if a signal has come before. `first_ns` is when the first came
 /// (CLOCK_MONOTONIC, 0: not yet); one within [`SAME_SIGNAL`] of it does not count.
-fn end_at_the_second(number: i32, first_ns: Arc<AtomicU64>) -> io::Result<()> {
+fn exit_on_second(number: i32, first_ns: Arc<AtomicU64>) -> io::Result<()> {
     let handler = move || {
         let now_ns = now_ns();
         let first = first_ns.compare_exchange(0, now_ns, Ordering::SeqCst, Ordering::SeqCst);

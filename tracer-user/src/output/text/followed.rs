@@ -35,7 +35,7 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
     } else {
         text.push_str(&table(&init.binaries));
     }
-    let shown: Vec<&Run> = outstanding(&init.slowest);
+    let shown: Vec<&Run> = with_timeline(&init.slowest);
     for run in &shown {
         let of = init
             .binaries
@@ -60,7 +60,7 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
 }
 
 /// Returns the starts that have a timeline: some that did not end, then the slowest of each of a few programs.
-fn outstanding(runs: &[Run]) -> Vec<&Run> {
+fn with_timeline(runs: &[Run]) -> Vec<&Run> {
     let (ended, unfinished): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| *run.ended == Ended::Main);
     let mut shown: Vec<&Run> = unfinished.into_iter().take(UNFINISHED).collect();
     let mut programs: Vec<&Option<Untrusted>> = Vec::new();

@@ -106,7 +106,7 @@ pub fn timeline(run: &Run, which: &str) -> String {
             bar(&row, run.duration_ns)
         );
     }
-    text.push_str(&beside(run));
+    text.push_str(&details(run));
     text.push_str(&calls(run));
     text
 }
@@ -166,7 +166,7 @@ fn bar(row: &Row, whole_ns: u64) -> String {
 }
 
 /// Renders spans, moments and system calls.
-fn beside(run: &Run) -> String {
+fn details(run: &Run) -> String {
     let mut text = "\n".to_owned();
     let spans: Vec<String> = run
         .spans

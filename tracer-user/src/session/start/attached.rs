@@ -191,7 +191,7 @@ impl Runner {
     }
 
     /// Answers the gate, where a process waits with a program that is not known yet.
-    pub(super) fn asked(&mut self, question: Question) -> Vec<Input> {
+    pub(super) fn answer(&mut self, question: Question) -> Vec<Input> {
         // A slot of the kernel's tables may be reused for another binary: take over what was sent for the old one.
         let inputs = self.collect();
         let (Programs::Tree(tree), Some(source)) = (&mut self.programs, &mut self.source) else {

@@ -101,7 +101,7 @@ impl User {
             .filter_map(Self::parsed)
             .find(|user| user.name == key || user.uid.to_string() == key)
             .or_else(|| {
-                said_by("getent", &["passwd", "--", key])?
+                output_of("getent", &["passwd", "--", key])?
                     .lines()
                     .find_map(Self::parsed)
             })
@@ -123,8 +123,8 @@ impl User {
 
     /// Returns all its groups; its primary group alone where they are not known.
     fn groups(&self) -> Vec<libc::gid_t> {
-        let said = said_by("id", &["-G", "--", &self.name]).unwrap_or_default();
-        let groups: Vec<_> = said
+        let output = output_of("id", &["-G", "--", &self.name]).unwrap_or_default();
+        let groups: Vec<_> = output
             .split_whitespace()
             .filter_map(|gid| gid.parse().ok())
             .collect();
@@ -133,7 +133,7 @@ impl User {
 }
 
 /// Runs a program. Returns its standard output if it succeeded.
-fn said_by(program: &str, arguments: &[&str]) -> Option<String> {
+fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())

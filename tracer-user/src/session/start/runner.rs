@@ -114,9 +114,9 @@ impl Runner {
                 Some(input) => input,
                 None => {
                     tokio::select! {
-                        woken = self.clocks.next() => inputs.extend(self.woken(woken)),
+                        woken = self.clocks.next() => inputs.extend(self.handle_woken(woken)),
                         captured = self.post_start.ended() => self.latencies_ended(captured),
-                        question = asked(&mut self.programs) => inputs.extend(self.asked(question)),
+                        question = next_question(&mut self.programs) => inputs.extend(self.answer(question)),
                     }
                     continue;
                 }
@@ -362,9 +362,9 @@ pub(super) fn input_of(written: Result<Flow>) -> Option<Input> {
 }
 
 /// Waits for the next question of the gate; for ever without one.
-async fn asked(programs: &mut Programs) -> Question {
+async fn next_question(programs: &mut Programs) -> Question {
     match programs.tree() {
-        Some(tree) => tree.asked().await,
+        Some(tree) => tree.next_question().await,
         None => std::future::pending().await,
     }
 }

@@ -78,7 +78,7 @@ impl Tree {
     }
 
     /// Waits for the gate's next question; for ever if nothing is traced.
-    pub async fn asked(&mut self) -> Question {
+    pub async fn next_question(&mut self) -> Question {
         match &mut self.questions {
             Some(questions) => match questions.recv().await {
                 Some(question) => question,

@@ -11,7 +11,7 @@ use crate::{clock::now_ns, session::signals, stream::step::StartStep};
 
 impl Runner {
     /// Converts what the clocks report to inputs, and forwards signals to the command.
-    pub(super) fn woken(&mut self, woken: Woken) -> Vec<Input> {
+    pub(super) fn handle_woken(&mut self, woken: Woken) -> Vec<Input> {
         match woken {
             Woken::Stop { number, sent } => {
                 self.forward(number, sent);

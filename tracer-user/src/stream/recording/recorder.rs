@@ -312,7 +312,7 @@ fn each_address(observation: &Observation, mut visit: impl FnMut(u64)) {
         }
         Kind::Transitions(all) => all
             .iter()
-            .filter(|it| is_birth(it))
+            .filter(|it| creates_goroutine(it))
             .for_each(|it| visit(it.detail)),
         Kind::Scheduler(all) => all.goroutines.iter().for_each(|seen| visit(seen.gopc)),
         _ => {}
@@ -320,7 +320,7 @@ fn each_address(observation: &Observation, mut visit: impl FnMut(u64)) {
 }
 
 /// Whether a transition creates a goroutine: then its detail is the creation site; see [`What::Goroutine`].
-fn is_birth(transition: &Transition) -> bool {
+fn creates_goroutine(transition: &Transition) -> bool {
     let (old, new) = transition.statuses();
     let is_dead = |status| matches!(status, status::DEAD | status::IDLE | status::DEADEXTRA);
     transition.what == What::Goroutine as u8 && is_dead(old) && !is_dead(new)
