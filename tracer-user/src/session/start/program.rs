@@ -84,8 +84,10 @@ impl Program {
 
     /// Returns the parts of a start that are not measured, each with the reason.
     pub fn missing_probes(&self) -> impl Iterator<Item = String> {
-        let missing = self.plan.missing.iter();
-        missing.map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome))
+        let phases = self.plan.unseparated.iter();
+        let phases = phases.map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome));
+        let moments = self.plan.missing.iter();
+        phases.chain(moments.map(|attempt| format!("not seen: {}: {}", attempt.what, attempt.outcome)))
     }
 }
 
