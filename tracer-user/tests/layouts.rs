@@ -141,7 +141,7 @@ fn a_version_that_the_table_lacks_comes_from_dwarf_or_not_at_all() {
         assert_eq!(why.dwarf, NoDwarf::Stripped);
         let message = why.to_string();
         for part in [
-            "-custom is no release",
+            "-custom is not a release",
             "no debug information",
             "`exact`",
             "`passive`",

@@ -83,6 +83,7 @@ pub struct Meaning(u8);
 impl Meaning {
     /// A goroutine becomes runnable in this way; for sites into Runnable. The programs turn `Yielded` into `Preempted`
     /// where `g.preempt` is set.
+    #[inline(always)]
     pub const fn runnable(origin: Origin) -> Self {
         Self(origin as u8)
     }

@@ -293,7 +293,7 @@ fn check_privileges() -> Result<()> {
     }
     let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
     Err(Error::not_permitted(format!(
-        "the memory of other processes may not be read (missing: {}). {} `gmpscope doctor` tells more.",
+        "the memory of other processes may not be read (missing: {}). {} Run `gmpscope doctor` for details.",
         names.join(", "),
         advice(Need::ReadProcess)
     )))

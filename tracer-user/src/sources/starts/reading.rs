@@ -2,7 +2,7 @@
 
 use tracer_ebpf::start::{Call, CallEvent, Mark, StartEvent};
 
-use super::{Functions, StartSource, Whose, binary, calls, configure::SLOT, named};
+use super::{Functions, StartSource, Whose, calls, configure::SLOT, named, probed_binary};
 use crate::{
     bpf::{maps, ring},
     error::Result,

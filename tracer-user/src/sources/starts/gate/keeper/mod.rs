@@ -35,7 +35,7 @@ use super::{
     caller::ExecCaller,
     descriptors::{self, Reserve},
     group::{Opening, WatchedMounts},
-    known::Known,
+    known::KnownFiles,
     message::{Message, Watch},
     mounts,
     passed::{Hold, Passed},
