@@ -17,7 +17,7 @@ use super::{
     table::{self, TakesEffect},
     watch::Watch,
 };
-use crate::{output::json, writing::stderr};
+use crate::output::{json, notice};
 
 /// Files are read when they have not changed for this time: several are often written together.
 const QUIET: Duration = Duration::from_millis(200);
@@ -211,6 +211,6 @@ fn unwatched(error: &io::Error) {
 /// daemon.
 fn log(reload: &Reload) {
     if let Ok(line) = json::line(reload) {
-        stderr::write(line.as_bytes());
+        notice::line(line.trim_end());
     }
 }

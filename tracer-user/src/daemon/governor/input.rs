@@ -35,7 +35,7 @@ pub enum Input {
         /// Why it cannot.
         why: String,
     },
-    /// The target's share of the host's budget: nanoseconds per second. See [`super::allot`].
+    /// The target's share of the host's budget: nanoseconds per second. See [`super::allot()`].
     Share(u64),
     /// A window has ended.
     WindowOver(Window),

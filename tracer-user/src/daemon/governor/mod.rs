@@ -2,7 +2,7 @@
 //! allows.
 //!
 //! [`Governor`] is a pure state machine, one for each target: an [`Input`] goes in, [`Effect`]s come out, and every
-//! step from one tier to another carries its [`Reason`]. [`allot`] divides the host's budget among the targets.
+//! step from one tier to another carries its [`Reason`]. [`allot()`] divides the host's budget among the targets.
 //! Decisions are made after each *window*: the time between two measurements of a target.
 //!
 //! ```text
