@@ -1,4 +1,4 @@
-//! A recording from whomever: read, told to the pipeline, and printed. Contents are mutated behind their compression
+//! A recording from whomever: read, replayed and printed. Contents are mutated behind their compression
 //! and checksum, which a mutation of the file would hardly ever get past.
 #![no_main]
 
@@ -9,7 +9,7 @@ use tracer_user::{
     output::sink::Sink,
     session::{
         options::{Chatter, Format, ReplayOptions},
-        replay::replay,
+        replay::{printer, replay},
     },
     stream::recording::{Reader, block},
 };
@@ -31,7 +31,10 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let sink = Sink::open(Some(Path::new("/dev/null"))).expect("/dev/null can be written");
-    let _ = replay(reader, &options, sink);
+    let mut printer = printer(&options, sink, "fuzzed");
+    if replay(reader, &options, &mut printer).is_ok() {
+        let _ = printer.finish_now();
+    }
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {

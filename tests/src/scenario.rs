@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tracer_user::document::capture::Capture;
+use tracer_user::document::capture::{Capture, CaptureMode};
 
 use crate::environment::monotonic_ns;
 use crate::histogram::{RuntimeHistogram, bucket_of, compare_passive, counts_agree, quantile, share_off};
@@ -235,12 +235,12 @@ impl Measured {
 
     /// Fails with all disagreements, if there are any.
     pub fn verdict(&self) -> std::result::Result<(), String> {
-        let mut wrong = match self.capture.capture.mode.as_str() {
-            "passive" => self.passive(),
-            "sampled" => self.sampled(),
-            "exact" => self.exact(),
-            "full" => self.full(),
-            other => vec![format!("unknown mode {other}")],
+        let mut wrong = match self.capture.capture.mode {
+            CaptureMode::Passive => self.passive(),
+            CaptureMode::Sampled => self.sampled(),
+            CaptureMode::Exact => self.exact(),
+            CaptureMode::Full => self.full(),
+            CaptureMode::Init => vec!["a capture of starts".to_owned()],
         };
         wrong.extend(self.shape());
         if wrong.is_empty() {

@@ -9,7 +9,7 @@ use gmpscope_tests::kernel::{bpf_links_of, patched_text};
 use gmpscope_tests::left_behind;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Variant, Workload, machine, toolchain};
-use tracer_user::document::capture::Capture;
+use tracer_user::document::capture::{Capture, CaptureMode};
 use tracer_user::stream::EndedBy;
 
 const MODES: [&str; 3] = ["passive", "sampled", "exact"];
@@ -136,7 +136,7 @@ fn two_captures_at_once() -> Result<()> {
         let own = after.latencies.since(&w.first.latencies);
         let captures = [second.interrupt()?.captured()?, first.interrupt()?.captured()?];
         for c in &captures {
-            let mode = c.capture.mode.as_str();
+            let mode = c.capture.mode;
             assert!(c.capture.complete, "{mode} of {modes:?}");
             assert!(
                 c.capture.concurrent_captures >= 1,
@@ -145,8 +145,8 @@ fn two_captures_at_once() -> Result<()> {
             let hist = &c.runnable_to_running;
             let count = hist.count;
             match mode {
-                "passive" => assert_eq!(count, own.count(), "{modes:?}"),
-                "sampled" => assert!(
+                CaptureMode::Passive => assert_eq!(count, own.count(), "{modes:?}"),
+                CaptureMode::Sampled => assert!(
                     counts_agree(own.sampled_waits(hist, true).count(), count, 0.01, 5),
                     "{modes:?}: {count}"
                 ),

@@ -13,7 +13,7 @@ use tracer_user::session::options::ReplayOptions;
 use tracer_user::session::replay::{Replayed, replay};
 use tracer_user::stream::recording::Reader;
 use tracer_user::stream::step::LatencyStep;
-use tracer_user::stream::{Closing, Consumer, Flow, Observation, Step, Symbolizer};
+use tracer_user::stream::{Closing, Consumer, EndedBy, Flow, Observation, Step, Symbolizer};
 
 /// The changes that the model derives from a capture in mode `full`.
 #[derive(Default)]
@@ -23,6 +23,8 @@ pub struct StateChanges {
     pub changes: Vec<Change>,
     /// Ids of goroutines, by life.
     pub goids: BTreeMap<u32, u64>,
+    /// Whether the recording ends in the middle of its capture.
+    is_cut: bool,
 }
 
 impl StateChanges {
@@ -48,6 +50,7 @@ impl StateChanges {
             matches!(replayed, Replayed::Concluded { .. }) && changes.sched.is_some(),
             "{name} has no scheduler in it"
         );
+        ensure!(!changes.is_cut, "{name} ends in the middle of its capture");
         Ok(changes)
     }
 
@@ -74,6 +77,9 @@ impl Consumer for StateChanges {
             let mut sched = Sched::new(config);
             sched.keep_changes();
             self.sched = Some(sched);
+        }
+        if let Step::Latencies(LatencyStep::Finish { ended_by, .. }) = step {
+            self.is_cut = *ended_by == EndedBy::RecordingCut;
         }
         Ok(Flow::Written)
     }

@@ -42,19 +42,12 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
         }
     };
     let is_json = file.fill_buf().is_ok_and(document::looks_like_json);
-    let render = RenderOptions {
-        format: options.format,
-        by: options.by,
-        by_interval: options.interval.is_some(),
-        chatter: Chatter::Quiet,
-        progress: None,
-    };
     let sink = || Ok(Sink::open(options.output.as_deref())?.waiting());
     let (printer, replayed) = if is_json {
-        document::print(file, &name, options, || Ok(Printer::new(render, sink()?)))?
+        document::print(file, &name, options, || Ok(printer(options, sink()?, &name)))?
     } else {
         let reader = Reader::new(file, &name)?;
-        let mut printer = Printer::new(render, sink()?).of_recording(&name, MOST_KNOWN);
+        let mut printer = printer(options, sink()?, &name);
         let replayed = replay(reader, options, &mut printer)?;
         (printer, replayed)
     };
@@ -72,6 +65,18 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
             }
         }
     }
+}
+
+/// Returns the consumer that prints a replay into `sink`; `name` is what errors call the recording, which may be hostile.
+pub fn printer(options: &ReplayOptions, sink: Sink, name: &str) -> Printer {
+    let render = RenderOptions {
+        format: options.format,
+        by: options.by,
+        by_interval: options.interval.is_some(),
+        chatter: Chatter::Quiet,
+        progress: None,
+    };
+    Printer::new(render, sink).of_recording(name, MOST_KNOWN)
 }
 
 /// Checks that a capture in `mode` tells waits apart by what was asked for.
