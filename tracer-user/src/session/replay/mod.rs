@@ -42,7 +42,7 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
         }
     };
     let is_json = file.fill_buf().is_ok_and(document::looks_like_json);
-    let sink = || Ok(Sink::open(options.output.as_deref())?.waiting());
+    let sink = || -> Result<Sink> { Ok(Sink::open(options.output.as_deref())?.waiting()) };
     let (printer, replayed) = if is_json {
         document::print(file, &name, options, || Ok(printer(options, sink()?, &name)))?
     } else {
