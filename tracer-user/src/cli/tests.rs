@@ -9,7 +9,7 @@ use crate::{
     duration,
     error::Failure,
     plan::Mode,
-    session::options::{AttachOptions, SplitBy, TargetSelector},
+    session::options::{AttachOptions, Format, SplitBy, TargetSelector},
 };
 
 fn options(args: &str) -> Result<AttachOptions, crate::error::Error> {

@@ -3,7 +3,7 @@
 mod activity;
 mod modes;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     binary::{BuildMode, Globals, GoBinary, layout::Layout},

@@ -1,10 +1,11 @@
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::stream::{Event, Kind, SlowWait};
+use crate::stream::{BucketScheme, Event, HistogramKey, Kind, Origin, SlowWait};
 use crate::{
     document::{fixtures, interval::Interval},
     output::json,

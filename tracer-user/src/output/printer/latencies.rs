@@ -41,7 +41,8 @@ impl Printer {
                 let ended = tally.interval(names, *at_ns);
                 return self.print_interval(&ended);
             }
-            LatencyStep::Close { .. } => self.clear_progress(),
+            // Its line goes with it.
+            LatencyStep::Close { .. } => self.progress = None,
             _ => {}
         }
         Ok(Flow::Written)

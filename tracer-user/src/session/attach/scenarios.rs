@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     error::{Error, Failure},
     plan::Mode,
+    stream::EndedBy,
 };
 
 const AUTO: Policy = Policy {

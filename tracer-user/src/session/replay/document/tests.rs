@@ -103,7 +103,7 @@ fn what_is_not_of_ours_gets_an_error_that_says_what_is() {
     let with = |text: &str| printed(text, &options(Format::Text, None), &into).unwrap_err();
     for (text, expected) in [
         ("{", "neither a recording nor the JSON of a capture"),
-        ("{\"a\":1} x", "neither a recording nor the JSON of a capture"),
+        ("{\"a\" 1}", "neither a recording nor the JSON of a capture"),
         ("{\"a\":1}", "schema ``"),
         ("{\"schema\":\"gmpscope.inspection/1\"}", "gmpscope.inspection/1"),
         ("{\"schema\":\"\\u001b[2J\"}", "\\u{1b}[2J"),
@@ -114,7 +114,7 @@ fn what_is_not_of_ours_gets_an_error_that_says_what_is() {
         assert_eq!(error.failure, Failure::Failed, "{text}: {error}");
     }
     let json = json::line(&fixtures::exact()).unwrap();
-    let mode = with(&json.replace("\"mode\":\"exact\"", "\"mode\":\"\u{7}\""));
+    let mode = with(&json.replace("\"mode\":\"exact\"", "\"mode\":\"\\u0007\""));
     assert!(mode.message.contains("unknown variant"), "{mode}");
     let by = options(Format::Text, Some(SplitBy::CreationSite));
     let error = printed(&json, &by, &into).unwrap_err();
