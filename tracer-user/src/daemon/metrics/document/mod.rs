@@ -8,7 +8,7 @@ use super::{
 };
 
 /// The text before the tables.
-const HEAD: &str = include_str!("document/head.md");
+const HEAD: &str = include_str!("head.md");
 
 /// Makes the whole page.
 pub fn document() -> String {
