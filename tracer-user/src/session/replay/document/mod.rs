@@ -1,6 +1,6 @@
 //! The JSON that a capture wrote, printed as text or as JSON again.
 
-use std::io::{BufRead, Read as _};
+use std::io::BufRead;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
