@@ -108,12 +108,14 @@ impl Consumers {
     }
 
     fn each(&self, mut call: impl FnMut(&mut dyn Consumer) -> Result<Flow>) -> Result<Flow> {
-        let mut all = self.0.borrow_mut();
-        all.iter_mut()
-            .map(|consumer| call(&mut **consumer))
-            .fold(Ok(Flow::Written), |so_far, flow| match (so_far, flow) {
+        let mut flow = Ok(Flow::Written);
+        for consumer in self.0.borrow_mut().iter_mut() {
+            // Whatever one of them says, the others are called.
+            flow = match (flow, call(&mut **consumer)) {
                 (Ok(so_far), Ok(flow)) => Ok(so_far.and(flow)),
                 (Err(e), _) | (_, Err(e)) => Err(e),
-            })
+            };
+        }
+        flow
     }
 }

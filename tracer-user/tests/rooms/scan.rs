@@ -107,7 +107,7 @@ impl Sources {
             .filter_map(|((at, path), is_reexport)| {
                 Some(Import {
                     line: code[..at].matches('\n').count() + 1,
-                    path: self.from_root(&file.module, &path)?,
+                    path: self.path_from_root(&file.module, &path)?,
                     is_reexport,
                 })
             })
@@ -115,7 +115,7 @@ impl Sources {
     }
 
     /// A path as it is written in `module`, from the root of the crate; `None` if it leads to another crate.
-    fn from_root(&self, module: &[String], path: &[String]) -> Option<Vec<String>> {
+    fn path_from_root(&self, module: &[String], path: &[String]) -> Option<Vec<String>> {
         match path.first()?.as_str() {
             "crate" => Some(path[1..].to_vec()),
             "self" => Some([module, &path[1..]].concat()),

@@ -66,7 +66,7 @@ pub struct Wait {
 impl Wait {
     /// The time in Waiting that a change ends, if it ends one and its length is known.
     pub fn ended_by(change: &Change) -> Option<Self> {
-        (change.exact && change.from == State::Waiting && change.to != State::Dead).then(|| Self {
+        (change.exact && change.from == State::Waiting && change.to != State::Dead).then_some(Self {
             begin_ns: change.since_ns,
             duration_ns: change.spent_ns,
             g: change.g,

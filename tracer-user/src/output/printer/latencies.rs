@@ -31,11 +31,9 @@ impl Printer {
         let tally = self.latencies.as_mut().ok_or_else(out_of_order)?;
         tally.step(step);
         match step {
-            LatencyStep::FallBack { from, to, why } => {
-                if self.options.chatter == Chatter::Normal {
-                    self.clear_progress();
-                    notice::line(&format!("gmpscope: {to} in place of {from}: {why}"));
-                }
+            LatencyStep::FallBack { from, to, why } if self.options.chatter == Chatter::Normal => {
+                self.clear_progress();
+                notice::line(&format!("gmpscope: {to} in place of {from}: {why}"));
             }
             LatencyStep::Interval { at_ns } if self.options.by_interval => {
                 let ended = tally.interval(names, *at_ns);

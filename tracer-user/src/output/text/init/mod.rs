@@ -130,7 +130,7 @@ fn rows(run: &Run) -> Vec<Row> {
         match rows.last_mut() {
             Some(last) if short && mergeable(last) => {
                 let sum = |(a, b): (u64, u64)| a.saturating_add(b);
-                last.duration_ns = sum((last.duration_ns, row.duration_ns));
+                last.duration_ns = last.duration_ns.saturating_add(row.duration_ns);
                 last.off_cpu_ns = last.off_cpu_ns.zip(row.off_cpu_ns).map(sum);
                 last.faults = last.faults.zip(row.faults).map(sum);
                 last.packages += row.packages;
