@@ -17,7 +17,7 @@ pub fn line(value: &impl Serialize) -> Result<String> {
 /// Returns `value` as indented JSON with its last newline, with every other control character escaped.
 ///
 /// # Errors
-/// See [`line`].
+/// See [`line()`].
 pub fn pretty(value: &impl Serialize) -> Result<String> {
     let json = serde_json::to_string_pretty(value).map_err(unwritable)?;
     // Each newline is serde_json's own: it has escaped those within strings.

@@ -74,7 +74,7 @@ pub fn write(line: &[u8]) {
     let _ = offer(line);
 }
 
-/// Like [`write`]; returns whether the line was kept.
+/// Like [`write()`]; returns whether the line was kept.
 pub fn offer(line: &[u8]) -> bool {
     if is_started() {
         return LINES.offer(line.to_owned(), MOST_BYTES);

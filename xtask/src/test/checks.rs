@@ -46,13 +46,14 @@ fn clippy() -> Command {
     cargo
 }
 
-/// The documentation of the libraries; warnings, such as links that lead nowhere, are errors.
+/// The documentation of the libraries, private items included, which links may lead to; warnings, such as links that
+/// lead nowhere, are errors.
 fn documentation() -> Command {
     let mut cargo = paths::cargo();
     cargo
         .args(["doc", "--no-deps", "--lib", "--document-private-items"])
         .args(["--package", "tracer-user", "--package", "tracer-ebpf"])
-        .env("RUSTDOCFLAGS", "-D warnings");
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
     cargo
 }
 

@@ -9,7 +9,7 @@ use crate::output::text::{
     units::duration,
 };
 
-/// Renders the header of [`line`]s.
+/// Renders the header of [`line()`]s.
 pub fn header() -> String {
     format!(
         "{:>8} {:>10} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>9}\n",
