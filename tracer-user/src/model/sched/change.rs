@@ -54,11 +54,13 @@ pub struct Change {
 
 impl Change {
     /// Nanoseconds from Runnable to Running, if it ends such a wait and its length is known.
+    #[inline(always)]
     pub fn runnable_ns(&self) -> Option<u64> {
         (self.exact && self.from == State::Runnable && self.to == State::Running).then_some(self.spent_ns)
     }
 
     /// Sets the goroutine to its new state.
+    #[inline(always)]
     pub(super) fn apply_to(&self, goroutine: &mut Goroutine) {
         if let Some(sum) = goroutine.spent_ns.get_mut(self.spent_in as usize) {
             *sum += self.spent_ns;

@@ -58,7 +58,8 @@ impl Goroutine {
     }
 }
 
-/// Hashes an address: Fibonacci hashing, since addresses of g structs differ in their middle bits.
+/// Hashes an address or a thread id: Fibonacci hashing, since addresses of g structs differ in their middle bits, and
+/// thread ids in their low ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AddressHasher(u64);
 
@@ -86,6 +87,8 @@ impl Hasher for AddressHasher {
 
 /// A map by address.
 pub type ByAddress<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
+/// A map by thread id.
+pub type ByThread<V> = HashMap<u32, V, BuildHasherDefault<AddressHasher>>;
 
 /// Every g that was seen, with the goroutine that has it or had it last. The runtime never frees a g: there are as many
 /// as goroutines ever lived at one time.

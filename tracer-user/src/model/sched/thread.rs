@@ -1,9 +1,7 @@
 //! Ms, by their threads, and Ps, by their addresses: who holds which P, and which goroutine runs where.
 
-use std::collections::HashMap;
-
 use super::change::Change;
-use super::goroutine::ByAddress;
+use super::goroutine::{ByAddress, ByThread};
 use super::state::State;
 
 /// An M: a thread that runs goroutines.
@@ -118,7 +116,7 @@ impl Processor {
 #[derive(Clone, Debug, Default)]
 pub struct Machines {
     /// Ms, by thread.
-    pub by_tid: HashMap<u32, Machine>,
+    pub by_tid: ByThread<Machine>,
     /// Ps, by address.
     pub processors: ByAddress<Processor>,
 }
@@ -133,6 +131,7 @@ impl Machines {
 
     /// Takes a goroutine off the thread that it leaves, and puts it on the one that it takes. Returns the slot of
     /// another goroutine that was believed to be there.
+    #[inline(always)]
     pub fn follow(&mut self, change: &Change) -> Option<u32> {
         let Change {
             at_ns,

@@ -65,6 +65,7 @@ pub struct Wait {
 
 impl Wait {
     /// The time in Waiting that a change ends, if it ends one and its length is known.
+    #[inline(always)]
     pub fn ended_by(change: &Change) -> Option<Self> {
         (change.exact && change.from == State::Waiting && change.to != State::Dead).then_some(Self {
             begin_ns: change.since_ns,
@@ -82,6 +83,7 @@ impl Wait {
 
 impl Waits {
     /// Adds the wait that a change ends.
+    #[inline(always)]
     pub fn follow(&mut self, change: &Change) {
         if let Some(ns) = change.runnable_ns() {
             self.add_runnable(change.from_origin, change.gopc, ns);

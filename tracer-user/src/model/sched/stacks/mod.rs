@@ -114,6 +114,7 @@ impl Stacks {
     }
 
     /// Adds the wait that a change ends.
+    #[inline(always)]
     pub fn follow(&mut self, change: &Change) {
         if self.are_recorded()
             && let Some(wait) = Wait::ended_by(change)
