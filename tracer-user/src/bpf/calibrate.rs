@@ -230,11 +230,13 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) ->
     }];
     attach::attach(
         kernel,
-        program,
-        &points,
-        slot,
-        Scope::process(std::process::id())?,
-        Path::new("/proc/self/exe"),
+        attach::Request {
+            program,
+            points: &points,
+            slot,
+            scope: Scope::process(std::process::id())?,
+            file: Path::new("/proc/self/exe"),
+        },
     )
 }
 

@@ -86,6 +86,12 @@ impl Named<'_> {
             .collect()
     }
 
+    /// Converts the longest waits of at least `--slower`, the longest first.
+    pub fn longest(&self, latency: &Latency) -> Vec<Slow> {
+        let longest = latency.slow().longest();
+        longest.iter().map(|slow| self.slow(slow)).collect()
+    }
+
     /// Converts a slow wait to that of the JSON.
     pub fn slow(&self, slow: &latency::Slow) -> Slow {
         let wait = &slow.wait;

@@ -47,18 +47,34 @@ pub struct Point {
     pub site: Site,
 }
 
-/// Attaches `program` to `points` of `scope`, whose mapped executable is at `file` (`/proc/PID/exe`). Their sites
-/// replace those that `slot` had before.
+/// What is attached, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The program that runs at each hit.
+    pub program: ProgramKind,
+    /// The probed instructions. Their sites replace those that the slot had before.
+    pub points: &'a [Point],
+    /// Index of the target in the kernel's tables.
+    pub slot: u32,
+    /// Whose hits they are.
+    pub scope: Scope,
+    /// The mapped executable: `/proc/PID/exe`, or what [`path_of`] makes of an open file.
+    pub file: &'a Path,
+}
+
+/// Attaches a program to instructions.
 ///
 /// # Errors
 /// [`crate::error::Failure::NotPermitted`] where the kernel refuses; the message has both attempts.
 pub fn attach(
     kernel: &mut Kernel,
-    program: ProgramKind,
-    points: &[Point],
-    slot: u32,
-    scope: Scope,
-    file: &Path,
+    Request {
+        program,
+        points,
+        slot,
+        scope,
+        file,
+    }: Request<'_>,
 ) -> Result<Probes> {
     check_room(points, scope)?;
     let first_cookie = first_cookie(slot);

@@ -113,12 +113,7 @@ pub fn build(parts: Parts) -> Capture {
         },
         by_wait_reason: report.as_ref().map(full::by_wait_reason).unwrap_or_default(),
         slow_summary: SlowSummary::of(latency.slow()),
-        slow: latency
-            .slow()
-            .longest()
-            .iter()
-            .map(|slow| named.slow(slow))
-            .collect(),
+        slow: named.longest(latency),
         goroutines: Goroutines::of(parts.model, report.as_ref().map(|report| report.churn)),
         scheduler: parts.model.last().and_then(SchedulerGauges::of),
         full: report

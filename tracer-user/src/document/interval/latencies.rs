@@ -60,12 +60,7 @@ impl Interval {
             runnable_to_running: without_extremes(Hist::of(&latency.total())),
             by_origin: all_without_extremes(named.by_origin(latency)),
             by_creation_site: all_without_extremes(named.by_creation_site(latency)),
-            slow: latency
-                .slow()
-                .longest()
-                .iter()
-                .map(|slow| named.slow(slow))
-                .collect(),
+            slow: named.longest(latency),
             lost_events: latency.lost(),
             probe_hits: latency.hits(),
         }

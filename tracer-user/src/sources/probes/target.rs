@@ -113,8 +113,14 @@ impl ProbeTarget {
             .first()
             .map_or(calibrate::most_expensive(request.program), |site| site.kind);
         let scope = Scope::process(request.pid)?;
-        let exe = attach::path_of(request.file);
-        let probes = attach::attach(kernel, request.program, &points, slot, scope, &exe)?;
+        let wanted = attach::Request {
+            program: request.program,
+            points: &points,
+            slot,
+            scope,
+            file: &attach::path_of(request.file),
+        };
+        let probes = attach::attach(kernel, wanted)?;
         // Counting begins when all sites are live: otherwise goroutines would be seen to run that were not seen to
         // become runnable.
         let config = TargetConfig { enabled: 1, ..config };

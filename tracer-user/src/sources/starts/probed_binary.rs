@@ -71,9 +71,14 @@ impl ProbedBinary {
             .collect();
         let keys = attach::keys_by_ip(ProgramKind::Mark, &points, Scope::Binary);
         let (probes, linker) = if is_whole {
-            let path = attach::path_of(file);
-            let probes = attach::attach(kernel, ProgramKind::Mark, &points, slot, Scope::Binary, &path)?;
-            (Some(probes), None)
+            let wanted = attach::Request {
+                program: ProgramKind::Mark,
+                points: &points,
+                slot,
+                scope: Scope::Binary,
+                file: &attach::path_of(file),
+            };
+            (Some(attach::attach(kernel, wanted)?), None)
         } else {
             let linker = Linker::new(kernel, ProgramKind::Mark, points, slot, file)?;
             (None, Some(Arc::new(linker)))

@@ -44,11 +44,13 @@ impl StartSource {
         let how = match self.whose {
             Whose::Held(_) | Whose::Any => How::Live(attach::attach(
                 &mut self.kernel,
-                ProgramKind::Mark,
-                &points,
-                u32::from(slot),
-                scope,
-                &path,
+                attach::Request {
+                    program: ProgramKind::Mark,
+                    points: &points,
+                    slot: u32::from(slot),
+                    scope,
+                    file: &path,
+                },
             )?),
             Whose::HeldInTurn => {
                 return Err(Error::failed(
@@ -85,11 +87,13 @@ impl StartSource {
         let path = attach::path_of(binary.file);
         let probes = attach::attach(
             &mut self.kernel,
-            ProgramKind::Mark,
-            &points,
-            u32::from(slot),
-            scope,
-            &path,
+            attach::Request {
+                program: ProgramKind::Mark,
+                points: &points,
+                slot: u32::from(slot),
+                scope,
+                file: &path,
+            },
         )?;
         if self.slots.slot_of(number).is_none() {
             let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);

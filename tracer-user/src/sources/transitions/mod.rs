@@ -156,11 +156,13 @@ impl TransitionSource {
         }
         let probes = attach::attach(
             &mut kernel,
-            program,
-            &points,
-            SLOT,
-            Scope::process(request.pid)?,
-            &attach::path_of(request.file),
+            attach::Request {
+                program,
+                points: &points,
+                slot: SLOT,
+                scope: Scope::process(request.pid)?,
+                file: &attach::path_of(request.file),
+            },
         )?;
         let mut source = Self {
             kernel,
