@@ -131,12 +131,47 @@ fn what_a_later_version_adds_is_named() {
     assert_eq!(missing, ["later", "of.more"]);
 }
 
-/// All numbers in a document, each replaced by one of these.
+/// A capture of each kind, as it was written.
+const GOLDEN: [&str; 10] = [
+    include_str!("../../../../../tests/golden/recordings/passive.json"),
+    include_str!("../../../../../tests/golden/recordings/sampled.json"),
+    include_str!("../../../../../tests/golden/recordings/exact.json"),
+    include_str!("../../../../../tests/golden/recordings/full.json"),
+    include_str!("../../../../../tests/golden/recordings/stacks.json"),
+    include_str!("../../../../../tests/golden/recordings/run.json"),
+    include_str!("../../../../../tests/golden/recordings/repeat.json"),
+    include_str!("../../../../../tests/golden/recordings/follow.json"),
+    include_str!("../../../../../tests/golden/recordings/latencies.json"),
+    include_str!("../../../../../tests/golden/recordings/next.json"),
+];
+
+/// Fields that do not hold every u64: a document with another number there is refused.
+const NARROW: [&str; 12] = [
+    "pid",
+    "tid",
+    "p",
+    "id",
+    "gomaxprocs",
+    "idle_ms",
+    "idle_ps",
+    "local_runqs",
+    "max_runq",
+    "nominal",
+    "result",
+    "spinning_ms",
+];
+
+/// All other numbers in a document, each replaced by one of these.
 fn with_numbers(value: &mut Value, numbers: &mut impl Iterator<Item = u64>) {
     match value {
         Value::Number(number) if number.is_u64() => *number = numbers.next().unwrap_or(0).into(),
         Value::Array(values) => values.iter_mut().for_each(|value| with_numbers(value, numbers)),
-        Value::Object(fields) => fields.values_mut().for_each(|value| with_numbers(value, numbers)),
+        Value::Object(fields) => {
+            let wide = fields
+                .iter_mut()
+                .filter(|(key, _)| !NARROW.contains(&key.as_str()));
+            wide.for_each(|(_, value)| with_numbers(value, numbers));
+        }
         _ => {}
     }
 }
@@ -144,18 +179,16 @@ fn with_numbers(value: &mut Value, numbers: &mut impl Iterator<Item = u64>) {
 proptest! {
     #[test]
     fn whatever_the_numbers_are_nothing_panics(
-        which in 0usize..4,
+        which in 0usize..GOLDEN.len(),
         numbers in prop::collection::vec(
             prop_oneof![Just(0), Just(u64::MAX), Just(i64::MAX as u64), Just(u64::from(u32::MAX)), any::<u64>()],
             64,
         ),
     ) {
-        let mut value = serde_json::to_value(&all()[which]).unwrap();
+        let mut value: Value = serde_json::from_str(GOLDEN[which]).unwrap();
         with_numbers(&mut value, &mut numbers.into_iter().cycle());
         let mut unknown = Vec::new();
-        if let Ok(capture) = typed::<Capture>(&value, "x.json", &mut unknown) {
-            let text = text::render(&capture, Style::default());
-            prop_assert!(!text.is_empty());
-        }
+        let capture = typed::<Capture>(&value, "x.json", &mut unknown).unwrap();
+        prop_assert!(!text::render(&capture, Style::default()).is_empty());
     }
 }
