@@ -1,13 +1,20 @@
 //! A file system in userspace (FUSE) with one program on it, whose server stops answering on request: a stand-in for a
 //! dead NFS server or a hostile user's own file system.
+//!
+//! The kernel lets no signal, not even SIGKILL, end a thread that waits for an answer to a request that the server has
+//! already read (`request_wait_answer` in fs/fuse/dev.c); those whose requests are still queued can be killed. A server
+//! reads one request before it falls silent. So that this one is never a request of gmpscope or of a program that a
+//! test waits for, a process made for that purpose asks, and all other requests are answered until its own has come.
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, Request,
@@ -18,11 +25,17 @@ use tempfile::TempDir;
 const VALID: Duration = Duration::from_millis(1);
 const PROGRAM: INodeNo = INodeNo(2);
 const NAME: &str = "server";
+/// How long it may take until the server has been asked, on a busy machine.
+const ASKED: Duration = Duration::from_secs(20);
+/// Asks for the attributes of `$1` from the first line on its standard input until it is killed.
+const ASK: &str = "read -r line; while [ -e \"$1\" ]; do :; done";
 
 /// The mounted file system. On drop it answers again and is unmounted.
 #[derive(Debug)]
 pub struct Mounted {
     gate: Arc<Gate>,
+    /// The process whose request is not answered.
+    asking: Option<Child>,
     /// Serves requests until it is dropped.
     session: Option<BackgroundSession>,
     dir: TempDir,
@@ -31,8 +44,18 @@ pub struct Mounted {
 /// Holds requests while nobody answers.
 #[derive(Debug, Default)]
 struct Gate {
-    is_silent: Mutex<bool>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+/// Which requests are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    All,
+    /// All until this process asks.
+    UntilAskedBy(u32),
+    None,
 }
 
 struct Files {
@@ -57,6 +80,7 @@ impl Mounted {
             .context("mounting a file system (FUSE): this test needs root and /dev/fuse (modprobe fuse)")?;
         Ok(Self {
             gate,
+            asking: None,
             session: Some(session),
             dir,
         })
@@ -67,15 +91,36 @@ impl Mounted {
         self.dir.path().join(NAME)
     }
 
-    /// Stops answering until [`Self::answer`].
-    pub fn fall_silent(&self) {
-        *self.gate.lock() = true;
+    /// Stops answering until [`Self::answer`]. Whoever waits for an answer from then on can be killed.
+    ///
+    /// # Errors
+    /// The process that is to ask did not.
+    pub fn fall_silent(&mut self) -> Result<()> {
+        self.answer();
+        let mut asking = Command::new("sh")
+            .args(["-c", ASK, "sh"])
+            .arg(self.program())
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("starting sh")?;
+        self.gate.set(State::UntilAskedBy(asking.id()));
+        let begun = asking.stdin.take().context("no pipe")?.write_all(b"\n");
+        self.asking = Some(asking);
+        begun.context("having sh ask for a file")?;
+        ensure!(
+            self.gate.wait_for(State::None),
+            "the server was not asked within {ASKED:?}"
+        );
+        Ok(())
     }
 
     /// Answers again, including requests that came meanwhile.
-    pub fn answer(&self) {
-        *self.gate.lock() = false;
-        self.gate.changed.notify_all();
+    pub fn answer(&mut self) {
+        self.gate.set(State::All);
+        if let Some(mut asking) = self.asking.take() {
+            _ = asking.kill();
+            _ = asking.wait();
+        }
     }
 }
 
@@ -87,12 +132,31 @@ impl Drop for Mounted {
 }
 
 impl Gate {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.is_silent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pass(&self) {
-        drop(self.changed.wait_while(self.lock(), |is_silent| *is_silent));
+    fn set(&self, state: State) {
+        *self.lock() = state;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a state for a limited time, and returns whether it was reached.
+    fn wait_for(&self, wanted: State) -> bool {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), ASKED, |state| *state != wanted);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == wanted
+    }
+
+    /// Returns when this request may be answered.
+    fn pass(&self, request: &Request) {
+        let mut state = self.lock();
+        if *state == State::UntilAskedBy(request.pid()) {
+            *state = State::None;
+            self.changed.notify_all();
+        }
+        drop(self.changed.wait_while(state, |state| *state == State::None));
     }
 }
 
@@ -123,28 +187,28 @@ impl Files {
 }
 
 impl Filesystem for Files {
-    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.gate.pass();
+    fn lookup(&self, request: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.gate.pass(request);
         match name == NAME {
             true => reply.entry(&VALID, &self.attributes(PROGRAM), Generation(0)),
             false => reply.error(Errno::ENOENT),
         }
     }
 
-    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.gate.pass();
+    fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.gate.pass(request);
         reply.attr(&VALID, &self.attributes(inode));
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.gate.pass();
+    fn open(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.gate.pass(request);
         // Pages that a process has already read stay in its page cache.
         reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
     }
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -153,7 +217,7 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.gate.pass();
+        self.gate.pass(request);
         let rest = usize::try_from(offset)
             .ok()
             .and_then(|offset| self.bytes.get(offset..));

@@ -176,11 +176,11 @@ fn nobody_reads_the_log() -> Result<()> {
 fn a_file_system_that_does_not_answer() -> Result<()> {
     let _one = machine();
     let go = toolchain::newest()?;
-    let mounted = Mounted::with(&Variant::Stripped.build(&go, "idle")?)?;
+    let mut mounted = Mounted::with(&Variant::Stripped.build(&go, "idle")?)?;
     let silent: Vec<Workload> = (0..3)
         .map(|_| Workload::start(&mounted.program(), 2, &[]))
         .collect::<Result<_>>()?;
-    mounted.fall_silent();
+    mounted.fall_silent()?;
     let (_dir, workload, rule) = target("mixed", "passive")?;
     let rules = format!(
         "{rule}[[target]]\nexe = \"{}\"\ntier = \"passive\"\n",
@@ -209,7 +209,7 @@ fn a_file_system_that_does_not_answer() -> Result<()> {
     for workload in &silent {
         daemon.wait_for_tier(workload.pid(), "passive")?;
     }
-    mounted.fall_silent();
+    mounted.fall_silent()?;
     let (status, took) = daemon.stop()?;
     ensure!(
         status.success() && took < Duration::from_secs(3),

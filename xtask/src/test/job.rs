@@ -1,6 +1,11 @@
 //! The jobs of a run of the tests: commands, what each needs, and which may run at the same time.
 
 use std::process::Command;
+use std::time::Duration;
+
+/// How long a job may take that sets no limit of its own. On two cores that are busy otherwise, the longest build takes
+/// a quarter of this.
+const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// The product of one job, which others need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +95,8 @@ pub struct Job {
     pub shown: bool,
     /// Whether it is run once more if it fails, since it compares times.
     pub retry: bool,
+    /// How long it may take before it is killed, and counted as failed.
+    pub at_most: Duration,
 }
 
 impl Job {
@@ -105,6 +112,7 @@ impl Job {
             makes: None,
             shown: false,
             retry: false,
+            at_most: TIME_LIMIT,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -17,6 +18,9 @@ const END_TO_END: &str = "gmpscope-tests";
 
 /// The seed of property tests.
 const PROPERTY_SEED: &str = "14";
+
+/// How long an end-to-end test may take. The longest takes a fifth of this beside builds.
+const END_TO_END_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// The line of the summary for unit tests.
 pub const UNIT_STEP: &str = "unit tests";
@@ -242,6 +246,7 @@ impl Program {
             .lane(lane)
             .needs(Product::Package);
         job.retry = lanes::compares_times(&job.name);
+        job.at_most = END_TO_END_LIMIT;
         Ok(job)
     }
 }

@@ -14,8 +14,6 @@ use super::report::{Outcome, Report};
 use crate::process::{self, Ended};
 use crate::{paths, step};
 
-/// How long a job may take. On two cores that are busy otherwise, the longest build takes a quarter of this.
-const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How often the running jobs are printed.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
 /// How many builds run at a time. One alone leaves a core idle while it compiles its largest crate.
@@ -181,7 +179,7 @@ impl Schedule<'_> {
                 0
             };
             let apart = job.makes == Some(Product::Tests);
-            let ended = process::run(&mut job.command, &logs(), &job.name, apart, niceness, TIME_LIMIT);
+            let ended = process::run(&mut job.command, &logs(), &job.name, apart, niceness, job.at_most);
             // Only fails if the schedule itself has ended.
             let _ = send.send(Finished { number, job, ended });
         });
@@ -282,7 +280,7 @@ fn outcome(job: &Job, ended: &Result<Ended>) -> Outcome {
     };
     outcome.counts = counted.unwrap_or_default();
     if ended.killed {
-        outcome.fail(format!("it ran for more than {}", step::seconds(TIME_LIMIT)));
+        outcome.fail(format!("it ran for more than {}", step::seconds(job.at_most)));
     } else if counted.is_none() {
         outcome.fail(format!("it exited ({}) without counting any test", ended.status));
     } else if outcome.counts.failed == 0 && !ended.status.success() {

@@ -1,16 +1,23 @@
 //! Runs a command with its output in files, and measures its time and CPU time.
 
+mod threads;
+
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use threads::Tree;
 
 /// How often to check whether a command has exited.
 const POLL: Duration = Duration::from_millis(20);
+/// How long a killed command may take to exit. The kernel lets a thread that waits for a device or a file system finish
+/// that first, which may be never.
+const KILLED: Duration = Duration::from_secs(30);
 
 /// A command that has exited.
 #[derive(Debug)]
@@ -46,11 +53,12 @@ fn read(file: &Path) -> String {
     String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
 
-/// Runs a command with its output in files of `folder`, and kills it after `at_most`. With `apart`, standard output
-/// has a file of its own. The scheduling priority is lowered by `niceness`.
+/// Runs a command with its output in files of `folder`, and kills it and its descendants after `at_most`, having appended to its output
+/// what each of its threads waited for. With `apart`, standard output has a file of its own. The scheduling priority is
+/// lowered by `niceness`.
 ///
 /// # Errors
-/// The command could not be started or waited for.
+/// The command could not be started, waited for or killed.
 pub fn run(
     command: &mut Command,
     folder: &Path,
@@ -74,6 +82,7 @@ pub fn run(
         }
         false => (stderr.clone(), errors.try_clone()?),
     };
+    let mut log = errors.try_clone()?;
     let began = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -87,7 +96,19 @@ pub fn run(
     }
     let killed = wait(&child, began, at_most)?;
     if killed {
-        child.kill().context("killing what ran for too long")?;
+        let tree = Tree::of(child.id());
+        let threads = tree.describe();
+        writeln!(
+            log,
+            "\nstill running after {at_most:?}, so it is killed:\n{threads}"
+        )?;
+        tree.kill();
+        let stays = wait(&child, Instant::now(), KILLED)?;
+        ensure!(
+            !stays,
+            "process {} cannot be killed; its threads waited for:\n{threads}",
+            child.id()
+        );
     }
     let took = began.elapsed();
     let cpu = cpu_of(&child).unwrap_or_default();
@@ -181,16 +202,17 @@ mod tests {
     fn a_command_that_runs_too_long_is_killed() {
         let folder = tempfile::tempdir().unwrap();
         let limit = Duration::from_millis(100);
-        let ended = run(
-            &mut shell("exec sleep 60"),
-            folder.path(),
-            "long",
-            false,
-            0,
-            limit,
-        )
-        .unwrap();
+        let mut long = shell("echo begun; sleep 60; true");
+        let ended = run(&mut long, folder.path(), "long", false, 0, limit).unwrap();
         assert!(ended.killed && !ended.status.success(), "{ended:?}");
         assert!(ended.took < Duration::from_secs(30), "{ended:?}");
+        // What it and its descendants were doing is in its output.
+        let printed = ended.printed();
+        assert!(
+            printed.starts_with("begun\n\nstill running after 100ms"),
+            "{printed}"
+        );
+        assert!(printed.contains("sleep 60"), "{printed}");
+        assert!(printed.contains("(sleeping)"), "{printed}");
     }
 }
