@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Input, Whose,
+    Input, StartsOf,
     child::Held,
     programs::Programs,
     runner::{Runner, input_of},
@@ -16,7 +16,7 @@ use crate::{
     output::text::layout,
     session::attach::live::attached_by,
     sources::starts::{
-        self, Binary, StartSource,
+        Binary, StartSource, TracedProcesses,
         gate::{Gate, Passed, Question},
     },
     stream::{
@@ -63,14 +63,14 @@ impl Runner {
             return again;
         }
         let held = self.held.as_ref().map(|held| held.pid);
-        let whose = match (self.policy.whose, held) {
-            _ if self.policy.tree => starts::Whose::Tree,
-            (Whose::Ours { runs: 1 }, Some(pid)) => starts::Whose::Held(pid),
-            (Whose::Ours { .. }, _) => starts::Whose::HeldInTurn,
-            (Whose::Next { .. }, _) if self.policy.whole_binary => starts::Whose::Any,
-            (Whose::Next { .. }, _) => starts::Whose::Next,
+        let traced = match (self.policy.starts_of, held) {
+            _ if self.policy.tree => TracedProcesses::Tree,
+            (StartsOf::Command { runs: 1 }, Some(pid)) => TracedProcesses::Held(pid),
+            (StartsOf::Command { .. }, _) => TracedProcesses::HeldInTurn,
+            (StartsOf::Binary { .. }, _) if self.policy.whole_binary => TracedProcesses::Any,
+            (StartsOf::Binary { .. }, _) => TracedProcesses::Next,
         };
-        let mut source = StartSource::load(whose, SLOW_CALL)?;
+        let mut source = StartSource::load(traced, SLOW_CALL)?;
         if let Some(why) = source.without_usage() {
             self.note(format!("time off the CPU and page faults are not known: {why}"));
         }
@@ -81,11 +81,13 @@ impl Runner {
                     file: file.file(),
                     plan: &program.plan,
                 };
-                match (whose, held) {
-                    (starts::Whose::HeldInTurn, Some(pid)) => source.probe_held(ONLY_BINARY, binary, pid)?,
+                match (traced, held) {
+                    (TracedProcesses::HeldInTurn, Some(pid)) => {
+                        source.probe_held(ONLY_BINARY, binary, pid)?
+                    }
                     _ => source.probe(ONLY_BINARY, binary)?,
                 }
-                if whose == starts::Whose::Next {
+                if traced == TracedProcesses::Next {
                     source.close_gate_for(ONLY_BINARY, file.file(), file.state())?;
                 }
                 for attempt in &program.plan.missing {
@@ -109,7 +111,7 @@ impl Runner {
             }
         }
         self.source = Some(source);
-        if matches!(self.policy.whose, Whose::Next { .. }) {
+        if matches!(self.policy.starts_of, StartsOf::Binary { .. }) {
             self.open_window();
         }
         Ok(())
