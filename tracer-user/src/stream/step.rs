@@ -252,8 +252,8 @@ pub enum StartStep {
         /// Programs that unrelated processes executed meanwhile.
         execs_of_others: u64,
         /// Programs, whoever executed them, that were let through unprobed because gmpscope did not run.
-        #[serde(default)]
-        let_go: u64,
+        #[serde(rename = "let_go", default)]
+        released_unprobed: u64,
     },
     /// Starts that were held and continued without their probes.
     Missed {

@@ -40,7 +40,7 @@ pub struct Followed {
     commands: Vec<u32>,
     own: Option<Start>,
     unfinished: Vec<Start>,
-    /// What was executed, and what passed the gate.
+    /// What was executed, and the counts of the gate.
     pub tree: TreeOf,
     /// Programs executed that are probed.
     traced: u64,
@@ -86,7 +86,7 @@ impl Followed {
 
     /// Whether something is missing.
     pub fn is_complete(&self) -> bool {
-        self.tree.unseen == 0 && self.tree.let_go == 0
+        self.tree.unseen == 0 && self.tree.released_unprobed == 0
     }
 
     /// Starts that have ended.

@@ -17,7 +17,7 @@ use crate::{
     session::attach::live::attached_by,
     sources::starts::{
         Binary, StartSource, TracedProcesses,
-        gate::{Gate, Passed, Question},
+        gate::{Gate, GateCounts, Question},
     },
     stream::{
         Observation,
@@ -226,7 +226,7 @@ impl Runner {
         let Some(source) = self.source.as_mut().filter(|_| self.policy.tree) else {
             return;
         };
-        match source.let_tree_go() {
+        match source.unfollow_tree() {
             Ok(processes) => self.record(StartStep::Outlived { processes }),
             Err(e) => log::warn!("{e}"),
         }
@@ -238,16 +238,16 @@ impl Runner {
         let Some(gate) = gate.filter(|_| self.policy.tree) else {
             return;
         };
-        let passed = gate.passed();
+        let counts = gate.counts();
         let step = StartStep::Gate {
             watched_file_systems: gate.watches as u64,
             not_watched: gate.left.clone(),
-            execs_of_others: passed.as_ref().map_or(0, |passed| passed.others),
-            let_go: passed.as_ref().map_or(0, |passed| passed.let_go),
+            execs_of_others: counts.as_ref().map_or(0, |counts| counts.others),
+            released_unprobed: counts.as_ref().map_or(0, |counts| counts.released_by_watchdog),
         };
         self.record(step);
-        match passed {
-            Some(passed) => passed.notes().into_iter().for_each(|note| self.note(note)),
+        match counts {
+            Some(counts) => counts.notes().into_iter().for_each(|note| self.note(note)),
             None => self.note("programs were held no longer: the gate's thread has ended".to_owned()),
         }
     }
@@ -259,18 +259,18 @@ impl Runner {
         };
         let (mut starts, mut why) = (missed.count(), missed.why());
         if !self.policy.tree
-            && let Some(passed) = self.source.as_ref().and_then(StartSource::gate).map(Gate::passed)
+            && let Some(counts) = self.source.as_ref().and_then(StartSource::gate).map(Gate::counts)
         {
-            let passed = passed.unwrap_or_else(|| Passed {
+            let counts = counts.unwrap_or_else(|| GateCounts {
                 over: Some("programs were held no longer: the gate's thread has ended".to_owned()),
-                ..Passed::default()
+                ..GateCounts::default()
             });
-            starts = starts.max(passed.let_go);
-            if passed.shortages > 0 || passed.standstills > 0 || passed.over.is_some() {
+            starts = starts.max(counts.released_by_watchdog);
+            if counts.shortages > 0 || counts.standstills > 0 || counts.over.is_some() {
                 // Nothing was held meanwhile: how many starts there were is not known.
                 starts = starts.max(1);
             }
-            for note in passed.notes() {
+            for note in counts.notes() {
                 why.get_or_insert_with(|| note.clone());
                 self.note(note);
             }

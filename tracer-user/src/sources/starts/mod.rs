@@ -176,7 +176,7 @@ impl StartSource {
     ///
     /// # Errors
     /// The kernel's table cannot be read.
-    pub fn let_tree_go(&mut self) -> Result<u64> {
+    pub fn unfollow_tree(&mut self) -> Result<u64> {
         let mut tree = maps::tree(&mut self.kernel.ebpf)?;
         let living: Vec<u32> = tree.keys().filter_map(std::result::Result::ok).collect();
         let gone = living.iter().filter(|tgid| tree.remove(tgid).is_ok()).count();
@@ -234,11 +234,11 @@ impl StartSource {
             .map_err(maps::context("write", "HELD"))
     }
 
-    /// Makes no further execve of this process begin a start.
+    /// Ignores further `execve` calls of this process: none of them begins a start.
     ///
     /// # Errors
     /// The kernel's table cannot be written.
-    pub fn let_go(&mut self, pid: u32) -> Result<()> {
+    pub fn ignore_execs(&mut self, pid: u32) -> Result<()> {
         // Fails if the process was never held, or is not any more.
         let _ = maps::held(&mut self.kernel.ebpf)?.remove(&pid);
         Ok(())

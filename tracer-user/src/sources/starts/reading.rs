@@ -94,7 +94,7 @@ impl StartSource {
         for pid in self.links.sweep(now_ns).into_iter().chain(exited) {
             // For a tree, the kernel side itself notices who has ended.
             if self.traced == TracedProcesses::Next
-                && let Err(e) = self.let_go(pid)
+                && let Err(e) = self.ignore_execs(pid)
             {
                 log::warn!("{e}");
             }

@@ -11,13 +11,13 @@ mod asker;
 mod binders;
 mod borrowed;
 mod caller;
+mod counts;
 mod descriptors;
 mod group;
 mod keeper;
 mod known;
 mod message;
 mod mounts;
-mod passed;
 mod pending_links;
 mod questions;
 mod watchdog;
@@ -39,9 +39,9 @@ use rustix::event::EventfdFlags;
 
 pub use self::{
     asker::{Asker, Missed},
+    counts::{GateCounts, Hold},
     descriptors::enough as enough_descriptors,
     group::trial,
-    passed::{Hold, Passed},
     questions::{Question, Questions},
 };
 use self::{
@@ -287,8 +287,8 @@ impl Gate {
         self.mailbox.send(Message::Resume);
     }
 
-    /// Counts of what passed so far; `None` if the thread has ended.
-    pub fn passed(&self) -> Option<Passed> {
+    /// Returns the counts so far; `None` if the thread has ended.
+    pub fn counts(&self) -> Option<GateCounts> {
         let (send, receive) = mpsc::channel();
         self.mailbox.send(Message::Count(send));
         receive.recv_timeout(CONFIRMATION).ok()

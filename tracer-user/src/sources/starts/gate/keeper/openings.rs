@@ -17,10 +17,10 @@ use crate::{
     process::file::FileId,
     sources::starts::gate::{
         caller::ExecCaller,
+        counts::Hold,
         descriptors,
         group::{Opening, Version},
         known::Decision,
-        passed::Hold,
         questions::Asked,
     },
 };
@@ -51,7 +51,7 @@ impl Keeper {
 
     /// Handles a program that the kernel has refused to execute, since it could not open it for us.
     fn handle_refused(&mut self, errno: Errno) {
-        self.passed.refused += 1;
+        self.counts.refused += 1;
         let why =
             format!("the kernel could not open a program for gmpscope, and refused to execute it: {errno}");
         match errno {
@@ -66,8 +66,8 @@ impl Keeper {
         let all = self.asker.watches_all();
         let followed = !all || self.held.get(&caller.pid, 0).is_ok();
         match followed {
-            true => self.passed.followed += 1,
-            false => self.passed.others += 1,
+            true => self.counts.followed += 1,
+            false => self.counts.others += 1,
         }
         let Some((file, version)) = opening.file() else {
             return self.release(opening, caller, binary::UNREADY, followed);
@@ -199,7 +199,7 @@ impl Keeper {
         }
         let (came_ns, until_ns) = (opening.came_ns(), now_ns());
         let waited = opening.allow();
-        self.passed.unready += u64::from(binary == binary::UNREADY || !waited);
+        self.counts.unready += u64::from(binary == binary::UNREADY || !waited);
         if waited {
             // Fails at the end, when it is not received any more.
             let _ = self.holds.send(Hold {
