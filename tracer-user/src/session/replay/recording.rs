@@ -85,14 +85,14 @@ struct Replay<'o> {
     complete: Option<bool>,
 }
 
-/// What the steps are of by now.
+/// The part of the capture that the steps read last belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The first step has not come.
+    /// No step was read yet.
     Nothing,
-    /// Starts.
+    /// A capture of starts.
     Starts,
-    /// Latencies.
+    /// A capture of latencies.
     Latencies {
         /// Of a process whose start was captured before.
         after_start: bool,

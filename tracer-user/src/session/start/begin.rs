@@ -117,7 +117,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
 /// Waits for the next starts of a binary, whoever makes them.
 ///
 /// # Errors
-/// Whatever ended it.
+/// The error that ended the capture.
 pub async fn next(options: NextOptions) -> Result<ExitCode> {
     let sink = Sink::open(options.output.path.as_deref())?;
     let consumers = Consumers::open(Destinations {

@@ -105,7 +105,7 @@ impl Runner {
     /// Captures starts until they are printed and the command has ended. Returns the status to end with.
     ///
     /// # Errors
-    /// Whatever ended it.
+    /// The error that ended the capture.
     pub async fn run(mut self) -> Result<ExitCode> {
         let mut session = Session::new(self.policy);
         let mut inputs = VecDeque::from([Input::Begin]);
