@@ -269,7 +269,7 @@ impl HostKernel {
     }
 
     /// Begins a window in which a target may have `hits`. With one more, the kernel side switches it off, and
-    /// [`Self::take_events`] reports it. The window lasts until the next one: if we are held up, the cost is bounded.
+    /// [`Self::take_events`] reports it. The window ends when the next one begins: if we are held up, the cost is bounded.
     ///
     /// # Errors
     /// The target was detached, or a table of the kernel's cannot be written.

@@ -196,7 +196,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Starts without any.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self {
             live: BTreeMap::new(),

@@ -55,7 +55,7 @@ impl SlotTable {
     /// A free slot.
     ///
     /// # Errors
-    /// All are taken.
+    /// All slots are taken.
     pub fn free_slot(&self) -> Result<u16> {
         let slots = u16::try_from(MAX_BINARIES).unwrap_or(u16::MAX);
         let from = match self.slots.is_empty() && self.numbers.is_empty() {

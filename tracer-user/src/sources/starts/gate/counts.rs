@@ -1,6 +1,6 @@
-//! What passed the gate, and for how long it was held.
+//! Counts of what the gate has held and released, and for how long it held a process.
 
-/// Counts of what passed the gate.
+/// Counts of the gate, since it was closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateCounts {
     /// Openings by processes of the tree.
@@ -15,7 +15,7 @@ pub struct GateCounts {
     pub released_by_watchdog: u64,
     /// How often there was no room for another open file.
     pub shortages: u64,
-    /// Why there was none the last time.
+    /// Why there was no room the last time.
     pub why_short: Option<String>,
     /// Programs that the kernel has refused to execute, since it could not open them for us.
     pub refused: u64,

@@ -44,7 +44,7 @@ pub struct KnownFiles {
 }
 
 impl KnownFiles {
-    /// Starts without any. Openings wait for an answer for `patience`.
+    /// Knows no file yet. Openings wait for an answer for `patience`.
     pub fn new(patience: Duration) -> Self {
         Self {
             patience,
