@@ -310,7 +310,7 @@ pub struct StartBegin {
     /// Whether the latencies of the process are captured afterwards.
     #[serde(default, rename = "goes_on")]
     pub latencies_follow: bool,
-    /// Phases that cannot be told apart in this program, and why.
+    /// Phases that cannot be distinguished in this program, and why.
     #[serde(default)]
     pub missing: Vec<Untrusted>,
     /// `--interval`, in nanoseconds.
