@@ -59,8 +59,8 @@ struct Kept {
 }
 
 impl Followed {
-    /// Notes what is known of a binary.
-    pub fn know(&mut self, number: u32, info: TargetInfo) {
+    /// Records what is known of a binary.
+    pub fn set_info(&mut self, number: u32, info: TargetInfo) {
         self.binaries.entry(number).or_default().info = Some(info);
     }
 

@@ -126,7 +126,7 @@ impl StartTally {
                 if *dynamic {
                     self.open.set_dynamic(*number);
                 }
-                followed.know(*number, info.clone());
+                followed.set_info(*number, info.clone());
             }
             StartStep::Outlived { processes } => {
                 followed.tree.outlived = followed.tree.outlived.saturating_add(*processes);

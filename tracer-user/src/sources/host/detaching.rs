@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What is left of a target: its probes, and its entries in shared tables.
-pub struct Remains {
+pub struct DetachedTarget {
     /// The slot that it had.
     pub index: u32,
     /// Its probes.
@@ -34,7 +34,7 @@ impl Detaching {
     ///
     /// # Errors
     /// A table cannot be opened: the probes are removed before this returns, and the slot is lost.
-    pub fn begin(&mut self, kernel: &Kernel, remains: Remains) -> Result<()> {
+    pub fn begin(&mut self, kernel: &Kernel, remains: DetachedTarget) -> Result<()> {
         let tables = Tables::of(kernel)?;
         let index = remains.index;
         let thread = thread::Builder::new()
@@ -100,7 +100,7 @@ impl Tables {
     }
 
     /// Drops the probes, and then removes the entries: a program that still runs could make new ones.
-    fn clear(mut self, remains: Remains) {
+    fn clear(mut self, remains: DetachedTarget) {
         drop(remains.probes);
         for key in remains.keys {
             let _ = self.sites_by_ip.remove(&Abi(key));

@@ -39,7 +39,7 @@ pub use self::{
     slots::SlotId,
 };
 use self::{
-    detaching::{Detaching, Remains},
+    detaching::{DetachedTarget, Detaching},
     events::Events,
     gated::Gated,
     pending::PendingMarks,
@@ -310,7 +310,7 @@ impl HostKernel {
         let (probes, keys) = probed.target.take_probes();
         self.detaching.begin(
             &self.kernel,
-            Remains {
+            DetachedTarget {
                 index: slot.index,
                 probes,
                 keys,

@@ -7,7 +7,7 @@ use tracer_ebpf::Meaning;
 use super::{
     Binary, StartSource, TracedProcesses,
     configure::SLOT,
-    links::{Bound, Linked},
+    links::{Linked, ProcessProbes},
     slot_table::How,
 };
 use crate::{
@@ -111,7 +111,7 @@ impl StartSource {
             slot: u32::from(slot),
             file: FileId::of(&metadata),
             since_ns: now_ns(),
-            bound: Bound { probes, ticket: None },
+            bound: ProcessProbes { probes, ticket: None },
         });
         Ok(())
     }

@@ -40,7 +40,7 @@ use super::{
     message::{Message, Watch},
     mounts,
     pending_links::{Job, PendingLinks},
-    questions::Asked,
+    questions::SentQuestion,
     watchdog,
 };
 use crate::{
@@ -66,7 +66,7 @@ pub struct Parts {
     /// For whom programs are held, and which.
     pub asker: Asker,
     pub messages: Receiver<Message>,
-    pub questions: Sender<Asked>,
+    pub questions: Sender<SentQuestion>,
     pub holds: Sender<Hold>,
     /// Processes to be linked.
     pub jobs: Sender<Job>,
@@ -93,7 +93,7 @@ pub struct Keeper {
     arrivals: OwnedFd,
     reserve: Reserve,
     messages: Receiver<Message>,
-    questions: Sender<Asked>,
+    questions: Sender<SentQuestion>,
     holds: Sender<Hold>,
     complaints: Sender<String>,
     known: KnownFiles,

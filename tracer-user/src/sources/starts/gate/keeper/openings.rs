@@ -21,7 +21,7 @@ use crate::{
         descriptors,
         group::{Opening, Version},
         known::Decision,
-        questions::Asked,
+        questions::SentQuestion,
     },
 };
 
@@ -87,7 +87,7 @@ impl Keeper {
             Decision::Ask(id) => {
                 // The file stays open until there is an answer, even if the process no longer waits for it.
                 let kept = opening.duplicate().filter(|_| self.has_room());
-                let asked = kept.as_ref().map(|kept| Asked {
+                let asked = kept.as_ref().map(|kept| SentQuestion {
                     id,
                     id_of_file: file,
                     number: kept.as_raw_fd(),
