@@ -52,7 +52,7 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
         (printer, replayed)
     };
     match replayed {
-        // They have what they wanted.
+        // The reader has all that it wanted.
         Replayed::ReaderGone => Ok(()),
         Replayed::Concluded { is_complete } => {
             printer.finish_now()?;

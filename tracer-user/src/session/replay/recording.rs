@@ -301,7 +301,7 @@ impl Replay<'_> {
 
     fn end_early(&mut self, note: String, name: &str) -> Result<()> {
         let (at_ns, ended_by, whole) = (self.last_ns, EndedBy::RecordingCut, false);
-        // Who has stopped to read needs no more.
+        // A reader that has gone needs no more.
         let _ = match self.stage {
             Stage::Nothing => return Ok(()),
             Stage::Starts => {

@@ -312,7 +312,7 @@ impl Runner {
         let _ = self.step(step);
     }
 
-    /// Records a remark for whoever reads the figures.
+    /// Records a remark for the reader of the figures.
     pub(super) fn note(&mut self, note: String) {
         self.record(StartStep::Note { note: note.into() });
     }

@@ -13,7 +13,7 @@ use crate::{
     error::Result,
 };
 
-/// What is left of a target: its probes, and its entries in shared tables.
+/// What is left of a target that is not traced any more: its probes, and its entries in shared tables.
 pub struct DetachedTarget {
     /// The slot that it had.
     pub index: u32,
@@ -47,8 +47,8 @@ impl Detaching {
         Ok(())
     }
 
-    /// Takes the slots whose last holder is completely gone.
-    pub fn gone(&mut self) -> Vec<u32> {
+    /// Takes the slots whose last holder is completely removed.
+    pub fn take_free_slots(&mut self) -> Vec<u32> {
         let mut gone = Vec::new();
         let mut index = 0;
         while let Some((slot, thread)) = self.0.get(index) {

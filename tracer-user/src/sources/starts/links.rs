@@ -37,7 +37,7 @@ pub struct DescriptorBudget(Arc<(Mutex<usize>, Condvar)>);
 
 /// Descriptors that are in use, until this is dropped.
 pub struct Ticket {
-    room: DescriptorBudget,
+    budget: DescriptorBudget,
     taken: usize,
 }
 
@@ -62,7 +62,7 @@ impl DescriptorBudget {
         let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *free = free.checked_sub(wanted)?;
         Some(Ticket {
-            room: self.clone(),
+            budget: self.clone(),
             taken: wanted,
         })
     }
@@ -70,13 +70,13 @@ impl DescriptorBudget {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let (free, freed) = &*self.room.0;
+        let (free, freed) = &*self.budget.0;
         *free.lock().unwrap_or_else(PoisonError::into_inner) += self.taken;
         freed.notify_all();
     }
 }
 
-/// Live probes of one process, and the room that they take.
+/// Live probes of one process, and the descriptors that they use.
 pub struct ProcessProbes {
     /// The probes.
     pub probes: Probes,
@@ -294,17 +294,17 @@ mod tests {
 
     #[test]
     fn without_room_it_is_waited_for_but_not_past_the_deadline() {
-        let room = DescriptorBudget(Arc::new((Mutex::new(20), Condvar::new())));
-        let first = room.take(16, Instant::now()).unwrap();
+        let budget = DescriptorBudget(Arc::new((Mutex::new(20), Condvar::new())));
+        let first = budget.take(16, Instant::now()).unwrap();
         let begun = Instant::now();
-        assert!(room.take(16, begun + Duration::from_millis(30)).is_none());
+        assert!(budget.take(16, begun + Duration::from_millis(30)).is_none());
         assert!(begun.elapsed() >= Duration::from_millis(30));
-        let other = room.clone();
+        let other = budget.clone();
         let waits =
             std::thread::spawn(move || other.take(16, Instant::now() + Duration::from_secs(60)).is_some());
         drop(first);
         assert!(waits.join().unwrap());
-        assert!(room.take(20, Instant::now()).is_some(), "all of it came back");
+        assert!(budget.take(20, Instant::now()).is_some(), "all of it came back");
     }
 
     #[test]

@@ -54,12 +54,12 @@ impl Binders {
             threads: Vec::new(),
         };
         let received = Arc::new(Mutex::new(received));
-        let room = DescriptorBudget::new();
+        let budget = DescriptorBudget::new();
         for _ in 0..THREADS {
             let binder = Binder {
                 jobs: Arc::clone(&received),
                 linkers: Arc::clone(&binders.linkers),
-                room: room.clone(),
+                budget: budget.clone(),
                 links: links.clone(),
                 mailbox: mailbox.clone(),
             };
@@ -103,7 +103,7 @@ impl Drop for Binders {
 struct Binder {
     jobs: Arc<Mutex<Receiver<Job>>>,
     linkers: Linkers,
-    room: DescriptorBudget,
+    budget: DescriptorBudget,
     links: Sender<Linked>,
     mailbox: Mailbox,
 }
@@ -139,7 +139,7 @@ impl Binder {
             ));
         }
         let ticket = self
-            .room
+            .budget
             .take(linker.descriptors(job.task), job.until)
             .ok_or_else(|| Error::failed("too many starts are traced at once: descriptors run short"))?;
         in_time()?;

@@ -7,8 +7,8 @@
 //!
 //! The process is forked from the thread, without `execve` (which might wait at the gate itself), and is killed with it:
 //! `PR_SET_PDEATHSIG` is bound to the thread that forked, and reaches a stopped process, too. After the fork of a
-//! multi-threaded process only system calls are safe, so it makes nothing else. A thread was no alternative, since it
-//! would be stopped with the others; a separate executable would have to be found and waited for.
+//! multi-threaded process only system calls are safe, so it makes nothing else. A thread is not an alternative, since
+//! it would be stopped with the others; a separate executable would have to be found and waited for.
 
 use std::{
     io,

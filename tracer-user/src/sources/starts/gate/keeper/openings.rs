@@ -131,7 +131,7 @@ impl Keeper {
         held + self.asked.len() < descriptors::most_held()
     }
 
-    /// Releases those that wait for the answer to question `id`.
+    /// Releases the openings that wait for the answer to question `id`.
     pub(super) fn release_waiting(&mut self, id: u64, binary: u32) {
         for (opening, caller, followed) in self.waiting.remove(&id).unwrap_or_default() {
             self.proceed(opening, caller, binary, followed);
