@@ -84,7 +84,7 @@ impl Followed {
         self.commands.first().copied()
     }
 
-    /// Whether something is missing.
+    /// Whether nothing is missing.
     pub fn is_complete(&self) -> bool {
         self.tree.unseen == 0 && self.tree.released_unprobed == 0
     }
