@@ -29,9 +29,9 @@ pub struct Crowd {
     _dir: TempDir,
 }
 
-/// The processes that came and went.
+/// Counts of the processes of [`Crowd::pass`].
 #[derive(Clone, Debug, Default)]
-pub struct Passed {
+pub struct ShortLived {
     /// How many were started.
     pub started: usize,
     /// Those that were never reported.
@@ -96,7 +96,7 @@ impl Crowd {
     }
 
     /// Starts `per_second` processes a second for `time`, each of which ends after 2.5 s, and waits for their end.
-    pub fn pass(&self, daemon: &Daemon, per_second: u32, time: Duration) -> Result<Passed> {
+    pub fn pass(&self, daemon: &Daemon, per_second: u32, time: Duration) -> Result<ShortLived> {
         let mut passing = Processes::default();
         let (mut started, mut reported) = (BTreeSet::new(), BTreeSet::new());
         let began = Instant::now();
@@ -122,7 +122,7 @@ impl Crowd {
             rest.split(' ').next()?.parse::<u32>().ok()
         });
         reported.extend(logged);
-        Ok(Passed {
+        Ok(ShortLived {
             started: started.len(),
             missed: started
                 .into_iter()

@@ -351,7 +351,7 @@ fn nobody_waits_long_for_a_gmpscope_that_is_stopped() -> Result<()> {
     let capture = running.end(&island)?;
     let tree = tree(&capture)?;
     println!("{tree:?} {:?}", capture.capture.notes);
-    ensure!(tree.let_go > 0 && tree.unseen > 0, "{tree:#?}");
+    ensure!(tree.released_unprobed > 0 && tree.unseen > 0, "{tree:#?}");
     ensure!(!capture.capture.complete, "{:#?}", capture.capture);
     let notes: Vec<String> = capture.capture.notes.iter().map(ToString::to_string).collect();
     let notes = notes.join("\n");

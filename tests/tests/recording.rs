@@ -186,7 +186,7 @@ fn each_mode_is_replayed_to_the_byte() -> Result<()> {
 }
 
 #[test]
-fn intervals_slow_waits_and_splits_are_replayed_as_they_were_told() -> Result<()> {
+fn intervals_slow_waits_and_splits_are_replayed_as_they_were_reported() -> Result<()> {
     let _machine = machine();
     for (mode, by) in [
         ("sampled", "creation-site"),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_broken_is_told_from_the_rest() {
+    fn what_is_broken_is_distinguished_from_the_rest() {
         for broken in [
             "4,1,2,-;WARNING: CPU: 1 PID: 77 at kernel/events/uprobes.c:560 uprobe_write+0x1/0x2",
             "4,1,2,-;uprobe: gmpscope:77 ref_ctr going negative",

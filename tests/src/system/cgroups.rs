@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hierarchies_are_told_by_their_controllers() {
+    fn hierarchies_are_recognized_by_their_controllers() {
         let memory = "30 26 0:26 / /sys/fs/cgroup/memory rw,relatime shared:5 - cgroup cgroup rw,memory";
         let unified = "31 26 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
         let bound = "32 26 0:26 /a /mnt rw,relatime - cgroup cgroup rw,memory";

@@ -133,15 +133,15 @@ fn changed(
             None => record.flags = flag::UNREADABLE,
         }
     }
-    let told = if old == status::DEAD && new != status::DEAD && new != status::SYSCALL {
+    let detail_offset = if old == status::DEAD && new != status::DEAD && new != status::SYSCALL {
         config.g_gopc
     } else if new == status::DEAD || new == status::DEADEXTRA {
         config.g_goid
     } else {
         0
     };
-    if told != 0 {
-        match memory::word(g, told) {
+    if detail_offset != 0 {
+        match memory::word(g, detail_offset) {
             Some(word) => record.detail = word,
             None => record.flags = flag::UNREADABLE,
         }

@@ -220,7 +220,7 @@ fn the_command_reference_is_up_to_date() {
 }
 
 #[test]
-fn stacks_are_told_in_full_alone_and_as_many_as_are_asked_for() {
+fn stacks_are_reported_in_full_alone_and_as_many_as_are_asked_for() {
     let stacks =
         |args: &str| options(&format!("gmpscope attach -p 1 --mode full {args}")).map(|o| o.full.stacks);
     assert_eq!(stacks("--no-threads").unwrap(), None);

@@ -13,7 +13,7 @@ use crate::{
 pub struct Job {
     /// The process to be read.
     pub pid: u32,
-    /// The id of the target, which tells it from a later process of this PID.
+    /// The id of the target, which no later process of this PID has.
     pub target: u64,
     /// How it is read.
     pub passive: PassiveSource<ProcessMemory>,

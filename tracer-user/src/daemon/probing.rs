@@ -109,7 +109,7 @@ impl Probing {
         }
     }
 
-    /// Tells the governors of the targets that the kernel has switched off.
+    /// Informs the governors of the targets that the kernel has switched off.
     pub fn capped(&mut self, events: &HostEvents, targets: &mut Targets, cx: &mut Context<'_>) {
         for slot in &events.capped {
             let target = self.by_slot.get(slot).and_then(|pid| targets.get_mut(*pid));

@@ -1,4 +1,4 @@
-//! Reads the memory of targets on a thread beside the loop: a page of a hostile process may lie on a file system that
+//! Reads the memory of targets on another thread than the loop: a page of a hostile process may lie on a file system that
 //! never answers, and a thread that reads it sleeps. Such a reader is given up with its target, and another continues.
 
 use std::{

@@ -310,9 +310,9 @@ fn raise_open_files() {
 }
 
 /// A descriptor that the host owns, and keeps open for as long as the loop runs.
-struct Foreign(RawFd);
+struct HostDescriptor(RawFd);
 
-impl AsRawFd for Foreign {
+impl AsRawFd for HostDescriptor {
     fn as_raw_fd(&self) -> RawFd {
         self.0
     }
@@ -322,13 +322,13 @@ impl AsRawFd for Foreign {
     deprecated,
     reason = "the successor is unsafe to call; the host keeps the descriptor open as long as it lives"
 )]
-fn watched(fd: BorrowedFd<'_>) -> Result<AsyncFd<Foreign>> {
-    AsyncFd::with_interest(Foreign(fd.as_raw_fd()), Interest::READABLE)
+fn watched(fd: BorrowedFd<'_>) -> Result<AsyncFd<HostDescriptor>> {
+    AsyncFd::with_interest(HostDescriptor(fd.as_raw_fd()), Interest::READABLE)
         .map_err(|e| Error::failed(format!("the event loop cannot wait for a descriptor: {e}")))
 }
 
 /// Resolves when the descriptor is readable; never without one. The caller must read all of it before the next call.
-async fn readable(fd: Option<&AsyncFd<Foreign>>) {
+async fn readable(fd: Option<&AsyncFd<HostDescriptor>>) {
     match fd {
         Some(fd) => match fd.readable().await {
             Ok(mut guard) => guard.clear_ready(),

@@ -84,8 +84,8 @@ pub struct TreeOf {
     pub execs_of_others: u64,
     /// Programs, whoever executed them, that were released without probes because gmpscope was stopped or got no CPU:
     /// starts may be missing.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub let_go: u64,
+    #[serde(rename = "let_go", default, skip_serializing_if = "is_zero")]
+    pub released_unprobed: u64,
     /// Starts that `starts` has no room for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,

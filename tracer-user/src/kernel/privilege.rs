@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn other_causes_are_told_as_they_are() {
+    fn other_causes_are_reported_as_they_are() {
         let cause = io::Error::from_raw_os_error(libc::ENOENT);
         let error = privilege_hint(&cause, Need::ReadProcess, "open /proc/1/exe");
         assert_eq!(error.failure, Failure::Failed);

@@ -194,7 +194,7 @@ fn ends(
 
 /// A value after the call of nanotime1.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
+enum TimeValue {
     Nothing,
     /// What nanotime1 returned.
     Now,
@@ -215,55 +215,55 @@ fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> 
         Arch::Amd64 => 0,
         Arch::Arm64 => 8,
     };
-    let mut held = [After::Nothing; 32];
+    let mut held = [TimeValue::Nothing; 32];
     for insn in insns.get(index + 1..)?.iter().take(WINDOW) {
         if insn.flow != Flow::Next {
             return None;
         }
-        let get = |r: u8| held.get(usize::from(r)).copied().unwrap_or(After::Nothing);
-        let memory = |further: i64| -> After {
+        let get = |r: u8| held.get(usize::from(r)).copied().unwrap_or(TimeValue::Nothing);
+        let memory = |further: i64| -> TimeValue {
             let Some(Mem {
                 base: Some(base),
                 disp,
                 indexed: false,
             }) = insn.mem
             else {
-                return After::Nothing;
+                return TimeValue::Nothing;
             };
             let Ok(disp) = u32::try_from(disp.wrapping_add(further)) else {
-                return After::Nothing;
+                return TimeValue::Nothing;
             };
             if base == code::stack_pointer(arch) {
                 return if disp == result {
-                    After::Now
+                    TimeValue::Now
                 } else {
-                    After::Slot(disp)
+                    TimeValue::Slot(disp)
                 };
             }
             match get(base) {
-                After::Slot(slot) => After::Field(slot, disp),
-                _ => After::Nothing,
+                TimeValue::Slot(slot) => TimeValue::Field(slot, disp),
+                _ => TimeValue::Nothing,
             }
         };
         let minus = |a, b| match (a, b) {
-            (After::Now, After::Field(slot, stamp)) => After::Elapsed(slot, stamp),
-            _ => After::Nothing,
+            (TimeValue::Now, TimeValue::Field(slot, stamp)) => TimeValue::Elapsed(slot, stamp),
+            _ => TimeValue::Nothing,
         };
         let plus = |a, b| match (a, b) {
-            (After::Elapsed(slot, stamp), After::Field(other, total)) if slot == other => {
-                After::Total(slot, stamp, total)
+            (TimeValue::Elapsed(slot, stamp), TimeValue::Field(other, total)) if slot == other => {
+                TimeValue::Total(slot, stamp, total)
             }
-            _ => After::Nothing,
+            _ => TimeValue::Nothing,
         };
         let mem = memory(0);
         let stored = match insn.op {
-            Op::Store { src } => [(get(src), mem), (After::Nothing, mem)],
+            Op::Store { src } => [(get(src), mem), (TimeValue::Nothing, mem)],
             Op::StorePair { first, second } => [(get(first), mem), (get(second), memory(8))],
-            Op::AddToMem { src } => [(plus(get(src), mem), mem), (After::Nothing, mem)],
-            _ => [(After::Nothing, mem); 2],
+            Op::AddToMem { src } => [(plus(get(src), mem), mem), (TimeValue::Nothing, mem)],
+            _ => [(TimeValue::Nothing, mem); 2],
         };
         for (value, at) in stored {
-            if let (After::Total(slot, stamp, total), After::Field(other, at)) = (value, at) {
+            if let (TimeValue::Total(slot, stamp, total), TimeValue::Field(other, at)) = (value, at) {
                 let right = slot == other && at == total && total == stamp.checked_add(8)?;
                 return right.then_some((stamp, slot));
             }
@@ -282,7 +282,7 @@ fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> 
             Op::Add { dst, a, b } => Some((
                 dst,
                 match plus(get(a), get(b)) {
-                    After::Nothing => plus(get(b), get(a)),
+                    TimeValue::Nothing => plus(get(b), get(a)),
                     total => total,
                 },
             )),
@@ -290,7 +290,7 @@ fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> 
         };
         for (n, value) in held.iter_mut().enumerate() {
             if insn.writes & (1 << n) != 0 {
-                *value = After::Nothing;
+                *value = TimeValue::Nothing;
             }
         }
         for (dst, value) in result.into_iter().chain(second) {

@@ -171,7 +171,7 @@ pub(super) fn is_readable(pidfd: &OwnedFd) -> bool {
 }
 
 /// Reads `/proc/PID/auxv`, whose addresses differ between execves where address space is randomized: without that, a
-/// program that executes itself again is not noticed. (The random bytes that it points to are no alternative: Go's
+/// program that executes itself again is not noticed. (The random bytes that it points to are not an alternative: Go's
 /// runtime clears them from 1.22 on, rand.go, `randinit`.)
 ///
 /// In the middle of an execve it has only its end mark. Only the owner may read it; a tracer that is not the owner

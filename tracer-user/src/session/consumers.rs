@@ -1,4 +1,4 @@
-//! Those who consume a capture, all driven as one.
+//! The consumers of a capture, driven as one.
 
 use std::{cell::RefCell, path::Path, rc::Rc};
 
@@ -27,7 +27,7 @@ pub struct Destinations<'a> {
 }
 
 impl Consumers {
-    /// Opens what was asked for.
+    /// Opens the consumers that were asked for.
     ///
     /// # Errors
     /// The file of the recording cannot be written.
@@ -45,15 +45,15 @@ impl Consumers {
         Ok(Self(Rc::new(RefCell::new(all))))
     }
 
-    /// Hands a step to each.
+    /// Hands a step to each consumer.
     ///
     /// # Errors
-    /// The first error of one; the others have got the step, too.
+    /// The first error of a consumer. The others get the step all the same.
     pub fn step(&self, step: &Step, names: &dyn Symbolizer) -> Result<Flow> {
         self.each(|consumer| consumer.step(step, names))
     }
 
-    /// Hands what was observed to each.
+    /// Hands observations to each consumer.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -78,7 +78,7 @@ impl Consumers {
             .collect()
     }
 
-    /// Has each make its result.
+    /// Makes each consumer produce its result.
     ///
     /// # Errors
     /// As [`Self::step`]; [`Failure::Incomplete`] without a message where there is a result that is not complete.
@@ -98,7 +98,7 @@ impl Consumers {
         }
     }
 
-    /// Ends all of them, and waits until what they have made is written or nobody waits for it any more.
+    /// Ends all consumers, and waits until their output is written, or a signal ends the waiting.
     ///
     /// # Errors
     /// Something was not written.

@@ -9,11 +9,11 @@ use crate::plan::Mode;
 /// Options of `attach`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachOptions {
-    /// Which process.
+    /// The process to trace.
     pub target: TargetSelector,
     /// Length of the capture; `None`: until a signal comes or the target ends.
     pub duration: Option<Duration>,
-    /// Which mode; `None`: `auto`, that is `sampled` where it is possible, otherwise `passive`.
+    /// The mode; `None`: `auto`, that is `sampled` where it is possible, otherwise `passive`.
     pub mode: Option<Mode>,
     /// Format of the result.
     pub format: Format,
@@ -23,7 +23,7 @@ pub struct AttachOptions {
     pub interval: Option<Duration>,
     /// Write each wait of at least this length as it ends.
     pub slower: Option<Duration>,
-    /// Split the histogram.
+    /// What the histogram is split by.
     pub by: Option<SplitBy>,
     /// Where the capture is recorded; `-`: stdout.
     pub record: Option<PathBuf>,

@@ -252,8 +252,8 @@ pub enum StartStep {
         /// Programs that unrelated processes executed meanwhile.
         execs_of_others: u64,
         /// Programs, whoever executed them, that were let through unprobed because gmpscope did not run.
-        #[serde(default)]
-        let_go: u64,
+        #[serde(rename = "let_go", default)]
+        released_unprobed: u64,
     },
     /// Starts that were held and continued without their probes.
     Missed {
@@ -310,7 +310,7 @@ pub struct StartBegin {
     /// Whether the latencies of the process are captured afterwards.
     #[serde(default, rename = "goes_on")]
     pub latencies_follow: bool,
-    /// Phases that cannot be told apart in this program, and why.
+    /// Phases that cannot be distinguished in this program, and why.
     #[serde(default)]
     pub missing: Vec<Untrusted>,
     /// `--interval`, in nanoseconds.

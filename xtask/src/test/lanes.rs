@@ -21,7 +21,7 @@ const TOGETHER: &[&str] = &[
     "commands::settings_come_from_the_environment_and_the_command_line_wins",
     "commands::a_reader_that_goes_away_is_no_error",
     "recording::each_mode_is_replayed_to_the_byte",
-    "recording::intervals_slow_waits_and_splits_are_replayed_as_they_were_told",
+    "recording::intervals_slow_waits_and_splits_are_replayed_as_they_were_reported",
     "recording::a_start_with_the_latencies_behind_it_is_replayed_to_the_byte",
     "recording::what_was_recorded_when_gmpscope_was_killed_is_shown",
     "recording::a_recording_that_cannot_go_on_does_not_end_the_capture",

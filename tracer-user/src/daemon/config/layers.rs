@@ -27,7 +27,7 @@ const LARGEST: u64 = 1 << 20;
 /// Where settings are looked for. Later layers win: built-in defaults, files, environment, flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
-    /// Which files.
+    /// The files to read.
     pub files: Files,
     /// Environment variables; those that are not settings are ignored.
     pub environment: Vec<(OsString, OsString)>,
@@ -41,9 +41,9 @@ pub enum Files {
     /// [`FILE`], if it is there, and the [`FOLDER`] beside it.
     #[default]
     Installed,
-    /// This one, which must be there, and the [`FOLDER`] beside it.
+    /// This file, which must be there, and the [`FOLDER`] beside it.
     Config(PathBuf),
-    /// Exactly these, in this order.
+    /// Exactly these files, in this order.
     These(Vec<PathBuf>),
 }
 

@@ -73,6 +73,7 @@ pub(super) fn join(layers: &Layers, texts: Texts) -> Result<Loaded, Vec<Mistake>
     draft.finish(texts.files.into_iter().map(|(path, _)| path).collect())
 }
 
+/// A configuration that is being made, layer by layer.
 struct Draft {
     config: Config,
     origins: BTreeMap<&'static str, Origin>,

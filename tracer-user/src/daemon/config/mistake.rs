@@ -13,7 +13,7 @@ pub const MOST: usize = 100;
 /// How many characters of a key or value are shown.
 const SHOWN: usize = 60;
 
-/// One mistake.
+/// A mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
     /// Its kind.

@@ -98,7 +98,7 @@ pub static KEYS: &[Key] = &[
 
 /// A mistake in a rule.
 #[derive(Debug)]
-pub struct Wrong {
+pub struct RuleMistake {
     /// Its kind.
     pub kind: Kind,
     /// The key; empty if the rule as a whole is meant.
@@ -113,14 +113,14 @@ pub struct Wrong {
 ///
 /// # Errors
 /// Every mistake in it.
-pub fn read(table: &DeTable<'_>) -> Result<TargetRule, Vec<Wrong>> {
+pub fn read(table: &DeTable<'_>) -> Result<TargetRule, Vec<RuleMistake>> {
     let (mut rule, mut wrong) = (TargetRule::default(), Vec::new());
     for (name, written) in table {
         let (name, at) = (name.get_ref().as_ref(), name.span().start);
         match KEYS.iter().find(|key| key.name == name) {
             Some(key) => {
                 if let Err(message) = (key.set)(&mut rule, Written::Toml(written.get_ref())) {
-                    wrong.push(Wrong {
+                    wrong.push(RuleMistake {
                         kind: Kind::Value,
                         key: name.to_owned(),
                         message,
@@ -134,7 +134,7 @@ pub fn read(table: &DeTable<'_>) -> Result<TargetRule, Vec<Wrong>> {
                     || format!("it can have {}", names().collect::<Vec<_>>().join(", ")),
                     |meant| format!("did you mean `{meant}`?"),
                 );
-                wrong.push(Wrong {
+                wrong.push(RuleMistake {
                     kind: Kind::UnknownKey,
                     key: name.to_owned(),
                     message: format!("a [[target]] has no such key: {advice}"),
@@ -150,9 +150,9 @@ pub fn read(table: &DeTable<'_>) -> Result<TargetRule, Vec<Wrong>> {
 }
 
 /// Checks a rule as a whole.
-fn check(rule: &TargetRule) -> Option<Wrong> {
+fn check(rule: &TargetRule) -> Option<RuleMistake> {
     let wrong = |key: &str, message: &str| {
-        Some(Wrong {
+        Some(RuleMistake {
             kind: Kind::Value,
             key: key.to_owned(),
             message: message.to_owned(),

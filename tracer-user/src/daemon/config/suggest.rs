@@ -21,7 +21,7 @@ pub fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Optio
         .map(|(.., name)| name)
 }
 
-/// The part of a dotted name behind its table.
+/// The part of a dotted name after its table.
 fn last(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, key)| key)
 }

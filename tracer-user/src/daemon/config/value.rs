@@ -101,7 +101,7 @@ pub fn count(written: Written<'_>, range: RangeInclusive<u32>) -> Result<u32, St
 /// Parses `true` or `false`.
 ///
 /// # Errors
-/// It is another word, or in quotes.
+/// The value is something else, or in quotes.
 pub fn switch(written: Written<'_>) -> Result<bool, String> {
     const ALLOWED: &str = "`true` and `false` are allowed";
     match written {

@@ -18,7 +18,7 @@ const STUCK_NS: u64 = 10_000_000_000;
 /// How many inspections are given up at most: each is a thread that sleeps until its file system answers.
 const MAX_STUCK: usize = 16;
 
-/// Tells one inspection which devices do not answer, and records the device that it touches.
+/// The devices that do not answer, for one inspection to check, and the device that it touches.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceCheck {
     device: Arc<AtomicU64>,

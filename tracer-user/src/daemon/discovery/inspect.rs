@@ -91,7 +91,7 @@ pub fn inspect(
         Ok(Some(state)) => {
             let exe = Some((state.id.device, state.id.inode));
             match inspect_file(pid, state, config, programs, now_ns) {
-                // It is not known what it runs by now: the next scan has it inspected again.
+                // What it runs now is not known: it is inspected again after the next scan.
                 Inspected::Nothing => (Inspected::Nothing, None),
                 seen => (seen, exe),
             }
@@ -190,7 +190,7 @@ fn inspect_program(pid: i32, config: &Config, programs: &Programs, now_ns: u64) 
     };
     let memory = ProcessMemory::new(pid.unsigned_abs());
     let live = known.program.live(&memory, bias);
-    // If it runs another program by now, its memory refutes every variable, and that must not be kept.
+    // If it runs another program now, its memory refutes every variable, and that must not be kept.
     process.unchanged(id)?;
     for (variable, found) in live.refuted() {
         log::debug!("process {pid}: runtime.{variable} is not where the code says, and is left out: {found}");

@@ -41,7 +41,7 @@ pub struct AnalysedProgram {
     names: Mutex<BTreeMap<u64, Option<Arc<str>>>>,
 }
 
-/// The cache.
+/// The cache of analysed programs.
 #[derive(Debug, Default)]
 pub struct Programs {
     files: Mutex<HashMap<FileState, Entry>>,

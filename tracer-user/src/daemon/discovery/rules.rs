@@ -53,7 +53,7 @@ fn matches(rule: &TargetRule, process: &ProcessFacts<'_>) -> bool {
 /// proportional to the product of their lengths at most, however many stars there are.
 pub fn fits(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // Where to continue after a mismatch: behind the last star, which then covers one more character of the text.
+    // Where to continue after a mismatch: after the last star, which then covers one more character of the text.
     let mut retry = None;
     loop {
         let mut rest = text.clone();

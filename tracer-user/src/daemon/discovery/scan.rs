@@ -41,7 +41,7 @@ pub fn pids() -> io::Result<Vec<u32>> {
 const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// The start time in the text of a `/proc/PID/stat`; `None` for a kernel thread, and for a zombie, which has no program
-/// any more. Fields are counted behind the name, which may hold anything (proc_pid_stat(5)).
+/// any more. Fields are counted after the name, which may hold anything (proc_pid_stat(5)).
 fn start_time(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');

@@ -28,7 +28,7 @@ pub enum Input {
         /// The cost.
         hit_ns: u64,
     },
-    /// This program cannot be traced with a mode at all.
+    /// This program cannot be traced with this mode at all.
     Impossible {
         /// The mode.
         mode: Mode,
@@ -54,7 +54,7 @@ pub enum Input {
     Ended,
 }
 
-/// Something to be done, in the order in which it was returned.
+/// An output of the state machine: something to do, in the order in which it was returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Attach, with a hit cap for the first window; answer with `Attached` or `AttachFailed`.

@@ -2,8 +2,7 @@
 //!
 //! A client that holds connections open must not keep others out. A new connection takes the place of the one that has
 //! waited the longest, for the rest of a request or for the next one. Connections whose request was received as a whole
-//! are answered first. When all are being answered, a few more are accepted, which are only told whether the daemon is
-//! healthy.
+//! are answered first. When all are being answered, a few more are accepted, on which only the health pages are served.
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
@@ -15,8 +14,8 @@ use tokio::{
 
 use super::clock::Clock;
 
-/// How many connections beyond the limit are accepted, to be told whether the daemon is healthy and ready. As many
-/// descriptors are kept in reserve.
+/// How many connections beyond the limit are accepted, for the health pages only. As many descriptors are kept in
+/// reserve.
 pub const RESERVE: usize = 4;
 
 /// What is served on a connection.
@@ -106,7 +105,7 @@ impl Open {
 pub struct Spare(Vec<OwnedFd>);
 
 impl Spare {
-    /// Opens as many as are missing, as far as possible.
+    /// Refills the reserve, as far as possible.
     pub fn fill(&mut self) {
         while self.0.len() < RESERVE
             && let Ok(fd) = eventfd(0, EventfdFlags::CLOEXEC)
@@ -115,7 +114,7 @@ impl Spare {
         }
     }
 
-    /// Closes one. False if there is none.
+    /// Closes a descriptor of the reserve. False if none is left.
     pub fn spend(&mut self) -> bool {
         self.0.pop().is_some()
     }

@@ -21,14 +21,14 @@ pub struct Hosts {
 
 /// Why a request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unwanted {
+pub enum HostError {
     /// There is not exactly one Host header, which HTTP/1.1 requires (RFC 9112, 3.2).
     Malformed,
     /// It asks for a name that the server does not answer to.
     Name,
 }
 
-impl Unwanted {
+impl HostError {
     /// The status of the answer.
     pub const fn status(self) -> StatusCode {
         match self {
@@ -69,19 +69,19 @@ impl Hosts {
     ///
     /// # Errors
     /// It asks for another name, or does not say for which.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<(), Unwanted> {
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), HostError> {
         let mut hosts = request.headers().get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => Some(host.to_str().map_err(|_| Unwanted::Malformed)?),
+            (Some(host), None) => Some(host.to_str().map_err(|_| HostError::Malformed)?),
             // HTTP/1.0 does not require it, and every browser sends it.
             (None, _) if request.version() < Version::HTTP_11 => None,
-            _ => return Err(Unwanted::Malformed),
+            _ => return Err(HostError::Malformed),
         };
         // `GET http://name/path`: this name comes first (RFC 9112, 3.2.2).
         let target = request.uri().authority().map(|authority| authority.as_str());
         match host.into_iter().chain(target).all(|it| self.knows(it)) {
             true => Ok(()),
-            false => Err(Unwanted::Name),
+            false => Err(HostError::Name),
         }
     }
 
@@ -190,19 +190,19 @@ mod tests {
         let check = |version, uri: &str, hosts_of: &[&str]| hosts().check(&request(version, uri, hosts_of));
         assert_eq!(check(Version::HTTP_11, "/", &["localhost"]), Ok(()));
         assert_eq!(check(Version::HTTP_10, "/", &[]), Ok(()));
-        assert_eq!(check(Version::HTTP_11, "/", &[]), Err(Unwanted::Malformed));
+        assert_eq!(check(Version::HTTP_11, "/", &[]), Err(HostError::Malformed));
         assert_eq!(
             check(Version::HTTP_11, "/", &["localhost", "localhost"]),
-            Err(Unwanted::Malformed)
+            Err(HostError::Malformed)
         );
-        assert_eq!(check(Version::HTTP_10, "/", &["evil"]), Err(Unwanted::Name));
+        assert_eq!(check(Version::HTTP_10, "/", &["evil"]), Err(HostError::Name));
         assert_eq!(
             check(Version::HTTP_11, "http://evil/", &["localhost"]),
-            Err(Unwanted::Name)
+            Err(HostError::Name)
         );
         assert_eq!(
             check(Version::HTTP_11, "http://localhost:1/", &["evil"]),
-            Err(Unwanted::Name)
+            Err(HostError::Name)
         );
     }
 }

@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::daemon::config::Http;
 
-/// The time limit of a connection beyond the limit, which is only told whether the daemon is healthy.
+/// The time limit of a connection beyond [`Limits::connections`]: only the health pages are served on it.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections get at most one in so many of the descriptors that the process may have: the others are for what it
 /// watches.
@@ -58,7 +58,7 @@ impl Limits {
         }
     }
 
-    /// The limits of a connection that is only told whether the daemon is healthy.
+    /// The limits of a connection on which only the health pages are served.
     pub(super) fn for_health(self) -> Self {
         Self {
             timeout: self.timeout.min(HEALTH_TIMEOUT),

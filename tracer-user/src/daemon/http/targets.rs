@@ -9,7 +9,7 @@ use crate::{
     escape::Untrusted,
 };
 
-/// The page.
+/// The document that `/targets` serves.
 #[derive(Debug, Serialize)]
 pub struct Targets<'a> {
     targets: Vec<Target<'a>>,

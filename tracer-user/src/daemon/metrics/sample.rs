@@ -7,7 +7,7 @@ use crate::latency::Histogram;
 /// The labels of a family; those of the process come before them.
 pub type Labels<'a> = Vec<(&'static str, Cow<'a, str>)>;
 
-/// One series.
+/// One series, with its value.
 #[derive(Debug)]
 pub struct Sample<'a> {
     /// Its labels.

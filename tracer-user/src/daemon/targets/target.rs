@@ -102,7 +102,7 @@ impl Tracked {
 pub enum ReadFailure {
     /// It has ended.
     Ended,
-    /// It runs another program by now.
+    /// It runs another program now.
     Replaced,
     /// Its memory cannot be read; this may pass.
     Unreadable(ReadError),

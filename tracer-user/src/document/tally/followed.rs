@@ -40,7 +40,7 @@ pub struct Followed {
     commands: Vec<u32>,
     own: Option<Start>,
     unfinished: Vec<Start>,
-    /// What was executed, and what passed the gate.
+    /// What was executed, and the counts of the gate.
     pub tree: TreeOf,
     /// Programs executed that are probed.
     traced: u64,
@@ -59,8 +59,8 @@ struct Kept {
 }
 
 impl Followed {
-    /// Notes what is known of a binary.
-    pub fn know(&mut self, number: u32, info: TargetInfo) {
+    /// Records what is known of a binary.
+    pub fn set_info(&mut self, number: u32, info: TargetInfo) {
         self.binaries.entry(number).or_default().info = Some(info);
     }
 
@@ -84,9 +84,9 @@ impl Followed {
         self.commands.first().copied()
     }
 
-    /// Whether something is missing.
+    /// Whether nothing is missing.
     pub fn is_complete(&self) -> bool {
-        self.tree.unseen == 0 && self.tree.let_go == 0
+        self.tree.unseen == 0 && self.tree.released_unprobed == 0
     }
 
     /// Starts that have ended.

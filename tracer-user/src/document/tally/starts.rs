@@ -126,7 +126,7 @@ impl StartTally {
                 if *dynamic {
                     self.open.set_dynamic(*number);
                 }
-                followed.know(*number, info.clone());
+                followed.set_info(*number, info.clone());
             }
             StartStep::Outlived { processes } => {
                 followed.tree.outlived = followed.tree.outlived.saturating_add(*processes);
@@ -135,12 +135,12 @@ impl StartTally {
                 watched_file_systems,
                 not_watched,
                 execs_of_others,
-                let_go,
+                released_unprobed,
             } => {
                 followed.tree.watched_file_systems = *watched_file_systems;
                 followed.tree.not_watched = not_watched.clone();
                 followed.tree.execs_of_others = *execs_of_others;
-                followed.tree.let_go = *let_go;
+                followed.tree.released_unprobed = *released_unprobed;
             }
             _ => {}
         }

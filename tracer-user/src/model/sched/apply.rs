@@ -139,7 +139,7 @@ impl Sched {
         (thread.state, thread.since_ns) = (to, at_ns);
     }
 
-    /// Removes a thread, and with it its M. What runs on it when the process ends is no anomaly.
+    /// Removes a thread, and with it its M. What still runs on it when the process ends is not an anomaly.
     fn end_thread(&mut self, tid: u32, at_ns: u64) {
         let Some(machine) = self.machines.by_tid.get(&tid) else {
             return;

@@ -1,5 +1,5 @@
-//! A change of a goroutine's state. Whoever follows changes gets everything from it and asks nothing of the goroutine,
-//! which is in its new state already.
+//! A change of a goroutine's state. It holds everything that is needed by what follows changes, since the goroutine
+//! itself is in its new state already.
 
 use super::{
     goroutine::{Goroutine, mark},
@@ -45,10 +45,10 @@ pub struct Change {
     pub spent_ns: u64,
     /// The state that these count for: Unknown, where a loss explains that `from` was wrong.
     pub spent_in: State,
-    /// No event reported it.
+    /// Whether it was inferred: no event reported it.
     pub inferred: bool,
-    /// Events reported this change and the one before it, and nothing was lost between them: `spent_ns` is the length
-    /// of a wait.
+    /// Whether events reported both this change and the one before it, and nothing was lost between them: `spent_ns`
+    /// is then the length of a wait.
     pub exact: bool,
 }
 

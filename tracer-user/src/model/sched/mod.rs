@@ -55,7 +55,7 @@ pub struct Anomalies {
     pub snapshot_differs: u64,
     /// Events that are earlier than the one before of the same goroutine.
     pub backwards: u64,
-    /// Records that mean nothing.
+    /// Records that cannot be interpreted.
     pub garbage: u64,
 }
 

@@ -141,10 +141,10 @@ fn missing(tree: &TreeOf) -> String {
             counted(tree.unseen, "execve", "execves")
         ));
     }
-    if tree.let_go > 0 {
+    if tree.released_unprobed > 0 {
         say(format!(
             "let go unasked, whoever executed them: {}, since gmpscope was stopped or got no CPU; starts may be missing.",
-            counted(tree.let_go, "program", "programs")
+            counted(tree.released_unprobed, "program", "programs")
         ));
     }
     if tree.ended_early > 0 {

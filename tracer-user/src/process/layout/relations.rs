@@ -24,7 +24,7 @@ const MAX_STRUCT: u32 = 1 << 16;
 pub(super) enum Doubt {
     /// The memory is different, perhaps only for a moment.
     Wrong(String),
-    /// All zero.
+    /// The memory is all zero.
     Unset,
     /// It cannot be read.
     Blind(String),

@@ -2,7 +2,8 @@
 
 use crate::{error::Error, plan::Mode, stream::EndedBy};
 
-/// Something to be done. Effects are carried out in the order in which [`super::Session::handle`] returns them.
+/// An output of the state machine: what is to be done. Effects are carried out in the order in which
+/// [`super::Session::handle`] returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Attach the sources of a mode; answer with `Attached` or `AttachFailed`.

@@ -2,10 +2,10 @@
 
 use crate::{error::Error, plan::Mode};
 
-/// Something that happened, as the runner reports it.
+/// An input of the state machine: what has happened, as the runner reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The plan is made: which modes this target and this machine allow.
+    /// The plan was made: which modes this target and this machine allow.
     Planned {
         /// One for each mode that was examined; a mode that is not among them is not possible.
         offers: Vec<Offer>,

@@ -39,8 +39,8 @@ const TICK_FOR_FULL: Duration = Duration::from_millis(5);
 /// Traces one process from its plan to the printed result.
 ///
 /// # Errors
-/// Whatever ended it; [`Failure::Incomplete`](crate::error::Failure::Incomplete) without a message where the result was printed but is not
-/// complete.
+/// The error that ended the capture; [`Failure::Incomplete`](crate::error::Failure::Incomplete) without a message where
+/// the result was printed but is not complete.
 pub async fn run(options: AttachOptions) -> Result<()> {
     // Before anything is attached: a file that cannot be written fails here.
     let consumers = Consumers::open(Destinations {

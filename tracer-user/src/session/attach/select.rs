@@ -39,7 +39,7 @@ impl Selected {
 /// Finds the one process that a selector names.
 ///
 /// # Errors
-/// There is none, or more than one.
+/// No process matches, or more than one does.
 pub(super) fn select(selector: &TargetSelector) -> Result<Selected> {
     let (found, what) = match selector {
         TargetSelector::Pid(pid) => {

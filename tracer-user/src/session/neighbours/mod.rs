@@ -132,7 +132,7 @@ impl Presence {
     /// Adds the captures that have connected to us and those that are listed.
     fn update(&mut self) {
         for (connection, peer) in std::mem::take(&mut self.silent) {
-            self.hear(connection, peer);
+            self.receive(connection, peer);
         }
         self.accept();
         self.connect();
@@ -146,7 +146,7 @@ impl Presence {
             };
             match accepted {
                 Ok(connection) => match Credentials::of_peer(&connection) {
-                    Ok(peer) if peer.could_trace() => self.hear(connection, peer),
+                    Ok(peer) if peer.could_trace() => self.receive(connection, peer),
                     _ => {}
                 },
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -155,8 +155,8 @@ impl Presence {
         }
     }
 
-    /// Takes the message of a process that has connected and could trace.
-    fn hear(&mut self, connection: OwnedFd, peer: Credentials) {
+    /// Receives the message of a process that has connected and could trace.
+    fn receive(&mut self, connection: OwnedFd, peer: Credentials) {
         let mut buffer = [0; 32];
         match recv(&connection, &mut buffer, RecvFlags::DONTWAIT) {
             Ok((_, length)) => {

@@ -52,7 +52,7 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
         (printer, replayed)
     };
     match replayed {
-        // They have what they wanted.
+        // The reader has all that it wanted.
         Replayed::ReaderGone => Ok(()),
         Replayed::Concluded { is_complete } => {
             printer.finish_now()?;
@@ -79,7 +79,7 @@ pub fn printer(options: &ReplayOptions, sink: Sink, name: &str) -> Printer {
     Printer::new(render, sink).of_recording(name, MOST_KNOWN)
 }
 
-/// Checks that a capture in `mode` tells waits apart by what was asked for.
+/// Checks that a capture in `mode` has what waits are to be split by.
 fn can_be_split(by: Option<SplitBy>, mode: Mode, name: &str) -> Result<()> {
     match (by, mode) {
         (Some(SplitBy::Origin), Mode::Passive | Mode::Sampled) => Err(Error::usage(format!(

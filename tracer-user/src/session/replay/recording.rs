@@ -85,14 +85,14 @@ struct Replay<'o> {
     complete: Option<bool>,
 }
 
-/// What the steps are of by now.
+/// The part of the capture that the steps read last belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The first step has not come.
+    /// No step was read yet.
     Nothing,
-    /// Starts.
+    /// A capture of starts.
     Starts,
-    /// Latencies.
+    /// A capture of latencies.
     Latencies {
         /// Of a process whose start was captured before.
         after_start: bool,
@@ -301,7 +301,7 @@ impl Replay<'_> {
 
     fn end_early(&mut self, note: String, name: &str) -> Result<()> {
         let (at_ns, ended_by, whole) = (self.last_ns, EndedBy::RecordingCut, false);
-        // Who has stopped to read needs no more.
+        // A reader that has gone needs no more.
         let _ = match self.stage {
             Stage::Nothing => return Ok(()),
             Stage::Starts => {

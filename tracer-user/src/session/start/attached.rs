@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Input, Whose,
+    Input, StartsOf,
     child::Held,
     programs::Programs,
     runner::{Runner, input_of},
@@ -16,8 +16,8 @@ use crate::{
     output::text::layout,
     session::attach::live::attached_by,
     sources::starts::{
-        self, Binary, StartSource,
-        gate::{Gate, Passed, Question},
+        Binary, StartSource, TracedProcesses,
+        gate::{Gate, GateCounts, Question},
     },
     stream::{
         Observation,
@@ -63,14 +63,14 @@ impl Runner {
             return again;
         }
         let held = self.held.as_ref().map(|held| held.pid);
-        let whose = match (self.policy.whose, held) {
-            _ if self.policy.tree => starts::Whose::Tree,
-            (Whose::Ours { runs: 1 }, Some(pid)) => starts::Whose::Held(pid),
-            (Whose::Ours { .. }, _) => starts::Whose::HeldInTurn,
-            (Whose::Next { .. }, _) if self.policy.whole_binary => starts::Whose::Any,
-            (Whose::Next { .. }, _) => starts::Whose::Next,
+        let traced = match (self.policy.starts_of, held) {
+            _ if self.policy.tree => TracedProcesses::Tree,
+            (StartsOf::Command { runs: 1 }, Some(pid)) => TracedProcesses::Held(pid),
+            (StartsOf::Command { .. }, _) => TracedProcesses::HeldInTurn,
+            (StartsOf::Binary { .. }, _) if self.policy.whole_binary => TracedProcesses::Any,
+            (StartsOf::Binary { .. }, _) => TracedProcesses::Next,
         };
-        let mut source = StartSource::load(whose, SLOW_CALL)?;
+        let mut source = StartSource::load(traced, SLOW_CALL)?;
         if let Some(why) = source.without_usage() {
             self.note(format!("time off the CPU and page faults are not known: {why}"));
         }
@@ -81,11 +81,13 @@ impl Runner {
                     file: file.file(),
                     plan: &program.plan,
                 };
-                match (whose, held) {
-                    (starts::Whose::HeldInTurn, Some(pid)) => source.probe_held(ONLY_BINARY, binary, pid)?,
+                match (traced, held) {
+                    (TracedProcesses::HeldInTurn, Some(pid)) => {
+                        source.probe_held(ONLY_BINARY, binary, pid)?
+                    }
                     _ => source.probe(ONLY_BINARY, binary)?,
                 }
-                if whose == starts::Whose::Next {
+                if traced == TracedProcesses::Next {
                     source.close_gate_for(ONLY_BINARY, file.file(), file.state())?;
                 }
                 for attempt in &program.plan.missing {
@@ -109,7 +111,7 @@ impl Runner {
             }
         }
         self.source = Some(source);
-        if matches!(self.policy.whose, Whose::Next { .. }) {
+        if matches!(self.policy.starts_of, StartsOf::Binary { .. }) {
             self.open_window();
         }
         Ok(())
@@ -224,7 +226,7 @@ impl Runner {
         let Some(source) = self.source.as_mut().filter(|_| self.policy.tree) else {
             return;
         };
-        match source.let_tree_go() {
+        match source.unfollow_tree() {
             Ok(processes) => self.record(StartStep::Outlived { processes }),
             Err(e) => log::warn!("{e}"),
         }
@@ -236,16 +238,16 @@ impl Runner {
         let Some(gate) = gate.filter(|_| self.policy.tree) else {
             return;
         };
-        let passed = gate.passed();
+        let counts = gate.counts();
         let step = StartStep::Gate {
             watched_file_systems: gate.watches as u64,
             not_watched: gate.left.clone(),
-            execs_of_others: passed.as_ref().map_or(0, |passed| passed.others),
-            let_go: passed.as_ref().map_or(0, |passed| passed.let_go),
+            execs_of_others: counts.as_ref().map_or(0, |counts| counts.others),
+            released_unprobed: counts.as_ref().map_or(0, |counts| counts.released_by_watchdog),
         };
         self.record(step);
-        match passed {
-            Some(passed) => passed.notes().into_iter().for_each(|note| self.note(note)),
+        match counts {
+            Some(counts) => counts.notes().into_iter().for_each(|note| self.note(note)),
             None => self.note("programs were held no longer: the gate's thread has ended".to_owned()),
         }
     }
@@ -257,18 +259,18 @@ impl Runner {
         };
         let (mut starts, mut why) = (missed.count(), missed.why());
         if !self.policy.tree
-            && let Some(passed) = self.source.as_ref().and_then(StartSource::gate).map(Gate::passed)
+            && let Some(counts) = self.source.as_ref().and_then(StartSource::gate).map(Gate::counts)
         {
-            let passed = passed.unwrap_or_else(|| Passed {
+            let counts = counts.unwrap_or_else(|| GateCounts {
                 over: Some("programs were held no longer: the gate's thread has ended".to_owned()),
-                ..Passed::default()
+                ..GateCounts::default()
             });
-            starts = starts.max(passed.let_go);
-            if passed.shortages > 0 || passed.standstills > 0 || passed.over.is_some() {
+            starts = starts.max(counts.released_by_watchdog);
+            if counts.shortages > 0 || counts.standstills > 0 || counts.over.is_some() {
                 // Nothing was held meanwhile: how many starts there were is not known.
                 starts = starts.max(1);
             }
-            for note in passed.notes() {
+            for note in counts.notes() {
                 why.get_or_insert_with(|| note.clone());
                 self.note(note);
             }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{
-    Policy, Whose,
+    Policy, StartsOf,
     child::Invocation,
     clocks::{Clocks, Listening},
     descriptor_limit::DescriptorLimit,
@@ -96,7 +96,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         descriptor_limit,
     };
     let policy = Policy {
-        whose: Whose::Ours { runs: options.repeat },
+        starts_of: StartsOf::Command { runs: options.repeat },
         with_latencies: options.latencies.is_some(),
         tree,
         whole_binary: false,
@@ -117,7 +117,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
 /// Waits for the next starts of a binary, whoever makes them.
 ///
 /// # Errors
-/// Whatever ended it.
+/// The error that ended the capture.
 pub async fn next(options: NextOptions) -> Result<ExitCode> {
     let sink = Sink::open(options.output.path.as_deref())?;
     let consumers = Consumers::open(Destinations {
@@ -133,7 +133,7 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
     }
     let (clocks, _) = Clocks::new(options.duration, options.output.interval, Listening::ForOurselves)?;
     let policy = Policy {
-        whose: Whose::Next {
+        starts_of: StartsOf::Binary {
             starts: options.starts,
         },
         with_latencies: false,

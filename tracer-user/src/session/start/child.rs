@@ -171,7 +171,7 @@ fn wait(mut waits: &PipeReader, mut report: &PipeWriter) -> io::Result<()> {
     let pid = unsafe { libc::getpid() };
     report.write_all(&pid.to_ne_bytes())?;
     let mut order = [0];
-    // At the end of the pipe, which is without an order, it goes.
+    // If the pipe was closed without an order, the process continues.
     let _ = waits.read(&mut order)?;
     if order == [END] {
         // SAFETY: ends the process at once; nothing of it has to be cleaned up.

@@ -45,7 +45,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 pub enum Listening {
     /// Us: the first ends the capture, the second the process.
     ForOurselves,
-    /// A command of ours, which they are forwarded to.
+    /// Our command, to which they are forwarded.
     ForCommand {
         /// Whether to take [`STOPS`], too, which we then have to carry out.
         stops: bool,
@@ -55,7 +55,7 @@ pub enum Listening {
 /// What ended the waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// A signal for a command of ours.
+    /// A signal for our command.
     Signal {
         /// Its number.
         number: i32,
@@ -64,7 +64,7 @@ pub enum Woken {
     },
     /// A signal for us that ends the capture.
     Interrupted,
-    /// A command of ours has not ended after a second signal.
+    /// Our command has not ended after a second signal.
     Unresponsive {
         /// The signal's number.
         number: i32,
@@ -91,7 +91,7 @@ pub enum Woken {
 /// The clocks, signals and descriptors of a capture of starts.
 pub struct Clocks {
     signals: Source,
-    /// When the first signal came that asks us, or a command of ours, to end.
+    /// When the first signal came that asks us, or our command, to end.
     first: Option<Instant>,
     /// When to give up waiting for a command that got another one, and the number of that.
     give_up: Option<(Instant, i32)>,
@@ -177,7 +177,7 @@ impl Clocks {
         self.settled = Some(Instant::now() + SETTLED);
     }
 
-    /// Notes that a command of ours got a signal that asks it to end. After a second one we give up on a command that
+    /// Notes that our command got a signal that asks it to end. After a second one we give up on a command that
     /// does not; but a process that sends SIGHUP may only want it to reload its settings.
     pub fn signal_forwarded(&mut self, number: i32, sent: bool) {
         let now = Instant::now();

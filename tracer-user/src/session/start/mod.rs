@@ -20,4 +20,4 @@ mod surroundings;
 mod tree;
 mod wakeups;
 
-pub use state::{Effect, Input, Policy, Session, Whose};
+pub use state::{Effect, Input, Policy, Session, StartsOf};

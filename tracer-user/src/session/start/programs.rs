@@ -7,14 +7,14 @@ use crate::{sources::starts::Functions, stream::TargetInfo};
 
 /// The programs whose starts are traced.
 pub enum Programs {
-    /// The one that was named.
+    /// The program that was named.
     One(Box<Program>),
-    /// Those that a command and its descendants execute.
+    /// The programs that a command and its descendants execute.
     Tree(Tree),
 }
 
 impl Programs {
-    /// Returns the tree, if they are those of one.
+    /// Returns the tree; `None` for a single program.
     pub fn tree(&mut self) -> Option<&mut Tree> {
         match self {
             Self::One(_) => None,

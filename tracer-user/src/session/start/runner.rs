@@ -105,7 +105,7 @@ impl Runner {
     /// Captures starts until they are printed and the command has ended. Returns the status to end with.
     ///
     /// # Errors
-    /// Whatever ended it.
+    /// The error that ended the capture.
     pub async fn run(mut self) -> Result<ExitCode> {
         let mut session = Session::new(self.policy);
         let mut inputs = VecDeque::from([Input::Begin]);
@@ -312,7 +312,7 @@ impl Runner {
         let _ = self.step(step);
     }
 
-    /// Records a remark for whoever reads the figures.
+    /// Records a remark for the reader of the figures.
     pub(super) fn note(&mut self, note: String) {
         self.record(StartStep::Note { note: note.into() });
     }

@@ -12,7 +12,7 @@ use crate::{error::Error, stream::EndedBy};
 
 fn ours(runs: u32) -> Session {
     Session::new(Policy {
-        whose: Whose::Ours { runs },
+        starts_of: StartsOf::Command { runs },
         with_latencies: false,
         tree: false,
         whole_binary: false,
@@ -21,7 +21,7 @@ fn ours(runs: u32) -> Session {
 
 fn next(starts: u64) -> Session {
     Session::new(Policy {
-        whose: Whose::Next { starts },
+        starts_of: StartsOf::Binary { starts },
         with_latencies: false,
         tree: false,
         whole_binary: false,
@@ -128,7 +128,7 @@ fn the_first_failure_of_several_runs_is_the_status() {
 #[test]
 fn a_tree_is_followed_until_its_command_ends() {
     let mut session = Session::new(Policy {
-        whose: Whose::Ours { runs: 2 },
+        starts_of: StartsOf::Command { runs: 2 },
         with_latencies: false,
         tree: true,
         whole_binary: false,
@@ -198,7 +198,7 @@ fn the_duration_ends_tracing_and_not_the_command() {
 #[test]
 fn latencies_follow_the_start_and_are_printed_with_it() {
     let mut session = Session::new(Policy {
-        whose: Whose::Ours { runs: 1 },
+        starts_of: StartsOf::Command { runs: 1 },
         with_latencies: true,
         tree: false,
         whole_binary: false,

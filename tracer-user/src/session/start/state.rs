@@ -9,31 +9,31 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Whose starts are traced.
-    pub whose: Whose,
-    /// Whether latencies are traced from `main.main` on. Only for a single run of ours.
+    pub starts_of: StartsOf,
+    /// Whether latencies are traced from `main.main` on. Only for a single run of a command.
     pub with_latencies: bool,
-    /// Whether all that descends from a command of ours is followed, until the command ends.
+    /// Whether all descendants of the command are followed, until the command ends.
     pub tree: bool,
-    /// Whether starts of others are traced by probes in every process that maps the binary, and none is held.
+    /// Whether the starts of a binary are traced by probes in every process that maps it, so that no process is held.
     pub whole_binary: bool,
 }
 
 /// Whose starts are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// Those of a command that we run.
-    Ours {
+pub enum StartsOf {
+    /// A command that gmpscope runs.
+    Command {
         /// How many times it is run.
         runs: u32,
     },
-    /// The next starts of a binary.
-    Next {
-        /// How many of them.
+    /// A binary, whoever executes it.
+    Binary {
+        /// How many of its next starts.
         starts: u64,
     },
 }
 
-/// Something that happened.
+/// Input of the state machine: what has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The session begins.
@@ -70,10 +70,10 @@ pub enum Input {
     },
     /// The duration that was asked for is over.
     DurationElapsed,
-    /// The user or the system asks us to end. A command of ours gets the signal, too, and may ignore it; no other run
+    /// The user or the system asks us to end. Our command gets the signal, too, and may ignore it; no other run
     /// follows.
     Signal,
-    /// A command of ours has not ended after a second signal.
+    /// Our command has not ended after a second signal.
     CommandUnresponsive {
         /// The status that the signal stands for.
         code: u8,
@@ -87,7 +87,7 @@ pub enum Input {
     ReaderGone,
 }
 
-/// Something to be done.
+/// Output of the state machine: what is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Make a process that waits before its execve; answer with `Held` or `NotHeld`.
@@ -152,9 +152,9 @@ enum State {
     Holding,
     /// `Attach` is under way.
     Attaching,
-    /// Attached; a command of ours is running, or somebody else may start the binary.
+    /// Attached; our command is running, or somebody else may start the binary.
     Tracing,
-    /// The start is not traced any more; a command of ours is still running.
+    /// The start is not traced any more; our command is still running.
     Waiting,
     /// Nothing is left to do.
     Done,
@@ -183,9 +183,9 @@ impl Session {
     pub fn handle(&mut self, input: Input) -> Vec<Effect> {
         self.interrupted |= input == Input::Signal;
         match (self.state, input) {
-            (State::New, Input::Begin) => match self.policy.whose {
-                Whose::Ours { .. } => self.hold(),
-                Whose::Next { .. } => self.attach(),
+            (State::New, Input::Begin) => match self.policy.starts_of {
+                StartsOf::Command { .. } => self.hold(),
+                StartsOf::Binary { .. } => self.attach(),
             },
             (State::Holding, Input::Held) if self.interrupted => {
                 let whole = self.runs > 0 && self.ended >= u64::from(self.runs);
@@ -199,9 +199,9 @@ impl Session {
             (State::Holding, Input::NotHeld { error }) => self.fail(error),
             (State::Attaching, Input::Attached) => {
                 self.attached = true;
-                match self.policy.whose {
-                    Whose::Ours { .. } => self.release(),
-                    Whose::Next { .. } => {
+                match self.policy.starts_of {
+                    StartsOf::Command { .. } => self.release(),
+                    StartsOf::Binary { .. } => {
                         self.state = State::Tracing;
                         vec![]
                     }
@@ -215,9 +215,9 @@ impl Session {
                 self.quit(effects)
             }
             (State::Attaching, Input::AttachFailed { error }) => {
-                let mut effects = match self.policy.whose {
-                    Whose::Ours { .. } => vec![Effect::Abort],
-                    Whose::Next { .. } => vec![],
+                let mut effects = match self.policy.starts_of {
+                    StartsOf::Command { .. } => vec![Effect::Abort],
+                    StartsOf::Binary { .. } => vec![],
                 };
                 effects.extend(self.fail(error));
                 effects
@@ -236,15 +236,15 @@ impl Session {
     }
 
     fn when_tracing(&mut self, input: Input) -> Vec<Effect> {
-        let ours = matches!(self.policy.whose, Whose::Ours { .. });
+        let is_command = matches!(self.policy.starts_of, StartsOf::Command { .. });
         match input {
             Input::StartEnded => {
                 self.ended += 1;
-                match self.policy.whose {
+                match self.policy.starts_of {
                     // The probes would cost time for nothing. The result is printed while the command continues, but
                     // after its end if it ends at once.
-                    Whose::Ours { .. } if self.policy.tree => vec![],
-                    Whose::Ours { runs: 1 } => {
+                    StartsOf::Command { .. } if self.policy.tree => vec![],
+                    StartsOf::Command { runs: 1 } => {
                         self.attached = false;
                         let then = if self.policy.with_latencies {
                             Effect::TraceLatencies
@@ -253,7 +253,7 @@ impl Session {
                         };
                         vec![Effect::Detach, then]
                     }
-                    Whose::Next { starts } if self.ended >= starts => self.finish(EndedBy::Starts, true),
+                    StartsOf::Binary { starts } if self.ended >= starts => self.finish(EndedBy::Starts, true),
                     _ => vec![],
                 }
             }
@@ -264,7 +264,7 @@ impl Session {
             Input::Settled => self.finish(EndedBy::Starts, true),
             Input::CommandEnded { code } => {
                 self.record_code(code);
-                let all = matches!(self.policy.whose, Whose::Ours { runs } if self.runs >= runs);
+                let all = matches!(self.policy.starts_of, StartsOf::Command { runs } if self.runs >= runs);
                 if all || self.interrupted {
                     self.state = State::Waiting;
                     let whole = self.policy.tree || self.ended >= u64::from(self.runs);
@@ -282,8 +282,8 @@ impl Session {
                 effects.extend(self.fail(error));
                 effects
             }
-            Input::DurationElapsed => self.finish(EndedBy::Duration, ours),
-            Input::Signal if !ours => {
+            Input::DurationElapsed => self.finish(EndedBy::Duration, is_command),
+            Input::Signal if !is_command => {
                 let whole = self.ended > 0;
                 self.finish(EndedBy::Signal, whole)
             }
@@ -294,7 +294,7 @@ impl Session {
                 self.quit(effects)
             }
             Input::ReaderGone => self.finish(EndedBy::ReaderGone, true),
-            Input::SourceFailed { error } if !ours => {
+            Input::SourceFailed { error } if !is_command => {
                 let mut effects = vec![Effect::Detach];
                 effects.extend(self.fail(error));
                 effects
@@ -326,15 +326,15 @@ impl Session {
         }
     }
 
-    /// Ends the tracing. A command of ours continues, and its exit status is waited for.
+    /// Ends the tracing. Our command continues, and its exit status is waited for.
     fn finish(&mut self, ended_by: EndedBy, whole: bool) -> Vec<Effect> {
         let effects = self.closing_effects(ended_by, whole);
-        match self.policy.whose {
-            Whose::Ours { .. } => {
+        match self.policy.starts_of {
+            StartsOf::Command { .. } => {
                 self.state = State::Waiting;
                 effects
             }
-            Whose::Next { .. } => {
+            StartsOf::Binary { .. } => {
                 if !whole {
                     self.code = Failure::Incomplete as u8;
                 }

@@ -14,7 +14,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Reads the environment of a process of ours that is held.
+    /// Reads the environment of our own command while it is held.
     pub fn read_held(&mut self, pid: u32) {
         if let Some(process) = open(pid) {
             self.known.cgroup_cpu_limit = process.cgroup_cpu_limit();
@@ -35,7 +35,7 @@ impl Surroundings {
             .map(|value| String::from_utf8_lossy(value).into_owned());
     }
 
-    /// Reads how often the cgroup was throttled since a process of ours was held. That process is in our own cgroup.
+    /// Reads how often the cgroup was throttled since our command was held, which is in the same cgroup as we are.
     pub fn read_throttled(&mut self) {
         let now = open(std::process::id()).and_then(|ourselves| ourselves.cgroup_throttled());
         self.known.throttled = now

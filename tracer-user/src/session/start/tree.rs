@@ -72,7 +72,7 @@ impl Tree {
         }
     }
 
-    /// Takes the channel by which the gate asks.
+    /// Takes the channel of the gate's questions.
     pub fn listen(&mut self, questions: Questions) {
         self.questions = Some(questions);
     }

@@ -73,7 +73,7 @@ impl Runner {
 
     fn command_ended(&mut self) -> Input {
         if let (Some(source), Some(held)) = (&mut self.source, &self.held)
-            && let Err(e) = source.let_go(held.pid)
+            && let Err(e) = source.ignore_execs(held.pid)
         {
             log::warn!("{e}");
         }

@@ -4,7 +4,7 @@ use std::{fs::File, sync::Arc};
 
 use tracer_ebpf::start::{StartConfig, exec};
 
-use super::{Gated, HostKernel, PendingMarks, SlotId, TimedBinary, detached, detaching::Remains};
+use super::{Gated, HostKernel, PendingMarks, SlotId, TimedBinary, detached, detaching::DetachedTarget};
 use crate::{
     bpf::maps,
     error::{Error, Result},
@@ -207,7 +207,7 @@ impl HostKernel {
         self.forget_points();
         self.detaching.begin(
             &self.kernel,
-            Remains {
+            DetachedTarget {
                 index: slot.index,
                 probes,
                 keys,

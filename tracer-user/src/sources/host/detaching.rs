@@ -13,8 +13,8 @@ use crate::{
     error::Result,
 };
 
-/// What is left of a target: its probes, and its entries in shared tables.
-pub struct Remains {
+/// What is left of a target that is not traced any more: its probes, and its entries in shared tables.
+pub struct DetachedTarget {
     /// The slot that it had.
     pub index: u32,
     /// Its probes.
@@ -34,7 +34,7 @@ impl Detaching {
     ///
     /// # Errors
     /// A table cannot be opened: the probes are removed before this returns, and the slot is lost.
-    pub fn begin(&mut self, kernel: &Kernel, remains: Remains) -> Result<()> {
+    pub fn begin(&mut self, kernel: &Kernel, remains: DetachedTarget) -> Result<()> {
         let tables = Tables::of(kernel)?;
         let index = remains.index;
         let thread = thread::Builder::new()
@@ -47,8 +47,8 @@ impl Detaching {
         Ok(())
     }
 
-    /// Takes the slots whose last holder is completely gone.
-    pub fn gone(&mut self) -> Vec<u32> {
+    /// Takes the slots whose last holder is completely removed.
+    pub fn take_free_slots(&mut self) -> Vec<u32> {
         let mut gone = Vec::new();
         let mut index = 0;
         while let Some((slot, thread)) = self.0.get(index) {
@@ -100,7 +100,7 @@ impl Tables {
     }
 
     /// Drops the probes, and then removes the entries: a program that still runs could make new ones.
-    fn clear(mut self, remains: Remains) {
+    fn clear(mut self, remains: DetachedTarget) {
         drop(remains.probes);
         for key in remains.keys {
             let _ = self.sites_by_ip.remove(&Abi(key));

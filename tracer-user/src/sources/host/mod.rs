@@ -39,7 +39,7 @@ pub use self::{
     slots::SlotId,
 };
 use self::{
-    detaching::{Detaching, Remains},
+    detaching::{DetachedTarget, Detaching},
     events::Events,
     gated::Gated,
     pending::PendingMarks,
@@ -269,7 +269,8 @@ impl HostKernel {
     }
 
     /// Begins a window in which a target may have `hits`. With one more, the kernel side switches it off, and
-    /// [`Self::take_events`] reports it. The window lasts until the next one: if we are held up, the cost is bounded.
+    /// [`Self::take_events`] reports it. The window ends when the next one begins: if we are held up, the cost is
+    /// bounded.
     ///
     /// # Errors
     /// The target was detached, or a table of the kernel's cannot be written.
@@ -310,7 +311,7 @@ impl HostKernel {
         let (probes, keys) = probed.target.take_probes();
         self.detaching.begin(
             &self.kernel,
-            Remains {
+            DetachedTarget {
                 index: slot.index,
                 probes,
                 keys,
@@ -337,7 +338,7 @@ impl HostKernel {
     }
 
     fn take_slot(&mut self, exact: bool) -> Result<SlotId> {
-        for index in self.detaching.gone() {
+        for index in self.detaching.take_free_slots() {
             self.slots.give_back(index);
         }
         self.slots.take(exact).ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracer_ebpf::{TargetConfig, start::StartConfig};
 
-use super::{calls, task::TaskOffsets, whose::Whose};
+use super::{calls, task::TaskOffsets, traced_processes::TracedProcesses};
 use crate::{
     bpf::{Kernel, maps},
     error::{Error, Result},
@@ -24,14 +24,14 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
 /// A table of the kernel's cannot be written.
 pub(super) fn configure(
     kernel: &mut Kernel,
-    whose: Whose,
+    traced: TracedProcesses,
     slow_call: Duration,
     offsets: TaskOffsets,
 ) -> Result<()> {
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     let config = StartConfig {
         slow_call_ns: nanoseconds(slow_call),
-        every_exec: whose.every_exec(),
+        every_exec: traced.every_exec(),
         task_pid: offsets.pid,
         task_state: offsets.state,
         task_minor_faults: offsets.minor_faults,
@@ -39,7 +39,7 @@ pub(super) fn configure(
         execve: number(libc::SYS_execve),
         execveat: number(libc::SYS_execveat),
         task_tgid: offsets.tgid,
-        tree: u32::from(whose == Whose::Tree),
+        tree: u32::from(traced == TracedProcesses::Tree),
         ..StartConfig::default()
     };
     configure_marks(kernel, config)?;

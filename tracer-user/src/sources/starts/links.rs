@@ -33,16 +33,16 @@ const LONGEST_EXEC_NS: u64 = 10_000_000_000;
 
 /// Descriptors that may be used for probes of single processes.
 #[derive(Clone)]
-pub struct Room(Arc<(Mutex<usize>, Condvar)>);
+pub struct DescriptorBudget(Arc<(Mutex<usize>, Condvar)>);
 
 /// Descriptors that are in use, until this is dropped.
 pub struct Ticket {
-    room: Room,
+    budget: DescriptorBudget,
     taken: usize,
 }
 
-impl Room {
-    /// Room for half of what we may open.
+impl DescriptorBudget {
+    /// Half of the descriptors that we may open.
     pub fn new() -> Self {
         let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let (least, most_at_all) = DESCRIPTORS;
@@ -62,7 +62,7 @@ impl Room {
         let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *free = free.checked_sub(wanted)?;
         Some(Ticket {
-            room: self.clone(),
+            budget: self.clone(),
             taken: wanted,
         })
     }
@@ -70,14 +70,14 @@ impl Room {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let (free, freed) = &*self.room.0;
+        let (free, freed) = &*self.budget.0;
         *free.lock().unwrap_or_else(PoisonError::into_inner) += self.taken;
         freed.notify_all();
     }
 }
 
-/// Live probes of one process, and the room that they take.
-pub struct Bound {
+/// Live probes of one process, and the descriptors that they use.
+pub struct ProcessProbes {
     /// The probes.
     pub probes: Probes,
     /// The descriptors that they use, where these are counted.
@@ -91,7 +91,7 @@ pub struct Reaper {
 }
 
 enum Work {
-    Close(Box<Bound>),
+    Close(Box<ProcessProbes>),
     Done(Sender<()>),
 }
 
@@ -132,7 +132,7 @@ impl Reaper {
     }
 
     /// Removes probes, soon.
-    pub fn close(&self, bound: Bound) {
+    pub fn close(&self, bound: ProcessProbes) {
         // If the thread does not take them, they are removed here.
         let refused = match &self.work {
             Some(work) => work.send(Work::Close(Box::new(bound))).map_err(|e| e.0),
@@ -163,7 +163,7 @@ impl Drop for Reaper {
     }
 }
 
-fn close(bound: Vec<Bound>) {
+fn close(bound: Vec<ProcessProbes>) {
     let (probes, tickets): (Vec<_>, Vec<_>) = bound
         .into_iter()
         .map(|bound| (bound.probes, bound.ticket))
@@ -185,7 +185,7 @@ pub struct Linked {
     /// When it got them, CLOCK_MONOTONIC.
     pub since_ns: u64,
     /// The probes.
-    pub bound: Bound,
+    pub bound: ProcessProbes,
 }
 
 /// The probes of each process, until its start has ended.
@@ -196,7 +196,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Starts without any.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self {
             live: BTreeMap::new(),
@@ -294,17 +294,17 @@ mod tests {
 
     #[test]
     fn without_room_it_is_waited_for_but_not_past_the_deadline() {
-        let room = Room(Arc::new((Mutex::new(20), Condvar::new())));
-        let first = room.take(16, Instant::now()).unwrap();
+        let budget = DescriptorBudget(Arc::new((Mutex::new(20), Condvar::new())));
+        let first = budget.take(16, Instant::now()).unwrap();
         let begun = Instant::now();
-        assert!(room.take(16, begun + Duration::from_millis(30)).is_none());
+        assert!(budget.take(16, begun + Duration::from_millis(30)).is_none());
         assert!(begun.elapsed() >= Duration::from_millis(30));
-        let other = room.clone();
+        let other = budget.clone();
         let waits =
             std::thread::spawn(move || other.take(16, Instant::now() + Duration::from_secs(60)).is_some());
         drop(first);
         assert!(waits.join().unwrap());
-        assert!(room.take(20, Instant::now()).is_some(), "all of it came back");
+        assert!(budget.take(20, Instant::now()).is_some(), "all of it came back");
     }
 
     #[test]

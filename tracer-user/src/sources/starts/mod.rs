@@ -12,7 +12,7 @@ mod probing;
 mod reading;
 mod slot_table;
 pub(in crate::sources) mod task;
-mod whose;
+mod traced_processes;
 
 use std::{fs::File, sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ pub(in crate::sources) use self::{
     named::own_pid,
     task::TaskOffsets,
 };
-pub use self::{named::Functions, whose::Whose};
+pub use self::{named::Functions, traced_processes::TracedProcesses};
 use crate::{
     bpf::{Capacity, Kernel, LinkKind, maps},
     error::{Error, Result},
@@ -60,7 +60,7 @@ pub struct Binary<'a> {
 /// The kernel side of starts, loaded and attached, with what was read from it.
 pub struct StartSource {
     kernel: Kernel,
-    whose: Whose,
+    traced: TracedProcesses,
     slots: SlotTable,
     points: Vec<RawTracePointLink>,
     gate: Option<Gate>,
@@ -80,9 +80,9 @@ impl StartSource {
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
-    pub fn load(whose: Whose, slow_call: Duration) -> Result<Self> {
-        let mut kernel = Kernel::load(match whose {
-            Whose::Tree => Capacity {
+    pub fn load(traced: TracedProcesses, slow_call: Duration) -> Result<Self> {
+        let mut kernel = Kernel::load(match traced {
+            TracedProcesses::Tree => Capacity {
                 // Each binary has a slot in the table of sites.
                 targets: MAX_BINARIES,
                 processes: MAX_TREE,
@@ -92,18 +92,18 @@ impl StartSource {
         })?;
         let (offsets, untimed) = match TaskOffsets::of_kernel() {
             Ok(offsets) => (offsets, None),
-            Err(why) if whose == Whose::Tree => {
+            Err(why) if traced == TracedProcesses::Tree => {
                 return Err(Error::not_permitted(format!(
                     "--follow must know which process makes which: {why}"
                 )));
             }
             Err(why) => (TaskOffsets::default(), Some(why)),
         };
-        configure(&mut kernel, whose, slow_call, offsets)?;
+        configure(&mut kernel, traced, slow_call, offsets)?;
         let ring = kernel.take_ring("EVENTS")?;
         let mut source = Self {
             kernel,
-            whose,
+            traced,
             slots: SlotTable::default(),
             points: Vec::new(),
             gate: None,
@@ -115,8 +115,8 @@ impl StartSource {
             opened: Opened::new(nanoseconds(slow_call)),
             untimed,
         };
-        source.attach_points(whose)?;
-        if let Whose::Held(pid) = whose {
+        source.attach_points(traced)?;
+        if let TracedProcesses::Held(pid) = traced {
             source.hold(pid)?;
         }
         Ok(source)
@@ -133,8 +133,8 @@ impl StartSource {
         Ok(questions)
     }
 
-    /// Closes the gate for one file alone, that of a binary that is probed ([`Whose::Next`]). `state` is the state in
-    /// which the file was analysed.
+    /// Closes the gate for one file alone, that of a binary that is probed ([`TracedProcesses::Next`]). `state` is the
+    /// state in which the file was analysed.
     ///
     /// # Errors
     /// As [`Gate::close`] and [`Gate::watch`].
@@ -176,22 +176,22 @@ impl StartSource {
     ///
     /// # Errors
     /// The kernel's table cannot be read.
-    pub fn let_tree_go(&mut self) -> Result<u64> {
+    pub fn unfollow_tree(&mut self) -> Result<u64> {
         let mut tree = maps::tree(&mut self.kernel.ebpf)?;
         let living: Vec<u32> = tree.keys().filter_map(std::result::Result::ok).collect();
         let gone = living.iter().filter(|tgid| tree.remove(tgid).is_ok()).count();
         Ok(gone as u64)
     }
 
-    fn attach_points(&mut self, whose: Whose) -> Result<()> {
+    fn attach_points(&mut self, traced: TracedProcesses) -> Result<()> {
         let mut wanted = vec!["sched_process_exec", "sched_process_exit"];
-        if whose == Whose::Tree {
+        if traced == TracedProcesses::Tree {
             wanted.push("sched_process_fork");
         }
         if self.untimed.is_none() {
             wanted.push("sched_switch");
         }
-        if matches!(whose, Whose::Any | Whose::Next) {
+        if matches!(traced, TracedProcesses::Any | TracedProcesses::Next) {
             // The tracepoint nearest to the entry of execve that does not slow down every system call of the host.
             match self.attach_point("sched_prepare_exec") {
                 Ok(()) => {}
@@ -234,11 +234,11 @@ impl StartSource {
             .map_err(maps::context("write", "HELD"))
     }
 
-    /// Makes no further execve of this process begin a start.
+    /// Ignores further `execve` calls of this process: none of them begins a start.
     ///
     /// # Errors
     /// The kernel's table cannot be written.
-    pub fn let_go(&mut self, pid: u32) -> Result<()> {
+    pub fn ignore_execs(&mut self, pid: u32) -> Result<()> {
         // Fails if the process was never held, or is not any more.
         let _ = maps::held(&mut self.kernel.ebpf)?.remove(&pid);
         Ok(())

@@ -37,7 +37,7 @@ struct Running {
 }
 
 impl Named {
-    /// Starts without any binary. Without `usage_is_known` the kernel side counts neither time off the CPU nor page faults.
+    /// Knows no binary yet. Without `usage_is_known` the kernel side counts neither time off the CPU nor page faults.
     pub fn new(usage_is_known: bool) -> Self {
         Self {
             usage_is_known,

@@ -17,8 +17,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Starts without any. Calls that open something are always sent, but only those of at least `slow_call_ns` become
-    /// observations.
+    /// Knows no descriptor yet. Calls that open something are always sent, but only those of at least `slow_call_ns`
+    /// become observations.
     pub fn new(slow_call_ns: u64) -> Self {
         Self {
             known: BTreeMap::new(),

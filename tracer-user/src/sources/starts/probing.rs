@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tracer_ebpf::Meaning;
 
 use super::{
-    Binary, StartSource, Whose,
+    Binary, StartSource, TracedProcesses,
     configure::SLOT,
-    links::{Bound, Linked},
+    links::{Linked, ProcessProbes},
     slot_table::How,
 };
 use crate::{
@@ -36,13 +36,13 @@ impl StartSource {
         let points = self.points_of(binary, slot);
         let sites = points.len();
         let path = attach::path_of(binary.file);
-        let scope = match self.whose {
-            Whose::Held(pid) => Scope::process(pid)?,
+        let scope = match self.traced {
+            TracedProcesses::Held(pid) => Scope::process(pid)?,
             _ => Scope::Binary,
         };
         let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
-        let how = match self.whose {
-            Whose::Held(_) | Whose::Any => How::Live(attach::attach(
+        let how = match self.traced {
+            TracedProcesses::Held(_) | TracedProcesses::Any => How::Live(attach::attach(
                 &mut self.kernel,
                 attach::Request {
                     program: ProgramKind::Mark,
@@ -52,12 +52,12 @@ impl StartSource {
                     file: &path,
                 },
             )?),
-            Whose::HeldInTurn => {
+            TracedProcesses::HeldInTurn => {
                 return Err(Error::failed(
                     "processes that are held in turn are probed one by one",
                 ));
             }
-            Whose::Tree | Whose::Next => How::Each(Arc::new(Linker::new(
+            TracedProcesses::Tree | TracedProcesses::Next => How::Each(Arc::new(Linker::new(
                 &mut self.kernel,
                 ProgramKind::Mark,
                 points,
@@ -111,16 +111,16 @@ impl StartSource {
             slot: u32::from(slot),
             file: FileId::of(&metadata),
             since_ns: now_ns(),
-            bound: Bound { probes, ticket: None },
+            bound: ProcessProbes { probes, ticket: None },
         });
         Ok(())
     }
 
     /// The points to probe in a binary.
     fn points_of(&self, binary: Binary<'_>, slot: u16) -> Vec<Point> {
-        let sites: Vec<MarkSite> = match self.whose {
-            Whose::Held(_) | Whose::HeldInTurn => binary.plan.sites.clone(),
-            Whose::Tree | Whose::Next | Whose::Any => binary.plan.once(),
+        let sites: Vec<MarkSite> = match self.traced {
+            TracedProcesses::Held(_) | TracedProcesses::HeldInTurn => binary.plan.sites.clone(),
+            TracedProcesses::Tree | TracedProcesses::Next | TracedProcesses::Any => binary.plan.once(),
         };
         let points = sites.iter().map(|site| Point {
             file_offset: site.site.file_offset,
@@ -171,7 +171,7 @@ impl StartSource {
 
     /// Writes a binary's ELF entry for the kernel side, which needs it where sites are known by address.
     fn write_entry(&mut self, slot: u16, entry: u64) -> Result<()> {
-        if self.whose == Whose::Tree {
+        if self.traced == TracedProcesses::Tree {
             return maps::entries(&mut self.kernel.ebpf)?
                 .set(u32::from(slot), entry, 0)
                 .map_err(maps::context("write", "ENTRIES"));

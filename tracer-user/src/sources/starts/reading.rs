@@ -2,7 +2,7 @@
 
 use tracer_ebpf::start::{Call, CallEvent, Mark, StartEvent};
 
-use super::{Functions, StartSource, Whose, calls, configure::SLOT, named, probed_binary};
+use super::{Functions, StartSource, TracedProcesses, calls, configure::SLOT, named, probed_binary};
 use crate::{
     bpf::{maps, ring},
     error::Result,
@@ -93,8 +93,8 @@ impl StartSource {
         let exited: Vec<u32> = exited.map(named::own_pid).collect();
         for pid in self.links.sweep(now_ns).into_iter().chain(exited) {
             // For a tree, the kernel side itself notices who has ended.
-            if self.whose == Whose::Next
-                && let Err(e) = self.let_go(pid)
+            if self.traced == TracedProcesses::Next
+                && let Err(e) = self.ignore_execs(pid)
             {
                 log::warn!("{e}");
             }

@@ -42,9 +42,9 @@ pub enum How {
 }
 
 /// A binary that is not probed any more. Dropping it removes its probes.
-pub struct Gone(Slot);
+pub struct RemovedBinary(Slot);
 
-impl Gone {
+impl RemovedBinary {
     /// Keys of its sites, where there are no cookies.
     pub fn keys(&self) -> impl Iterator<Item = SiteKey> {
         self.0.keys.iter().copied()
@@ -55,7 +55,7 @@ impl SlotTable {
     /// A free slot.
     ///
     /// # Errors
-    /// All are taken.
+    /// All slots are taken.
     pub fn free_slot(&self) -> Result<u16> {
         let slots = u16::try_from(MAX_BINARIES).unwrap_or(u16::MAX);
         let from = match self.slots.is_empty() && self.numbers.is_empty() {
@@ -88,9 +88,9 @@ impl SlotTable {
     }
 
     /// Removes a binary.
-    pub fn remove(&mut self, number: u32) -> Option<Gone> {
+    pub fn remove(&mut self, number: u32) -> Option<RemovedBinary> {
         let slot = u16::try_from(self.slot_of(number)?).ok()?;
-        self.slots.remove(&slot).map(Gone)
+        self.slots.remove(&slot).map(RemovedBinary)
     }
 
     /// Removes all probes, in parallel: the kernel takes some time for each link, and lets them wait together.

@@ -35,7 +35,7 @@ pub enum Outcome {
     Silent,
 }
 
-/// An inspection that is to be made. The number tells it from all others, also of the same PID.
+/// An inspection that is to be made. Its number is unique, also among inspections of the same PID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     /// Which process is to be inspected.
@@ -72,7 +72,7 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It is left alone until then.
+    /// It is not inspected until then.
     Settling(u64),
     /// The inspection of this number is under way.
     Inspecting(u64),

@@ -154,7 +154,7 @@ fn add_missing(value: &Value, again: &Value, path: &str, missing: &mut Vec<Untru
                 let path = format!("{path}.{key}");
                 match again.get(key) {
                     Some(again) => add_missing(value, again, &path, missing),
-                    // Written as nothing by another program.
+                    // Another program has written `null` for an absent field.
                     None if value.is_null() => {}
                     None => missing.push(path.trim_start_matches('.').into()),
                 }

@@ -73,7 +73,7 @@ pub struct Missed {
 }
 
 impl Missed {
-    /// Counts one more.
+    /// Counts one more start, and why it was missed.
     pub(super) fn add(&self, why: &str) {
         self.count.fetch_add(1, Ordering::Relaxed);
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());

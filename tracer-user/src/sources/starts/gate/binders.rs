@@ -24,7 +24,7 @@ use crate::{
     bpf::linker::Linker,
     clock::now_ns,
     error::{Error, Result},
-    sources::starts::links::{Bound, Linked, Room},
+    sources::starts::links::{DescriptorBudget, Linked, ProcessProbes},
 };
 
 /// Links that are made at once: the kernel lets them wait together.
@@ -54,12 +54,12 @@ impl Binders {
             threads: Vec::new(),
         };
         let received = Arc::new(Mutex::new(received));
-        let room = Room::new();
+        let budget = DescriptorBudget::new();
         for _ in 0..THREADS {
             let binder = Binder {
                 jobs: Arc::clone(&received),
                 linkers: Arc::clone(&binders.linkers),
-                room: room.clone(),
+                budget: budget.clone(),
                 links: links.clone(),
                 mailbox: mailbox.clone(),
             };
@@ -103,7 +103,7 @@ impl Drop for Binders {
 struct Binder {
     jobs: Arc<Mutex<Receiver<Job>>>,
     linkers: Linkers,
-    room: Room,
+    budget: DescriptorBudget,
     links: Sender<Linked>,
     mailbox: Mailbox,
 }
@@ -139,11 +139,11 @@ impl Binder {
             ));
         }
         let ticket = self
-            .room
+            .budget
             .take(linker.descriptors(job.task), job.until)
             .ok_or_else(|| Error::failed("too many starts are traced at once: descriptors run short"))?;
         in_time()?;
-        let bound = Bound {
+        let bound = ProcessProbes {
             probes: linker.link(job.task)?,
             ticket: Some(ticket),
         };

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_mappings_are_told_from_shared_ones() {
+    fn private_mappings_are_distinguished_from_shared_ones() {
         let maps = "7f00-7f01 r--p 00000000 fe:00 42 /bin/x\n7f02-7f03 r--s 00000000 fe:00 43 /bin/y\n\
                     7f04-7f05 rw-p 00000000 00:00 0\n";
         assert!(maps_privately(maps, 42) && !maps_privately(maps, 43) && !maps_privately(maps, 4));

@@ -45,9 +45,9 @@ pub struct Group {
 /// The file systems that are watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchedMounts {
-    /// How many.
+    /// How many file systems are watched.
     pub watches: usize,
-    /// Those that are not, and why.
+    /// The file systems that are not watched, and why.
     pub left: Vec<Untrusted>,
 }
 

@@ -44,7 +44,7 @@ pub struct KnownFiles {
 }
 
 impl KnownFiles {
-    /// Starts without any. Openings wait for an answer for `patience`.
+    /// Knows no file yet. Openings wait for an answer for `patience`.
     pub fn new(patience: Duration) -> Self {
         Self {
             patience,
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_let_go_at_once_but_where_probes_would_hit_another_program() {
+    fn others_are_released_at_once_but_where_probes_would_hit_another_program() {
         let (mut known, now) = (KnownFiles::new(PATIENCE), Instant::now());
         let unknown = Decision::Allow(binary::UNREADY);
         assert_eq!(known.decide(FILE, version(1), false, now), unknown);

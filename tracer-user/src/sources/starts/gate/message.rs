@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, mpsc::Sender},
 };
 
-use super::{asker::Missed, passed::Passed};
+use super::{asker::Missed, counts::GateCounts};
 use crate::{
     error::Result,
     process::file::{FileId, FileState},
@@ -37,7 +37,7 @@ pub(super) enum Message {
     Forget(FileId),
     Pause(Sender<()>),
     Resume,
-    Count(Sender<Passed>),
+    Count(Sender<GateCounts>),
     End,
 }
 

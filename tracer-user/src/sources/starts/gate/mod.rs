@@ -1,6 +1,6 @@
 //! The gate before each `execve`: a program that a followed process is about to execute waits until its probes are
-//! there, bound to that process. Held is either every program of the host, where processes that are not followed
-//! continue at once, or single files.
+//! there, bound to that process. The gate holds either every program of the host, and lets processes that are not
+//! followed continue at once, or the programs of single files.
 //!
 //! A dedicated thread answers the kernel ([`keeper`]), whatever the rest of gmpscope does: for processes that are not
 //! followed at once; for known programs when the process is linked, by other threads ([`binders`]); and after
@@ -11,13 +11,13 @@ mod asker;
 mod binders;
 mod borrowed;
 mod caller;
+mod counts;
 mod descriptors;
 mod group;
 mod keeper;
 mod known;
 mod message;
 mod mounts;
-mod passed;
 mod pending_links;
 mod questions;
 mod watchdog;
@@ -39,9 +39,9 @@ use rustix::event::EventfdFlags;
 
 pub use self::{
     asker::{Asker, Missed},
+    counts::{GateCounts, Hold},
     descriptors::enough as enough_descriptors,
     group::trial,
-    passed::{Hold, Passed},
     questions::{Question, Questions},
 };
 use self::{
@@ -268,7 +268,7 @@ impl Gate {
         self.mailbox.send(Message::Forget(file));
     }
 
-    /// Lets everything pass, because we are about to be stopped and could not answer.
+    /// Opens the gate while we are stopped and cannot answer.
     pub fn pause(&self) {
         let (done, wait) = mpsc::channel();
         self.mailbox.send(Message::Pause(done));
@@ -287,8 +287,8 @@ impl Gate {
         self.mailbox.send(Message::Resume);
     }
 
-    /// Counts of what passed so far; `None` if the thread has ended.
-    pub fn passed(&self) -> Option<Passed> {
+    /// Returns the counts so far; `None` if the thread has ended.
+    pub fn counts(&self) -> Option<GateCounts> {
         let (send, receive) = mpsc::channel();
         self.mailbox.send(Message::Count(send));
         receive.recv_timeout(CONFIRMATION).ok()

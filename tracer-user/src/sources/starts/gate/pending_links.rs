@@ -44,7 +44,7 @@ pub struct PendingLinks {
 }
 
 impl PendingLinks {
-    /// Starts with none. Jobs are sent to `jobs`.
+    /// Creates an empty set. Jobs are sent to `jobs`.
     pub fn new(jobs: Sender<Job>) -> Self {
         Self {
             jobs,
@@ -91,13 +91,13 @@ impl PendingLinks {
         self.waiting.remove(&id)
     }
 
-    /// Takes those that have waited long enough.
+    /// Takes the processes that have waited long enough.
     pub fn overdue(&mut self, now: Instant) -> Vec<Waiting> {
         let over = self.waiting.extract_if(|_, waiting| waiting.until <= now);
         over.map(|(_, waiting)| waiting).collect()
     }
 
-    /// Takes all that wait.
+    /// Takes all processes that wait.
     pub fn take_all(&mut self) -> Vec<Waiting> {
         self.waiting.drain().map(|(_, waiting)| waiting).collect()
     }
@@ -110,7 +110,7 @@ impl PendingLinks {
             .min()
     }
 
-    /// How many wait.
+    /// How many processes wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -32,7 +32,7 @@ pub struct Question {
 
 /// A question as the gate's thread sends it: the file is open as `number` in that thread's table alone.
 #[derive(Debug)]
-pub struct Asked {
+pub struct SentQuestion {
     pub id: u64,
     pub id_of_file: FileId,
     pub number: RawFd,
@@ -41,7 +41,7 @@ pub struct Asked {
 
 /// Receives questions.
 pub struct Questions {
-    asked: Receiver<Asked>,
+    asked: Receiver<SentQuestion>,
     /// Readable when there is a question.
     arrivals: AsyncFd<OwnedFd>,
     /// The folder of the thread's descriptors in /proc.
@@ -59,7 +59,7 @@ impl Questions {
         reason = "the successor is unsafe to call; what owns its descriptor keeps it open"
     )]
     pub(super) fn new(
-        asked: Receiver<Asked>,
+        asked: Receiver<SentQuestion>,
         arrivals: OwnedFd,
         descriptors: PathBuf,
         mailbox: Mailbox,
@@ -73,7 +73,7 @@ impl Questions {
     }
 
     /// The next question as it was sent.
-    async fn next(&mut self) -> Option<Asked> {
+    async fn next(&mut self) -> Option<SentQuestion> {
         loop {
             match self.asked.try_recv() {
                 Ok(asked) => return Some(asked),
@@ -115,7 +115,7 @@ impl Questions {
     }
 
     /// Opens the file in our own table. This makes no event: it is not opened to be executed.
-    fn open(&self, asked: &Asked) -> io::Result<File> {
+    fn open(&self, asked: &SentQuestion) -> io::Result<File> {
         let file = File::open(self.descriptors.join(asked.number.to_string()))?;
         match FileId::of(&file.metadata()?) == asked.id_of_file {
             true => Ok(file),

@@ -7,8 +7,8 @@
 //!
 //! The process is forked from the thread, without `execve` (which might wait at the gate itself), and is killed with it:
 //! `PR_SET_PDEATHSIG` is bound to the thread that forked, and reaches a stopped process, too. After the fork of a
-//! multi-threaded process only system calls are safe, so it makes nothing else. A thread was no alternative, since it
-//! would be stopped with the others; a separate executable would have to be found and waited for.
+//! multi-threaded process only system calls are safe, so it makes nothing else. A thread is not an alternative, since
+//! it would be stopped with the others; a separate executable would have to be found and waited for.
 
 use std::{
     io,
@@ -206,7 +206,7 @@ fn watch(table: &Table, group: RawFd, wake: RawFd, parent: i32) -> ! {
         }
     }
     table.watches.store(1, Ordering::Release);
-    let mut pulse = Pulse::default();
+    let mut pulse = ProgressCheck::default();
     loop {
         pause(PERIOD_MS);
         let somebody_waits = table.owes.load(Ordering::SeqCst) != 0 || readable(group, 0);
@@ -239,12 +239,12 @@ static ONE: u64 = 1;
 
 /// What repeated checks have seen of the thread.
 #[derive(Default)]
-struct Pulse {
+struct ProgressCheck {
     beats: u64,
     still: u32,
 }
 
-impl Pulse {
+impl ProgressCheck {
     /// Whether the thread has not moved for too long while a program waited. Counts checks, not time: if both were
     /// stopped together (a virtual machine, a laptop that slept), the thread moves before the next checks.
     fn is_still(&mut self, beats: u64, somebody_waits: bool) -> bool {
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_thread_is_still_only_while_somebody_waits() {
-        let mut pulse = Pulse::default();
+        let mut pulse = ProgressCheck::default();
         assert!((1..100).all(|_| !pulse.is_still(7, false)));
         let looks: Vec<bool> = (0..3).map(|_| pulse.is_still(7, true)).collect();
         assert_eq!(looks, [false, false, true]);

@@ -85,10 +85,10 @@ impl Keeper {
 
     /// Holds nothing for a while.
     pub(super) fn run_short(&mut self, why: &str) {
-        self.passed.shortages += 1;
-        if self.passed.why_short.as_deref() != Some(why) {
+        self.counts.shortages += 1;
+        if self.counts.why_short.as_deref() != Some(why) {
             self.complain(format!("programs are not held for the time being: {why}"));
-            self.passed.why_short = Some(why.to_owned());
+            self.counts.why_short = Some(why.to_owned());
         }
         let until = Instant::now() + SHORT;
         self.open(State::Short { until }, why);
@@ -98,7 +98,7 @@ impl Keeper {
     pub(super) fn give_up(&mut self, why: String) {
         self.complain(why.clone());
         self.open(State::Open, &why);
-        self.passed.over = Some(why);
+        self.counts.over = Some(why);
     }
 
     /// Starts over with a new group and watchdog if the watchdog has released everything because we did not move, or is
@@ -108,8 +108,8 @@ impl Keeper {
             return;
         };
         let why = if watchdog.has_opened() {
-            self.passed.standstills += 1;
-            self.passed.let_go += watchdog.released().max(1);
+            self.counts.standstills += 1;
+            self.counts.released_by_watchdog += watchdog.released().max(1);
             let why = "gmpscope was stopped, or got no CPU: programs were not held meanwhile";
             self.complain(why.to_owned());
             why
@@ -150,7 +150,7 @@ impl Keeper {
                 return Err(Error::failed(format!(
                     "{}: {}",
                     self.asker,
-                    self.passed
+                    self.counts
                         .over
                         .as_deref()
                         .unwrap_or("programs are held no longer")

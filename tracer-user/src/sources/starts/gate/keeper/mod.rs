@@ -33,14 +33,14 @@ use self::state::{Closed, State};
 use super::{
     asker::{Asker, Missed},
     caller::ExecCaller,
+    counts::{GateCounts, Hold},
     descriptors::{self, Reserve},
     group::{Opening, WatchedMounts},
     known::KnownFiles,
     message::{Message, Watch},
     mounts,
-    passed::{Hold, Passed},
     pending_links::{Job, PendingLinks},
-    questions::Asked,
+    questions::SentQuestion,
     watchdog,
 };
 use crate::{
@@ -66,7 +66,7 @@ pub struct Parts {
     /// For whom programs are held, and which.
     pub asker: Asker,
     pub messages: Receiver<Message>,
-    pub questions: Sender<Asked>,
+    pub questions: Sender<SentQuestion>,
     pub holds: Sender<Hold>,
     /// Processes to be linked.
     pub jobs: Sender<Job>,
@@ -93,7 +93,7 @@ pub struct Keeper {
     arrivals: OwnedFd,
     reserve: Reserve,
     messages: Receiver<Message>,
-    questions: Sender<Asked>,
+    questions: Sender<SentQuestion>,
     holds: Sender<Hold>,
     complaints: Sender<String>,
     known: KnownFiles,
@@ -107,7 +107,7 @@ pub struct Keeper {
     missed: Arc<Missed>,
     /// Open files, by the question about each.
     asked: HashMap<u64, OwnedFd>,
-    passed: Passed,
+    counts: GateCounts,
     /// How many watchdogs were killed in a row, and when the last one was started.
     replaced: u32,
     watchdog_since: Instant,
@@ -148,7 +148,7 @@ impl Keeper {
             files: HashMap::new(),
             missed: parts.missed,
             asked: HashMap::new(),
-            passed: Passed::default(),
+            counts: GateCounts::default(),
             replaced: 0,
             watchdog_since: Instant::now(),
         };
@@ -210,7 +210,7 @@ impl Keeper {
                     Message::Resume if matches!(self.state, State::Paused) => self.hold_again(),
                     Message::Resume => {}
                     Message::Count(to) => {
-                        let _ = to.send(self.passed.clone());
+                        let _ = to.send(self.counts.clone());
                     }
                     Message::End => return self.open(State::Open, "gmpscope has ended"),
                 }

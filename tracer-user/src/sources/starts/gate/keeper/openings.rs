@@ -17,11 +17,11 @@ use crate::{
     process::file::FileId,
     sources::starts::gate::{
         caller::ExecCaller,
+        counts::Hold,
         descriptors,
         group::{Opening, Version},
         known::Decision,
-        passed::Hold,
-        questions::Asked,
+        questions::SentQuestion,
     },
 };
 
@@ -51,7 +51,7 @@ impl Keeper {
 
     /// Handles a program that the kernel has refused to execute, since it could not open it for us.
     fn handle_refused(&mut self, errno: Errno) {
-        self.passed.refused += 1;
+        self.counts.refused += 1;
         let why =
             format!("the kernel could not open a program for gmpscope, and refused to execute it: {errno}");
         match errno {
@@ -66,8 +66,8 @@ impl Keeper {
         let all = self.asker.watches_all();
         let followed = !all || self.held.get(&caller.pid, 0).is_ok();
         match followed {
-            true => self.passed.followed += 1,
-            false => self.passed.others += 1,
+            true => self.counts.followed += 1,
+            false => self.counts.others += 1,
         }
         let Some((file, version)) = opening.file() else {
             return self.release(opening, caller, binary::UNREADY, followed);
@@ -87,7 +87,7 @@ impl Keeper {
             Decision::Ask(id) => {
                 // The file stays open until there is an answer, even if the process no longer waits for it.
                 let kept = opening.duplicate().filter(|_| self.has_room());
-                let asked = kept.as_ref().map(|kept| Asked {
+                let asked = kept.as_ref().map(|kept| SentQuestion {
                     id,
                     id_of_file: file,
                     number: kept.as_raw_fd(),
@@ -131,7 +131,7 @@ impl Keeper {
         held + self.asked.len() < descriptors::most_held()
     }
 
-    /// Releases those that wait for the answer to question `id`.
+    /// Releases the openings that wait for the answer to question `id`.
     pub(super) fn release_waiting(&mut self, id: u64, binary: u32) {
         for (opening, caller, followed) in self.waiting.remove(&id).unwrap_or_default() {
             self.proceed(opening, caller, binary, followed);
@@ -199,7 +199,7 @@ impl Keeper {
         }
         let (came_ns, until_ns) = (opening.came_ns(), now_ns());
         let waited = opening.allow();
-        self.passed.unready += u64::from(binary == binary::UNREADY || !waited);
+        self.counts.unready += u64::from(binary == binary::UNREADY || !waited);
         if waited {
             // Fails at the end, when it is not received any more.
             let _ = self.holds.send(Hold {

@@ -6,7 +6,7 @@ use crate::sources::starts::gate::{group::Group, watchdog::Watchdog};
 
 /// Whether programs are held, and if not, until when.
 pub(super) enum State {
-    /// Held.
+    /// Programs are held.
     Closed(Closed),
     /// Not held while gmpscope is about to be stopped.
     Paused,

@@ -1,10 +1,10 @@
-//! Whose starts are traced.
+//! Which processes are traced, and by which probes.
 
 use tracer_ebpf::start::exec;
 
 /// The processes whose starts are traced. Except for [`Self::Any`], probes are bound to single processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum TracedProcesses {
     /// One process that is held before its execve: all sites, and its system calls.
     Held(u32),
     /// Processes that are held one after the other: all sites, and their system calls.
@@ -18,7 +18,7 @@ pub enum Whose {
     Any,
 }
 
-impl Whose {
+impl TracedProcesses {
     /// The `execve` calls that the kernel side follows, besides those of held processes.
     pub(super) fn every_exec(self) -> u32 {
         match self {

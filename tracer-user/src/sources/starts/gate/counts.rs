@@ -1,8 +1,8 @@
-//! What passed the gate, and for how long it was held.
+//! Counts of what the gate has held and released, and for how long it held a process.
 
-/// Counts of what passed the gate.
+/// Counts of the gate, since it was closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
+pub struct GateCounts {
     /// Openings by processes of the tree.
     pub followed: u64,
     /// Of them, those that were released before their program was known.
@@ -12,10 +12,10 @@ pub struct Passed {
     /// How often gmpscope did not move, so that the watchdog opened the gate.
     pub standstills: u64,
     /// Openings, by any process, that the watchdog released.
-    pub let_go: u64,
+    pub released_by_watchdog: u64,
     /// How often there was no room for another open file.
     pub shortages: u64,
-    /// Why there was none the last time.
+    /// Why there was no room the last time.
     pub why_short: Option<String>,
     /// Programs that the kernel has refused to execute, since it could not open them for us.
     pub refused: u64,
@@ -23,7 +23,7 @@ pub struct Passed {
     pub over: Option<String>,
 }
 
-impl Passed {
+impl GateCounts {
     /// Notes for the reader of the capture.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
@@ -36,7 +36,7 @@ impl Passed {
                 "gmpscope was stopped or got no CPU {}: {} that waited for it went on unasked, and later ones did not \
                  wait: starts may be missing",
                 times(self.standstills),
-                match self.let_go {
+                match self.released_by_watchdog {
                     1 => "1 program".to_owned(),
                     n => format!("{n} programs"),
                 }
