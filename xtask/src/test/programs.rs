@@ -183,6 +183,7 @@ impl Program {
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
             .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?)
+            .env("GMPSCOPE_CACHE", paths::cache()?)
             // With random inputs a run could have another result each time. `cargo test` by hand, without the seed,
             // tries new inputs.
             .env("PROPTEST_RNG_SEED", PROPERTY_SEED);
@@ -257,7 +258,6 @@ fn set_environment(command: &mut Command, fast: bool) -> Result<()> {
         .env("GMPSCOPE_BIN", paths::release_binary())
         .env("GMPSCOPE_DEB", deb::path(Arch::native()))
         .env("GMPSCOPE_PROMETHEUS", prometheus::folder()?)
-        .env("GMPSCOPE_CACHE", paths::cache()?)
         .env("GMPSCOPE_TESTS", if fast { "fast" } else { "full" });
     Ok(())
 }

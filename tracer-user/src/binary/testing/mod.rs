@@ -1,11 +1,9 @@
 //! Real Go programs for the tests of this room, built by every toolchain that `GMPSCOPE_GO_ROOTS` names.
 
-use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
-
-use tempfile::TempDir;
+use std::sync::{Mutex, PoisonError};
 
 /// How the test program is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +38,9 @@ impl Build {
     }
 }
 
-/// Where each program is.
-type Built = HashMap<(Go, Build), PathBuf>;
+/// The go.mod of the test program. It gives the main package a path, so that the names of its functions are as in any
+/// program.
+const MODULE: &str = "module example.org/program\n\ngo 1.19\n";
 
 /// A Go distribution.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,28 +84,35 @@ impl Go {
         }
     }
 
-    /// Builds the test program, once per run of the tests.
+    /// Builds the test program, unless the cache has it.
     pub(crate) fn build(&self, build: Build) -> PathBuf {
-        static BUILT: OnceLock<(TempDir, Mutex<Built>)> = OnceLock::new();
-        let (dir, built) = BUILT.get_or_init(|| (TempDir::new().unwrap(), Mutex::default()));
-        let mut built = built.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (self.clone(), build);
-        if let Some(path) = built.get(&key) {
-            return path.clone();
-        }
-        let dir = dir.path().join(format!("{}-{build:?}", self.version));
-        std::fs::create_dir(&dir).unwrap();
+        static BUILDING: Mutex<()> = Mutex::new(());
+        // One at a time, so that two tests do not build the same.
+        let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
         let (source, text) = if build.cgo() {
             ("cgo.go", include_str!("cgo.go"))
         } else {
             ("program.go", include_str!("program.go"))
         };
+        let mut key = DefaultHasher::new();
+        (text, MODULE, build.arguments()).hash(&mut key);
+        let folder = cache()
+            .join("unit-tests")
+            .join(format!("{:016x}", key.finish()))
+            .join(format!("{}-{build:?}", self.version));
+        let program = folder.join("program");
+        if program.is_file() {
+            return program;
+        }
+        std::fs::create_dir_all(&folder).unwrap();
+        // Built in a folder of its own and moved to its place complete: another run of the tests may want it at once.
+        let scratch = tempfile::tempdir_in(&folder).unwrap();
+        let dir = scratch.path();
         std::fs::write(dir.join(source), text).unwrap();
-        // The main package has a path, so that the names of its functions are as in any program.
-        std::fs::write(dir.join("go.mod"), "module example.org/program\n\ngo 1.19\n").unwrap();
+        std::fs::write(dir.join("go.mod"), MODULE).unwrap();
         let to = dir.join("program");
         let output = Command::new(self.root.join("bin/go"))
-            .current_dir(&dir)
+            .current_dir(dir)
             .args(["build", "-o"])
             .arg(&to)
             .args(build.arguments())
@@ -127,7 +133,16 @@ impl Go {
             self.version,
             String::from_utf8_lossy(&output.stderr)
         );
-        built.insert(key, to.clone());
-        to
+        std::fs::rename(&to, &program).unwrap();
+        program
     }
+}
+
+/// The folder of built programs, which all clones and runs share: see docs/development.md.
+fn cache() -> PathBuf {
+    let set = |name| std::env::var_os(name).map(PathBuf::from);
+    set("GMPSCOPE_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("gmpscope")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache/gmpscope")))
+        .expect("none of GMPSCOPE_CACHE, XDG_CACHE_HOME and HOME is set")
 }
