@@ -98,7 +98,7 @@ impl ProbeTarget {
             ..request.config
         };
         clear(kernel, slot)?;
-        write(kernel, slot, config)?;
+        maps::configure_target(&mut kernel.ebpf, slot, config)?;
         let points: Vec<Point> = request
             .sites
             .iter()
@@ -124,7 +124,7 @@ impl ProbeTarget {
         // Counting begins when all sites are live: otherwise goroutines would be seen to run that were not seen to
         // become runnable.
         let config = TargetConfig { enabled: 1, ..config };
-        write(kernel, slot, config)?;
+        maps::configure_target(&mut kernel.ebpf, slot, config)?;
         Ok(Self {
             slot,
             probes: Some(probes),
@@ -179,7 +179,7 @@ impl ProbeTarget {
     /// The table cannot be written.
     pub fn switch_off(&mut self, kernel: &mut Kernel) -> Result<()> {
         self.config.enabled = 0;
-        write(kernel, self.slot, self.config)
+        maps::configure_target(&mut kernel.ebpf, self.slot, self.config)
     }
 
     /// Begins a window in which the target may have `hits`. A target that is past its cap stays off.
@@ -196,7 +196,7 @@ impl ProbeTarget {
         }
         // 0 would be no cap at all.
         self.config.hit_limit = state.hits.saturating_add(hits).max(1);
-        write(kernel, self.slot, self.config)
+        maps::configure_target(&mut kernel.ebpf, self.slot, self.config)
     }
 
     /// Records that the target is past its cap, as the kernel side has reported.
@@ -284,12 +284,6 @@ fn state_of(kernel: &mut Kernel, slot: u32) -> Result<TargetState> {
         .get(&slot, 0)
         .map_err(maps::context("read", "STATES"))?;
     Ok(state.0)
-}
-
-fn write(kernel: &mut Kernel, slot: u32, config: TargetConfig) -> Result<()> {
-    maps::targets(&mut kernel.ebpf)?
-        .set(slot, maps::Abi(config), 0)
-        .map_err(maps::context("write", "TARGETS"))
 }
 
 /// Clears a slot. The entries of its last holder in shared tables were removed when the probes of that one were gone.

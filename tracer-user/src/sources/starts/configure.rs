@@ -47,9 +47,7 @@ pub(super) fn configure(
         enabled: 1,
         ..TargetConfig::default()
     };
-    maps::targets(&mut kernel.ebpf)?
-        .set(SLOT, maps::Abi(target), 0)
-        .map_err(maps::context("write", "TARGETS"))?;
+    maps::configure_target(&mut kernel.ebpf, SLOT, target)?;
     let mut kinds = maps::call_kinds(&mut kernel.ebpf)?;
     for (number, kind) in calls::kinds() {
         kinds

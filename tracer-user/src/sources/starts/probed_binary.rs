@@ -58,9 +58,7 @@ impl ProbedBinary {
             enabled: 1,
             ..TargetConfig::default()
         };
-        maps::targets(&mut kernel.ebpf)?
-            .set(slot, maps::Abi(config), 0)
-            .map_err(maps::context("write", "TARGETS"))?;
+        maps::configure_target(&mut kernel.ebpf, slot, config)?;
         let points: Vec<Point> = sites
             .iter()
             .map(|site| Point {

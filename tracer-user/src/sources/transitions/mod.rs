@@ -194,9 +194,7 @@ impl TransitionSource {
 
     fn enable(&mut self, enabled: u32) -> Result<()> {
         self.config.enabled = enabled;
-        maps::targets(&mut self.kernel.ebpf)?
-            .set(SLOT, maps::Abi(self.config), 0)
-            .map_err(maps::context("write", "TARGETS"))
+        maps::configure_target(&mut self.kernel.ebpf, SLOT, self.config)
     }
 
     /// Attaches to Linux's scheduler.
