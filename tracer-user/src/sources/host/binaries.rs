@@ -87,16 +87,7 @@ impl HostKernel {
                 self.points.push(self.kernel.attach_point(name, name)?);
             }
         }
-        let sites = request.plan.once();
-        let binary = ProbedBinary::attach(
-            &mut self.kernel,
-            id.index,
-            request.file,
-            request.plan,
-            &sites,
-            is_whole,
-            false,
-        )?;
+        let binary = ProbedBinary::attach(&mut self.kernel, id.index, request.file, request.plan, is_whole)?;
         let missed = Arc::new(Missed::default());
         let held = match (request.by, binary.linker(), &self.gated) {
             (StartsBy::Holding(state), Some(linker), Some(gated)) => {

@@ -5,6 +5,7 @@ mod calls;
 mod configure;
 pub mod gate;
 pub(in crate::sources) mod links;
+mod marks;
 mod named;
 mod opened;
 pub(in crate::sources) mod probed_binary;
