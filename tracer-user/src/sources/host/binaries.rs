@@ -11,7 +11,7 @@ use crate::{
     plan::start::StartPlan,
     process::file::FileState,
     sources::starts::{
-        Functions, configure_marks,
+        Functions, change_marks, configure_marks,
         gate::Missed,
         probed_binary::{ProbedBinary, is_last},
     },
@@ -209,12 +209,7 @@ impl HostKernel {
 
     /// Follows only processes that were held at the gate from here on.
     fn follow_held_only(&mut self) -> Result<()> {
-        let mut table = maps::start_config(&mut self.kernel.ebpf)?;
-        let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
-        config.every_exec = exec::GATED;
-        table
-            .set(0, maps::Abi(config), 0)
-            .map_err(maps::context("write", "START_CONFIG"))
+        change_marks(&mut self.kernel, |config| config.every_exec = exec::GATED)
     }
 
     /// Detaches the tracepoints when no binary is left, so that other processes pay nothing.

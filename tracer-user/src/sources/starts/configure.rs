@@ -73,6 +73,22 @@ pub(in crate::sources) fn configure_marks(kernel: &mut Kernel, config: StartConf
         .map_err(maps::context("write", "START_CONFIG"))
 }
 
+/// Changes the configuration of marks.
+///
+/// # Errors
+/// The table cannot be read or written.
+pub(in crate::sources) fn change_marks(
+    kernel: &mut Kernel,
+    change: impl FnOnce(&mut StartConfig),
+) -> Result<()> {
+    let mut table = maps::start_config(&mut kernel.ebpf)?;
+    let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
+    change(&mut config);
+    table
+        .set(0, maps::Abi(config), 0)
+        .map_err(maps::context("write", "START_CONFIG"))
+}
+
 /// Device and inode of our own PID namespace.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ use self::{
     slot_table::SlotTable,
 };
 pub(in crate::sources) use self::{
-    configure::{configure_marks, own_pid_namespace},
+    configure::{change_marks, configure_marks, own_pid_namespace},
     named::own_pid,
     task::TaskOffsets,
 };

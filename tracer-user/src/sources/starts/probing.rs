@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Binary, StartSource, Whose,
-    configure::SLOT,
+    configure::{SLOT, change_marks},
     links::{Bound, Linked},
     marks,
     slot_table::How,
@@ -155,11 +155,6 @@ impl StartSource {
                 .set(u32::from(slot), entry, 0)
                 .map_err(maps::context("write", "ENTRIES"));
         }
-        let mut table = maps::start_config(&mut self.kernel.ebpf)?;
-        let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
-        config.entry = entry;
-        table
-            .set(0, maps::Abi(config), 0)
-            .map_err(maps::context("write", "START_CONFIG"))
+        change_marks(&mut self.kernel, |config| config.entry = entry)
     }
 }
