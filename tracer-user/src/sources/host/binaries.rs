@@ -4,7 +4,11 @@ use std::{fs::File, sync::Arc};
 
 use tracer_ebpf::start::{StartConfig, exec};
 
-use super::{Gated, HostKernel, PendingMarks, SlotId, TimedBinary, detached, detaching::Remains};
+use super::{
+    Gated, HostKernel, PendingMarks, SlotId, TimedBinary,
+    detaching::Remains,
+    slots::{holder, holder_mut, take_holder},
+};
 use crate::{
     bpf::maps,
     error::{Error, Result},
@@ -122,11 +126,7 @@ impl HostKernel {
     ) -> Result<Vec<Observation>> {
         self.read_ring();
         self.forget_others(now_ns);
-        let started = self
-            .binaries
-            .get_mut(&slot.index)
-            .filter(|started| started.id == slot);
-        let started = started.ok_or_else(|| detached(slot))?;
+        let started = holder_mut(&mut self.binaries, slot)?;
         let marks = std::mem::take(&mut started.marks);
         let mut seen = started.binary.marks(&marks, functions);
         for event in marks.iter().filter(|event| is_last(event)) {
@@ -153,9 +153,7 @@ impl HostKernel {
     /// # Errors
     /// The binary was detached.
     pub fn missed_starts(&self, slot: SlotId) -> Result<&Missed> {
-        let started = self.binaries.get(&slot.index);
-        let started = started.filter(|started| started.id == slot);
-        Ok(&started.ok_or_else(|| detached(slot))?.missed)
+        Ok(&holder(&self.binaries, slot)?.missed)
     }
 
     /// Removes the probes of processes whose start has ended (process, when), and stops following those that have exited:
@@ -181,12 +179,7 @@ impl HostKernel {
     /// # Errors
     /// The binary was detached before.
     pub fn detach_starts(&mut self, slot: SlotId) -> Result<()> {
-        let is_it = self
-            .binaries
-            .get(&slot.index)
-            .is_some_and(|started| started.id == slot);
-        let started = is_it.then(|| self.binaries.remove(&slot.index)).flatten();
-        let mut started = started.ok_or_else(|| detached(slot))?;
+        let mut started = take_holder(&mut self.binaries, slot)?;
         if let (Some(file), Some(gated)) = (started.held, &mut self.gated) {
             gated.unwatch(file, slot.index);
         }
