@@ -99,15 +99,7 @@ impl ProbeTarget {
         };
         clear(kernel, slot)?;
         maps::configure_target(&mut kernel.ebpf, slot, config)?;
-        let points: Vec<Point> = request
-            .sites
-            .iter()
-            .map(|site| Point {
-                file_offset: site.file_offset,
-                address: site.address.wrapping_add(request.bias),
-                site: for_kernel(site, slot),
-            })
-            .collect();
+        let points = points(request.sites, request.bias, slot);
         let kind = request
             .sites
             .first()
@@ -309,8 +301,19 @@ fn is_the_runtimes_figure(kind: SiteKind) -> bool {
     matches!(kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
 }
 
+/// Makes the points of sites in a process whose run-time addresses are `bias` past the link-time ones. Hits count for the
+/// target in this slot.
+pub(in crate::sources) fn points(sites: &[Site], bias: u64, slot: u32) -> Vec<Point> {
+    let points = sites.iter().map(|site| Point {
+        file_offset: site.file_offset,
+        address: site.address.wrapping_add(bias),
+        site: for_kernel(site, slot),
+    });
+    points.collect()
+}
+
 /// A site in the form that the programs read.
-pub(in crate::sources) fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
+fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
     let origin = site.origin.unwrap_or(Origin::Unblocked);
     tracer_ebpf::Site {
         target: slot,
