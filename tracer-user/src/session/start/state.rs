@@ -33,6 +33,16 @@ pub enum Whose {
     },
 }
 
+impl Whose {
+    /// Whether more than one start is traced.
+    pub const fn are_several(self) -> bool {
+        match self {
+            Self::Ours { runs } => runs > 1,
+            Self::Next { starts } => starts > 1,
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
