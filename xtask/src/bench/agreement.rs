@@ -34,11 +34,10 @@ pub fn run(args: &Args) -> Result<()> {
     step::run("full against runtime/trace", &mut cargo)?;
     let table = std::fs::read_to_string(&table).with_context(|| format!("reading {}", table.display()))?;
     let text = format!("{}, one run of 300 ms each:\n\n{table}", markdown::machine());
-    println!("\n{text}");
-    if args.write {
-        let document = paths::root().join("docs/accuracy.md");
-        markdown::replace(&document, "cargo xtask bench agreement", &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish(
+        "docs/accuracy.md",
+        "cargo xtask bench agreement",
+        &text,
+        args.write,
+    )
 }

@@ -74,11 +74,5 @@ fn finish(name: &str, table: &str, write: bool) -> Result<()> {
         markdown::machine(),
         go::NEWEST
     );
-    println!("\n{text}");
-    if write {
-        let document = paths::root().join("docs/daemon.md");
-        markdown::replace(&document, name, &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish("docs/daemon.md", name, &text, write)
 }

@@ -57,9 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     let table = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let text = format!("Run on {}; Go {}.\n\n{table}", markdown::machine(), go::NEWEST);
     if args.write {
-        let document = paths::root().join("docs/security.md");
-        markdown::replace(&document, "cargo xtask bench storm", &text)?;
-        println!("written into {}", document.display());
+        markdown::write_into("docs/security.md", "cargo xtask bench storm", &text)?;
     }
     Ok(())
 }
