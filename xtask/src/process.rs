@@ -1,4 +1,4 @@
-//! Runs a command with its output in files, and measures its time and CPU time.
+//! Runs a command with its output in files, and measures its time and CPU time; ends one that runs in the background.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,17 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// How often to check whether a command has exited.
 const POLL: Duration = Duration::from_millis(20);
+
+/// A running program, which is killed when this is dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have exited.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// A command that has exited.
 #[derive(Debug)]
