@@ -1,8 +1,8 @@
 //! Finds and analyses the target that the user asked for: what is known of it, and which modes it allows.
 
-use std::{cell::RefCell, collections::BTreeMap, fs::File, io, os::fd::OwnedFd};
+use std::{cell::RefCell, collections::BTreeMap, fs::File, os::fd::OwnedFd};
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 use super::{Offer, select::select};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         file::FileId,
         memory::{Memory as _, ProcessMemory},
     },
-    session::options::AttachOptions,
+    session::{descriptors::watch, options::AttachOptions},
     sources::{passive::PassiveSource, transitions::SnapshotReader},
     stream::{Symbolizer, TargetInfo},
 };
@@ -306,13 +306,4 @@ fn process_of(target: &Target) -> Result<&Process> {
         .process
         .as_ref()
         .ok_or_else(|| Error::failed("a process was asked for, and a file was opened"))
-}
-
-/// Lets the event loop wait for a pidfd.
-#[allow(
-    deprecated,
-    reason = "the successor is unsafe to call; an OwnedFd stays open as long as it is owned"
-)]
-fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
