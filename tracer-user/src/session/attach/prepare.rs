@@ -6,7 +6,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::{Offer, select::select};
 use crate::{
-    binary::{BuildMode, Frame, layout::LayoutSource},
+    binary::{Frame, layout::LayoutSource},
     error::{Error, Result},
     escape::Untrusted,
     plan::{Attempt, Mode, Program, Site, program::Reading},
@@ -289,10 +289,7 @@ pub(in crate::session) fn info(target: &Target, pid: u32) -> TargetInfo {
         exe: target.file.name().clone(),
         go_version: facts.version.raw.trim_start_matches("go").into(),
         arch: facts.arch.name().into(),
-        build_mode: match facts.build_mode {
-            BuildMode::Exe => "exe".into(),
-            BuildMode::Pie => "pie".into(),
-        },
+        build_mode: facts.build_mode.name().into(),
         stripped: facts.stripped,
         cgo: Some(facts.cgo),
         pgo: Some(facts.pgo),
