@@ -21,7 +21,7 @@ use crate::{
     },
     error::Result,
     plan::start::StartPlan,
-    stream::{Event, Kind, Loss, LossCause, Observation},
+    stream::{Event, Kind, Observation},
 };
 
 /// The number that [`Named`] has for the only binary.
@@ -97,17 +97,7 @@ impl ProbedBinary {
     /// # Errors
     /// The kernel's table cannot be read.
     pub fn counts(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<Vec<Observation>> {
-        let counters = maps::read_counters(&mut kernel.ebpf, self.slot)?;
-        let new = counters.since(&self.counted);
-        self.counted = counters;
-        let lost = new.marks_lost + new.calls_lost;
-        let hits = (new.hits() > 0).then(|| Kind::Hits(new.hits()));
-        let loss = (lost > 0).then_some(Kind::Loss(Loss {
-            cause: LossCause::StartsLost,
-            count: lost,
-        }));
-        let kinds = hits.into_iter().chain(loss);
-        Ok(kinds.map(|kind| Observation { at_ns: now_ns, kind }).collect())
+        marks::new_counts(kernel, self.slot, &mut self.counted, now_ns)
     }
 
     /// What attaches to single processes of the binary.
