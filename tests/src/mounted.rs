@@ -78,12 +78,16 @@ impl Mounted {
         config.mount_options = vec![MountOption::RO, MountOption::FSName("gmpscope-tests".to_owned())];
         let session = fuser::spawn_mount(files, dir.path(), &config)
             .context("mounting a file system (FUSE): this test needs root and /dev/fuse (modprobe fuse)")?;
-        Ok(Self {
+        let mounted = Self {
             gate,
             asking: None,
             session: Some(session),
             dir,
-        })
+        };
+        // The server does not know the request of a close (FLUSH). The kernel learns that here, and does not send it
+        // again: a thread that waits for its answer cannot be killed even while it is queued.
+        drop(fs::File::open(mounted.program()).context("opening a file of the mounted file system")?);
+        Ok(mounted)
     }
 
     /// The path of its program.

@@ -72,6 +72,14 @@ impl Error {
             message: message.into(),
         }
     }
+
+    /// An error that ends with exit status 5, without a message: the result itself says what is missing.
+    pub fn incomplete() -> Self {
+        Self {
+            failure: Failure::Incomplete,
+            message: String::new(),
+        }
+    }
 }
 
 /// Shorthand for results of this crate.

@@ -27,6 +27,16 @@ pub enum BuildMode {
     Pie,
 }
 
+impl BuildMode {
+    /// The name that text and JSON use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exe => "exe",
+            Self::Pie => "pie",
+        }
+    }
+}
+
 /// Facts about a Go program from its file. Borrows nothing from the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {

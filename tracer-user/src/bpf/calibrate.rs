@@ -211,9 +211,7 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) ->
         creation_sites: 1,
         ..TargetConfig::default()
     };
-    maps::targets(&mut kernel.ebpf)?
-        .set(slot, maps::Abi(config), 0)
-        .map_err(maps::context("write", "TARGETS"))?;
+    maps::configure_target(&mut kernel.ebpf, slot, config)?;
     // Register 0 holds the g on both architectures (RAX, X0). It is also read as a latency, for which any number will do.
     let site = Site {
         target: slot,

@@ -173,6 +173,13 @@ fn on_every_cpu<T: Pod>(value: T, name: &'static str) -> Result<PerCpuValues<T>>
         .map_err(|e| Error::failed(format!("could not write the BPF map `{name}`: {e}")))
 }
 
+/// Writes the configuration of a target.
+pub fn configure_target(ebpf: &mut Ebpf, target: u32, config: TargetConfig) -> Result<()> {
+    targets(ebpf)?
+        .set(target, Abi(config), 0)
+        .map_err(context("write", "TARGETS"))
+}
+
 /// Sets the counters of a target to zero.
 pub fn clear_counters(ebpf: &mut Ebpf, target: u32) -> Result<()> {
     let zero = on_every_cpu(Abi(Counters::default()), "COUNTERS")?;

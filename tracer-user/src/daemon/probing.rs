@@ -16,7 +16,6 @@ use super::{
     targets::{Target, Targets, settings, tier_of},
 };
 use crate::{
-    bpf::ProgramKind,
     error::{Error, Result},
     escape::Untrusted,
     plan::{Mode, describe_attempts},
@@ -24,6 +23,7 @@ use crate::{
     sources::{
         host::{HostEvents, HostKernel, SlotId},
         probes::{Request, config_of},
+        programs::program_for,
     },
 };
 
@@ -180,15 +180,11 @@ impl Probing {
     /// Measures what hits cost on this machine, if that was not done before.
     fn measure_prices(&mut self, config: &Config, cx: &mut Context<'_>) {
         let exact = config.target.iter().any(|rule| rule.tier == Some(Tier::Exact));
-        let wanted = [
-            (Mode::Sampled, ProgramKind::Sampled, true),
-            (Mode::Exact, ProgramKind::Exact, exact),
-        ];
-        for (mode, program, is_wanted) in wanted {
+        for (mode, is_wanted) in [(Mode::Sampled, true), (Mode::Exact, exact)] {
             if !is_wanted || self.prices.contains_key(&mode) {
                 continue;
             }
-            let price = match self.kernel.cost_of(program) {
+            let price = match self.kernel.cost_of(program_for(mode)) {
                 Ok(cost) => Some(cost.hit_ns),
                 Err(e) => {
                     cx.errors.add("calibrate", &e, cx.now_ns);
@@ -375,27 +371,15 @@ impl Probing {
             .watching()
             .ok_or_else(|| Error::not_traceable(format!("process {} is not read", pending.pid)))?;
         let reading = watched.reading();
-        let no_sites = |attempts| {
+        if !matches!(pending.mode, Mode::Sampled | Mode::Exact) {
+            return Err(Error::failed(format!(
+                "the daemon does not trace with {}",
+                pending.mode
+            )));
+        }
+        let sites = reading.plan.sites(pending.mode).map_err(|attempts| {
             Error::not_traceable(format!("no place to attach to: {}", describe_attempts(attempts)))
-        };
-        let (program, sites) = match pending.mode {
-            Mode::Full => {
-                return Err(Error::failed("the daemon does not trace with full".to_owned()));
-            }
-            Mode::Exact => (
-                ProgramKind::Exact,
-                reading.plan.exact.as_deref().map_err(|e| no_sites(e))?,
-            ),
-            Mode::Sampled | Mode::Passive => (
-                ProgramKind::Sampled,
-                reading
-                    .plan
-                    .sampled
-                    .as_ref()
-                    .map(|sampled| sampled.sites.as_slice())
-                    .map_err(|e| no_sites(e))?,
-            ),
-        };
+        })?;
         let file = program_of(pending.pid, &watched.known)?;
         if target.life().has_ended() || target.life().has_execed() {
             return Err(Error::not_traceable(format!(
@@ -406,7 +390,7 @@ impl Probing {
         let request = Request {
             pid: pending.pid,
             file: file.file(),
-            program,
+            program: program_for(pending.mode),
             sites,
             bias: watched.bias,
             config: config_of(

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::check::{Check, PROBING};
 use crate::{
-    bpf::{Capacity, Kernel, ProgramKind, calibrate, multi},
+    bpf::{Capacity, Kernel, calibrate, multi},
     error::{Error, Result},
     plan::Mode,
+    sources::programs::program_for,
 };
 
 /// Nanoseconds that a hit costs here, by mode: in a tight loop, and in a busy program.
@@ -108,16 +109,12 @@ fn verify(kernel: &Kernel) -> (Check, Verified) {
 }
 
 fn measure(kernel: &mut Kernel) -> Result<HitCost> {
-    [
-        (Mode::Sampled, ProgramKind::Sampled),
-        (Mode::Exact, ProgramKind::Exact),
-    ]
-    .into_iter()
-    .map(|(mode, program)| {
-        Ok((
-            mode,
-            calibrate::measure(kernel, program, calibrate::most_expensive(program))?.hit_ns,
-        ))
-    })
-    .collect()
+    let modes = [Mode::Sampled, Mode::Exact].into_iter();
+    modes
+        .map(|mode| {
+            let program = program_for(mode);
+            let cost = calibrate::measure(kernel, program, calibrate::most_expensive(program))?;
+            Ok((mode, cost.hit_ns))
+        })
+        .collect()
 }

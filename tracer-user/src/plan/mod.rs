@@ -116,6 +116,34 @@ impl Plan {
             full: full::full(code, layout, minor, force),
         }
     }
+
+    /// The sites of a mode; none in `passive`.
+    ///
+    /// # Errors
+    /// None was proven to be right: what was tried.
+    pub fn sites(&self, mode: Mode) -> Result<&[Site], &[Attempt]> {
+        match mode {
+            Mode::Passive => Ok(&[]),
+            Mode::Sampled => match &self.sampled {
+                Ok(sampled) => Ok(&sampled.sites),
+                Err(attempts) => Err(attempts),
+            },
+            Mode::Exact => self.exact.as_deref().map_err(Vec::as_slice),
+            Mode::Full => match &self.full {
+                Ok(full) => Ok(&full.sites),
+                Err(attempts) => Err(attempts),
+            },
+        }
+    }
+
+    /// Why this binary cannot be probed in a mode, if so.
+    pub fn obstacle(&self, mode: Mode) -> Option<String> {
+        let attempts = self.sites(mode).err()?;
+        Some(format!(
+            "no place to attach to was proven: {}",
+            describe_attempts(attempts)
+        ))
+    }
 }
 
 /// Attempts in one line, for messages: `what: outcome; what: outcome`.

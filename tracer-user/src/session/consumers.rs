@@ -4,7 +4,7 @@ use std::{cell::RefCell, path::Path, rc::Rc};
 
 use super::{delivery, signals::Interrupts};
 use crate::{
-    error::{Error, Failure, Result},
+    error::{Error, Result},
     output::{options::RenderOptions, printer::Printer, sink::Sink},
     stream::{Consumer, Flow, Observation, Step, Symbolizer, recording::Recorder},
 };
@@ -81,7 +81,7 @@ impl Consumers {
     /// Makes each consumer produce its result.
     ///
     /// # Errors
-    /// As [`Self::step`]; [`Failure::Incomplete`] without a message where there is a result that is not complete.
+    /// As [`Self::step`]; [`Error::incomplete`] where there is a result that is not complete.
     pub fn conclude(&self, names: &dyn Symbolizer) -> Result<()> {
         let mut is_complete = true;
         let concluded = self.each(|consumer| {
@@ -91,10 +91,7 @@ impl Consumers {
         concluded.map(|_| ())?;
         match is_complete {
             true => Ok(()),
-            false => Err(Error {
-                failure: Failure::Incomplete,
-                message: String::new(),
-            }),
+            false => Err(Error::incomplete()),
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod attach;
 mod consumers;
 mod delivery;
+mod descriptors;
 mod neighbours;
 pub mod options;
 pub mod replay;

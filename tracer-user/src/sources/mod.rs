@@ -4,5 +4,6 @@
 pub mod host;
 pub mod passive;
 pub mod probes;
+pub mod programs;
 pub mod starts;
 pub mod transitions;

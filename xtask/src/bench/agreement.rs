@@ -3,9 +3,9 @@
 
 use anyhow::{Context, Result};
 
-use super::markdown;
+use super::{markdown, measuring_program};
 use crate::setup::{self, Component};
-use crate::{go, paths, step};
+use crate::{go, step};
 
 /// Compare mode `full` with `runtime/trace`.
 #[derive(clap::Args)]
@@ -20,25 +20,17 @@ pub fn run(args: &Args) -> Result<()> {
     let mut components = vec![Component::Bpf, Component::Cgo];
     components.extend(go::RELEASES.map(Component::Go));
     setup::ensure(&components)?;
-    let gmpscope = super::gmpscope()?;
+    let mut cargo = measuring_program("agreement", false)?;
     let scratch = tempfile::tempdir()?;
     let table = scratch.path().join("table.md");
-    let mut cargo = paths::cargo();
-    cargo
-        .args(["run", "--package", "gmpscope-tests", "--bin", "agreement", "--"])
-        .arg(&table)
-        .env("GMPSCOPE_BIN", gmpscope)
-        .env("GMPSCOPE_CACHE", paths::cache()?)
-        .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?)
-        .env("GMPSCOPE_TESTS", "full");
+    cargo.arg(&table).env("GMPSCOPE_TESTS", "full");
     step::run("full against runtime/trace", &mut cargo)?;
     let table = std::fs::read_to_string(&table).with_context(|| format!("reading {}", table.display()))?;
     let text = format!("{}, one run of 300 ms each:\n\n{table}", markdown::machine());
-    println!("\n{text}");
-    if args.write {
-        let document = paths::root().join("docs/accuracy.md");
-        markdown::replace(&document, "cargo xtask bench agreement", &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish(
+        "docs/accuracy.md",
+        "cargo xtask bench agreement",
+        &text,
+        args.write,
+    )
 }

@@ -78,13 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
     {
         text += &rows(which, &gmpscope, args.rounds)?;
     }
-    println!("\n{text}");
-    if args.write {
-        let document = paths::root().join("docs/overhead.md");
-        markdown::replace(&document, "cargo xtask bench attach", &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish("docs/overhead.md", "cargo xtask bench attach", &text, args.write)
 }
 
 /// Measures one of the programs; one row per mode.

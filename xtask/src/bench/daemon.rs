@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::{gmpscope, markdown};
+use super::{markdown, measuring_program};
 use crate::setup::{self, Component};
 use crate::{go, paths, step};
 
@@ -44,27 +44,11 @@ pub fn soak(args: &SoakArgs) -> Result<()> {
 /// Runs the program and returns the table that it writes.
 fn measured(arguments: &[&str]) -> Result<String> {
     setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
-    let gmpscope = gmpscope()?;
+    let mut cargo = measuring_program("daemon", true)?;
     let folder = paths::target().join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let file = folder.join("daemon.md");
-    let mut cargo = paths::cargo();
-    cargo
-        .args([
-            "run",
-            "--release",
-            "--package",
-            "gmpscope-tests",
-            "--bin",
-            "daemon",
-            "--",
-        ])
-        .args(arguments)
-        .arg(&file)
-        .env("GMPSCOPE_BIN", gmpscope)
-        .env("GMPSCOPE_CACHE", paths::cache()?)
-        .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
-    step::run("the daemon on this host", &mut cargo)?;
+    step::run("the daemon on this host", cargo.args(arguments).arg(&file))?;
     fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
 }
 
@@ -74,11 +58,5 @@ fn finish(name: &str, table: &str, write: bool) -> Result<()> {
         markdown::machine(),
         go::NEWEST
     );
-    println!("\n{text}");
-    if write {
-        let document = paths::root().join("docs/daemon.md");
-        markdown::replace(&document, name, &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish("docs/daemon.md", name, &text, write)
 }

@@ -81,13 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
             writeln!(text, "| {} | {} |{row}", program.name, ours.name())?;
         }
     }
-    println!("\n{text}");
-    if args.write {
-        let document = paths::root().join("docs/overhead.md");
-        markdown::replace(&document, "cargo xtask bench hit", &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish("docs/overhead.md", "cargo xtask bench hit", &text, args.write)
 }
 
 /// The cells of a row after program and mode; `None` if no round was measured.

@@ -35,11 +35,5 @@ pub fn run(args: &Args) -> Result<()> {
         markdown::machine(),
         go::NEWEST
     );
-    println!("\n{text}");
-    if args.write {
-        let document = paths::root().join("docs/overhead.md");
-        markdown::replace(&document, "cargo xtask bench host", &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish("docs/overhead.md", "cargo xtask bench host", &text, args.write)
 }

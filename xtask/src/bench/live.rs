@@ -112,13 +112,7 @@ pub fn run(args: &Args) -> Result<()> {
         recorded.status
     );
     let text = table(&recorded);
-    println!("\n{text}");
-    if args.write {
-        let document = paths::root().join("docs/overhead.md");
-        markdown::replace(&document, "cargo xtask bench live", &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish("docs/overhead.md", "cargo xtask bench live", &text, args.write)
 }
 
 /// Starts two goroutines that do nothing but wake each other.

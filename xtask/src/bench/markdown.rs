@@ -6,6 +6,24 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::arch::Arch;
+use crate::paths;
+
+/// Prints a table, and with `write` replaces the part `name` of a document by it.
+pub fn publish(document: &str, name: &str, text: &str, write: bool) -> Result<()> {
+    println!("\n{text}");
+    match write {
+        true => write_into(document, name, text),
+        false => Ok(()),
+    }
+}
+
+/// Replaces the part `name` of a document, which is named by its path in the repository, and says so.
+pub fn write_into(document: &str, name: &str, text: &str) -> Result<()> {
+    let document = paths::root().join(document);
+    replace(&document, name, text)?;
+    println!("written into {}", document.display());
+    Ok(())
+}
 
 /// Replaces the text between `<!-- NAME: begin -->` and `<!-- NAME: end -->` in a document.
 pub fn replace(document: &Path, name: &str, text: &str) -> Result<()> {

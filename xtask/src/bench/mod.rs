@@ -21,10 +21,13 @@ mod start;
 mod statistics;
 mod storm;
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
-use crate::{build, privilege};
+use crate::{build, go, paths, privilege};
 
 /// Measure cost and accuracy of tracing.
 #[derive(clap::Args)]
@@ -86,9 +89,25 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The binary to measure: the one that `GMPSCOPE_BIN` names, else a release build of this source, which is made.
-fn gmpscope() -> Result<std::path::PathBuf> {
+fn gmpscope() -> Result<PathBuf> {
     match std::env::var_os("GMPSCOPE_BIN") {
         Some(binary) => Ok(binary.into()),
-        None => build::release().map(|()| crate::paths::release_binary()),
+        None => build::release().map(|()| paths::release_binary()),
     }
+}
+
+/// The command that runs a program of the tests crate, with the binary to measure. The program's arguments follow.
+fn measuring_program(name: &str, is_release: bool) -> Result<Command> {
+    let gmpscope = gmpscope()?;
+    let mut cargo = paths::cargo();
+    cargo.arg("run");
+    if is_release {
+        cargo.arg("--release");
+    }
+    cargo
+        .args(["--package", "gmpscope-tests", "--bin", name, "--"])
+        .env("GMPSCOPE_BIN", gmpscope)
+        .env("GMPSCOPE_CACHE", paths::cache()?)
+        .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
+    Ok(cargo)
 }

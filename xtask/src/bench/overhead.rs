@@ -87,13 +87,12 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let text = table.finish();
-    println!("\n{text}");
-    if args.write {
-        let document: PathBuf = paths::root().join("docs/overhead.md");
-        markdown::replace(&document, "cargo xtask bench overhead", &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish(
+        "docs/overhead.md",
+        "cargo xtask bench overhead",
+        &text,
+        args.write,
+    )
 }
 
 /// The two tables, as Markdown.

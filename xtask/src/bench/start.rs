@@ -99,13 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     print!("   {row}");
     text += &row;
-    println!("\n{text}");
-    if args.write {
-        let document = paths::root().join("docs/overhead.md");
-        markdown::replace(&document, "cargo xtask bench start", &text)?;
-        println!("written into {}", document.display());
-    }
-    Ok(())
+    markdown::publish("docs/overhead.md", "cargo xtask bench start", &text, args.write)
 }
 
 /// How often the gate is set up and removed.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use super::{gmpscope, markdown};
+use super::{markdown, measuring_program};
 use crate::setup::{self, Component};
 use crate::{go, paths, step};
 
@@ -30,36 +30,21 @@ pub struct Args {
 /// Runs the command, which fails if a check fails.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Component::Bpf, Component::Cgo, Component::Go(go::NEWEST)])?;
-    let gmpscope = gmpscope()?;
+    let mut cargo = measuring_program("storm", true)?;
     let folder = paths::target().join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let file = folder.join("storm.md");
     let seed = args.seed.unwrap_or_else(now);
     println!("seed {seed}");
-    let mut cargo = paths::cargo();
     cargo
-        .args([
-            "run",
-            "--release",
-            "--package",
-            "gmpscope-tests",
-            "--bin",
-            "storm",
-            "--",
-        ])
         .args([args.rounds.to_string(), seed.to_string()])
         .arg(&file)
-        .args(&args.only)
-        .env("GMPSCOPE_BIN", gmpscope)
-        .env("GMPSCOPE_CACHE", paths::cache()?)
-        .env("GMPSCOPE_GO_ROOTS", std::env::join_paths(go::installed_roots()?)?);
+        .args(&args.only);
     step::run("a storm of attaching and detaching", &mut cargo)?;
     let table = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let text = format!("Run on {}; Go {}.\n\n{table}", markdown::machine(), go::NEWEST);
     if args.write {
-        let document = paths::root().join("docs/security.md");
-        markdown::replace(&document, "cargo xtask bench storm", &text)?;
-        println!("written into {}", document.display());
+        markdown::write_into("docs/security.md", "cargo xtask bench storm", &text)?;
     }
     Ok(())
 }

@@ -4,13 +4,14 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::process::Running;
 use crate::setup::{self, Component, prometheus};
 use crate::workload::Workload;
 use crate::{build, go, paths, privilege, step};
@@ -32,16 +33,6 @@ const QUESTIONS: [(&str, &str); 3] = [
         "sum(gmpscope_goroutines{comm=\"pool\",state=\"runnable\"})",
     ),
 ];
-
-/// A running server, which is killed when this is dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Runs the demonstration.
 pub fn run() -> Result<()> {
@@ -101,7 +92,7 @@ pub fn run() -> Result<()> {
 }
 
 /// Starts a server with its output in a file of `place`.
-fn server(command: &mut Command, place: &tempfile::TempDir, name: &str) -> Result<Server> {
+fn server(command: &mut Command, place: &tempfile::TempDir, name: &str) -> Result<Running> {
     let log = File::create(place.path().join(format!("{name}.log")))?;
     let child = command
         .stdin(Stdio::null())
@@ -109,7 +100,7 @@ fn server(command: &mut Command, place: &tempfile::TempDir, name: &str) -> Resul
         .stderr(log)
         .spawn()
         .with_context(|| format!("starting {name}"))?;
-    Ok(Server(child))
+    Ok(Running(child))
 }
 
 /// A local address that nobody listens on.

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::arch::Arch;
+use crate::process::Running;
 use crate::{go, paths, step};
 
 /// The oldest release on PyPI, those between which the tables of the runtime changed, and the newest.
@@ -212,17 +213,6 @@ fn record(gmpscope: &Path, to: &Path, words: &[&str], rest: &[&std::ffi::OsStr])
     seed.extend(recorded);
     fs::write(to, seed).with_context(|| format!("writing {}", to.display()))?;
     fs::remove_file(&recording).with_context(|| format!("removing {}", recording.display()))
-}
-
-/// A running program, which is killed when this is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have exited.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn make_folder(folder: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Runs a command with its output in files, and measures its time and CPU time.
+//! Runs a command with its output in files, and measures its time and CPU time; ends one that runs in the background.
 
 mod threads;
 
@@ -18,6 +18,17 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long a killed command may take to exit. The kernel lets a thread that waits for a device or a file system finish
 /// that first, which may be never.
 const KILLED: Duration = Duration::from_secs(30);
+
+/// A running program, which is killed when this is dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have exited.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// A command that has exited.
 #[derive(Debug)]

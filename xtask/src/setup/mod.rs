@@ -6,6 +6,7 @@
 mod apt;
 mod archive;
 mod bpf;
+mod cargo_tool;
 pub mod deny;
 pub mod fuzz;
 pub mod kernels;
@@ -105,7 +106,7 @@ impl Component {
             Self::Bpf => bpf::missing_packages(),
             Self::Lint => {
                 let mut packages = bpf::missing_lint_packages();
-                if !deny::is_there()? {
+                if !deny::TOOL.is_there()? {
                     packages.extend(pip::missing_packages());
                 }
                 packages
@@ -141,10 +142,10 @@ impl Component {
     fn missing_in_cache(self) -> Result<Option<String>> {
         Ok(match self {
             Self::Bpf => (!bpf::linker_is_there()).then(|| format!("bpf-linker {}", bpf::LINKER_VERSION)),
-            Self::Lint => (!deny::is_there()?).then(|| format!("cargo-deny {}", deny::VERSION)),
+            Self::Lint => (!deny::TOOL.is_there()?).then(|| format!("cargo-deny {}", deny::TOOL.version)),
             Self::Go(version) => (!releases::is_there(version)?).then(|| format!("Go {version}")),
             Self::Qemu => (!qemu::is_there()?).then(|| "QEMU for both architectures".into()),
-            Self::Fuzz => (!fuzz::is_there()?).then(|| format!("cargo-fuzz {}", fuzz::VERSION)),
+            Self::Fuzz => (!fuzz::TOOL.is_there()?).then(|| format!("cargo-fuzz {}", fuzz::TOOL.version)),
             Self::Packaging => {
                 (!packaging::is_there()?).then(|| format!("cargo-deb {}", packaging::CARGO_DEB_VERSION))
             }
@@ -159,10 +160,10 @@ impl Component {
     fn install_into_cache(self) -> Result<()> {
         match self {
             Self::Bpf => bpf::install_linker(),
-            Self::Lint => deny::install(),
+            Self::Lint => deny::TOOL.install(),
             Self::Go(version) => releases::install(version),
             Self::Qemu => qemu::install(),
-            Self::Fuzz => fuzz::install(),
+            Self::Fuzz => fuzz::TOOL.install(),
             Self::Packaging => packaging::install(),
             Self::Prometheus => prometheus::install(),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),

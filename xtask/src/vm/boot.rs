@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::Machine;
 use super::report::{Finding, Report};
 use crate::arch::Arch;
+use crate::process::Running;
 use crate::setup::kernels::Kernel;
 use crate::setup::qemu;
 use crate::{paths, step};
@@ -134,15 +135,4 @@ fn command(arch: Arch, kernel: &Path, image: &Path) -> Result<Command> {
         .arg("-append")
         .arg(format!("console={console} panic=-1 quiet {environment}"));
     Ok(qemu)
-}
-
-/// A running emulator, which is killed when this is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have exited.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

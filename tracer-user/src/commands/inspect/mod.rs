@@ -6,7 +6,7 @@ mod modes;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    binary::{BuildMode, Globals, GoBinary, layout::Layout},
+    binary::{Globals, GoBinary, layout::Layout},
     cli::{FormatArg, InspectArgs, Subject},
     document::inspection::{Binary, Inspection, Layouts, SCHEMA},
     error::{Error, Result},
@@ -106,10 +106,7 @@ fn described(target: &Target) -> Binary {
         size: target.file.len(),
         go_version: facts.version.raw.trim_start_matches("go").into(),
         arch: facts.arch.name(),
-        build_mode: match facts.build_mode {
-            BuildMode::Exe => "exe",
-            BuildMode::Pie => "pie",
-        },
+        build_mode: facts.build_mode.name(),
         stripped: facts.stripped,
         cgo: facts.cgo,
         pgo: facts.pgo,

@@ -11,7 +11,7 @@ use crate::{
         view::TargetView,
     },
     latency::Histogram,
-    plan::{Mode, describe_attempts},
+    plan::Mode,
     sources::host::SlotId,
     stream::{HistogramKey, Kind, Observation},
 };
@@ -48,17 +48,8 @@ impl Governed {
     /// Creates the probed side of a process without probes.
     pub fn new(config: &Config, decision: Decision, watched: &Watched) -> Self {
         let mut governor = Governor::new(settings(config, decision));
-        let plan = &watched.reading().plan;
-        let impossible = [
-            (Mode::Sampled, plan.sampled.as_ref().err()),
-            (Mode::Exact, plan.exact.as_ref().err()),
-        ];
-        for (mode, attempts) in impossible {
-            if let Some(attempts) = attempts {
-                let why = format!(
-                    "no place to attach to was proven: {}",
-                    describe_attempts(attempts)
-                );
+        for mode in [Mode::Sampled, Mode::Exact] {
+            if let Some(why) = watched.reading().plan.obstacle(mode) {
                 let _ = governor.handle(0, Input::Impossible { mode, why });
             }
         }

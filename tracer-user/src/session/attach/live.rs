@@ -13,6 +13,7 @@ use crate::{
     sources::{
         passive::PassiveSource,
         probes::{ProbeSource, Request, config_of},
+        programs::program_for,
         transitions::{self, SnapshotReader, StacksWanted, TransitionSource},
     },
     stream::{
@@ -322,9 +323,5 @@ fn program_of(mode: Mode) -> ProgramKind {
         log::warn!("{EMPTY_PROGRAMS} is set: the probes do nothing, so no wait is seen");
         return ProgramKind::Empty;
     }
-    match mode {
-        Mode::Exact => ProgramKind::Exact,
-        Mode::Full => ProgramKind::Full,
-        Mode::Sampled | Mode::Passive => ProgramKind::Sampled,
-    }
+    program_for(mode)
 }

@@ -1,21 +1,21 @@
 //! Finds and analyses the target that the user asked for: what is known of it, and which modes it allows.
 
-use std::{cell::RefCell, collections::BTreeMap, fs::File, io, os::fd::OwnedFd};
+use std::{cell::RefCell, collections::BTreeMap, fs::File, os::fd::OwnedFd};
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 use super::{Offer, select::select};
 use crate::{
-    binary::{BuildMode, Frame, layout::LayoutSource},
-    error::{Error, Failure, Result},
+    binary::{Frame, layout::LayoutSource},
+    error::{Error, Result},
     escape::Untrusted,
-    plan::{Attempt, Mode, Program, Site, describe_attempts, program::Reading},
+    plan::{Attempt, Mode, Program, Site, program::Reading},
     process::{
         Fate, Process, Target,
         file::FileId,
         memory::{Memory as _, ProcessMemory},
     },
-    session::options::AttachOptions,
+    session::{descriptors::watch, options::AttachOptions},
     sources::{passive::PassiveSource, transitions::SnapshotReader},
     stream::{Symbolizer, TargetInfo},
 };
@@ -75,44 +75,24 @@ impl Prepared {
 
     /// Returns the modes, each with the reason if it is not possible.
     pub fn offers(&self) -> Vec<Offer> {
-        let refuse = |message: String| Error {
-            failure: Failure::NotTraceable,
-            message,
-        };
         let passive = self.passive_source().scheme().is_none().then(|| {
-            refuse(format!(
+            format!(
                 "the runtime's own latency histogram (sched.timeToRun) of {} was not found or has an unknown \
                  shape",
                 self.version()
-            ))
+            )
         });
-        let probes = |mode: Mode| {
-            let sites = self.sites(mode);
-            sites.err().map(|attempts| {
-                refuse(format!(
-                    "no place to attach to was proven: {}",
-                    describe_attempts(attempts)
-                ))
-            })
-        };
-        vec![
+        let offers = Mode::ALL.into_iter().map(|mode| {
+            let obstacle = match mode.has_probes() {
+                true => self.reading.plan.obstacle(mode),
+                false => passive.clone(),
+            };
             Offer {
-                mode: Mode::Passive,
-                obstacle: passive,
-            },
-            Offer {
-                mode: Mode::Sampled,
-                obstacle: probes(Mode::Sampled),
-            },
-            Offer {
-                mode: Mode::Exact,
-                obstacle: probes(Mode::Exact),
-            },
-            Offer {
-                mode: Mode::Full,
-                obstacle: probes(Mode::Full),
-            },
-        ]
+                mode,
+                obstacle: obstacle.map(Error::not_traceable),
+            }
+        });
+        offers.collect()
     }
 
     /// Returns the instructions to probe in a mode; none in `passive`.
@@ -120,18 +100,7 @@ impl Prepared {
     /// # Errors
     /// None was proven to be right: what was tried.
     pub fn sites(&self, mode: Mode) -> std::result::Result<&[Site], &[Attempt]> {
-        match mode {
-            Mode::Passive => Ok(&[]),
-            Mode::Sampled => match &self.reading.plan.sampled {
-                Ok(sampled) => Ok(&sampled.sites),
-                Err(attempts) => Err(attempts),
-            },
-            Mode::Exact => self.reading.plan.exact.as_deref().map_err(Vec::as_slice),
-            Mode::Full => match &self.reading.plan.full {
-                Ok(full) => Ok(&full.sites),
-                Err(attempts) => Err(attempts),
-            },
-        }
+        self.reading.plan.sites(mode)
     }
 
     /// Returns a reader of the runtime's histogram and gauges.
@@ -320,10 +289,7 @@ pub(in crate::session) fn info(target: &Target, pid: u32) -> TargetInfo {
         exe: target.file.name().clone(),
         go_version: facts.version.raw.trim_start_matches("go").into(),
         arch: facts.arch.name().into(),
-        build_mode: match facts.build_mode {
-            BuildMode::Exe => "exe".into(),
-            BuildMode::Pie => "pie".into(),
-        },
+        build_mode: facts.build_mode.name().into(),
         stripped: facts.stripped,
         cgo: Some(facts.cgo),
         pgo: Some(facts.pgo),
@@ -337,13 +303,4 @@ fn process_of(target: &Target) -> Result<&Process> {
         .process
         .as_ref()
         .ok_or_else(|| Error::failed("a process was asked for, and a file was opened"))
-}
-
-/// Lets the event loop wait for a pidfd.
-#[allow(
-    deprecated,
-    reason = "the successor is unsafe to call; an OwnedFd stays open as long as it is owned"
-)]
-fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(pidfd, Interest::READABLE)
 }

@@ -12,7 +12,7 @@ pub use recording::{Replayed, replay};
 
 use super::options::{ReplayOptions, SplitBy};
 use crate::{
-    error::{Error, Failure, Result},
+    error::{Error, Result},
     escape::Untrusted,
     output::{
         options::{Chatter, RenderOptions},
@@ -29,8 +29,7 @@ const MOST_KNOWN: usize = 1 << 24;
 /// Prints the result of a recording, or of a capture's JSON.
 ///
 /// # Errors
-/// It cannot be read, or is neither; [`Failure::Incomplete`] without a message where the result was printed but is not
-/// whole.
+/// It cannot be read, or is neither; [`Error::incomplete`] where the result was printed but is not whole.
 pub fn run(options: &ReplayOptions) -> Result<()> {
     let (mut file, name): (Box<dyn BufRead>, String) = match &options.file {
         None => (Box::new(io::stdin().lock()), "the recording on stdin".to_owned()),
@@ -58,10 +57,7 @@ pub fn run(options: &ReplayOptions) -> Result<()> {
             printer.finish_now()?;
             match is_complete {
                 true => Ok(()),
-                false => Err(Error {
-                    failure: Failure::Incomplete,
-                    message: String::new(),
-                }),
+                false => Err(Error::incomplete()),
             }
         }
     }

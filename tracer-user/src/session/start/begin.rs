@@ -40,7 +40,6 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         .split_first()
         .ok_or_else(|| Error::usage("name the command to run after `--`"))?;
     let path = program::find(name)?;
-    let several = options.repeat > 1;
     let tree = options.follow;
     let sink = match &options.output.path {
         Some(path) => Sink::open(Some(path)).map_err(before)?,
@@ -107,7 +106,6 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         policy,
         &options.output,
         consumers,
-        several,
         Some(invocation),
     );
     runner.post_start = PostStart::new(latencies);
@@ -140,16 +138,7 @@ pub async fn next(options: NextOptions) -> Result<ExitCode> {
         tree: false,
         whole_binary: options.whole_binary,
     };
-    let several = options.starts > 1;
-    Runner::new(
-        programs,
-        clocks,
-        policy,
-        &options.output,
-        consumers,
-        several,
-        None,
-    )
-    .run()
-    .await
+    Runner::new(programs, clocks, policy, &options.output, consumers, None)
+        .run()
+        .await
 }

@@ -1,23 +1,20 @@
 //! The clocks, signals and descriptors that a capture of starts waits for.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, OwnedFd},
-    time::Duration,
-};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     time::{Instant, Interval},
 };
 
 use crate::{
     error::{Error, Result},
     session::{
+        descriptors::watch,
         signals::{self, Interrupts, Signals},
         timers::{every, tick_of, until},
     },
@@ -255,15 +252,6 @@ async fn next_signal(signals: &mut AsyncFd<SignalFd>) -> Woken {
             _ => guard.clear_ready(),
         }
     }
-}
-
-/// Lets the event loop wait for a descriptor.
-#[allow(
-    deprecated,
-    reason = "the successor is unsafe to call; what owns its descriptor keeps it open"
-)]
-fn watch<T: AsRawFd>(fd: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
 async fn ready(fd: &mut Option<AsyncFd<OwnedFd>>) {

@@ -57,7 +57,6 @@ impl Runner {
         policy: Policy,
         output: &OutputOptions,
         consumers: Consumers,
-        several: bool,
         invocation: Option<Invocation>,
     ) -> Self {
         let (dynamic, missing) = match &programs {
@@ -73,7 +72,7 @@ impl Runner {
             tree: programs.tree().is_some(),
             dynamic,
             // In a tree there may be thousands of starts.
-            several: several && !policy.tree,
+            several: policy.starts_of.are_several() && !policy.tree,
             latencies_follow: policy.with_latencies,
             missing,
             interval_ns: output.interval.map(|d| d.as_nanos() as u64),

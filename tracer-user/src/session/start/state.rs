@@ -33,6 +33,16 @@ pub enum StartsOf {
     },
 }
 
+impl StartsOf {
+    /// Whether more than one start is traced.
+    pub const fn are_several(self) -> bool {
+        match self {
+            Self::Command { runs } => runs > 1,
+            Self::Binary { starts } => starts > 1,
+        }
+    }
+}
+
 /// Input of the state machine: what has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {

@@ -4,14 +4,18 @@ use std::{fs::File, sync::Arc};
 
 use tracer_ebpf::start::{StartConfig, exec};
 
-use super::{Gated, HostKernel, PendingMarks, SlotId, TimedBinary, detached, detaching::DetachedTarget};
+use super::{
+    Gated, HostKernel, PendingMarks, SlotId, TimedBinary,
+    detaching::DetachedTarget,
+    slots::{holder, holder_mut, take_holder},
+};
 use crate::{
     bpf::maps,
     error::{Error, Result},
     plan::start::StartPlan,
     process::file::FileState,
     sources::starts::{
-        Functions, configure_marks,
+        Functions, change_marks, configure_marks,
         gate::Missed,
         probed_binary::{ProbedBinary, is_last},
     },
@@ -87,16 +91,7 @@ impl HostKernel {
                 self.points.push(self.kernel.attach_point(name, name)?);
             }
         }
-        let sites = request.plan.once();
-        let binary = ProbedBinary::attach(
-            &mut self.kernel,
-            id.index,
-            request.file,
-            request.plan,
-            &sites,
-            is_whole,
-            false,
-        )?;
+        let binary = ProbedBinary::attach(&mut self.kernel, id.index, request.file, request.plan, is_whole)?;
         let missed = Arc::new(Missed::default());
         let held = match (request.by, binary.linker(), &self.gated) {
             (StartsBy::Holding(state), Some(linker), Some(gated)) => {
@@ -131,11 +126,7 @@ impl HostKernel {
     ) -> Result<Vec<Observation>> {
         self.read_ring();
         self.forget_others(now_ns);
-        let started = self
-            .binaries
-            .get_mut(&slot.index)
-            .filter(|started| started.id == slot);
-        let started = started.ok_or_else(|| detached(slot))?;
+        let started = holder_mut(&mut self.binaries, slot)?;
         let marks = std::mem::take(&mut started.marks);
         let mut seen = started.binary.marks(&marks, functions);
         for event in marks.iter().filter(|event| is_last(event)) {
@@ -162,9 +153,7 @@ impl HostKernel {
     /// # Errors
     /// The binary was detached.
     pub fn missed_starts(&self, slot: SlotId) -> Result<&Missed> {
-        let started = self.binaries.get(&slot.index);
-        let started = started.filter(|started| started.id == slot);
-        Ok(&started.ok_or_else(|| detached(slot))?.missed)
+        Ok(&holder(&self.binaries, slot)?.missed)
     }
 
     /// Removes the probes of processes whose start has ended (process, when), and stops following those that have exited:
@@ -190,12 +179,7 @@ impl HostKernel {
     /// # Errors
     /// The binary was detached before.
     pub fn detach_starts(&mut self, slot: SlotId) -> Result<()> {
-        let is_it = self
-            .binaries
-            .get(&slot.index)
-            .is_some_and(|started| started.id == slot);
-        let started = is_it.then(|| self.binaries.remove(&slot.index)).flatten();
-        let mut started = started.ok_or_else(|| detached(slot))?;
+        let mut started = take_holder(&mut self.binaries, slot)?;
         if let (Some(file), Some(gated)) = (started.held, &mut self.gated) {
             gated.unwatch(file, slot.index);
         }
@@ -218,12 +202,7 @@ impl HostKernel {
 
     /// Follows only processes that were held at the gate from here on.
     fn follow_held_only(&mut self) -> Result<()> {
-        let mut table = maps::start_config(&mut self.kernel.ebpf)?;
-        let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
-        config.every_exec = exec::GATED;
-        table
-            .set(0, maps::Abi(config), 0)
-            .map_err(maps::context("write", "START_CONFIG"))
+        change_marks(&mut self.kernel, |config| config.every_exec = exec::GATED)
     }
 
     /// Detaches the tracepoints when no binary is left, so that other processes pay nothing.

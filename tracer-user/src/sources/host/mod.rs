@@ -43,7 +43,7 @@ use self::{
     events::Events,
     gated::Gated,
     pending::PendingMarks,
-    slots::Slots,
+    slots::{Holder, Slots, holder, holder_mut, take_holder},
 };
 use super::{
     probes::{ProbeTarget, Request, slow_wait},
@@ -102,6 +102,18 @@ struct TimedBinary {
     missed: Arc<Missed>,
     marks: Vec<StartEvent>,
     lost: u64,
+}
+
+impl Holder for ProbedProcess {
+    fn slot(&self) -> SlotId {
+        self.id
+    }
+}
+
+impl Holder for TimedBinary {
+    fn slot(&self) -> SlotId {
+        self.id
+    }
 }
 
 /// What has happened on the host since the last call of [`HostKernel::take_events`].
@@ -195,7 +207,7 @@ impl HostKernel {
     /// # Errors
     /// As [`calibrate::measure`].
     pub fn cost(&mut self, slot: SlotId) -> Result<Cost> {
-        let target = &self.probed(slot)?.target;
+        let target = &holder(&self.targets, slot)?.target;
         let (program, kind) = (target.program(), target.calibrated_by());
         self.measured(program, kind)
     }
@@ -253,7 +265,7 @@ impl HostKernel {
     /// # Errors
     /// The target was detached.
     pub fn link_kind(&self, slot: SlotId) -> Result<Option<LinkKind>> {
-        Ok(self.probed(slot)?.target.link_kind())
+        Ok(holder(&self.targets, slot)?.target.link_kind())
     }
 
     /// Reads what was seen of a target since the last call: waits, hits (also while it was off) and losses.
@@ -262,7 +274,7 @@ impl HostKernel {
     /// The target was detached, or a table of the kernel's cannot be read.
     pub fn observe(&mut self, slot: SlotId, now_ns: u64) -> Result<Vec<Observation>> {
         self.read_ring();
-        let probed = found(&mut self.targets, slot)?;
+        let probed = holder_mut(&mut self.targets, slot)?;
         let mut seen = std::mem::take(&mut probed.waits);
         seen.extend(probed.target.observe(&mut self.kernel, now_ns)?);
         Ok(seen)
@@ -275,13 +287,13 @@ impl HostKernel {
     /// # Errors
     /// The target was detached, or a table of the kernel's cannot be written.
     pub fn begin_window(&mut self, slot: SlotId, hits: u64) -> Result<()> {
-        let probed = found(&mut self.targets, slot)?;
+        let probed = holder_mut(&mut self.targets, slot)?;
         probed.target.begin_window(&mut self.kernel, hits)
     }
 
     /// Whether a target was switched off by its cap.
     pub fn is_capped(&self, slot: SlotId) -> bool {
-        self.probed(slot).is_ok_and(|probed| probed.target.is_capped())
+        holder(&self.targets, slot).is_ok_and(|probed| probed.target.is_capped())
     }
 
     /// Switches a target off: from here on only the number of hits is counted. What was counted before can still be
@@ -290,7 +302,7 @@ impl HostKernel {
     /// # Errors
     /// The target was detached, or the table cannot be written.
     pub fn switch_off(&mut self, slot: SlotId) -> Result<()> {
-        let probed = found(&mut self.targets, slot)?;
+        let probed = holder_mut(&mut self.targets, slot)?;
         probed.target.switch_off(&mut self.kernel)
     }
 
@@ -300,10 +312,7 @@ impl HostKernel {
     /// # Errors
     /// The target was detached before.
     pub fn detach(&mut self, slot: SlotId) -> Result<()> {
-        self.probed(slot)?;
-        let Some(mut probed) = self.targets.remove(&slot.index) else {
-            return Err(detached(slot));
-        };
+        let mut probed = take_holder(&mut self.targets, slot)?;
         if let Err(e) = probed.target.switch_off(&mut self.kernel) {
             log::warn!("{e}");
         }
@@ -360,11 +369,6 @@ impl HostKernel {
         })
     }
 
-    fn probed(&self, slot: SlotId) -> Result<&ProbedProcess> {
-        let probed = self.targets.get(&slot.index).filter(|probed| probed.id == slot);
-        probed.ok_or_else(|| detached(slot))
-    }
-
     /// Reads the ring, and sorts its events by the target that they are about.
     fn read_ring(&mut self) {
         let (mut ends, mut exits) = (Vec::new(), Vec::new());
@@ -404,15 +408,6 @@ impl Drop for HostKernel {
     fn drop(&mut self) {
         self.detach_all();
     }
-}
-
-fn found(targets: &mut BTreeMap<u32, ProbedProcess>, slot: SlotId) -> Result<&mut ProbedProcess> {
-    let probed = targets.get_mut(&slot.index).filter(|probed| probed.id == slot);
-    probed.ok_or_else(|| detached(slot))
-}
-
-fn detached(slot: SlotId) -> Error {
-    Error::failed(format!("{slot:?} was detached before"))
 }
 
 /// The kernel side is moved to the thread that runs the daemon's loop.

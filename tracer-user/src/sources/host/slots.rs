@@ -1,6 +1,8 @@
-//! The free slots of the kernel's tables.
+//! The slots of the kernel's tables: which are free, and who holds the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::{Error, Result};
 
 /// A slot as its holder knows it: differs from the ids of earlier holders of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +50,45 @@ impl Slots {
     pub fn give_back(&mut self, index: u32) {
         self.free.insert(index);
     }
+}
+
+/// What is in a slot.
+pub trait Holder {
+    /// The slot as this holder knows it.
+    fn slot(&self) -> SlotId;
+}
+
+/// Returns the holder of a slot.
+///
+/// # Errors
+/// It was detached before; another one may have the slot by now.
+pub fn holder<T: Holder>(holders: &BTreeMap<u32, T>, slot: SlotId) -> Result<&T> {
+    let holder = holders.get(&slot.index).filter(|holder| holder.slot() == slot);
+    holder.ok_or_else(|| detached(slot))
+}
+
+/// Returns the holder of a slot, to be changed.
+///
+/// # Errors
+/// As [`holder`].
+pub fn holder_mut<T: Holder>(holders: &mut BTreeMap<u32, T>, slot: SlotId) -> Result<&mut T> {
+    let holder = holders
+        .get_mut(&slot.index)
+        .filter(|holder| holder.slot() == slot);
+    holder.ok_or_else(|| detached(slot))
+}
+
+/// Removes the holder of a slot. The slot itself is not free yet: see [`Slots::give_back`].
+///
+/// # Errors
+/// As [`holder`].
+pub fn take_holder<T: Holder>(holders: &mut BTreeMap<u32, T>, slot: SlotId) -> Result<T> {
+    holder(holders, slot)?;
+    holders.remove(&slot.index).ok_or_else(|| detached(slot))
+}
+
+fn detached(slot: SlotId) -> Error {
+    Error::failed(format!("{slot:?} was detached before"))
 }
 
 #[cfg(test)]

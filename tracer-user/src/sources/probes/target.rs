@@ -98,16 +98,8 @@ impl ProbeTarget {
             ..request.config
         };
         clear(kernel, slot)?;
-        write(kernel, slot, config)?;
-        let points: Vec<Point> = request
-            .sites
-            .iter()
-            .map(|site| Point {
-                file_offset: site.file_offset,
-                address: site.address.wrapping_add(request.bias),
-                site: for_kernel(site, slot),
-            })
-            .collect();
+        maps::configure_target(&mut kernel.ebpf, slot, config)?;
+        let points = points(request.sites, request.bias, slot);
         let kind = request
             .sites
             .first()
@@ -124,7 +116,7 @@ impl ProbeTarget {
         // Counting begins when all sites are live: otherwise goroutines would be seen to run that were not seen to
         // become runnable.
         let config = TargetConfig { enabled: 1, ..config };
-        write(kernel, slot, config)?;
+        maps::configure_target(&mut kernel.ebpf, slot, config)?;
         Ok(Self {
             slot,
             probes: Some(probes),
@@ -179,7 +171,7 @@ impl ProbeTarget {
     /// The table cannot be written.
     pub fn switch_off(&mut self, kernel: &mut Kernel) -> Result<()> {
         self.config.enabled = 0;
-        write(kernel, self.slot, self.config)
+        maps::configure_target(&mut kernel.ebpf, self.slot, self.config)
     }
 
     /// Begins a window in which the target may have `hits`. A target that is past its cap stays off.
@@ -196,7 +188,7 @@ impl ProbeTarget {
         }
         // 0 would be no cap at all.
         self.config.hit_limit = state.hits.saturating_add(hits).max(1);
-        write(kernel, self.slot, self.config)
+        maps::configure_target(&mut kernel.ebpf, self.slot, self.config)
     }
 
     /// Records that the target is past its cap, as the kernel side has reported.
@@ -286,12 +278,6 @@ fn state_of(kernel: &mut Kernel, slot: u32) -> Result<TargetState> {
     Ok(state.0)
 }
 
-fn write(kernel: &mut Kernel, slot: u32, config: TargetConfig) -> Result<()> {
-    maps::targets(&mut kernel.ebpf)?
-        .set(slot, maps::Abi(config), 0)
-        .map_err(maps::context("write", "TARGETS"))
-}
-
 /// Clears a slot. The entries of its last holder in shared tables were removed when the probes of that one were gone.
 fn clear(kernel: &mut Kernel, slot: u32) -> Result<()> {
     maps::clear_counters(&mut kernel.ebpf, slot)?;
@@ -315,8 +301,19 @@ fn is_the_runtimes_figure(kind: SiteKind) -> bool {
     matches!(kind, SiteKind::WaitRecorded | SiteKind::HistogramRecord)
 }
 
+/// Makes the points of sites in a process whose run-time addresses are `bias` past the link-time ones. Hits count for the
+/// target in this slot.
+pub(in crate::sources) fn points(sites: &[Site], bias: u64, slot: u32) -> Vec<Point> {
+    let points = sites.iter().map(|site| Point {
+        file_offset: site.file_offset,
+        address: site.address.wrapping_add(bias),
+        site: for_kernel(site, slot),
+    });
+    points.collect()
+}
+
 /// A site in the form that the programs read.
-pub(in crate::sources) fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
+fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
     let origin = site.origin.unwrap_or(Origin::Unblocked);
     tracer_ebpf::Site {
         target: slot,

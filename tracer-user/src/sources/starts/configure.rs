@@ -47,9 +47,7 @@ pub(super) fn configure(
         enabled: 1,
         ..TargetConfig::default()
     };
-    maps::targets(&mut kernel.ebpf)?
-        .set(SLOT, maps::Abi(target), 0)
-        .map_err(maps::context("write", "TARGETS"))?;
+    maps::configure_target(&mut kernel.ebpf, SLOT, target)?;
     let mut kinds = maps::call_kinds(&mut kernel.ebpf)?;
     for (number, kind) in calls::kinds() {
         kinds
@@ -71,6 +69,22 @@ pub(in crate::sources) fn configure_marks(kernel: &mut Kernel, config: StartConf
         ..config
     };
     maps::start_config(&mut kernel.ebpf)?
+        .set(0, maps::Abi(config), 0)
+        .map_err(maps::context("write", "START_CONFIG"))
+}
+
+/// Changes the configuration of marks.
+///
+/// # Errors
+/// The table cannot be read or written.
+pub(in crate::sources) fn change_marks(
+    kernel: &mut Kernel,
+    change: impl FnOnce(&mut StartConfig),
+) -> Result<()> {
+    let mut table = maps::start_config(&mut kernel.ebpf)?;
+    let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
+    change(&mut config);
+    table
         .set(0, maps::Abi(config), 0)
         .map_err(maps::context("write", "START_CONFIG"))
 }

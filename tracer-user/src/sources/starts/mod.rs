@@ -5,6 +5,7 @@ mod calls;
 mod configure;
 pub mod gate;
 pub(in crate::sources) mod links;
+mod marks;
 mod named;
 mod opened;
 pub(in crate::sources) mod probed_binary;
@@ -34,7 +35,7 @@ use self::{
     slot_table::SlotTable,
 };
 pub(in crate::sources) use self::{
-    configure::{configure_marks, own_pid_namespace},
+    configure::{change_marks, configure_marks, own_pid_namespace},
     named::own_pid,
     task::TaskOffsets,
 };

@@ -4,21 +4,24 @@
 use std::{fs::File, sync::Arc};
 
 use tracer_ebpf::{
-    Counters, Meaning, SiteKey, TargetConfig,
+    Counters, SiteKey, TargetConfig,
     start::{Mark, StartEvent},
 };
 
-use super::named::{Functions, Named};
+use super::{
+    marks,
+    named::{Functions, Named},
+};
 use crate::{
     bpf::{
         Kernel, ProgramKind, Scope,
-        attach::{self, Point, Probes},
+        attach::{self, Probes},
         linker::Linker,
         maps,
     },
     error::Result,
-    plan::start::{MarkSite, StartPlan},
-    stream::{Event, Kind, Loss, LossCause, Observation},
+    plan::start::StartPlan,
+    stream::{Event, Kind, Observation},
 };
 
 /// The number that [`Named`] has for the only binary.
@@ -39,8 +42,8 @@ pub struct ProbedBinary {
 }
 
 impl ProbedBinary {
-    /// Prepares `sites` of `plan`, and if `is_whole` is set, attaches to them in every process that maps the file. With
-    /// `times_threads` the kernel side counts time off the CPU and page faults.
+    /// Prepares the sites of `plan` that a process executes once, and if `is_whole` is set, attaches to them in every
+    /// process that maps the file.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
@@ -49,41 +52,25 @@ impl ProbedBinary {
         slot: u32,
         file: &File,
         plan: &StartPlan,
-        sites: &[MarkSite],
         is_whole: bool,
-        times_threads: bool,
     ) -> Result<Self> {
         maps::clear_counters(&mut kernel.ebpf, slot)?;
         let config = TargetConfig {
             enabled: 1,
             ..TargetConfig::default()
         };
-        maps::targets(&mut kernel.ebpf)?
-            .set(slot, maps::Abi(config), 0)
-            .map_err(maps::context("write", "TARGETS"))?;
-        let points: Vec<Point> = sites
-            .iter()
-            .map(|site| Point {
-                file_offset: site.site.file_offset,
-                address: site.site.address,
-                site: for_kernel(site, slot, plan.old_tasks),
-            })
-            .collect();
+        maps::configure_target(&mut kernel.ebpf, slot, config)?;
+        let points = marks::points(plan, &plan.once(), slot, 0);
         let keys = attach::keys_by_ip(ProgramKind::Mark, &points, Scope::Binary);
         let (probes, linker) = if is_whole {
-            let wanted = attach::Request {
-                program: ProgramKind::Mark,
-                points: &points,
-                slot,
-                scope: Scope::Binary,
-                file: &attach::path_of(file),
-            };
-            (Some(attach::attach(kernel, wanted)?), None)
+            let probes = marks::attach(kernel, &points, slot, Scope::Binary, file)?;
+            (Some(probes), None)
         } else {
             let linker = Linker::new(kernel, ProgramKind::Mark, points, slot, file)?;
             (None, Some(Arc::new(linker)))
         };
-        let mut named = Named::new(times_threads);
+        // The kernel side counts neither time off the CPU nor page faults here.
+        let mut named = Named::new(false);
         named.add(ONLY, plan.entry);
         Ok(Self {
             slot,
@@ -110,17 +97,7 @@ impl ProbedBinary {
     /// # Errors
     /// The kernel's table cannot be read.
     pub fn counts(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<Vec<Observation>> {
-        let counters = maps::read_counters(&mut kernel.ebpf, self.slot)?;
-        let new = counters.since(&self.counted);
-        self.counted = counters;
-        let lost = new.marks_lost + new.calls_lost;
-        let hits = (new.hits() > 0).then(|| Kind::Hits(new.hits()));
-        let loss = (lost > 0).then_some(Kind::Loss(Loss {
-            cause: LossCause::StartsLost,
-            count: lost,
-        }));
-        let kinds = hits.into_iter().chain(loss);
-        Ok(kinds.map(|kind| Observation { at_ns: now_ns, kind }).collect())
+        marks::new_counts(kernel, self.slot, &mut self.counted, now_ns)
     }
 
     /// What attaches to single processes of the binary.
@@ -139,17 +116,4 @@ pub fn is_last(event: &StartEvent) -> bool {
     [Mark::MainMain, Mark::Exited]
         .map(|mark| mark as u32)
         .contains(&event.mark)
-}
-
-fn for_kernel(site: &MarkSite, slot: u32, old_tasks: bool) -> tracer_ebpf::Site {
-    tracer_ebpf::Site {
-        target: slot,
-        kind: site.site.kind as u8,
-        meaning: Meaning::mark(site.mark),
-        gp_in: site.site.gp_in,
-        slot: site.site.slot,
-        // The init task's layout: see the kernel side's `init_function`.
-        old_in: u8::from(old_tasks),
-        ..tracer_ebpf::Site::default()
-    }
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tracer_ebpf::Meaning;
-
 use super::{
     Binary, StartSource, TracedProcesses,
-    configure::SLOT,
+    configure::{SLOT, change_marks},
     links::{Linked, ProcessProbes},
+    marks,
     slot_table::How,
 };
 use crate::{
@@ -20,7 +19,6 @@ use crate::{
     },
     clock::now_ns,
     error::{Error, Result},
-    plan::start::MarkSite,
     process::file::FileId,
 };
 
@@ -35,22 +33,18 @@ impl StartSource {
         self.write_entry(slot, binary.plan.entry)?;
         let points = self.points_of(binary, slot);
         let sites = points.len();
-        let path = attach::path_of(binary.file);
         let scope = match self.traced {
             TracedProcesses::Held(pid) => Scope::process(pid)?,
             _ => Scope::Binary,
         };
         let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
         let how = match self.traced {
-            TracedProcesses::Held(_) | TracedProcesses::Any => How::Live(attach::attach(
+            TracedProcesses::Held(_) | TracedProcesses::Any => How::Live(marks::attach(
                 &mut self.kernel,
-                attach::Request {
-                    program: ProgramKind::Mark,
-                    points: &points,
-                    slot: u32::from(slot),
-                    scope,
-                    file: &path,
-                },
+                &points,
+                u32::from(slot),
+                scope,
+                binary.file,
             )?),
             TracedProcesses::HeldInTurn => {
                 return Err(Error::failed(
@@ -84,17 +78,7 @@ impl StartSource {
         self.write_entry(slot, binary.plan.entry)?;
         let points = self.points_of(binary, slot);
         let scope = Scope::process(pid)?;
-        let path = attach::path_of(binary.file);
-        let probes = attach::attach(
-            &mut self.kernel,
-            attach::Request {
-                program: ProgramKind::Mark,
-                points: &points,
-                slot: u32::from(slot),
-                scope,
-                file: &path,
-            },
-        )?;
+        let probes = marks::attach(&mut self.kernel, &points, u32::from(slot), scope, binary.file)?;
         if self.slots.slot_of(number).is_none() {
             let keys = attach::keys_by_ip(ProgramKind::Mark, &points, scope);
             self.named.add(number, binary.plan.entry);
@@ -118,16 +102,11 @@ impl StartSource {
 
     /// The points to probe in a binary.
     fn points_of(&self, binary: Binary<'_>, slot: u16) -> Vec<Point> {
-        let sites: Vec<MarkSite> = match self.traced {
+        let sites = match self.traced {
             TracedProcesses::Held(_) | TracedProcesses::HeldInTurn => binary.plan.sites.clone(),
             TracedProcesses::Tree | TracedProcesses::Next | TracedProcesses::Any => binary.plan.once(),
         };
-        let points = sites.iter().map(|site| Point {
-            file_offset: site.site.file_offset,
-            address: site.site.address,
-            site: for_kernel(site, slot, binary.plan.old_tasks),
-        });
-        points.collect()
+        marks::points(binary.plan, &sites, SLOT, slot)
     }
 
     /// Removes the probes of a binary, also those of processes that are still starting, and waits until they are gone:
@@ -176,25 +155,6 @@ impl StartSource {
                 .set(u32::from(slot), entry, 0)
                 .map_err(maps::context("write", "ENTRIES"));
         }
-        let mut table = maps::start_config(&mut self.kernel.ebpf)?;
-        let mut config = table.get(&0, 0).map_err(maps::context("read", "START_CONFIG"))?.0;
-        config.entry = entry;
-        table
-            .set(0, maps::Abi(config), 0)
-            .map_err(maps::context("write", "START_CONFIG"))
-    }
-}
-
-fn for_kernel(site: &MarkSite, slot: u16, old_tasks: bool) -> tracer_ebpf::Site {
-    tracer_ebpf::Site {
-        target: SLOT,
-        kind: site.site.kind as u8,
-        meaning: Meaning::mark(site.mark),
-        gp_in: site.site.gp_in,
-        slot: site.site.slot,
-        binary: slot,
-        // The init task's layout: see the kernel side's `init_function`.
-        old_in: u8::from(old_tasks),
-        ..tracer_ebpf::Site::default()
+        change_marks(&mut self.kernel, |config| config.entry = entry)
     }
 }

@@ -2,12 +2,12 @@
 
 use tracer_ebpf::start::{Call, CallEvent, Mark, StartEvent};
 
-use super::{Functions, StartSource, TracedProcesses, calls, configure::SLOT, named, probed_binary};
+use super::{Functions, StartSource, TracedProcesses, calls, configure::SLOT, marks, named, probed_binary};
 use crate::{
     bpf::{maps, ring},
     error::Result,
     stream::{
-        Event, Kind, Loss, LossCause, Observation,
+        Event, Kind, Observation,
         start::{StartCall, StartHeld},
     },
 };
@@ -56,20 +56,12 @@ impl StartSource {
             }));
         }
         seen.sort_by_key(|observation| observation.at_ns);
-        let counters = maps::read_counters(&mut self.kernel.ebpf, SLOT)?;
-        let new = counters.since(&self.counted);
-        self.counted = counters;
-        let lost = new.marks_lost + new.calls_lost + new.tree_full;
-        let at = |kind| Observation { at_ns: now_ns, kind };
-        if new.hits() > 0 {
-            seen.push(at(Kind::Hits(new.hits())));
-        }
-        if lost > 0 {
-            seen.push(at(Kind::Loss(Loss {
-                cause: LossCause::StartsLost,
-                count: lost,
-            })));
-        }
+        seen.extend(marks::new_counts(
+            &mut self.kernel,
+            SLOT,
+            &mut self.counted,
+            now_ns,
+        )?);
         Ok(seen)
     }
 

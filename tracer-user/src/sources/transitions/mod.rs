@@ -18,11 +18,11 @@ use tracer_ebpf::{
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;
 pub use self::stacks::StacksWanted;
-use super::{probes::target::for_kernel, starts::task::TaskOffsets};
+use super::{probes::target::points, starts::task::TaskOffsets};
 use crate::{
     bpf::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
-        attach::{self, Point, Probes},
+        attach::{self, Probes},
         calibrate, maps,
     },
     error::{Error, Result},
@@ -137,15 +137,7 @@ impl TransitionSource {
         };
         tables::configure(&mut kernel.ebpf, CALIBRATION_SLOT, unread)?;
         let mut ring = kernel.take_ring("TRANSITIONS")?;
-        let points: Vec<Point> = request
-            .sites
-            .iter()
-            .map(|site| Point {
-                file_offset: site.file_offset,
-                address: site.address.wrapping_add(request.bias),
-                site: for_kernel(site, SLOT),
-            })
-            .collect();
+        let points = points(request.sites, request.bias, SLOT);
         // Before the target's own transitions arrive: calibration's records look the same.
         let cost = calibrate::measure(&mut kernel, program, SiteKind::StatusCall)
             .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
@@ -194,9 +186,7 @@ impl TransitionSource {
 
     fn enable(&mut self, enabled: u32) -> Result<()> {
         self.config.enabled = enabled;
-        maps::targets(&mut self.kernel.ebpf)?
-            .set(SLOT, maps::Abi(self.config), 0)
-            .map_err(maps::context("write", "TARGETS"))
+        maps::configure_target(&mut self.kernel.ebpf, SLOT, self.config)
     }
 
     /// Attaches to Linux's scheduler.

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin};
 
 use super::Recorder;
 use crate::{
-    error::{Error, Failure, Result},
+    error::{Error, Result},
     stream::{
         Closing, Consumer, Flow, Observation, Step, Symbolizer,
         step::{LatencyStep, StartStep},
@@ -53,10 +53,7 @@ impl Closing for ClosingRecording {
         }
         match is_whole {
             true => Ok(()),
-            false => Err(Error {
-                failure: Failure::Incomplete,
-                message: String::new(),
-            }),
+            false => Err(Error::incomplete()),
         }
     }
 }

@@ -43,35 +43,33 @@ impl Encoder {
 
     /// Adds names of addresses of the target.
     pub fn names<'n>(&mut self, names: impl IntoIterator<Item = (u64, &'n str)>) {
-        let mut last = 0;
-        for (address, name) in names {
-            put_difference(&mut self.contents, address, last);
-            put_text(&mut self.contents, cut(name));
-            last = address;
-            if self.contents.len() > FULL {
-                self.record(tag::NAMES);
-                last = 0;
-            }
-        }
-        if !self.contents.is_empty() {
-            self.record(tag::NAMES);
-        }
+        self.by_address(tag::NAMES, names, |out, name| put_text(out, cut(name)));
     }
 
     /// Adds calls at addresses of the target, innermost first.
     pub fn frames<'f>(&mut self, frames: impl IntoIterator<Item = (u64, &'f [Frame])>) {
+        self.by_address(tag::FRAMES, frames, stacks::encode_frames);
+    }
+
+    /// Adds entries, each after its address, in as many records as they need.
+    fn by_address<T>(
+        &mut self,
+        tag: u8,
+        entries: impl IntoIterator<Item = (u64, T)>,
+        append: impl Fn(&mut Vec<u8>, T),
+    ) {
         let mut last = 0;
-        for (address, frames) in frames {
+        for (address, entry) in entries {
             put_difference(&mut self.contents, address, last);
-            stacks::encode_frames(&mut self.contents, frames);
+            append(&mut self.contents, entry);
             last = address;
             if self.contents.len() > FULL {
-                self.record(tag::FRAMES);
+                self.record(tag);
                 last = 0;
             }
         }
         if !self.contents.is_empty() {
-            self.record(tag::FRAMES);
+            self.record(tag);
         }
     }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     binary::Frame,
     error::{Error, Result},
+    escape::Untrusted,
     stream::{HistogramKey, Kind, Observation},
 };
 
@@ -253,23 +254,24 @@ fn step(contents: &[u8]) -> std::result::Result<Entry, Trouble> {
 }
 
 fn names(contents: &[u8]) -> std::result::Result<Entry, Trouble> {
-    let mut bytes = Bytes(contents);
-    let mut names = Vec::new();
-    let mut last = 0;
-    while !bytes.is_empty() {
-        last = bytes.difference(last)?;
-        names.push((last, bytes.text()?.into()));
-    }
-    Ok(Entry::Names(names))
+    by_address(contents, |bytes| bytes.text().map(Untrusted::from)).map(Entry::Names)
 }
 
 fn frames(contents: &[u8]) -> std::result::Result<Entry, Trouble> {
+    by_address(contents, stacks::decode_frames).map(Entry::Frames)
+}
+
+/// Reads entries, each after its address.
+fn by_address<T>(
+    contents: &[u8],
+    read: impl Fn(&mut Bytes<'_>) -> std::result::Result<T, Trouble>,
+) -> std::result::Result<Vec<(u64, T)>, Trouble> {
     let mut bytes = Bytes(contents);
-    let mut frames = Vec::new();
+    let mut entries = Vec::new();
     let mut last = 0;
     while !bytes.is_empty() {
         last = bytes.difference(last)?;
-        frames.push((last, stacks::decode_frames(&mut bytes)?));
+        entries.push((last, read(&mut bytes)?));
     }
-    Ok(Entry::Frames(frames))
+    Ok(entries)
 }
