@@ -9,8 +9,9 @@ use gmpscope_tests::kernel::{bpf_links_of, patched_text};
 use gmpscope_tests::left_behind;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Attach, Variant, Workload, machine, toolchain};
+use tracer_user::document::by_name::ByName;
 use tracer_user::document::capture::{Capture, CaptureMode};
-use tracer_user::stream::EndedBy;
+use tracer_user::stream::{EndedBy, Origin};
 
 const MODES: [&str; 3] = ["passive", "sampled", "exact"];
 const ALL_MODES: [&str; 4] = ["passive", "sampled", "exact", "full"];
@@ -104,6 +105,14 @@ fn a_target_that_starts_itself_anew() -> Result<()> {
         let c = o.capture.expect("a capture");
         assert_eq!(c.capture.ended_by, EndedBy::TargetExec, "{mode}");
         assert!(fits(&c), "{mode}: {:?}", c.full);
+        // Its last two are created before the execve, the next program's eight or more after it.
+        if let Some(created) = c.by_origin.get(&ByName(Origin::Created)) {
+            let n = created.count;
+            assert!(
+                (1..=4).contains(&n),
+                "{mode}: {n} goroutines, some of them the next program's"
+            );
+        }
         assert!(w.alive(), "{mode}: it runs on");
     }
     Ok(())

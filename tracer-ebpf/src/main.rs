@@ -23,7 +23,7 @@ use aya_ebpf::{
 use tracer_ebpf::Site;
 
 use self::programs::{
-    calls, exact, lifecycle, marks, processes, sampled, site, stack, threads, transition, tree,
+    calls, exact, lifecycle, marks, processes, sampled, site, stack, target, threads, transition, tree,
 };
 
 /// Declares pairs of entry points for uprobes, which find the site of a hit by attach cookie and by address. Each has
@@ -107,6 +107,15 @@ pub fn sched_process_exec(_ctx: RawTracePointContext) -> u32 {
 #[raw_tracepoint]
 pub fn sched_process_exit(_ctx: RawTracePointContext) -> u32 {
     lifecycle::exited();
+    0
+}
+
+/// At `sched_process_exec`, without a daemon: a process that may be the target has executed another program.
+#[raw_tracepoint]
+pub fn target_exec(_ctx: RawTracePointContext) -> u32 {
+    if let Some(config) = programs::maps::HOST_CONFIG.get(0) {
+        target::executed(config);
+    }
     0
 }
 

@@ -19,6 +19,10 @@ pub struct HostConfig {
     /// `signal_struct.live`: threads of the process that have not ended. If it is not known, the end of a process's
     /// first thread is reported as that of the process.
     pub signal_live: u32,
+    /// 1 if that namespace is the initial one, where each process has an id.
+    pub pidns_is_initial: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Kinds of a [`HostEvent`].
@@ -52,7 +56,7 @@ pub struct HostCounters {
 }
 
 const _: () = {
-    assert!(core::mem::size_of::<HostConfig>() == 32);
+    assert!(core::mem::size_of::<HostConfig>() == 40);
     assert!(core::mem::size_of::<HostEvent>() == 16);
     assert!(core::mem::size_of::<HostCounters>() == 8);
 };

@@ -42,8 +42,14 @@ pub struct TargetState {
     pub hits: u64,
     /// Number of histograms of creation sites that were created.
     pub creation_sites: u64,
+    /// When the process executed another program (CLOCK_MONOTONIC), which switched the target off; 0 if it has not.
+    pub executed_ns: u64,
+    /// The process, by the id that the map `SLOTS_BY_PID` has of it; 0 if it is not to be switched off by its execve.
+    pub pid: u32,
     /// Zero.
-    pub reserved: [u64; 6],
+    pub reserved: u32,
+    /// Zero.
+    pub unused: [u64; 4],
 }
 
 /// Bytes of the block from `g.trackingStamp` to `g.gopc`, which the sampled program reads by one helper call in place

@@ -19,6 +19,10 @@ pub static TARGETS: Array<TargetConfig> = Array::with_max_entries(MAX_TARGETS, 0
 #[map]
 pub static STATES: Array<TargetState> = Array::with_max_entries(MAX_TARGETS, 0);
 
+/// Index of a target, by its PID in gmpscope's PID namespace.
+#[map]
+pub static SLOTS_BY_PID: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TARGETS, 0);
+
 /// By attach cookie.
 #[map]
 pub static SITES: Array<Site> = Array::with_max_entries(MAX_SITES, 0);

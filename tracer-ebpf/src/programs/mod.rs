@@ -15,6 +15,7 @@ pub mod sampled;
 pub mod site;
 pub mod slow;
 pub mod stack;
+pub mod target;
 pub mod threads;
 pub mod transition;
 pub mod tree;

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task};
 use tracer_ebpf::host::{HostConfig, HostEvent, host_event};
 
-use super::{atomic, clock, lifecycle, maps};
+use super::{atomic, clock, lifecycle, maps, target};
 
 /// Flag that does not wake the reader, which reads several times a second anyway.
 const NO_WAKEUP: u64 = 1;
@@ -16,6 +16,7 @@ const UNREAD: u64 = 0;
 #[inline(always)]
 pub fn executed() {
     if let Some(config) = maps::HOST_CONFIG.get(0) {
+        target::executed(config);
         send(config, host_event::EXEC);
     }
 }

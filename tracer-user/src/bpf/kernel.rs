@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Programs at raw tracepoints.
-const TRACEPOINTS: [&str; 12] = [
+const TRACEPOINTS: [&str; 13] = [
     "full_exit",
     "full_switch",
     "full_wakeup",
@@ -43,6 +43,7 @@ const TRACEPOINTS: [&str; 12] = [
     "sched_switch",
     "sys_enter",
     "sys_exit",
+    "target_exec",
 ];
 /// How often the kernel side's log is read.
 const LOG_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
@@ -174,6 +175,7 @@ impl Kernel {
             .override_global("TAIL_CALLS", &tail_calls, true)
             .map_max_entries("TARGETS", slots)
             .map_max_entries("STATES", slots)
+            .map_max_entries("SLOTS_BY_PID", slots)
             .map_max_entries("COUNTERS", slots)
             .map_max_entries("SITES", slots * SITES_PER_TARGET)
             .map_max_entries("SITES_BY_IP", slots * SITES_PER_TARGET)

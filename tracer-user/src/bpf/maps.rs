@@ -100,6 +100,9 @@ typed!(
     /// State that all CPUs share, by target index.
     states, Array<Abi<TargetState>>, "STATES");
 typed!(
+    /// Index of a target, by its process.
+    slots_by_pid, HashMap<u32, u32>, "SLOTS_BY_PID");
+typed!(
     /// Sites, by cookie.
     sites, Array<Abi<Site>>, "SITES");
 typed!(

@@ -11,6 +11,7 @@ use tracer_ebpf::host::{HOST_RING_BYTES, HostConfig, HostCounters, HostEvent, ho
 use crate::{
     bpf::{
         Kernel,
+        attach::in_initial_pid_namespace,
         maps::{self, Abi},
         ring,
     },
@@ -87,6 +88,8 @@ impl Events {
             wake_at: WAKE_AT,
             task_signal,
             signal_live,
+            pidns_is_initial: u32::from(in_initial_pid_namespace()),
+            reserved: 0,
         };
         maps::host_config(&mut kernel.ebpf)?
             .set(0, Abi(config), 0)

@@ -316,6 +316,7 @@ impl HostKernel {
         if let Err(e) = probed.target.switch_off(&mut self.kernel) {
             log::warn!("{e}");
         }
+        probed.target.forget_process(&mut self.kernel)?;
         let stamped = probed.target.program() == ProgramKind::Exact;
         let (probes, keys) = probed.target.take_probes();
         self.detaching.begin(

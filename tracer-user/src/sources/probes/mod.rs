@@ -4,13 +4,17 @@
 mod tables;
 pub mod target;
 
-use aya::maps::{MapData, RingBuf};
+use aya::{
+    maps::{MapData, RingBuf},
+    programs::raw_trace_point::RawTracePointLink,
+};
 use tracer_ebpf::Counters;
 
 pub use self::target::{ProbeTarget, Request, config_of};
 use crate::{
     bpf::{Capacity, Cost, Kernel, LinkKind, kernel, ring},
     error::Result,
+    sources::execs,
     stream::{Event, Kind, Observation, Origin, SlowWait},
 };
 
@@ -22,6 +26,8 @@ pub struct ProbeSource {
     kernel: Kernel,
     target: ProbeTarget,
     ring: RingBuf<MapData>,
+    /// Switches the target off when it executes another program.
+    execs: Option<RawTracePointLink>,
 }
 
 impl ProbeSource {
@@ -32,9 +38,16 @@ impl ProbeSource {
     pub fn attach(request: &Request<'_>, capacity: Capacity) -> Result<Self> {
         let mut kernel = Kernel::load(capacity)?;
         let ring = kernel.take_ring("EVENTS")?;
+        // Before the target is switched on.
+        let execs = execs::watch(&mut kernel)?;
         let target = ProbeTarget::attach(&mut kernel, SLOT, request, None)?;
         kernel::trim_heap();
-        Ok(Self { kernel, target, ring })
+        Ok(Self {
+            kernel,
+            target,
+            ring,
+            execs: Some(execs),
+        })
     }
 
     /// The kind of link that holds the probes.
@@ -67,6 +80,7 @@ impl ProbeSource {
     /// Removes the probes; see [`Probes`](crate::bpf::attach::Probes) for how long that takes.
     pub fn detach(&mut self) {
         drop(self.target.take_probes());
+        drop(self.execs.take());
     }
 
     /// Reads what was measured since the last call.

@@ -18,6 +18,7 @@ use crate::{
     },
     error::Result,
     plan::Site,
+    sources::execs,
     stream::{Kind, Loss, LossCause, Observation},
 };
 
@@ -65,6 +66,7 @@ pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals,
 /// Live probes on one process, and their counters.
 pub struct ProbeTarget {
     slot: u32,
+    pid: u32,
     probes: Option<Probes>,
     program: ProgramKind,
     /// The kind of the first site; the others are alike.
@@ -98,6 +100,7 @@ impl ProbeTarget {
             ..request.config
         };
         clear(kernel, slot)?;
+        execs::register(kernel, slot, request.pid)?;
         maps::configure_target(&mut kernel.ebpf, slot, config)?;
         let points = points(request.sites, request.bias, slot);
         let kind = request
@@ -119,6 +122,7 @@ impl ProbeTarget {
         maps::configure_target(&mut kernel.ebpf, slot, config)?;
         Ok(Self {
             slot,
+            pid: request.pid,
             probes: Some(probes),
             program: request.program,
             kind,
@@ -183,7 +187,8 @@ impl ProbeTarget {
         if self.is_past(&state) {
             self.note_capped(kernel)?;
         }
-        if self.capped {
+        // After an execve, hits are those of another program.
+        if self.capped || state.executed_ns != 0 {
             return Ok(());
         }
         // 0 would be no cap at all.
@@ -211,6 +216,14 @@ impl ProbeTarget {
 
     fn is_past(&self, state: &TargetState) -> bool {
         self.config.hit_limit != 0 && state.hits > self.config.hit_limit
+    }
+
+    /// Forgets that this target is its process's: for when it is not traced any more.
+    ///
+    /// # Errors
+    /// The table cannot be opened.
+    pub fn forget_process(&self, kernel: &mut Kernel) -> Result<()> {
+        execs::unregister(kernel, self.slot, self.pid)
     }
 
     /// Takes the probes out, to be dropped; see [`Probes`] for how long that takes.
@@ -281,9 +294,6 @@ fn state_of(kernel: &mut Kernel, slot: u32) -> Result<TargetState> {
 /// Clears a slot. The entries of its last holder in shared tables were removed when the probes of that one were gone.
 fn clear(kernel: &mut Kernel, slot: u32) -> Result<()> {
     maps::clear_counters(&mut kernel.ebpf, slot)?;
-    maps::states(&mut kernel.ebpf)?
-        .set(slot, maps::Abi(TargetState::default()), 0)
-        .map_err(maps::context("write", "STATES"))?;
     if slot < kernel.capacity.exact {
         maps::clear_exact(&mut kernel.ebpf, slot)?;
     }

@@ -18,7 +18,7 @@ use tracer_ebpf::{
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;
 pub use self::stacks::StacksWanted;
-use super::{probes::target::points, starts::task::TaskOffsets};
+use super::{execs, probes::target::points, starts::task::TaskOffsets};
 use crate::{
     bpf::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
@@ -179,6 +179,9 @@ impl TransitionSource {
         if request.threads {
             source.without_threads = source.follow_threads(request.pid).err();
         }
+        execs::register(&mut source.kernel, SLOT, request.pid)?;
+        let link = execs::watch(&mut source.kernel)?;
+        source.points.push(link);
         // All probes begin at once: otherwise goroutines would be seen to run that were not seen to become runnable.
         source.enable(1)?;
         Ok(source)
