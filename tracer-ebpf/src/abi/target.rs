@@ -33,8 +33,8 @@ pub struct TargetConfig {
     pub creation_sites: u32,
 }
 
-/// State of one target that all CPUs share, on its own cache line. Counters only grow: the user side begins a new
-/// window by raising [`TargetConfig::hit_limit`].
+/// State of one target that all CPUs share, on its own cache line. The user side writes it before it attaches, and only
+/// reads it from then on: it begins a new window by raising [`TargetConfig::hit_limit`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetState {
@@ -42,8 +42,11 @@ pub struct TargetState {
     pub hits: u64,
     /// Number of histograms of creation sites that were created.
     pub creation_sites: u64,
+    /// How many more goroutines may keep their entry in `STAMPS` between their waits. CPUs that take the last ones at the
+    /// same time leave it below zero.
+    pub stamps_left: i64,
     /// Zero.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 
 /// Bytes of the block from `g.trackingStamp` to `g.gopc`, which the sampled program reads by one helper call in place

@@ -7,7 +7,10 @@ use tracer_ebpf::{
     creation_site_key,
 };
 
-use super::tables::Tables;
+use super::{
+    losses::{Unpaired, losses},
+    tables::Tables,
+};
 use crate::{
     binary::{Globals, layout::Layout},
     bpf::{
@@ -18,7 +21,7 @@ use crate::{
     },
     error::Result,
     plan::Site,
-    stream::{Kind, Loss, LossCause, Observation},
+    stream::{Kind, Observation},
 };
 
 /// A request to attach to a process.
@@ -74,9 +77,7 @@ pub struct ProbeTarget {
     keys: Vec<SiteKey>,
     tables: Tables,
     counted: Counters,
-    /// How many more goroutines may be seen to run without having been seen to become runnable, before that is a loss:
-    /// those that were runnable already when the probes went live.
-    early: u64,
+    unpaired: Unpaired,
     capped: bool,
 }
 
@@ -126,7 +127,7 @@ impl ProbeTarget {
             keys: attach::keys_by_ip(request.program, &points, scope),
             tables: Tables::new(is_the_runtimes_figure(kind)),
             counted: Counters::default(),
-            early: request.goroutines,
+            unpaired: Unpaired::new(request.goroutines),
             capped: false,
         })
     }
@@ -259,9 +260,8 @@ impl ProbeTarget {
         if hits > 0 {
             seen.push(at(Kind::Hits(hits)));
         }
-        let early = new.unpaired.min(self.early);
-        self.early -= early;
-        seen.extend(losses(&new, early).into_iter().map(|loss| at(Kind::Loss(loss))));
+        let unpaired = self.unpaired.explain(&new);
+        seen.extend(losses(&new, unpaired).into_iter().map(|loss| at(Kind::Loss(loss))));
         Ok(seen)
     }
 
@@ -281,9 +281,11 @@ fn state_of(kernel: &mut Kernel, slot: u32) -> Result<TargetState> {
 /// Clears a slot. The entries of its last holder in shared tables were removed when the probes of that one were gone.
 fn clear(kernel: &mut Kernel, slot: u32) -> Result<()> {
     maps::clear_counters(&mut kernel.ebpf, slot)?;
-    maps::states(&mut kernel.ebpf)?
-        .set(slot, maps::Abi(TargetState::default()), 0)
-        .map_err(maps::context("write", "STATES"))?;
+    let state = TargetState {
+        stamps_left: i64::from(kernel.capacity.kept_stamps()),
+        ..TargetState::default()
+    };
+    maps::set_state(&mut kernel.ebpf, slot, state)?;
     if slot < kernel.capacity.exact {
         maps::clear_exact(&mut kernel.ebpf, slot)?;
     }
@@ -326,22 +328,4 @@ fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
         slot: site.slot,
         binary: 0,
     }
-}
-
-/// The losses in new counts. `early` of the unpaired waits began before the capture.
-fn losses(new: &Counters, early: u64) -> Vec<Loss> {
-    [
-        (LossCause::Unpaired, early),
-        (LossCause::Unseen, new.unpaired - early),
-        (LossCause::StampsFull, new.stamps_full),
-        (LossCause::CreationSitesFull, new.creation_sites_full),
-        (LossCause::HistogramsFull, new.histograms_full + new.samples_full),
-        (LossCause::RingFull, new.ring_full),
-        (LossCause::Unreadable, new.unreadable),
-        (LossCause::Negative, new.negative + new.negative_samples),
-    ]
-    .into_iter()
-    .filter(|(_, count)| *count > 0)
-    .map(|(cause, count)| Loss { cause, count })
-    .collect()
 }
