@@ -107,14 +107,14 @@ pub fn exited() {
     }
 }
 
-/// Forgets the current process, which ends, if the gate has held it and it never came to `main.main`: otherwise programs
-/// that end early would fill the table in time.
+/// Forgets the current process, which ends, if it was held and never came to `main.main`: otherwise programs that end
+/// early would fill the table in time.
 #[inline(always)]
 fn forget_held() {
     let Some(config) = maps::START_CONFIG.get(0) else {
         return;
     };
-    if config.tree != 0 || config.every_exec != exec::GATED {
+    if config.tree != 0 || config.every_exec == exec::EVERY {
         return;
     }
     let pid = own_pid(config.pidns_device, config.pidns_inode);

@@ -391,7 +391,10 @@ mod tests {
     #[test]
     fn goroutines_keep_no_more_than_half_of_the_stamps() {
         let idle = Capacity::for_one(12);
-        assert_eq!((idle.stamps, idle.kept_stamps()), (DEFAULT_STAMPS, DEFAULT_STAMPS / 2));
+        assert_eq!(
+            (idle.stamps, idle.kept_stamps()),
+            (DEFAULT_STAMPS, DEFAULT_STAMPS / 2)
+        );
         // Each goroutine that is there when the capture begins keeps its own.
         let crowd = Capacity::for_one(300_000);
         assert_eq!((crowd.stamps, crowd.kept_stamps()), (600_000, 300_000));

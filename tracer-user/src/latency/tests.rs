@@ -94,7 +94,11 @@ fn yields_are_no_latency() {
         (Origin::Unblocked, &[70_000][..]),
         (Origin::Preempted, &[9_000_000][..]),
     ] {
-        latency.observe(&delta_of(BucketScheme::Kernel, HistogramKey::Origin(origin), waits));
+        latency.observe(&delta_of(
+            BucketScheme::Kernel,
+            HistogramKey::Origin(origin),
+            waits,
+        ));
     }
     let (total, waits) = (latency.total(), latency.without_yields());
     assert_eq!((total.count(), waits.count()), (100, 2));

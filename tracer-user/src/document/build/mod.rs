@@ -111,9 +111,7 @@ pub fn build(parts: Parts) -> Capture {
     };
     Capture {
         runnable_to_running: total_hist,
-        without_yields: parts
-            .tells_yields
-            .then(|| Hist::of(&latency.without_yields())),
+        without_yields: parts.tells_yields.then(|| Hist::of(&latency.without_yields())),
         by_origin: named.by_origin(latency),
         by_creation_site: match &report {
             Some(report) => full::by_creation_site(report, &named),

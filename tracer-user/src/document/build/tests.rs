@@ -65,7 +65,10 @@ fn voluntary_yields_are_kept_apart() {
     assert_eq!(all["count"], 100_000);
     assert_eq!(waits["count"], 2_000);
     assert!(all["p90_ns"].as_u64().unwrap() < 1_100);
-    assert!((40_000..43_000).contains(&waits["p50_ns"].as_u64().unwrap()), "{waits}");
+    assert!(
+        (40_000..43_000).contains(&waits["p50_ns"].as_u64().unwrap()),
+        "{waits}"
+    );
     assert_eq!(
         waits["sum_ns"],
         1_500 * 40_000 + 500 * 300_000,
@@ -88,7 +91,13 @@ fn what_cannot_be_told_apart_is_not_left_out() {
     let capture = fixtures::sweeping().capture(Mode::Exact, |parts| parts.tells_yields = false);
     assert_eq!((capture.without_yields.as_ref(), capture.yields()), (None, 0));
     assert_eq!(capture.waits().count, 100_000);
-    assert!(capture.capture.notes.iter().any(|note| note.raw() == YIELDS_UNKNOWN));
+    assert!(
+        capture
+            .capture
+            .notes
+            .iter()
+            .any(|note| note.raw() == YIELDS_UNKNOWN)
+    );
 }
 
 #[test]

@@ -31,7 +31,11 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
                 milliseconds(waited),
                 milliseconds(all),
                 percent(share),
-                if yields > 0 { ", voluntary yields left out" } else { "" }
+                if yields > 0 {
+                    ", voluntary yields left out"
+                } else {
+                    ""
+                }
             ),
             "More goroutines compute than there are Ps, so they take turns of about 10 ms: fewer of them \
              at a time, or a larger GOMAXPROCS if there are CPUs for it.",

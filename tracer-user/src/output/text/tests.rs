@@ -173,7 +173,12 @@ fn intervals_have_a_line_each() {
     );
     golden(
         "intervals",
-        &[interval::header(&busy), interval::line(&busy), interval::line(&idle)].concat(),
+        &[
+            interval::header(&busy),
+            interval::line(&busy),
+            interval::line(&idle),
+        ]
+        .concat(),
     );
     assert_eq!(
         busy.runnable_to_running.max_ns, None,

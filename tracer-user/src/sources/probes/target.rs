@@ -261,7 +261,11 @@ impl ProbeTarget {
             seen.push(at(Kind::Hits(hits)));
         }
         let unpaired = self.unpaired.explain(&new);
-        seen.extend(losses(&new, unpaired).into_iter().map(|loss| at(Kind::Loss(loss))));
+        seen.extend(
+            losses(&new, unpaired)
+                .into_iter()
+                .map(|loss| at(Kind::Loss(loss))),
+        );
         Ok(seen)
     }
 
