@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gmpscope_tests::histogram::quantile;
+use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::by_name::ByName;
 use tracer_user::document::hist::Hist;
-use tracer_user::stream::Origin;
+use tracer_user::stream::{LossCause, Origin};
 
 const MS: u64 = 1_000_000;
 
@@ -157,6 +158,83 @@ fn exact_counts_what_was_done() -> Result<()> {
             "Go {}: {} go statements, {created} created",
             t.version(),
             m.iterations
+        );
+    }
+    Ok(())
+}
+
+/// 100,000 goroutines at a time are more than the kernel's table of stamps has room for, and only a thousand of them are
+/// runnable at once.
+#[test]
+fn goroutines_that_come_and_go_are_all_counted() -> Result<()> {
+    const GOROUTINES: u64 = 300_000;
+    let _one = machine();
+    let mut workload = newest("crowds")?.start()?;
+    let tracer = Attach::to(workload.pid()).mode("exact").start()?;
+    let done = workload.go_for(GOROUTINES)?;
+    // A wait that is not counted makes the capture incomplete, and its status 5.
+    let capture = tracer.interrupt()?.captured()?;
+    assert_eq!(done.iterations - workload.first.iterations, GOROUTINES);
+    let lost = &capture.capture.lost_by_cause;
+    assert!(
+        !lost.contains_key(&ByName(LossCause::StampsFull)) && !lost.contains_key(&ByName(LossCause::Unseen)),
+        "{lost:?}"
+    );
+    let count = |origin| capture.by_origin.get(&ByName(origin)).map_or(0, |h| h.count);
+    // The runtime makes some for itself.
+    let created = count(Origin::Created);
+    assert!(
+        (GOROUTINES..GOROUTINES + 50).contains(&created),
+        "{created} of {GOROUTINES} goroutines are counted as created"
+    );
+    assert!(
+        count(Origin::Unblocked) >= GOROUTINES,
+        "{} of {GOROUTINES} goroutines are counted as released",
+        count(Origin::Unblocked)
+    );
+    Ok(())
+}
+
+#[test]
+fn yields_do_not_hide_the_waits() -> Result<()> {
+    let _one = machine();
+    let (yields, waiters, looped) = (245, 4, 200_000);
+    for mode in ["exact", "full"] {
+        let m = newest("yields")?
+            .gomaxprocs(1)
+            .during(Duration::from_millis(1000))
+            .measure(mode)?;
+        m.verdict().map_err(anyhow::Error::msg)?;
+        let (all, rounds) = (&m.capture.runnable_to_running, m.iterations);
+        assert!(rounds >= 50, "{mode}: only {rounds} rounds");
+        let waits = m
+            .capture
+            .without_yields
+            .as_ref()
+            .context("yields are not kept apart")?;
+        let left_out = all.count - waits.count;
+        assert!(
+            left_out.abs_diff(rounds * yields) <= rounds * yields / 100 + 70,
+            "{mode}: {left_out} yields in {rounds} rounds"
+        );
+        assert_eq!(left_out, m.capture.yields());
+        assert!(
+            left_out * 100 >= all.count * 97,
+            "{mode}: {left_out} of {}",
+            all.count
+        );
+        assert!(
+            waits.count >= rounds * waiters,
+            "{mode}: {} waits in {rounds} rounds",
+            waits.count
+        );
+        // In each round one short wait of the goroutine that yields, and those of one to four loops.
+        let (_, of_all) = quantile(all, 0.5).context("no median")?;
+        let (_, of_waits) = quantile(waits, 0.5).context("no median")?;
+        let most = (3 * looped) as f64 / m.share();
+        assert!(
+            of_all < looped / 2 && of_waits > looped * 3 / 2 && (of_waits as f64) < most,
+            "{mode}: the median of all waits is {of_all} ns, without yields {of_waits} ns"
         );
     }
     Ok(())

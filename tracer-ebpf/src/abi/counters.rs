@@ -52,7 +52,7 @@ counters! {
         pub unpaired: u64,
         /// Runnable→ transitions to another status than Running (Go 1.22's `newcoro`): the wait is dropped.
         pub out_of_runnable: u64,
-        /// →Runnable that found no room in `STAMPS`.
+        /// →Runnable that found no room in `STAMPS`. The end of such a wait is among `unpaired`.
         pub stamps_full: u64,
         /// Waits that were added to [`OTHER_CREATION_SITES`](super::OTHER_CREATION_SITES).
         pub creation_sites_full: u64,

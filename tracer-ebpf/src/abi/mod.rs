@@ -36,8 +36,9 @@ pub const MAX_SITES: u32 = MAX_TARGETS * SITES_PER_TARGET;
 pub const MAX_CREATION_SITES: u32 = 1_024;
 /// `gopc` under which waits are aggregated when the table of creation sites is full.
 pub const OTHER_CREATION_SITES: u64 = 0;
-/// Default number of goroutines whose →Runnable stamps the kernel can hold; the user side sizes the map for its
-/// target. Those that do not fit are counted in [`Counters::stamps_full`].
+/// Default number of →Runnable stamps that the kernel can hold; the user side sizes the map for its target, and lets
+/// goroutines keep half of them between their waits ([`TargetState::stamps_left`]). Waits that do not fit are counted in
+/// [`Counters::stamps_full`].
 pub const DEFAULT_STAMPS: u32 = 65_536;
 /// Bytes of the ring buffer for slow waits.
 pub const RING_BYTES: u32 = 1 << 20;

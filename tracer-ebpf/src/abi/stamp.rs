@@ -13,8 +13,12 @@ pub struct Stamp {
     /// CLOCK_MONOTONIC; 0 if it is not runnable.
     pub at_ns: u64,
     /// An [`Origin`](super::Origin).
-    pub origin: u64,
+    pub origin: u32,
+    /// 0: the goroutine keeps this entry for its later waits. 1: the entry is for one wait, and is removed at its end.
+    pub once: u32,
 }
+
+const _: () = assert!(core::mem::size_of::<Stamp>() == 16);
 
 /// Key of `SAMPLED_HISTOGRAMS`: `g.gopc`, the run-time return address in the function with the `go` statement, in the
 /// low 48 bits, the target's index above. One word, since hashing it is part of the cost of a hit.

@@ -33,8 +33,8 @@ pub struct TargetConfig {
     pub creation_sites: u32,
 }
 
-/// State of one target that all CPUs share, on its own cache line. Counters only grow: the user side begins a new
-/// window by raising [`TargetConfig::hit_limit`].
+/// State of one target that all CPUs share, on its own cache line. The user side writes it before it attaches, and only
+/// reads it from then on: it begins a new window by raising [`TargetConfig::hit_limit`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetState {
@@ -48,8 +48,11 @@ pub struct TargetState {
     pub pid: u32,
     /// Zero.
     pub reserved: u32,
+    /// How many more goroutines may keep their entry in `STAMPS` between their waits. CPUs that take the last ones at the
+    /// same time leave it below zero.
+    pub stamps_left: i64,
     /// Zero.
-    pub unused: [u64; 4],
+    pub unused: [u64; 3],
 }
 
 /// Bytes of the block from `g.trackingStamp` to `g.gopc`, which the sampled program reads by one helper call in place

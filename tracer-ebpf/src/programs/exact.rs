@@ -72,13 +72,13 @@ fn changed(
 #[inline(always)]
 fn into_runnable(config: &TargetConfig, counters: *mut Counters, site: &Site, g: u64) {
     count!(counters, into_runnable);
-    let mut origin = u64::from(site.meaning.number());
+    let mut origin = u32::from(site.meaning.number());
     // goschedImpl is called both by runtime.Gosched and for preemption; only g.preempt distinguishes them.
-    if origin == Origin::Yielded as u64
+    if origin == Origin::Yielded as u32
         && config.g_preempt != 0
         && memory::read::<u8>(g, config.g_preempt) == Some(1)
     {
-        origin = Origin::Preempted as u64;
+        origin = Origin::Preempted as u32;
     }
     let key = stamp_key(site.target, g);
     if let Some(stamp) = maps::STAMPS.get_ptr_mut(&key) {
@@ -90,12 +90,32 @@ fn into_runnable(config: &TargetConfig, counters: *mut Counters, site: &Site, g:
         }
         return;
     }
+    insert_stamp(counters, site, key, origin);
+}
+
+/// Makes the entry of a goroutine that has none: one that it keeps, while there is room for such, and after that one for
+/// this wait alone.
+#[inline(always)]
+fn insert_stamp(counters: *mut Counters, site: &Site, key: u64, origin: u32) {
+    let at_ns = clock::now();
+    let state = maps::STATES.get_ptr_mut(site.target);
+    let keeps = match state {
+        // SAFETY: a checked pointer into the map. CPUs that read it at the same time may keep a few too many.
+        Some(state) => unsafe { (*state).stamps_left > 0 },
+        None => false,
+    };
     let stamp = Stamp {
-        at_ns: clock::now(),
+        at_ns,
         origin,
+        once: u32::from(!keeps),
     };
     if maps::STAMPS.insert(&key, &stamp, 0).is_err() {
         count!(counters, stamps_full);
+        return;
+    }
+    if keeps && let Some(state) = state {
+        // SAFETY: as above; only the field's address is taken. Adding the largest number subtracts one.
+        atomic::add(unsafe { &raw mut (*state).stamps_left }.cast(), u64::MAX);
     }
 }
 
@@ -109,12 +129,17 @@ fn out_of_runnable(
     new: u32,
 ) {
     let now = clock::now();
-    let stamp = maps::STAMPS.get_ptr_mut(&stamp_key(site.target, g));
-    let (since, origin) = match stamp {
-        // SAFETY: as in `into_runnable`.
+    let key = stamp_key(site.target, g);
+    let (since, origin) = match maps::STAMPS.get_ptr_mut(&key) {
+        // SAFETY: as in `into_runnable`. Nothing of the entry is used once it is removed, since another goroutine may
+        // have it by then.
         Some(stamp) => unsafe {
             let seen = ((*stamp).at_ns, (*stamp).origin);
             (*stamp).at_ns = 0;
+            if (*stamp).once != 0 {
+                // If that fails, the goroutine's next wait uses the entry, and its end removes it.
+                let _ = maps::STAMPS.remove(&key);
+            }
             seen
         },
         None => (0, 0),
@@ -133,13 +158,13 @@ fn out_of_runnable(
         return;
     }
     let latency = now - since;
-    let index = site.target * Origin::COUNT + origin as u32;
+    let index = site.target * Origin::COUNT + origin;
     match maps::EXACT_HISTOGRAMS.get_ptr_mut(index) {
         Some(histogram) => record(histogram, latency),
         None => count!(counters, histograms_full),
     }
     if latency >= config.slower_ns {
-        slow::send(ctx, config, counters, site.target, g, latency, now, origin as u32);
+        slow::send(ctx, config, counters, site.target, g, latency, now, origin);
     }
 }
 

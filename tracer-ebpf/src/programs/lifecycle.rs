@@ -103,6 +103,24 @@ pub fn exited() {
     // While another thread executes a program, the process continues.
     if start_of(tgid).is_none() {
         tree::exited(tgid);
+        forget_held();
+    }
+}
+
+/// Forgets the current process, which ends, if it was held and never came to `main.main`: otherwise programs that end
+/// early would fill the table in time.
+#[inline(always)]
+fn forget_held() {
+    let Some(config) = maps::START_CONFIG.get(0) else {
+        return;
+    };
+    if config.tree != 0 || config.every_exec == exec::EVERY {
+        return;
+    }
+    let pid = own_pid(config.pidns_device, config.pidns_inode);
+    // SAFETY: only the existence of the entry is tested. Most processes have none, and finding that takes no lock.
+    if pid != 0 && unsafe { maps::HELD.get(&pid) }.is_some() {
+        let _ = maps::HELD.remove(&pid);
     }
 }
 

@@ -58,7 +58,7 @@ pub struct Capacity {
     pub targets: u32,
     /// How many of them can be traced with `exact` at once: each takes 30 kB for each CPU.
     pub exact: u32,
-    /// Goroutines of all targets that can be stamped at once (`exact`).
+    /// Stamps of goroutines of all targets (`exact`); see [`Self::kept_stamps`].
     pub stamps: u32,
     /// Processes whose `execve` is to be followed at once.
     pub processes: u32,
@@ -101,6 +101,15 @@ impl Capacity {
         Self {
             stamps: wanted.clamp(DEFAULT_STAMPS, 1 << 22),
             ..Self::ONE
+        }
+    }
+
+    /// How many goroutines of a target keep their stamp between their waits, which costs less than a new one for each
+    /// wait. The other half of the table is for those that have none, while they are runnable.
+    pub const fn kept_stamps(&self) -> u32 {
+        match self.exact {
+            0 => 0,
+            targets => self.stamps / 2 / targets,
         }
     }
 
@@ -375,4 +384,25 @@ fn load_error(e: &aya::EbpfError) -> Error {
         error.message += "; a map type may be missing: BPF ring buffers came with Linux 5.8";
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goroutines_keep_no_more_than_half_of_the_stamps() {
+        let idle = Capacity::for_one(12);
+        assert_eq!(
+            (idle.stamps, idle.kept_stamps()),
+            (DEFAULT_STAMPS, DEFAULT_STAMPS / 2)
+        );
+        // Each goroutine that is there when the capture begins keeps its own.
+        let crowd = Capacity::for_one(300_000);
+        assert_eq!((crowd.stamps, crowd.kept_stamps()), (600_000, 300_000));
+        assert!(Capacity::for_one(u64::MAX).stamps <= 1 << 22);
+        let host = Capacity::for_host(64, true);
+        assert!(host.kept_stamps() > 0 && host.kept_stamps() * host.exact <= host.stamps / 2);
+        assert_eq!(Capacity::for_host(64, false).kept_stamps(), 0);
+    }
 }

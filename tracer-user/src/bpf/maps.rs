@@ -183,6 +183,13 @@ pub fn configure_target(ebpf: &mut Ebpf, target: u32, config: TargetConfig) -> R
         .map_err(context("write", "TARGETS"))
 }
 
+/// Writes the state of a target, whose programs must not run meanwhile.
+pub fn set_state(ebpf: &mut Ebpf, target: u32, state: TargetState) -> Result<()> {
+    states(ebpf)?
+        .set(target, Abi(state), 0)
+        .map_err(context("write", "STATES"))
+}
+
 /// Sets the counters of a target to zero.
 pub fn clear_counters(ebpf: &mut Ebpf, target: u32) -> Result<()> {
     let zero = on_every_cpu(Abi(Counters::default()), "COUNTERS")?;

@@ -34,6 +34,9 @@ pub struct Capture {
     /// Every wait that was seen; absent where starts alone were traced.
     #[serde(default, skip_serializing_if = "Hist::is_absent")]
     pub runnable_to_running: Hist,
+    /// Of them, all but voluntary yields (`runtime.Gosched`), which are no latency: `exact`, `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_yields: Option<Hist>,
     /// By how the goroutine became runnable: `exact`, `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_origin: BTreeMap<ByName<Origin>, Hist>,
@@ -74,6 +77,7 @@ impl Capture {
             target,
             capture,
             runnable_to_running: Hist::default(),
+            without_yields: None,
             by_origin: BTreeMap::new(),
             by_creation_site: BTreeMap::new(),
             by_wait_reason: BTreeMap::new(),
@@ -85,6 +89,16 @@ impl Capture {
             full: None,
             findings: Vec::new(),
         }
+    }
+
+    /// The waits that count as latency: without voluntary yields, where the mode can tell them apart.
+    pub fn waits(&self) -> &Hist {
+        self.without_yields.as_ref().unwrap_or(&self.runnable_to_running)
+    }
+
+    /// How many waits are not in [`Self::waits`].
+    pub fn yields(&self) -> u64 {
+        self.runnable_to_running.count.saturating_sub(self.waits().count)
     }
 
     /// Adds a note, and marks the capture as incomplete.

@@ -119,6 +119,7 @@ impl Observed {
             ended_by: EndedBy::Duration,
             whole: true,
             latency: &self.latency,
+            tells_yields: matches!(mode, Mode::Exact | Mode::Full),
             model: &self.model,
             symbolizer,
             attach: Some(AttachInfo {
@@ -204,6 +205,18 @@ pub fn exact() -> Capture {
         parts.target.cgroup_cpu_limit = Some(1.5);
         parts.target.gomaxprocs = Some(4);
     })
+}
+
+/// `exact` while the garbage collector sweeps: nearly all waits are voluntary yields.
+pub fn sweeping() -> Observed {
+    let mut observed = Observed::new(BucketScheme::Kernel);
+    observed.waits(HistogramKey::Origin(Origin::Yielded), &[(1_000, 98_000)]);
+    observed.waits(
+        HistogramKey::Origin(Origin::Unblocked),
+        &[(40_000, 1_500), (300_000, 500)],
+    );
+    observed.see(END_NS, Kind::Hits(200_000));
+    observed
 }
 
 /// `sampled` on a server, with many creation sites.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub use histogram::{Histogram, QUANTILES};
 pub use slow::{Slow, SlowWaits};
 
-use crate::stream::{BucketScheme, Event, HistogramKey, Kind, LossCause, Observation};
+use crate::stream::{BucketScheme, Event, HistogramKey, Kind, LossCause, Observation, Origin};
 
 /// Everything about latencies that was observed since this was created. Keep one for the capture and one for each
 /// interval, and pass every observation to both.
@@ -82,9 +82,23 @@ impl Latency {
 
     /// The histogram of all waits. Each wait is counted under one key only.
     pub fn total(&self) -> Histogram {
-        let mut total = Histogram::new(self.scheme);
-        self.by_key.values().for_each(|histogram| total.merge(histogram));
-        total
+        self.merged(|_| true)
+    }
+
+    /// The histogram of all waits but those of goroutines that gave way of their own will (`runtime.Gosched`), which are
+    /// no latency. Waits whose origin is not known are in it.
+    pub fn without_yields(&self) -> Histogram {
+        self.merged(|key| key != HistogramKey::Origin(Origin::Yielded))
+    }
+
+    fn merged(&self, is_wanted: impl Fn(HistogramKey) -> bool) -> Histogram {
+        let mut merged = Histogram::new(self.scheme);
+        for (key, histogram) in &self.by_key {
+            if is_wanted(*key) {
+                merged.merge(histogram);
+            }
+        }
+        merged
     }
 
     /// The histograms by key.

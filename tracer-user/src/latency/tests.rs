@@ -87,6 +87,34 @@ fn deltas_of_another_scheme_are_passed_over() {
 }
 
 #[test]
+fn yields_are_no_latency() {
+    let mut latency = Latency::new(BucketScheme::Kernel);
+    for (origin, waits) in [
+        (Origin::Yielded, &[1_000; 98][..]),
+        (Origin::Unblocked, &[70_000][..]),
+        (Origin::Preempted, &[9_000_000][..]),
+    ] {
+        latency.observe(&delta_of(
+            BucketScheme::Kernel,
+            HistogramKey::Origin(origin),
+            waits,
+        ));
+    }
+    let (total, waits) = (latency.total(), latency.without_yields());
+    assert_eq!((total.count(), waits.count()), (100, 2));
+    assert!(total.quantile_ns(500) < Some(1_100) && waits.quantile_ns(500) > Some(69_999));
+    assert_eq!(waits.sum_ns(), Some(9_070_000));
+    // What has no origin is not taken for a yield.
+    let mut sampled = Latency::new(BucketScheme::Kernel);
+    sampled.observe(&delta_of(
+        BucketScheme::Kernel,
+        HistogramKey::CreationSite(0x1000),
+        &[5],
+    ));
+    assert_eq!(sampled.without_yields(), sampled.total());
+}
+
+#[test]
 fn a_wait_that_began_before_the_capture_makes_nothing_incomplete() {
     let mut latency = Latency::new(BucketScheme::Kernel);
     for (cause, count) in [

@@ -22,11 +22,10 @@ use crate::{
 pub fn register(kernel: &mut Kernel, slot: u32, pid: u32) -> Result<()> {
     let state = TargetState {
         pid,
+        stamps_left: i64::from(kernel.capacity.kept_stamps()),
         ..TargetState::default()
     };
-    maps::states(&mut kernel.ebpf)?
-        .set(slot, Abi(state), 0)
-        .map_err(maps::context("write", "STATES"))?;
+    maps::set_state(&mut kernel.ebpf, slot, state)?;
     maps::slots_by_pid(&mut kernel.ebpf)?
         .insert(pid, slot, 0)
         .map_err(maps::context("write", "SLOTS_BY_PID"))

@@ -147,7 +147,7 @@ pub enum LossCause {
     /// As `Unpaired`, but of more goroutines than there were when the capture began: they became runnable at a place
     /// that is not probed.
     Unseen,
-    /// There were more live goroutines than the kernel's map of stamps holds.
+    /// A wait whose begin the kernel's table had no room for: too many goroutines were runnable at once.
     StampsFull,
     /// There were more creation sites than the kernel's table holds; the waits of others are counted under "other".
     CreationSitesFull,

@@ -114,6 +114,9 @@ pub struct Opening {
     /// `full`: what the model of the scheduler must know; `None` in the other modes.
     #[serde(default)]
     pub scheduler: Option<SchedConfig>,
+    /// `exact`: whether `g.preempt` is not known, so that preempted goroutines count as yielded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preemption_unknown: bool,
 }
 
 /// What the model of the scheduler must know of a capture in mode `full`.

@@ -36,6 +36,8 @@ pub struct Parts<'a> {
     pub whole: bool,
     /// The latencies of the window.
     pub latency: &'a Latency,
+    /// Whether voluntary yields are told apart from other waits.
+    pub tells_yields: bool,
     /// The gauges.
     pub model: &'a Model,
     /// Names of creation sites.
@@ -74,6 +76,9 @@ pub fn build(parts: Parts) -> Capture {
     let mut notes = parts.notes;
     notes.extend(short_entries(parts.mode, &total_hist).map(Untrusted::from));
     let mode = CaptureMode::from(parts.mode);
+    if mode.sees_every_wait() && !parts.tells_yields {
+        notes.push(YIELDS_UNKNOWN.into());
+    }
     let attach = parts.attach;
     let probe_cost_ns = attach.and_then(|attach| attach.hit_ns);
     let highest_cost = probe_cost_ns.map(|[_, high]| high);
@@ -106,6 +111,7 @@ pub fn build(parts: Parts) -> Capture {
     };
     Capture {
         runnable_to_running: total_hist,
+        without_yields: parts.tells_yields.then(|| Hist::of(&latency.without_yields())),
         by_origin: named.by_origin(latency),
         by_creation_site: match &report {
             Some(report) => full::by_creation_site(report, &named),
@@ -123,6 +129,10 @@ pub fn build(parts: Parts) -> Capture {
         ..Capture::new(target, info)
     }
 }
+
+/// The note of a capture in `exact` that does not know `g.preempt`.
+const YIELDS_UNKNOWN: &str = "the layout of a goroutine is not known in this program: those that were preempted count \
+                              as yielded, so yields are not left out of the figures";
 
 /// Upper bound of the lowest bucket of the runtime's histogram (Go ≥ 1.21), inclusive.
 const LOWEST_NS: u64 = 63;

@@ -58,6 +58,49 @@ fn exact_tells_origins_apart_and_what_was_lost() {
 }
 
 #[test]
+fn voluntary_yields_are_kept_apart() {
+    let observed = fixtures::sweeping();
+    let value = round_trip(&observed.capture(Mode::Exact, |_| {}));
+    let (all, waits) = (&value["runnable_to_running"], &value["without_yields"]);
+    assert_eq!(all["count"], 100_000);
+    assert_eq!(waits["count"], 2_000);
+    assert!(all["p90_ns"].as_u64().unwrap() < 1_100);
+    assert!(
+        (40_000..43_000).contains(&waits["p50_ns"].as_u64().unwrap()),
+        "{waits}"
+    );
+    assert_eq!(
+        waits["sum_ns"],
+        1_500 * 40_000 + 500 * 300_000,
+        "of the waits alone"
+    );
+    assert_eq!(value["by_origin"]["yielded"]["count"], 98_000);
+    assert_eq!(value["capture"]["events"], 100_000);
+    // Where none yields, the two are the same.
+    let exact = fixtures::exact();
+    assert_eq!(exact.without_yields, Some(exact.runnable_to_running));
+}
+
+#[test]
+fn what_cannot_be_told_apart_is_not_left_out() {
+    for capture in [fixtures::sampled(), fixtures::passive(), fixtures::idle()] {
+        assert_eq!(capture.without_yields, None);
+        assert_eq!(capture.waits(), &capture.runnable_to_running);
+    }
+    // Without g.preempt, a goroutine that is preempted counts as yielded.
+    let capture = fixtures::sweeping().capture(Mode::Exact, |parts| parts.tells_yields = false);
+    assert_eq!((capture.without_yields.as_ref(), capture.yields()), (None, 0));
+    assert_eq!(capture.waits().count, 100_000);
+    assert!(
+        capture
+            .capture
+            .notes
+            .iter()
+            .any(|note| note.raw() == YIELDS_UNKNOWN)
+    );
+}
+
+#[test]
 fn goroutines_made_in_one_function_are_one_creation_site() {
     let capture = fixtures::sampled();
     assert_eq!(capture.by_creation_site[&"main.serve".into()].count, 5_551);
@@ -204,7 +247,7 @@ fn all_names_are_looked_up_together() {
     assert_eq!(names.openings.get(), 1);
     // Each interval, too.
     let names = Counted::default();
-    let interval = Interval::of(&observed.latency, &names, 0, 0, 1);
+    let interval = Interval::of(&observed.latency, false, &names, 0, 0, 1);
     assert!(interval.slow.iter().all(|slow| slow.creation_site.is_some()) && !interval.slow.is_empty());
     assert_eq!(names.openings.get(), 1);
 }

@@ -23,6 +23,9 @@ pub struct Interval {
     pub duration_ns: u64,
     /// Every wait that was seen in it, without the extremes, which are those of the whole capture.
     pub runnable_to_running: Hist,
+    /// Of them, all but voluntary yields (`runtime.Gosched`): `exact`, `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_yields: Option<Hist>,
     /// By how the goroutine became runnable: `exact`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_origin: BTreeMap<ByName<Origin>, Hist>,
@@ -43,9 +46,10 @@ impl Interval {
     pub const SCHEMA: &str = "gmpscope.interval/1";
 
     /// Builds the interval from `from_ns` to `to_ns` (CLOCK_MONOTONIC) of a capture that began at `begin_ns`; `latency`
-    /// contains only what was observed in it.
+    /// contains only what was observed in it. `tells_yields`: voluntary yields are told apart from other waits.
     pub fn of(
         latency: &Latency,
+        tells_yields: bool,
         symbolizer: &dyn Symbolizer,
         begin_ns: u64,
         from_ns: u64,
@@ -58,12 +62,18 @@ impl Interval {
             at_ns: from_ns.saturating_sub(begin_ns),
             duration_ns: to_ns.saturating_sub(from_ns),
             runnable_to_running: without_extremes(Hist::of(&latency.total())),
+            without_yields: tells_yields.then(|| without_extremes(Hist::of(&latency.without_yields()))),
             by_origin: all_without_extremes(named.by_origin(latency)),
             by_creation_site: all_without_extremes(named.by_creation_site(latency)),
             slow: named.longest(latency),
             lost_events: latency.lost(),
             probe_hits: latency.hits(),
         }
+    }
+
+    /// The waits that count as latency: without voluntary yields, where the mode can tell them apart.
+    pub fn waits(&self) -> &Hist {
+        self.without_yields.as_ref().unwrap_or(&self.runnable_to_running)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::document::{
     build::{self, Parts},
-    capture::Capture,
+    capture::{Capture, CaptureMode},
     interval::Interval,
 };
 use crate::escape::Untrusted;
@@ -25,6 +25,8 @@ pub struct LatencyTally {
     interval_from_ns: u64,
     latency: Latency,
     interval: Latency,
+    /// Whether voluntary yields are told apart from other waits.
+    tells_yields: bool,
     model: Model,
     cpu_at_begin_ns: Option<u64>,
     cpu_ns: Option<u64>,
@@ -47,6 +49,7 @@ impl LatencyTally {
             interval_from_ns: 0,
             latency: Latency::new(BucketScheme::Kernel),
             interval: Latency::new(BucketScheme::Kernel),
+            tells_yields: false,
             model: Model::default(),
             cpu_at_begin_ns: None,
             cpu_ns: None,
@@ -86,6 +89,8 @@ impl LatencyTally {
 
     fn open(&mut self, opening: &Opening) {
         self.mode = opening.mode;
+        let sees_origins = CaptureMode::from(opening.mode).sees_every_wait();
+        self.tells_yields = sees_origins && !opening.preemption_unknown;
         self.latency = Latency::new(opening.scheme);
         self.interval = Latency::new(opening.scheme);
         if let Some(config) = opening.scheduler {
@@ -115,9 +120,12 @@ impl LatencyTally {
         self.begin_ns
     }
 
-    /// All waits so far.
-    pub fn total(&self) -> Histogram {
-        self.latency.total()
+    /// The waits so far that count as latency: without voluntary yields, where they are told apart.
+    pub fn waits(&self) -> Histogram {
+        match self.tells_yields {
+            true => self.latency.without_yields(),
+            false => self.latency.total(),
+        }
     }
 
     /// How many goroutines, Ps and threads it holds something of.
@@ -129,6 +137,7 @@ impl LatencyTally {
     pub fn interval(&mut self, names: &dyn Symbolizer, now_ns: u64) -> Interval {
         let interval = Interval::of(
             &self.interval,
+            self.tells_yields,
             names,
             self.begin_ns,
             self.interval_from_ns,
@@ -162,6 +171,7 @@ impl LatencyTally {
             ended_by,
             whole,
             latency: &self.latency,
+            tells_yields: self.tells_yields,
             model: &self.model,
             symbolizer: names,
             attach: self.attach,

@@ -6,6 +6,7 @@ use crate::{
         Verdict,
         figures::{milliseconds, percent, share},
     },
+    latency::Histogram,
     stream::Origin,
 };
 
@@ -17,17 +18,24 @@ const NEGLIGIBLE_NS: u64 = 1_000_000;
 pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
     let preempted = evidence.waits(Origin::Preempted)?;
     let waited = preempted.sum_ns()?;
-    let all = evidence.latency.total().sum_ns()?;
+    // Who yields of its own will does not wait for anything.
+    let all = evidence.latency.without_yields().sum_ns()?;
+    let yields = evidence.waits(Origin::Yielded).map_or(0, Histogram::count);
     let share = share(waited, all);
     (share >= PREEMPTED_SHARE && waited >= NEGLIGIBLE_NS).then(|| {
         Verdict::warning(
             "most of the waiting was done by preempted goroutines".to_owned(),
             format!(
-                "{} waits after preemption took {} of {} of all waiting ({})",
+                "{} waits after preemption took {} of {} of all waiting ({}){}",
                 preempted.count(),
                 milliseconds(waited),
                 milliseconds(all),
-                percent(share)
+                percent(share),
+                if yields > 0 {
+                    ", voluntary yields left out"
+                } else {
+                    ""
+                }
             ),
             "More goroutines compute than there are Ps, so they take turns of about 10 ms: fewer of them \
              at a time, or a larger GOMAXPROCS if there are CPUs for it.",

@@ -107,6 +107,15 @@ fn preemption_dominates_where_it_makes_most_of_the_waiting() {
         observation(HistogramKey::Origin(Origin::Unblocked), &[(300, 100_000)]),
     ];
     assert_eq!(ids(&found(&observations, None, None)), ["preemption-dominates"]);
+    // However much is yielded, that is no waiting.
+    let yields = observation(HistogramKey::Origin(Origin::Yielded), &[(1_000, 50_000_000)]);
+    let sweeping = [observations.to_vec(), vec![yields]].concat();
+    let findings = found(&sweeping, None, None);
+    assert_eq!(ids(&findings), ["preemption-dominates"]);
+    assert_eq!(
+        findings[0].evidence,
+        "40 waits after preemption took 640.0 ms of 670.0 ms of all waiting (95.5%), voluntary yields left out"
+    );
     let few = [observation(
         HistogramKey::Origin(Origin::Preempted),
         &[(500_000, 1)],

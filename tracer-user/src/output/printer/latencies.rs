@@ -108,12 +108,12 @@ impl Printer {
             Some(Progress::Of(duration)) => Some(duration.as_nanos() as u64),
             Some(Progress::Endless) | None => None,
         };
-        let total = tally.total();
+        let waits = tally.waits();
         progress.draw(
             now_ns.saturating_sub(tally.begin_ns()),
             duration_ns,
-            total.count(),
-            total.quantile_ns(990),
+            waits.count(),
+            waits.quantile_ns(990),
         );
     }
 

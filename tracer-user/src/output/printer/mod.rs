@@ -69,7 +69,7 @@ impl Printer {
     /// # Errors
     /// The output cannot be written.
     pub fn print_interval(&mut self, ended: &Interval) -> Result<Flow> {
-        self.interval(ended, interval::header, || interval::line(ended))
+        self.interval(ended, || interval::header(ended), || interval::line(ended))
     }
 
     /// Prints an interval of starts that is known already.

@@ -9,17 +9,21 @@ use crate::output::text::{
     units::duration,
 };
 
-/// Renders the header of [`line()`]s.
-pub fn header() -> String {
-    format!(
+/// Renders the header of [`line()`]s, of which `first` is the first.
+pub fn header(first: &Interval) -> String {
+    let names = format!(
         "{:>8} {:>10} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>9}\n",
         "until", "waits", "p50", "p90", "p99", "p99.9", "max", "lost", "hits"
-    )
+    );
+    match first.without_yields {
+        Some(_) => format!("(without voluntary yields, runtime.Gosched)\n{names}"),
+        None => names,
+    }
 }
 
 /// Renders an interval of waits in one line: its end, and upper bounds of the percentiles' buckets.
 pub fn line(interval: &Interval) -> String {
-    let hist = &interval.runnable_to_running;
+    let hist = interval.waits();
     format!(
         "{:>7.1}s {:>10} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>9}\n",
         end(interval.at_ns, interval.duration_ns),

@@ -22,7 +22,7 @@ use crate::findings::{Finding, Severity};
 use crate::output::options::SplitBy;
 use crate::output::text::layout::{WIDTH, tail, word, wrap};
 use crate::output::text::table::{Row, largest, rows, table};
-use crate::output::text::units::{duration, seconds};
+use crate::output::text::units::{duration, percent, seconds};
 use crate::stream::EndedBy;
 
 /// Most histograms that are shown one by one; if there are more, a table is shown.
@@ -51,27 +51,30 @@ pub fn wants_colour(is_terminal: bool) -> bool {
 
 /// Renders a capture.
 pub fn render(capture: &Capture, style: Style) -> String {
-    let mut text = header(capture);
+    let by = style.by.unwrap_or(match capture.by_origin.is_empty() {
+        true => SplitBy::CreationSite,
+        false => SplitBy::Origin,
+    });
+    let mut text = header(capture, by);
     if let Some(init) = &capture.init {
         text.push_str(&match &init.tree {
             Some(tree) => followed::render(init, tree),
             None => init::render(init),
         });
     }
-    let total = &capture.runnable_to_running;
-    if total.count == 0 && !total.is_absent() {
-        text.push_str("\nno waits seen\n");
+    let waits = capture.waits();
+    if waits.count == 0 && !waits.is_absent() {
+        text.push_str(match capture.yields() {
+            0 => "\nno waits seen\n",
+            _ => "\nno waits seen but voluntary yields\n",
+        });
     }
-    let by = style.by.unwrap_or(match capture.by_origin.is_empty() {
-        true => SplitBy::CreationSite,
-        false => SplitBy::Origin,
-    });
     let (title, rows) = match by {
         SplitBy::Origin => ("origin", rows(&capture.by_origin)),
         SplitBy::CreationSite => ("creation site", rows(&capture.by_creation_site)),
     };
-    if total.count > 0 {
-        text.push_str(&breakdown(total, title, &rows, style));
+    if capture.runnable_to_running.count > 0 {
+        text.push_str(&breakdown(capture, title, &rows, style));
     }
     text.push_str(&full::render(capture));
     text.push_str(&slow(capture));
@@ -81,7 +84,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
 }
 
 /// Renders what was traced, how, and for how long.
-fn header(capture: &Capture) -> String {
+fn header(capture: &Capture, by: SplitBy) -> String {
     let (target, how) = (&capture.target, &capture.capture);
     let mut target_line = format!("process {} {}, ", target.pid, word(&target.exe, WIDTH * 3 / 4));
     target_line.push_str(&match target.go_version.raw() {
@@ -103,7 +106,7 @@ fn header(capture: &Capture) -> String {
     if capture.runnable_to_running.is_absent() {
         return text;
     }
-    let waits = capture.runnable_to_running.count;
+    let waits = capture.waits().count;
     let ended = match how.ended_by {
         EndedBy::Duration => "",
         EndedBy::Signal => ", ended by a signal",
@@ -123,15 +126,37 @@ fn header(capture: &Capture) -> String {
         ),
         0,
     ));
+    text.push_str(&left_out(capture, by));
     if let Some(reason) = &how.mode_reason {
         text.push_str(&wrap(&reason.to_string(), 2));
     }
     text
 }
 
-/// Renders the histogram of all waits, or those that it was split into.
-fn breakdown(total: &Hist, title: &str, shown: &[Row<'_>], style: Style) -> String {
+/// Renders how many voluntary yields the figures are without, and where they are.
+fn left_out(capture: &Capture, by: SplitBy) -> String {
+    let yields = capture.yields();
+    if yields == 0 {
+        return String::new();
+    }
+    let all = capture.runnable_to_running.count;
+    wrap(
+        &format!(
+            "left out: {yields} voluntary yields (runtime.Gosched), {} of all waits: {}",
+            percent(yields, all),
+            match by {
+                SplitBy::Origin => "`yielded` below",
+                SplitBy::CreationSite => "--by origin has them",
+            }
+        ),
+        0,
+    )
+}
+
+/// Renders the histogram of the waits that count as latency, or those that all are split into.
+fn breakdown(capture: &Capture, title: &str, shown: &[Row<'_>], style: Style) -> String {
     let mut text = String::new();
+    let (all, waits) = (&capture.runnable_to_running, capture.waits());
     let one_by_one = style.by.is_some() && !shown.is_empty() && shown.len() <= MOST_HISTOGRAMS;
     if one_by_one {
         for (name, hist) in shown {
@@ -144,19 +169,21 @@ fn breakdown(total: &Hist, title: &str, shown: &[Row<'_>], style: Style) -> Stri
                 quantiles(hist)
             );
         }
-    } else {
-        let _ = write!(text, "\n{}{}", histogram::rows(total), quantiles(total));
+    } else if waits.count > 0 {
+        let _ = write!(text, "\n{}{}", histogram::rows(waits), quantiles(waits));
     }
-    let _ = writeln!(
-        text,
-        "(each the upper bound of its bucket, {} wide{})",
-        if total.resolution == 0.25 {
-            "at most 25 %"
-        } else {
-            "at most 6.25 %"
-        },
-        if total.max_ns.is_some() { "; max exact" } else { "" },
-    );
+    if one_by_one || waits.count > 0 {
+        let _ = writeln!(
+            text,
+            "(each the upper bound of its bucket, {} wide{})",
+            if all.resolution == 0.25 {
+                "at most 25 %"
+            } else {
+                "at most 6.25 %"
+            },
+            if all.max_ns.is_some() { "; max exact" } else { "" },
+        );
+    }
     if style.by.is_some() && shown.is_empty() {
         text.push_str(&wrap(
             &format!("This mode does not tell waits apart by {title}."),
@@ -250,7 +277,8 @@ fn facts(capture: &Capture) -> String {
     if how.sampling.is_some() && how.events > 0 {
         text.push_str(&wrap(
             "sampling: the Go runtime chose which waits it measured, about one in eight of each goroutine and \
-             not uniformly: a count is not to be multiplied by 8.",
+             not uniformly: a count is not to be multiplied by 8. Voluntary yields (runtime.Gosched) are among them, \
+             and cannot be told apart; --mode exact does.",
             0,
         ));
     }

@@ -3,6 +3,7 @@ use crate::document::fixtures;
 use crate::document::interval::Interval;
 use crate::escape::is_dangerous;
 use crate::latency::Latency;
+use crate::plan::Mode;
 use crate::stream::BucketScheme;
 use std::path::PathBuf;
 
@@ -48,6 +49,43 @@ fn exact_by_origin() {
         "exact-by-origin",
         &render(&fixtures::exact(), by(SplitBy::Origin)),
     );
+}
+
+#[test]
+fn voluntary_yields_are_left_out_and_counted() {
+    let capture = fixtures::sweeping().capture(Mode::Exact, |_| {});
+    let text = render(&capture, Style::default());
+    for expected in [
+        "mode exact, 10.0 s: 2000 waits Runnable->Running\n",
+        "left out: 98000 voluntary yields (runtime.Gosched), 98.0% of all waits:\n`yielded` below\n",
+        "p50 41.0us  p90 311us",
+        "\nyielded                             98000  98.0%",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains("512 -> 1023"), "the picture is of waits: {text}");
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    let by_origin = render(&capture, by(SplitBy::Origin));
+    assert!(by_origin.contains("origin = yielded\n"), "{by_origin}");
+    let by_site = render(&capture, by(SplitBy::CreationSite));
+    assert!(by_site.contains("--by origin has them"), "{by_site}");
+}
+
+#[test]
+fn a_program_that_only_yields_has_no_waits() {
+    let mut observed = fixtures::Observed::new(BucketScheme::Kernel);
+    let key = crate::stream::HistogramKey::Origin(crate::stream::Origin::Yielded);
+    observed.waits(key, &[(1_000, 7)]);
+    let text = render(&observed.capture(Mode::Exact, |_| {}), Style::default());
+    for expected in [
+        ": 0 waits Runnable->Running\n",
+        "left out: 7 voluntary yields (runtime.Gosched), 100.0% of all waits",
+        "\nno waits seen but voluntary yields\n",
+        "\nyielded                                 7 100.0%",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains("upper bound"), "{text}");
 }
 
 #[test]
@@ -109,15 +147,25 @@ fn intervals_have_a_line_each() {
             key,
             &[(250, 20_000), (900, 9_000), (40_000, 1_000), (33_000_000, 2)],
         );
-        observed.see(fixtures::END_NS, crate::stream::Kind::Hits(60_004));
+        let yielded = crate::stream::HistogramKey::Origin(crate::stream::Origin::Yielded);
+        observed.waits(yielded, &[(1_000, 1_000_000)]);
+        observed.see(fixtures::END_NS, crate::stream::Kind::Hits(2_060_004));
         observed
     };
     let begin = fixtures::BEGIN_NS;
     let second = 1_000_000_000;
-    let busy = Interval::of(&observed.latency, &fixtures::Names, begin, begin, begin + second);
+    let busy = Interval::of(
+        &observed.latency,
+        true,
+        &fixtures::Names,
+        begin,
+        begin,
+        begin + second,
+    );
     let empty = Latency::new(BucketScheme::Kernel);
     let idle = Interval::of(
         &empty,
+        true,
         &fixtures::Names,
         begin,
         begin + second,
@@ -125,7 +173,12 @@ fn intervals_have_a_line_each() {
     );
     golden(
         "intervals",
-        &[interval::header(), interval::line(&busy), interval::line(&idle)].concat(),
+        &[
+            interval::header(&busy),
+            interval::line(&busy),
+            interval::line(&idle),
+        ]
+        .concat(),
     );
     assert_eq!(
         busy.runnable_to_running.max_ns, None,

@@ -129,6 +129,11 @@ impl Prepared {
         ))
     }
 
+    /// Whether preemption can be told from a goroutine that yields.
+    pub fn knows_preemption(&self) -> bool {
+        self.reading.layout().is_some_and(|layout| layout.g.preempt != 0)
+    }
+
     /// Returns Go's minor version: 27 for Go 1.27.3.
     pub fn minor(&self) -> u32 {
         self.target.facts.version.minor

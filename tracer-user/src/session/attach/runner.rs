@@ -164,6 +164,7 @@ impl Runner {
                         syscalls: self.full.syscalls,
                         slower_ns: self.slower_ns,
                     }),
+                    preemption_unknown: mode == Mode::Exact && !self.target.knows_preemption(),
                 };
                 let opened = self.step(LatencyStep::Open(opening));
                 self.report_attached(mode, sites);

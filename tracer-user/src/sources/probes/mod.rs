@@ -1,6 +1,7 @@
 //! The source of `exact` and `sampled`: the kernel side aggregates, and this reads its tables and yields what was added
 //! since the last reading.
 
+mod losses;
 mod tables;
 pub mod target;
 

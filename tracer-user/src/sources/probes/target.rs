@@ -7,7 +7,10 @@ use tracer_ebpf::{
     creation_site_key,
 };
 
-use super::tables::Tables;
+use super::{
+    losses::{Unpaired, losses},
+    tables::Tables,
+};
 use crate::{
     binary::{Globals, layout::Layout},
     bpf::{
@@ -19,7 +22,7 @@ use crate::{
     error::Result,
     plan::Site,
     sources::execs,
-    stream::{Kind, Loss, LossCause, Observation},
+    stream::{Kind, Observation},
 };
 
 /// A request to attach to a process.
@@ -76,9 +79,7 @@ pub struct ProbeTarget {
     keys: Vec<SiteKey>,
     tables: Tables,
     counted: Counters,
-    /// How many more goroutines may be seen to run without having been seen to become runnable, before that is a loss:
-    /// those that were runnable already when the probes went live.
-    early: u64,
+    unpaired: Unpaired,
     capped: bool,
 }
 
@@ -130,7 +131,7 @@ impl ProbeTarget {
             keys: attach::keys_by_ip(request.program, &points, scope),
             tables: Tables::new(is_the_runtimes_figure(kind)),
             counted: Counters::default(),
-            early: request.goroutines,
+            unpaired: Unpaired::new(request.goroutines),
             capped: false,
         })
     }
@@ -272,9 +273,12 @@ impl ProbeTarget {
         if hits > 0 {
             seen.push(at(Kind::Hits(hits)));
         }
-        let early = new.unpaired.min(self.early);
-        self.early -= early;
-        seen.extend(losses(&new, early).into_iter().map(|loss| at(Kind::Loss(loss))));
+        let unpaired = self.unpaired.explain(&new);
+        seen.extend(
+            losses(&new, unpaired)
+                .into_iter()
+                .map(|loss| at(Kind::Loss(loss))),
+        );
         Ok(seen)
     }
 
@@ -336,22 +340,4 @@ fn for_kernel(site: &Site, slot: u32) -> tracer_ebpf::Site {
         slot: site.slot,
         binary: 0,
     }
-}
-
-/// The losses in new counts. `early` of the unpaired waits began before the capture.
-fn losses(new: &Counters, early: u64) -> Vec<Loss> {
-    [
-        (LossCause::Unpaired, early),
-        (LossCause::Unseen, new.unpaired - early),
-        (LossCause::StampsFull, new.stamps_full),
-        (LossCause::CreationSitesFull, new.creation_sites_full),
-        (LossCause::HistogramsFull, new.histograms_full + new.samples_full),
-        (LossCause::RingFull, new.ring_full),
-        (LossCause::Unreadable, new.unreadable),
-        (LossCause::Negative, new.negative + new.negative_samples),
-    ]
-    .into_iter()
-    .filter(|(_, count)| *count > 0)
-    .map(|(cause, count)| Loss { cause, count })
-    .collect()
 }

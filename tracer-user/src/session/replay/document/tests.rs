@@ -79,6 +79,7 @@ fn intervals_come_before_their_capture() {
     let into = folder.path().join("printed");
     let interval = Interval::of(
         &Latency::new(BucketScheme::Kernel),
+        false,
         &fixtures::Names,
         0,
         0,

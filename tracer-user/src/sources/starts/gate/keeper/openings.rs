@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// Why a start is missed that has its probes.
+const NOT_FOLLOWED: &str = "too many processes were on their way to main.main at once";
+
 /// Most events that are read before messages and deadlines are served.
 const AT_ONCE: usize = 64;
 
@@ -168,9 +171,13 @@ impl Keeper {
 
     /// Releases a process without its probes, and counts the start as missed.
     pub(super) fn release_missed(&mut self, opening: Opening, caller: ExecCaller, why: &str) {
+        self.count_missed(&opening, why);
+        self.release(opening, caller, binary::UNREADY, true);
+    }
+
+    fn count_missed(&self, opening: &Opening, why: &str) {
         let watched = opening.file().and_then(|(file, _)| self.files.get(&file));
         watched.map_or(&self.missed, |watched| &watched.missed).add(why);
-        self.release(opening, caller, binary::UNREADY, true);
     }
 
     /// Records for the kernel side what the process is about to run, and releases it.
@@ -194,8 +201,8 @@ impl Keeper {
             // The process is followed from here on.
             false => (binary::is_traced(binary), ANY),
         };
-        if is_news {
-            let _ = self.held.insert(pid, binary, flags);
+        if is_news && self.held.insert(pid, binary, flags).is_err() && flags == ANY {
+            self.count_missed(&opening, NOT_FOLLOWED);
         }
         let (came_ns, until_ns) = (opening.came_ns(), now_ns());
         let waited = opening.allow();
