@@ -7,7 +7,7 @@ use crate::{
     document::inspection::{Activity, Binary, Inspection, Layouts, ModePlan, Prediction, Process, SiteInfo},
     escape::escape,
     output::text::{
-        layout::{WIDTH, tail, word, wrap},
+        layout::{WIDTH, go_version, tail, word, wrap},
         units::duration,
     },
 };
@@ -72,7 +72,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn binary(text: &mut String, it: &Binary) {
     field(text, "binary", &word(&it.path, usize::MAX));
     let mut traits = vec![
-        format!("go{}", it.go_version),
+        go_version(&it.go_version),
         it.arch.to_owned(),
         it.build_mode.to_owned(),
     ];
