@@ -67,7 +67,13 @@ impl Variant {
             Variant::NoInline => "no-inline".into(),
             Variant::NoOpt => "no-opt".into(),
             Variant::Version(version) => {
-                let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
+                let plain = |c: char| {
+                    if c.is_ascii_alphanumeric() || c == '.' {
+                        c
+                    } else {
+                        '_'
+                    }
+                };
                 version.chars().map(plain).collect()
             }
             Variant::I386 => "386".into(),

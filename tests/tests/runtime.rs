@@ -119,7 +119,11 @@ fn versions_of_vendors() -> Result<()> {
             let m = case.agrees(mode, false).map_err(anyhow::Error::msg)?;
             let expected = format!("that of {like}, unproven for {version}, live invariants hold");
             let layout = m.capture.target.layout.as_ref();
-            assert_eq!(layout.map(|layout| layout.raw()), Some(expected.as_str()), "{mode}");
+            assert_eq!(
+                layout.map(|layout| layout.raw()),
+                Some(expected.as_str()),
+                "{mode}"
+            );
             let mut notes = m.capture.capture.notes.iter();
             assert!(notes.any(|note| note.raw().contains(&expected)), "{mode}");
             seen += 1;

@@ -38,15 +38,12 @@ impl BuildInfo {
             return Some(found);
         }
         // As `debug/buildinfo` does: in a writable segment, at a multiple of 16.
-        image
-            .data_first()
-            .filter(|s| s.writable)
-            .find_map(|s| {
-                let bytes = image.segment_bytes(s);
-                memchr::memmem::find_iter(bytes, MAGIC)
-                    .filter(|at| at.is_multiple_of(16))
-                    .find_map(|at| Self::read(image, bytes.get(at..)?))
-            })
+        image.data_first().filter(|s| s.writable).find_map(|s| {
+            let bytes = image.segment_bytes(s);
+            memchr::memmem::find_iter(bytes, MAGIC)
+                .filter(|at| at.is_multiple_of(16))
+                .find_map(|at| Self::read(image, bytes.get(at..)?))
+        })
     }
 
     fn read(image: &Image<'_>, data: &[u8]) -> Option<Self> {

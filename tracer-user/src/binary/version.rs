@@ -108,7 +108,13 @@ mod tests {
     #[test]
     fn versions_of_vendors_and_prereleases() {
         let cases: [(&str, u32, u32, &str, &[&str]); 14] = [
-            ("go1.22.9 (Red Hat 1.22.9-1.el9)", 22, 9, "(Red Hat 1.22.9-1.el9)", &[]),
+            (
+                "go1.22.9 (Red Hat 1.22.9-1.el9)",
+                22,
+                9,
+                "(Red Hat 1.22.9-1.el9)",
+                &[],
+            ),
             (
                 "go1.22.9 (Red Hat 1.22.9-2.el9_5) X:strictfipsruntime",
                 22,
@@ -129,7 +135,13 @@ mod tests {
             ("go1.18beta2", 18, 0, "beta2", &[]),
             ("go1.23.1-bigcorp", 23, 1, "-bigcorp", &[]),
             ("go1.23.1-bigcorp-X:rangefunc", 23, 1, "-bigcorp", &["rangefunc"]),
-            ("devel go1.28-abcdef Mon Nov 3", 28, 0, "devel -abcdef Mon Nov 3", &[]),
+            (
+                "devel go1.28-abcdef Mon Nov 3",
+                28,
+                0,
+                "devel -abcdef Mon Nov 3",
+                &[],
+            ),
             (
                 "go1.28-devel_4c1b8fa Mon Nov 3 10:00:00 2025 X:simd",
                 28,
@@ -176,7 +188,21 @@ mod tests {
     #[test]
     fn nothing_hostile_panics_and_what_is_parsed_is_kept_as_it_was() {
         let pieces = [
-            "go1.", "go1", "devel ", "X:", " X:", "-X:", "é", ".", ",", "22", "99999999999999999999", " ", "-", "(", "",
+            "go1.",
+            "go1",
+            "devel ",
+            "X:",
+            " X:",
+            "-X:",
+            "é",
+            ".",
+            ",",
+            "22",
+            "99999999999999999999",
+            " ",
+            "-",
+            "(",
+            "",
         ];
         for a in pieces {
             for b in pieces {

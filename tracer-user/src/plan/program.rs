@@ -81,7 +81,12 @@ impl Program {
             neighbours: layouts
                 .neighbours
                 .into_iter()
-                .map(|group| group.into_iter().map(|neighbour| reading(Ok(neighbour))).collect())
+                .map(|group| {
+                    group
+                        .into_iter()
+                        .map(|neighbour| reading(Ok(neighbour)))
+                        .collect()
+                })
                 .collect(),
         }
     }

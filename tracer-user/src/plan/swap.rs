@@ -2,10 +2,10 @@
 //! compare-and-swap (`lock cmpxchg`; on arm64 `casal` and, for processors without it, a loop of exclusives), which
 //! the kernel refuses to probe. The site is the conditional branch that tests whether the swap succeeded.
 
+use super::called::{compare_and_swap, passed};
 use super::casgstatus::{CASGSTATUS, RUNNABLE, RUNNING, may_be};
 use super::origin::{origin, place};
 use super::sites::{Decoded, site};
-use super::called::{compare_and_swap, passed};
 use super::{Attempt, Site, SiteKind, branch, changes::Changes};
 use crate::binary::code::flow::{Analysis, Value};
 use crate::binary::code::{self, Insn, Op};

@@ -184,7 +184,10 @@ fn nothing_is_missed_where_nothing_is_inlined() {
                 full.missing.iter().map(|attempt| attempt.what.clone()).collect()
             };
             let usually = missing(&usual);
-            let news: Vec<String> = missing(&plan).into_iter().filter(|w| !usually.contains(w)).collect();
+            let news: Vec<String> = missing(&plan)
+                .into_iter()
+                .filter(|w| !usually.contains(w))
+                .collect();
             assert!(news.is_empty(), "{what}: {news:?}");
 
             let found = globals::find(&binary, Some(&layout));

@@ -184,11 +184,7 @@ pub fn candidates(version: &GoVersion, arch: Arch, build_tags: &[&str], elf: &[u
 /// The layouts that a binary of a release that the table lacks may have, in groups, the likeliest first: that of the
 /// release whose number a vendor's version has; those of the other patch releases of its minor version; and, if the
 /// table has none or the version is not a release, those of the nearest minor version below and of the one above.
-pub fn neighbours(
-    version: &GoVersion,
-    arch: Arch,
-    build_tags: &[&str],
-) -> Vec<Vec<(Layout, LayoutSource)>> {
+pub fn neighbours(version: &GoVersion, arch: Arch, build_tags: &[&str]) -> Vec<Vec<(Layout, LayoutSource)>> {
     let Ok(table) = Table::embedded() else {
         return Vec::new();
     };

@@ -200,7 +200,10 @@ fn a_release_of_a_known_minor_version_is_only_compared_with_that() {
 fn experiments_that_are_known_are_taken_into_account_in_a_vendors_version() {
     let first = |raw: &str| {
         let version = GoVersion::parse(raw).unwrap();
-        neighbours(&version, Arch::Amd64, &[]).swap_remove(0).swap_remove(0).0
+        neighbours(&version, Arch::Amd64, &[])
+            .swap_remove(0)
+            .swap_remove(0)
+            .0
     };
     let plain = first("go1.25.5-corp");
     let moved = first("go1.25.5-corp X:greenteagc");

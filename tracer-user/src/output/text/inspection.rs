@@ -256,7 +256,11 @@ fn details(text: &mut String, mode: &ModePlan) {
     }
     let _ = writeln!(text, "\n{}", mode.mode);
     for obstacle in &mode.obstacles {
-        let verdict = if possible(mode) == "no" { "cannot be had: " } else { "" };
+        let verdict = if possible(mode) == "no" {
+            "cannot be had: "
+        } else {
+            ""
+        };
         text.push_str(&wrap(&format!("{verdict}{}", escape(obstacle)), 2));
     }
     for attempt in &mode.tried {

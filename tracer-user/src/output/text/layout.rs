@@ -18,7 +18,11 @@ pub fn word(name: &Untrusted, width: usize) -> String {
 /// with another word.
 pub fn go_version(version: &Untrusted) -> String {
     let raw = version.raw().trim_start_matches("go");
-    let prefix = if raw.starts_with(|c: char| c.is_ascii_digit()) { "go" } else { "" };
+    let prefix = if raw.starts_with(|c: char| c.is_ascii_digit()) {
+        "go"
+    } else {
+        ""
+    };
     format!("{prefix}{}", word(&raw.into(), WIDTH * 3 / 4))
 }
 
