@@ -186,9 +186,12 @@ fn nothing_is_missed_where_nothing_is_inlined() {
             let usually = missing(&usual);
             let news: Vec<String> = missing(&plan)
                 .into_iter()
-                .filter(|w| !usually.contains(w))
+                .filter(|missing| !usually.contains(missing))
                 .collect();
-            assert!(news.is_empty(), "{what}: {news:?}");
+            // A function of Go 1.19 begins with no instruction that the kernel emulates: in procresize the first one is a
+            // call, for which its argument is overwritten.
+            let known = |what: &String| go.minor < 21 && what.ends_with("runtime.procresize");
+            assert!(news.iter().all(known), "{what}: {news:?}");
 
             let found = globals::find(&binary, Some(&layout));
             let all = [
