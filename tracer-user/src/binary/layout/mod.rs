@@ -65,6 +65,14 @@ impl LayoutSource {
         }
     }
 
+    /// Names the layout of a binary of this version as a candidate, which no memory has confirmed yet.
+    pub fn candidate(self, version: &GoVersion) -> String {
+        match self {
+            Self::Confirmed { like } => format!("that of go1.{}.{like}", version.minor),
+            _ => self.to_string(),
+        }
+    }
+
     /// Whether nobody has seen a program of this version with this layout: then every output says so.
     pub const fn is_unproven(self) -> bool {
         matches!(self, Self::Unproven { .. })

@@ -218,6 +218,12 @@ fn an_unproven_layout_says_so() {
         unproven(22, 10).describe(&version),
         "that of go1.22.10, unproven for go1.22.9 (Red Hat 1.22.9-1.el9), live invariants hold"
     );
+    let between = GoVersion::parse("go1.24.5").unwrap();
+    assert_eq!(
+        LayoutSource::Confirmed { like: 11 }.candidate(&between),
+        "that of go1.24.11"
+    );
+    assert_eq!(unproven(22, 10).candidate(&version), "that of go1.22.10");
     assert!(unproven(22, 10).is_unproven() && !LayoutSource::Table.is_unproven());
     assert_eq!(LayoutSource::Table.describe(&version), "table");
 }

@@ -113,7 +113,7 @@ fn candidates(program: &Program) -> Vec<(String, modes::Plans)> {
     let named = program.neighbours().filter_map(|reading| {
         let (_, source) = reading.layout.as_ref().ok()?;
         let plans = modes::Plans::of(&program.facts, reading, &reading.globals);
-        Some((source.to_string(), plans))
+        Some((source.candidate(&program.facts.version), plans))
     });
     named.collect()
 }
