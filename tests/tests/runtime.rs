@@ -82,8 +82,8 @@ fn profile_guided() -> Result<()> {
     all_agree(&cases, &MODES)
 }
 
-/// Builds for debuggers: the runtime's own compare-and-swap and its clock are calls in them. Package runtime is compiled
-/// with optimisations all the same, so that one of the two is enough of each version.
+/// Builds for debuggers: the runtime's own compare-and-swap and its clock are calls in them. Package runtime is
+/// compiled with optimisations all the same, so that one of the two is enough of each version.
 #[test]
 fn without_inlining() -> Result<()> {
     let newest = toolchain::newest()?;

@@ -230,9 +230,9 @@ impl<'d> Image<'d> {
         &self.segments
     }
 
-    /// The loadable segments, those with code last: what Go's linker puts elsewhere is rarely there, and their bytes may
-    /// look like anything. Older C linkers put read-only data in the segment of the code, and packers put everything
-    /// into one.
+    /// The loadable segments, those with code last: what Go's linker puts elsewhere is rarely there, and their bytes
+    /// may look like anything. Older C linkers put read-only data in the segment of the code, and packers put
+    /// everything into one.
     pub fn data_first(&self) -> impl Iterator<Item = &Segment> {
         let data = self.segments.iter().filter(|s| !s.executable);
         data.chain(self.segments.iter().filter(|s| s.executable))

@@ -120,8 +120,8 @@ pub struct ModePlan {
     pub mode: Mode,
     /// Whether it is possible for this target on this machine.
     pub possible: bool,
-    /// Whether it will be possible in a process whose memory confirms one of [`Layouts::candidates`]: only for a file, and
-    /// absent where that makes no difference.
+    /// Whether it will be possible in a process whose memory confirms one of [`Layouts::candidates`]: only for a file,
+    /// and absent where that makes no difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub possible_once_confirmed: Option<bool>,
     /// Why it is not possible; empty if it is.

@@ -1,6 +1,6 @@
 //! The compare-and-swap of a goroutine's status where the compiler inlines nothing (`-gcflags=all=-l`, and
-//! `-gcflags=all=-N -l`, with which debuggers are used; package runtime is optimised all the same). There casgstatus calls
-//! the method of the status's type, instead of having the instruction itself:
+//! `-gcflags=all=-N -l`, with which debuggers are used; package runtime is optimised all the same). There casgstatus
+//! calls the method of the status's type, instead of having the instruction itself:
 //!
 //! ```text
 //!     lea  rax, [rdx+0x90]     // &gp.atomicstatus
@@ -117,8 +117,8 @@ pub(super) fn passed(arch: Arch, insns: &[Insn], callees: &[Function]) -> Vec<(u
 }
 
 /// Checks that a function does not change a goroutine's status into or out of Runnable by calling one of `swappers`
-/// itself, past casgstatus. No runtime does; after such a call no register need hold the goroutine, so that it could not
-/// be probed.
+/// itself, past casgstatus. No runtime does; after such a call no register need hold the goroutine, so that it could
+/// not be probed.
 ///
 /// # Errors
 /// It does.

@@ -109,8 +109,8 @@ impl Program {
 
     /// Checks the program in a process that has it `bias` away from its link-time addresses. If the release's own
     /// layout is not known, a neighbour's is taken if memory confirms it in every struct, the code does not contradict
-    /// it, and neither holds for another one of its group or of a likelier group. Variables that memory refutes are left
-    /// out.
+    /// it, and neither holds for another one of its group or of a likelier group. Variables that memory refutes are
+    /// left out.
     pub fn live(&self, memory: &impl Memory, bias: u64) -> Live<'_> {
         let layout_of = |reading: &Reading| reading.layout.as_ref().ok().map(|(layout, _)| layout.clone());
         let mut first = 1;

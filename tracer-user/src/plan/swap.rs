@@ -17,8 +17,8 @@ const SCAN: u64 = 0x1000;
 /// How many instructions before a compare-and-swap are searched for the computation of its address (arm64).
 const ADDRESS_WINDOW: usize = 24;
 
-/// Offset of `g.atomicstatus`: what casgstatus itself compares and swaps, or where the compiler inlines nothing, what it
-/// has one of `swappers` compare and swap.
+/// Offset of `g.atomicstatus`: what casgstatus itself compares and swaps, or where the compiler inlines nothing, what
+/// it has one of `swappers` compare and swap.
 ///
 /// # Errors
 /// casgstatus does not have exactly one, or the layout says otherwise.

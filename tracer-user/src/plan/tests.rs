@@ -188,8 +188,8 @@ fn nothing_is_missed_where_nothing_is_inlined() {
                 .into_iter()
                 .filter(|missing| !usually.contains(missing))
                 .collect();
-            // A function of Go 1.19 begins with no instruction that the kernel emulates: in procresize the first one is a
-            // call, for which its argument is overwritten.
+            // In Go 1.19 no function begins with an instruction that the kernel emulates, and the first call in
+            // procresize overwrites its argument.
             let known = |what: &String| go.minor < 21 && what.ends_with("runtime.procresize");
             assert!(news.iter().all(known), "{what}: {news:?}");
 

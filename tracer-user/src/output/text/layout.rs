@@ -14,8 +14,8 @@ pub fn word(name: &Untrusted, width: usize) -> String {
     tail(&name.to_string(), width).replace(' ', &NO_BREAK.to_string())
 }
 
-/// Returns a version of Go as one word for [`wrap`], with the `go` that captures leave out: a development version begins
-/// with another word.
+/// Returns a version of Go as one word for [`wrap`], with the `go` that captures leave out. A development version
+/// begins with another word.
 pub fn go_version(version: &Untrusted) -> String {
     let raw = version.raw().trim_start_matches("go");
     let prefix = if raw.starts_with(|c: char| c.is_ascii_digit()) {
