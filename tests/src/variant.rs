@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::binary::{set_version, write_executable};
 use crate::environment::{cache, package, prebuilt};
 use crate::profile::Profile;
 use crate::toolchain::{Toolchain, run};
@@ -34,6 +35,12 @@ pub enum Variant {
     ProfiledArm64(Profile),
     /// With this `GOEXPERIMENT`.
     Experiment(&'static str),
+    /// Stripped, and nothing is inlined: `-gcflags=all=-l`.
+    NoInline,
+    /// As for a debugger, stripped: `-gcflags=all=-N -l`.
+    NoOpt,
+    /// Stripped, and its build information has this version of Go.
+    Version(&'static str),
     /// For 32-bit x86.
     I386,
     /// For arm64; only examined, not run.
@@ -57,6 +64,18 @@ impl Variant {
             Variant::Profiled(profile) => format!("pgo-{}", profile.name()),
             Variant::ProfiledArm64(profile) => format!("pgo-{}-arm64", profile.name()),
             Variant::Experiment(x) => format!("X:{x}"),
+            Variant::NoInline => "no-inline".into(),
+            Variant::NoOpt => "no-opt".into(),
+            Variant::Version(version) => {
+                let plain = |c: char| {
+                    if c.is_ascii_alphanumeric() || c == '.' {
+                        c
+                    } else {
+                        '_'
+                    }
+                };
+                version.chars().map(plain).collect()
+            }
             Variant::I386 => "386".into(),
             Variant::Arm64 => "arm64".into(),
             Variant::Arm64PieStripped => "arm64-pie-stripped".into(),
@@ -143,6 +162,9 @@ impl Variant {
             Variant::Experiment(x) => {
                 go.env("GOEXPERIMENT", x);
             }
+            Variant::NoInline => flags.extend(["-gcflags=all=-l".into(), "-ldflags=-s -w".into()]),
+            Variant::NoOpt => flags.extend(["-gcflags=all=-N -l".into(), "-ldflags=-s -w".into()]),
+            Variant::Version(_) => flags.push("-ldflags=-s -w".into()),
             Variant::I386 => {
                 go.env("GOARCH", "386");
             }
@@ -165,7 +187,13 @@ impl Variant {
             }
             flags.push(format!("-pgo={}", file.display()));
         }
-        run(go.args(flags).arg("-o").arg(to).arg(format!("./{program}"))).map(drop)
+        run(go.args(flags).arg("-o").arg(to).arg(format!("./{program}")))?;
+        if let Variant::Version(version) = self {
+            let mut bytes = std::fs::read(to)?;
+            set_version(&mut bytes, version)?;
+            write_executable(to, &bytes)?;
+        }
+        Ok(())
     }
 }
 

@@ -58,6 +58,38 @@ fn inspect_tells_how_a_file_was_built_and_plans_all_modes() -> Result<()> {
 }
 
 #[test]
+fn inspect_says_which_modes_of_a_file_take_a_live_process() -> Result<()> {
+    let t = toolchain::newest()?;
+    let version = "devel go1.28-abcdef Mon Nov 30 10:00:00 2026";
+    let case = Case::new(&t, Variant::Version(version), "mixed");
+    let file = case.variant.build(&t, case.program)?;
+    let file = file.to_str().context("a path of bytes")?;
+    let it = inspected(file)?;
+    ensure!(it["binary"]["go_version"] == version, "{it:#}");
+    ensure!(it["layouts"]["source"].is_null(), "{it:#}");
+    let nearest = format!("that of go{}", t.version());
+    ensure!(it["layouts"]["candidates"][0] == nearest.as_str(), "{it:#}");
+    let full = mode(&it, "full")?;
+    ensure!(full["possible"] == false, "{full:#}");
+    ensure!(full["possible_once_confirmed"] == true, "{full:#}");
+    ensure!(mode(&it, "exact")?["possible"] == true, "{it:#}");
+    let text = gmpscope_with(["inspect", file])?.json.unwrap_or_default();
+    ensure!(text.contains("full     if live"), "{text}");
+
+    // The memory of a process confirms it.
+    let _machine = machine();
+    let workload = case.start()?;
+    let it = inspected(&workload.pid().to_string())?;
+    ensure!(mode(&it, "full")?["possible"] == true, "{it:#}");
+    let source = it["layouts"]["source"].as_str().unwrap_or_default();
+    ensure!(
+        source == format!("{nearest}, unproven for {version}, live invariants hold"),
+        "{it:#}"
+    );
+    Ok(())
+}
+
+#[test]
 fn inspect_foretells_what_sampling_a_process_costs() -> Result<()> {
     let _machine = machine();
     let mut workload = Case::new(&toolchain::newest()?, Variant::Stripped, "mixed").start()?;

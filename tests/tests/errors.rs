@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 use gmpscope_tests::binary::{
-    replace_all, scramble_function_names, without_section_headers, write_executable,
+    all_executable, replace_all, scramble_function_names, without_section_headers, write_executable,
 };
 use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::scenario::Case;
@@ -230,10 +230,26 @@ fn go_inside_a_shared_library() -> Result<()> {
 #[test]
 fn a_program_without_section_headers_is_traced() -> Result<()> {
     let _one = machine();
-    let (_dir, mut w) = changed(&toolchain::newest()?, |b| {
+    let (_dir, w) = changed(&toolchain::newest()?, |b| {
         without_section_headers(b);
         Ok(())
     })?;
+    is_traced(w)
+}
+
+/// Then the function table is in the segment of the code, too.
+#[test]
+fn a_program_whose_segments_are_all_executable_is_traced() -> Result<()> {
+    let _one = machine();
+    let (_dir, w) = changed(&toolchain::newest()?, |b| {
+        without_section_headers(b);
+        anyhow::ensure!(all_executable(b) >= 2, "they were executable already");
+        Ok(())
+    })?;
+    is_traced(w)
+}
+
+fn is_traced(mut w: Workload) -> Result<()> {
     for mode in ["passive", "sampled", "exact"] {
         let tracer = Attach::to(w.pid()).mode(mode).start()?;
         w.go_during(std::time::Duration::from_millis(100))?;

@@ -82,6 +82,57 @@ fn profile_guided() -> Result<()> {
     all_agree(&cases, &MODES)
 }
 
+/// Builds for debuggers: the runtime's own compare-and-swap and its clock are calls in them. Package runtime is
+/// compiled with optimisations all the same, so that one of the two is enough of each version.
+#[test]
+fn without_inlining() -> Result<()> {
+    let newest = toolchain::newest()?;
+    let mut cases = Vec::new();
+    for t in toolchain::selection()? {
+        // Up to Go 1.25 the end of a wait is the call of the clock, later that of the histogram.
+        if environment::full() || t.minor() >= 25 {
+            cases.push(Case::new(&t, Variant::NoInline, "mixed"));
+        }
+    }
+    if environment::full() {
+        cases.push(Case::new(&newest, Variant::NoOpt, "mixed"));
+    }
+    all_agree(&cases, &["passive", "sampled", "exact", "full"])
+}
+
+/// A version that is not a release of the Go project: the layout is that of a neighbour, and every output says so.
+#[test]
+fn versions_of_vendors() -> Result<()> {
+    let _one = machine();
+    let mut seen = 0;
+    for t in toolchain::selection()? {
+        let (version, like) = match t.minor() {
+            19 => ("go1.19.13-fips", "go1.19.8"),
+            22 => ("go1.22.9 (Red Hat 1.22.9-1.el9)", "go1.22.10"),
+            24 => ("go1.24rc1", "go1.24.11"),
+            25 => ("go1.25.5 (Red Hat 1.25.5-1.el9) X:strictfipsruntime", "go1.25.5"),
+            27 => ("devel go1.28-abcdef Mon Nov 30 10:00:00 2026", "go1.27.3"),
+            _ => continue,
+        };
+        let case = Case::new(&t, Variant::Version(version), "mixed");
+        for mode in ["passive", "sampled", "exact", "full"] {
+            let m = case.agrees(mode, false).map_err(anyhow::Error::msg)?;
+            let expected = format!("that of {like}, unproven for {version}, live invariants hold");
+            let layout = m.capture.target.layout.as_ref();
+            assert_eq!(
+                layout.map(|layout| layout.raw()),
+                Some(expected.as_str()),
+                "{mode}"
+            );
+            let mut notes = m.capture.capture.notes.iter();
+            assert!(notes.any(|note| note.raw().contains(&expected)), "{mode}");
+            seen += 1;
+        }
+    }
+    anyhow::ensure!(seen > 0, "no toolchain: {}", environment::HINT);
+    Ok(())
+}
+
 #[test]
 fn experiments() -> Result<()> {
     let mut cases = Vec::new();

@@ -45,6 +45,7 @@ fn target(pid: u32, sites: usize) -> TargetView {
             pod: None,
         },
         go_version: "1.27.3".into(),
+        layout: None,
         tier: Tier::Passive,
         allowed: Tier::Sampled,
         why: None,

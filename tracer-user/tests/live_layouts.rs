@@ -313,6 +313,38 @@ fn a_patch_release_that_the_table_lacks_takes_the_neighbours_layout_that_memory_
     assert!(live.reading.layout.is_err(), "{:?}", live.reading.layout);
 }
 
+/// The version is not a release: the layout of the release whose number it has is tried first, then those of others.
+#[test]
+fn a_vendors_version_takes_the_layout_that_memory_confirms_and_says_that_it_is_unproven() {
+    for (minor, claimed, expected) in [
+        (24, "go1.24.11 (Red Hat 1.24.11-1.el9)", Some((24, 11))),
+        // Of this number is the layout of 1.24.3, in which m is another one.
+        (24, "go1.24.3-corp", Some((24, 11))),
+        (24, "go1.24rc1", Some((24, 11))),
+        (27, "go1.28.1", Some((27, 3))),
+        (27, "devel go1.28-abcdef Mon Nov 30 10:00:00 2026", Some((27, 3))),
+        // Neither 1.19 nor 1.21 fits.
+        (24, "go1.20.14", None),
+    ] {
+        let running = Running::start(toolchain(minor).build(BUSY, stripped(true)));
+        let memory = ProcessMemory::new(running.child.id());
+        let bias = running.look(|_| ()).1;
+        let version = GoVersion::parse(claimed).unwrap();
+        let program = running.program(|binary| {
+            let layouts = layout::candidates(&version, Arch::Amd64, &[], &running.binary.bytes());
+            Program::with_layouts(binary, layouts, false)
+        });
+        assert!(program.reading().layout.is_err(), "{claimed}");
+        let live = program.live(&memory, bias);
+        let found = live.reading.layout.as_ref().ok().map(|(_, source)| *source);
+        let expected = expected.map(|(minor, patch)| LayoutSource::Unproven { minor, patch });
+        assert_eq!(found, expected, "{claimed}");
+        let says = live.reading.unproven_layout(&version);
+        assert_eq!(says.is_some(), expected.is_some(), "{claimed}: {says:?}");
+        assert!(says.is_none_or(|says| says.contains(claimed)), "{claimed}");
+    }
+}
+
 fn of(minor: u32, patch: u32) -> GoVersion {
     let raw = format!("go1.{minor}.{patch}");
     GoVersion {

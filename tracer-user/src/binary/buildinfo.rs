@@ -29,7 +29,7 @@ pub struct BuildInfo {
 }
 
 impl BuildInfo {
-    /// Finds and reads the build information: by section, or else by its magic in the data segments.
+    /// Finds and reads the build information: by section, or else by its magic in the writable segments.
     pub fn find(image: &Image<'_>) -> Option<Self> {
         if let Some(found) = image
             .section(".go.buildinfo")
@@ -38,16 +38,12 @@ impl BuildInfo {
             return Some(found);
         }
         // As `debug/buildinfo` does: in a writable segment, at a multiple of 16.
-        image
-            .segments()
-            .iter()
-            .filter(|s| s.writable && !s.executable)
-            .find_map(|s| {
-                let bytes = image.segment_bytes(s);
-                memchr::memmem::find_iter(bytes, MAGIC)
-                    .filter(|at| at.is_multiple_of(16))
-                    .find_map(|at| Self::read(image, bytes.get(at..)?))
-            })
+        image.data_first().filter(|s| s.writable).find_map(|s| {
+            let bytes = image.segment_bytes(s);
+            memchr::memmem::find_iter(bytes, MAGIC)
+                .filter(|at| at.is_multiple_of(16))
+                .find_map(|at| Self::read(image, bytes.get(at..)?))
+        })
     }
 
     fn read(image: &Image<'_>, data: &[u8]) -> Option<Self> {

@@ -14,14 +14,14 @@ use crate::binary::GoVersion;
 const MAX_CANDIDATES: usize = 64;
 
 /// Finds the version, by the symbol if there is one, or else by what the linker makes of `runtime.buildVersion`: a
-/// NUL-terminated string in read-only data, with exactly one kind of string header among the module's variables.
+/// NUL-terminated string in the image, with exactly one kind of string header among the module's variables.
 /// `None` if two different versions fit: better none than the wrong one.
 pub(super) fn find(image: &Image<'_>, module: &ModuleData) -> Option<GoVersion> {
     if let Some(v) = symbol(image).and_then(|at| parse(string_at(image, at)?)) {
         return Some(v);
     }
     let mut found: Option<GoVersion> = None;
-    for s in image.segments().iter().filter(|s| !s.executable) {
+    for s in image.data_first() {
         let bytes = image.segment_bytes(s);
         let candidates = memchr::memmem::find_iter(bytes, b"go1.").filter_map(|at| {
             // In development builds a word precedes it.

@@ -138,9 +138,10 @@ fn recorded(code: &dyn Code) -> Option<u64> {
     only(&votes)
 }
 
-/// `&sched`: what most calls of lock2 in these functions lock is `sched.lock`.
+/// `&sched`: what most calls of lock2 (of lock, where the compiler inlines nothing) in these functions lock is
+/// `sched.lock`.
 fn sched(code: &dyn Code, layout: &Layout) -> Option<u64> {
-    let votes = arguments(code, &LOCKERS_OF_SCHED, &["runtime.lock2"]);
+    let votes = arguments(code, &LOCKERS_OF_SCHED, &["runtime.lock2", "runtime.lock"]);
     most(&votes)?.checked_sub(u64::from(layout.sched.lock))
 }
 

@@ -167,7 +167,7 @@ fn function(pclntab: &PcLnTab<'_>, f: FuncIndex) -> Option<Function> {
 }
 
 /// Link-time address and header of the pclntab, by section if it has one, or else by its magic. Up to Go 1.25 external
-/// linkers merge its section of a PIE into another.
+/// linkers merge its section of a PIE into another. It may be in the segment of the code, too.
 pub(super) fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> {
     let by_section = [".gopclntab", ".data.rel.ro.gopclntab"]
         .into_iter()
@@ -176,7 +176,7 @@ pub(super) fn find_pclntab(image: &Image<'_>) -> Option<(u64, pclntab::Header)> 
             Some((address, pclntab::Header::parse(image.bytes_from(address)?)?))
         });
     by_section.or_else(|| {
-        image.segments().iter().filter(|s| !s.executable).find_map(|s| {
+        image.data_first().find_map(|s| {
             let mut candidates = pclntab::find(image.segment_bytes(s), s.address).take(MAX_CANDIDATES);
             candidates.find_map(|(at, header)| {
                 let address = s.address.checked_add(at as u64)?;

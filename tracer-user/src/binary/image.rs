@@ -230,6 +230,14 @@ impl<'d> Image<'d> {
         &self.segments
     }
 
+    /// The loadable segments, those with code last: what Go's linker puts elsewhere is rarely there, and their bytes
+    /// may look like anything. Older C linkers put read-only data in the segment of the code, and packers put
+    /// everything into one.
+    pub fn data_first(&self) -> impl Iterator<Item = &Segment> {
+        let data = self.segments.iter().filter(|s| !s.executable);
+        data.chain(self.segments.iter().filter(|s| s.executable))
+    }
+
     /// The section of this name; `None` also in a file without sections.
     pub fn section(&self, name: &str) -> Option<&Section<'d>> {
         self.sections.iter().find(|s| s.name == name)
@@ -305,11 +313,11 @@ impl<'d> Image<'d> {
         Some(words)
     }
 
-    /// Link-time addresses of 8-aligned words outside code that hold `value` once loaded; at most 64.
+    /// Link-time addresses of 8-aligned words outside read-only code that hold `value` once loaded; at most 64.
     pub fn pointers_to(&self, value: u64) -> Vec<u64> {
         let mut found = Vec::new();
         let needle = value.to_le_bytes();
-        for s in self.segments.iter().filter(|s| !s.executable) {
+        for s in self.data_first().filter(|s| !s.executable || s.writable) {
             for at in memchr::memmem::find_iter(self.segment_bytes(s), &needle) {
                 let address = s.address.wrapping_add(at as u64);
                 if address.is_multiple_of(8) && found.len() < MAX_POINTERS {

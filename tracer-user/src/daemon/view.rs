@@ -55,6 +55,9 @@ pub struct TargetView {
     pub name: Name,
     /// The Go release, such as `1.27.3`.
     pub go_version: String,
+    /// That the layout of the runtime's structs is another release's, which its memory does not contradict; `None` if
+    /// it is that of its own version.
+    pub layout: Option<String>,
     /// What it is watched with now.
     pub tier: Tier,
     /// The highest tier that rules allow it.

@@ -42,6 +42,7 @@ pub fn target() -> TargetInfo {
         pid: 4242,
         exe: "/srv/app/bin/server".into(),
         go_version: "1.27.3".into(),
+        layout: None,
         arch: "amd64".into(),
         build_mode: "exe".into(),
         stripped: true,

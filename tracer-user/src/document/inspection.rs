@@ -107,6 +107,10 @@ pub struct Layouts {
     /// Why there is none, and the consequences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// For a file: the releases whose layout it may have, the likeliest first. That of one is used in a process whose
+    /// memory confirms it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
 }
 
 /// What one mode would do.
@@ -116,6 +120,10 @@ pub struct ModePlan {
     pub mode: Mode,
     /// Whether it is possible for this target on this machine.
     pub possible: bool,
+    /// Whether it will be possible in a process whose memory confirms one of [`Layouts::candidates`]: only for a file,
+    /// and absent where that makes no difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub possible_once_confirmed: Option<bool>,
     /// Why it is not possible; empty if it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<String>,

@@ -3,7 +3,7 @@
 use super::casgstatus::{CASGSTATUS, RUNNABLE, inlined, may_be};
 use super::origin::{origin, place};
 use super::sites::{Decoded, site};
-use super::{Attempt, Site, SiteKind, changes::Changes, swap, whole};
+use super::{Attempt, Site, SiteKind, called, changes::Changes, swap, whole};
 use crate::binary::code;
 use crate::binary::code::flow::{Analysis, Value};
 use crate::binary::layout::Layout;
@@ -39,12 +39,16 @@ pub(super) fn of_changes(
     }
     let mut sites = Vec::new();
     let mut failures = Vec::new();
-    let status = swap::status_offset(code, &casgstatus, layout).map_err(|attempt| vec![attempt])?;
+    let swappers = called::swappers(code);
+    let status =
+        swap::status_offset(code, &casgstatus, &swappers, layout).map_err(|attempt| vec![attempt])?;
     for function in code.runtime_functions() {
         let bytes = code.code_of(function).unwrap_or_default();
-        let calls = casgstatus
-            .iter()
-            .any(|c| code::may_reach(code.arch(), bytes, function.start, c.start));
+        let reaches = |callees: &[Function]| {
+            let mut callees = callees.iter();
+            callees.any(|c| code::may_reach(code.arch(), bytes, function.start, c.start))
+        };
+        let calls = reaches(&casgstatus) || reaches(&swappers);
         let inlined = inlined(code, function);
         let swaps = inlined > 0 || swap::may_swap(code, function, status, || inlined);
         if casgstatus.contains(function) || !(calls || swaps) {
@@ -52,6 +56,7 @@ pub(super) fn of_changes(
         }
         let found = Decoded::new(code, function).and_then(|decoded| {
             let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
+            called::check_no_bypass(code, &decoded, &analysis, status, &swappers)?;
             let mut found = self::calls(code, &decoded, &analysis, &casgstatus, changes, force)?;
             found.extend(swap::sites(
                 code, &decoded, &analysis, status, inlined, changes, force,

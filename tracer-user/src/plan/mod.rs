@@ -2,6 +2,7 @@
 //! alone; nothing is attached here.
 
 mod branch;
+mod called;
 mod casgstatus;
 mod changes;
 pub mod cost;

@@ -4,7 +4,7 @@
 use super::Plan;
 use crate::{
     binary::{
-        Facts, Globals, GoBinary, globals,
+        Facts, Globals, GoBinary, GoVersion, globals,
         image::Segment,
         layout::{self, Candidates, Layout, LayoutSource, Unknown},
     },
@@ -23,9 +23,9 @@ pub struct Program {
     pub code: Vec<Segment>,
     /// The reading with the layout of its release, or without any.
     reading: Reading,
-    /// Readings with the layouts of neighbouring releases, if its own is not known: the memory of a process may
-    /// confirm one of them.
-    neighbours: Vec<Reading>,
+    /// Readings with the layouts of neighbouring releases, if its own is not known, in groups, the likeliest first: the
+    /// memory of a process may confirm one of them.
+    neighbours: Vec<Vec<Reading>>,
 }
 
 /// What follows from one layout of the runtime's structs.
@@ -81,7 +81,12 @@ impl Program {
             neighbours: layouts
                 .neighbours
                 .into_iter()
-                .map(|neighbour| reading(Ok(neighbour)))
+                .map(|group| {
+                    group
+                        .into_iter()
+                        .map(|neighbour| reading(Ok(neighbour)))
+                        .collect()
+                })
                 .collect(),
         }
     }
@@ -93,23 +98,39 @@ impl Program {
 
     /// The reading with the number that [`Live`] has: 0 is that of the file alone.
     pub fn nth(&self, nth: usize) -> &Reading {
-        let neighbour = nth.checked_sub(1).and_then(|nth| self.neighbours.get(nth));
+        let neighbour = nth.checked_sub(1).and_then(|nth| self.neighbours().nth(nth));
         neighbour.unwrap_or(&self.reading)
     }
 
+    /// The readings of which the memory of a process may confirm one, the likeliest first; none if the layout is known.
+    pub fn neighbours(&self) -> impl Iterator<Item = &Reading> {
+        self.neighbours.iter().flatten()
+    }
+
     /// Checks the program in a process that has it `bias` away from its link-time addresses. If the release's own
-    /// layout is not known, a neighbour's is taken if it is the only one that memory confirms in every struct.
-    /// Variables that memory refutes are left out.
+    /// layout is not known, a neighbour's is taken if memory confirms it in every struct, the code does not contradict
+    /// it, and neither holds for another one of its group or of a likelier group. Variables that memory refutes are
+    /// left out.
     pub fn live(&self, memory: &impl Memory, bias: u64) -> Live<'_> {
         let layout_of = |reading: &Reading| reading.layout.as_ref().ok().map(|(layout, _)| layout.clone());
-        let mut fitting = (1..).zip(&self.neighbours).filter(|(_, reading)| {
-            let layout = layout_of(reading);
-            check_live(memory, &reading.globals, bias, layout.as_ref()).confirms_layout()
-        });
-        let (nth, reading) = match (fitting.next(), fitting.next()) {
-            (Some(one), None) => one,
-            _ => (0, &self.reading),
-        };
+        let mut first = 1;
+        let (mut nth, mut reading) = (0, &self.reading);
+        for group in &self.neighbours {
+            let mut fitting = (first..).zip(group).filter(|(_, reading)| {
+                let layout = layout_of(reading);
+                reading.agrees_with_code(&self.reading)
+                    && check_live(memory, &reading.globals, bias, layout.as_ref()).confirms_layout()
+            });
+            match (fitting.next(), fitting.next()) {
+                (Some(one), None) => {
+                    (nth, reading) = one;
+                    break;
+                }
+                // It cannot be known which.
+                (Some(_), Some(_)) => break,
+                (None, _) => first += group.len(),
+            }
+        }
         let check = check_live(memory, &reading.globals, bias, layout_of(reading).as_ref());
         Live {
             reading,
@@ -133,6 +154,24 @@ impl Live<'_> {
 }
 
 impl Reading {
+    /// Whether the layout has the fields that decoding finds by their use where the code has them. `without` is the
+    /// reading of the same program without a layout.
+    fn agrees_with_code(&self, without: &Reading) -> bool {
+        let stamp = |reading: &Reading| {
+            let sampled = reading.plan.sampled.as_ref().ok();
+            sampled.and_then(|sampled| sampled.stamp)
+        };
+        // With a layout that has g.atomicstatus elsewhere, no site of `exact` is found.
+        (self.plan.exact.is_ok() || without.plan.exact.is_err()) && stamp(self) == stamp(without)
+    }
+
+    /// Where the layout is from, for a program of this version: a sentence for every output, unless it is that of the
+    /// version itself.
+    pub fn unproven_layout(&self, version: &GoVersion) -> Option<String> {
+        let (_, source) = self.layout.as_ref().ok()?;
+        source.is_unproven().then(|| source.describe(version))
+    }
+
     /// The layout, if it is known.
     pub fn layout(&self) -> Option<&Layout> {
         self.layout.as_ref().ok().map(|(layout, _)| layout)

@@ -9,16 +9,17 @@
 //! ```
 //! Source: proc.go, casgstatus, Go 1.21 to 1.27; Go 1.19 has `runnableStamp` in place of `trackingStamp`. Fields are
 //! recognized by their use, so that no layout is needed: the stamp is what is subtracted from the time, and the
-//! difference is added to the `int64` after it.
+//! difference is added to the `int64` after it. Where the compiler inlines nothing (`-gcflags=all=-l`), the call of
+//! nanotime itself is the site.
 
 use super::casgstatus::{CASGSTATUS, RUNNABLE, inlined, may_be};
 use super::recorded::{FIRST_WITHOUT_ZEROS, RECORD, recorded};
 use super::sites::{Decoded, site};
-use super::{Attempt, Site, SiteKind, entry, swap};
+use super::{Attempt, Site, SiteKind, called, entry, swap};
 use crate::binary::code::flow::{Analysis, Value};
 use crate::binary::code::{self, Flow, Insn, Mem, Op};
 use crate::binary::layout::Layout;
-use crate::binary::{Arch, Code, Function};
+use crate::binary::{Arch, Code};
 use tracer_ebpf::gp_in;
 
 /// How many instructions after the call are considered.
@@ -83,12 +84,12 @@ fn tracked(code: &dyn Code, layout: Option<&Layout>, force: bool) -> Result<Trac
         what: "the end of a tracked wait in runtime.casgstatus".into(),
         outcome,
     };
-    let clock = code.functions("runtime.nanotime1");
+    let clock = Clock::all(code);
     if clock.is_empty() {
         return Err(fail("the binary has no function runtime.nanotime1".into()));
     }
     let casgstatus = code.functions(CASGSTATUS);
-    let status = swap::status_offset(code, &casgstatus, layout)?;
+    let status = swap::status_offset(code, &casgstatus, &called::swappers(code), layout)?;
     let mut sites = Vec::new();
     let mut stamps = Vec::new();
     let mut functions = Vec::new();
@@ -156,19 +157,55 @@ fn whole_record(code: &dyn Code, force: bool) -> Result<Site, Attempt> {
     Ok(site)
 }
 
+/// Where a function leaves the time that it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Returned {
+    /// As ABI0 has it: above the (empty) arguments.
+    OnStack,
+    /// As ABIInternal has it: in the first register.
+    InRegister,
+}
+
+/// A function that reads the clock.
+struct Clock {
+    start: u64,
+    returned: Returned,
+}
+
+impl Clock {
+    /// nanotime1 is assembly. nanotime, which only calls it, is called itself where the compiler inlines nothing.
+    fn all(code: &dyn Code) -> Vec<Self> {
+        let named = |name: &str, returned| {
+            let functions = code.functions(name).into_iter();
+            functions.map(move |f| Self {
+                start: f.start,
+                returned,
+            })
+        };
+        let assembly = named("runtime.nanotime1", Returned::OnStack);
+        assembly
+            .chain(named("runtime.nanotime", Returned::InRegister))
+            .collect()
+    }
+}
+
 /// The sites in one function, each with the offset of the stamp that it uses.
 fn ends(
     code: &dyn Code,
     decoded: &Decoded,
-    clock: &[Function],
+    clock: &[Clock],
     layout: Option<&Layout>,
     force: bool,
 ) -> Result<Vec<(Site, u32)>, Attempt> {
     let Decoded { function, insns } = decoded;
     let mut found = Vec::new();
     for (index, insn) in insns.iter().enumerate() {
-        let called = matches!(insn.flow, Flow::Call(Some(t)) if clock.iter().any(|c| c.start == t));
-        let Some((stamp, slot)) = called.then(|| tracked_wait(code.arch(), insns, index)).flatten() else {
+        let Flow::Call(Some(target)) = insn.flow else {
+            continue;
+        };
+        let called = clock.iter().find(|clock| clock.start == target);
+        let wait = called.and_then(|clock| tracked_wait(code.arch(), insns, index, clock.returned));
+        let Some((stamp, slot)) = wait else {
             continue;
         };
         if let Some(layout) = layout
@@ -196,7 +233,7 @@ fn ends(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TimeValue {
     Nothing,
-    /// What nanotime1 returned.
+    /// What the clock returned.
     Now,
     /// What this stack slot held.
     Slot(u32),
@@ -209,13 +246,18 @@ enum TimeValue {
 }
 
 /// If the call at `index` ends a tracked wait: the offset of the stamp, and the stack slot with the g.
-fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> {
-    // ABI0: the result lies above the (empty) arguments, on arm64 above the saved link register too.
-    let result = match arch {
-        Arch::Amd64 => 0,
-        Arch::Arm64 => 8,
-    };
+fn tracked_wait(arch: Arch, insns: &[Insn], index: usize, returned: Returned) -> Option<(u32, u32)> {
     let mut held = [TimeValue::Nothing; 32];
+    let result = match (returned, arch) {
+        (Returned::OnStack, Arch::Amd64) => Some(0),
+        // Above the saved link register, too.
+        (Returned::OnStack, Arch::Arm64) => Some(8),
+        (Returned::InRegister, _) => {
+            // The first result is where the first argument is.
+            *held.get_mut(usize::from(code::argument(arch, 0)))? = TimeValue::Now;
+            None
+        }
+    };
     for insn in insns.get(index + 1..)?.iter().take(WINDOW) {
         if insn.flow != Flow::Next {
             return None;
@@ -234,7 +276,7 @@ fn tracked_wait(arch: Arch, insns: &[Insn], index: usize) -> Option<(u32, u32)> 
                 return TimeValue::Nothing;
             };
             if base == code::stack_pointer(arch) {
-                return if disp == result {
+                return if Some(disp) == result {
                     TimeValue::Now
                 } else {
                     TimeValue::Slot(disp)
@@ -322,4 +364,44 @@ fn goroutine(arch: Arch, insns: &[Insn], index: usize, stamp: u32, layout: Optio
         .iter()
         .position(|v| matches!(v, Value::Marked(_)))
         .and_then(|n| u8::try_from(n).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binary::code::amd64;
+
+    /// `call`, then what is given.
+    fn after_call(tail: &[u8], returned: Returned) -> Option<(u32, u32)> {
+        let mut bytes = vec![0xe8, 0, 0x10, 0, 0];
+        bytes.extend(tail);
+        let insns = amd64::decode(&bytes, 0).unwrap();
+        tracked_wait(Arch::Amd64, &insns, 0, returned)
+    }
+
+    /// `mov rcx,[rsp+0x48]; sub rax,[rcx+0xc0]; add [rcx+0xc8],rax`
+    const END: [u8; 19] = [
+        0x48, 0x8b, 0x4c, 0x24, 0x48, 0x48, 0x2b, 0x81, 0xc0, 0, 0, 0, 0x48, 0x01, 0x81, 0xc8, 0, 0, 0,
+    ];
+
+    #[test]
+    fn the_time_is_where_the_calling_convention_has_it() {
+        assert_eq!(after_call(&END, Returned::InRegister), Some((0xc0, 0x48)));
+        assert_eq!(after_call(&END, Returned::OnStack), None);
+        // mov rax,[rsp]
+        let loaded = [&[0x48, 0x8b, 0x04, 0x24][..], &END].concat();
+        assert_eq!(after_call(&loaded, Returned::OnStack), Some((0xc0, 0x48)));
+        assert_eq!(after_call(&loaded, Returned::InRegister), None);
+    }
+
+    #[test]
+    fn what_is_only_stored_ends_no_wait() {
+        // mov rcx,[rsp+0x48]; mov [rcx+0xc0],rax: the begin of one.
+        let begin = [0x48, 0x8b, 0x4c, 0x24, 0x48, 0x48, 0x89, 0x81, 0xc0, 0, 0, 0];
+        assert_eq!(after_call(&begin, Returned::InRegister), None);
+        // The sum goes into another field: add [rcx+0xd0],rax.
+        let mut other = END;
+        other[15] = 0xd0;
+        assert_eq!(after_call(&other, Returned::InRegister), None);
+    }
 }

@@ -2,6 +2,7 @@
 //! compare-and-swap (`lock cmpxchg`; on arm64 `casal` and, for processors without it, a loop of exclusives), which
 //! the kernel refuses to probe. The site is the conditional branch that tests whether the swap succeeded.
 
+use super::called::{compare_and_swap, passed};
 use super::casgstatus::{CASGSTATUS, RUNNABLE, RUNNING, may_be};
 use super::origin::{origin, place};
 use super::sites::{Decoded, site};
@@ -16,19 +17,23 @@ const SCAN: u64 = 0x1000;
 /// How many instructions before a compare-and-swap are searched for the computation of its address (arm64).
 const ADDRESS_WINDOW: usize = 24;
 
-/// Offset of `g.atomicstatus`: what casgstatus itself compares and swaps.
+/// Offset of `g.atomicstatus`: what casgstatus itself compares and swaps, or where the compiler inlines nothing, what
+/// it has one of `swappers` compare and swap.
 ///
 /// # Errors
 /// casgstatus does not have exactly one, or the layout says otherwise.
 pub(super) fn status_offset(
     code: &dyn Code,
     casgstatus: &[Function],
+    swappers: &[Function],
     layout: Option<&Layout>,
 ) -> Result<u32, Attempt> {
     let mut offsets = Vec::new();
     for function in casgstatus {
         let insns = Decoded::new(code, function)?.insns;
         offsets.extend((0..insns.len()).filter_map(|index| swapped_at(code.arch(), &insns, index)));
+        let passed = passed(code.arch(), &insns, swappers);
+        offsets.extend(passed.into_iter().map(|(_, offset)| offset));
     }
     offsets.dedup();
     let fail = |outcome| {
@@ -65,12 +70,6 @@ fn swapped_at(arch: Arch, insns: &[Insn], index: usize) -> Option<u32> {
             })?,
     };
     u32::try_from(offset).ok()
-}
-
-/// A 32-bit compare-and-swap with the base of its address.
-fn compare_and_swap(insn: &Insn) -> Option<(&Insn, u8)> {
-    let mem = insn.mem.filter(|m| !m.indexed && insn.bytes == 4)?;
-    matches!(insn.op, Op::CompareExchange { .. }).then_some((insn, mem.base?))
 }
 
 /// Whether `function` may contain a compare-and-swap of a goroutine's status; `inlined` is how often casgstatus is in

@@ -1,7 +1,11 @@
-use super::branch;
-use crate::binary::Arch;
+use std::collections::BTreeSet;
+
+use super::{Emulation, Mode, Origin, Plan, SiteKind, branch, sites};
 use crate::binary::code::flow::Analysis;
 use crate::binary::code::{Insn, Op, amd64, arm64};
+use crate::binary::layout::{self, Layout};
+use crate::binary::testing::{Build, Go};
+use crate::binary::{Arch, GoBinary, globals};
 
 fn swaps(insns: &[Insn]) -> Vec<usize> {
     let is = |i: &Insn| matches!(i.op, Op::CompareExchange { .. });
@@ -110,4 +114,95 @@ fn both_forms_of_arm64_meet_at_the_branch() {
     assert_eq!(with(8, 0x6b01_007f), None);
     // The second form swaps elsewhere: ldaxr w27, [x4].
     assert_eq!(with(7, 0x885f_fc9b), None);
+}
+
+/// The layout and the plan of a program.
+fn planned(binary: &GoBinary<'_>) -> (Layout, Plan) {
+    let facts = binary.facts();
+    let (layout, _) = layout::find(&facts.version, facts.arch, &[]).unwrap();
+    let plan = Plan::of(binary, Some(&layout), facts.version.minor, false);
+    (layout, plan)
+}
+
+/// Without inlining the runtime's compare-and-swap, its clock and its locks are calls. The plan has every site all the
+/// same. Package runtime is optimised in both builds, so that the second one is made of two versions only.
+#[test]
+fn nothing_is_missed_where_nothing_is_inlined() {
+    let all = Go::all();
+    let ends = [all[0].minor, all[all.len() - 1].minor];
+    for go in &all {
+        let plain = std::fs::read(go.build(Build::Static)).unwrap();
+        let plain = GoBinary::parse(&plain, "plain").unwrap();
+        let (_, usual) = planned(&plain);
+        for build in [Build::NoInline, Build::NoOpt] {
+            if build == Build::NoOpt && !ends.contains(&go.minor) {
+                continue;
+            }
+            let what = format!("{} {build:?}", go.version);
+            let bytes = std::fs::read(go.build(build)).unwrap();
+            let binary = GoBinary::parse(&bytes, &what).unwrap();
+            let (layout, plan) = planned(&binary);
+
+            for mode in Mode::ALL {
+                assert_eq!(plan.obstacle(mode), None, "{what}, {mode}");
+                for site in plan.sites(mode).unwrap() {
+                    sites::verify(&binary, site).unwrap();
+                    assert_eq!(site.emulation, Emulation::Emulated, "{what}: {site:?}");
+                }
+            }
+            let exact = plan.exact.as_ref().unwrap();
+            let origins: BTreeSet<&str> = exact.iter().filter_map(|s| s.origin).map(Origin::name).collect();
+            let expected = ["created", "netpoll", "syscall", "unblocked", "yielded"];
+            assert_eq!(origins.into_iter().collect::<Vec<_>>(), expected, "{what}");
+            let kinds = [SiteKind::StatusCall, SiteKind::StatusEntry];
+            assert!(exact.iter().all(|s| kinds.contains(&s.kind)), "{what}: {exact:?}");
+            for function in [
+                "runtime.execute",
+                "runtime.ready",
+                "runtime.newproc1",
+                "runtime.goschedImpl",
+            ] {
+                let count = |plan: &Plan| {
+                    let exact = plan.exact.as_ref().unwrap();
+                    exact.iter().filter(|s| s.function == function).count()
+                };
+                assert_eq!(count(&plan), count(&usual), "{what}: {function}");
+            }
+
+            let sampled = plan.sampled.as_ref().unwrap();
+            assert!(sampled.attempts.is_empty(), "{what}: {:?}", sampled.attempts);
+            assert_eq!(sampled.stamp, Some(layout.g.tracking_stamp), "{what}");
+            assert_eq!(sampled.sites.len(), 1, "{what}");
+            assert_eq!(
+                sampled.sites[0].kind,
+                usual.sampled.as_ref().unwrap().sites[0].kind,
+                "{what}"
+            );
+
+            let missing = |plan: &Plan| -> Vec<String> {
+                let full = plan.full.as_ref().unwrap();
+                full.missing.iter().map(|attempt| attempt.what.clone()).collect()
+            };
+            let usually = missing(&usual);
+            let news: Vec<String> = missing(&plan)
+                .into_iter()
+                .filter(|missing| !usually.contains(missing))
+                .collect();
+            // In Go 1.19 no function begins with an instruction that the kernel emulates, and the first call in
+            // procresize overwrites its argument.
+            let known = |what: &String| go.minor < 21 && what.ends_with("runtime.procresize");
+            assert!(news.iter().all(known), "{what}: {news:?}");
+
+            let found = globals::find(&binary, Some(&layout));
+            let all = [
+                found.sched,
+                found.time_to_run,
+                found.allp,
+                found.allgs,
+                found.allm,
+                found.gomaxprocs,
+            ];
+            assert!(all.iter().all(Option::is_some), "{what}: {found:?}");
+        }
+    }
 }

@@ -14,6 +14,11 @@ pub struct TargetInfo {
     /// `1.27.3`, with ` X:…` where experiments are on. Absent for a followed command that is not a Go program.
     #[serde(default, skip_serializing_if = "Untrusted::is_empty")]
     pub go_version: Untrusted,
+    /// The layout of the runtime's structs is that of another release, which the memory of the process does not
+    /// contradict: `that of go1.22.10, unproven for …, live invariants hold`. Absent where the layout is that of this
+    /// version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Untrusted>,
     /// `amd64` or `arm64`.
     pub arch: Untrusted,
     /// `exe` or `pie`.

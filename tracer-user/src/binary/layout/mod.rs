@@ -2,7 +2,8 @@
 //!
 //! The table in the repository is tried first, by exact release: it takes microseconds, and works for stripped
 //! binaries, too. For other releases the binary's own DWARF is read ([`from_dwarf`]); if there is none, that is
-//! reported, with what still works. Nothing is extrapolated.
+//! reported, with what still works. Nothing is extrapolated from the table: a layout of another release is only a
+//! candidate, which the memory of a live process must confirm ([`Candidates`]).
 
 mod dwarf;
 mod entries;
@@ -41,6 +42,41 @@ pub enum LayoutSource {
         /// Patch number of that release.
         like: u32,
     },
+    /// The version is a vendor's, a prerelease, or of a minor version that the table lacks (or has experiments that
+    /// nobody has examined). The memory of the live process fits the layout of this release in every relation that is
+    /// checked; fields that none of them covers may be elsewhere.
+    Unproven {
+        /// Minor version of that release.
+        minor: u32,
+        /// Patch number of that release.
+        patch: u32,
+    },
+}
+
+impl LayoutSource {
+    /// Describes the source of the layout of a binary of this version, which live memory has confirmed where that is
+    /// needed.
+    pub fn describe(self, version: &GoVersion) -> String {
+        match self {
+            Self::Unproven { .. } => {
+                format!("{self}, unproven for {}, live invariants hold", version.raw)
+            }
+            _ => self.to_string(),
+        }
+    }
+
+    /// Names the layout of a binary of this version as a candidate, which no memory has confirmed yet.
+    pub fn candidate(self, version: &GoVersion) -> String {
+        match self {
+            Self::Confirmed { like } => format!("that of go1.{}.{like}", version.minor),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Whether nobody has seen a program of this version with this layout: then every output says so.
+    pub const fn is_unproven(self) -> bool {
+        matches!(self, Self::Unproven { .. })
+    }
 }
 
 impl fmt::Display for LayoutSource {
@@ -54,6 +90,7 @@ impl fmt::Display for LayoutSource {
             LayoutSource::Confirmed { like } => {
                 write!(f, "table (patch release .{like}), confirmed against live memory")
             }
+            LayoutSource::Unproven { minor, patch } => write!(f, "that of go1.{minor}.{patch}"),
         }
     }
 }
@@ -136,10 +173,10 @@ pub fn find_or_dwarf(
 pub struct Candidates {
     /// Its own layout, or why it is not known.
     pub layout: Result<(Layout, LayoutSource), Unknown>,
-    /// If it is not known, those of neighbouring patch releases, for a stripped binary of one that the table lacks.
-    /// One can be used if it is the only one that the memory of a live process confirms in every struct
-    /// ([`check_live`](crate::process::layout::check_live)).
-    pub neighbours: Vec<(Layout, LayoutSource)>,
+    /// If it is not known, those of neighbouring releases, in groups, the likeliest first. One can be used if the
+    /// memory of a live process confirms it in every struct
+    /// ([`check_live`](crate::process::layout::check_live)), and no other one of its group or of an earlier group.
+    pub neighbours: Vec<Vec<(Layout, LayoutSource)>>,
 }
 
 /// Finds the layouts for one file: from the table, or else from the DWARF of `elf`, or else those of its neighbours.
@@ -152,22 +189,58 @@ pub fn candidates(version: &GoVersion, arch: Arch, build_tags: &[&str], elf: &[u
     Candidates { layout, neighbours }
 }
 
-/// The layouts of other patch releases of the same minor version, for one that the table lacks.
-pub fn neighbours(version: &GoVersion, arch: Arch, build_tags: &[&str]) -> Vec<(Layout, LayoutSource)> {
-    let (None, Ok(table)) = (&version.vendor_or_prerelease, Table::embedded()) else {
+/// The layouts that a binary of a release that the table lacks may have, in groups, the likeliest first: that of the
+/// release whose number a vendor's version has; those of the other patch releases of its minor version; and, if the
+/// table has none or the version is not a release, those of the nearest minor version below and of the one above.
+pub fn neighbours(version: &GoVersion, arch: Arch, build_tags: &[&str]) -> Vec<Vec<(Layout, LayoutSource)>> {
+    let Ok(table) = Table::embedded() else {
         return Vec::new();
     };
-    let neighbours = table.neighbours(
-        version.minor,
-        version.patch,
-        arch,
-        &version.experiments,
-        build_tags,
-    );
-    neighbours
+    if table.is_moved_by(build_tags) {
+        return Vec::new();
+    }
+    let of = |minor, patch| table.neighbours(minor, patch, arch, &version.experiments, build_tags);
+    let (same, others): (Vec<_>, Vec<_>) = of(version.minor, version.patch)
         .into_iter()
-        .map(|(like, layout)| (layout, LayoutSource::Confirmed { like }))
-        .collect()
+        .partition(|neighbour| neighbour.patch == version.patch);
+    let is_release = version.vendor_or_prerelease.is_none();
+    let has_minor = !same.is_empty() || !others.is_empty();
+    let mut groups = vec![same, others];
+    if !is_release || !has_minor {
+        let (below, above) = table.nearest_minors(version.minor, arch);
+        // The patch release that is nearest in time: the last one of an older minor version, the first of a newer one.
+        let nearest = |minor: Option<u32>, patch| {
+            let all = minor.map(|minor| of(minor, patch)).unwrap_or_default();
+            all.into_iter().take(1).collect::<Vec<_>>()
+        };
+        groups.extend([nearest(below, u32::MAX), nearest(above, 0)]);
+    }
+    let mut distinct: Vec<Layout> = Vec::new();
+    let mut found = Vec::new();
+    for group in groups {
+        let mut kept = Vec::new();
+        for neighbour in group {
+            if distinct.contains(&neighbour.layout) {
+                continue;
+            }
+            distinct.push(neighbour.layout.clone());
+            let source = if is_release && neighbour.minor == version.minor && neighbour.examined {
+                LayoutSource::Confirmed {
+                    like: neighbour.patch,
+                }
+            } else {
+                LayoutSource::Unproven {
+                    minor: neighbour.minor,
+                    patch: neighbour.patch,
+                }
+            };
+            kept.push((neighbour.layout, source));
+        }
+        if !kept.is_empty() {
+            found.push(kept);
+        }
+    }
+    found
 }
 
 /// How the buckets of a `runtime.timeHistogram` map to nanoseconds; the formulas are in `histogram.go`.

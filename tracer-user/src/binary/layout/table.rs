@@ -37,6 +37,14 @@ struct Row<'a> {
     layouts: BTreeMap<&'a str, BTreeMap<&'a str, &'a str>>,
 }
 
+impl Row<'_> {
+    /// Whether it is known what an experiment moves.
+    fn has_examined(&self, experiment: &str) -> bool {
+        let movers = || self.layouts.keys().flat_map(|set| set.split(','));
+        self.neutral.contains(&experiment) || movers().any(|known| known == experiment)
+    }
+}
+
 /// What the table knows of a release.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Known {
@@ -51,6 +59,19 @@ pub(super) enum Known {
     /// The release is not in the table, and its neighbours do not agree or there are none. Lists the patch releases
     /// of this minor version that are in it.
     NotThere(Vec<u32>),
+}
+
+/// The layout of a release that is near another one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Neighbour {
+    /// Its minor version.
+    pub(super) minor: u32,
+    /// Its patch number.
+    pub(super) patch: u32,
+    /// Its layout.
+    pub(super) layout: Layout,
+    /// Whether all experiments were examined in it; those that were not are left out of account.
+    pub(super) examined: bool,
 }
 
 impl Table<'static> {
@@ -118,8 +139,8 @@ impl<'a> Table<'a> {
         patches
     }
 
-    /// The distinct layouts of the other patch releases of a minor version, each with the release that is nearest to
-    /// this one.
+    /// The distinct layouts of the patch releases of a minor version, each with the release that is nearest to this
+    /// one, in that order.
     pub(super) fn neighbours(
         &self,
         minor: u32,
@@ -127,18 +148,46 @@ impl<'a> Table<'a> {
         arch: Arch,
         experiments: &[String],
         tags: &[&str],
-    ) -> Vec<(u32, Layout)> {
+    ) -> Vec<Neighbour> {
         let mut patches = self.patches(minor, arch);
         patches.sort_by_key(|(other, _)| other.abs_diff(patch));
-        let mut distinct: Vec<(u32, Layout)> = Vec::new();
+        let mut distinct: Vec<Neighbour> = Vec::new();
         for (other, row) in patches {
-            if let Ok(layout) = self.of_row(row, experiments, tags)
-                && distinct.iter().all(|(_, known)| *known != layout)
+            let known: Vec<String> = experiments
+                .iter()
+                .filter(|name| row.has_examined(name))
+                .cloned()
+                .collect();
+            if let Ok(layout) = self.of_row(row, &known, tags)
+                && distinct.iter().all(|neighbour| neighbour.layout != layout)
             {
-                distinct.push((other, layout));
+                distinct.push(Neighbour {
+                    minor,
+                    patch: other,
+                    layout,
+                    examined: known.len() == experiments.len(),
+                });
             }
         }
         distinct
+    }
+
+    /// The nearest minor versions in the table below and above one.
+    pub(super) fn nearest_minors(&self, minor: u32, arch: Arch) -> (Option<u32>, Option<u32>) {
+        let rows = self.releases.iter().filter(|row| row.arch == arch.name());
+        let minors: Vec<u32> = rows
+            .flat_map(|row| &row.go)
+            .filter_map(|version| Some(numbers(version)?.0))
+            .collect();
+        let below = minors.iter().copied().filter(|other| *other < minor).max();
+        let above = minors.iter().copied().filter(|other| *other > minor).min();
+        (below, above)
+    }
+
+    /// Whether one of these build tags moves fields in any release.
+    pub(super) fn is_moved_by(&self, tags: &[&str]) -> bool {
+        let moves = |row: &Row<'_>| tags.iter().any(|tag| row.moving_tags.contains(tag));
+        self.releases.iter().any(moves)
     }
 
     /// The newest minor version in the table.

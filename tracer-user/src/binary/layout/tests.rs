@@ -114,6 +114,120 @@ fn experiments_that_move_something_have_their_own_layout_and_others_none() {
     assert_eq!(p(&["jsonv2"], 25, 5), p(&[], 25, 5));
 }
 
+/// The releases whose layouts are candidates for a version, by group.
+fn candidates_of(raw: &str) -> Vec<Vec<LayoutSource>> {
+    let version = GoVersion::parse(raw).unwrap();
+    neighbours(&version, Arch::Amd64, &[])
+        .into_iter()
+        .map(|group| group.into_iter().map(|(_, source)| source).collect())
+        .collect()
+}
+
+fn unproven(minor: u32, patch: u32) -> LayoutSource {
+    LayoutSource::Unproven { minor, patch }
+}
+
+#[test]
+fn a_vendors_version_may_have_the_layout_of_the_release_of_its_number() {
+    for raw in [
+        "go1.23.1-bigcorp",
+        "go1.23.1 (Red Hat 1.23.1-1.el9)",
+        "devel go1.23.1-fips",
+    ] {
+        let found = candidates_of(raw);
+        assert_eq!(found.first(), Some(&vec![unproven(23, 1)]), "{raw}");
+    }
+    // The number is not in the table, or only the minor version is known.
+    assert_eq!(
+        candidates_of("go1.22.9 (Red Hat 1.22.9-1.el9)").first(),
+        Some(&vec![unproven(22, 10)])
+    );
+    assert_eq!(
+        candidates_of("go1.24rc1").first(),
+        Some(&vec![unproven(24, 3), unproven(24, 11)])
+    );
+    // A prerelease may still be like the minor version before it, a fork like the one after it.
+    let minors: Vec<u32> = candidates_of("go1.24rc1")
+        .into_iter()
+        .flatten()
+        .filter_map(|source| match source {
+            LayoutSource::Unproven { minor, .. } => Some(minor),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(minors, [24, 24, 23, 25]);
+}
+
+#[test]
+fn a_minor_version_that_the_table_lacks_may_have_the_layout_of_the_nearest_one() {
+    for raw in [
+        "go1.28.1",
+        "devel go1.28-abcdef Mon Nov 3",
+        "go1.99",
+        "go1.4294967295",
+    ] {
+        assert_eq!(candidates_of(raw), [[unproven(27, 3)]], "{raw}");
+    }
+    // Below, then above.
+    assert_eq!(
+        candidates_of("go1.20.14"),
+        [[unproven(19, 8)], [unproven(21, 13)]]
+    );
+    assert_eq!(candidates_of("go1.1"), [[unproven(19, 8)]]);
+}
+
+#[test]
+fn a_release_of_a_known_minor_version_is_only_compared_with_that() {
+    assert_eq!(
+        candidates_of("go1.24.5"),
+        [[
+            LayoutSource::Confirmed { like: 3 },
+            LayoutSource::Confirmed { like: 11 }
+        ]]
+    );
+    // It is what nobody has examined that makes it unproven.
+    assert_eq!(
+        candidates_of("go1.22.10 X:strictfipsruntime"),
+        [[unproven(22, 10)]]
+    );
+    assert_eq!(
+        candidates_of("go1.22.9 X:strictfipsruntime"),
+        [[unproven(22, 10)]]
+    );
+}
+
+#[test]
+fn experiments_that_are_known_are_taken_into_account_in_a_vendors_version() {
+    let first = |raw: &str| {
+        let version = GoVersion::parse(raw).unwrap();
+        neighbours(&version, Arch::Amd64, &[])
+            .swap_remove(0)
+            .swap_remove(0)
+            .0
+    };
+    let plain = first("go1.25.5-corp");
+    let moved = first("go1.25.5-corp X:greenteagc");
+    assert_ne!(plain.p.preempt, moved.p.preempt);
+    assert_eq!(moved, first("go1.25.5-corp X:greenteagc,novel"));
+}
+
+#[test]
+fn an_unproven_layout_says_so() {
+    let version = GoVersion::parse("go1.22.9 (Red Hat 1.22.9-1.el9)").unwrap();
+    assert_eq!(
+        unproven(22, 10).describe(&version),
+        "that of go1.22.10, unproven for go1.22.9 (Red Hat 1.22.9-1.el9), live invariants hold"
+    );
+    let between = GoVersion::parse("go1.24.5").unwrap();
+    assert_eq!(
+        LayoutSource::Confirmed { like: 11 }.candidate(&between),
+        "that of go1.24.11"
+    );
+    assert_eq!(unproven(22, 10).candidate(&version), "that of go1.22.10");
+    assert!(unproven(22, 10).is_unproven() && !LayoutSource::Table.is_unproven());
+    assert_eq!(LayoutSource::Table.describe(&version), "table");
+}
+
 #[test]
 fn the_scheme_of_go_1_20_is_unseen() {
     assert_eq!(time_histogram_scheme(&version("x", 20, 1)), None);

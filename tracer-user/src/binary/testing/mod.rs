@@ -17,6 +17,10 @@ pub(crate) enum Build {
     CgoPie,
     CgoPieStripped,
     CShared,
+    /// Nothing is inlined.
+    NoInline,
+    /// As for a debugger: nothing is inlined, and nothing but the runtime is optimised.
+    NoOpt,
 }
 
 impl Build {
@@ -27,6 +31,8 @@ impl Build {
             Build::Pie | Build::CgoPie => &["-buildmode=pie"],
             Build::PieStripped | Build::CgoPieStripped => &["-buildmode=pie", "-ldflags=-s -w"],
             Build::CShared => &["-buildmode=c-shared"],
+            Build::NoInline => &["-gcflags=all=-l"],
+            Build::NoOpt => &["-gcflags=all=-N -l"],
         }
     }
 

@@ -1,4 +1,5 @@
 mod refused;
+mod unusual;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -41,6 +41,8 @@ struct Found {
     layout: Option<Layout>,
     globals: Globals,
     plans: modes::Plans,
+    /// For a file whose layout is not known: what follows from those that it may have, each with its name.
+    candidates: Vec<(String, modes::Plans)>,
 }
 
 fn inspect(subject: &Subject) -> Result<Inspection> {
@@ -62,10 +64,15 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
     target.unchanged()?;
     let reading = live.as_ref().map_or(program.reading(), |live| live.reading);
     let globals = live.as_ref().map_or(&reading.globals, |live| &live.globals);
+    let candidates = match &live {
+        Some(_) => Vec::new(),
+        None => candidates(&program),
+    };
     let found = Found {
         layout: reading.layout().cloned(),
         globals: globals.clone(),
         plans: modes::Plans::of(&program.facts, reading, globals),
+        candidates,
     };
     let process = target
         .process
@@ -85,18 +92,30 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
         process,
         layouts: match &reading.layout {
             Ok((_, source)) => Layouts {
-                source: Some(source.to_string()),
+                source: Some(source.describe(&program.facts.version)),
                 problem: None,
+                candidates: Vec::new(),
             },
             Err(unknown) => Layouts {
                 source: None,
                 problem: Some(unknown.to_string()),
+                candidates: found.candidates.iter().map(|(name, _)| name.clone()).collect(),
             },
         },
         globals: named(&found.globals),
         globals_in_memory: live.as_ref().map(|live| verdicts(&live.check)),
         modes,
     })
+}
+
+/// What follows from each layout that a file may have, with the layout's name.
+fn candidates(program: &Program) -> Vec<(String, modes::Plans)> {
+    let named = program.neighbours().filter_map(|reading| {
+        let (_, source) = reading.layout.as_ref().ok()?;
+        let plans = modes::Plans::of(&program.facts, reading, &reading.globals);
+        Some((source.candidate(&program.facts.version), plans))
+    });
+    named.collect()
 }
 
 fn described(target: &Target) -> Binary {

@@ -53,11 +53,20 @@ pub(super) fn all(found: &Found, activity: Option<&Activity>) -> Vec<ModePlan> {
     Mode::ALL
         .into_iter()
         .map(|mode| {
-            let (sites, attempts, in_binary) = found.plans.of_mode(mode);
+            let (mut sites, attempts, in_binary) = found.plans.of_mode(mode);
+            let mut candidates = found.candidates.iter().filter(|_| !in_binary);
+            let candidate = candidates.find(|(_, plans)| plans.of_mode(mode).2);
             let mut obstacles = Vec::new();
-            if !in_binary {
+            if let Some((layout, plans)) = candidate {
+                sites = plans.of_mode(mode).0;
+                obstacles.push(format!(
+                    "the file alone does not prove it; it will be possible in a process whose memory confirms a layout \
+                     such as {layout}"
+                ));
+            } else if !in_binary {
                 obstacles.push("the binary does not allow it, see below".to_owned());
             }
+            let in_the_way = obstacles.len();
             if Some(found.plans.arch) != Arch::of_this_machine() {
                 obstacles.push(format!(
                     "it is for {}, and this machine is not",
@@ -65,11 +74,13 @@ pub(super) fn all(found: &Found, activity: Option<&Activity>) -> Vec<ModePlan> {
                 ));
             }
             obstacles.extend(machine.obstacles(mode));
+            let once_confirmed = candidate.is_some() && obstacles.len() == in_the_way;
             let hits_per_cycle = cost::hits_per_cycle(mode);
             let hit_ns = cost::hit_ns(sites, machine.hit_cost.get(&mode).copied());
             ModePlan {
                 mode,
                 possible: obstacles.is_empty(),
+                possible_once_confirmed: once_confirmed.then_some(true),
                 obstacles,
                 tried: attempts.to_vec(),
                 hits_per_cycle,

@@ -30,6 +30,9 @@ struct Target<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pod: Option<&'a str>,
     go_version: &'a str,
+    /// Whose layout of the runtime's structs it is read with, if not that of its own version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<&'a str>,
     tier: &'static str,
     allowed: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +62,7 @@ pub fn list(view: &HostView) -> Targets<'_> {
         container: target.name.container.as_deref(),
         pod: target.name.pod.as_deref(),
         go_version: &target.go_version,
+        layout: target.layout.as_deref(),
         tier: target.tier.name(),
         allowed: target.allowed.name(),
         why: target.why.as_deref(),

@@ -49,6 +49,7 @@ pub fn target(pid: u32) -> TargetView {
             pod: None,
         },
         go_version: "1.27.3".into(),
+        layout: None,
         tier: Tier::Passive,
         allowed: Tier::Passive,
         why: None,

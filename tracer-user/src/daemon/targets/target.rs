@@ -142,6 +142,10 @@ impl Target {
                 .to_owned()
         });
         view.runtime_waits = runtime_waits;
+        view.layout = known
+            .program
+            .nth(nth)
+            .unproven_layout(&known.program.facts.version);
         let watched = Watched {
             known,
             nth,
@@ -183,6 +187,7 @@ impl Target {
             view: Arc::new(TargetView {
                 name,
                 go_version,
+                layout: None,
                 tier,
                 allowed: decision.tier,
                 why: None,

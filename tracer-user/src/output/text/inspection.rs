@@ -7,7 +7,7 @@ use crate::{
     document::inspection::{Activity, Binary, Inspection, Layouts, ModePlan, Prediction, Process, SiteInfo},
     escape::escape,
     output::text::{
-        layout::{WIDTH, tail, word, wrap},
+        layout::{WIDTH, go_version, tail, word, wrap},
         units::duration,
     },
 };
@@ -72,7 +72,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn binary(text: &mut String, it: &Binary) {
     field(text, "binary", &word(&it.path, usize::MAX));
     let mut traits = vec![
-        format!("go{}", it.go_version),
+        go_version(&it.go_version),
         it.arch.to_owned(),
         it.build_mode.to_owned(),
     ];
@@ -133,6 +133,9 @@ fn layouts(text: &mut String, it: &Layouts) {
         (None, None) => "unknown",
     };
     field(text, "layouts", value);
+    if !it.candidates.is_empty() {
+        field(text, "candidates", &it.candidates.join("; "));
+    }
 }
 
 fn in_memory(text: &mut String, verdicts: &BTreeMap<&'static str, String>) {
@@ -162,7 +165,7 @@ fn modes(text: &mut String, all: &[ModePlan]) {
         if forecast { "   expected here and now" } else { "" }
     );
     for mode in all {
-        let sites = if mode.mode.has_probes() && mode.possible {
+        let sites = if mode.mode.has_probes() && possible(mode) != "no" {
             mode.sites.len().to_string()
         } else {
             "-".into()
@@ -181,12 +184,21 @@ fn modes(text: &mut String, all: &[ModePlan]) {
         let line = format!(
             "{:<9}{:<9}{:>5}{:>12}{:>16}   {expected}",
             mode.mode,
-            if mode.possible { "yes" } else { "no" },
+            possible(mode),
             sites,
             hits(mode.hits_per_cycle),
             cost,
         );
         let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// Renders whether a mode is possible: `if live` if it takes a process whose memory confirms the layout.
+fn possible(mode: &ModePlan) -> &'static str {
+    match (mode.possible, mode.possible_once_confirmed) {
+        (true, _) => "yes",
+        (false, Some(true)) => "if live",
+        (false, _) => "no",
     }
 }
 
@@ -244,7 +256,12 @@ fn details(text: &mut String, mode: &ModePlan) {
     }
     let _ = writeln!(text, "\n{}", mode.mode);
     for obstacle in &mode.obstacles {
-        text.push_str(&wrap(&format!("cannot be had: {}", escape(obstacle)), 2));
+        let verdict = if possible(mode) == "no" {
+            "cannot be had: "
+        } else {
+            ""
+        };
+        text.push_str(&wrap(&format!("{verdict}{}", escape(obstacle)), 2));
     }
     for attempt in &mode.tried {
         text.push_str(&wrap(
@@ -297,6 +314,7 @@ mod tests {
         let mode = |mode, possible, hits: f64| ModePlan {
             mode,
             possible,
+            possible_once_confirmed: None,
             obstacles: if possible {
                 vec![]
             } else {
@@ -334,6 +352,7 @@ mod tests {
             layouts: Layouts {
                 source: None,
                 problem: Some("the layout is not known ".repeat(9)),
+                candidates: vec!["that of go1.22.10".into(); 5],
             },
             globals_in_memory: Some([("allp", "confirmed".to_owned())].into()),
             globals: [("sched", None), ("allp", Some("0x1".into()))].into(),
@@ -354,6 +373,19 @@ mod tests {
         assert!(text.contains("exact    yes"), "{text}");
         assert!(text.contains("cannot be had: CAP_BPF: not held"), "{text}");
         assert!(text.contains("single-stepped"), "{text}");
+    }
+
+    #[test]
+    fn a_mode_that_takes_a_live_process_is_neither_possible_nor_impossible() {
+        let mut inspection = inspection();
+        let mode = &mut inspection.modes[0];
+        mode.possible_once_confirmed = Some(true);
+        mode.obstacles = vec!["it will be possible in a process".into()];
+        let text = inspection.text();
+        assert!(text.contains("sampled  if live"), "{text}");
+        assert!(text.contains("\n  it will be possible in a process\n"), "{text}");
+        assert!(!text.contains("cannot be had"), "{text}");
+        assert!(text.contains("candidates  that of go1.22.10; that of"), "{text}");
     }
 
     #[test]

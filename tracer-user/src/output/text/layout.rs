@@ -14,6 +14,18 @@ pub fn word(name: &Untrusted, width: usize) -> String {
     tail(&name.to_string(), width).replace(' ', &NO_BREAK.to_string())
 }
 
+/// Returns a version of Go as one word for [`wrap`], with the `go` that captures leave out. A development version
+/// begins with another word.
+pub fn go_version(version: &Untrusted) -> String {
+    let raw = version.raw().trim_start_matches("go");
+    let prefix = if raw.starts_with(|c: char| c.is_ascii_digit()) {
+        "go"
+    } else {
+        ""
+    };
+    format!("{prefix}{}", word(&raw.into(), WIDTH * 3 / 4))
+}
+
 /// Breaks `text` at blanks into lines of at most [`WIDTH`] columns, each with `indent` blanks before it. A word that is
 /// longer than a line gets a separate line. A [`NO_BREAK`] becomes a blank, and no line is broken there.
 pub fn wrap(text: &str, indent: usize) -> String {

@@ -20,7 +20,7 @@ use crate::document::slow::Slow;
 use crate::escape::escape;
 use crate::findings::{Finding, Severity};
 use crate::output::options::SplitBy;
-use crate::output::text::layout::{WIDTH, tail, word, wrap};
+use crate::output::text::layout::{WIDTH, go_version, tail, word, wrap};
 use crate::output::text::table::{Row, largest, rows, table};
 use crate::output::text::units::{duration, percent, seconds};
 use crate::stream::EndedBy;
@@ -89,11 +89,7 @@ fn header(capture: &Capture, by: SplitBy) -> String {
     let mut target_line = format!("process {} {}, ", target.pid, word(&target.exe, WIDTH * 3 / 4));
     target_line.push_str(&match target.go_version.raw() {
         "" => "itself no Go program".to_owned(),
-        version => format!(
-            "go{} {}",
-            word(&version.trim_start_matches("go").into(), WIDTH),
-            word(&target.arch, WIDTH)
-        ),
+        _ => format!("{} {}", go_version(&target.go_version), word(&target.arch, WIDTH)),
     });
     // Writing to a String cannot fail.
     if let Some(gomaxprocs) = target.gomaxprocs {

@@ -220,7 +220,11 @@ impl Prepared {
 
     /// Describes it for the capture.
     pub fn info(&self) -> TargetInfo {
-        info(&self.target, self.pid)
+        let unproven = self.reading.unproven_layout(&self.target.facts.version);
+        TargetInfo {
+            layout: unproven.map(Untrusted::from),
+            ..info(&self.target, self.pid)
+        }
     }
 
     /// Returns remarks about it for a reader of the figures.
@@ -228,7 +232,10 @@ impl Prepared {
         let mut notes = Vec::new();
         match &self.reading.layout {
             Ok((_, LayoutSource::Table)) => {}
-            Ok((_, source)) => notes.push(format!("struct layouts of the runtime: {source}")),
+            Ok((_, source)) => notes.push(format!(
+                "struct layouts of the runtime: {}",
+                source.describe(&self.target.facts.version)
+            )),
             Err(e) => notes.push(e.to_string()),
         }
         notes
@@ -293,6 +300,7 @@ pub(in crate::session) fn info(target: &Target, pid: u32) -> TargetInfo {
         pid,
         exe: target.file.name().clone(),
         go_version: facts.version.raw.trim_start_matches("go").into(),
+        layout: None,
         arch: facts.arch.name().into(),
         build_mode: facts.build_mode.name().into(),
         stripped: facts.stripped,

@@ -105,6 +105,7 @@ impl Tree {
             pid: 0,
             exe: Untrusted::path(&self.path),
             go_version: Untrusted::default(),
+            layout: None,
             arch: Arch::of_this_machine()
                 .map_or(std::env::consts::ARCH, Arch::name)
                 .into(),
