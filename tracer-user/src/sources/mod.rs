@@ -3,6 +3,7 @@
 
 pub mod host;
 pub mod passive;
+pub mod plugins;
 pub mod probes;
 pub mod programs;
 pub mod starts;

@@ -1,0 +1,73 @@
+//! A plugin that a process has loaded: its file, and where that is mapped.
+
+use std::collections::BTreeMap;
+
+use super::{Process, file::ProgramFile, modules::LoadedModule, target};
+use crate::{
+    binary::{Frame, GoBinary, GoVersion, SymbolTable},
+    error::{Error, Result},
+    escape::Untrusted,
+};
+
+/// A plugin in a process. Its file stays open, and is mapped only while something is looked up in it.
+#[derive(Debug)]
+pub struct Plugin {
+    /// Its file.
+    pub file: ProgramFile,
+    /// Run-time minus link-time address (wrapping).
+    pub bias: u64,
+    /// Begin and end addresses of its Go code in the process.
+    text: (u64, u64),
+    symbols: SymbolTable,
+}
+
+impl Plugin {
+    /// Passes a module of a process to `analyse` while its file is mapped. It is proven that the process has mapped this
+    /// very file, and that it is this module. `version` is that of the Go that built the program.
+    ///
+    /// # Errors
+    /// The file cannot be read, is another one by now, or is refused by `analyse`.
+    pub fn of_process<T>(
+        process: &Process,
+        file: ProgramFile,
+        module: &LoadedModule,
+        version: &GoVersion,
+        analyse: impl FnOnce(&GoBinary<'_>) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let mapping = file.map()?;
+        let name = file.name().to_string();
+        let made = GoBinary::parse_plugin(&mapping, &name, version).and_then(|binary| {
+            let bias = process.load_bias(&file, binary.image().segments())?;
+            let text = binary.facts().text;
+            if (text.0.wrapping_add(bias), text.1.wrapping_add(bias)) != module.text {
+                return Err(Error::not_traceable(format!(
+                    "{name}: its code does not lie where the runtime has this module"
+                )));
+            }
+            Ok((bias, binary.symbol_table(), analyse(&binary)?))
+        });
+        let (bias, symbols, seen) = mapping.judge(&name, made)?;
+        let plugin = Self {
+            file,
+            bias,
+            text: module.text,
+            symbols,
+        };
+        Ok((plugin, seen))
+    }
+
+    /// Whether an address in the process lies in its code, or right behind it, as the return address of a call may.
+    pub fn contains(&self, address: u64) -> bool {
+        (self.text.0..=self.text.1).contains(&address)
+    }
+
+    /// As [`Target::creation_sites`](super::Target::creation_sites).
+    pub fn creation_sites(&self, gopcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, Untrusted>> {
+        target::creation_sites(&self.file, &self.symbols, self.bias, gopcs)
+    }
+
+    /// As [`Target::frames`](super::Target::frames).
+    pub fn frames(&self, pcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, Vec<Frame>>> {
+        target::frames(&self.file, &self.symbols, self.bias, pcs)
+    }
+}
