@@ -22,12 +22,28 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Passes a module of a process to `analyse` while its file is mapped. It is proven that the process has mapped this
-    /// very file, and that it is this module. `version` is that of the Go that built the program.
+    /// Opens a module of a process and passes it to `analyse` while its file is mapped. It is proven that the process has
+    /// mapped this very file, and that it is this module. `version` is that of the Go that built the program. Returns the
+    /// module's name, too, whatever the outcome.
     ///
     /// # Errors
     /// The file cannot be read, is another one by now, or is refused by `analyse`.
-    pub fn of_process<T>(
+    pub fn open<T>(
+        process: &Process,
+        module: &LoadedModule,
+        version: &GoVersion,
+        analyse: impl FnOnce(&GoBinary<'_>) -> Result<T>,
+    ) -> (Untrusted, Result<(Self, T)>) {
+        match process.open_code_at(module.text.0) {
+            Ok(file) => {
+                let name = file.name().clone();
+                (name, Self::of_file(process, file, module, version, analyse))
+            }
+            Err(e) => (format!("at {:#x}", module.text.0).into(), Err(e)),
+        }
+    }
+
+    fn of_file<T>(
         process: &Process,
         file: ProgramFile,
         module: &LoadedModule,

@@ -3,7 +3,7 @@
 use crate::document::blocked::Lost;
 use crate::document::by_name::ByName;
 use crate::document::capture::{Capture, CaptureInfo, CaptureMode, SampledBy, Sampling};
-use crate::document::full::{self, Full};
+use crate::document::full::{self, Full, ModelInfo};
 use crate::document::gauges::{Goroutines, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::named::Named;
@@ -104,7 +104,7 @@ pub fn build(parts: Parts) -> Capture {
         notes,
         ..CaptureInfo::new(mode, parts.started_at, duration_ns, parts.ended_by)
     };
-    Capture {
+    let mut capture = Capture {
         runnable_to_running: total_hist,
         by_origin: named.by_origin(latency),
         by_creation_site: match &report {
@@ -121,7 +121,12 @@ pub fn build(parts: Parts) -> Capture {
             .map(|report| Full::of(report, &named, &lost_stacks(latency))),
         findings,
         ..Capture::new(target, info)
+    };
+    let model = capture.full.as_ref().map(|full| &full.model);
+    if let Some(why) = model.and_then(ModelInfo::shortcoming) {
+        capture.add_shortcoming(why);
     }
+    capture
 }
 
 /// Upper bound of the lowest bucket of the runtime's histogram (Go ≥ 1.21), inclusive.
