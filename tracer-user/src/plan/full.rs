@@ -186,7 +186,8 @@ fn in_module(
     // The linker leaves out a function that is never called: then nothing is missed.
     let is_absent = |name: &str| code.functions(name).is_empty();
     let may_be_absent = |what: What| module == Module::Plugin || what == What::Coroutine;
-    let unused = |wanted: &&Entry| may_be_absent(wanted.what) && wanted.names.iter().all(|name| is_absent(name));
+    let unused =
+        |wanted: &&Entry| may_be_absent(wanted.what) && wanted.names.iter().all(|name| is_absent(name));
     let is_there = |name: &str| module == Module::Program || !is_absent(name);
     let there = ENTRIES.iter().filter(|wanted| wanted.minors.contains(&minor));
     for wanted in there.filter(|wanted| !unused(wanted)) {

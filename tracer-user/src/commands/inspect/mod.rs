@@ -2,6 +2,7 @@
 
 mod activity;
 mod modes;
+mod plugins;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -67,12 +68,18 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
         globals: globals.clone(),
         plans: modes::Plans::of(&program.facts, reading, globals),
     };
-    let process = target
+    let mut process = target
         .process
         .as_ref()
         .map(|_| activity::watch(&target, &found))
         .transpose()
         .map_err(|e| target.explain(e))?;
+    if let Some(process) = &mut process {
+        match plugins::all(&target, &program, reading) {
+            Ok(found) => process.plugins = found,
+            Err(e) => process.plugins_unknown = Some(e.message.into()),
+        }
+    }
     // Otherwise, some of it may belong to another program.
     target.unchanged()?;
     let modes = modes::all(
