@@ -49,3 +49,60 @@ pub fn sites(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tracer_ebpf::SITES_PER_TARGET;
+
+    use super::*;
+    use crate::binary::{
+        Arch, GoBinary, GoVersion, layout,
+        testing::{Build, Go},
+    };
+
+    #[test]
+    fn every_mode_has_sites_in_a_plugin_of_every_go() {
+        for go in Go::all() {
+            let name = &go.version;
+            let data = fs::read(go.build(Build::Plugin)).unwrap();
+            let version = GoVersion::parse(name).unwrap();
+            let plugin = GoBinary::parse_plugin(&data, "plugin", &version).unwrap();
+            assert_eq!(plugin.facts().version, version);
+            let (layout, _) = layout::find(&version, Arch::Amd64, &[]).unwrap();
+            for mode in [Mode::Sampled, Mode::Exact, Mode::Full] {
+                let found = sites(&plugin, Some(&layout), version.minor, mode, true, false);
+                let found = found.unwrap_or_else(|attempts| panic!("{name}, {mode}: {attempts:?}"));
+                assert!(
+                    (1..=SITES_PER_TARGET as usize).contains(&found.sites.len()),
+                    "{name}, {mode}: {:?}",
+                    found.sites
+                );
+                assert!(found.missing.is_empty(), "{name}, {mode}: {:?}", found.missing);
+            }
+            // A goroutine becomes runnable, and runs, by the plugin's own copies.
+            let exact = sites(&plugin, Some(&layout), version.minor, Mode::Exact, false, false).unwrap();
+            for function in ["runtime.ready", "runtime.execute"] {
+                assert!(
+                    exact.sites.iter().any(|site| site.function == function),
+                    "{name}: {function} is not among {:?}",
+                    exact.sites
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_can_load_plugins_if_it_imports_the_package() {
+        for go in Go::all() {
+            let loads_plugins = |build| {
+                let data = fs::read(go.build(build)).unwrap();
+                GoBinary::parse(&data, "program").unwrap().loads_plugins()
+            };
+            assert!(loads_plugins(Build::PluginHost), "{}", go.version);
+            assert!(!loads_plugins(Build::Cgo), "{}", go.version);
+            assert!(!loads_plugins(Build::Static), "{}", go.version);
+        }
+    }
+}

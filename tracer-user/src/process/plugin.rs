@@ -87,3 +87,62 @@ impl Plugin {
         target::frames(&self.file, &self.symbols, self.bias, pcs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+    use crate::{
+        binary::{
+            Arch, layout,
+            testing::{Build, Go},
+        },
+        process::{Target, memory::ProcessMemory, modules::ModuleList},
+    };
+
+    /// A program that has loaded a plugin: the runtime's list leads to it, and its functions have their names.
+    #[test]
+    fn a_plugin_is_found_in_a_process() {
+        for go in Go::all() {
+            let (host, plugin) = (go.build(Build::PluginHost), go.build(Build::Plugin));
+            let plugin = plugin.canonicalize().unwrap();
+            let mut child = Command::new(host)
+                .arg(&plugin)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            let mut said = BufReader::new(child.stdout.take().unwrap());
+            said.read_line(&mut line).unwrap();
+            assert_eq!(line, "loaded\n", "{}", go.version);
+            let pid = i32::try_from(child.id()).unwrap();
+            let (target, first) = Target::of_process(pid, |_, binary| Ok(binary.module().address)).unwrap();
+            let version = &target.facts.version;
+            let (layout, _) = layout::find(version, Arch::Amd64, &[]).unwrap();
+            let list = ModuleList::new(target.in_process(first), &layout.moduledata);
+            let modules = list.after(&ProcessMemory::new(child.id()), None).unwrap();
+            let [module] = modules.as_slice() else {
+                panic!("{}: {modules:?}", go.version)
+            };
+            let process = target.process.as_ref().unwrap();
+            let (path, opened) = Plugin::open(process, module, version, |binary| {
+                Ok(crate::binary::Code::functions(binary, "runtime.ready"))
+            });
+            assert_eq!(path, plugin.display().to_string(), "{}", go.version);
+            let (opened, ready) = opened.unwrap();
+            let ready = ready.first().unwrap().start.wrapping_add(opened.bias);
+            assert!(opened.contains(ready), "{}", go.version);
+            let names = opened.creation_sites([ready + 1]).unwrap();
+            assert_eq!(names[&(ready + 1)], "runtime.ready", "{}", go.version);
+            // The program's own tables do not have it.
+            assert!(target.creation_sites([ready + 1]).unwrap().is_empty());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}

@@ -17,23 +17,33 @@ pub(crate) enum Build {
     CgoPie,
     CgoPieStripped,
     CShared,
+    /// A plugin, of `plugin.go`.
+    Plugin,
+    /// A program that can load plugins, of `plugin_host.go`.
+    PluginHost,
 }
 
 impl Build {
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Build::Static | Build::Arm64 | Build::Cgo => &[],
+            Build::Static | Build::Arm64 | Build::Cgo | Build::PluginHost => &[],
             Build::Stripped => &["-ldflags=-s -w"],
             Build::Pie | Build::CgoPie => &["-buildmode=pie"],
             Build::PieStripped | Build::CgoPieStripped => &["-buildmode=pie", "-ldflags=-s -w"],
             Build::CShared => &["-buildmode=c-shared"],
+            Build::Plugin => &["-buildmode=plugin"],
         }
     }
 
     fn cgo(self) -> bool {
         matches!(
             self,
-            Build::Cgo | Build::CgoPie | Build::CgoPieStripped | Build::CShared
+            Build::Cgo
+                | Build::CgoPie
+                | Build::CgoPieStripped
+                | Build::CShared
+                | Build::Plugin
+                | Build::PluginHost
         )
     }
 }
@@ -89,10 +99,11 @@ impl Go {
         static BUILDING: Mutex<()> = Mutex::new(());
         // One at a time, so that two tests do not build the same.
         let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let (source, text) = if build.cgo() {
-            ("cgo.go", include_str!("cgo.go"))
-        } else {
-            ("program.go", include_str!("program.go"))
+        let (source, text) = match build {
+            Build::Plugin => ("plugin.go", include_str!("plugin.go")),
+            Build::PluginHost => ("plugin_host.go", include_str!("plugin_host.go")),
+            _ if build.cgo() => ("cgo.go", include_str!("cgo.go")),
+            _ => ("program.go", include_str!("program.go")),
         };
         let mut key = DefaultHasher::new();
         (text, MODULE, build.arguments()).hash(&mut key);
