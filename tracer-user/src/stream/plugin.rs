@@ -46,3 +46,38 @@ impl PluginsSeen {
         self.found.is_empty() && self.unknown.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::step::{LatencyStep, Step};
+
+    #[test]
+    fn a_recording_holds_plugins() {
+        let step = Step::Latencies(LatencyStep::Plugins(PluginsSeen {
+            found: vec![PluginSeen {
+                path: "/srv/plug.so".into(),
+                sites: 21,
+                unseen_ns: Some(7),
+                problem: None,
+            }],
+            unknown: None,
+        }));
+        assert_eq!(serde_json::from_slice::<Step>(&step.to_json()).unwrap(), step);
+    }
+
+    #[test]
+    fn a_plugin_of_which_only_the_path_is_known_is_whole() {
+        let seen: PluginSeen = serde_json::from_str(r#"{"path":"/srv/plug.so"}"#).unwrap();
+        assert!(seen.is_whole());
+        assert!(
+            !PluginSeen {
+                unseen_ns: Some(1),
+                ..seen.clone()
+            }
+            .is_whole()
+        );
+        let problem = Some("it cannot be read".into());
+        assert!(!PluginSeen { problem, ..seen }.is_whole());
+    }
+}

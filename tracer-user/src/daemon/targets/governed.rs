@@ -53,7 +53,8 @@ impl Governed {
         let mut governor = Governor::new(settings(config, decision));
         for mode in [Mode::Sampled, Mode::Exact] {
             let obstacle = watched.reading().plan.obstacle(mode);
-            // Plugins may come at any time, and those that the daemon does not probe would make the figures wrong.
+            // Plugins may come at any time, and those that the daemon does not probe would make the figures wrong. Whether
+            // there are any is in the process's memory, which may not be read here.
             let loads_plugins = watched.known.program.modules.is_some();
             let plugins = loads_plugins.then(|| PLUGINS.to_owned());
             if let Some(why) = obstacle.or(plugins) {
