@@ -25,6 +25,8 @@ pub enum Variant {
     Cgo,
     /// With cgo, position-independent.
     CgoPie,
+    /// A plugin, `-buildmode=plugin`, for a program of [`Self::Cgo`].
+    Plugin,
     /// With [`Profile::Scheduler`].
     Pgo,
     /// With [`Profile::Recorded`], stripped.
@@ -59,6 +61,7 @@ impl Variant {
             Variant::PieStripped => "pie-stripped".into(),
             Variant::Cgo => "cgo".into(),
             Variant::CgoPie => "cgo-pie".into(),
+            Variant::Plugin => "plugin".into(),
             Variant::Pgo => "pgo".into(),
             Variant::PgoStripped => "pgo-stripped".into(),
             Variant::Profiled(profile) => format!("pgo-{}", profile.name()),
@@ -84,7 +87,7 @@ impl Variant {
 
     /// Whether the system's linker links it, so that it depends on libc.
     pub fn cgo(self) -> bool {
-        matches!(self, Variant::Cgo | Variant::CgoPie)
+        matches!(self, Variant::Cgo | Variant::CgoPie | Variant::Plugin)
     }
 
     /// The profile that it is built with.
@@ -152,6 +155,7 @@ impl Variant {
             Variant::Plain | Variant::Cgo => {}
             Variant::Stripped => flags.push("-ldflags=-s -w".into()),
             Variant::Pie | Variant::CgoPie => flags.push("-buildmode=pie".into()),
+            Variant::Plugin => flags.push("-buildmode=plugin".into()),
             Variant::PieStripped => flags.extend(["-buildmode=pie".into(), "-ldflags=-s -w".into()]),
             Variant::Pgo => {}
             Variant::PgoStripped | Variant::Profiled(_) => flags.push("-ldflags=-s -w".into()),

@@ -134,6 +134,7 @@ fn every_variant_builds_with_every_toolchain() -> Result<()> {
             Variant::PieStripped,
             Variant::Cgo,
             Variant::CgoPie,
+            Variant::Plugin,
             Variant::Arm64,
             Variant::Arm64PieStripped,
         ] {

@@ -95,6 +95,30 @@ impl Facts {
         if version.minor < OLDEST {
             return Err(refuse::too_old(origin, &version.raw.as_str().into()));
         }
+        Ok(Self::with_version(image, pclntab, module, runtime, info, version))
+    }
+
+    /// The facts of a plugin, which has no build information of its own: it is only loaded into a program whose packages
+    /// are the same, `version` being that program's.
+    pub(super) fn of_plugin(
+        image: &Image<'_>,
+        pclntab: &PcLnTab<'_>,
+        module: &ModuleData,
+        runtime: &[Function],
+        version: &GoVersion,
+    ) -> Self {
+        let info = BuildInfo::find(image).unwrap_or_default();
+        Self::with_version(image, pclntab, module, runtime, info, version.clone())
+    }
+
+    fn with_version(
+        image: &Image<'_>,
+        pclntab: &PcLnTab<'_>,
+        module: &ModuleData,
+        runtime: &[Function],
+        info: BuildInfo,
+        version: GoVersion,
+    ) -> Self {
         let text = (module.text.text(), module.text.etext());
         let inlines_casgstatus = || {
             runtime.iter().any(|f| {
@@ -103,7 +127,7 @@ impl Facts {
                     .is_some_and(|f| pclntab.inlined_into(f).contains(&super::go_binary::ANCHOR))
             })
         };
-        Ok(Self {
+        Self {
             arch: image.arch,
             build_mode: if image.position_independent {
                 BuildMode::Pie
@@ -120,6 +144,6 @@ impl Facts {
             version,
             main_path: info.path,
             settings: info.settings,
-        })
+        }
     }
 }

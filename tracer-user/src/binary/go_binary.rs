@@ -3,11 +3,15 @@
 use super::image::Image;
 use super::moduledata::ModuleData;
 use super::pclntab::{self, Frame, FuncIndex, PcLnTab};
-use super::{Arch, Code, Facts, Function, SymbolTable, refuse, symbols};
+use super::{Arch, Code, Facts, Function, GoVersion, SymbolTable, refuse, symbols};
 use crate::error::{Error, Result};
 
 /// A function that identifies package runtime, whatever else is named like it.
 pub(super) const ANCHOR: &str = "runtime.casgstatus";
+
+/// Names of the function that checks a plugin after the dynamic loader has mapped it: package plugin declares it, and
+/// package runtime has its body. Source: runtime/plugin.go, `plugin_lastmoduleinit`.
+const LOADS_PLUGINS: [&str; 2] = ["plugin.lastmoduleinit", "runtime.plugin_lastmoduleinit"];
 
 /// Most places in a segment that are tried as a pclntab: each costs a search of the file.
 const MAX_CANDIDATES: usize = 16;
@@ -26,13 +30,40 @@ impl<'d> GoBinary<'d> {
     /// Reads a program. `origin` is its name in messages. The error says what it is instead and what to do.
     pub fn parse(data: &'d [u8], origin: &str) -> Result<Self> {
         let image = Image::parse(data, origin)?;
-        let Some((address, header)) = find_pclntab(&image) else {
+        let Some(found) = find_pclntab(&image) else {
             return Err(refuse::shared_object(&image, false, origin)
                 .unwrap_or_else(|| refuse::without_pclntab(&image, origin)));
         };
         if let Some(refusal) = refuse::shared_object(&image, true, origin) {
             return Err(refusal);
         }
+        Self::read(image, found, origin, |image, pclntab, module, runtime| {
+            Facts::of(image, pclntab, module, runtime, origin)
+        })
+    }
+
+    /// Reads a plugin (`-buildmode=plugin`) of a program that Go of this version has built.
+    ///
+    /// # Errors
+    /// It has no function table that can be read, or no function of the runtime.
+    pub fn parse_plugin(data: &'d [u8], origin: &str, version: &GoVersion) -> Result<Self> {
+        let image = Image::parse(data, origin)?;
+        let Some(found) = find_pclntab(&image) else {
+            return Err(Error::not_traceable(format!(
+                "{origin}: no Go function table was found in it"
+            )));
+        };
+        Self::read(image, found, origin, |image, pclntab, module, runtime| {
+            Ok(Facts::of_plugin(image, pclntab, module, runtime, version))
+        })
+    }
+
+    fn read(
+        image: Image<'d>,
+        (address, header): (u64, pclntab::Header),
+        origin: &str,
+        facts: impl FnOnce(&Image<'d>, &PcLnTab<'d>, &ModuleData, &[Function]) -> Result<Facts>,
+    ) -> Result<Self> {
         let table = image.bytes_from(address).unwrap_or(&[]);
         let module = ModuleData::find(&image, address, &header)
             .ok_or_else(|| refuse::garbled(origin, "nothing in it describes its module"))?;
@@ -50,7 +81,7 @@ impl<'d> GoBinary<'d> {
             .into_iter()
             .filter_map(|f| function(&pclntab, f))
             .collect();
-        let facts = Facts::of(&image, &pclntab, &module, &runtime, origin)?;
+        let facts = facts(&image, &pclntab, &module, &runtime)?;
         Ok(Self {
             image,
             pclntab,
@@ -58,6 +89,13 @@ impl<'d> GoBinary<'d> {
             facts,
             runtime,
         })
+    }
+
+    /// Whether it can load plugins: it has the function of the runtime that package plugin calls when it has loaded one.
+    pub fn loads_plugins(&self) -> bool {
+        LOADS_PLUGINS
+            .iter()
+            .any(|name| !self.pclntab.functions(name).is_empty())
     }
 
     /// How it was built.

@@ -92,6 +92,13 @@ impl Capacity {
         processes: MAX_STARTS,
     };
 
+    /// Has room for the sites of this many plugins, too: those of each take the entries of one more target.
+    #[must_use]
+    pub fn with_plugins(self, plugins: u32) -> Self {
+        let targets = self.targets.saturating_add(plugins).min(MAX_TARGETS - 1);
+        Self { targets, ..self }
+    }
+
     /// Bytes of a ring buffer that is not used: the least that every kernel accepts.
     const NO_RING: u32 = 1 << 16;
 

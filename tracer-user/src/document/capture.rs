@@ -16,6 +16,7 @@ use crate::document::slow::{Slow, SlowSummary};
 use crate::escape::Untrusted;
 use crate::findings::Finding;
 use crate::plan::Mode;
+use crate::stream::plugin::{PluginSeen, PluginsSeen};
 use crate::stream::step::{AttachedBy, MeasuredBy};
 use crate::stream::{EndedBy, LossCause, Origin, TargetInfo};
 
@@ -101,10 +102,42 @@ impl Capture {
         self.runnable_to_running.count.saturating_sub(self.waits().count)
     }
 
+    /// Adds the plugins of the target. Each that was not probed all the time makes the capture incomplete.
+    pub fn add_plugins(&mut self, plugins: PluginsSeen) {
+        for plugin in plugins.found.iter().filter(|plugin| !plugin.is_whole()) {
+            self.add_shortcoming(shortcoming(plugin));
+        }
+        if let Some(why) = &plugins.unknown {
+            self.add_shortcoming(format!(
+                "the program can load plugins, each with its own copy of the scheduler's functions, and it is not known \
+                 whether it has: {}",
+                why.raw()
+            ));
+        }
+        self.capture.plugins = plugins.found;
+    }
+
     /// Adds a note, and marks the capture as incomplete.
     pub fn add_shortcoming(&mut self, note: String) {
         self.capture.notes.push(note.into());
         self.capture.complete = false;
+    }
+}
+
+/// Describes what is missing because of a plugin.
+fn shortcoming(plugin: &PluginSeen) -> String {
+    let path = plugin.path.raw();
+    match (&plugin.problem, plugin.unseen_ns) {
+        (Some(why), _) => format!(
+            "the plugin {path} has its own copy of the scheduler's functions, which is not probed; waits that begin or \
+             end in it are not seen: {}",
+            why.raw()
+        ),
+        (None, unseen_ns) => format!(
+            "the plugin {path} was loaded during the capture, and has its own copy of the scheduler's functions; waits \
+             that began or ended in it before that was probed, which took at most {} ms, were not seen",
+            unseen_ns.unwrap_or(0).div_ceil(1_000_000)
+        ),
     }
 }
 
@@ -166,7 +199,9 @@ pub struct CaptureInfo {
     pub started_at: jiff::Timestamp,
     /// Length of the window.
     pub duration_ns: u64,
-    /// Whether nothing was lost and the window was as long as was asked for.
+    /// Whether nothing was lost, every copy of the scheduler's functions was probed all the time, what the model inferred
+    /// is within its bound ([`ModelInfo::fits`](crate::document::full::ModelInfo::fits)), and the window was as long as
+    /// was asked for.
     pub complete: bool,
     /// What ended the window.
     pub ended_by: EndedBy,
@@ -197,6 +232,10 @@ pub struct CaptureInfo {
     /// Other captures of gmpscope on the same target meanwhile: these figures contain their cost.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub concurrent_captures: u64,
+    /// Plugins that the target has loaded, each with its own copy of the scheduler's functions; absent where there is
+    /// none, and in `passive`, which needs none of these functions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginSeen>,
     /// Remarks for a reader of the figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Untrusted>,
@@ -226,6 +265,7 @@ impl CaptureInfo {
             overhead_ratio: None,
             latency_floor_ns: None,
             concurrent_captures: 0,
+            plugins: Vec::new(),
             notes: Vec::new(),
         }
     }

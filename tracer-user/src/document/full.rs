@@ -72,6 +72,41 @@ pub struct ModelInfo {
     pub inferred_syscalls: u64,
 }
 
+/// Transitions that may fail to fit in any complete capture: a reading of memory that takes place during changes, or a
+/// rare race, must not cost a capture its completeness.
+const FEW_MISFITS: u64 = 10;
+/// Beyond that, at most one transition in so many may fail to fit.
+const TRANSITIONS_PER_MISFIT: u64 = 1_000;
+
+impl ModelInfo {
+    /// The transitions that did not fit what was known before, apart from those that a loss explains.
+    pub fn misfits(&self) -> u64 {
+        self.inferred
+            .values()
+            .fold(0u64, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Whether what the model inferred is within the bound that a complete capture has: one in 1,000 transitions, or 10.
+    /// If it is more, there are places through which goroutines change their state, and that are not probed.
+    pub fn fits(&self) -> bool {
+        let misfits = self.misfits();
+        misfits <= FEW_MISFITS || misfits.saturating_mul(TRANSITIONS_PER_MISFIT) <= self.transitions
+    }
+
+    /// Describes why the capture is not complete, if too much was inferred.
+    pub fn shortcoming(&self) -> Option<String> {
+        (!self.fits()).then(|| {
+            format!(
+                "{} of {} transitions did not fit what was seen before them, which is more than one in \
+                 {TRANSITIONS_PER_MISFIT}: goroutines change their state in places that are not probed, and waits that \
+                 begin or end there are not seen",
+                self.misfits(),
+                self.transitions
+            )
+        })
+    }
+}
+
 /// How many goroutines were in each state, at regular moments.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OverTime {

@@ -80,9 +80,27 @@ pub struct Process {
     /// `allglen`: the most goroutines that it ever had at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goroutines: Option<u64>,
+    /// Plugins that it has loaded, each with its own copy of the scheduler's functions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginInfo>,
+    /// Why it is not known whether it has loaded plugins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugins_unknown: Option<Untrusted>,
     /// What it did while it was watched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
+}
+
+/// A plugin in a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PluginInfo {
+    /// Path of its file.
+    pub path: Untrusted,
+    /// How many of its instructions would be probed besides those of the program, by mode.
+    pub sites: BTreeMap<&'static str, usize>,
+    /// Why it would not be probed, so that a capture in that mode is incomplete; by mode.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub problems: BTreeMap<&'static str, Untrusted>,
 }
 
 /// What a process did while it was watched, without a probe.

@@ -127,12 +127,51 @@ const ON_G0: &str = "runtime.handoffp";
 const STW_REASON_SINCE: u32 = 21;
 /// First minor version of Go in which system calls change the status without casgstatus.
 const SYSCALLS_SWAP_SINCE: u32 = 26;
+/// The functions in which they do, with the old and the new status.
+const SYSCALLS: [(&str, (u8, u8)); 2] = [
+    ("runtime.reentersyscall", (status::RUNNING, status::SYSCALL)),
+    ("runtime.exitsyscall", (status::SYSCALL, status::RUNNING)),
+];
+/// The function that makes its first argument Preempted without casgstatus.
+const PREEMPTED: &str = "runtime.casGToPreemptScan";
 
 /// All sites of `full` in a binary of Go 1.`minor`.
 ///
 /// # Errors
 /// A change of goroutines' status cannot be seen, or the layout of the g is not known.
 pub fn full(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -> Result<Full, Vec<Attempt>> {
+    in_module(code, layout, minor, force, Module::Program)
+}
+
+/// The sites of `full` in a plugin. What it has no copy of is not called from it: the program's own is.
+///
+/// # Errors
+/// As [`full`].
+pub(super) fn in_plugin(
+    code: &dyn Code,
+    layout: Option<&Layout>,
+    minor: u32,
+    force: bool,
+) -> Result<Full, Vec<Attempt>> {
+    in_module(code, layout, minor, force, Module::Plugin)
+}
+
+/// What a binary is to the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Module {
+    /// Its program, which has every function that is ever called.
+    Program,
+    /// A plugin, which has copies of those that it calls.
+    Plugin,
+}
+
+fn in_module(
+    code: &dyn Code,
+    layout: Option<&Layout>,
+    minor: u32,
+    force: bool,
+    module: Module,
+) -> Result<Full, Vec<Attempt>> {
     if layout.is_none() {
         return Err(vec![Attempt {
             what: "the layout of the runtime's structs".into(),
@@ -145,9 +184,11 @@ pub fn full(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -
     let (mut syscalls, mut sites): (Vec<Site>, Vec<Site>) = all.into_iter().partition(|site| site.of_syscall);
     let mut missing = Vec::new();
     // The linker leaves out a function that is never called: then nothing is missed.
-    let unused = |wanted: &&Entry| {
-        wanted.what == What::Coroutine && wanted.names.iter().all(|name| code.functions(name).is_empty())
-    };
+    let is_absent = |name: &str| code.functions(name).is_empty();
+    let may_be_absent = |what: What| module == Module::Plugin || what == What::Coroutine;
+    let unused =
+        |wanted: &&Entry| may_be_absent(wanted.what) && wanted.names.iter().all(|name| is_absent(name));
+    let is_there = |name: &str| module == Module::Program || !is_absent(name);
     let there = ENTRIES.iter().filter(|wanted| wanted.minors.contains(&minor));
     for wanted in there.filter(|wanted| !unused(wanted)) {
         match entries(code, wanted, minor, force) {
@@ -155,21 +196,15 @@ pub fn full(code: &dyn Code, layout: Option<&Layout>, minor: u32, force: bool) -
             Err(attempt) => missing.push(attempt),
         }
     }
-    match status_entry(
-        code,
-        "runtime.casGToPreemptScan",
-        1,
-        (status::RUNNING, status::PREEMPTED),
-        force,
-    ) {
-        Ok(found) => sites.extend(found),
-        Err(attempt) => missing.push(attempt),
+    if is_there(PREEMPTED) {
+        let change = (status::RUNNING, status::PREEMPTED);
+        match status_entry(code, PREEMPTED, 1, change, force) {
+            Ok(found) => sites.extend(found),
+            Err(attempt) => missing.push(attempt),
+        }
     }
     if minor >= SYSCALLS_SWAP_SINCE {
-        for (name, change) in [
-            ("runtime.reentersyscall", (status::RUNNING, status::SYSCALL)),
-            ("runtime.exitsyscall", (status::SYSCALL, status::RUNNING)),
-        ] {
+        for (name, change) in SYSCALLS.into_iter().filter(|(name, _)| is_there(name)) {
             match status_entry(code, name, 0, change, force) {
                 Ok(found) => syscalls.extend(found.into_iter().map(|mut site| {
                     site.gp_in = gp_in::CURRENT;

@@ -13,6 +13,7 @@ pub mod full;
 pub mod mode;
 mod origin;
 pub mod passive;
+pub mod plugin;
 pub mod program;
 mod recorded;
 pub mod sampled;

@@ -21,6 +21,8 @@ pub struct Program {
     pub facts: Facts,
     /// Its executable segments, by which it is found in a process.
     pub code: Vec<Segment>,
+    /// Link-time address of its moduledata, the first of the runtime's list, if it can load plugins.
+    pub modules: Option<u64>,
     /// The reading with the layout of its release, or without any.
     reading: Reading,
     /// Readings with the layouts of neighbouring releases, if its own is not known, in groups, the likeliest first: the
@@ -77,6 +79,7 @@ impl Program {
         Self {
             facts: facts.clone(),
             code: segments.filter(|segment| segment.executable).copied().collect(),
+            modules: binary.loads_plugins().then_some(binary.module().address),
             reading: reading(layouts.layout),
             neighbours: layouts
                 .neighbours

@@ -109,6 +109,36 @@ impl Process {
         ProgramFile::open_as(&path, mapped.path.clone())
     }
 
+    /// Opens the file whose code is mapped at an address of the process.
+    ///
+    /// # Errors
+    /// No file is mapped there, or it cannot be opened.
+    pub fn open_code_at(&self, address: u64) -> Result<ProgramFile> {
+        let maps = self.maps()?;
+        let map = maps.iter().find(|map| {
+            (map.address.0..map.address.1).contains(&address) && map.perms.contains(MMPermissions::EXECUTE)
+        });
+        let not_there = || {
+            Error::not_traceable(format!(
+                "process {} ({}): no code of a file is mapped at {address:#x}",
+                self.pid(),
+                self.comm()
+            ))
+        };
+        let map = map.ok_or_else(not_there)?;
+        let procfs::process::MMapPath::Path(path) = &map.pathname else {
+            return Err(not_there());
+        };
+        let name = Untrusted::path(path);
+        // This link leads to the very file even if that was replaced or deleted, but not everybody may follow it.
+        let (start, end) = map.address;
+        let link = self.path(&format!("map_files/{start:x}-{end:x}"));
+        ProgramFile::open_as(&link, name.clone()).or_else(|_| {
+            let path = self.path("root").join(name.raw().trim_start_matches('/'));
+            ProgramFile::open_as(&path, name)
+        })
+    }
+
     fn maps(&self) -> Result<Vec<MemoryMap>> {
         let failed = |e| self.read_error("its memory map (/proc/PID/maps)", e);
         let mut bytes = Vec::new();

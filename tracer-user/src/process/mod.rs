@@ -10,6 +10,8 @@ mod life;
 pub mod mapping;
 mod maps;
 pub mod memory;
+pub mod modules;
+mod plugin;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use rustix::process::{Pid, PidfdFlags};
 pub use cgroup::{Cgroups, Hierarchies, Throttled, Throttling};
 pub use find::{Found, by_comm, by_exe};
 pub use life::{Fate, Life};
+pub use plugin::Plugin;
 pub use target::Target;
 
 use life::{EXEC_MS, is_readable, settled_image};

@@ -114,9 +114,7 @@ impl Target {
 
     /// Maps the file again and passes its names to `analyse`. The cost does not grow with the file.
     pub fn with_symbols<T>(&self, analyse: impl FnOnce(&Symbols<'_>) -> T) -> Result<T> {
-        let mapping = self.file.map()?;
-        let made = analyse(&self.symbols.read(&mapping));
-        mapping.judge(&self.file.name().to_string(), Ok(made))
+        with_symbols(&self.file, &self.symbols, analyse)
     }
 
     /// Maps the file again, reads all of it and passes it to `analyse`. For names [`Self::with_symbols`] is enough.
@@ -130,24 +128,13 @@ impl Target {
     /// Names of the functions that contain the `go` statements to which these values of `g.gopc` return, by value.
     /// Values outside of the program's functions are left out.
     pub fn creation_sites(&self, gopcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, Untrusted>> {
-        self.with_symbols(|symbols| {
-            gopcs
-                .into_iter()
-                .filter_map(|pc| Some((pc, symbols.creation_site(self.link_time(pc))?.into())))
-                .collect()
-        })
+        creation_sites(&self.file, &self.symbols, self.load_bias, gopcs)
     }
 
     /// The functions at each of these return addresses, innermost first, by address, without those that the compiler
     /// made. Addresses outside of Go's code are left out.
-    pub fn frames(&self, pcs: &[u64]) -> Result<BTreeMap<u64, Vec<Frame>>> {
-        self.with_symbols(|symbols| {
-            let frames = pcs.iter().filter_map(|pc| {
-                let frames = symbols.frames_at(self.link_time(*pc).checked_sub(1)?)?;
-                Some((*pc, frames.iter().map(Frame::from).collect()))
-            });
-            frames.collect()
-        })
+    pub fn frames(&self, pcs: impl IntoIterator<Item = u64>) -> Result<BTreeMap<u64, Vec<Frame>>> {
+        frames(&self.file, &self.symbols, self.load_bias, pcs)
     }
 
     /// Maps a link-time address to an address in the process.
@@ -169,6 +156,48 @@ impl Target {
             None => Ok(true),
         }
     }
+}
+
+/// See [`Target::with_symbols`].
+fn with_symbols<T>(
+    file: &ProgramFile,
+    table: &SymbolTable,
+    analyse: impl FnOnce(&Symbols<'_>) -> T,
+) -> Result<T> {
+    let mapping = file.map()?;
+    let made = analyse(&table.read(&mapping));
+    mapping.judge(&file.name().to_string(), Ok(made))
+}
+
+/// See [`Target::creation_sites`]; `bias` is run-time minus link-time address.
+pub(super) fn creation_sites(
+    file: &ProgramFile,
+    table: &SymbolTable,
+    bias: u64,
+    gopcs: impl IntoIterator<Item = u64>,
+) -> Result<BTreeMap<u64, Untrusted>> {
+    with_symbols(file, table, |symbols| {
+        gopcs
+            .into_iter()
+            .filter_map(|pc| Some((pc, symbols.creation_site(pc.wrapping_sub(bias))?.into())))
+            .collect()
+    })
+}
+
+/// See [`Target::frames`]; `bias` is run-time minus link-time address.
+pub(super) fn frames(
+    file: &ProgramFile,
+    table: &SymbolTable,
+    bias: u64,
+    pcs: impl IntoIterator<Item = u64>,
+) -> Result<BTreeMap<u64, Vec<Frame>>> {
+    with_symbols(file, table, |symbols| {
+        let frames = pcs.into_iter().filter_map(|pc| {
+            let frames = symbols.frames_at(pc.wrapping_sub(bias).checked_sub(1)?)?;
+            Some((pc, frames.iter().map(Frame::from).collect()))
+        });
+        frames.collect()
+    })
 }
 
 /// The better error for a process whose program is not Go, but which has loaded a library that is.

@@ -4,6 +4,7 @@
 pub mod execs;
 pub mod host;
 pub mod passive;
+pub mod plugins;
 pub mod probes;
 pub mod programs;
 pub mod starts;

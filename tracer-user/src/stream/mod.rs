@@ -3,6 +3,7 @@
 
 pub mod buckets;
 mod consumer;
+pub mod plugin;
 pub mod recording;
 pub mod reorder;
 pub mod start;

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BucketScheme, TargetInfo};
+use super::{BucketScheme, TargetInfo, plugin::PluginsSeen};
 use crate::{escape::Untrusted, plan::Mode};
 
 /// Number of the binary in marks where a single program is traced.
@@ -62,6 +62,8 @@ pub enum LatencyStep {
         /// The remark, a sentence.
         note: Untrusted,
     },
+    /// The plugins of the target, with their copies of the scheduler's functions; only if there is something to say.
+    Plugins(PluginsSeen),
     /// The window closes.
     Close {
         /// The window's end.

@@ -21,25 +21,35 @@ pub(crate) enum Build {
     NoInline,
     /// As for a debugger: nothing is inlined, and nothing but the runtime is optimised.
     NoOpt,
+    /// A plugin, of `plugin.go`.
+    Plugin,
+    /// A program that can load plugins, of `plugin_host.go`.
+    PluginHost,
 }
 
 impl Build {
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Build::Static | Build::Arm64 | Build::Cgo => &[],
+            Build::Static | Build::Arm64 | Build::Cgo | Build::PluginHost => &[],
             Build::Stripped => &["-ldflags=-s -w"],
             Build::Pie | Build::CgoPie => &["-buildmode=pie"],
             Build::PieStripped | Build::CgoPieStripped => &["-buildmode=pie", "-ldflags=-s -w"],
             Build::CShared => &["-buildmode=c-shared"],
             Build::NoInline => &["-gcflags=all=-l"],
             Build::NoOpt => &["-gcflags=all=-N -l"],
+            Build::Plugin => &["-buildmode=plugin"],
         }
     }
 
     fn cgo(self) -> bool {
         matches!(
             self,
-            Build::Cgo | Build::CgoPie | Build::CgoPieStripped | Build::CShared
+            Build::Cgo
+                | Build::CgoPie
+                | Build::CgoPieStripped
+                | Build::CShared
+                | Build::Plugin
+                | Build::PluginHost
         )
     }
 }
@@ -95,10 +105,11 @@ impl Go {
         static BUILDING: Mutex<()> = Mutex::new(());
         // One at a time, so that two tests do not build the same.
         let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let (source, text) = if build.cgo() {
-            ("cgo.go", include_str!("cgo.go"))
-        } else {
-            ("program.go", include_str!("program.go"))
+        let (source, text) = match build {
+            Build::Plugin => ("plugin.go", include_str!("plugin.go")),
+            Build::PluginHost => ("plugin_host.go", include_str!("plugin_host.go")),
+            _ if build.cgo() => ("cgo.go", include_str!("cgo.go")),
+            _ => ("program.go", include_str!("program.go")),
         };
         let mut key = DefaultHasher::new();
         (text, MODULE, build.arguments()).hash(&mut key);

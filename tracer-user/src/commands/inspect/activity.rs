@@ -51,6 +51,8 @@ pub(super) fn watch(target: &Target, found: &Found) -> Result<Process> {
         gomaxprocs: snapshot.gomaxprocs,
         cgroup_cpu_limit: process.cgroup_cpu_limit(),
         goroutines: snapshot.allgs,
+        plugins: Vec::new(),
+        plugins_unknown: None,
         activity,
     })
 }

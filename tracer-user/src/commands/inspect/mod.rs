@@ -2,6 +2,7 @@
 
 mod activity;
 mod modes;
+mod plugins;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -74,12 +75,18 @@ fn inspect(subject: &Subject) -> Result<Inspection> {
         plans: modes::Plans::of(&program.facts, reading, globals),
         candidates,
     };
-    let process = target
+    let mut process = target
         .process
         .as_ref()
         .map(|_| activity::watch(&target, &found))
         .transpose()
         .map_err(|e| target.explain(e))?;
+    if let Some(process) = &mut process {
+        match plugins::all(&target, &program, reading) {
+            Ok(found) => process.plugins = found,
+            Err(e) => process.plugins_unknown = Some(e.message.into()),
+        }
+    }
     // Otherwise, some of it may belong to another program.
     target.unchanged()?;
     let modes = modes::all(

@@ -18,6 +18,9 @@ use crate::{
 
 /// How many creation sites of one process are counted separately, over all the times that it is probed.
 const MAX_SITES: usize = 512;
+/// Why a program that can load plugins is not probed.
+const PLUGINS: &str = "it can load plugins, each with its own copy of the scheduler's functions, and the daemon does not \
+                       probe those; `gmpscope attach` does";
 /// The name under which the other creation sites are counted.
 pub const OTHER: &str = "other";
 /// The name under which creation sites are counted that lie in no function of the program.
@@ -49,7 +52,12 @@ impl Governed {
     pub fn new(config: &Config, decision: Decision, watched: &Watched) -> Self {
         let mut governor = Governor::new(settings(config, decision));
         for mode in [Mode::Sampled, Mode::Exact] {
-            if let Some(why) = watched.reading().plan.obstacle(mode) {
+            let obstacle = watched.reading().plan.obstacle(mode);
+            // Plugins may come at any time, and those that the daemon does not probe would make the figures wrong. Whether
+            // there are any is in the process's memory, which may not be read here.
+            let loads_plugins = watched.known.program.modules.is_some();
+            let plugins = loads_plugins.then(|| PLUGINS.to_owned());
+            if let Some(why) = obstacle.or(plugins) {
                 let _ = governor.handle(0, Input::Impossible { mode, why });
             }
         }

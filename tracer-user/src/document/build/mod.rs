@@ -3,7 +3,7 @@
 use crate::document::blocked::Lost;
 use crate::document::by_name::ByName;
 use crate::document::capture::{Capture, CaptureInfo, CaptureMode, SampledBy, Sampling};
-use crate::document::full::{self, Full};
+use crate::document::full::{self, Full, ModelInfo};
 use crate::document::gauges::{Goroutines, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::named::Named;
@@ -109,7 +109,7 @@ pub fn build(parts: Parts) -> Capture {
         notes,
         ..CaptureInfo::new(mode, parts.started_at, duration_ns, parts.ended_by)
     };
-    Capture {
+    let mut capture = Capture {
         runnable_to_running: total_hist,
         without_yields: parts.tells_yields.then(|| Hist::of(&latency.without_yields())),
         by_origin: named.by_origin(latency),
@@ -127,7 +127,12 @@ pub fn build(parts: Parts) -> Capture {
             .map(|report| Full::of(report, &named, &lost_stacks(latency))),
         findings,
         ..Capture::new(target, info)
+    };
+    let model = capture.full.as_ref().map(|full| &full.model);
+    if let Some(why) = model.and_then(ModelInfo::shortcoming) {
+        capture.add_shortcoming(why);
     }
+    capture
 }
 
 /// The note of a capture in `exact` that does not know `g.preempt`.

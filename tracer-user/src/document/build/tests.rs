@@ -8,7 +8,11 @@ use super::*;
 use crate::stream::{BucketScheme, Event, HistogramKey, Kind, Origin, SlowWait};
 use crate::{
     document::{fixtures, interval::Interval},
-    output::json,
+    output::{
+        json,
+        text::{Style, render},
+    },
+    stream::plugin::{PluginSeen, PluginsSeen},
 };
 
 fn round_trip(capture: &Capture) -> Value {
@@ -250,4 +254,55 @@ fn all_names_are_looked_up_together() {
     let interval = Interval::of(&observed.latency, false, &names, 0, 0, 1);
     assert!(interval.slow.iter().all(|slow| slow.creation_site.is_some()) && !interval.slow.is_empty());
     assert_eq!(names.openings.get(), 1);
+}
+
+#[test]
+fn a_plugin_that_was_not_probed_all_the_time_makes_a_capture_incomplete() {
+    let plugin = |problem: Option<&str>, unseen_ns| PluginSeen {
+        path: "/srv/plug.so".into(),
+        sites: 20,
+        unseen_ns,
+        problem: problem.map(Untrusted::from),
+    };
+    for (plugin, is_whole) in [
+        (plugin(None, None), true),
+        (plugin(Some("it was stripped of everything"), None), false),
+        (plugin(None, Some(1_500_000)), false),
+    ] {
+        let mut capture = fixtures::sampled();
+        capture.capture.complete = true;
+        let notes = capture.capture.notes.len();
+        capture.add_plugins(PluginsSeen {
+            found: vec![plugin],
+            unknown: None,
+        });
+        assert_eq!(capture.capture.complete, is_whole);
+        assert_eq!(capture.capture.notes.len(), notes + usize::from(!is_whole));
+        let value = round_trip(&capture);
+        assert_eq!(value["capture"]["plugins"][0]["path"], "/srv/plug.so");
+        let text = render(&capture, Style::default());
+        assert_eq!(text.contains("not every wait was seen"), !is_whole, "{text}");
+        assert!(text.contains("plugin /srv/plug.so"), "{text}");
+    }
+    let mut capture = fixtures::sampled();
+    capture.capture.complete = true;
+    capture.add_plugins(PluginsSeen {
+        found: vec![],
+        unknown: Some("no layout".into()),
+    });
+    assert!(!capture.capture.complete);
+}
+
+#[test]
+fn a_model_that_inferred_too_much_is_not_complete() {
+    let model = |misfits, transitions| ModelInfo {
+        transitions,
+        inferred: [("waiting->running".into(), misfits)].into(),
+        ..ModelInfo::default()
+    };
+    assert!(model(10, 20).fits() && model(11, 11_000).fits());
+    assert!(!model(11, 20).fits() && !model(11, 10_999).fits());
+    assert_eq!(model(10, 20).shortcoming(), None);
+    let why = model(5_200, 31_000).shortcoming().unwrap();
+    assert!(why.starts_with("5200 of 31000 transitions did not fit"), "{why}");
 }

@@ -11,6 +11,7 @@ use crate::model::{Model, sched::Sched};
 use crate::plan::Mode;
 use crate::stream::{
     BucketScheme, EndedBy, Observation, Symbolizer,
+    plugin::PluginsSeen,
     step::{AttachInfo, LatencyBegin, LatencyStep, Opening},
 };
 
@@ -33,6 +34,7 @@ pub struct LatencyTally {
     concurrent_captures: u64,
     notes: Vec<Untrusted>,
     attach: Option<AttachInfo>,
+    plugins: PluginsSeen,
     ending: Option<(EndedBy, bool)>,
 }
 
@@ -56,6 +58,7 @@ impl LatencyTally {
             concurrent_captures: 0,
             notes: Vec::new(),
             attach: None,
+            plugins: PluginsSeen::default(),
             ending: None,
         }
     }
@@ -71,6 +74,7 @@ impl LatencyTally {
             LatencyStep::Hold(attach) => self.attach = Some(*attach),
             LatencyStep::Interval { .. } => {}
             LatencyStep::Note { note } => self.notes.push(note.clone()),
+            LatencyStep::Plugins(plugins) => self.plugins = plugins.clone(),
             LatencyStep::Close {
                 at_ns,
                 cpu_ns,
@@ -179,6 +183,7 @@ impl LatencyTally {
             concurrent_captures: self.concurrent_captures,
             notes: std::mem::take(&mut self.notes),
         });
+        capture.add_plugins(std::mem::take(&mut self.plugins));
         capture.capture.notes.append(&mut self.target.notes);
         Some(capture)
     }

@@ -224,11 +224,7 @@ fn churn(capture: &Capture, full: &Full) -> String {
 fn model(full: &Full) -> String {
     let model = &full.model;
     let mut line = format!("transitions: {} seen, {} lost", model.transitions, model.lost);
-    let inferred = model
-        .inferred
-        .values()
-        .fold(0u64, |sum, count| sum.saturating_add(*count));
-    let _ = write!(line, "; {inferred} that did not fit");
+    let _ = write!(line, "; {} that did not fit", model.misfits());
     if !model.inferred.is_empty() {
         let kinds: Vec<String> = model
             .inferred

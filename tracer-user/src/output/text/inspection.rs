@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use crate::plan::{Emulation, SINGLE_STEP_FACTOR};
 use crate::{
-    document::inspection::{Activity, Binary, Inspection, Layouts, ModePlan, Prediction, Process, SiteInfo},
+    document::inspection::{
+        Activity, Binary, Inspection, Layouts, ModePlan, PluginInfo, Prediction, Process, SiteInfo,
+    },
     escape::escape,
     output::text::{
         layout::{WIDTH, go_version, tail, word, wrap},
@@ -112,9 +114,36 @@ fn process(text: &mut String, it: &Process) {
         traits.push("in another mount namespace".into());
     }
     field(text, "process", &traits.join(", "));
+    for it in &it.plugins {
+        field(text, "plugin", &plugin(it));
+    }
+    if let Some(why) = &it.plugins_unknown {
+        field(text, "plugins", &format!("not known: {why}"));
+    }
     if let Some(activity) = &it.activity {
         field(text, "activity", &watched(activity));
     }
+}
+
+/// Describes a plugin: what is probed in it besides the sites of the program, and what is not.
+fn plugin(it: &PluginInfo) -> String {
+    let mut text = format!(
+        "{}: has its own copy of the scheduler's functions",
+        word(&it.path, usize::MAX)
+    );
+    let sites: Vec<String> = it
+        .sites
+        .iter()
+        .map(|(mode, sites)| format!("{mode} {sites}"))
+        .collect();
+    // Writing to a String cannot fail.
+    if !sites.is_empty() {
+        let _ = write!(text, "; further sites: {}", sites.join(", "));
+    }
+    for (mode, why) in &it.problems {
+        let _ = write!(text, "; not probed in {mode}, which is then incomplete: {why}");
+    }
+    text
 }
 
 fn watched(it: &Activity) -> String {

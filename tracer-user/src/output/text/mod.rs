@@ -15,6 +15,7 @@ pub mod units;
 use std::fmt::Write;
 
 use crate::document::capture::{Capture, CaptureMode};
+use crate::document::full::Full;
 use crate::document::hist::Hist;
 use crate::document::slow::Slow;
 use crate::escape::escape;
@@ -319,10 +320,12 @@ fn facts(capture: &Capture) -> String {
         ));
     } else if !how.complete {
         text.push_str(&wrap(
-            if how.mode == CaptureMode::Init {
-                "incomplete: not every start that was asked for came to main.main."
-            } else {
-                "incomplete: the process ended before the window did."
+            match how.mode {
+                CaptureMode::Init => "incomplete: not every start that was asked for came to main.main.",
+                _ if !how.ended_by.target_is_there() && !has_unseen_places(capture) => {
+                    "incomplete: the process ended before the window did."
+                }
+                _ => "incomplete: not every wait was seen; the notes below say why.",
             },
             0,
         ));
@@ -332,6 +335,16 @@ fn facts(capture: &Capture) -> String {
             &format!(
                 "{} more captures of this process ran meanwhile: their cost is in these figures.",
                 how.concurrent_captures
+            ),
+            0,
+        ));
+    }
+    for plugin in how.plugins.iter().filter(|plugin| plugin.problem.is_none()) {
+        text.push_str(&wrap(
+            &format!(
+                "plugin {}: {} probed instructions",
+                word(&plugin.path, WIDTH * 3 / 4),
+                plugin.sites
             ),
             0,
         ));
@@ -346,6 +359,12 @@ fn facts(capture: &Capture) -> String {
         text.push_str(&gauges::scheduler(scheduler));
     }
     text
+}
+
+/// Whether waits are missing since the places where they begin or end were not all probed.
+fn has_unseen_places(capture: &Capture) -> bool {
+    let fits = |full: &Full| full.model.fits();
+    capture.capture.plugins.iter().any(|plugin| !plugin.is_whole()) || !capture.full.as_ref().is_none_or(fits)
 }
 
 /// What the capture cost the target.

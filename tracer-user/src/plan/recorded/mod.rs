@@ -90,7 +90,7 @@ pub fn recorded(
         outcome,
     };
     match histograms.as_slice() {
-        // All are inlined. Each was proven to record g.runnableTime, which the runtime passes to one histogram alone.
+        // All are inlined, or in a plugin. Each was proven to record g.runnableTime, which the runtime passes to one histogram alone.
         [] => Ok(sites),
         [histogram] => match inlined.iter().find(|(d, a)| !uses(code, d, a, *histogram)) {
             None => Ok(sites),
@@ -111,7 +111,8 @@ struct Recorded<'i> {
     latency_in: u8,
     /// Register or stack slot with the g.
     goroutine: (u8, u32),
-    /// Address of the histogram; `None` if the call is inlined, where no register need hold it.
+    /// Address of the histogram; `None` if the call is inlined, where no register need hold it, or if the code takes the
+    /// address from its global offset table, as that of a plugin does.
     histogram: Option<u64>,
 }
 
@@ -137,13 +138,11 @@ fn all<'i>(
                 .before(index)
                 .get(receiver)
                 .and_then(|value| value.constant());
-            histogram.and_then(|histogram| {
-                Some(Recorded {
-                    insn,
-                    latency_in,
-                    goroutine: goroutine(arch, insns, analysis, index, total, latency_in)?,
-                    histogram: Some(histogram),
-                })
+            goroutine(arch, insns, analysis, index, total, latency_in).map(|goroutine| Recorded {
+                insn,
+                latency_in,
+                goroutine,
+                histogram,
             })
         } else {
             signed(insns, analysis, index)

@@ -2,7 +2,10 @@
 
 use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 
-use super::prepare::Prepared;
+use super::{
+    plugins::{OpenPlugin, Plugins},
+    prepare::Prepared,
+};
 use crate::{
     bpf::{Capacity, Cost, LinkKind, ProgramKind},
     clock::now_ns,
@@ -12,12 +15,14 @@ use crate::{
     session::options::FullOptions,
     sources::{
         passive::PassiveSource,
+        plugins::{MOST_PLUGINS, PluginRequest},
         probes::{ProbeSource, Request, config_of},
         programs::program_for,
         transitions::{self, SnapshotReader, StacksWanted, TransitionSource},
     },
     stream::{
         BucketScheme, Kind, Observation,
+        plugin::PluginsSeen,
         step::{AttachedBy, MeasuredBy},
     },
 };
@@ -28,6 +33,8 @@ pub struct Live {
     passive: PassiveSource<ProcessMemory>,
     probes: Option<ProbeSource>,
     full: Option<Full>,
+    /// The plugins of the target, if it can load any and is probed.
+    plugins: Option<Plugins>,
     /// What a hit costs on this machine, once it was measured.
     pub cost: Option<Cost>,
     sites: usize,
@@ -62,23 +69,47 @@ impl Live {
     ) -> Result<Self> {
         let mut passive = target.passive_source();
         let (mut probes, mut full) = (None, None);
+        let (mut plugins, opened) = match mode.has_probes() && target.loads_plugins() {
+            true => {
+                let (plugins, opened) = Plugins::open(target, mode, options.syscalls);
+                (Some(plugins), opened)
+            }
+            false => (None, Vec::new()),
+        };
+        let requests: Vec<PluginRequest<'_>> = opened.iter().filter_map(OpenPlugin::request).collect();
+        let mut attached = Vec::new();
         match mode {
             Mode::Passive => {
                 passive.observe_waits(now_ns)?;
             }
-            Mode::Sampled | Mode::Exact => probes = Some(attach_probes(target, mode, slower_ns)?),
-            Mode::Full => full = Some(Full::attach(target, options)?),
+            Mode::Sampled | Mode::Exact => {
+                let (source, outcomes) = attach_probes(target, mode, slower_ns, &requests)?;
+                (probes, attached) = (Some(source), outcomes);
+            }
+            Mode::Full => {
+                let (source, outcomes) = Full::attach(target, options, &requests)?;
+                (full, attached) = (Some(source), outcomes);
+            }
         }
-        let sites = match &full {
+        let mut sites = match &full {
             Some(full) => full.sites,
             None => target.sites(mode).map_or(0, <[_]>::len),
         };
+        if let Some(plugins) = &mut plugins {
+            let mut attached = attached.into_iter();
+            for plugin in &opened {
+                // One outcome for each that was requested.
+                let outcome = plugin.request().and_then(|_| attached.next()).unwrap_or(Ok(()));
+                sites += plugins.add(plugin, outcome, None);
+            }
+        }
         Ok(Self {
             mode,
             passive,
             probes,
             cost: full.as_ref().and_then(|full| full.source.cost()),
             full,
+            plugins,
             sites,
         })
     }
@@ -146,7 +177,45 @@ impl Live {
 
     /// Returns remarks for a reader of the figures.
     pub fn notes(&self) -> Vec<String> {
-        self.full.as_ref().map(Full::notes).unwrap_or_default()
+        let mut notes = self.full.as_ref().map(Full::notes).unwrap_or_default();
+        notes.extend(self.plugins.iter().flat_map(Plugins::missing).cloned());
+        notes
+    }
+
+    /// Returns the plugins of the target, if there is something to say of them.
+    pub fn plugins(&self) -> Option<&PluginsSeen> {
+        let seen = self.plugins.as_ref()?.seen();
+        (!seen.is_empty()).then_some(seen)
+    }
+
+    /// Attaches to the plugins that the target has loaded since the last look, if that was long enough ago.
+    pub fn follow_plugins(&mut self, target: &Prepared, now_ns: u64) {
+        let Some(plugins) = self.plugins.as_mut().filter(|plugins| plugins.are_due(now_ns)) else {
+            return;
+        };
+        let (since_ns, opened) = plugins.look(target);
+        if opened.is_empty() {
+            return;
+        }
+        for plugin in &opened {
+            let attached = match (plugin.request(), &mut self.probes, &mut self.full) {
+                (Some(request), _, Some(full)) => full.source.attach_plugin(&request),
+                (Some(request), Some(probes), None) => probes.attach_plugin(&request),
+                (Some(_), None, None) | (None, _, _) => Ok(()),
+            };
+            self.sites += plugins.add(plugin, attached, Some(since_ns));
+        }
+        if let Some(full) = &mut self.full {
+            // What happened in them before was not seen.
+            full.read_states();
+        }
+    }
+
+    /// Looks for plugins for the last time, at the end of the window.
+    pub fn look_for_plugins_at_the_end(&mut self, target: &Prepared) {
+        if let Some(plugins) = &mut self.plugins {
+            plugins.look_last(target);
+        }
     }
 
     /// Whether transitions were lost, so that every state has to be read anew.
@@ -209,7 +278,11 @@ struct Full {
 }
 
 impl Full {
-    fn attach(target: &Prepared, options: FullOptions) -> Result<Self> {
+    fn attach(
+        target: &Prepared,
+        options: FullOptions,
+        plugins: &[PluginRequest<'_>],
+    ) -> Result<(Self, Vec<Result<()>>)> {
         let refuse = |why: String| Error::not_traceable(format!("full cannot be had: {why}"));
         let plan = target
             .reading
@@ -224,7 +297,7 @@ impl Full {
         if options.syscalls {
             sites.extend(plan.syscalls.iter().cloned());
         }
-        let source = TransitionSource::attach(&transitions::Request {
+        let request = transitions::Request {
             pid: target.pid(),
             file: target.file(),
             sites: &sites,
@@ -245,8 +318,9 @@ impl Full {
                     reserved: 0,
                 },
             }),
-        })?;
-        Ok(Self {
+        };
+        let (source, attached) = TransitionSource::attach(&request, plugins, most_plugins(target))?;
+        let full = Self {
             source,
             snapshots,
             sites: sites.len(),
@@ -255,7 +329,8 @@ impl Full {
                 .iter()
                 .map(|attempt| format!("not seen: {}: {}", attempt.what, attempt.outcome))
                 .collect(),
-        })
+        };
+        Ok((full, attached))
     }
 
     /// Reads every goroutine, P and M, unless the transitions have stopped.
@@ -276,7 +351,17 @@ impl Full {
     }
 }
 
-fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Result<ProbeSource> {
+/// Returns how many plugins there is to be room for: the target may load more at any time.
+fn most_plugins(target: &Prepared) -> u32 {
+    if target.loads_plugins() { MOST_PLUGINS } else { 0 }
+}
+
+fn attach_probes(
+    target: &Prepared,
+    mode: Mode,
+    slower_ns: Option<u64>,
+    plugins: &[PluginRequest<'_>],
+) -> Result<(ProbeSource, Vec<Result<()>>)> {
     let sites = target.sites(mode).map_err(|attempts| {
         Error::not_traceable(format!("{mode} cannot be had: {}", describe_attempts(attempts)))
     })?;
@@ -296,7 +381,7 @@ fn attach_probes(target: &Prepared, mode: Mode, slower_ns: Option<u64>) -> Resul
         config,
         goroutines: goroutines.unwrap_or(u64::MAX),
     };
-    ProbeSource::attach(&request, capacity)
+    ProbeSource::attach(&request, plugins, capacity.with_plugins(most_plugins(target)))
 }
 
 /// Returns what the programs must know of a target.

@@ -13,6 +13,7 @@
 pub mod effect;
 pub mod input;
 pub(in crate::session) mod live;
+mod plugins;
 pub(in crate::session) mod prepare;
 pub mod runner;
 mod select;

@@ -1,6 +1,6 @@
 //! Finds and analyses the target that the user asked for: what is known of it, and which modes it allows.
 
-use std::{cell::RefCell, collections::BTreeMap, fs::File, os::fd::OwnedFd};
+use std::{cell::RefCell, collections::BTreeMap, fs::File, os::fd::OwnedFd, sync::Arc};
 
 use tokio::io::unix::AsyncFd;
 
@@ -9,11 +9,16 @@ use crate::{
     binary::{Frame, layout::LayoutSource},
     error::{Error, Result},
     escape::Untrusted,
-    plan::{Attempt, Mode, Program, Site, program::Reading},
+    plan::{
+        Attempt, Mode, Program, Site, describe_attempts,
+        plugin::{self, PluginSites},
+        program::Reading,
+    },
     process::{
-        Fate, Process, Target,
+        Fate, Plugin, Process, Target,
         file::FileId,
         memory::{Memory as _, ProcessMemory},
+        modules::{LoadedModule, ModuleList},
     },
     session::{descriptors::watch, options::AttachOptions},
     sources::{passive::PassiveSource, transitions::SnapshotReader},
@@ -27,6 +32,12 @@ pub struct Prepared {
     ended: AsyncFd<OwnedFd>,
     /// What follows from its file. Of the variables, only those that its memory agrees with.
     pub reading: Reading,
+    /// Link-time address of its moduledata, if it can load plugins.
+    modules: Option<u64>,
+    /// Whether instructions are admitted that the kernel must single-step.
+    force: bool,
+    /// The plugins that were opened, for the names of their functions.
+    plugins: RefCell<Vec<Arc<Plugin>>>,
     /// Names of the creation sites that were looked up, by address; `None`: it has no name.
     names: RefCell<BTreeMap<u64, Option<Untrusted>>>,
 }
@@ -69,6 +80,9 @@ impl Prepared {
             pid,
             ended: pidfd,
             reading,
+            modules: program.modules,
+            force: options.force,
+            plugins: RefCell::default(),
             names,
         })
     }
@@ -101,6 +115,62 @@ impl Prepared {
     /// None was proven to be right: what was tried.
     pub fn sites(&self, mode: Mode) -> std::result::Result<&[Site], &[Attempt]> {
         self.reading.plan.sites(mode)
+    }
+
+    /// Whether it can load plugins.
+    pub fn loads_plugins(&self) -> bool {
+        self.modules.is_some()
+    }
+
+    /// Reads which modules were loaded after the one whose moduledata is at `last`; `None`: after the program.
+    ///
+    /// # Errors
+    /// The runtime's list cannot be read.
+    pub fn modules_after(&self, last: Option<u64>) -> Result<Vec<LoadedModule>> {
+        let Some(first) = self.modules else {
+            return Ok(Vec::new());
+        };
+        let layout = self
+            .reading
+            .layout
+            .as_ref()
+            .map_err(|e| Error::not_traceable(e.to_string()))?;
+        let list = ModuleList::new(first.wrapping_add(self.bias()), &layout.0.moduledata);
+        Ok(list.after(&ProcessMemory::new(self.pid), last)?)
+    }
+
+    /// Opens a plugin, and finds what is to be probed in it. Returns its path, too.
+    ///
+    /// # Errors
+    /// It cannot be read, or no place to attach to was proven.
+    pub fn open_plugin(
+        &self,
+        module: &LoadedModule,
+        mode: Mode,
+        syscalls: bool,
+    ) -> (Untrusted, Result<(Arc<Plugin>, PluginSites)>) {
+        let process = match process_of(&self.target) {
+            Ok(process) => process,
+            Err(e) => return (Untrusted::default(), Err(e)),
+        };
+        let version = &self.target.facts.version;
+        let (path, opened) = Plugin::open(process, module, version, |binary| {
+            let (layout, minor) = (self.reading.layout(), self.minor());
+            // Names are found in it in any case.
+            Ok(plugin::sites(binary, layout, minor, mode, syscalls, self.force))
+        });
+        let opened = opened.and_then(|(plugin, sites)| {
+            let plugin = Arc::new(plugin);
+            self.plugins.borrow_mut().push(Arc::clone(&plugin));
+            let sites = sites.map_err(|attempts| {
+                Error::not_traceable(format!(
+                    "no place to attach to was proven: {}",
+                    describe_attempts(&attempts)
+                ))
+            })?;
+            Ok((plugin, sites))
+        });
+        (path, opened)
     }
 
     /// Returns a reader of the runtime's histogram and gauges.
@@ -245,10 +315,27 @@ impl Prepared {
 impl Prepared {
     /// Looks up names of creation sites; `None` where the file cannot be read now, so that it is tried again later.
     fn look_up_names(&self, gopcs: &[u64]) -> Option<BTreeMap<u64, Untrusted>> {
-        let names = self.target.creation_sites(gopcs.iter().copied());
-        names
+        let found = self.target.creation_sites(gopcs.iter().copied());
+        let mut names = found
             .inspect_err(|e| log::warn!("no names for creation sites: {e}"))
-            .ok()
+            .ok()?;
+        for (plugin, gopcs) in self.in_plugins(gopcs) {
+            match plugin.creation_sites(gopcs) {
+                Ok(found) => names.extend(found),
+                Err(e) => log::warn!("no names for creation sites of a plugin: {e}"),
+            }
+        }
+        Some(names)
+    }
+
+    /// Returns the plugins that have any of these addresses in their code, and those addresses.
+    fn in_plugins(&self, addresses: &[u64]) -> Vec<(Arc<Plugin>, Vec<u64>)> {
+        let plugins = self.plugins.borrow();
+        let of_plugin = plugins.iter().map(|plugin| {
+            let inside = addresses.iter().copied().filter(|pc| plugin.contains(*pc));
+            (Arc::clone(plugin), inside.collect::<Vec<u64>>())
+        });
+        of_plugin.filter(|(_, inside)| !inside.is_empty()).collect()
     }
 }
 
@@ -265,10 +352,17 @@ impl Symbolizer for Prepared {
     }
 
     fn frames(&self, pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
-        self.target
-            .frames(pcs)
+        let found = self.target.frames(pcs.iter().copied());
+        let mut frames = found
             .inspect_err(|e| log::debug!("no names for stacks: {e}"))
-            .unwrap_or_default()
+            .unwrap_or_default();
+        for (plugin, pcs) in self.in_plugins(pcs) {
+            match plugin.frames(pcs) {
+                Ok(found) => frames.extend(found),
+                Err(e) => log::debug!("no names for stacks in a plugin: {e}"),
+            }
+        }
+        frames
     }
 
     fn prepare(&self, gopcs: &[u64]) {

@@ -186,10 +186,11 @@ impl Runner {
                 return self.step(LatencyStep::Interval { at_ns: now });
             }
             Effect::CloseWindow => {
-                if let Some(live) = &mut self.live
-                    && let Err(e) = live.stop()
-                {
-                    log::warn!("{e}");
+                if let Some(live) = &mut self.live {
+                    live.look_for_plugins_at_the_end(&self.target);
+                    if let Err(e) = live.stop() {
+                        log::warn!("{e}");
+                    }
                 }
                 let close = LatencyStep::Close {
                     // Read after the probes were switched off: what came meanwhile was counted.
@@ -201,7 +202,8 @@ impl Runner {
             }
             Effect::Finish { ended_by, whole } => {
                 let notes = self.live.as_ref().map(Live::notes).unwrap_or_default();
-                let mut answer = None;
+                let plugins = self.live.as_ref().and_then(Live::plugins).cloned();
+                let mut answer = plugins.and_then(|plugins| self.step(LatencyStep::Plugins(plugins)));
                 for note in notes {
                     answer = answer.or(self.step(LatencyStep::Note { note: note.into() }));
                 }
@@ -247,6 +249,9 @@ impl Runner {
             }
         };
         let answer = self.take(&seen);
+        if let Some(live) = &mut self.live {
+            live.follow_plugins(&self.target, now);
+        }
         if now.saturating_sub(self.neighbours_read_ns) >= NEIGHBOURS_EVERY_NS {
             self.neighbours_read_ns = now;
             // So that captures that come and go meanwhile are counted, too.

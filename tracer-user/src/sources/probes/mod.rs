@@ -13,9 +13,12 @@ use tracer_ebpf::Counters;
 
 pub use self::target::{ProbeTarget, Request, config_of};
 use crate::{
-    bpf::{Capacity, Cost, Kernel, LinkKind, kernel, ring},
+    bpf::{Capacity, Cost, Kernel, LinkKind, attach, kernel, ring},
     error::Result,
-    sources::execs,
+    sources::{
+        execs,
+        plugins::{PluginProbes, PluginRequest},
+    },
     stream::{Event, Kind, Observation, Origin, SlowWait},
 };
 
@@ -26,29 +29,48 @@ const SLOT: u32 = 0;
 pub struct ProbeSource {
     kernel: Kernel,
     target: ProbeTarget,
+    plugins: PluginProbes,
     ring: RingBuf<MapData>,
     /// Switches the target off when it executes another program.
     execs: Option<RawTracePointLink>,
 }
 
 impl ProbeSource {
-    /// Loads the kernel side, with tables of this size, and attaches. The probes are live when this returns.
+    /// Loads the kernel side, with tables of this size, and attaches to the program and its plugins. The probes are live
+    /// when this returns; of each plugin it also returns whether they are.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
-    pub fn attach(request: &Request<'_>, capacity: Capacity) -> Result<Self> {
+    pub fn attach(
+        request: &Request<'_>,
+        plugins: &[PluginRequest<'_>],
+        capacity: Capacity,
+    ) -> Result<(Self, Vec<Result<()>>)> {
         let mut kernel = Kernel::load(capacity)?;
         let ring = kernel.take_ring("EVENTS")?;
         // Before the target is switched on.
         let execs = execs::watch(&mut kernel)?;
+        // Before the program, with which all of them are switched on at once.
+        let mut in_plugins = PluginProbes::new(request.program, SLOT, request.pid);
+        let attached = in_plugins.attach_all(&mut kernel, plugins);
         let target = ProbeTarget::attach(&mut kernel, SLOT, request, None)?;
         kernel::trim_heap();
-        Ok(Self {
+        let source = Self {
             kernel,
             target,
+            plugins: in_plugins,
             ring,
             execs: Some(execs),
-        })
+        };
+        Ok((source, attached))
+    }
+
+    /// Attaches to a plugin that the target has loaded since.
+    ///
+    /// # Errors
+    /// The kernel refuses, or there are too many plugins.
+    pub fn attach_plugin(&mut self, plugin: &PluginRequest<'_>) -> Result<()> {
+        self.plugins.attach(&mut self.kernel, plugin)
     }
 
     /// The kind of link that holds the probes.
@@ -80,7 +102,9 @@ impl ProbeSource {
 
     /// Removes the probes; see [`Probes`](crate::bpf::attach::Probes) for how long that takes.
     pub fn detach(&mut self) {
-        drop(self.target.take_probes());
+        let (program, _) = self.target.take_probes();
+        let plugins = self.plugins.take();
+        attach::drop_in_parallel(program.into_iter().chain(plugins).collect());
         drop(self.execs.take());
     }
 

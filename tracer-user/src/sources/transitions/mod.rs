@@ -18,7 +18,12 @@ use tracer_ebpf::{
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;
 pub use self::stacks::StacksWanted;
-use super::{execs, probes::target::points, starts::task::TaskOffsets};
+use super::{
+    execs,
+    plugins::{PluginProbes, PluginRequest},
+    probes::target::points,
+    starts::task::TaskOffsets,
+};
 use crate::{
     bpf::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
@@ -84,6 +89,7 @@ pub struct Request<'a> {
 pub struct TransitionSource {
     kernel: Kernel,
     probes: Option<Probes>,
+    plugins: PluginProbes,
     points: Vec<RawTracePointLink>,
     ring: RingBuf<MapData>,
     reorder: Reorder,
@@ -102,15 +108,20 @@ pub struct TransitionSource {
 }
 
 impl TransitionSource {
-    /// Loads the kernel side and attaches. The probes are live when this returns.
+    /// Loads the kernel side, with room for the sites of `most_plugins`, and attaches to the program and its plugins. The
+    /// probes are live when this returns; of each plugin it also returns whether they are.
     ///
     /// # Errors
     /// [`crate::error::Failure::NotPermitted`] where privilege or a kernel feature is missing.
-    pub fn attach(request: &Request<'_>) -> Result<Self> {
+    pub fn attach(
+        request: &Request<'_>,
+        plugins: &[PluginRequest<'_>],
+        most_plugins: u32,
+    ) -> Result<(Self, Vec<Result<()>>)> {
         let mut kernel = Kernel::load(Capacity {
             ring_bytes: request.ring_bytes,
             stacks: request.stacks.map_or(1, |wanted| wanted.most),
-            ..Capacity::ONE
+            ..Capacity::ONE.with_plugins(most_plugins)
         })?;
         let program = match request.stacks {
             Some(wanted) => {
@@ -156,9 +167,12 @@ impl TransitionSource {
                 file: &attach::path_of(request.file),
             },
         )?;
+        let mut in_plugins = PluginProbes::new(program, SLOT, request.pid);
+        let attached = in_plugins.attach_all(&mut kernel, plugins);
         let mut source = Self {
             kernel,
             probes: Some(probes),
+            plugins: in_plugins,
             points: Vec::new(),
             ring,
             reorder: Reorder::new(),
@@ -184,7 +198,15 @@ impl TransitionSource {
         source.points.push(link);
         // All probes begin at once: otherwise goroutines would be seen to run that were not seen to become runnable.
         source.enable(1)?;
-        Ok(source)
+        Ok((source, attached))
+    }
+
+    /// Attaches to a plugin that the target has loaded since.
+    ///
+    /// # Errors
+    /// The kernel refuses, or there are too many plugins.
+    pub fn attach_plugin(&mut self, plugin: &PluginRequest<'_>) -> Result<()> {
+        self.plugins.attach(&mut self.kernel, plugin)
     }
 
     fn enable(&mut self, enabled: u32) -> Result<()> {
@@ -244,7 +266,8 @@ impl TransitionSource {
     /// Removes the probes; see [`Probes`] for how long that takes.
     pub fn detach(&mut self) {
         self.points.clear();
-        drop(self.probes.take());
+        let plugins = self.plugins.take();
+        attach::drop_in_parallel(self.probes.take().into_iter().chain(plugins).collect());
     }
 
     /// Whether it was stopped.
