@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     escape::Untrusted,
     plan::{Mode, describe_attempts},
-    process::file::ProgramFile,
+    process::{file::ProgramFile, threads},
     sources::{
         host::{HostEvents, HostKernel, SlotId},
         probes::{Request, config_of},
@@ -407,7 +407,7 @@ impl Probing {
 
 /// Opens the file that a process runs, if it is still the very file that was analysed.
 pub fn program_of(pid: u32, known: &AnalysedProgram) -> Result<ProgramFile> {
-    let path = PathBuf::from(format!("/proc/{pid}/exe"));
+    let path = PathBuf::from(format!("{}/exe", threads::folder(pid)));
     let file = ProgramFile::open_as(&path, Untrusted::path(&path))?;
     if file.state() != known.file {
         return Err(Error::not_traceable(format!(

@@ -7,6 +7,7 @@ use crate::{
     bpf::{events, kernel::Kernel, multi},
     error::{Error, Result},
     kernel::{privilege::Need, refusal::refused},
+    process::threads::living_thread,
 };
 
 /// The kind of link that holds probes.
@@ -33,6 +34,13 @@ impl LinkKind {
 pub enum Scope {
     /// One process, all its threads.
     Process(NonZeroU32),
+    /// One process whose first thread has ended: a link is bound to another thread, and in force in the memory of all.
+    Leaderless {
+        /// The process.
+        pid: NonZeroU32,
+        /// A thread that lives.
+        thread: NonZeroU32,
+    },
     /// Every process that maps the file, also those to come.
     Binary,
 }
@@ -48,19 +56,37 @@ impl Scope {
             .ok_or_else(|| Error::usage("0 is not the id of a process"))
     }
 
-    /// The id as uprobe_multi takes it, where 0 is every process.
+    /// A process that runs, with or without its first thread.
+    ///
+    /// # Errors
+    /// As [`Self::process`].
+    pub fn running(pid: u32) -> Result<Self> {
+        let other = living_thread(pid).filter(|thread| *thread != pid);
+        match (NonZeroU32::new(pid), other.and_then(NonZeroU32::new)) {
+            (Some(pid), Some(thread)) => Ok(Self::Leaderless { pid, thread }),
+            _ => Self::process(pid),
+        }
+    }
+
+    /// The id of the process as uprobe_multi takes it, where 0 is every process.
     pub(super) fn pid(self) -> u32 {
         match self {
-            Self::Process(pid) => pid.get(),
+            Self::Process(pid) | Self::Leaderless { pid, .. } => pid.get(),
             Self::Binary => 0,
         }
+    }
+
+    /// Whether uprobe_multi can take it. Such a link is bound to the first thread: once that has ended, it has no
+    /// memory in which the kernel could set breakpoints (`uprobe_multi_link_filter`), and nothing would be seen.
+    pub(super) fn has_leader(self) -> bool {
+        !matches!(self, Self::Leaderless { .. })
     }
 }
 
 impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Process(pid) | Self::Leaderless { pid, .. } => write!(f, "process {pid}"),
             Self::Binary => f.write_str("all processes of the binary"),
         }
     }
@@ -169,15 +195,15 @@ fn attach_events(
     file: &Path,
 ) -> Result<Links> {
     let cookies = aya::features().bpf_cookie();
-    let pid = match scope {
-        Scope::Process(pid) => Some(pid.get()),
+    let task = match scope {
+        Scope::Process(task) | Scope::Leaderless { thread: task, .. } => Some(task.get()),
         Scope::Binary => None,
     };
     let mut probes = Vec::with_capacity(points.len());
     for (cookie, point) in (first_cookie..).zip(points) {
         let cookie = cookies.then_some(u64::from(cookie));
         let probe = program
-            .attach(file, point.file_offset, pid, cookie)
+            .attach(file, point.file_offset, task, cookie)
             .map_err(|e| {
                 refused(
                     &format!("open a probe at offset {:#x}", point.file_offset),

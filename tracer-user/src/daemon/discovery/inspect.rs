@@ -13,7 +13,7 @@ use crate::{
     daemon::config::{Config, Tier},
     error::{Error, Failure},
     escape::Untrusted,
-    process::{Life, Process, file::FileState, memory::ProcessMemory, text_of},
+    process::{Life, Process, file::FileState, memory::ProcessMemory, text_of, threads},
     sources::passive::PassiveSource,
 };
 
@@ -111,7 +111,13 @@ pub fn silent(pid: u32) -> Error {
 /// Reads the state of the file that a process runs. This takes one system call, which is enough for most processes:
 /// they are not Go, and run a program that was seen before.
 fn state(pid: u32) -> Result<Option<FileState>, Inspected> {
-    match FileState::known_at(&format!("/proc/{pid}/exe")) {
+    let known_in = |folder: &str| FileState::known_at(format!("{folder}/exe"));
+    let known = known_in(&format!("/proc/{pid}")).or_else(|e| match e.kind() {
+        // Its first thread has ended, perhaps alone.
+        ErrorKind::NotFound => known_in(&threads::folder(pid)),
+        _ => Err(e),
+    });
+    match known {
         Ok(state) => Ok(Some(state)),
         Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(Inspected::Failed(
             "process_not_permitted",

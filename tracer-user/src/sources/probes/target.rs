@@ -104,7 +104,7 @@ impl ProbeTarget {
             .sites
             .first()
             .map_or(calibrate::most_expensive(request.program), |site| site.kind);
-        let scope = Scope::process(request.pid)?;
+        let scope = Scope::running(request.pid)?;
         let wanted = attach::Request {
             program: request.program,
             points: &points,

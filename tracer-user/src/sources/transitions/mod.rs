@@ -152,7 +152,7 @@ impl TransitionSource {
                 program,
                 points: &points,
                 slot: SLOT,
-                scope: Scope::process(request.pid)?,
+                scope: Scope::running(request.pid)?,
                 file: &attach::path_of(request.file),
             },
         )?;
