@@ -380,6 +380,11 @@ impl Probing {
         let sites = reading.plan.sites(pending.mode).map_err(|attempts| {
             Error::not_traceable(format!("no place to attach to: {}", describe_attempts(attempts)))
         })?;
+        if watched.clock.is_none()
+            && let Some(obstacle) = reading.plan.clock_obstacle(pending.mode)
+        {
+            return Err(Error::not_traceable(obstacle));
+        }
         let file = program_of(pending.pid, &watched.known)?;
         if target.life().has_ended() || target.life().has_execed() {
             return Err(Error::not_traceable(format!(
@@ -398,6 +403,7 @@ impl Probing {
                 reading.tracking_stamp(),
                 &watched.globals,
                 watched.bias,
+                watched.clock.unwrap_or_default(),
             ),
             goroutines: target.goroutines().unwrap_or(u64::MAX),
         };

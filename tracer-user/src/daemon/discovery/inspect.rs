@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     binary::Globals,
+    clock::ClockOffset,
     daemon::config::{Config, Tier},
     error::{Error, Failure},
     escape::Untrusted,
@@ -71,6 +72,10 @@ pub struct Found {
     pub globals: Globals,
     /// Run-time minus link-time addresses.
     pub bias: u64,
+    /// How far its clock is ahead of the host's, if that could be found.
+    pub clock: Option<ClockOffset>,
+    /// The variables that its memory refutes, and what was found in place of each.
+    pub refuted: Vec<String>,
     /// A reader of its memory.
     pub passive: PassiveSource<ProcessMemory>,
 }
@@ -198,11 +203,14 @@ fn inspect_program(pid: i32, config: &Config, programs: &Programs, now_ns: u64) 
     let live = known.program.live(&memory, bias);
     // If it runs another program now, its memory refutes every variable, and that must not be kept.
     process.unchanged(id)?;
-    for (variable, found) in live.refuted() {
+    let refuted = live.refuted().into_iter().map(|(variable, found)| {
         log::debug!("process {pid}: runtime.{variable} is not where the code says, and is left out: {found}");
-    }
+        format!("runtime.{variable} is not where the code says: {found}")
+    });
+    let refuted = refuted.collect();
+    let clock = process.clock_offset();
     let (layout, minor) = (live.reading.layout().cloned(), known.program.facts.version.minor);
-    let passive = PassiveSource::new(memory, &live.globals, bias, layout, minor);
+    let passive = PassiveSource::new(memory, &live.globals, bias, layout, minor).with_clock(clock);
     let (nth, globals) = (live.nth, live.globals);
     Ok(Inspected::Go(Box::new(Found {
         identity: identity(process),
@@ -210,6 +218,8 @@ fn inspect_program(pid: i32, config: &Config, programs: &Programs, now_ns: u64) 
         nth,
         globals,
         bias,
+        clock,
+        refuted,
         passive,
     })))
 }

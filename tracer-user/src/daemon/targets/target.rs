@@ -12,6 +12,7 @@ use std::{
 use super::Governed;
 use crate::{
     binary::Globals,
+    clock::ClockOffset,
     daemon::{
         config::{Config, Tier},
         discovery::{
@@ -68,6 +69,8 @@ pub struct Watched {
     pub globals: Globals,
     /// Run-time minus link-time addresses.
     pub bias: u64,
+    /// How far its clock is ahead of the host's, if that could be found.
+    pub clock: Option<ClockOffset>,
     /// `None` while it is being read.
     passive: Option<PassiveSource<ProcessMemory>>,
 }
@@ -124,6 +127,8 @@ impl Target {
             nth,
             globals,
             bias,
+            clock,
+            refuted,
             passive,
         } = found;
         let runtime_waits = passive.scheme().map(Histogram::new);
@@ -142,11 +147,13 @@ impl Target {
                 .to_owned()
         });
         view.runtime_waits = runtime_waits;
+        view.left_out = refuted;
         let watched = Watched {
             known,
             nth,
             globals,
             bias,
+            clock,
             passive: Some(passive),
         };
         target.governed = Some(Governed::new(config, target.decision, &watched));
@@ -186,6 +193,7 @@ impl Target {
                 tier,
                 allowed: decision.tier,
                 why: None,
+                left_out: Vec::new(),
                 runtime_waits: None,
                 sampled_waits: BTreeMap::new(),
                 exact_waits: BTreeMap::new(),

@@ -310,6 +310,8 @@ fn config(target: &Prepared, slower_ns: Option<u64>) -> TargetConfig {
             reading.tracking_stamp(),
             &reading.globals,
             target.bias(),
+            // Where it is not known, no program needs it: see `Prepared::offers`.
+            target.clock().unwrap_or_default(),
         )
     }
 }

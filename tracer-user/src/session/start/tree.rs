@@ -114,6 +114,7 @@ impl Tree {
             pgo: None,
             gomaxprocs: None,
             cgroup_cpu_limit: None,
+            clock_offset_ns: None,
         }
     }
 

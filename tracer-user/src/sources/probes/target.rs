@@ -16,6 +16,7 @@ use crate::{
         kernel::Kernel,
         maps,
     },
+    clock::ClockOffset,
     error::Result,
     plan::Site,
     stream::{Kind, Loss, LossCause, Observation},
@@ -42,14 +43,21 @@ pub struct Request<'a> {
 }
 
 /// The configuration of the programs for a process: `stamp` is the offset of `g.trackingStamp`, `bias` is run-time minus
-/// link-time address. Slow waits are not reported one by one.
-pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals, bias: u64) -> TargetConfig {
+/// link-time address, `clock` is how far its clock is ahead of the host's. Slow waits are not reported one by one.
+pub fn config_of(
+    layout: Option<&Layout>,
+    stamp: Option<u32>,
+    globals: &Globals,
+    bias: u64,
+    clock: ClockOffset,
+) -> TargetConfig {
     let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
     TargetConfig {
         slower_ns: u64::MAX,
         time_to_run: globals
             .time_to_run
             .map_or(0, |address| address.wrapping_add(bias)),
+        clock_offset_ns: clock.ns(),
         g_m: field(|l| l.g.m),
         g_tracking_stamp: stamp.unwrap_or(0),
         g_gopc: field(|l| l.g.gopc),
