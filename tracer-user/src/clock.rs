@@ -131,7 +131,10 @@ mod tests {
     #[test]
     fn offsets_are_read_in_all_spellings() {
         let offset = |text| parse(text).map(ClockOffset::ns);
-        assert_eq!(offset("monotonic           0         0\nboottime            0         0\n"), Some(0));
+        assert_eq!(
+            offset("monotonic           0         0\nboottime            0         0\n"),
+            Some(0)
+        );
         assert_eq!(
             offset("monotonic       -1000         0\nboottime           86400         0\n"),
             Some(-1_000_000_000_000)
@@ -139,7 +142,14 @@ mod tests {
         // The nanoseconds are added, whatever the sign of the seconds.
         assert_eq!(offset("monotonic  -2 250000000\n"), Some(-1_750_000_000));
         assert_eq!(offset("7 5 0\n1 3 7\n"), Some(3_000_000_007));
-        for hostile in ["", "\n\n", "monotonic", "monotonic 1", "monotonic x 0", "boottime 1 0"] {
+        for hostile in [
+            "",
+            "\n\n",
+            "monotonic",
+            "monotonic 1",
+            "monotonic x 0",
+            "boottime 1 0",
+        ] {
             assert_eq!(offset(hostile), None, "{hostile:?}");
         }
         assert_eq!(offset(&format!("monotonic {} 0", i64::MAX)), None);

@@ -3,6 +3,7 @@
 //! Everything is read through one open `/proc/PID` and one pidfd, so that a reused PID is noticed. All of /proc is bytes:
 //! names of processes and files may hold any, and are decoded only to be shown.
 
+pub mod bytes;
 mod cgroup;
 pub mod file;
 mod find;
@@ -12,9 +13,9 @@ pub mod mapping;
 mod maps;
 pub mod memory;
 mod target;
-pub mod threads;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
@@ -255,8 +256,8 @@ impl Process {
     }
 
     fn cgroups(&self) -> Option<Cgroups> {
-        let text = text_of(self.path("cgroup")).ok()?;
-        Some(Hierarchies::mounted().of(&text))
+        let text = fs::read(self.path("cgroup")).ok()?;
+        Some(Hierarchies::mounted().of(text))
     }
 
     /// How far its clock is ahead of the host's: not at all, unless it is in a time namespace. `None` if it is in one
@@ -306,7 +307,10 @@ fn living(pid: i32) -> Option<i32> {
 }
 
 /// Reads `/proc/PID/status`. Its first line is the process's name, and procfs accepts only UTF-8.
-fn status_of(proc: &procfs::process::Process) -> procfs::ProcResult<Status> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn status_of(proc: &procfs::process::Process) -> procfs::ProcResult<Status> {
     let mut bytes = Vec::new();
     proc.open_relative("status")?.read_to_end(&mut bytes)?;
     Status::from_buf_read(String::from_utf8_lossy(&bytes).as_bytes())

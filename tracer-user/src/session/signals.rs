@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     clock::now_ns,
     error::{Error, Result},
+    process::text_of,
 };
 
 /// A signal within this time after another one counts as the same: timeout(1) and others send it both to us and to our
@@ -121,7 +122,7 @@ pub fn not_ignored() -> impl Iterator<Item = i32> {
 
 /// Returns the set of signals that were ignored when we were started.
 fn ignored() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = text_of("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -396,8 +397,8 @@ impl Target {
         let view = Arc::make_mut(&mut self.view);
         if now_ns >= self.limits_due_ns {
             self.limits_due_ns = now_ns.saturating_add(LIMITS_NS);
-            let text = process::text_of(format!("/proc/{}/cgroup", self.life.pid()));
-            let cgroups = hierarchies.of(&text.unwrap_or_default());
+            let text = fs::read(format!("/proc/{}/cgroup", self.life.pid()));
+            let cgroups = hierarchies.of(text.unwrap_or_default());
             self.throttling = cgroups.throttling();
             view.cgroup_cpus = cgroups.cpu_limit();
         }

@@ -52,17 +52,15 @@ impl ProcessMemory {
                 None => Err(Errno::ESRCH),
             };
         }
-        read.map_err(
-            |errno| match errno {
-                Errno::ESRCH => ReadError::Gone { pid: self.pid },
-                Errno::EPERM | Errno::EACCES => ReadError::NotPermitted { pid: self.pid },
-                Errno::EFAULT => self.unmapped(first),
-                other => ReadError::Other {
-                    pid: self.pid,
-                    reason: other.desc().to_owned(),
-                },
+        read.map_err(|errno| match errno {
+            Errno::ESRCH => ReadError::Gone { pid: self.pid },
+            Errno::EPERM | Errno::EACCES => ReadError::NotPermitted { pid: self.pid },
+            Errno::EFAULT => self.unmapped(first),
+            other => ReadError::Other {
+                pid: self.pid,
+                reason: other.desc().to_owned(),
             },
-        )
+        })
     }
 
     fn readv_through(&self, thread: u32, remote: &[RemoteIoVec], into: &mut [u8]) -> Result<usize, Errno> {

@@ -6,8 +6,8 @@ use tokio::io::unix::AsyncFd;
 
 use super::{Offer, select::select};
 use crate::{
-    clock::ClockOffset,
     binary::{Frame, layout::LayoutSource},
+    clock::ClockOffset,
     error::{Error, Result},
     escape::Untrusted,
     plan::{Attempt, Mode, Program, Site, program::Reading},
@@ -265,7 +265,8 @@ impl Prepared {
         }
         if living_thread(self.pid).is_some_and(|thread| thread != self.pid) {
             notes.push(
-                "the first thread of the process has ended: it is read and probed through another one".to_owned(),
+                "the first thread of the process has ended: it is read and probed through another one"
+                    .to_owned(),
             );
         }
         notes

@@ -129,7 +129,8 @@ impl<M: Memory> PassiveSource<M> {
         let (memory, globals) = (&self.memory, &self.globals);
         gauges::read_gomaxprocs(memory, globals, &mut snapshot).or_else(unless_gone)?;
         if let Some(layout) = &self.layout {
-            gauges::read_sched(memory, globals, layout, self.clock, now_ns, &mut snapshot).or_else(unless_gone)?;
+            gauges::read_sched(memory, globals, layout, self.clock, now_ns, &mut snapshot)
+                .or_else(unless_gone)?;
             gauges::read_ps(memory, globals, &layout.p, &mut snapshot).or_else(unless_gone)?;
             self.walk
                 .read(memory, globals, &layout.g, now_ns, &mut snapshot)
