@@ -33,7 +33,8 @@ pub fn folder_of(pid: u32, thread: u32) -> String {
     }
 }
 
-fn is_alive(pid: u32, thread: u32) -> bool {
+/// Whether a process has this thread, and it has not ended.
+pub fn is_alive(pid: u32, thread: u32) -> bool {
     let stat = fs::read(format!("{}/stat", folder_of(pid, thread)));
     stat.is_ok_and(|stat| state(&stat).is_some_and(|state| !matches!(state, b'Z' | b'X' | b'x')))
 }
