@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn offsets_are_read_in_all_spellings() {
-        let offset = |text| parse(text).map(ClockOffset::ns);
+        let offset = |text: &str| parse(text).map(ClockOffset::ns);
         assert_eq!(
             offset("monotonic           0         0\nboottime            0         0\n"),
             Some(0)

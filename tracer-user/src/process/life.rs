@@ -100,7 +100,7 @@ impl Life {
     /// What has become of it since it was opened; `file` is the program that it ran then, if that is known. To be
     /// asked when something about the process is unexpected, before that is interpreted.
     pub fn fate(&self, file: Option<FileId>) -> Fate {
-        let read = |folder: &str| (FileState::known_at(format!("{folder}/exe")), image(folder));
+        let read = |folder: &str| (FileState::known_at(&format!("{folder}/exe")), image(folder));
         let (mut state, mut now) = read(&self.folder());
         for waited in 1..=EXEC_MS {
             // Its main thread has no memory any more: it has ended alone, the process is about to end, or another

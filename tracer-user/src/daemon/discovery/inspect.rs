@@ -116,7 +116,7 @@ pub fn silent(pid: u32) -> Error {
 /// Reads the state of the file that a process runs. This takes one system call, which is enough for most processes:
 /// they are not Go, and run a program that was seen before.
 fn state(pid: u32) -> Result<Option<FileState>, Inspected> {
-    let known_in = |folder: &str| FileState::known_at(format!("{folder}/exe"));
+    let known_in = |folder: &str| FileState::known_at(&format!("{folder}/exe"));
     let known = known_in(&format!("/proc/{pid}")).or_else(|e| match e.kind() {
         // Its first thread has ended, perhaps alone.
         ErrorKind::NotFound => known_in(&threads::folder(pid)),

@@ -21,7 +21,7 @@ pub fn scan() -> io::Result<Vec<Scanned>> {
             false => format!("/proc/{pid}"),
         };
         let started_ns = u128::from(start_time) * 1_000_000_000 / u128::from(ticks);
-        let exe = FileState::known_at(format!("{folder}/exe")).ok();
+        let exe = FileState::known_at(&format!("{folder}/exe")).ok();
         Some(Scanned {
             pid,
             start_time,
