@@ -69,6 +69,9 @@ pub struct Context<'a> {
     pub unresolved: &'a mut Vec<UnresolvedSites>,
     /// Receives the readings that are to be made.
     pub jobs: &'a mut Vec<Job>,
+    /// Receives the PIDs of targets whose probes are not in force any more, since the thread has ended that they were
+    /// bound to: they are to be examined anew.
+    pub unbound: &'a mut Vec<u32>,
     /// The time, CLOCK_MONOTONIC.
     pub now_ns: u64,
 }
@@ -230,6 +233,9 @@ impl Probing {
         let Some(slot) = target.governed_mut().and_then(|governed| governed.slot) else {
             return 0;
         };
+        if self.kernel.thread_ended(slot).is_some_and(|ended| ended.is_lost) {
+            cx.unbound.push(target.pid());
+        }
         match self.kernel.observe(slot, cx.now_ns) {
             Ok(seen) => {
                 let (hits, gopcs) = target.count_probed(&seen);

@@ -21,7 +21,7 @@ pub(super) use self::{
     sites::{check_room, first_cookie, write_sites},
 };
 pub use self::{
-    probes::{LinkKind, Probes, Scope},
+    probes::{LinkKind, Probes, Scope, ThreadEnded},
     program::ProgramKind,
     removal::drop_in_parallel,
     sites::{in_initial_pid_namespace, keys_by_ip},

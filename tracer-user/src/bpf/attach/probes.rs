@@ -6,8 +6,8 @@ use super::Point;
 use crate::{
     bpf::{events, kernel::Kernel, multi},
     error::{Error, Result},
-    kernel::{privilege::Need, refusal::refused},
-    process::threads::living_thread,
+    kernel::{privilege::Need, refusal::refused, release},
+    process::threads::{is_alive, living_thread},
 };
 
 /// The kind of link that holds probes.
@@ -76,6 +76,15 @@ impl Scope {
         }
     }
 
+    /// The process, and the thread that links are bound to.
+    fn thread(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Process(pid) => Some((pid.get(), pid.get())),
+            Self::Leaderless { pid, thread } => Some((pid.get(), thread.get())),
+            Self::Binary => None,
+        }
+    }
+
     /// Whether uprobe_multi can take it. Such a link is bound to the first thread: once that has ended, it has no
     /// memory in which the kernel could set breakpoints (`uprobe_multi_link_filter`), and nothing would be seen.
     pub(super) fn has_leader(self) -> bool {
@@ -97,19 +106,50 @@ impl std::fmt::Display for Scope {
 pub struct Probes {
     /// The kind of link.
     pub kind: LinkKind,
+    /// The process, and the thread that the links are bound to; `None` for a whole binary.
+    bound_to: Option<(u32, u32)>,
     links: Links,
 }
 
+/// The end of the thread that probes are bound to, while its process lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadEnded {
+    /// The thread.
+    pub thread: u32,
+    /// Whether the probes are not in force any more, so that hits are missed.
+    pub is_lost: bool,
+}
+
 impl Probes {
+    /// Whether the thread that the probes are bound to has ended, and its process has not.
+    ///
+    /// A perf event is in force in the memory of its task, which has none any more then (`__uprobe_perf_filter`,
+    /// kernel/trace/trace_uprobe.c).
+    pub fn thread_ended(&self) -> Option<ThreadEnded> {
+        let (pid, thread) = self.bound_to?;
+        if is_alive(pid, thread) {
+            return None;
+        }
+        living_thread(pid)?;
+        let is_lost =
+            self.kind == LinkKind::PerfEvents || !release::links_outlive_their_thread(&release::release());
+        Some(ThreadEnded { thread, is_lost })
+    }
+
     /// Splits into one value per descriptor, to be dropped by several threads at once: the kernel lets them wait
     /// together.
     pub fn split(self) -> Vec<Self> {
-        let kind = self.kind;
+        let (kind, bound_to) = (self.kind, self.bound_to);
+        let probes = |links| Self {
+            kind,
+            bound_to,
+            links,
+        };
         match self.links {
-            links @ Links::Multi(..) => vec![Self { kind, links }],
+            links @ Links::Multi(..) => vec![probes(links)],
             Links::PerfEvents(links) => {
                 let alone = links.into_iter().map(|link| Links::PerfEvents(vec![link]));
-                alone.map(|links| Self { kind, links }).collect()
+                alone.map(probes).collect()
             }
         }
     }
@@ -163,6 +203,7 @@ impl Loaded {
         };
         Ok(Probes {
             kind: self.kind(),
+            bound_to: scope.thread(),
             links,
         })
     }

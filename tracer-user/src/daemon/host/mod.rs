@@ -199,11 +199,12 @@ impl Host {
         act: impl FnOnce(&mut Probing, &Config, &mut Targets, &mut Context<'_>),
     ) {
         let Some(probing) = &mut self.probing else { return };
-        let (mut unresolved, mut jobs) = (Vec::new(), Vec::new());
+        let (mut unresolved, mut jobs, mut unbound) = (Vec::new(), Vec::new(), Vec::new());
         let mut cx = Context {
             errors: &mut self.errors,
             unresolved: &mut unresolved,
             jobs: &mut jobs,
+            unbound: &mut unbound,
             now_ns,
         };
         act(probing, &self.config, &mut self.targets, &mut cx);
@@ -211,6 +212,12 @@ impl Host {
             self.resolve_names(sites);
         }
         self.reader.read(jobs);
+        for pid in unbound {
+            // As after an execve, but its first thread has ended: it is found again, and probed through another one.
+            if self.census.exec(pid, now_ns) {
+                self.remove_target(pid, "the thread has ended that its probes were bound to");
+            }
+        }
     }
 
     /// Reads the kernel's events, and applies them.

@@ -35,8 +35,6 @@ pub struct Live {
     /// What a hit costs on this machine, once it was measured.
     pub cost: Option<Cost>,
     sites: usize,
-    /// The process, and the thread that its probes are bound to.
-    bound_to: Option<(u32, u32)>,
 }
 
 impl Live {
@@ -67,7 +65,6 @@ impl Live {
         now_ns: u64,
     ) -> Result<Self> {
         let mut passive = target.passive_source();
-        let thread = living_thread(target.pid()).filter(|_| mode.has_probes());
         let (mut probes, mut full) = (None, None);
         match mode {
             Mode::Passive => {
@@ -87,30 +84,26 @@ impl Live {
             cost: full.as_ref().and_then(|full| full.source.cost()),
             full,
             sites,
-            bound_to: thread.map(|thread| (target.pid(), thread)),
         })
     }
 
-    /// Returns what it means that the thread that the probes are bound to has ended, if it has: the sentence, and
-    /// whether hits were lost by that. It says nothing about a process that has ended.
+    /// Returns what it means that the thread that the probes are bound to has ended, if it has, and the process has not:
+    /// the sentence, and whether hits were lost by that.
     pub fn unbound(&self) -> Option<(String, bool)> {
-        let (pid, thread) = self.bound_to?;
-        if is_alive(pid, thread) {
-            return None;
-        }
-        // A perf event is in force in the memory of its task, which has none any more (`__uprobe_perf_filter`,
-        // kernel/trace/trace_uprobe.c).
-        let is_lost = self.link_kind() == Some(LinkKind::PerfEvents)
-            || !release::links_outlive_their_thread(&release::release());
-        let consequence = match is_lost {
+        let ended = match &self.full {
+            Some(full) => full.source.thread_ended(),
+            None => self.probes.as_ref()?.thread_ended(),
+        }?;
+        let consequence = match ended.is_lost {
             true => "what happened since was not seen. Attach again: another thread is taken then",
             false => "this kernel's probes go on without it",
         };
+        let thread = ended.thread;
         Some((
             format!(
                 "the thread {thread}, which the probes were bound to, ended during the capture: {consequence}"
             ),
-            is_lost,
+            ended.is_lost,
         ))
     }
 

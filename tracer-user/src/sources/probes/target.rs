@@ -11,7 +11,7 @@ use super::tables::Tables;
 use crate::{
     binary::{Globals, layout::Layout},
     bpf::{
-        attach::{self, LinkKind, Point, Probes, ProgramKind, Scope},
+        attach::{self, LinkKind, Point, Probes, ProgramKind, Scope, ThreadEnded},
         calibrate::{self, Cost},
         kernel::Kernel,
         maps,
@@ -142,6 +142,11 @@ impl ProbeTarget {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// See [`Probes::thread_ended`].
+    pub fn thread_ended(&self) -> Option<ThreadEnded> {
+        self.probes.as_ref()?.thread_ended()
     }
 
     /// Whether the latencies are those that the runtime itself measured.

@@ -22,7 +22,7 @@ use super::{probes::target::points, starts::task::TaskOffsets};
 use crate::{
     bpf::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
-        attach::{self, Probes},
+        attach::{self, Probes, ThreadEnded},
         calibrate, maps,
     },
     error::{Error, Result},
@@ -217,6 +217,11 @@ impl TransitionSource {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// See [`Probes::thread_ended`].
+    pub fn thread_ended(&self) -> Option<ThreadEnded> {
+        self.probes.as_ref()?.thread_ended()
     }
 
     /// The cost of a hit on this machine.
