@@ -12,6 +12,7 @@ use tracer_user::{
 };
 use tracer_user::{
     bpf::{Capacity, ProgramKind},
+    clock::ClockOffset,
     sources::probes::{Request, config_of},
 };
 
@@ -76,6 +77,7 @@ impl Subject {
                 sampled.stamp.or(stamp),
                 &self.globals,
                 self.target.load_bias,
+                ClockOffset::NONE,
             ),
             goroutines: u64::MAX,
         };

@@ -276,3 +276,38 @@ fn the_daemons_log_and_pages() -> Result<()> {
     ensure!(log.contains("FORGED"), "it does not name the process: {log}");
     Ok(())
 }
+
+/// The kernel keeps 15 bytes of a process's name, and these letters have two bytes each: it cuts one of them.
+const CUT: &str = "планировщик";
+
+#[test]
+fn a_name_that_the_kernel_has_cut_within_a_letter() -> Result<()> {
+    let _one = machine();
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join(CUT);
+    std::fs::copy(Variant::Stripped.build(&toolchain::newest()?, "mixed")?, &program)?;
+    let mut workload = Workload::start(&program, 2, &[])?;
+    workload.go()?;
+    let pid = workload.pid();
+    let comm = std::fs::read(format!("/proc/{pid}/comm"))?;
+    ensure!(std::str::from_utf8(&comm).is_err(), "{comm:?}");
+    for mode in ["passive", "sampled", "exact", "full"] {
+        let args = format!("attach -p {pid} --duration 200ms --mode {mode}");
+        said(&args, 0, words(&args, &[]))?;
+    }
+    let attach = "attach --duration 200ms --mode passive";
+    said(
+        "--comm",
+        0,
+        words(&format!("{attach} --comm"), &[OsStr::new(CUT)]),
+    )?;
+    said(
+        "--exe",
+        0,
+        words(&format!("{attach} --exe"), &[program.as_os_str()]),
+    )?;
+    said("inspect", 0, words("inspect", &[OsStr::new(&pid.to_string())]))?;
+    // In rules the half letter is one that `?` stands for.
+    let daemon = Daemon::start("[[target]]\ncomm = \"планиро?\"\ntier = \"passive\"\n")?;
+    daemon.wait_for_tier(pid, "passive")
+}

@@ -78,6 +78,7 @@ fn target(pid: u32, sites: usize) -> TargetView {
         cost: Duration::ZERO,
         losses: BTreeMap::new(),
         steps: BTreeMap::new(),
+        left_out: Vec::new(),
     }
 }
 

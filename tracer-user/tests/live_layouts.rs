@@ -46,6 +46,19 @@ func main() {
 }
 func grow(n int) int { var big [512]byte; if n == 0 { return int(big[n]) }; return grow(n-1) + int(big[n]) }";
 
+/// The goroutine that is locked to the first thread ends, and with it m0, which is counted as freed and stays in `allm`.
+const WITHOUT_M0: &str = "
+import (\"os\"; \"runtime\"; \"time\")
+func init() { runtime.LockOSThread() }
+func main() {
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		os.Stdout.WriteString(\"ready\")
+		for { time.Sleep(time.Millisecond) }
+	}()
+	runtime.Goexit()
+}";
+
 /// A running program, ended with the test.
 struct Running {
     child: Child,
@@ -137,6 +150,18 @@ fn nothing_is_refuted_because_the_program_runs_on() {
             let check = check_live(&memory, &globals, bias, Some(&layout));
             assert!(check.confirms_layout(), "1.{minor}, round {round}: {check:?}");
         }
+    }
+}
+
+#[test]
+fn a_first_m_that_is_parked_for_good_refutes_nothing() {
+    for toolchain in toolchains() {
+        let running = Running::start(toolchain.build(WITHOUT_M0, stripped(false)));
+        let layout = find(&toolchain.version, Arch::Amd64, &[]).unwrap().0;
+        let (memory, bias, globals) = running.look(|find| find(Some(&layout)));
+        let check = check_live(&memory, &globals, bias, Some(&layout));
+        let name = &toolchain.version.raw;
+        assert!(check.confirms_layout(), "{name}: {check:?}");
     }
 }
 

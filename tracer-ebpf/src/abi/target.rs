@@ -11,6 +11,9 @@ pub struct TargetConfig {
     pub time_to_run: u64,
     /// The hit cap: with more [`TargetState::hits`] than this the programs switch the target off; 0 for none.
     pub hit_limit: u64,
+    /// How many nanoseconds the target's CLOCK_MONOTONIC is ahead of the host's, which is that of the programs: not 0
+    /// in a time namespace. Added to a time of ours before it is compared with one that the target has taken.
+    pub clock_offset_ns: i64,
     /// 0: the programs return at once, which stops a target's cost before its probes are gone.
     pub enabled: u32,
     /// `g.m`.
@@ -60,6 +63,6 @@ pub struct TargetState {
 pub const G_BLOCK: usize = 112;
 
 const _: () = {
-    assert!(core::mem::size_of::<TargetConfig>() == 64);
+    assert!(core::mem::size_of::<TargetConfig>() == 72);
     assert!(core::mem::size_of::<TargetState>() == 64);
 };

@@ -1,4 +1,5 @@
-//! The only clock of the project: CLOCK_MONOTONIC, which is also Go's `nanotime`.
+//! The only clock of the project: CLOCK_MONOTONIC of the host. Go's `nanotime` is the same, but for the offset of the
+//! target's time namespace ([`TargetConfig::clock_offset_ns`](tracer_ebpf::TargetConfig::clock_offset_ns)).
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 

@@ -57,13 +57,15 @@ fn tracked_wait_ends(ctx: &ProbeContext, config: &TargetConfig, site: &Site) -> 
     let now = clock::now();
     let g = goroutine(ctx, config, site).ok_or(Failure::Unreadable)?;
     let (since, gopc) = tracked_wait(g, config).ok_or(Failure::Unreadable)?;
-    if since == 0 || now < since {
+    // The begin is a time of the target's clock.
+    let end = now.wrapping_add(config.clock_offset_ns as u64);
+    if since == 0 || end < since {
         return Err(Failure::Negative);
     }
     Ok(Wait {
         g,
         gopc,
-        latency: now - since,
+        latency: end - since,
         now,
     })
 }

@@ -1,7 +1,7 @@
 //! Measures the cost of a hit on this machine, in gmpscope's own process: with the real program, in a function that does
 //! what the runtime does at the probed instruction.
 
-use std::{fs, path::Path, thread};
+use std::{path::Path, thread};
 
 use tracer_ebpf::{Meaning, Origin, Site, SiteKind, TargetConfig, TargetState, stacks::StackConfig};
 
@@ -10,7 +10,10 @@ use super::{
     kernel::Kernel,
     maps,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    process::text_of,
+};
 
 /// Cycles (two hits each) in one batch, some 2 ms.
 const CYCLES: u64 = 1_000;
@@ -294,7 +297,7 @@ fn floor(kernel: &mut Kernel, slot: u32) -> Result<Option<u64>> {
 
 /// Maps one of our own addresses to an offset in our executable.
 fn file_offset_of(address: u64) -> Result<u64> {
-    let maps = fs::read_to_string("/proc/self/maps")
+    let maps = text_of("/proc/self/maps")
         .map_err(|e| Error::failed(format!("could not read /proc/self/maps: {e}")))?;
     maps.lines()
         .find_map(|line| {

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     escape::Untrusted,
     plan::{Mode, describe_attempts},
-    process::file::ProgramFile,
+    process::{file::ProgramFile, threads},
     sources::{
         host::{HostEvents, HostKernel, SlotId},
         probes::{Request, config_of},
@@ -69,6 +69,9 @@ pub struct Context<'a> {
     pub unresolved: &'a mut Vec<UnresolvedSites>,
     /// Receives the readings that are to be made.
     pub jobs: &'a mut Vec<Job>,
+    /// Receives the PIDs of targets whose probes are not in force any more, since the thread has ended that they were
+    /// bound to: they are to be examined anew.
+    pub unbound: &'a mut Vec<u32>,
     /// The time, CLOCK_MONOTONIC.
     pub now_ns: u64,
 }
@@ -230,6 +233,9 @@ impl Probing {
         let Some(slot) = target.governed_mut().and_then(|governed| governed.slot) else {
             return 0;
         };
+        if self.kernel.thread_ended(slot).is_some_and(|ended| ended.is_lost) {
+            cx.unbound.push(target.pid());
+        }
         match self.kernel.observe(slot, cx.now_ns) {
             Ok(seen) => {
                 let (hits, gopcs) = target.count_probed(&seen);
@@ -380,6 +386,11 @@ impl Probing {
         let sites = reading.plan.sites(pending.mode).map_err(|attempts| {
             Error::not_traceable(format!("no place to attach to: {}", describe_attempts(attempts)))
         })?;
+        if watched.clock.is_none()
+            && let Some(obstacle) = reading.plan.clock_obstacle(pending.mode)
+        {
+            return Err(Error::not_traceable(obstacle));
+        }
         let file = program_of(pending.pid, &watched.known)?;
         if target.life().has_ended() || target.life().has_execed() {
             return Err(Error::not_traceable(format!(
@@ -398,6 +409,7 @@ impl Probing {
                 reading.tracking_stamp(),
                 &watched.globals,
                 watched.bias,
+                watched.clock.unwrap_or_default(),
             ),
             goroutines: target.goroutines().unwrap_or(u64::MAX),
         };
@@ -407,7 +419,7 @@ impl Probing {
 
 /// Opens the file that a process runs, if it is still the very file that was analysed.
 pub fn program_of(pid: u32, known: &AnalysedProgram) -> Result<ProgramFile> {
-    let path = PathBuf::from(format!("/proc/{pid}/exe"));
+    let path = PathBuf::from(format!("{}/exe", threads::folder(pid)));
     let file = ProgramFile::open_as(&path, Untrusted::path(&path))?;
     if file.state() != known.file {
         return Err(Error::not_traceable(format!(

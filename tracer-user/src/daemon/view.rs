@@ -64,6 +64,8 @@ pub struct TargetView {
     pub allowed: Tier,
     /// Why it is not watched at a higher tier, as a sentence; `None` if nothing prevents it.
     pub why: Option<String>,
+    /// Variables of its runtime that are not read, since its memory is not as it should be there.
+    pub left_out: Vec<String>,
     /// The runtime's own histogram (`sched.timeToRun`), since it is watched.
     pub runtime_waits: Option<Histogram>,
     /// Waits of `sampled`, by the function with the `go` statement.
@@ -135,6 +137,8 @@ pub struct DaemonView {
     pub excluded: u64,
     /// Go processes beyond `discovery.max_targets`.
     pub beyond_limit: u64,
+    /// Processes that could not be examined, by PID, and why.
+    pub unreadable: Arc<BTreeMap<u32, String>>,
     /// Lost kernel events about processes; after each loss /proc was scanned.
     pub lost_process_events: u64,
     /// Reloads of the configuration, by result (`ok`, `error`).

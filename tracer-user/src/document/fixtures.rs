@@ -50,6 +50,7 @@ pub fn target() -> TargetInfo {
         pgo: None,
         gomaxprocs: None,
         cgroup_cpu_limit: None,
+        clock_offset_ns: None,
     }
 }
 

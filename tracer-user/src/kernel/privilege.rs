@@ -2,6 +2,8 @@
 
 use std::{fmt, fs, io};
 
+use procfs::{FromBufRead as _, process::Status};
+
 use super::release;
 use crate::error::{Error, Failure};
 
@@ -81,7 +83,10 @@ pub struct Privileges {
 impl Privileges {
     /// Reads the privileges of this process.
     pub fn ours() -> Self {
-        let status = procfs::process::Process::myself().and_then(|me| me.status()).ok();
+        // Our own name, which is in it, may hold any bytes, too.
+        let status = fs::read("/proc/self/status")
+            .ok()
+            .and_then(|bytes| Status::from_buf_read(String::from_utf8_lossy(&bytes).as_bytes()).ok());
         Self {
             euid: status.as_ref().map(|s| s.euid),
             effective: status.as_ref().map(|s| s.capeff),

@@ -23,6 +23,13 @@ pub fn has_tail_calls_beside_functions(release: &str, arch: &str) -> bool {
     arch != "aarch64" || major_minor(release).is_none_or(|version| version >= (6, 0))
 }
 
+/// Whether a uprobe_multi link stays in force when the thread that it is bound to ends, and the process does not. Since
+/// Linux 6.12 it recognizes the process by its thread group, before by the thread's memory, which is gone then
+/// (`uprobe_prog_run`, kernel/trace/bpf_trace.c). Distributions have it earlier; that is not known here.
+pub fn links_outlive_their_thread(release: &str) -> bool {
+    major_minor(release).is_some_and(|version| version >= (6, 12))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +49,8 @@ mod tests {
             assert_eq!(major_minor(release), version, "{release}");
         }
         assert!(counts_locked_memory("5.10.0-46-cloud-amd64") && !counts_locked_memory("5.11.1"));
+        let outlive = links_outlive_their_thread;
+        assert!(outlive("6.12.117+deb13-amd64") && !outlive("6.11.3") && !outlive("banana"));
         let tail_calls = has_tail_calls_beside_functions;
         assert!(!tail_calls("5.10.0-32-cloud-arm64", "aarch64") && tail_calls("6.0.1", "aarch64"));
         assert!(tail_calls("5.10.0-46-cloud-amd64", "x86_64") && tail_calls("banana", "aarch64"));

@@ -146,6 +146,18 @@ impl Plan {
             describe_attempts(attempts)
         ))
     }
+
+    /// Why a process whose clock is not known cannot be probed in a mode, if so: the programs of `sampled` up to
+    /// Go 1.25 compare a time that the target has taken with one of ours.
+    pub fn clock_obstacle(&self, mode: Mode) -> Option<String> {
+        let sites = self.sites(mode).ok()?;
+        let compares = sites.iter().any(|site| site.kind == SiteKind::TrackedWaitEnds);
+        compares.then(|| {
+            "the process is in a time namespace whose offset cannot be found (it has made another one for its \
+             children), so that the times in its memory cannot be compared with ours"
+                .to_owned()
+        })
+    }
 }
 
 /// Attempts in one line, for messages: `what: outcome; what: outcome`.

@@ -1,9 +1,11 @@
 //! The CPU limit of a process's cgroups, and how often it was throttled.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use procfs::process::Process;
+use super::bytes::{lines, unescaped};
 
 /// The mounted cgroup file systems that we can see. The cost of reading them grows with the number of mounts, so this
 /// is kept where many processes are examined.
@@ -15,7 +17,7 @@ struct Mounted {
     /// Whether it is cgroup v2; if not, it is that of v1 with the controller `cpu`.
     unified: bool,
     /// The cgroup at the mount point: a mount may show only a subtree.
-    root: String,
+    root: PathBuf,
     point: PathBuf,
 }
 
@@ -50,29 +52,18 @@ pub struct Throttled {
 impl Hierarchies {
     /// Reads what is mounted; nothing if that cannot be read.
     pub fn mounted() -> Self {
-        let mounts = Process::myself().and_then(|ourselves| ourselves.mountinfo());
-        let Ok(mounts) = mounts else {
-            return Self::default();
-        };
-        let seen = mounts.0.into_iter().filter_map(|mount| {
-            let unified = mount.fs_type == "cgroup2";
-            let legacy = mount.fs_type == "cgroup" && mount.super_options.contains_key("cpu");
-            (unified || legacy).then_some(Mounted {
-                unified,
-                root: mount.root,
-                point: mount.mount_point,
-            })
-        });
-        Self(seen.collect())
+        let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        Self(lines(&list).filter_map(Mounted::parse).collect())
     }
 
-    /// The cgroups that a process is in, by the text of its `/proc/PID/cgroup`.
-    pub fn of(&self, cgroups: &str) -> Cgroups {
-        let places = cgroups.lines().filter_map(|line| {
-            let mut parts = line.splitn(3, ':');
+    /// The cgroups that a process is in, by the content of its `/proc/PID/cgroup`.
+    pub fn of(&self, cgroups: impl AsRef<[u8]>) -> Cgroups {
+        let places = lines(cgroups.as_ref()).filter_map(|line| {
+            let mut parts = line.splitn(3, |byte| *byte == b':');
             let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-            let unified = hierarchy == "0";
-            if !unified && !controllers.split(',').any(|controller| controller == "cpu") {
+            let unified = hierarchy == b"0";
+            let mut controllers = controllers.split(|byte| *byte == b',');
+            if !unified && !controllers.any(|controller| controller == b"cpu") {
                 return None;
             }
             self.0
@@ -85,8 +76,28 @@ impl Hierarchies {
 }
 
 impl Mounted {
-    fn place(&self, cgroup: &str) -> Option<Place> {
-        let below = Path::new(cgroup).strip_prefix(&self.root).ok()?;
+    /// Parses a line of mountinfo (proc_pid_mountinfo(5)), such as
+    /// `36 35 0:32 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw`, if it is of a cgroup file system.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let (root, point) = (fields.nth(3)?, fields.next()?);
+        // Any number of optional fields, up to a hyphen.
+        let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
+        let kind = behind.next()?;
+        let unified = kind == b"cgroup2";
+        let mut options = behind.nth(1).unwrap_or_default().split(|byte| *byte == b',');
+        let legacy = kind == b"cgroup" && options.any(|option| option == b"cpu");
+        (unified || legacy).then(|| Self {
+            unified,
+            root: unescaped(root),
+            point: unescaped(point),
+        })
+    }
+
+    fn place(&self, cgroup: &[u8]) -> Option<Place> {
+        let below = Path::new(OsStr::from_bytes(cgroup))
+            .strip_prefix(&self.root)
+            .ok()?;
         // "/../x": outside our cgroup namespace, not visible.
         if below.components().any(|c| matches!(c, Component::ParentDir)) {
             return None;
@@ -198,6 +209,37 @@ mod tests {
             root: root.into(),
             point: point.to_owned(),
         }
+    }
+
+    #[test]
+    fn mounts_and_cgroups_may_have_any_name() {
+        let parse = |line: &[u8]| {
+            let found = Mounted::parse(line)?;
+            let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+            Some((found.unified, bytes(&found.root), bytes(&found.point)))
+        };
+        assert_eq!(
+            parse(b"36 35 0:32 / /sys/fs/\xff\\040x rw,nosuid shared:9 master:1 - cgroup2 cgroup2 rw"),
+            Some((true, b"/".to_vec(), b"/sys/fs/\xff x".to_vec()))
+        );
+        assert_eq!(
+            parse(b"40 35 0:34 /a /cpu rw - cgroup cgroup rw,cpu,cpuacct"),
+            Some((false, b"/a".to_vec(), b"/cpu".to_vec()))
+        );
+        for other in [
+            &b"41 35 0:35 / /memory rw - cgroup cgroup rw,memory"[..],
+            b"27 1 254:0 / / rw - ext4 /dev/vda rw",
+            b"41 35 0:35 / /x rw - cgroup",
+            b"41 35 0:35 / /x rw",
+            b"\xff",
+            b"",
+        ] {
+            assert_eq!(parse(other), None);
+        }
+        let seen = Hierarchies(vec![mounted(true, "/", Path::new("/sys/fs/cgroup"))]);
+        let Cgroups(places) = seen.of(b"0::/caf\xe9\n");
+        let dir = places.first().map(|place| place.dir.as_os_str().as_bytes());
+        assert_eq!(dir, Some(&b"/sys/fs/cgroup/caf\xe9"[..]));
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl FileState {
     ///
     /// # Errors
     /// There is nothing at `path`, or it may not be examined.
-    pub fn known_at(path: &str) -> io::Result<Self> {
+    pub fn known_at(path: &(impl AsRef<Path> + ?Sized)) -> io::Result<Self> {
+        let path = path.as_ref();
         let known = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS)?;
         Ok(Self {
             id: FileId {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -12,11 +13,15 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
 use crate::process::file::{FileId, FileState};
+use crate::process::threads::{folder, folder_of, living_thread};
 
 /// `AT_NULL` and its value, the last pair of an auxiliary vector.
 const END_MARK: usize = 16;
 /// How long to wait for the rest of an execve, which may have to read from a disk.
 pub(super) const EXEC_MS: u32 = 200;
+/// How long to wait for a first thread that has ended: as long as this, another one may be in execve, and about to take
+/// its place. Then the process is read through another.
+pub(super) const LEADER_MS: u32 = 20;
 
 /// What has become of a process since it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +80,12 @@ impl Life {
     /// Whether it has executed a program (execve) since it was opened, even the same one. False if its auxiliary
     /// vector may not be read, or it has just ended.
     pub fn has_execed(&self) -> bool {
-        self.is_other(&image(self.pid))
+        self.is_other(&image(&self.folder()))
+    }
+
+    /// The folder of /proc of its first thread.
+    fn folder(&self) -> String {
+        folder_of(self.pid.unsigned_abs(), self.pid.unsigned_abs())
     }
 
     fn is_other(&self, now: &Image) -> bool {
@@ -90,19 +100,22 @@ impl Life {
     /// What has become of it since it was opened; `file` is the program that it ran then, if that is known. To be
     /// asked when something about the process is unexpected, before that is interpreted.
     pub fn fate(&self, file: Option<FileId>) -> Fate {
-        let exe = format!("/proc/{}/exe", self.pid);
-        let read = || (FileState::known_at(&exe), image(self.pid));
-        let (mut state, mut now) = read();
-        for _ in 0..EXEC_MS {
-            // Its main thread has no memory any more: the process is about to end, or another thread is in execve,
-            // which ends all others (fs/exec.c, de_thread). The memory may have gone between two checks.
+        let read = |folder: &str| (FileState::known_at(&format!("{folder}/exe")), image(folder));
+        let (mut state, mut now) = read(&self.folder());
+        for waited in 1..=EXEC_MS {
+            // Its main thread has no memory any more: it has ended alone, the process is about to end, or another
+            // thread is in execve, which ends all others (fs/exec.c, de_thread). The memory may have gone between two
+            // checks.
             let is_gone =
                 matches!(&state, Err(e) if e.kind() == io::ErrorKind::NotFound) || matches!(now, Image::Gone);
             if !is_gone || self.has_ended() {
                 break;
             }
             thread::sleep(Duration::from_millis(1));
-            (state, now) = read();
+            (state, now) = match waited < LEADER_MS {
+                true => read(&self.folder()),
+                false => read(&folder(self.pid.unsigned_abs())),
+            };
         }
         let seen = match state {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Fate::Ended,
@@ -175,13 +188,13 @@ pub(super) fn is_readable(pidfd: &OwnedFd) -> bool {
 /// runtime clears them from 1.22 on, rand.go, `randinit`.)
 ///
 /// In the middle of an execve it has only its end mark. Only the owner may read it; a tracer that is not the owner
-/// uses the addresses of the stack and the arguments in /proc/PID/stat.
-fn image(pid: i32) -> Image {
-    let whole = match fs::read(format!("/proc/{pid}/auxv")) {
+/// uses the addresses of the stack and the arguments in /proc/PID/stat. All threads have the same.
+fn image(folder: &str) -> Image {
+    let whole = match fs::read(format!("{folder}/auxv")) {
         Ok(auxv) if auxv.len() == END_MARK => return Image::InExec,
         Ok(auxv) if auxv.is_empty() => return Image::Gone,
         Ok(auxv) => auxv,
-        Err(_) => stack(pid).unwrap_or_default(),
+        Err(_) => stack(folder).unwrap_or_default(),
     };
     match whole.is_empty() {
         true => Image::Unknown,
@@ -203,8 +216,16 @@ enum Image {
 
 /// The image of a process, after waiting for the rest of an execve; empty if it is not known.
 pub(super) fn settled_image(pid: i32) -> Vec<u8> {
-    for _ in 0..EXEC_MS {
-        match image(pid) {
+    let pid = pid.unsigned_abs();
+    for waited in 0..EXEC_MS {
+        let now = match image(&folder_of(pid, pid)) {
+            Image::Gone if waited >= LEADER_MS => match living_thread(pid) {
+                Some(thread) => image(&folder_of(pid, thread)),
+                None => Image::Gone,
+            },
+            now => now,
+        };
+        match now {
             Image::Whole(image) => return image,
             Image::InExec | Image::Gone => thread::sleep(Duration::from_millis(1)),
             Image::Unknown => break,
@@ -214,8 +235,8 @@ pub(super) fn settled_image(pid: i32) -> Vec<u8> {
 }
 
 /// The addresses of a process's stack and arguments (`startstack`, `arg_start`, proc(5)): 0 if we may not trace it.
-fn stack(pid: i32) -> Option<Vec<u8>> {
-    let stat = procfs::process::Process::new(pid)
+fn stack(folder: &str) -> Option<Vec<u8>> {
+    let stat = procfs::process::Process::new_with_root(PathBuf::from(folder))
         .and_then(|process| process.stat())
         .ok()?;
     let addresses = [stat.startstack, stat.arg_start?];

@@ -1,7 +1,9 @@
 //! A process from outside: its identity, the file that it runs and where that is mapped, its limits, and its memory.
 //!
-//! Everything is read through one open `/proc/PID` and one pidfd, so that a reused PID is noticed.
+//! Everything is read through one open `/proc/PID` and one pidfd, so that a reused PID is noticed. All of /proc is bytes:
+//! names of processes and files may hold any, and are decoded only to be shown.
 
+pub mod bytes;
 mod cgroup;
 pub mod file;
 mod find;
@@ -15,6 +17,7 @@ mod plugin;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
@@ -33,9 +36,11 @@ pub use life::{Fate, Life};
 pub use plugin::Plugin;
 pub use target::Target;
 
-use life::{EXEC_MS, is_readable, settled_image};
+use life::{EXEC_MS, LEADER_MS, is_readable, settled_image};
 
 use self::file::{FileId, FileState, ProgramFile};
+use self::threads::{folder_of, living_thread};
+use crate::clock::ClockOffset;
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
 use crate::kernel::privilege::{Need, advice};
@@ -47,6 +52,7 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 #[derive(Debug)]
 pub struct Process {
     life: Life,
+    /// The folder of its first thread, or of another one if that has ended.
     proc: procfs::process::Process,
 }
 
@@ -89,10 +95,18 @@ impl Process {
         let image = settled_image(pid);
         // Read after opening the pidfd: if /proc/PID still answers, both are of one process.
         let mut stat = proc.stat().map_err(|e| read_error("stat", e))?;
-        for _ in 0..EXEC_MS {
-            // The main thread also ends where another one is in execve, which then takes its place (fs/exec.c,
-            // de_thread).
+        let mut through = pid;
+        for waited in 0..EXEC_MS {
             if !matches!(stat.state, 'Z' | 'X' | 'x') || is_readable(&pidfd) {
+                break;
+            }
+            // The main thread also ends where another one is in execve, which then takes its place (fs/exec.c,
+            // de_thread): one that lives on beside it for long is not that one.
+            if waited >= LEADER_MS
+                && let Some(other) = living(pid)
+                && other != pid
+            {
+                through = other;
                 break;
             }
             thread::sleep(Duration::from_millis(1));
@@ -104,9 +118,16 @@ impl Process {
                 Untrusted::from(stat.comm)
             )));
         }
-        if matches!(stat.state, 'Z' | 'X' | 'x') {
+        let mut proc = proc;
+        if through != pid {
+            let folder = folder_of(pid.unsigned_abs(), through.unsigned_abs());
+            log::debug!("process {pid}: its first thread has ended, and it is read through {folder}");
+            proc = procfs::process::Process::new_with_root(PathBuf::from(folder))
+                .map_err(|e| read_error("/proc entry of a thread", e))?;
+        } else if matches!(stat.state, 'Z' | 'X' | 'x') {
             return Err(Error::not_traceable(format!(
-                "process {pid} ({}) has ended and is a zombie: only its parent {} has not yet waited for it",
+                "process {pid} ({}) has ended with all its threads and is a zombie: only its parent {} has not yet waited \
+                 for it",
                 Untrusted::from(stat.comm),
                 stat.ppid
             )));
@@ -172,8 +193,7 @@ impl Process {
 
     /// Identity of the file that it executes now; changes with execve.
     pub fn exe_id(&self) -> Result<FileId> {
-        let path = self.path("exe");
-        FileState::known_at(&path.to_string_lossy())
+        FileState::known_at(&self.path("exe"))
             .map(|state| state.id)
             .map_err(|e| match e.kind() {
                 ErrorKind::PermissionDenied => hidden(self.pid(), "its program (/proc/PID/exe)"),
@@ -211,9 +231,13 @@ impl Process {
 
     /// The ids of its threads, in our PID namespace.
     pub fn threads(&self) -> Result<Vec<i32>> {
-        let tasks = self.proc.tasks().map_err(|e| self.read_error("its threads", e))?;
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid()))
+            .map_err(|e| self.read_error("its threads", ProcError::from(e)))?;
         // Threads come and go while the list is read.
-        Ok(tasks.flatten().map(|t| t.tid).collect())
+        Ok(tasks
+            .flatten()
+            .filter_map(|task| task.file_name().to_str()?.parse().ok())
+            .collect())
     }
 
     /// See [`Life::cpu_time_ns`].
@@ -235,8 +259,16 @@ impl Process {
     }
 
     fn cgroups(&self) -> Option<Cgroups> {
-        let text = text_of(self.path("cgroup")).ok()?;
-        Some(Hierarchies::mounted().of(&text))
+        let text = fs::read(self.path("cgroup")).ok()?;
+        Some(Hierarchies::mounted().of(text))
+    }
+
+    /// How far its clock is ahead of the host's: not at all, unless it is in a time namespace. `None` if it is in one
+    /// whose offset cannot be found.
+    pub fn clock_offset(&self) -> Option<ClockOffset> {
+        // Of a thread that is not the first, too: the file is not in the folders of threads below `task`.
+        let thread = living(self.pid()).unwrap_or(self.pid());
+        ClockOffset::of(Path::new(&format!("/proc/{thread}")))
     }
 
     /// Whether its root or mounts differ from ours, as in a container.
@@ -246,7 +278,7 @@ impl Process {
     }
 
     fn path(&self, relative: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/{relative}", self.pid()))
+        PathBuf::from(threads::folder(self.pid().unsigned_abs())).join(relative)
     }
 
     fn ended(&self) -> Error {
@@ -272,8 +304,16 @@ impl Process {
     }
 }
 
+/// The oldest living thread of a process.
+fn living(pid: i32) -> Option<i32> {
+    living_thread(pid.unsigned_abs()).map(u32::cast_signed)
+}
+
 /// Reads `/proc/PID/status`. Its first line is the process's name, and procfs accepts only UTF-8.
-fn status_of(proc: &procfs::process::Process) -> procfs::ProcResult<Status> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn status_of(proc: &procfs::process::Process) -> procfs::ProcResult<Status> {
     let mut bytes = Vec::new();
     proc.open_relative("status")?.read_to_end(&mut bytes)?;
     Status::from_buf_read(String::from_utf8_lossy(&bytes).as_bytes())

@@ -213,6 +213,6 @@ fn go_library(process: &Process, exe: &ProgramFile) -> Option<Error> {
         process.pid(),
         process.comm(),
         exe.name(),
-        library.path
+        Untrusted::path(&library.path)
     )))
 }

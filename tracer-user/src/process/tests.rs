@@ -323,3 +323,93 @@ fn a_name_that_is_not_utf8_hides_nothing() {
     );
     assert_eq!(by_exe(&path).unwrap().len(), 1);
 }
+
+/// A process whose first thread has ended, and another lives on.
+#[test]
+fn a_process_without_its_first_thread_is_read_through_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, program) = (dir.path().join("leaderless.c"), dir.path().join("leaderless"));
+    let text = "#include <pthread.h>\n#include <unistd.h>\n\
+        static const char word[8] = \"leader\";\n\
+        static void *wait(void *unused) { for (;;) pause(); return unused; }\n\
+        int main(void) { pthread_t thread; if (pthread_create(&thread, 0, wait, 0)) return 1; \
+        pthread_exit((void *)word); }\n";
+    fs::write(&source, text).unwrap();
+    let status = Command::new("cc")
+        .arg("-o")
+        .args([&program, &source])
+        .arg("-lpthread")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mut running = Running(Command::new(&program).spawn().unwrap());
+    let pid = running.pid();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !fs::read_to_string(format!("/proc/{pid}/stat"))
+        .unwrap()
+        .contains("(leaderless) Z ")
+    {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(
+        fs::read_link(format!("/proc/{pid}/exe")).is_err(),
+        "it is not what it was"
+    );
+    let process = Process::open(pid).unwrap();
+    let exe = process.exe().unwrap();
+    assert_eq!(exe.id(), FileId::of(&fs::metadata(&program).unwrap()));
+    assert_eq!(exe.id(), process.exe_id().unwrap());
+    assert!(!process.has_ended() && !process.has_execed());
+    assert_eq!(process.fate(Some(exe.id())), Fate::Unchanged);
+    assert_eq!(process.threads().unwrap().len(), 2);
+    assert!(process.clock_offset().is_some());
+    let mapped = process.libraries(FileId { device: 0, inode: 0 }).unwrap();
+    let first = mapped
+        .iter()
+        .find(|mapped| mapped.path == program)
+        .expect("its own code is mapped");
+    let memory = memory::ProcessMemory::new(pid.unsigned_abs());
+    let mut bytes = [0; 8];
+    memory::Memory::read(&memory, first.address.0, &mut bytes).unwrap();
+    assert_eq!(by_exe(&program).unwrap().len(), 1);
+    assert!(
+        by_comm("leaderless")
+            .unwrap()
+            .iter()
+            .any(|found| found.pid == pid)
+    );
+    let scanned = crate::daemon::discovery::scan::scan().unwrap();
+    let seen = scanned
+        .iter()
+        .find(|scanned| scanned.pid == pid.unsigned_abs())
+        .unwrap();
+    assert_eq!(seen.exe, Some((exe.id().device, exe.id().inode)));
+
+    running.stop();
+    assert!(process.has_ended());
+    assert_eq!(process.fate(Some(exe.id())), Fate::Ended);
+    let gone = memory::Memory::read(&memory, first.address.0, &mut bytes);
+    assert_eq!(
+        gone,
+        Err(memory::ReadError::Gone {
+            pid: pid.unsigned_abs()
+        })
+    );
+}
+
+/// Two letters of UTF-8, and half of a third.
+#[test]
+fn a_name_is_compared_as_far_as_the_kernel_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("планировщик");
+    fs::copy(Go::newest().build(Build::Static), &path).unwrap();
+    let running = Running::start(&path);
+    let found = by_comm("планировщик").unwrap();
+    assert_eq!(
+        found.iter().map(|found| found.pid).collect::<Vec<_>>(),
+        [running.pid()]
+    );
+    assert_eq!(found[0].comm, "планиро\u{fffd}");
+    assert_eq!(Process::open(running.pid()).unwrap().comm(), "планиро\u{fffd}");
+}

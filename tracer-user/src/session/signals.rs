@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     clock::now_ns,
     error::{Error, Result},
+    process::text_of,
 };
 
 /// A signal within this time after another one counts as the same: timeout(1) and others send it both to us and to our
@@ -97,6 +98,8 @@ impl Interrupts for Signals {
 /// Installs a handler that ends the process at once if a signal has come before. `first_ns` is when the first came
 /// (CLOCK_MONOTONIC, 0: not yet); one within [`SAME_SIGNAL`] of it does not count.
 fn exit_on_second(number: i32, first_ns: Arc<AtomicU64>) -> io::Result<()> {
+    // Not for the first time in the handler: that reads /proc.
+    let _ = now_ns();
     let handler = move || {
         let now_ns = now_ns();
         let first = first_ns.compare_exchange(0, now_ns, Ordering::SeqCst, Ordering::SeqCst);
@@ -119,7 +122,7 @@ pub fn not_ignored() -> impl Iterator<Item = i32> {
 
 /// Returns the set of signals that were ignored when we were started.
 fn ignored() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = text_of("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }

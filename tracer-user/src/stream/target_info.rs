@@ -38,4 +38,8 @@ pub struct TargetInfo {
     /// CPUs that the target's cgroup may use; absent where unlimited or unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_cpu_limit: Option<f64>,
+    /// How many nanoseconds its CLOCK_MONOTONIC is ahead of the host's, which all times of the capture are of: negative
+    /// if it is behind. Absent where the two are the same, as outside of time namespaces, and where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ns: Option<i64>,
 }

@@ -21,7 +21,7 @@ pub(super) use self::{
     sites::{check_room, first_cookie, write_sites},
 };
 pub use self::{
-    probes::{LinkKind, Probes, Scope},
+    probes::{LinkKind, Probes, Scope, ThreadEnded},
     program::ProgramKind,
     removal::drop_in_parallel,
     sites::{in_initial_pid_namespace, keys_by_ip},
@@ -81,7 +81,10 @@ pub fn attach(
     let opened = File::open(file)
         .map_err(|e| Error::not_traceable(format!("could not open {}: {e}", file.display())))?;
     read_pages(&opened, points)?;
-    let preferred = preferred_kind(kernel);
+    let preferred = match scope.has_leader() {
+        true => preferred_kind(kernel),
+        false => LinkKind::PerfEvents,
+    };
     let mut attach_by = |kind: LinkKind| -> Result<Probes> {
         let name = write_sites(kernel, program, points, first_cookie, scope, kind)?;
         Loaded::load(kernel, kind, name)?.attach(points, first_cookie, scope, file)

@@ -36,7 +36,8 @@ pub(super) fn watch(target: &Target, found: &Found) -> Result<Process> {
         target.load_bias,
         found.layout.clone(),
         minor,
-    );
+    )
+    .with_clock(process.clock_offset());
     let activity = if source.scheme().is_some() {
         Some(observe(&mut source, process)?)
     } else {

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     binary::Globals,
+    clock::ClockOffset,
     daemon::config::{Config, Tier},
     error::{Error, Failure},
     escape::Untrusted,
-    process::{Life, Process, file::FileState, memory::ProcessMemory, text_of},
+    process::{Life, Process, file::FileState, memory::ProcessMemory, text_of, threads},
     sources::passive::PassiveSource,
 };
 
@@ -71,6 +72,10 @@ pub struct Found {
     pub globals: Globals,
     /// Run-time minus link-time addresses.
     pub bias: u64,
+    /// How far its clock is ahead of the host's, if that could be found.
+    pub clock: Option<ClockOffset>,
+    /// The variables that its memory refutes, and what was found in place of each.
+    pub refuted: Vec<String>,
     /// A reader of its memory.
     pub passive: PassiveSource<ProcessMemory>,
 }
@@ -111,7 +116,13 @@ pub fn silent(pid: u32) -> Error {
 /// Reads the state of the file that a process runs. This takes one system call, which is enough for most processes:
 /// they are not Go, and run a program that was seen before.
 fn state(pid: u32) -> Result<Option<FileState>, Inspected> {
-    match FileState::known_at(&format!("/proc/{pid}/exe")) {
+    let known_in = |folder: &str| FileState::known_at(&format!("{folder}/exe"));
+    let known = known_in(&format!("/proc/{pid}")).or_else(|e| match e.kind() {
+        // Its first thread has ended, perhaps alone.
+        ErrorKind::NotFound => known_in(&threads::folder(pid)),
+        _ => Err(e),
+    });
+    match known {
         Ok(state) => Ok(Some(state)),
         Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(Inspected::Failed(
             "process_not_permitted",
@@ -192,11 +203,14 @@ fn inspect_program(pid: i32, config: &Config, programs: &Programs, now_ns: u64) 
     let live = known.program.live(&memory, bias);
     // If it runs another program now, its memory refutes every variable, and that must not be kept.
     process.unchanged(id)?;
-    for (variable, found) in live.refuted() {
+    let refuted = live.refuted().into_iter().map(|(variable, found)| {
         log::debug!("process {pid}: runtime.{variable} is not where the code says, and is left out: {found}");
-    }
+        format!("runtime.{variable} is not where the code says: {found}")
+    });
+    let refuted = refuted.collect();
+    let clock = process.clock_offset();
     let (layout, minor) = (live.reading.layout().cloned(), known.program.facts.version.minor);
-    let passive = PassiveSource::new(memory, &live.globals, bias, layout, minor);
+    let passive = PassiveSource::new(memory, &live.globals, bias, layout, minor).with_clock(clock);
     let (nth, globals) = (live.nth, live.globals);
     Ok(Inspected::Go(Box::new(Found {
         identity: identity(process),
@@ -204,6 +218,8 @@ fn inspect_program(pid: i32, config: &Config, programs: &Programs, now_ns: u64) 
         nth,
         globals,
         bias,
+        clock,
+        refuted,
         passive,
     })))
 }

@@ -4,7 +4,7 @@ use std::{fs, io};
 
 use super::census::Scanned;
 use crate::process::file::FileState;
-use crate::process::text_of;
+use crate::process::{text_of, threads};
 
 /// Lists all processes but kernel threads. One that ends meanwhile may be in the list or not.
 ///
@@ -15,9 +15,13 @@ pub fn scan() -> io::Result<Vec<Scanned>> {
     let since_boot_ns = since_boot_ns();
     let seen = pids()?.into_iter().filter_map(|pid| {
         let stat = text_of(format!("/proc/{pid}/stat")).ok()?;
-        let start_time = start_time(&stat)?;
+        let (start_time, is_leaderless) = start_time(&stat)?;
+        let folder = match is_leaderless {
+            true => threads::folder(pid),
+            false => format!("/proc/{pid}"),
+        };
         let started_ns = u128::from(start_time) * 1_000_000_000 / u128::from(ticks);
-        let exe = FileState::known_at(&format!("/proc/{pid}/exe")).ok();
+        let exe = FileState::known_at(&format!("{folder}/exe")).ok();
         Some(Scanned {
             pid,
             start_time,
@@ -40,15 +44,20 @@ pub fn pids() -> io::Result<Vec<u32>> {
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
-/// The start time in the text of a `/proc/PID/stat`; `None` for a kernel thread, and for a zombie, which has no program
-/// any more. Fields are counted after the name, which may hold anything (proc_pid_stat(5)).
-fn start_time(stat: &str) -> Option<u64> {
+/// The start time in the text of a `/proc/PID/stat`, and whether the first thread has ended, and others live on; `None`
+/// for a kernel thread, and for a zombie, which has no program any more. Fields are counted after the name, which may
+/// hold anything (proc_pid_stat(5)).
+fn start_time(stat: &str) -> Option<(u64, bool)> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let state = fields.next()?;
     let flags: u64 = fields.nth(5)?.parse().ok()?;
-    let start_time = fields.nth(12)?.parse().ok()?;
-    (flags & PF_KTHREAD == 0 && !matches!(state, "Z" | "X" | "x")).then_some(start_time)
+    let threads: u64 = fields.nth(10)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    let has_ended = matches!(state, "Z" | "X" | "x");
+    // The one that has ended is counted with the others.
+    let is_there = flags & PF_KTHREAD == 0 && (!has_ended || threads > 1);
+    is_there.then_some((start_time, has_ended))
 }
 
 /// CLOCK_BOOTTIME, the clock of start times.
@@ -78,9 +87,19 @@ mod tests {
     #[test]
     fn names_may_hold_anything() {
         let behind = "S 1 2 3 4 5 4194560 7 8 9 10 11 12 13 14 20 0 1 0 4711 22";
-        assert_eq!(start_time(&format!("12 (a) b) {behind}")), Some(4711));
-        assert_eq!(start_time(&format!("12 () (S 1 2) {behind}")), Some(4711));
-        assert_eq!(start_time(&format!("12 (a) {}", behind.replace('S', "Z"))), None);
+        assert_eq!(start_time(&format!("12 (a) b) {behind}")), Some((4711, false)));
+        assert_eq!(
+            start_time(&format!("12 () (S 1 2) {behind}")),
+            Some((4711, false))
+        );
+        let zombie = behind.replace('S', "Z");
+        assert_eq!(start_time(&format!("12 (a) {zombie}")), None);
+        let leaderless = zombie.replace("20 0 1 0", "20 0 2 0");
+        assert_eq!(
+            start_time(&format!("12 (a) {leaderless}")),
+            Some((4711, true)),
+            "one more thread lives"
+        );
         assert_eq!(
             start_time(&format!("2 (kthreadd) {}", behind.replace("4194560", "2129984"))),
             None

@@ -100,7 +100,9 @@ impl Host {
     /// Gives up inspections that do not end. Their processes are inspected again after later scans.
     pub(super) fn give_up_inspections(&mut self, now_ns: u64) {
         for ticket in self.in_flight.give_up(now_ns) {
-            self.errors.add(SILENT, &silent(ticket.pid), now_ns);
+            let e = silent(ticket.pid);
+            self.errors.add(SILENT, &e, now_ns);
+            self.keep_unreadable(ticket.pid, &e);
             self.census.inspected(ticket, Outcome::Silent, None);
         }
     }
@@ -154,10 +156,12 @@ impl Host {
             Inspected::Excluded => (Outcome::Excluded, None),
             Inspected::Silent(e) => {
                 self.errors.add(SILENT, &e, now_ns);
+                self.keep_unreadable(ticket.pid, &e);
                 (Outcome::Silent, None)
             }
             Inspected::Failed(kind, e) => {
                 self.errors.add(kind, &e, now_ns);
+                self.keep_unreadable(ticket.pid, &e);
                 (Outcome::Failed, None)
             }
             Inspected::Go(_) | Inspected::Refused(_) if !self.has_room() => (Outcome::BeyondLimit, None),

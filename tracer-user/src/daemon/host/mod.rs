@@ -7,6 +7,7 @@ mod background;
 mod reading;
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::fd::BorrowedFd,
     sync::Arc,
@@ -47,6 +48,8 @@ const EVENTS_NS: u64 = 250_000_000;
 const PIDS_NS: u64 = 1_000_000_000;
 /// How often open files are counted.
 const FDS_NS: u64 = 10_000_000_000;
+/// Most processes of which it is kept why they could not be examined: without privilege, that may be all of them.
+const MOST_UNREADABLE: usize = 1024;
 
 /// The processes of the host, and what the daemon knows of them.
 pub struct Host {
@@ -65,6 +68,8 @@ pub struct Host {
     has_process_events: bool,
     starts: TimedStarts,
     errors: ErrorLog,
+    /// Why processes could not be examined, by PID.
+    unreadable: Arc<BTreeMap<u32, String>>,
     lost_process_events: u64,
     started_at: jiff::Timestamp,
     messages: UnboundedSender<Message>,
@@ -102,6 +107,7 @@ impl Host {
             has_process_events,
             starts: TimedStarts::default(),
             errors: ErrorLog::default(),
+            unreadable: Arc::default(),
             lost_process_events: 0,
             started_at: jiff::Timestamp::now(),
             messages,
@@ -193,11 +199,12 @@ impl Host {
         act: impl FnOnce(&mut Probing, &Config, &mut Targets, &mut Context<'_>),
     ) {
         let Some(probing) = &mut self.probing else { return };
-        let (mut unresolved, mut jobs) = (Vec::new(), Vec::new());
+        let (mut unresolved, mut jobs, mut unbound) = (Vec::new(), Vec::new(), Vec::new());
         let mut cx = Context {
             errors: &mut self.errors,
             unresolved: &mut unresolved,
             jobs: &mut jobs,
+            unbound: &mut unbound,
             now_ns,
         };
         act(probing, &self.config, &mut self.targets, &mut cx);
@@ -205,6 +212,12 @@ impl Host {
             self.resolve_names(sites);
         }
         self.reader.read(jobs);
+        for pid in unbound {
+            // As after an execve, but its first thread has ended: it is found again, and probed through another one.
+            if self.census.exec(pid, now_ns) {
+                self.remove_target(pid, "the thread has ended that its probes were bound to");
+            }
+        }
     }
 
     /// Reads the kernel's events, and applies them.
@@ -219,6 +232,7 @@ impl Host {
         for event in &events.processes {
             match *event {
                 ProcessEvent::Exec { pid, at_ns } => {
+                    self.forget_unreadable(pid);
                     if self.census.exec(pid, at_ns) {
                         self.remove_target(pid, "it runs another program");
                     }
@@ -340,6 +354,27 @@ impl Host {
         }
     }
 
+    /// Keeps why a process could not be examined.
+    fn keep_unreadable(&mut self, pid: u32, why: &Error) {
+        if self.unreadable.len() < MOST_UNREADABLE || self.unreadable.contains_key(&pid) {
+            Arc::make_mut(&mut self.unreadable).insert(pid, why.to_string());
+        }
+    }
+
+    fn forget_unreadable(&mut self, pid: u32) {
+        if self.unreadable.contains_key(&pid) {
+            Arc::make_mut(&mut self.unreadable).remove(&pid);
+        }
+    }
+
+    /// Forgets the processes that have ended, or were examined since.
+    fn sweep_unreadable(&mut self) {
+        let census = &self.census;
+        if self.unreadable.keys().any(|pid| !census.is_unexamined(*pid)) {
+            Arc::make_mut(&mut self.unreadable).retain(|pid, _| census.is_unexamined(*pid));
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.targets.len() < self.config.discovery.max_targets as usize
     }
@@ -362,6 +397,7 @@ impl Host {
             // One of them is that of the directory itself.
             self.fds = (now_ns.saturating_add(FDS_NS), open.saturating_sub(1));
         }
+        self.sweep_unreadable();
         let mut errors = self.errors.counts();
         let lines_dropped = stderr::lost();
         if lines_dropped > 0 {
@@ -378,6 +414,7 @@ impl Host {
             not_go: self.census.count(Outcome::NotGo),
             excluded: self.census.count(Outcome::Excluded),
             beyond_limit: self.census.count(Outcome::BeyondLimit),
+            unreadable: Arc::clone(&self.unreadable),
             lost_process_events: self.lost_process_events,
             ..DaemonView::default()
         }

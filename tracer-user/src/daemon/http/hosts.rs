@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hyper::{Request, StatusCode, Version, header};
 
-use crate::daemon::discovery::fits;
+use crate::{daemon::discovery::fits, process::text_of};
 
 /// The names that the server answers to, in lower case.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ impl HostError {
 impl Hosts {
     /// Answers to the patterns of `http.hosts`, and to the name of this machine.
     pub fn new(configured: &[String]) -> Self {
-        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let machine = text_of("/proc/sys/kernel/hostname").unwrap_or_default();
         Self::of(machine.trim(), configured)
     }
 

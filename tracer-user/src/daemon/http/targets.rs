@@ -15,6 +15,14 @@ pub struct Targets<'a> {
     targets: Vec<Target<'a>>,
     /// Live processes that are not watched, by reason.
     passed_over: BTreeMap<&'static str, u64>,
+    /// Live processes that could not be examined: whether they are Go is not known.
+    unreadable: Vec<Unreadable<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Unreadable<'a> {
+    pid: u32,
+    why: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -37,6 +45,9 @@ struct Target<'a> {
     allowed: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
+    /// What of its runtime is not read, and why.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    left_out: &'a [String],
     probe_hits: u64,
     probe_cost_ns: u128,
     cpu_ns: u128,
@@ -66,6 +77,7 @@ pub fn list(view: &HostView) -> Targets<'_> {
         tier: target.tier.name(),
         allowed: target.allowed.name(),
         why: target.why.as_deref(),
+        left_out: &target.left_out,
         probe_hits: target.hits,
         probe_cost_ns: target.cost.as_nanos(),
         cpu_ns: target.cpu.as_nanos(),
@@ -92,5 +104,10 @@ pub fn list(view: &HostView) -> Targets<'_> {
             ("excluded", daemon.excluded),
             ("beyond_limit", daemon.beyond_limit),
         ]),
+        unreadable: daemon
+            .unreadable
+            .iter()
+            .map(|(pid, why)| Unreadable { pid: *pid, why })
+            .collect(),
     }
 }

@@ -64,6 +64,7 @@ pub fn target(pid: u32) -> TargetView {
         cost: Duration::ZERO,
         losses: BTreeMap::new(),
         steps: BTreeMap::new(),
+        left_out: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     daemon::{config::Config, discovery::fits, targets::Targets},
     error::Result,
     escape::Untrusted,
-    process::file::FileState,
+    process::{file::FileState, threads},
     session::start::program::Program,
 };
 
@@ -45,7 +45,7 @@ pub fn find(config: &Config, targets: &mut Targets) -> Vec<Candidate> {
         {
             found.push(Candidate {
                 exe: exe.clone(),
-                path: format!("/proc/{pid}/exe"),
+                path: format!("{}/exe", threads::folder(pid)),
                 state: watched.known.file,
                 whole,
             });

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,6 +13,7 @@ use std::{
 use super::Governed;
 use crate::{
     binary::Globals,
+    clock::ClockOffset,
     daemon::{
         config::{Config, Tier},
         discovery::{
@@ -68,6 +70,8 @@ pub struct Watched {
     pub globals: Globals,
     /// Run-time minus link-time addresses.
     pub bias: u64,
+    /// How far its clock is ahead of the host's, if that could be found.
+    pub clock: Option<ClockOffset>,
     /// `None` while it is being read.
     passive: Option<PassiveSource<ProcessMemory>>,
 }
@@ -124,6 +128,8 @@ impl Target {
             nth,
             globals,
             bias,
+            clock,
+            refuted,
             passive,
         } = found;
         let runtime_waits = passive.scheme().map(Histogram::new);
@@ -146,11 +152,13 @@ impl Target {
             .program
             .nth(nth)
             .unproven_layout(&known.program.facts.version);
+        view.left_out = refuted;
         let watched = Watched {
             known,
             nth,
             globals,
             bias,
+            clock,
             passive: Some(passive),
         };
         target.governed = Some(Governed::new(config, target.decision, &watched));
@@ -191,6 +199,7 @@ impl Target {
                 tier,
                 allowed: decision.tier,
                 why: None,
+                left_out: Vec::new(),
                 runtime_waits: None,
                 sampled_waits: BTreeMap::new(),
                 exact_waits: BTreeMap::new(),
@@ -393,8 +402,8 @@ impl Target {
         let view = Arc::make_mut(&mut self.view);
         if now_ns >= self.limits_due_ns {
             self.limits_due_ns = now_ns.saturating_add(LIMITS_NS);
-            let text = process::text_of(format!("/proc/{}/cgroup", self.life.pid()));
-            let cgroups = hierarchies.of(&text.unwrap_or_default());
+            let text = fs::read(format!("/proc/{}/cgroup", self.life.pid()));
+            let cgroups = hierarchies.of(text.unwrap_or_default());
             self.throttling = cgroups.throttling();
             view.cgroup_cpus = cgroups.cpu_limit();
         }

@@ -14,7 +14,9 @@ const MAX_GOROUTINES: u64 = 1 << 28;
 const GOROUTINES: u64 = 16;
 const PROCS: u64 = 64;
 const THREADS: usize = 512;
-/// Plausible nanosecond clocks and counts of events are below this: 36 years, 7 × 10^16 events.
+/// Plausible times since the program was started, and counts of events, are below this: 36 years, 7 × 10^16 events. A
+/// time as such may be anything that fits an int64, since a time namespace can shift the clock by 146 years
+/// (kernel/time/namespace.c).
 const ABSURD_NS: u64 = 1 << 60;
 const ABSURD_COUNT: u64 = 1 << 56;
 /// Largest struct that is read; `p` and `schedt` are below 16 KiB.
@@ -200,11 +202,18 @@ impl<M: Memory> RuntimeMemory<'_, M> {
             }
         }
         let lastpoll = sched.word(layout.lastpoll)?;
+        let latest = u64::MAX >> 1;
+        // Both are set by schedinit, of one clock; `lastpoll` is 0 while a thread is blocked in the poll.
+        let apart = match lastpoll {
+            0 => 0,
+            polled => polled.abs_diff(resized),
+        };
         for (what, n, most) in [
             ("mnext", mnext, ABSURD_COUNT),
             ("goidgen", goidgen, ABSURD_COUNT),
-            ("procresizetime", resized, ABSURD_NS),
-            ("lastpoll", lastpoll, ABSURD_NS),
+            ("procresizetime", resized, latest),
+            ("lastpoll", lastpoll, latest),
+            ("the time between procresizetime and lastpoll", apart, ABSURD_NS),
         ] {
             if n > most || (n == 0 && what == "mnext") {
                 return wrong(format!("{what} is {n}"));
@@ -263,7 +272,7 @@ impl<M: Memory> RuntimeMemory<'_, M> {
         Ok((goid, g.word(layout.m)?))
     }
 
-    /// Checks an M, which must be that of its g0. Returns its id and the goroutine that it runs or 0.
+    /// Checks an M, which must be that of its g0. Returns its id, and the goroutine that it runs or 0.
     fn m(&self, address: u64) -> Result<(u64, u64), Doubt> {
         let layout = self.layout()?;
         if !pointer(address) {
@@ -282,6 +291,9 @@ impl<M: Memory> RuntimeMemory<'_, M> {
 
     /// `allm`: a list of as many Ms as `mcount` of proc.go counts, each that of its g0, each running a
     /// goroutine or none.
+    ///
+    /// There is one more if the goroutine ended that was locked to the first thread: m0 is never removed, but `mexit`
+    /// counts it as freed, and parks it without a P for good.
     pub(super) fn allm(&self, address: u64, sched: Option<u64>) -> Result<(), Doubt> {
         let layout = self.layout()?;
         let mut m = self.word(address, 0)?;
@@ -289,6 +301,7 @@ impl<M: Memory> RuntimeMemory<'_, M> {
             return Err(Doubt::Unset);
         }
         let mut ids = BTreeSet::new();
+        let mut m0_may_be_freed = false;
         while m != 0 && ids.len() < THREADS {
             let (id, curg) = self.m(m)?;
             if !ids.insert(id) {
@@ -296,6 +309,8 @@ impl<M: Memory> RuntimeMemory<'_, M> {
             }
             if curg != 0 {
                 self.g(curg)?;
+            } else if id == 0 {
+                m0_may_be_freed = self.word(m, layout.m.p)? == 0;
             }
             m = self.word(m, layout.m.alllink)?;
         }
@@ -303,7 +318,11 @@ impl<M: Memory> RuntimeMemory<'_, M> {
         let sched = self.read(sched, layout.sched.size)?;
         let (ever, freed) = (sched.word(layout.sched.mnext)?, sched.word(layout.sched.nmfreed)?);
         match (ever.checked_sub(freed), ids.len()) {
-            (Some(live), seen) if m == 0 && live != seen as u64 => {
+            (Some(live), seen)
+                if m == 0
+                    && live != seen as u64
+                    && !(m0_may_be_freed && freed > 0 && live.saturating_add(1) == seen as u64) =>
+            {
                 wrong(format!("it has {seen} Ms, but sched counts {live}"))
             }
             _ => Ok(()),

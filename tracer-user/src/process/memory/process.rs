@@ -1,27 +1,34 @@
 //! The memory of a live process, read by `process_vm_readv(2)`.
 
 use std::io::IoSliceMut;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
 use super::{Memory, ReadError, check_length};
+use crate::process::threads::living_thread;
 
 /// Most ranges that one `process_vm_readv` takes: the kernel's `UIO_MAXIOV` (include/uapi/linux/uio.h).
 const MAX_RANGES: usize = 1024;
 
 /// The memory of a running process. It holds no handle: if the process exits and its PID is reused, the new process is
 /// read; the owner of the target's pidfd must check that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct ProcessMemory {
     pid: u32,
+    /// The thread through which it is read: the first one, and if that has ended, another.
+    thread: AtomicU32,
 }
 
 impl ProcessMemory {
     /// The memory of process `pid` of our PID namespace. Nothing is read yet.
     pub const fn new(pid: u32) -> Self {
-        Self { pid }
+        Self {
+            pid,
+            thread: AtomicU32::new(pid),
+        }
     }
 
     /// The process.
@@ -33,18 +40,40 @@ impl ProcessMemory {
     /// number of bytes read.
     fn readv(&self, remote: &[RemoteIoVec], into: &mut [u8]) -> Result<usize, ReadError> {
         let Some(first) = remote.first() else { return Ok(0) };
-        let pid = i32::try_from(self.pid).map_err(|_| ReadError::Gone { pid: self.pid })?;
-        process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(into)], remote).map_err(
-            |errno| match errno {
-                Errno::ESRCH => ReadError::Gone { pid: self.pid },
-                Errno::EPERM | Errno::EACCES => ReadError::NotPermitted { pid: self.pid },
-                Errno::EFAULT => self.unmapped(first),
-                other => ReadError::Other {
-                    pid: self.pid,
-                    reason: other.desc().to_owned(),
-                },
+        let thread = self.thread.load(Ordering::Relaxed);
+        let mut read = self.readv_through(thread, remote, into);
+        // A thread that has ended has no memory, and its id may be that of another process's thread by now.
+        if read == Err(Errno::ESRCH) || thread != self.pid && !self.has_thread(thread) {
+            read = match living_thread(self.pid).filter(|other| *other != thread) {
+                Some(other) => {
+                    self.thread.store(other, Ordering::Relaxed);
+                    self.readv_through(other, remote, into)
+                }
+                None => Err(Errno::ESRCH),
+            };
+        }
+        read.map_err(|errno| match errno {
+            Errno::ESRCH => ReadError::Gone { pid: self.pid },
+            Errno::EPERM | Errno::EACCES => ReadError::NotPermitted { pid: self.pid },
+            Errno::EFAULT => self.unmapped(first),
+            other => ReadError::Other {
+                pid: self.pid,
+                reason: other.desc().to_owned(),
             },
-        )
+        })
+    }
+
+    fn readv_through(&self, thread: u32, remote: &[RemoteIoVec], into: &mut [u8]) -> Result<usize, Errno> {
+        let thread = i32::try_from(thread).map_err(|_| Errno::ESRCH)?;
+        process_vm_readv(Pid::from_raw(thread), &mut [IoSliceMut::new(into)], remote)
+    }
+
+    /// Whether the process has a thread of this id now.
+    fn has_thread(&self, thread: u32) -> bool {
+        // SAFETY: takes numbers; signal 0 only asks whether there is such a thread.
+        let answer = unsafe { libc::syscall(libc::SYS_tgkill, self.pid, thread, 0) };
+        // EPERM: there is one, and we may not signal it.
+        answer == 0 || Errno::last() != Errno::ESRCH
     }
 
     fn unmapped(&self, range: &RemoteIoVec) -> ReadError {

@@ -10,8 +10,12 @@ use crate::{
     bpf::{Capacity, Cost, LinkKind, ProgramKind},
     clock::now_ns,
     error::{Error, Result},
+    kernel::release,
     plan::{Mode, describe_attempts},
-    process::memory::ProcessMemory,
+    process::{
+        memory::ProcessMemory,
+        threads::{is_alive, living_thread},
+    },
     session::options::FullOptions,
     sources::{
         passive::PassiveSource,
@@ -112,6 +116,26 @@ impl Live {
             plugins,
             sites,
         })
+    }
+
+    /// Returns what it means that the thread that the probes are bound to has ended, if it has, and the process has not:
+    /// the sentence, and whether hits were lost by that.
+    pub fn unbound(&self) -> Option<(String, bool)> {
+        let ended = match &self.full {
+            Some(full) => full.source.thread_ended(),
+            None => self.probes.as_ref()?.thread_ended(),
+        }?;
+        let consequence = match ended.is_lost {
+            true => "what happened since was not seen. Attach again: another thread is taken then",
+            false => "this kernel's probes go on without it",
+        };
+        let thread = ended.thread;
+        Some((
+            format!(
+                "the thread {thread}, which the probes were bound to, ended during the capture: {consequence}"
+            ),
+            ended.is_lost,
+        ))
     }
 
     /// Returns how many instructions are probed.
@@ -395,6 +419,8 @@ fn config(target: &Prepared, slower_ns: Option<u64>) -> TargetConfig {
             reading.tracking_stamp(),
             &reading.globals,
             target.bias(),
+            // Where it is not known, no program needs it: see `Prepared::offers`.
+            target.clock().unwrap_or_default(),
         )
     }
 }

@@ -7,6 +7,7 @@ use tokio::io::unix::AsyncFd;
 use super::{Offer, select::select};
 use crate::{
     binary::{Frame, layout::LayoutSource},
+    clock::ClockOffset,
     error::{Error, Result},
     escape::Untrusted,
     plan::{
@@ -19,6 +20,7 @@ use crate::{
         file::FileId,
         memory::{Memory as _, ProcessMemory},
         modules::{LoadedModule, ModuleList},
+        threads::living_thread,
     },
     session::{descriptors::watch, options::AttachOptions},
     sources::{passive::PassiveSource, transitions::SnapshotReader},
@@ -30,6 +32,10 @@ pub struct Prepared {
     target: Target,
     pid: u32,
     ended: AsyncFd<OwnedFd>,
+    /// How far its clock is ahead of the host's, if that could be found.
+    clock: Option<ClockOffset>,
+    /// The variables that its memory refutes, and what was found in place of each.
+    refuted: Vec<String>,
     /// What follows from its file. Of the variables, only those that its memory agrees with.
     pub reading: Reading,
     /// Link-time address of its moduledata, if it can load plugins.
@@ -58,9 +64,14 @@ impl Prepared {
         let live = program.live(&memory, target.load_bias);
         // Another program's memory would refute every variable.
         target.unchanged()?;
-        for (variable, found) in live.refuted() {
+        let refuted = live.refuted().into_iter().map(|(variable, found)| {
             log::warn!("runtime.{variable} is not where the code says, and is left out: {found}");
-        }
+            format!(
+                "runtime.{variable} is not where the code says ({found}): it is not read, and what follows from it is \
+                 missing"
+            )
+        });
+        let refuted = refuted.collect();
         log::debug!("in live memory: {:?}", live.check);
         let reading = Reading {
             globals: live.globals,
@@ -75,10 +86,13 @@ impl Prepared {
         let pid =
             u32::try_from(pid).map_err(|_| Error::usage(format!("{pid} is not the id of a process")))?;
         let names = RefCell::default();
+        let clock = process.clock_offset();
         Ok(Self {
             target,
             pid,
             ended: pidfd,
+            clock,
+            refuted,
             reading,
             modules: program.modules,
             force: options.force,
@@ -98,7 +112,10 @@ impl Prepared {
         });
         let offers = Mode::ALL.into_iter().map(|mode| {
             let obstacle = match mode.has_probes() {
-                true => self.reading.plan.obstacle(mode),
+                true => self.reading.plan.obstacle(mode).or_else(|| match self.clock {
+                    Some(_) => None,
+                    None => self.reading.plan.clock_obstacle(mode),
+                }),
                 false => passive.clone(),
             };
             Offer {
@@ -184,6 +201,12 @@ impl Prepared {
             layout,
             self.target.facts.version.minor,
         )
+        .with_clock(self.clock)
+    }
+
+    /// Returns how far its clock is ahead of the host's, if that could be found.
+    pub fn clock(&self) -> Option<ClockOffset> {
+        self.clock
     }
 
     /// Returns a reader of every goroutine, P and M; `None` where the layout is not known.
@@ -308,6 +331,26 @@ impl Prepared {
             )),
             Err(e) => notes.push(e.to_string()),
         }
+        notes.extend(self.refuted.iter().cloned());
+        match self.clock {
+            Some(ClockOffset::NONE) => {}
+            Some(offset) => notes.push(format!(
+                "the process is in a time namespace: its monotonic clock is {:.3} s {} the host's, which all times here \
+                 are of",
+                offset.ns().unsigned_abs() as f64 / 1e9,
+                if offset.ns() < 0 { "behind" } else { "ahead of" },
+            )),
+            None => notes.push(
+                "the process is in a time namespace whose offset cannot be found: times in its memory are left out"
+                    .to_owned(),
+            ),
+        }
+        if living_thread(self.pid).is_some_and(|thread| thread != self.pid) {
+            notes.push(
+                "the first thread of the process has ended: it is read and probed through another one"
+                    .to_owned(),
+            );
+        }
         notes
     }
 }
@@ -402,6 +445,12 @@ pub(in crate::session) fn info(target: &Target, pid: u32) -> TargetInfo {
         pgo: Some(facts.pgo),
         gomaxprocs: None,
         cgroup_cpu_limit: target.process.as_ref().and_then(Process::cgroup_cpu_limit),
+        clock_offset_ns: target
+            .process
+            .as_ref()
+            .and_then(Process::clock_offset)
+            .map(ClockOffset::ns)
+            .filter(|ns| *ns != 0),
     }
 }
 

@@ -207,7 +207,13 @@ impl Runner {
                 for note in notes {
                     answer = answer.or(self.step(LatencyStep::Note { note: note.into() }));
                 }
-                let whole = whole && !self.source_failed;
+                let unbound = self.live.as_ref().and_then(Live::unbound);
+                let mut is_lost = false;
+                if let Some((note, lost)) = unbound.filter(|_| !self.target.has_ended()) {
+                    is_lost = lost;
+                    answer = answer.or(self.step(LatencyStep::Note { note: note.into() }));
+                }
+                let whole = whole && !self.source_failed && !is_lost;
                 let held = self.step(LatencyStep::Hold(self.attach_info()));
                 self.is_finished = true;
                 let finished = self.step(LatencyStep::Finish { ended_by, whole });

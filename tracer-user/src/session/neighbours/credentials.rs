@@ -11,7 +11,7 @@ use std::{
 use procfs::process::Process;
 use rustix::io::Errno;
 
-use crate::kernel::privilege::Capability;
+use crate::{kernel::privilege::Capability, process::status_of};
 
 /// Any of these lets a process trace another user's: read its memory, or probe it.
 const TRACING: [Capability; 3] = [Capability::Bpf, Capability::SysAdmin, Capability::SysPtrace];
@@ -51,7 +51,7 @@ impl Credentials {
     fn has_capability(&self) -> bool {
         let Ok(status) = i32::try_from(self.pid)
             .map_err(|_| ())
-            .and_then(|pid| Process::new(pid).and_then(|it| it.status()).map_err(|_| ()))
+            .and_then(|pid| Process::new(pid).and_then(|it| status_of(&it)).map_err(|_| ()))
         else {
             return false;
         };

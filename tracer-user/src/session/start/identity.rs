@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use nix::unistd::Uid;
 
 use crate::error::{Error, Failure, Result};
+use crate::process::text_of;
 
 /// A user to become.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ struct User {
 impl User {
     /// Finds a user by name or number: in /etc/passwd, otherwise wherever getent(1) looks.
     fn found(key: &str) -> Option<Self> {
-        let file = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let file = text_of("/etc/passwd").unwrap_or_default();
         file.lines()
             .filter_map(Self::parsed)
             .find(|user| user.name == key || user.uid.to_string() == key)

@@ -115,6 +115,7 @@ impl Tree {
             pgo: None,
             gomaxprocs: None,
             cgroup_cpu_limit: None,
+            clock_offset_ns: None,
         }
     }
 

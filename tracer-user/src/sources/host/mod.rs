@@ -56,7 +56,7 @@ use super::{
 use crate::{
     bpf::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind,
-        attach::drop_in_parallel,
+        attach::{ThreadEnded, drop_in_parallel},
         calibrate,
         kernel::{self, CREATION_SITES_ON_HOST},
         ring,
@@ -266,6 +266,11 @@ impl HostKernel {
     /// The target was detached.
     pub fn link_kind(&self, slot: SlotId) -> Result<Option<LinkKind>> {
         Ok(holder(&self.targets, slot)?.target.link_kind())
+    }
+
+    /// See [`Probes::thread_ended`](crate::bpf::attach::Probes::thread_ended).
+    pub fn thread_ended(&self, slot: SlotId) -> Option<ThreadEnded> {
+        holder(&self.targets, slot).ok()?.target.thread_ended()
     }
 
     /// Reads what was seen of a target since the last call: waits, hits (also while it was off) and losses.

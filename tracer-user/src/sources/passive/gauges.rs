@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::binary::Globals;
 use crate::binary::layout::{Layout, P};
+use crate::clock::ClockOffset;
 use crate::process::memory::{Memory, ReadError};
 use crate::stream::Snapshot;
 
@@ -38,6 +39,7 @@ pub(super) fn read_sched(
     memory: &impl Memory,
     globals: &Globals,
     layout: &Layout,
+    clock: Option<ClockOffset>,
     now_ns: u64,
     into: &mut Snapshot,
 ) -> Result<(), ReadError> {
@@ -64,7 +66,7 @@ pub(super) fn read_sched(
     into.since_last_poll_ns = match last_poll.map(|b| u64::from_ne_bytes(*b)) {
         // Zero while a thread is blocked in the poll.
         None | Some(0) => None,
-        Some(at) => Some(now_ns.saturating_sub(at)),
+        Some(at) => clock.map(|clock| now_ns.saturating_sub(clock.to_host(at))),
     };
     let total = |offset: Option<u32>| total_of(&bytes, offset?, layout);
     if let (Some(gc), Some(other)) = (total(sched.stw_total_time_gc), total(sched.stw_total_time_other)) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::binary::Globals;
 use crate::binary::layout::Layout;
+use crate::clock::ClockOffset;
 use crate::process::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, Kind, Loss, LossCause, Observation, Snapshot};
 
@@ -27,6 +28,8 @@ pub struct PassiveSource<M> {
     globals: Globals,
     layout: Option<Layout>,
     time_to_run: Option<TimeToRun>,
+    /// How far the target's clock is ahead of the host's, if that is known.
+    clock: Option<ClockOffset>,
     walk: Walk,
 }
 
@@ -51,8 +54,17 @@ impl<M: Memory> PassiveSource<M> {
             globals,
             layout,
             time_to_run,
+            clock: Some(ClockOffset::NONE),
             walk: Walk::default(),
         }
+    }
+
+    /// Sets how far the target's clock is ahead of the host's, which is 0 without this call. For `None`, what takes
+    /// a time from the target's memory is left out.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Option<ClockOffset>) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// The bucket scheme of the histogram, if there is one to be read.
@@ -117,7 +129,8 @@ impl<M: Memory> PassiveSource<M> {
         let (memory, globals) = (&self.memory, &self.globals);
         gauges::read_gomaxprocs(memory, globals, &mut snapshot).or_else(unless_gone)?;
         if let Some(layout) = &self.layout {
-            gauges::read_sched(memory, globals, layout, now_ns, &mut snapshot).or_else(unless_gone)?;
+            gauges::read_sched(memory, globals, layout, self.clock, now_ns, &mut snapshot)
+                .or_else(unless_gone)?;
             gauges::read_ps(memory, globals, &layout.p, &mut snapshot).or_else(unless_gone)?;
             self.walk
                 .read(memory, globals, &layout.g, now_ns, &mut snapshot)

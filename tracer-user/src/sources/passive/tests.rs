@@ -162,6 +162,32 @@ fn gauges_where_nothing_is_mapped_are_left_out() {
 }
 
 #[test]
+fn the_last_poll_is_a_time_of_the_targets_clock() {
+    let layout = layout();
+    let mut words = vec![0u64; layout.sched.size as usize / 8 + 1];
+    words[layout.sched.lastpoll as usize / 8] = 3_000;
+    let words = std::hint::black_box(words);
+    let globals = Globals {
+        sched: Some(words.as_ptr() as u64),
+        ..Globals::default()
+    };
+    for (clock, since) in [
+        (Some(ClockOffset::NONE), Some(2_000)),
+        (Some(ClockOffset::from_ns(-1_500)), Some(500)),
+        (Some(ClockOffset::from_ns(2_500)), Some(4_500)),
+        // Ahead of us: it was read before the poll.
+        (Some(ClockOffset::from_ns(-2_500)), Some(0)),
+        (None, None),
+    ] {
+        let memory = ProcessMemory::new(std::process::id());
+        let source = PassiveSource::new(memory, &globals, 0, Some(layout.clone()), 27);
+        let snapshot = source.with_clock(clock).snapshot(5_000).unwrap();
+        assert_eq!(snapshot.since_last_poll_ns, since, "{clock:?}");
+    }
+    drop(words);
+}
+
+#[test]
 fn a_process_that_is_gone_is_an_error() {
     let globals = Globals {
         gomaxprocs: Some(16),

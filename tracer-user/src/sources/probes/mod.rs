@@ -13,7 +13,11 @@ use tracer_ebpf::Counters;
 
 pub use self::target::{ProbeTarget, Request, config_of};
 use crate::{
-    bpf::{Capacity, Cost, Kernel, LinkKind, attach, kernel, ring},
+    bpf::{
+        Capacity, Cost, Kernel, LinkKind,
+        attach::{self, ThreadEnded},
+        kernel, ring,
+    },
     error::Result,
     sources::{
         execs,
@@ -76,6 +80,11 @@ impl ProbeSource {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.target.link_kind()
+    }
+
+    /// See [`Probes::thread_ended`](crate::bpf::attach::Probes::thread_ended).
+    pub fn thread_ended(&self) -> Option<ThreadEnded> {
+        self.target.thread_ended()
     }
 
     /// Whether the latencies are those that the runtime itself measured.

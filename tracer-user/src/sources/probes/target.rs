@@ -14,11 +14,12 @@ use super::{
 use crate::{
     binary::{Globals, layout::Layout},
     bpf::{
-        attach::{self, LinkKind, Point, Probes, ProgramKind, Scope},
+        attach::{self, LinkKind, Point, Probes, ProgramKind, Scope, ThreadEnded},
         calibrate::{self, Cost},
         kernel::Kernel,
         maps,
     },
+    clock::ClockOffset,
     error::Result,
     plan::Site,
     sources::execs,
@@ -46,14 +47,21 @@ pub struct Request<'a> {
 }
 
 /// The configuration of the programs for a process: `stamp` is the offset of `g.trackingStamp`, `bias` is run-time minus
-/// link-time address. Slow waits are not reported one by one.
-pub fn config_of(layout: Option<&Layout>, stamp: Option<u32>, globals: &Globals, bias: u64) -> TargetConfig {
+/// link-time address, `clock` is how far its clock is ahead of the host's. Slow waits are not reported one by one.
+pub fn config_of(
+    layout: Option<&Layout>,
+    stamp: Option<u32>,
+    globals: &Globals,
+    bias: u64,
+    clock: ClockOffset,
+) -> TargetConfig {
     let field = |of: fn(&Layout) -> u32| layout.map_or(0, of);
     TargetConfig {
         slower_ns: u64::MAX,
         time_to_run: globals
             .time_to_run
             .map_or(0, |address| address.wrapping_add(bias)),
+        clock_offset_ns: clock.ns(),
         g_m: field(|l| l.g.m),
         g_tracking_stamp: stamp.unwrap_or(0),
         g_gopc: field(|l| l.g.gopc),
@@ -108,7 +116,7 @@ impl ProbeTarget {
             .sites
             .first()
             .map_or(calibrate::most_expensive(request.program), |site| site.kind);
-        let scope = Scope::process(request.pid)?;
+        let scope = Scope::running(request.pid)?;
         let wanted = attach::Request {
             program: request.program,
             points: &points,
@@ -139,6 +147,11 @@ impl ProbeTarget {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// See [`Probes::thread_ended`].
+    pub fn thread_ended(&self) -> Option<ThreadEnded> {
+        self.probes.as_ref()?.thread_ended()
     }
 
     /// Whether the latencies are those that the runtime itself measured.

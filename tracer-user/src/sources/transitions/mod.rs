@@ -27,7 +27,7 @@ use super::{
 use crate::{
     bpf::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind, Scope,
-        attach::{self, Probes},
+        attach::{self, Probes, ThreadEnded},
         calibrate, maps,
     },
     error::{Error, Result},
@@ -163,7 +163,7 @@ impl TransitionSource {
                 program,
                 points: &points,
                 slot: SLOT,
-                scope: Scope::process(request.pid)?,
+                scope: Scope::running(request.pid)?,
                 file: &attach::path_of(request.file),
             },
         )?;
@@ -242,6 +242,11 @@ impl TransitionSource {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// See [`Probes::thread_ended`].
+    pub fn thread_ended(&self) -> Option<ThreadEnded> {
+        self.probes.as_ref()?.thread_ended()
     }
 
     /// The cost of a hit on this machine.

@@ -269,6 +269,15 @@ impl Census {
         self.queue.len() + self.inspecting
     }
 
+    /// Whether there is a process of this PID of which it is not known what it is.
+    pub fn is_unexamined(&self, pid: u32) -> bool {
+        let known = self.processes.get(&pid);
+        known.is_some_and(|known| match known.state {
+            State::Settling(_) | State::Inspecting(_) => true,
+            State::Done(outcome) => matches!(outcome, Outcome::Failed | Outcome::Silent),
+        })
+    }
+
     /// Whether there is a process of this PID, whatever it is.
     pub fn knows(&self, pid: u32) -> bool {
         self.processes.contains_key(&pid)

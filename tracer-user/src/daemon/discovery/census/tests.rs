@@ -57,6 +57,21 @@ fn a_process_is_inspected_once_it_has_settled_and_no_more_than_two_at_once() {
 }
 
 #[test]
+fn a_process_is_unexamined_until_it_is_known_what_it_is() {
+    let mut census = census();
+    assert!(!census.is_unexamined(1));
+    census.exec(1, 0);
+    assert!(census.is_unexamined(1));
+    assert_eq!(inspect(&mut census, SETTLE, Outcome::Failed, 1), [1]);
+    assert!(census.is_unexamined(1));
+    // The next scan tries again.
+    census.apply_scan(&[scanned(1, 0, 1)], SETTLE + 1, SETTLE + 2);
+    assert!(census.is_unexamined(1));
+    assert_eq!(inspect(&mut census, SETTLE + 2, Outcome::NotGo, 1), [1]);
+    assert!(!census.is_unexamined(1));
+}
+
+#[test]
 fn an_inspection_of_what_has_ended_or_become_another_program_is_ignored() {
     let mut census = census();
     census.exec(1, 0);

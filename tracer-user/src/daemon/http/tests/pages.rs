@@ -21,6 +21,7 @@ fn every_page_is_there_and_nothing_else() {
         (&target["pid"], &target["tier"], &target["why"]),
         (&7.into(), &"sampled".into(), &"exact for a window".into())
     );
+    assert_eq!(targets["unreadable"], serde_json::json!([]));
     for path in [
         "/",
         "/metrics/",

@@ -3,7 +3,7 @@
 
 use std::{fs, io, num::NonZeroU32};
 
-use crate::process::file::FileId;
+use crate::process::{file::FileId, text_of};
 
 /// `KCMP_VM` of linux/kcmp.h: whether two processes have the same memory.
 const KCMP_VM: libc::c_int = 1;
@@ -38,7 +38,7 @@ fn maps_privately(maps: &str, inode: u64) -> bool {
 }
 
 fn parent_of(pid: NonZeroU32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = text_of(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     line.trim().parse().ok()
 }

@@ -1,8 +1,8 @@
 //! The process and thread that are about to execute a program.
 
-use std::{fs, num::NonZeroU32};
+use std::num::NonZeroU32;
 
-use crate::bpf::linker::Task;
+use crate::{bpf::linker::Task, process::text_of};
 
 /// A thread that is in `execve`, and its process, both in our PID namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ fn is_leader(tid: u32) -> bool {
 
 /// The `Tgid` of a thread (proc_pid_status(5)).
 fn process_of(tid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let status = text_of(format!("/proc/{tid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
     line.trim().parse().ok()
 }

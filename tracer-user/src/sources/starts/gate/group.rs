@@ -177,7 +177,7 @@ impl Group {
         let list = fs::read(mounts::MOUNTS)
             .map_err(|e| Error::failed(format!("{} cannot be read: {e}", mounts::MOUNTS)))?;
         let (mut watched, mut why) = (WatchedMounts::default(), None);
-        for mounted in mounts::listed(&String::from_utf8_lossy(&list)) {
+        for mounted in mounts::listed(list) {
             if !mounted.watched {
                 watched
                     .left

@@ -1,6 +1,8 @@
 //! File systems from which programs are executed, as `/proc/self/mountinfo` lists them (proc(5)).
 
-use std::{collections::BTreeSet, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf};
+
+use crate::process::bytes::{lines, unescaped};
 
 /// The list. poll(2) reports `POLLPRI` on it each time that it changes.
 pub const MOUNTS: &str = "/proc/self/mountinfo";
@@ -83,12 +85,12 @@ pub fn opens_for_us(kind: i64) -> bool {
 
 /// The file systems that can hold programs, each once, in the order of the list. A mount that a later one covers is
 /// left out.
-pub fn listed(list: &str) -> Vec<Mounted> {
+pub fn listed(list: impl AsRef<[u8]>) -> Vec<Mounted> {
     // Sets: a host of many containers has thousands of mounts, and the list is read again at each change.
     let (mut devices, mut places) = (BTreeSet::new(), BTreeSet::new());
     let mut mounted: Vec<Mounted> = Vec::new();
     // Of several mounts at a place, the last is visible.
-    for line in list.lines().rev() {
+    for line in lines(list.as_ref()).rev() {
         let Some((device, of_line)) = parsed(line) else {
             continue;
         };
@@ -103,42 +105,20 @@ pub fn listed(list: &str) -> Vec<Mounted> {
 
 /// Parses a line, such as `36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue`, into the
 /// device and the mount.
-fn parsed(line: &str) -> Option<(String, Mounted)> {
-    let (before, behind) = line.split_once(" - ")?;
-    let mut fields = before.split(' ').skip(2);
-    let (device, at) = (fields.next()?, fields.nth(1)?);
-    let kind = behind.split(' ').next()?;
+fn parsed(line: &[u8]) -> Option<(Vec<u8>, Mounted)> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let (device, at) = (fields.nth(2)?, fields.nth(1)?);
+    // Any number of optional fields, up to a hyphen.
+    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    let kind = String::from_utf8_lossy(kind).into_owned();
     Some((
         device.to_owned(),
         Mounted {
-            watched: WATCHED.contains(&kind),
-            kind: kind.to_owned(),
+            watched: WATCHED.contains(&kind.as_str()),
+            kind,
             at: unescaped(at),
         },
     ))
-}
-
-/// Decodes `\040` and so on, which stand for space, tab, newline and backslash.
-fn unescaped(path: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        let octal = behind.get(..3).filter(|_| *first == b'\\');
-        let code = octal
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = behind.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]
@@ -153,7 +133,9 @@ mod tests {
                     29 27 0:25 / /with\\040space ro,nosuid - tmpfs none ro\n\
                     30 27 0:26 / /net rw - nfs4 server:/ rw\n\
                     odd line\n";
-        let found = listed(list);
+        let found = listed([list.as_bytes(), b"31 27 0:27 / /\xff rw - tmpfs none rw\n"].concat());
+        let (last, found) = found.split_last().expect("there are some");
+        assert_eq!(last.at.as_os_str().as_encoded_bytes(), b"/\xff");
         let listed: Vec<_> = found
             .iter()
             .map(|m| (m.kind.as_str(), m.at.to_str().unwrap(), m.watched))
