@@ -2,6 +2,7 @@
 //! [`Observation`](crate::stream::Observation)s.
 
 pub mod host;
+pub mod ongoing;
 pub mod passive;
 pub mod probes;
 pub mod programs;

@@ -185,10 +185,13 @@ impl Runner {
                 return self.step(LatencyStep::Interval { at_ns: now });
             }
             Effect::CloseWindow => {
-                if let Some(live) = &mut self.live
-                    && let Err(e) = live.stop()
-                {
-                    log::warn!("{e}");
+                if let Some(live) = &mut self.live {
+                    if let Err(e) = live.stop() {
+                        log::warn!("{e}");
+                    }
+                    if self.target.has_execed() {
+                        live.forget_ongoing();
+                    }
                 }
                 let close = LatencyStep::Close {
                     // Read after the probes were switched off: what came meanwhile was counted.

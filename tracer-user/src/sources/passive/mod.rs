@@ -6,7 +6,9 @@
 mod gauges;
 mod goroutines;
 mod observe_error;
+mod runnable;
 mod time_to_run;
+mod world;
 
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use crate::process::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, Kind, Loss, LossCause, Observation, Snapshot};
 
 pub use observe_error::ObserveError;
+pub use runnable::{Runnable, RunnableReading};
+pub use world::WorldReading;
 
 use goroutines::Walk;
 use time_to_run::TimeToRun;
@@ -124,6 +128,29 @@ impl<M: Memory> PassiveSource<M> {
                 .or_else(unless_gone)?;
         }
         Ok(snapshot)
+    }
+
+    /// Reads every goroutine that can run and does not, within 50 ms of our CPU time. `None` where the layout or the list
+    /// of goroutines is not known.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn runnable(&self, now_ns: u64) -> Result<Option<RunnableReading>, ReadError> {
+        let (Some(layout), Some(allgs)) = (&self.layout, self.globals.allgs) else {
+            return Ok(None);
+        };
+        runnable::read(&self.memory, allgs, &layout.g, now_ns)
+    }
+
+    /// Reads whether the world is being stopped, or is. `None` where the layout is not known.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn world(&self) -> Result<Option<WorldReading>, ReadError> {
+        match &self.layout {
+            Some(layout) => world::read(&self.memory, &self.globals, layout),
+            None => Ok(None),
+        }
     }
 }
 
