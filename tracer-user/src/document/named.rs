@@ -39,7 +39,10 @@ impl Named<'_> {
         }
         if let Some(ongoing) = ongoing {
             let stretches = [&ongoing.runnable, &ongoing.running, &ongoing.syscalls];
-            let longest = stretches.into_iter().flatten().flat_map(|stretches| &stretches.longest);
+            let longest = stretches
+                .into_iter()
+                .flatten()
+                .flat_map(|stretches| &stretches.longest);
             gopcs.extend(longest.map(|stretch| stretch.gopc));
         }
         gopcs.remove(&0);

@@ -132,7 +132,9 @@ impl Ongoing {
 
     /// Takes those of these starts that had not reached `main.main`; `None` if there were none.
     pub fn of_starts<'a>(starts: impl IntoIterator<Item = &'a Start>) -> Option<Self> {
-        let open = starts.into_iter().filter(|start| start.ended == Ended::Unfinished);
+        let open = starts
+            .into_iter()
+            .filter(|start| start.ended == Ended::Unfinished);
         let mut open: Vec<StartOngoing> = open
             .filter_map(|start| {
                 let phase = start.phases.last()?;

@@ -99,7 +99,9 @@ impl Stretches {
             self.starved_ns = Some(shortest_ns.min(stretch.at_least_ns));
         }
         let key = |stretch: &Stretch| (Reverse(stretch.at_least_ns), stretch.goid);
-        let at = self.longest.partition_point(|longer| key(longer) <= key(&stretch));
+        let at = self
+            .longest
+            .partition_point(|longer| key(longer) <= key(&stretch));
         if at < KEPT {
             self.longest.insert(at, stretch);
             self.longest.truncate(KEPT);

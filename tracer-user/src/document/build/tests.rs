@@ -105,14 +105,14 @@ fn an_idle_target_has_an_empty_histogram_and_no_percentiles() {
 
 #[test]
 fn what_is_not_over_is_in_the_document_and_in_no_histogram() {
-    let goroutine = |goid, since_ns, throughout| RunnableGoroutine {
+    let goroutine = |goid, since_ns: Option<u64>, throughout| RunnableGoroutine {
         goid,
         gopc: 0x40_1000,
         since_ns,
         throughout,
         origin: since_ns.map(|_| Origin::Created as u8),
     };
-    let second = 1_000_000_000;
+    let second = 1_000_000_000u64;
     let seen = OngoingSeen {
         runnable: Some(StillRunnable {
             read: 40,
@@ -136,7 +136,8 @@ fn what_is_not_over_is_in_the_document_and_in_no_histogram() {
     let value = round_trip(&capture);
     assert_eq!(value["runnable_to_running"]["count"], 0);
     let runnable = &value["ongoing"]["runnable"];
-    assert_eq!((&runnable["count"], &runnable["since_unknown"]), (&3.into(), &1.into()));
+    assert_eq!(runnable["count"], 3);
+    assert_eq!(runnable["since_unknown"], 1);
     assert_eq!(runnable["longest_ns"], 10 * second);
     assert_eq!(
         runnable["longest"],
@@ -153,8 +154,15 @@ fn what_is_not_over_is_in_the_document_and_in_no_histogram() {
     );
     assert!(runnable.get("looked_at").is_none(), "all were looked at");
     let stop = &value["ongoing"]["stop_the_world"];
-    assert_eq!(*stop, serde_json::json!({ "at_least_ns": 3 * second, "ps_not_stopped": 1 }));
-    let ids: Vec<&str> = capture.findings.iter().map(|finding| finding.id.as_str()).collect();
+    assert_eq!(
+        *stop,
+        serde_json::json!({ "at_least_ns": 3 * second, "ps_not_stopped": 1 })
+    );
+    let ids: Vec<&str> = capture
+        .findings
+        .iter()
+        .map(|finding| finding.id.as_str())
+        .collect();
     assert_eq!(ids, ["starved-goroutines", "world-still-stopping"]);
     // A mode that does not know it has no such part.
     assert!(round_trip(&fixtures::exact()).get("ongoing").is_none());

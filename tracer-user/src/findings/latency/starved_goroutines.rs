@@ -31,7 +31,10 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
         n => format!(" (of {n} others it is not known since when)"),
     };
     // Who runs for so long may be who keeps the others waiting.
-    let running = ongoing.running.as_ref().and_then(|running| running.longest.first());
+    let running = ongoing
+        .running
+        .as_ref()
+        .and_then(|running| running.longest.first());
     let running = running.filter(|stretch| stretch.at_least_ns >= STARVED_NS);
     let meanwhile = running.map_or_else(String::new, |stretch| {
         format!("; running meanwhile: {}", described(evidence, stretch))

@@ -199,7 +199,10 @@ fn ongoing(since_ns: &[Option<u64>], stop: Option<StillStopped>) -> Observation 
 #[test]
 fn goroutines_that_have_not_run_for_a_second_are_starved() {
     let second = 1_000_000_000;
-    let starved = ongoing(&[Some(second), Some(4 * second), None, Some(END_NS - 5_000)], None);
+    let starved = ongoing(
+        &[Some(second), Some(4 * second), None, Some(END_NS - 5_000)],
+        None,
+    );
     let findings = found(&[starved], None, None);
     assert_eq!(ids(&findings), ["starved-goroutines"]);
     assert_eq!(findings[0].severity, Severity::Warning);

@@ -87,8 +87,14 @@ fn made_in(longest: &[GoroutineInState]) -> String {
     let Some(first) = longest.first().and_then(site) else {
         return String::new();
     };
-    let all = longest.iter().all(|goroutine| site(goroutine).as_ref() == Some(&first));
-    let which = if all || longest.len() == 1 { "" } else { "the first " };
+    let all = longest
+        .iter()
+        .all(|goroutine| site(goroutine).as_ref() == Some(&first));
+    let which = if all || longest.len() == 1 {
+        ""
+    } else {
+        "the first "
+    };
     format!(" ({which}made in {})", word(&first, WIDTH))
 }
 

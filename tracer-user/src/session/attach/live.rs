@@ -184,6 +184,7 @@ impl Live {
 
     /// Reads the runtime's gauges. In `full`, it also reads every goroutine, P and M; those come with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
+        self.watch_world(now_ns);
         if let Some(full) = &mut self.full {
             full.read_states();
         }

@@ -35,7 +35,10 @@ pub(super) fn read(
         .and_then(|rest| rest.first_chunk())
         .map_or(0, |word| i32::from_ne_bytes(*word));
     let pauses = |offset: Option<u32>| total_of(&bytes, offset?, layout).map(|(count, _)| count);
-    let (gc, other) = (pauses(sched.stw_total_time_gc), pauses(sched.stw_total_time_other));
+    let (gc, other) = (
+        pauses(sched.stw_total_time_gc),
+        pauses(sched.stw_total_time_other),
+    );
     Ok(Some(WorldReading {
         is_stopping: *waiting != 0,
         not_stopped: not_stopped.max(0).cast_unsigned(),
