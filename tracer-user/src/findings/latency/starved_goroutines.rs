@@ -39,7 +39,10 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
     let meanwhile = running.map_or_else(String::new, |stretch| {
         format!("; running meanwhile: {}", described(evidence, stretch))
     });
-    let advice = if ongoing.stop.is_some() {
+    let is_stopped = ongoing
+        .stop
+        .is_some_and(|stop| stop.at_least_ns >= Some(STARVED_NS));
+    let advice = if is_stopped {
         "The world is being stopped, or is: nothing can run until it starts again."
     } else {
         "Something keeps the Ps: a loop that cannot be preempted (GODEBUG=asyncpreemptoff=1, assembly), threads that \

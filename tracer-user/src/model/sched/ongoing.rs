@@ -50,7 +50,7 @@ impl Sched {
 
     /// A moment since which the goroutine has not left its state, and whether that is when it entered it. `None` where
     /// something was lost and the states were not read anew after it.
-    fn known_since(&self, goroutine: &Goroutine) -> Option<(u64, bool)> {
+    pub(super) fn known_since(&self, goroutine: &Goroutine) -> Option<(u64, bool)> {
         if goroutine.since_ns >= self.lost_ns {
             return Some((goroutine.since_ns, !goroutine.is(mark::INFERRED)));
         }

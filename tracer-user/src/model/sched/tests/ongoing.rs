@@ -97,7 +97,10 @@ fn goroutines_are_reported_in_the_state_that_they_have_not_left() {
 #[test]
 fn nothing_is_known_across_a_loss_until_the_states_are_read_anew() {
     let mut sched = sched(27);
-    sched.observe(&reading(99 * MS, vec![seen(2, s::RUNNABLE, 0)]));
+    sched.observe(&reading(
+        99 * MS,
+        vec![seen(2, s::RUNNABLE, 0), seen(3, s::WAITING, 0)],
+    ));
     sched.apply(&world(200 * MS, What::WorldStops, 7));
     sched.observe(&Observation {
         at_ns: 300 * MS,
@@ -110,9 +113,18 @@ fn nothing_is_known_across_a_loss_until_the_states_are_read_anew() {
     let runnable = ongoing.runnable.unwrap();
     assert_eq!((runnable.count, runnable.unknown), (1, 1));
     assert_eq!(ongoing.stop, None, "the world may have started again");
-    sched.observe(&reading(499 * MS, vec![seen(2, s::RUNNABLE, 0)]));
+    sched.observe(&reading(
+        499 * MS,
+        vec![seen(2, s::RUNNABLE, 0), seen(3, s::WAITING, 0)],
+    ));
     let ongoing = sched.ongoing(900 * MS);
     assert_eq!(longest(&ongoing.runnable), [(2, 400, false)]);
+    let waits = sched.report(900 * MS).longest;
+    let waits: Vec<_> = waits
+        .iter()
+        .map(|(wait, _)| (wait.goid, wait.duration_ns / MS))
+        .collect();
+    assert_eq!(waits, [(3, 400)]);
 }
 
 #[test]
