@@ -145,7 +145,10 @@ fn stretches_of(runnable: &StillRunnable, at_ns: u64, begin_ns: u64) -> Stretche
         ..Stretches::default()
     };
     for goroutine in &runnable.goroutines {
-        let since_ns = goroutine.since_ns.or(goroutine.throughout.then_some(begin_ns));
+        let since_ns = goroutine
+            .since_ns
+            .or(goroutine.throughout.then_some(begin_ns))
+            .or(goroutine.seen_ns);
         if let Some(since_ns) = since_ns {
             stretches.add(Stretch {
                 goid: goroutine.goid,
@@ -174,6 +177,7 @@ mod tests {
             gopc: 0x401_000,
             since_ns,
             throughout,
+            seen_ns: None,
             origin: None,
         }
     }
@@ -184,12 +188,16 @@ mod tests {
             runnable: Some(StillRunnable {
                 read: 50,
                 all: 90,
-                count: 5,
+                count: 6,
                 goroutines: vec![
                     goroutine(3, Some(2 * SECOND), false),
                     goroutine(1, None, true),
                     goroutine(2, Some(12 * SECOND), false),
                     goroutine(4, None, false),
+                    RunnableGoroutine {
+                        seen_ns: Some(12_500_000_000),
+                        ..goroutine(5, None, false)
+                    },
                 ],
             }),
             stop: Some(StillStopped {
@@ -203,8 +211,11 @@ mod tests {
         let longest: Vec<_> = longest
             .map(|stretch| (stretch.goid, stretch.at_least_ns / SECOND, stretch.is_begin_known))
             .collect();
-        assert_eq!(longest, [(3, 11, true), (1, 3, false), (2, 1, true)]);
-        assert_eq!((runnable.count, runnable.unknown, runnable.starved), (5, 2, 3));
+        assert_eq!(
+            longest,
+            [(3, 11, true), (1, 3, false), (2, 1, true), (5, 0, false)]
+        );
+        assert_eq!((runnable.count, runnable.unknown, runnable.starved), (6, 2, 3));
         assert_eq!(runnable.read, Some((50, 90)));
         let stop = ongoing.stop.unwrap();
         assert_eq!((stop.at_least_ns, stop.not_stopped), (Some(2 * SECOND), Some(1)));

@@ -50,6 +50,10 @@ pub struct RunnableGoroutine {
     /// Whether it has been runnable for all of the window (`exact`): no probe has seen it become so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub throughout: bool,
+    /// A moment at which it could run already, and since which no P has taken another goroutine, CLOCK_MONOTONIC
+    /// (`passive`, `sampled`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_ns: Option<u64>,
     /// How it became runnable, the number of an [`Origin`](super::Origin) (`exact`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<u8>,

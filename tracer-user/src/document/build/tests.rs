@@ -110,6 +110,7 @@ fn what_is_not_over_is_in_the_document_and_in_no_histogram() {
         gopc: 0x40_1000,
         since_ns,
         throughout,
+        seen_ns: None,
         origin: since_ns.map(|_| Origin::Created as u8),
     };
     let second = 1_000_000_000u64;

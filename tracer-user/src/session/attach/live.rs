@@ -2,7 +2,7 @@
 
 use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 
-use super::prepare::Prepared;
+use super::{prepare::Prepared, watch::Watch};
 use crate::{
     bpf::{Capacity, Cost, LinkKind, ProgramKind},
     clock::now_ns,
@@ -11,21 +11,16 @@ use crate::{
     process::memory::ProcessMemory,
     session::options::FullOptions,
     sources::{
-        ongoing::{StopWatch, still_runnable},
-        passive::{PassiveSource, RunnableReading},
+        passive::PassiveSource,
         probes::{ProbeSource, Request, config_of},
         programs::program_for,
         transitions::{self, SnapshotReader, StacksWanted, TransitionSource},
     },
     stream::{
         BucketScheme, Kind, Observation,
-        ongoing::OngoingSeen,
         step::{AttachedBy, MeasuredBy},
     },
 };
-
-/// How often it is read whether the world is being stopped, at most: `full` collects more often.
-const WORLD_EVERY_NS: u64 = 90_000_000;
 
 /// The sources of one mode.
 pub struct Live {
@@ -36,9 +31,7 @@ pub struct Live {
     /// What a hit costs on this machine, once it was measured.
     pub cost: Option<Cost>,
     sites: usize,
-    world: StopWatch,
-    /// When the world was read last, CLOCK_MONOTONIC.
-    world_read_ns: u64,
+    watch: Watch,
     /// What was not over when the window closed, until it is observed.
     ongoing: Option<Observation>,
 }
@@ -90,8 +83,7 @@ impl Live {
             cost: full.as_ref().and_then(|full| full.source.cost()),
             full,
             sites,
-            world: StopWatch::default(),
-            world_read_ns: 0,
+            watch: Watch::new(mode),
             ongoing: None,
         })
     }
@@ -150,9 +142,7 @@ impl Live {
     /// # Errors
     /// The source failed.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
-        if now_ns.saturating_sub(self.world_read_ns) >= WORLD_EVERY_NS {
-            self.watch_world(now_ns);
-        }
+        self.watch.look(&self.passive, now_ns);
         let mut seen = match (&mut self.probes, &mut self.full) {
             (_, Some(full)) => full.source.observe(now_ns)?,
             (Some(probes), None) => probes.observe(now_ns)?,
@@ -160,14 +150,6 @@ impl Live {
         };
         seen.extend(self.ongoing.take());
         Ok(seen)
-    }
-
-    /// Reads whether the world is being stopped, or is.
-    fn watch_world(&mut self, now_ns: u64) {
-        self.world_read_ns = now_ns;
-        let reading = self.passive.world();
-        let reading = reading.inspect_err(|e| log::debug!("the world was not read: {e}"));
-        self.world.take(now_ns, reading.ok().flatten());
     }
 
     /// Returns remarks for a reader of the figures.
@@ -184,7 +166,7 @@ impl Live {
 
     /// Reads the runtime's gauges. In `full`, it also reads every goroutine, P and M; those come with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
-        self.watch_world(now_ns);
+        self.watch.look(&self.passive, now_ns);
         if let Some(full) = &mut self.full {
             full.read_states();
         }
@@ -200,43 +182,19 @@ impl Live {
 
     /// Stops counting; what was counted can still be observed, and with it what is not over.
     pub fn stop(&mut self) -> Result<()> {
-        let at_ns = now_ns();
-        self.watch_world(at_ns);
-        let runnable = self.read_runnable(at_ns);
+        let look = self.watch.look_last(&self.passive);
         self.switch_off()?;
-        let runnable = match runnable {
-            Some(reading) => {
-                let gs: Vec<u64> = reading.goroutines.iter().map(|goroutine| goroutine.g).collect();
-                let stamps = match &mut self.probes {
-                    Some(probes) => probes.stamps(&gs)?,
-                    None => None,
-                };
-                Some(still_runnable(&reading, stamps.as_ref()))
-            }
+        let stamps = match &mut self.probes {
+            Some(probes) => probes.stamps(&look.gs())?,
             None => None,
         };
-        let stop = self.world.stop();
-        if runnable.is_some() || stop.is_some() {
-            let kind = Kind::Ongoing(OngoingSeen { runnable, stop });
-            self.ongoing = Some(Observation { at_ns, kind });
-        }
+        self.ongoing = self.watch.ongoing(look, stamps.as_ref());
         Ok(())
     }
 
     /// Forgets what was not over: it was read from the memory of another program.
     pub fn forget_ongoing(&mut self) {
         self.ongoing = None;
-    }
-
-    /// Reads the goroutines that can run and do not, while the probes are live; see [`still_runnable`]. In `full` the
-    /// transitions have them.
-    fn read_runnable(&self, at_ns: u64) -> Option<RunnableReading> {
-        if self.full.is_some() {
-            return None;
-        }
-        let reading = self.passive.runnable(at_ns);
-        let reading = reading.inspect_err(|e| log::debug!("the runnable goroutines were not read: {e}"));
-        reading.ok().flatten()
     }
 
     fn switch_off(&mut self) -> Result<()> {

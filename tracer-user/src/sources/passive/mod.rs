@@ -7,6 +7,7 @@ mod gauges;
 mod goroutines;
 mod observe_error;
 mod runnable;
+mod switches;
 mod time_to_run;
 mod world;
 
@@ -130,16 +131,28 @@ impl<M: Memory> PassiveSource<M> {
         Ok(snapshot)
     }
 
-    /// Reads every goroutine that can run and does not, within 50 ms of our CPU time. `None` where the layout or the list
+    /// Reads every goroutine that can run and does not, within 50 ms of our CPU time. `clock` is CLOCK_MONOTONIC. `None` where the layout or the list
     /// of goroutines is not known.
     ///
     /// # Errors
     /// The memory cannot be read.
-    pub fn runnable(&self, now_ns: u64) -> Result<Option<RunnableReading>, ReadError> {
+    pub fn runnable(&self, clock: impl Fn() -> u64) -> Result<Option<RunnableReading>, ReadError> {
         let (Some(layout), Some(allgs)) = (&self.layout, self.globals.allgs) else {
             return Ok(None);
         };
-        runnable::read(&self.memory, allgs, &layout.g, now_ns)
+        runnable::read(&self.memory, allgs, &layout.g, clock)
+    }
+
+    /// Reads how often each P has taken another goroutine to run (`p.schedtick`); those that inherit the rest of a time
+    /// slice, of 10 ms, are not counted by the runtime. `None` where the layout or the Ps are not known.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn switches(&self) -> Result<Option<Vec<u32>>, ReadError> {
+        let (Some(layout), Some(allp)) = (&self.layout, self.globals.allp) else {
+            return Ok(None);
+        };
+        switches::read(&self.memory, allp, &layout.p)
     }
 
     /// Reads whether the world is being stopped, or is. `None` where the layout is not known.

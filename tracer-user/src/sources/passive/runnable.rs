@@ -34,6 +34,8 @@ pub struct Runnable {
 pub struct RunnableReading {
     /// When it began: every goroutine was read later.
     pub at_ns: u64,
+    /// When it ended.
+    pub end_ns: u64,
     /// The number of g structs that were read.
     pub read: u64,
     /// The number of all g structs.
@@ -42,12 +44,12 @@ pub struct RunnableReading {
     pub goroutines: Vec<Runnable>,
 }
 
-/// Reads the goroutines of the slice at `allgs`, as many as the budget allows. `None` if that is not plausibly a slice.
+/// Reads the goroutines of the slice at `allgs`, as many as the budget allows. `clock` is CLOCK_MONOTONIC. `None` if that is not plausibly a slice.
 pub(super) fn read(
     memory: &impl Memory,
     allgs: u64,
     layout: &G,
-    now_ns: u64,
+    clock: impl Fn() -> u64,
 ) -> Result<Option<RunnableReading>, ReadError> {
     let mut slice = [0; 2];
     memory.read_u64s(allgs, &mut slice)?;
@@ -57,7 +59,8 @@ pub(super) fn read(
     }
     let started = own_cpu_time();
     let mut reading = RunnableReading {
-        at_ns: now_ns,
+        at_ns: clock(),
+        end_ns: 0,
         read: 0,
         all: length,
         goroutines: Vec::new(),
@@ -71,6 +74,7 @@ pub(super) fn read(
         reading.goroutines.extend(details(memory, &runnable, layout)?);
         reading.read += elements.len() as u64;
     }
+    reading.end_ns = clock();
     Ok(Some(reading))
 }
 
@@ -189,7 +193,7 @@ mod tests {
         let mut words = vec![16, count];
         words.extend((0..count).map(|n| (2 + count + n * WORDS as u64) * 8));
         words.extend(gs.iter().flatten());
-        let reading = read(&Words(words), 0, &layout(), 1000).unwrap().unwrap();
+        let reading = read(&Words(words), 0, &layout(), || 1000).unwrap().unwrap();
         assert_eq!((reading.at_ns, reading.read, reading.all), (1000, count, count));
         let mut found: Vec<(u64, u64, Option<u64>)> = reading
             .goroutines
@@ -210,8 +214,8 @@ mod tests {
 
     #[test]
     fn what_is_no_slice_is_not_read() {
-        assert_eq!(read(&Words(vec![16, 0]), 0, &layout(), 1), Ok(None));
-        assert_eq!(read(&Words(vec![16, u64::MAX]), 0, &layout(), 1), Ok(None));
-        assert!(read(&Words(vec![16, 3]), 0, &layout(), 1).is_err());
+        assert_eq!(read(&Words(vec![16, 0]), 0, &layout(), || 1), Ok(None));
+        assert_eq!(read(&Words(vec![16, u64::MAX]), 0, &layout(), || 1), Ok(None));
+        assert!(read(&Words(vec![16, 3]), 0, &layout(), || 1).is_err());
     }
 }

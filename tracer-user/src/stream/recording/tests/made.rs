@@ -238,14 +238,18 @@ fn stacks() -> impl Strategy<Value = StacksSeen> {
 }
 
 fn ongoing() -> impl Strategy<Value = OngoingSeen> {
-    let goroutine = any::<(u64, u64, Option<u64>, bool, Option<u8>)>();
-    let goroutine = goroutine.prop_map(|(goid, gopc, since_ns, throughout, origin)| RunnableGoroutine {
-        goid,
-        gopc,
-        since_ns,
-        throughout,
-        origin,
-    });
+    let goroutine = any::<(u64, u64, Option<u64>, bool, Option<u64>, Option<u8>)>();
+    let goroutine =
+        goroutine.prop_map(
+            |(goid, gopc, since_ns, throughout, seen_ns, origin)| RunnableGoroutine {
+                goid,
+                gopc,
+                since_ns,
+                throughout,
+                seen_ns,
+                origin,
+            },
+        );
     let runnable = (any::<(u64, u64, u64)>(), vec(goroutine, 0..6));
     let runnable = runnable.prop_map(|((read, all, count), goroutines)| StillRunnable {
         read,
