@@ -1,4 +1,4 @@
-//! The world was being stopped, or was, and that was not over at the end: it is in no count of pauses.
+//! The world was being stopped, or was, and that was not over at the end: its time is in no figure of pauses.
 
 use super::Evidence;
 use crate::findings::{
@@ -39,7 +39,7 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
     };
     Some(Verdict::warning(
         format!("the world has been stopping, or stopped, for at least {took}"),
-        format!("not over at the end, in no count of pauses{reason}; {state}"),
+        format!("not over at the end, its time in no figure of pauses{reason}; {state}"),
         advice,
     ))
 }

@@ -137,7 +137,7 @@ fn stop(stop: &StopTheWorld) -> String {
     if let Some(ps) = stop.ps_not_stopped.filter(|ps| *ps > 0) {
         line.push_str(&format!("; Ps that had not stopped: {ps}"));
     }
-    line.push_str("; it is in no count of pauses");
+    line.push_str("; its time is in no figure of pauses");
     line
 }
 
@@ -231,7 +231,7 @@ mod tests {
             stopping,
             "goroutine 1 (made in main.main) had been running for at least 3.00s 1 goroutine was in a system call at the \
              end for at least 2.00s the world was being stopped, or was, at the end (read mem stats), for at \
-             least 2.50s; Ps that had not stopped: 1; it is in no count of pauses"
+             least 2.50s; Ps that had not stopped: 1; its time is in no figure of pauses"
         );
     }
 
