@@ -178,3 +178,51 @@ impl InState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::start::{Phase, PhaseKind, TimesFrom};
+
+    fn start(pid: u32, ended: Ended, took_ns: u64) -> Start {
+        let phase = |kind, begin_ns, end_ns| Phase {
+            kind,
+            begin_ns,
+            end_ns,
+            usage: None,
+        };
+        Start {
+            pid,
+            binary: 0,
+            zero: TimesFrom::Execve,
+            held_ns: 0,
+            phases: vec![
+                phase(PhaseKind::Exec, 100, 400),
+                phase(PhaseKind::Rt0, 400, 400 + took_ns),
+            ],
+            spans: Vec::new(),
+            marks: Vec::new(),
+            calls: Vec::new(),
+            gomaxprocs: None,
+            ended,
+        }
+    }
+
+    #[test]
+    fn starts_that_are_not_over_are_reported_with_their_last_phase() {
+        let starts = [
+            start(1, Ended::Main, 9_000),
+            start(2, Ended::Unfinished, 2_000),
+            start(3, Ended::Exit, 9_000),
+            start(4, Ended::Unfinished, 3_000),
+        ];
+        let ongoing = Ongoing::of_starts(&starts).unwrap().starts.unwrap();
+        let longest = ongoing.longest.iter();
+        let longest: Vec<_> = longest
+            .map(|start| (start.pid, start.phase.raw(), start.at_least_ns))
+            .collect();
+        assert_eq!(longest, [(4, "rt0", 3_000), (2, "rt0", 2_000)]);
+        assert_eq!(ongoing.count, 2);
+        assert_eq!(Ongoing::of_starts(&starts[..1]), None);
+    }
+}
