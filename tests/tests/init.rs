@@ -427,6 +427,10 @@ fn a_start_that_hangs_is_shown_when_it_is_ended() -> Result<()> {
             "{run:#?}"
         );
         ensure!(
+            run.phases.iter().filter(|phase| phase.ongoing).count() == 1 && last.ongoing,
+            "{run:#?}"
+        );
+        ensure!(
             phase_findings(&ran)
                 .iter()
                 .any(|(_, evidence)| evidence.contains(&address)),

@@ -112,6 +112,9 @@ typed!(
     /// Counters, by target index.
     counters, PerCpuArray<Abi<Counters>>, "COUNTERS");
 typed!(
+    /// When goroutines became runnable, by target and g.
+    stamps, HashMap<u64, Abi<Stamp>>, "STAMPS");
+typed!(
     /// Histograms of `exact`, by target index and origin.
     exact_histograms, PerCpuArray<Abi<Histogram>>, "EXACT_HISTOGRAMS");
 typed!(

@@ -12,6 +12,7 @@ use crate::document::full::Full;
 use crate::document::gauges::{Goroutines, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::init::Init;
+use crate::document::ongoing::Ongoing;
 use crate::document::slow::{Slow, SlowSummary};
 use crate::escape::Untrusted;
 use crate::findings::Finding;
@@ -53,6 +54,9 @@ pub struct Capture {
     /// All waits of at least `--slower`, including those that `slow` has no room for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_summary: Option<SlowSummary>,
+    /// What had begun and was not over at the end: it is in no histogram. Absent where nothing of it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ongoing: Option<Ongoing>,
     /// How the program started: `run`, `attach --next`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
@@ -84,6 +88,7 @@ impl Capture {
             by_wait_reason: BTreeMap::new(),
             slow: Vec::new(),
             slow_summary: None,
+            ongoing: None,
             init: None,
             goroutines: None,
             scheduler: None,

@@ -115,6 +115,9 @@ pub struct PhaseOf {
     /// Page faults with I/O.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub major_faults: Option<u64>,
+    /// Whether it was not over when the capture was: its length is then a lower bound.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ongoing: bool,
 }
 
 /// A span.
@@ -252,10 +255,9 @@ pub fn run(start: &Start) -> Run {
         held_ns: start.held_ns,
         ended: ByName(start.ended),
         duration_ns: start.duration_ns(),
-        phases: start
-            .phases
-            .iter()
-            .map(|phase| PhaseOf {
+        phases: (1..)
+            .zip(&start.phases)
+            .map(|(nth, phase)| PhaseOf {
                 name: phase.kind.name().into(),
                 start_ns: since(phase.begin_ns),
                 duration_ns: phase.duration_ns(),
@@ -263,6 +265,7 @@ pub fn run(start: &Start) -> Run {
                 asleep_ns: phase.usage.map(|usage| usage.asleep_ns),
                 minor_faults: phase.usage.map(|usage| usage.minor_faults),
                 major_faults: phase.usage.map(|usage| usage.major_faults),
+                ongoing: start.ended == Ended::Unfinished && nth == start.phases.len(),
             })
             .collect(),
         spans: start

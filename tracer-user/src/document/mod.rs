@@ -15,6 +15,7 @@ pub mod init;
 pub mod inspection;
 pub mod interval;
 pub mod named;
+pub mod ongoing;
 pub mod slow;
 pub mod tally;
 

@@ -7,7 +7,7 @@ use crate::document::hist::Hist;
 use crate::document::slow::Slow;
 use crate::escape::Untrusted;
 use crate::latency::{self, Histogram, Latency};
-use crate::model::sched::Report;
+use crate::model::{ongoing::Ongoing, sched::Report};
 use crate::stream::{HistogramKey, Origin, Symbolizer};
 
 /// Name of the creation site that stands for all those which the kernel's table has no room for.
@@ -23,7 +23,7 @@ pub struct Named<'a> {
 
 impl Named<'_> {
     /// Looks up all creation sites that are in these together. To be called before any of them is used.
-    pub fn prepare(&self, latency: &Latency, report: Option<&Report>) {
+    pub fn prepare(&self, latency: &Latency, report: Option<&Report>, ongoing: Option<&Ongoing>) {
         let keys = latency.by_key().keys().filter_map(|key| match key {
             HistogramKey::CreationSite(gopc) => Some(*gopc),
             _ => None,
@@ -36,6 +36,14 @@ impl Named<'_> {
             gopcs.extend(report.longest.iter().map(|(wait, _)| wait.gopc));
             let places = report.stacks.iter().flat_map(|stacks| &stacks.places);
             gopcs.extend(places.map(|place| place.gopc));
+        }
+        if let Some(ongoing) = ongoing {
+            let stretches = [&ongoing.runnable, &ongoing.running, &ongoing.syscalls];
+            let longest = stretches
+                .into_iter()
+                .flatten()
+                .flat_map(|stretches| &stretches.longest);
+            gopcs.extend(longest.map(|stretch| stretch.gopc));
         }
         gopcs.remove(&0);
         if !gopcs.is_empty() {

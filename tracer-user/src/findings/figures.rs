@@ -18,6 +18,11 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
+/// A duration in seconds.
+pub(super) fn seconds(ns: u64) -> String {
+    format!("{:.1} s", ns as f64 / 1e9)
+}
+
 /// A duration in milliseconds.
 pub(super) fn milliseconds(ns: u64) -> String {
     format!("{:.1} ms", ns as f64 / 1e6)

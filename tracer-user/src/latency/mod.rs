@@ -57,7 +57,8 @@ impl Latency {
             | Kind::Transitions(_)
             | Kind::TransitionsSeen(_)
             | Kind::Stacks(_)
-            | Kind::Scheduler(_) => {}
+            | Kind::Scheduler(_)
+            | Kind::Ongoing(_) => {}
         }
     }
 

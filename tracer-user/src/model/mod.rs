@@ -3,10 +3,13 @@
 //!
 //! State machines without I/O: a recording gives the same answers as the live process did.
 
+pub mod ongoing;
 pub mod sched;
 pub mod start;
 
+use self::ongoing::Ongoing;
 use self::sched::Sched;
+use crate::stream::ongoing::OngoingSeen;
 use crate::stream::{Kind, Observation, SchedConfig, Snapshot};
 
 /// The state of one process: gauges from the snapshots, and the scheduler where it is rebuilt.
@@ -17,6 +20,7 @@ pub struct Model {
     last: Option<(u64, Snapshot)>,
     snapshots: u64,
     most_queued: u64,
+    ongoing: Option<(u64, OngoingSeen)>,
 }
 
 impl Model {
@@ -48,8 +52,13 @@ impl Model {
         if let Some(sched) = &mut self.sched {
             sched.observe(observation);
         }
-        let Kind::Snapshot(snapshot) = &observation.kind else {
-            return;
+        let snapshot = match &observation.kind {
+            Kind::Snapshot(snapshot) => snapshot,
+            Kind::Ongoing(seen) => {
+                self.ongoing = Some((observation.at_ns, seen.clone()));
+                return;
+            }
+            _ => return,
         };
         let stamped = (observation.at_ns, snapshot.clone());
         self.first.get_or_insert_with(|| stamped.clone());
@@ -71,6 +80,25 @@ impl Model {
     /// The most goroutines that were in all run queues together, of all snapshots.
     pub fn most_queued(&self) -> u64 {
         self.most_queued
+    }
+
+    /// What had begun and was not over at the end of a window from `begin_ns` to `end_ns`; `None` where nothing of it is
+    /// known.
+    pub fn ongoing(&self, begin_ns: u64, end_ns: u64) -> Option<Ongoing> {
+        let seen = self
+            .ongoing
+            .as_ref()
+            .map(|(at_ns, seen)| Ongoing::of_seen(seen, *at_ns, begin_ns));
+        let Some(sched) = &self.sched else { return seen };
+        let mut ongoing = sched.ongoing(end_ns);
+        let seen_stop = seen.and_then(|seen| seen.stop);
+        if let Some(stop) = &mut ongoing.stop {
+            stop.not_stopped = seen_stop.and_then(|seen| seen.not_stopped);
+        } else if !sched.has_seen_a_stop() {
+            // It began before the capture, and so has no event.
+            ongoing.stop = seen_stop;
+        }
+        Some(ongoing)
     }
 
     /// Goroutines alive at the last snapshot, those of the runtime included.

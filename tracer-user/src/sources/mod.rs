@@ -3,6 +3,7 @@
 
 pub mod execs;
 pub mod host;
+pub mod ongoing;
 pub mod passive;
 pub mod plugins;
 pub mod probes;

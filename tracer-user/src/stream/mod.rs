@@ -3,6 +3,7 @@
 
 pub mod buckets;
 mod consumer;
+pub mod ongoing;
 pub mod plugin;
 pub mod recording;
 pub mod reorder;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use tracer_ebpf::Origin;
 
 use self::{
+    ongoing::OngoingSeen,
     start::{StartCall, StartHeld, StartMark},
     transition::{SchedSnapshot, StacksSeen, Transition},
 };
@@ -57,6 +59,8 @@ pub enum Kind {
     Loss(Loss),
     /// Probe hits since the last such observation: their cost is the target's.
     Hits(u64),
+    /// What has begun and is not over. At most one comes, when the window closes.
+    Ongoing(OngoingSeen),
 }
 
 /// One thing that happened in the target.

@@ -135,7 +135,8 @@ impl Governed {
                 | Kind::Transitions(_)
                 | Kind::TransitionsSeen(_)
                 | Kind::Stacks(_)
-                | Kind::Scheduler(_) => {}
+                | Kind::Scheduler(_)
+                | Kind::Ongoing(_) => {}
             }
         }
         (hits, unresolved)

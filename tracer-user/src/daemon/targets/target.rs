@@ -437,7 +437,8 @@ impl Target {
                 | Kind::Transitions(_)
                 | Kind::TransitionsSeen(_)
                 | Kind::Stacks(_)
-                | Kind::Scheduler(_) => {}
+                | Kind::Scheduler(_)
+                | Kind::Ongoing(_) => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::document::full::{self, Full, ModelInfo};
 use crate::document::gauges::{Goroutines, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::named::Named;
+use crate::document::ongoing::Ongoing;
 use crate::document::slow::SlowSummary;
 use crate::escape::Untrusted;
 use crate::findings::{self, Evidence};
@@ -63,11 +64,13 @@ pub fn build(parts: Parts) -> Capture {
         begin_ns: parts.begin_ns,
     };
     let report = parts.model.scheduler().map(|sched| sched.report(parts.end_ns));
+    let ongoing = parts.model.ongoing(parts.begin_ns, parts.end_ns);
     // Looked up together before any is used: one by one, each would be searched for in the file.
-    named.prepare(latency, report.as_ref());
+    named.prepare(latency, report.as_ref(), ongoing.as_ref());
     let findings = findings::find(&Evidence {
         latency,
         model: parts.model,
+        ongoing: ongoing.as_ref(),
         symbolizer: parts.symbolizer,
         cgroup_cpu_limit: target.cgroup_cpu_limit,
         gomaxprocs: target.gomaxprocs,
@@ -120,6 +123,7 @@ pub fn build(parts: Parts) -> Capture {
         by_wait_reason: report.as_ref().map(full::by_wait_reason).unwrap_or_default(),
         slow_summary: SlowSummary::of(latency.slow()),
         slow: named.longest(latency),
+        ongoing: ongoing.map(|ongoing| Ongoing::of(&ongoing, &named)),
         goroutines: Goroutines::of(parts.model, report.as_ref().map(|report| report.churn)),
         scheduler: parts.model.last().and_then(SchedulerGauges::of),
         full: report

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::stream::ongoing::{OngoingSeen, RunnableGoroutine, StillRunnable, StillStopped};
 use crate::stream::{BucketScheme, Event, HistogramKey, Kind, Origin, SlowWait};
 use crate::{
     document::{fixtures, interval::Interval},
@@ -147,6 +148,72 @@ fn an_idle_target_has_an_empty_histogram_and_no_percentiles() {
     assert_eq!(value["runnable_to_running"]["count"], 0);
     assert!(value["runnable_to_running"].get("p50_ns").is_none());
     assert!(value.get("goroutines").is_none() && value.get("by_creation_site").is_none());
+}
+
+#[test]
+fn what_is_not_over_is_in_the_document_and_in_no_histogram() {
+    let goroutine = |goid, since_ns: Option<u64>, throughout| RunnableGoroutine {
+        goid,
+        gopc: 0x40_1000,
+        since_ns,
+        throughout,
+        seen_ns: None,
+        origin: since_ns.map(|_| Origin::Created as u8),
+    };
+    let second = 1_000_000_000u64;
+    let seen = OngoingSeen {
+        runnable: Some(StillRunnable {
+            read: 40,
+            all: 40,
+            count: 3,
+            goroutines: vec![
+                goroutine(11, None, true),
+                goroutine(12, Some(fixtures::BEGIN_NS + 4 * second), false),
+                goroutine(13, None, false),
+            ],
+        }),
+        stop: Some(StillStopped {
+            since_ns: fixtures::BEGIN_NS + 7 * second,
+            not_stopped: 1,
+        }),
+    };
+    let mut observed = fixtures::Observed::new(BucketScheme::Kernel);
+    observed.see(fixtures::END_NS, Kind::Ongoing(seen));
+    let capture = observed.capture(Mode::Exact, |_| {});
+    assert!(capture.capture.complete, "nothing was lost");
+    let value = round_trip(&capture);
+    assert_eq!(value["runnable_to_running"]["count"], 0);
+    let runnable = &value["ongoing"]["runnable"];
+    assert_eq!(runnable["count"], 3);
+    assert_eq!(runnable["since_unknown"], 1);
+    assert_eq!(runnable["longest_ns"], 10 * second);
+    assert_eq!(
+        runnable["longest"],
+        serde_json::json!([
+            { "at_least_ns": 10 * second, "begin_known": false, "goid": 11, "creation_site": "main.serve" },
+            {
+                "at_least_ns": 6 * second,
+                "begin_known": true,
+                "goid": 12,
+                "creation_site": "main.serve",
+                "origin": "created"
+            },
+        ])
+    );
+    assert!(runnable.get("looked_at").is_none(), "all were looked at");
+    let stop = &value["ongoing"]["stop_the_world"];
+    assert_eq!(
+        *stop,
+        serde_json::json!({ "at_least_ns": 3 * second, "ps_not_stopped": 1 })
+    );
+    let ids: Vec<&str> = capture
+        .findings
+        .iter()
+        .map(|finding| finding.id.as_str())
+        .collect();
+    assert_eq!(ids, ["starved-goroutines", "world-still-stopping"]);
+    // A mode that does not know it has no such part.
+    assert!(round_trip(&fixtures::exact()).get("ongoing").is_none());
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Interval {
         to_ns: u64,
     ) -> Self {
         let named = Named { symbolizer, begin_ns };
-        named.prepare(latency, None);
+        named.prepare(latency, None, None);
         Self {
             schema: Self::SCHEMA.to_owned(),
             at_ns: from_ns.saturating_sub(begin_ns),

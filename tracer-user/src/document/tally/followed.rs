@@ -197,6 +197,11 @@ impl Followed {
         }
     }
 
+    /// Starts that did not reach `main.main`, as far as they are kept.
+    pub fn unfinished(&self) -> &[Start] {
+        &self.unfinished
+    }
+
     /// Starts that are described in full: those that did not end, then the slowest of all.
     fn outstanding(&self) -> impl Iterator<Item = &Start> {
         let mut slowest: Vec<&Start> = self.binaries.values().flat_map(|kept| &kept.slowest).collect();

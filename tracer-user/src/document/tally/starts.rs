@@ -6,6 +6,7 @@ use crate::{
         capture::{Capture, CaptureInfo, CaptureMode},
         init::{self, Init, Short},
         interval::StartsInterval,
+        ongoing::Ongoing,
     },
     escape::Untrusted,
     findings::{
@@ -259,6 +260,7 @@ impl StartTally {
             ..CaptureInfo::new(CaptureMode::Init, self.started_at, duration_ns, ending.ended_by)
         };
         Some(Capture {
+            ongoing: Ongoing::of_starts(followed.map_or(self.ended.as_slice(), Followed::unfinished)),
             init: Some(self.init()),
             findings: self.findings(),
             ..Capture::new(target, info)

@@ -3,12 +3,14 @@
 mod created_waits;
 mod long_waits_by_creation_site;
 mod preemption_dominates;
+mod starved_goroutines;
 mod stop_the_world;
+mod world_still_stopping;
 
 use super::{Finding, Rule, Severity, check_all, gomaxprocs_above_limit};
 use crate::{
     latency::{Histogram, Latency},
-    model::Model,
+    model::{Model, ongoing::Ongoing},
     stream::{HistogramKey, Origin, Symbolizer},
 };
 
@@ -18,6 +20,8 @@ pub struct Evidence<'a> {
     pub latency: &'a Latency,
     /// The gauges.
     pub model: &'a Model,
+    /// What had begun and was not over at the end, where it is known.
+    pub ongoing: Option<&'a Ongoing>,
     /// Names of creation sites.
     pub symbolizer: &'a dyn Symbolizer,
     /// CPUs that the target's cgroup may use, where it is limited.
@@ -47,8 +51,16 @@ fn severity_of(share_of_long: f64) -> Severity {
 }
 
 /// Every rule, in the order in which findings are shown.
-fn rules<'a>() -> [Rule<Evidence<'a>>; 5] {
+fn rules<'a>() -> [Rule<Evidence<'a>>; 7] {
     [
+        Rule {
+            id: "starved-goroutines",
+            check: starved_goroutines::check,
+        },
+        Rule {
+            id: "world-still-stopping",
+            check: world_still_stopping::check,
+        },
         Rule {
             id: "created-waits",
             check: created_waits::check,

@@ -1,6 +1,10 @@
 use super::*;
 use crate::escape::Untrusted;
+use crate::stream::ongoing::{OngoingSeen, RunnableGoroutine, StillRunnable, StillStopped};
 use crate::stream::{BucketScheme, HistogramDelta, Kind, Observation, Snapshot};
+
+/// End of each window, which begins at 0.
+const END_NS: u64 = 10_000_000_000;
 
 struct Named;
 
@@ -37,9 +41,11 @@ fn found(observations: &[Observation], gomaxprocs: Option<u32>, limit: Option<f6
         latency.observe(observation);
         model.observe(observation);
     }
+    let ongoing = model.ongoing(0, END_NS);
     let evidence = Evidence {
         latency: &latency,
         model: &model,
+        ongoing: ongoing.as_ref(),
         symbolizer: &Named,
         cgroup_cpu_limit: limit,
         gomaxprocs,
@@ -174,4 +180,80 @@ fn a_world_that_stands_still_is_reported() {
         []
     );
     assert_eq!(found(&[snapshot(second, 10, second)], None, None), []);
+}
+
+fn ongoing(since_ns: &[Option<u64>], stop: Option<StillStopped>) -> Observation {
+    let goroutines = (1..).zip(since_ns).map(|(goid, since_ns)| RunnableGoroutine {
+        goid,
+        gopc: 0x1000,
+        since_ns: *since_ns,
+        ..RunnableGoroutine::default()
+    });
+    let count = since_ns.len() as u64;
+    let runnable = StillRunnable {
+        read: count,
+        all: count,
+        count,
+        goroutines: goroutines.collect(),
+    };
+    Observation {
+        at_ns: END_NS,
+        kind: Kind::Ongoing(OngoingSeen {
+            runnable: Some(runnable),
+            stop,
+        }),
+    }
+}
+
+#[test]
+fn goroutines_that_have_not_run_for_a_second_are_starved() {
+    let second = 1_000_000_000;
+    let starved = ongoing(
+        &[Some(second), Some(4 * second), None, Some(END_NS - 5_000)],
+        None,
+    );
+    let findings = found(&[starved], None, None);
+    assert_eq!(ids(&findings), ["starved-goroutines"]);
+    assert_eq!(findings[0].severity, Severity::Warning);
+    assert_eq!(
+        findings[0].title,
+        "2 goroutines could run and have not run for at least 6.0 s"
+    );
+    assert_eq!(
+        findings[0].evidence,
+        "still waiting to run at the end, in no histogram: goroutine 1 of main.fan for at least 9.0 s, goroutine 2 of \
+         main.fan for at least 6.0 s (of 1 others it is not known since when)"
+    );
+    // Waits that are not over are nothing unusual.
+    let short = ongoing(&[Some(END_NS - second / 2), None], None);
+    assert_eq!(found(&[short], None, None), []);
+}
+
+#[test]
+fn a_stop_of_the_world_that_is_not_over_is_reported() {
+    let stop = |since_ns, not_stopped| {
+        Some(StillStopped {
+            since_ns,
+            not_stopped,
+        })
+    };
+    let findings = found(&[ongoing(&[], stop(END_NS - 250_000_000, 1))], None, None);
+    assert_eq!(ids(&findings), ["world-still-stopping"]);
+    assert_eq!(
+        findings[0].title,
+        "the world has been stopping, or stopped, for at least 250.0 ms"
+    );
+    assert!(
+        findings[0].advice.contains("cannot be preempted"),
+        "{:?}",
+        findings[0]
+    );
+    let findings = found(&[ongoing(&[], stop(0, 0))], None, None);
+    assert!(
+        findings[0].title.raw().ends_with("for at least 10.0 s"),
+        "{:?}",
+        findings[0]
+    );
+    // One that only the last reading shows may have just begun.
+    assert_eq!(found(&[ongoing(&[], stop(END_NS, 1))], None, None), []);
 }

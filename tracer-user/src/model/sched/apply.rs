@@ -80,7 +80,7 @@ impl Sched {
                 self.world.count_created(wanted, transition.detail);
             }
             What::GcStart | What::GcMarkTermination | What::WorldStops | What::WorldStarts => {
-                self.world.apply(what, at_ns);
+                self.world.apply(what, transition.reason, at_ns);
             }
             What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {
                 self.apply_thread(what, transition);

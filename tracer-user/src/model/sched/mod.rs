@@ -10,6 +10,7 @@ mod counts;
 mod follow;
 mod goroutine;
 mod history;
+mod ongoing;
 mod reason;
 mod report;
 mod snapshot;

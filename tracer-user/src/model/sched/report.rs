@@ -1,6 +1,5 @@
 //! Everything that the model knows, as of one moment.
 
-use super::goroutine::mark;
 use super::stacks::StacksReport;
 use super::waits::Wait;
 use super::{Anomalies, History, Sched, State, World};
@@ -104,13 +103,11 @@ impl Sched {
                 *sum += spent;
             }
             if goroutine.state == State::Waiting {
+                // Across a loss, it may have been another wait.
+                let (since_ns, is_begin_known) = self.known_since(goroutine).unwrap_or((end_ns, false));
                 ongoing.push(Wait {
-                    begin_ns: if goroutine.is(mark::INFERRED) {
-                        0
-                    } else {
-                        goroutine.since_ns
-                    },
-                    duration_ns: spent,
+                    begin_ns: if is_begin_known { since_ns } else { 0 },
+                    duration_ns: end_ns.saturating_sub(since_ns),
                     g: goroutine.g,
                     life: goroutine.life,
                     goid: goroutine.goid,

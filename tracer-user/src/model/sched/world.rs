@@ -18,6 +18,7 @@ pub struct World {
     /// From `stopTheWorldWithSema` to `startTheWorldWithSema`, in nanoseconds.
     pub stopped_ns: u64,
     stopped_since_ns: u64,
+    stop_reason: u8,
     /// Times that GOMAXPROCS changed.
     pub resized: u64,
     /// GOMAXPROCS; 0 while it is not known.
@@ -47,8 +48,9 @@ pub struct World {
 }
 
 impl World {
-    /// Applies an event of the garbage collector or of a stopped world.
-    pub(super) fn apply(&mut self, what: What, at_ns: u64) {
+    /// Applies an event of the garbage collector or of a stopped world. `reason` is that of a stop, 0 where it is not
+    /// known.
+    pub(super) fn apply(&mut self, what: What, reason: u8, at_ns: u64) {
         match what {
             What::GcStart => {
                 self.gc_starts += 1;
@@ -63,7 +65,7 @@ impl World {
             }
             What::WorldStops => {
                 self.stops += 1;
-                self.stopped_since_ns = at_ns;
+                (self.stopped_since_ns, self.stop_reason) = (at_ns, reason);
             }
             What::WorldStarts if self.stopped_since_ns != 0 => {
                 self.stopped_ns += at_ns.saturating_sub(self.stopped_since_ns);
@@ -71,6 +73,11 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// When the stop of the world that is not over began, and its reason.
+    pub(super) fn stopped_since(&self) -> Option<(u64, u8)> {
+        (self.stopped_since_ns != 0).then_some((self.stopped_since_ns, self.stop_reason))
     }
 
     /// Forgets what has begun and not ended: after a loss it may have ended and begun anew.

@@ -9,6 +9,7 @@ pub mod init;
 mod inspection;
 pub mod interval;
 pub mod layout;
+mod ongoing;
 pub mod table;
 pub mod units;
 
@@ -77,6 +78,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
     if capture.runnable_to_running.count > 0 {
         text.push_str(&breakdown(capture, title, &rows, style));
     }
+    text.push_str(&ongoing::render(capture));
     text.push_str(&full::render(capture));
     text.push_str(&slow(capture));
     text.push_str(&facts(capture));

@@ -5,6 +5,7 @@ use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 use super::{
     plugins::{OpenPlugin, Plugins},
     prepare::Prepared,
+    watch::Watch,
 };
 use crate::{
     bpf::{Capacity, Cost, LinkKind, ProgramKind},
@@ -42,6 +43,9 @@ pub struct Live {
     /// What a hit costs on this machine, once it was measured.
     pub cost: Option<Cost>,
     sites: usize,
+    watch: Watch,
+    /// What was not over when the window closed, until it is observed.
+    ongoing: Option<Observation>,
 }
 
 impl Live {
@@ -115,6 +119,8 @@ impl Live {
             full,
             plugins,
             sites,
+            watch: Watch::new(mode),
+            ongoing: None,
         })
     }
 
@@ -192,11 +198,14 @@ impl Live {
     /// # Errors
     /// The source failed.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
-        match (&mut self.probes, &mut self.full) {
-            (_, Some(full)) => full.source.observe(now_ns),
-            (Some(probes), None) => probes.observe(now_ns),
-            (None, None) => Ok(self.passive.observe_waits(now_ns)?),
-        }
+        self.watch.look(&self.passive, now_ns);
+        let mut seen = match (&mut self.probes, &mut self.full) {
+            (_, Some(full)) => full.source.observe(now_ns)?,
+            (Some(probes), None) => probes.observe(now_ns)?,
+            (None, None) => self.passive.observe_waits(now_ns)?,
+        };
+        seen.extend(self.ongoing.take());
+        Ok(seen)
     }
 
     /// Returns remarks for a reader of the figures.
@@ -251,6 +260,7 @@ impl Live {
 
     /// Reads the runtime's gauges. In `full`, it also reads every goroutine, P and M; those come with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
+        self.watch.look(&self.passive, now_ns);
         if let Some(full) = &mut self.full {
             full.read_states();
         }
@@ -264,8 +274,24 @@ impl Live {
             })
     }
 
-    /// Stops counting; what was counted can still be observed.
+    /// Stops counting; what was counted can still be observed, and with it what is not over.
     pub fn stop(&mut self) -> Result<()> {
+        let look = self.watch.look_last(&self.passive);
+        self.switch_off()?;
+        let stamps = match &mut self.probes {
+            Some(probes) => probes.stamps(&look.gs())?,
+            None => None,
+        };
+        self.ongoing = self.watch.ongoing(look, stamps.as_ref());
+        Ok(())
+    }
+
+    /// Forgets what was not over: it was read from the memory of another program.
+    pub fn forget_ongoing(&mut self) {
+        self.ongoing = None;
+    }
+
+    fn switch_off(&mut self) -> Result<()> {
         if let Some(full) = &mut self.full {
             // Read while transitions still come: a later state would not match the last of them.
             full.read_states();

@@ -18,6 +18,7 @@ pub(in crate::session) mod prepare;
 pub mod runner;
 mod select;
 mod state;
+mod watch;
 
 pub use effect::Effect;
 pub use input::{Input, Offer};

@@ -191,6 +191,9 @@ impl Runner {
                     if let Err(e) = live.stop() {
                         log::warn!("{e}");
                     }
+                    if self.target.has_execed() {
+                        live.forget_ongoing();
+                    }
                 }
                 let close = LatencyStep::Close {
                     // Read after the probes were switched off: what came meanwhile was counted.

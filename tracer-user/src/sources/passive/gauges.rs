@@ -13,7 +13,7 @@ use super::time_to_run::total_of;
 /// Most bytes of `runtime.schedt` that are read; Go 1.27's has 6872.
 const MAX_SCHED: u32 = 64 << 10;
 /// Most Ps that are read. GOMAXPROCS has no limit, but no machine has so many CPUs.
-const MAX_PS: u64 = 1 << 13;
+pub(super) const MAX_PS: u64 = 1 << 13;
 /// Slots of a P's local run queue (`runtime/runtime2.go`, `p.runq`): no length can be larger.
 const RUNQ_SLOTS: u32 = 256;
 
@@ -43,12 +43,10 @@ pub(super) fn read_sched(
     now_ns: u64,
     into: &mut Snapshot,
 ) -> Result<(), ReadError> {
-    let Some(address) = globals.sched else {
+    let Some(bytes) = sched_bytes(memory, globals, layout)? else {
         return Ok(());
     };
     let sched = &layout.sched;
-    let mut bytes = vec![0; sched.size.min(MAX_SCHED) as usize];
-    memory.read(address, &mut bytes)?;
     let u32_at = |offset: u32| Some(u32::from_ne_bytes(*bytes.get(offset as usize..)?.first_chunk()?));
     // An int32 that is never negative; the runtime may be in the middle of a decrement.
     let count_at = |offset: u32| Some(u32_at(offset)?.cast_signed().max(0).cast_unsigned());
@@ -74,6 +72,20 @@ pub(super) fn read_sched(
         into.stw_total_ns = Some((gc.1, other.1));
     }
     Ok(())
+}
+
+/// The bytes of `runtime.sched`, by one read; `None` where its address is not known.
+pub(super) fn sched_bytes(
+    memory: &impl Memory,
+    globals: &Globals,
+    layout: &Layout,
+) -> Result<Option<Vec<u8>>, ReadError> {
+    let Some(address) = globals.sched else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; layout.sched.size.min(MAX_SCHED) as usize];
+    memory.read(address, &mut bytes)?;
+    Ok(Some(bytes))
 }
 
 /// Reads the state and run queue of every P.

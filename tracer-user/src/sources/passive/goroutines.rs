@@ -18,12 +18,12 @@ const LONGEST: Duration = Duration::from_millis(50);
 /// last walk's result.
 const SHORTEST_PAUSE_NS: u64 = 200_000_000;
 /// Goroutines that are read between checks of the clock, by one `process_vm_readv`.
-const BATCH: usize = 1024;
+pub(super) const BATCH: usize = 1024;
 /// Longest `allgs` that is believed: 2^32 g structs would be 1.9 TB.
-const MAX_GS: u64 = 1 << 32;
+pub(super) const MAX_GS: u64 = 1 << 32;
 
 /// `_Gscan`: the GC is scanning the goroutine's stack. The other bits are its state.
-const G_SCAN: u32 = 0x1000;
+pub(super) const G_SCAN: u32 = 0x1000;
 const G_DEAD: u32 = 6;
 const G_DEADEXTRA: u32 = 11;
 
@@ -181,14 +181,14 @@ fn state_name(status: u32) -> String {
 }
 
 /// CPU time of this thread.
-fn own_cpu_time() -> Duration {
+pub(super) fn own_cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Every number below a length once, in an order of which every prefix is spread evenly over the whole: wherever the walk
 /// is cut short, it has seen old goroutines (which are at the front of `allgs`) and young ones alike.
-struct Scattered {
+pub(super) struct Scattered {
     length: u64,
     step: u64,
     next: u64,
@@ -196,7 +196,8 @@ struct Scattered {
 }
 
 impl Scattered {
-    fn new(length: u64) -> Self {
+    /// Every number below `length`, which is not 0.
+    pub(super) fn new(length: u64) -> Self {
         // A step near the golden section of the length scatters best; being coprime to it, it reaches every number.
         let mut step = (length as f64 * 0.618_033_988_749_895) as u64;
         while gcd(step, length) != 1 {

@@ -6,7 +6,10 @@
 mod gauges;
 mod goroutines;
 mod observe_error;
+mod runnable;
+mod switches;
 mod time_to_run;
+mod world;
 
 use std::time::Duration;
 
@@ -17,6 +20,8 @@ use crate::process::memory::{Memory, ReadError};
 use crate::stream::{BucketScheme, Kind, Loss, LossCause, Observation, Snapshot};
 
 pub use observe_error::ObserveError;
+pub use runnable::{Runnable, RunnableReading};
+pub use world::WorldReading;
 
 use goroutines::Walk;
 use time_to_run::TimeToRun;
@@ -137,6 +142,41 @@ impl<M: Memory> PassiveSource<M> {
                 .or_else(unless_gone)?;
         }
         Ok(snapshot)
+    }
+
+    /// Reads every goroutine that can run and does not, within 50 ms of our CPU time. `clock` is CLOCK_MONOTONIC. `None` where the layout or the list
+    /// of goroutines is not known.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn runnable(&self, clock: impl Fn() -> u64) -> Result<Option<RunnableReading>, ReadError> {
+        let (Some(layout), Some(allgs)) = (&self.layout, self.globals.allgs) else {
+            return Ok(None);
+        };
+        runnable::read(&self.memory, allgs, &layout.g, clock)
+    }
+
+    /// Reads how often each P has taken another goroutine to run (`p.schedtick`); those that inherit the rest of a time
+    /// slice, of 10 ms, are not counted by the runtime. `None` where the layout or the Ps are not known.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn switches(&self) -> Result<Option<Vec<u32>>, ReadError> {
+        let (Some(layout), Some(allp)) = (&self.layout, self.globals.allp) else {
+            return Ok(None);
+        };
+        switches::read(&self.memory, allp, &layout.p)
+    }
+
+    /// Reads whether the world is being stopped, or is. `None` where the layout is not known.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn world(&self) -> Result<Option<WorldReading>, ReadError> {
+        match &self.layout {
+            Some(layout) => world::read(&self.memory, &self.globals, layout),
+            None => Ok(None),
+        }
     }
 }
 

@@ -251,6 +251,13 @@ proptest::proptest! {
         let live: u64 = snapshot.goroutines_by_state.iter().map(|(_, n)| n).sum();
         proptest::prop_assert!(live <= lengths.1 + 64, "{} of {}", live, lengths.1);
         let _ = source.observe(2);
+        if let Ok(Some(reading)) = source.runnable(|| 3) {
+            proptest::prop_assert!(reading.goroutines.len() as u64 <= reading.read && reading.read <= reading.all);
+        }
+        if let Ok(Some(switches)) = source.switches() {
+            proptest::prop_assert_eq!(switches.len() as u64, lengths.0);
+        }
+        let _ = source.world();
         drop(words);
     }
 }

@@ -11,7 +11,7 @@ use aya::{
 };
 use tracer_ebpf::Counters;
 
-pub use self::target::{ProbeTarget, Request, config_of};
+pub use self::target::{ProbeTarget, Request, Stamps, config_of};
 use crate::{
     bpf::{
         Capacity, Cost, Kernel, LinkKind,
@@ -125,6 +125,14 @@ impl ProbeSource {
         let mut seen = self.slow_waits();
         seen.extend(self.target.observe(&mut self.kernel, now_ns)?);
         Ok(seen)
+    }
+
+    /// Reads when these goroutines became runnable. `None` where the programs keep no stamps.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn stamps(&mut self, gs: &[u64]) -> Result<Option<Stamps>> {
+        self.target.stamps(&mut self.kernel, gs)
     }
 
     /// The kernel's counters since the probes went live, as of the last [`Self::observe`].

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 
+use aya::maps::MapError;
 use tracer_ebpf::{
-    Counters, Meaning, OTHER_CREATION_SITES, Origin, SiteKey, SiteKind, TargetConfig, TargetState,
-    creation_site_key,
+    Counters, Meaning, OTHER_CREATION_SITES, Origin, SiteKey, SiteKind, Stamp, TargetConfig, TargetState,
+    creation_site_key, stamp_key,
 };
 
 use super::{
@@ -72,6 +73,16 @@ pub fn config_of(
         p_id: field(|l| l.p.id),
         ..TargetConfig::default()
     }
+}
+
+/// When goroutines became runnable, as the kernel side has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamps {
+    /// The stamp of each goroutine in turn; `None` of one that no probe has seen to become runnable.
+    pub stamps: Vec<Option<Stamp>>,
+    /// Whether there was room for all stamps: then a goroutine without one has not become runnable since the probes went
+    /// live.
+    pub is_complete: bool,
 }
 
 /// Live probes on one process, and their counters.
@@ -293,6 +304,30 @@ impl ProbeTarget {
                 .map(|loss| at(Kind::Loss(loss))),
         );
         Ok(seen)
+    }
+
+    /// Reads when these goroutines became runnable. `None` where the programs keep no stamps.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn stamps(&self, kernel: &mut Kernel, gs: &[u64]) -> Result<Option<Stamps>> {
+        if self.program != ProgramKind::Exact {
+            return Ok(None);
+        }
+        let table = maps::stamps(&mut kernel.ebpf)?;
+        let mut stamps = Vec::with_capacity(gs.len());
+        for g in gs {
+            stamps.push(match table.get(&stamp_key(self.slot, *g), 0) {
+                Ok(stamp) => Some(stamp.0),
+                Err(MapError::KeyNotFound) => None,
+                Err(e) => return Err(maps::context("read", "STAMPS")(e)),
+            });
+        }
+        let counters = maps::read_counters(&mut kernel.ebpf, self.slot)?;
+        Ok(Some(Stamps {
+            stamps,
+            is_complete: counters.stamps_full == 0,
+        }))
     }
 
     /// The kernel's counters since the probes went live, as of the last [`Self::observe`].

@@ -2,6 +2,8 @@
 //!
 //! The layouts are in docs/recording.md. Additions of a later version get a new tag, which an older reader skips.
 
+use serde::de::DeserializeOwned;
+
 use super::{
     scheduler::{self, Parts},
     stacks, transitions,
@@ -9,7 +11,6 @@ use super::{
 };
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
-    Snapshot,
     start::{Mark, StartCall, StartHeld, StartMark, Usage},
 };
 
@@ -23,7 +24,7 @@ pub mod tag {
     pub const START_CALL: u8 = 0x12;
     /// [`super::HistogramDelta`].
     pub const HISTOGRAM_DELTA: u8 = 0x13;
-    /// [`super::Snapshot`].
+    /// [`super::Kind::Snapshot`].
     pub const SNAPSHOT: u8 = 0x14;
     /// [`super::Loss`].
     pub const LOSS: u8 = 0x15;
@@ -39,6 +40,8 @@ pub mod tag {
     pub const TRANSITIONS_SEEN: u8 = 0x1a;
     /// [`super::Kind::Stacks`].
     pub const STACKS: u8 = 0x1b;
+    /// [`super::Kind::Ongoing`].
+    pub const ONGOING: u8 = 0x1c;
 }
 
 /// Calls `record` with the tag of an observation and a function that appends its contents; more than once for an
@@ -93,6 +96,7 @@ fn tag_of(kind: &Kind) -> u8 {
         Kind::TransitionsSeen(_) => tag::TRANSITIONS_SEEN,
         Kind::Scheduler(_) => tag::SCHEDULER,
         Kind::Stacks(_) => tag::STACKS,
+        Kind::Ongoing(_) => tag::ONGOING,
     }
 }
 
@@ -110,6 +114,10 @@ fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
             // As JSON, since there are few, with many fields that may be absent, and others will be added. Writing to
             // memory does not fail, and all maps of the type have text as keys.
             let _ = serde_json::to_writer(&mut *out, snapshot);
+        }
+        // As JSON, too: it comes once.
+        Kind::Ongoing(seen) => {
+            let _ = serde_json::to_writer(&mut *out, seen);
         }
         Kind::Loss(loss) => {
             put_text(out, loss.cause.name());
@@ -137,7 +145,8 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
             held_ns: bytes.number()?,
         })),
         tag::HISTOGRAM_DELTA => Kind::HistogramDelta(read_histogram_delta(&mut bytes)?),
-        tag::SNAPSHOT => Kind::Snapshot(read_snapshot(&mut bytes)?),
+        tag::SNAPSHOT => Kind::Snapshot(read_json(&bytes, "a snapshot is not what it should be")?),
+        tag::ONGOING => Kind::Ongoing(read_json(&bytes, "what is not over is not what it should be")?),
         tag::LOSS => Kind::Loss(Loss {
             cause: LossCause::named(bytes.text()?).ok_or(Trouble::Unknown)?,
             count: bytes.number()?,
@@ -363,8 +372,8 @@ fn read_histogram_delta(bytes: &mut Bytes) -> Read<HistogramDelta> {
     })
 }
 
-fn read_snapshot(bytes: &mut Bytes) -> Read<Snapshot> {
-    serde_json::from_slice(bytes.0).map_err(|_| Trouble::Malformed("a snapshot is not what it should be"))
+fn read_json<T: DeserializeOwned>(bytes: &Bytes, otherwise: &'static str) -> Read<T> {
+    serde_json::from_slice(bytes.0).map_err(|_| Trouble::Malformed(otherwise))
 }
 
 fn read_origin(number: u64) -> Read<Origin> {

@@ -315,6 +315,10 @@ fn each_address(observation: &Observation, mut visit: impl FnMut(u64)) {
             .filter(|it| creates_goroutine(it))
             .for_each(|it| visit(it.detail)),
         Kind::Scheduler(all) => all.goroutines.iter().for_each(|seen| visit(seen.gopc)),
+        Kind::Ongoing(seen) => {
+            let runnable = seen.runnable.iter().flat_map(|runnable| &runnable.goroutines);
+            runnable.for_each(|goroutine| visit(goroutine.gopc));
+        }
         _ => {}
     }
 }

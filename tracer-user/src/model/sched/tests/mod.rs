@@ -2,6 +2,7 @@
 //! and no input may break it.
 
 mod maker;
+mod ongoing;
 mod unseen;
 
 use std::collections::BTreeMap;

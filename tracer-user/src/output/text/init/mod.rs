@@ -57,6 +57,8 @@ struct Row {
     faults: Option<u64>,
     /// How many packages' inits are in it, if it stands for several.
     packages: usize,
+    /// Whether it was not over.
+    ongoing: bool,
 }
 
 /// Renders a start in full; `which` says which one of several it is.
@@ -99,12 +101,15 @@ pub fn timeline(run: &Run, which: &str) -> String {
             text,
             "{:>7} {:>7} {:>7} {:>6}  {:<NAME$} |{}|",
             duration(row.begin_ns),
-            duration(row.duration_ns),
+            duration(row.duration_ns) + if row.ongoing { "+" } else { "" },
             shown(row.off_cpu_ns, duration),
             shown(row.faults, |n| n.to_string()),
             tail(&row.name.to_string(), NAME),
             bar(&row, run.duration_ns)
         );
+    }
+    if run.phases.iter().any(|phase| phase.ongoing) {
+        text.push_str("(+: it was not over, and took at least so long)\n");
     }
     text.push_str(&details(run));
     text.push_str(&calls(run));
@@ -125,6 +130,7 @@ fn rows(run: &Run) -> Vec<Row> {
             off_cpu_ns: phase.off_cpu_ns,
             faults: faults(phase),
             packages: usize::from(short) * usize::from(is_init),
+            ongoing: phase.ongoing,
         };
         let mergeable = |row: &Row| row.packages > 0 || row.name.raw().starts_with("init of ");
         match rows.last_mut() {
@@ -134,6 +140,7 @@ fn rows(run: &Run) -> Vec<Row> {
                 last.off_cpu_ns = last.off_cpu_ns.zip(row.off_cpu_ns).map(sum);
                 last.faults = last.faults.zip(row.faults).map(sum);
                 last.packages += row.packages;
+                last.ongoing = row.ongoing;
                 if last.packages > 1 {
                     last.name = format!("init of {} packages", last.packages).into();
                 }

@@ -7,6 +7,7 @@ use crate::{
     escape::Untrusted,
     stream::{
         BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
+        ongoing::{OngoingSeen, RunnableGoroutine, StillRunnable, StillStopped},
         start::{Mark, StartCall, StartHeld, StartMark, Usage},
         transition::{
             GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, StackSeen, StacksSeen, Transition,
@@ -236,6 +237,33 @@ fn stacks() -> impl Strategy<Value = StacksSeen> {
     (vec(stack, 0..6), any::<u64>()).prop_map(|(new, walked)| StacksSeen { new, walked })
 }
 
+fn ongoing() -> impl Strategy<Value = OngoingSeen> {
+    let goroutine = any::<(u64, u64, Option<u64>, bool, Option<u64>, Option<u8>)>();
+    let goroutine =
+        goroutine.prop_map(
+            |(goid, gopc, since_ns, throughout, seen_ns, origin)| RunnableGoroutine {
+                goid,
+                gopc,
+                since_ns,
+                throughout,
+                seen_ns,
+                origin,
+            },
+        );
+    let runnable = (any::<(u64, u64, u64)>(), vec(goroutine, 0..6));
+    let runnable = runnable.prop_map(|((read, all, count), goroutines)| StillRunnable {
+        read,
+        all,
+        count,
+        goroutines,
+    });
+    let stop = any::<(u64, u32)>().prop_map(|(since_ns, not_stopped)| StillStopped {
+        since_ns,
+        not_stopped,
+    });
+    (option::of(runnable), option::of(stop)).prop_map(|(runnable, stop)| OngoingSeen { runnable, stop })
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     let place = option::of((".{0,20}", 0..u32::MAX));
     (".{0,20}", place).prop_map(|(function, place)| Frame {
@@ -260,6 +288,7 @@ pub(super) fn observation() -> impl Strategy<Value = Observation> {
         vec(transition(), 0..60).prop_map(Kind::Transitions),
         scheduler().prop_map(|seen| Kind::Scheduler(Box::new(seen))),
         stacks().prop_map(Kind::Stacks),
+        ongoing().prop_map(Kind::Ongoing),
     ];
     (any::<u64>(), kind).prop_map(|(at_ns, kind)| Observation { at_ns, kind })
 }
