@@ -237,6 +237,9 @@ pub enum StartStep {
         info: TargetInfo,
         /// Whether the dynamic loader runs before its own first instruction.
         dynamic: bool,
+        /// See [`StartBegin::merged`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        merged: Vec<MergedPhase>,
     },
     /// Processes of the command's tree were still there when it had ended.
     Outlived {
@@ -310,12 +313,26 @@ pub struct StartBegin {
     /// Whether the latencies of the process are captured afterwards.
     #[serde(default, rename = "goes_on")]
     pub latencies_follow: bool,
-    /// Phases that cannot be distinguished in this program, and why.
+    /// Moments that cannot be seen in this program, and why.
     #[serde(default)]
     pub missing: Vec<Untrusted>,
+    /// Phases that cannot be distinguished in this program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<MergedPhase>,
     /// `--interval`, in nanoseconds.
     #[serde(default)]
     pub interval_ns: Option<u64>,
+}
+
+/// A phase whose begin was not found in a program: its time is part of the phase before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergedPhase {
+    /// The phase; `init:*` for the inits of all packages.
+    pub phase: Untrusted,
+    /// The phase that its time is part of.
+    pub into: Untrusted,
+    /// Why its begin was not found.
+    pub why: Untrusted,
 }
 
 /// Limits and settings that starts depend on.

@@ -13,7 +13,7 @@ use crate::{
         start::{self as findings, Evidence},
     },
     latency::start::PhaseTimes,
-    model::start::{Ended, Start, Starts},
+    model::start::{Start, Starts},
     stream::{
         EndedBy, Kind, Observation, TargetInfo,
         step::{AttachedBy, Environment, ONLY_BINARY, StartBegin, StartStep},
@@ -122,11 +122,12 @@ impl StartTally {
                 number,
                 info,
                 dynamic,
+                merged,
             } => {
                 if *dynamic {
                     self.open.set_dynamic(*number);
                 }
-                followed.set_info(*number, info.clone());
+                followed.set_program(*number, info.clone(), merged.clone());
             }
             StartStep::Outlived { processes } => {
                 followed.tree.outlived = followed.tree.outlived.saturating_add(*processes);
@@ -272,6 +273,7 @@ impl StartTally {
         };
         Init {
             missed: self.missed,
+            merged: self.program.merged.clone(),
             ..init
         }
     }
@@ -286,7 +288,7 @@ impl StartTally {
         let others: Vec<Start> = self
             .ended
             .iter()
-            .filter(|other| other.ended == Ended::Main && !std::ptr::eq(*other, start))
+            .filter(|other| other.ended.is_whole() && !std::ptr::eq(*other, start))
             .cloned()
             .collect();
         findings::find(&Evidence {

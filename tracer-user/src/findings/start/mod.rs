@@ -13,7 +13,7 @@ mod phase_without_cpu;
 
 use super::{Finding, Rule, check_all, gomaxprocs_above_limit};
 use crate::{
-    model::start::{Ended, Phase, Start},
+    model::start::{Phase, Start},
     stream::start::Usage,
 };
 
@@ -62,7 +62,7 @@ impl<'a> PhaseEvidence<'a> {
             usage,
             took_ns,
             cpu_ns: phase.cpu_ns().unwrap_or(0),
-            unfinished: start.ended != Ended::Main && start.phases.last() == Some(phase),
+            unfinished: !start.ended.is_whole() && start.phases.last() == Some(phase),
         })
     }
 }

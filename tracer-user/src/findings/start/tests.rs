@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::start::{CallAt, PhaseKind, TimesFrom},
+    model::start::{CallAt, Ended, PhaseKind, TimesFrom},
     stream::start::{StartCall, Usage},
 };
 

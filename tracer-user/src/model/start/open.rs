@@ -74,7 +74,7 @@ impl Starts {
         }
     }
 
-    /// Whether a process has reached its own first instruction, and not yet `main.main`.
+    /// Whether a process has reached its own first instruction, and its start has not ended.
     pub fn is_open(&self, pid: u32) -> bool {
         self.open.get(&pid).is_some_and(Open::has_entered)
     }
@@ -128,6 +128,7 @@ impl Starts {
         self.count_piece();
         let ended = match mark.mark {
             Mark::MainMain => Ended::Main,
+            Mark::LibraryReady => Ended::Library,
             Mark::Exited => Ended::Exit,
             _ => return None,
         };

@@ -206,6 +206,7 @@ impl Runner {
             number,
             info,
             dynamic,
+            merged,
         }) = found
         {
             self.record_attached_by(kind);
@@ -216,6 +217,7 @@ impl Runner {
                 number,
                 info,
                 dynamic,
+                merged,
             });
         }
         inputs

@@ -59,12 +59,13 @@ impl Runner {
         consumers: Consumers,
         invocation: Option<Invocation>,
     ) -> Self {
-        let (dynamic, missing) = match &programs {
+        let (dynamic, missing, merged) = match &programs {
             Programs::One(program) => (
                 program.plan.dynamic,
                 program.missing_probes().map(Untrusted::from).collect(),
+                program.merged_phases(),
             ),
-            Programs::Tree(_) => (false, vec![]),
+            Programs::Tree(_) => (false, vec![], vec![]),
         };
         let begin = StartBegin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -75,6 +76,7 @@ impl Runner {
             several: policy.starts_of.are_several() && !policy.tree,
             latencies_follow: policy.with_latencies,
             missing,
+            merged,
             interval_ns: output.interval.map(|d| d.as_nanos() as u64),
         };
         let mut open = Starts::default();
