@@ -3,6 +3,7 @@
 //! Everything is read through one open `/proc/PID` and one pidfd, so that a reused PID is noticed.
 
 mod cgroup;
+mod family;
 pub mod file;
 mod find;
 pub mod layout;
@@ -26,6 +27,7 @@ use procfs::{FromBufRead as _, ProcError};
 use rustix::process::{Pid, PidfdFlags};
 
 pub use cgroup::{Cgroups, Hierarchies, Throttled, Throttling};
+pub use family::{children_of, go_descendant, is_go, is_loader};
 pub use find::{Found, by_comm, by_exe};
 pub use life::{Fate, Life};
 pub use target::Target;

@@ -236,6 +236,28 @@ impl StartTally {
         (self.init(), self.findings())
     }
 
+    /// Returns the remarks for a reader of the figures.
+    pub fn notes(&self) -> impl Iterator<Item = &Untrusted> {
+        self.notes.iter().chain(&self.program.missing)
+    }
+
+    /// Returns what is missing from the starts, if anything.
+    pub fn shortcoming(&self) -> Option<String> {
+        if self.lost > 0 {
+            return Some(format!("{} marks of the start were lost", self.lost));
+        }
+        if self.missed > 0 {
+            return Some(format!("{} starts were not traced", self.missed));
+        }
+        // In a tree they are usual: a shell's child that only looks whether it could start.
+        let unfinished = self.ended.iter().filter(|start| !start.ended.is_whole()).count();
+        match (self.followed.is_none(), unfinished) {
+            (false, _) | (_, 0) => None,
+            (true, 1) => Some("1 start did not come to its end".to_owned()),
+            (true, n) => Some(format!("{n} starts did not come to their end")),
+        }
+    }
+
     /// Makes the document; `None` before the last step.
     pub fn capture(&mut self) -> Option<Capture> {
         let ending = self.ending?;
@@ -251,7 +273,7 @@ impl StartTally {
         let whole = ending.whole && followed.is_none_or(Followed::is_complete);
         let duration_ns = ending.at_ns.saturating_sub(self.begin_ns);
         let info = CaptureInfo {
-            complete: whole && self.lost == 0 && self.missed == 0,
+            complete: whole && self.shortcoming().is_none(),
             events: followed.map_or(self.ended.len() as u64, Followed::ended),
             lost_events: self.lost,
             attached_by: self.attached_by,

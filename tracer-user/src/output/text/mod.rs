@@ -16,6 +16,7 @@ use std::fmt::Write;
 
 use crate::document::capture::{Capture, CaptureMode};
 use crate::document::hist::Hist;
+use crate::document::init::Init;
 use crate::document::slow::Slow;
 use crate::escape::escape;
 use crate::findings::{Finding, Severity};
@@ -294,14 +295,14 @@ fn facts(capture: &Capture) -> String {
             0,
         ));
     } else if !how.complete {
-        text.push_str(&wrap(
-            if how.mode == CaptureMode::Init {
-                "incomplete: not every start that was asked for came to main.main."
-            } else {
-                "incomplete: the process ended before the window did."
-            },
-            0,
-        ));
+        let start_is_missing = |init: &Init| init.unfinished > 0 || init.missed > 0;
+        let why = match how.ended_by {
+            _ if how.mode == CaptureMode::Init => "not every start that was asked for came to its end.",
+            _ if capture.init.as_ref().is_some_and(start_is_missing) => "its start was not seen as a whole.",
+            EndedBy::TargetExit | EndedBy::TargetExec => "the process ended before the window did.",
+            _ => "not all was captured; the notes say what is missing.",
+        };
+        text.push_str(&wrap(&format!("incomplete: {why}"), 0));
     }
     if how.concurrent_captures > 0 {
         text.push_str(&wrap(
