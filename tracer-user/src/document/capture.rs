@@ -16,7 +16,7 @@ use crate::document::slow::{Slow, SlowSummary};
 use crate::escape::Untrusted;
 use crate::findings::Finding;
 use crate::plan::Mode;
-use crate::stream::step::{AttachedBy, MeasuredBy};
+use crate::stream::step::{AttachedBy, Halted, MeasuredBy};
 use crate::stream::{EndedBy, LossCause, Origin, TargetInfo};
 
 /// Value of [`Capture::schema`].
@@ -183,6 +183,10 @@ pub struct CaptureInfo {
     /// Other captures of gmpscope on the same target meanwhile: these figures contain their cost.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub concurrent_captures: u64,
+    /// How often, and for how long, the target was found stopped by a signal, traced by a debugger, or frozen with its
+    /// cgroup; absent where it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub halted: Vec<Halted>,
     /// Remarks for a reader of the figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Untrusted>,
@@ -212,6 +216,7 @@ impl CaptureInfo {
             overhead_ratio: None,
             latency_floor_ns: None,
             concurrent_captures: 0,
+            halted: Vec::new(),
             notes: Vec::new(),
         }
     }

@@ -17,6 +17,7 @@ pub struct Model {
     last: Option<(u64, Snapshot)>,
     snapshots: u64,
     most_queued: u64,
+    late_polls: LatePolls,
 }
 
 impl Model {
@@ -51,6 +52,7 @@ impl Model {
         let Kind::Snapshot(snapshot) = &observation.kind else {
             return;
         };
+        self.late_polls.add(snapshot);
         let stamped = (observation.at_ns, snapshot.clone());
         self.first.get_or_insert_with(|| stamped.clone());
         self.last = Some(stamped);
@@ -61,6 +63,11 @@ impl Model {
     /// The state at the last snapshot.
     pub fn last(&self) -> Option<&Snapshot> {
         self.last.as_ref().map(|(_, snapshot)| snapshot)
+    }
+
+    /// How old the last poll of the network was in snapshots without an idle P.
+    pub fn late_polls(&self) -> LatePolls {
+        self.late_polls
     }
 
     /// The number of snapshots.
@@ -107,6 +114,37 @@ pub struct Pauses {
     pub gc: (u64, u64),
     /// Pauses for other reasons (GOMAXPROCS, profiles, traces, ReadMemStats, goroutine dumps).
     pub other: (u64, u64),
+}
+
+/// sysmon polls the network itself where nobody has for so long (proc.go, `sysmon`).
+const SYSMON_POLLS_AFTER_NS: u64 = 10_000_000;
+/// Where nobody has for so long, not even sysmon, the program does not use the poller: then this is the time since its
+/// start.
+const UNUSED_NS: u64 = 1_000_000_000;
+
+/// Readings in which every P was busy, and what they say of the last poll of the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LatePolls {
+    /// Snapshots without an idle P in which a time of the last poll was known.
+    pub busy: u64,
+    /// Of them, those in which it was 10 ms ago or more.
+    pub late: u64,
+    /// The longest time since the last poll in those.
+    pub longest_ns: u64,
+}
+
+impl LatePolls {
+    fn add(&mut self, snapshot: &Snapshot) {
+        let since = snapshot.since_last_poll_ns.filter(|ns| *ns < UNUSED_NS);
+        let (Some(0), Some(since_ns)) = (snapshot.idle_ps, since) else {
+            return;
+        };
+        self.busy += 1;
+        if since_ns >= SYSMON_POLLS_AFTER_NS {
+            self.late += 1;
+            self.longest_ns = self.longest_ns.max(since_ns);
+        }
+    }
 }
 
 /// Goroutines in all run queues of a snapshot.

@@ -47,6 +47,66 @@ pub struct Throttled {
     pub time_ns: u64,
 }
 
+/// The file that says whether a cgroup is frozen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freezer {
+    /// `cgroup.events` of v2, `freezer.state` of v1.
+    file: PathBuf,
+    unified: bool,
+}
+
+impl Freezer {
+    /// The freezers of the cgroups that a process is in, by the text of its `/proc/PID/cgroup`.
+    pub fn all_of(cgroups: &str) -> Vec<Self> {
+        let mounts = Process::myself().and_then(|ourselves| ourselves.mountinfo());
+        let Ok(mounts) = mounts else {
+            return Vec::new();
+        };
+        let mounted: Vec<Mounted> = mounts
+            .0
+            .into_iter()
+            .filter_map(|mount| {
+                let unified = mount.fs_type == "cgroup2";
+                let legacy = mount.fs_type == "cgroup" && mount.super_options.contains_key("freezer");
+                (unified || legacy).then_some(Mounted {
+                    unified,
+                    root: mount.root,
+                    point: mount.mount_point,
+                })
+            })
+            .collect();
+        Self::among(&mounted, cgroups)
+    }
+
+    fn among(mounted: &[Mounted], cgroups: &str) -> Vec<Self> {
+        let found = cgroups.lines().filter_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            let unified = hierarchy == "0";
+            if !unified && !controllers.split(',').any(|controller| controller == "freezer") {
+                return None;
+            }
+            let mut fitting = mounted.iter().filter(|mounted| mounted.unified == unified);
+            let place = fitting.find_map(|mounted| mounted.place(path))?;
+            let name = if unified { "cgroup.events" } else { "freezer.state" };
+            Some(Self {
+                file: place.dir.join(name),
+                unified,
+            })
+        });
+        found.collect()
+    }
+
+    /// Whether the cgroup is frozen now, itself or with an ancestor.
+    pub fn is_frozen(&self) -> bool {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        match self.unified {
+            true => text.lines().any(|line| line == "frozen 1"),
+            false => text.trim() == "FROZEN",
+        }
+    }
+}
+
 impl Hierarchies {
     /// Reads what is mounted; nothing if that cannot be read.
     pub fn mounted() -> Self {
@@ -227,6 +287,33 @@ mod tests {
         fs::remove_file(container.join("cpu.max")).unwrap();
         assert_eq!(cgroups.cpu_limit(), None);
         assert_eq!(cgroups.throttled().unwrap().periods, 20, "its own");
+    }
+
+    #[test]
+    fn a_frozen_cgroup_is_seen_in_both_kinds() {
+        let top = tempfile::tempdir().unwrap();
+        let own = top.path().join("own");
+        fs::create_dir_all(&own).unwrap();
+        let freezer = |unified: bool, text: &str| {
+            let found = Freezer::among(&[mounted(unified, "/", top.path())], text);
+            let [freezer] = found.try_into().unwrap();
+            freezer
+        };
+        let unified = freezer(true, "0::/own\n");
+        assert!(!unified.is_frozen(), "no file");
+        fs::write(own.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        assert!(!unified.is_frozen());
+        fs::write(own.join("cgroup.events"), "populated 1\nfrozen 1\n").unwrap();
+        assert!(unified.is_frozen());
+        let legacy = freezer(false, "3:cpu:/x\n7:freezer:/own\n");
+        for (state, frozen) in [("THAWED\n", false), ("FREEZING\n", false), ("FROZEN\n", true)] {
+            fs::write(own.join("freezer.state"), state).unwrap();
+            assert_eq!(legacy.is_frozen(), frozen, "{state}");
+        }
+        assert_eq!(Freezer::among(&[], "0::/own\n"), []);
+        for hostile in ["", "0::/../..", "freezer", "7:freezer"] {
+            assert_eq!(Freezer::among(&[mounted(true, "/", top.path())], hostile), []);
+        }
     }
 
     #[test]

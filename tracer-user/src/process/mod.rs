@@ -6,6 +6,7 @@ mod cgroup;
 mod family;
 pub mod file;
 mod find;
+mod halt;
 pub mod layout;
 mod life;
 pub mod mapping;
@@ -29,6 +30,7 @@ use rustix::process::{Pid, PidfdFlags};
 pub use cgroup::{Cgroups, Hierarchies, Throttled, Throttling};
 pub use family::{children_of, go_descendant, is_go, is_loader};
 pub use find::{Found, by_comm, by_exe};
+pub use halt::{Halt, HaltWatch};
 pub use life::{Fate, Life};
 pub use target::Target;
 

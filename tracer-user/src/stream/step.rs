@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BucketScheme, TargetInfo};
-use crate::{escape::Untrusted, plan::Mode};
+use crate::{escape::Untrusted, plan::Mode, process::Halt};
 
 /// Number of the binary in marks where a single program is traced.
 pub const ONLY_BINARY: u32 = 0;
@@ -72,6 +72,9 @@ pub enum LatencyStep {
         /// Other captures of the same target during the window.
         #[serde(default)]
         concurrent_captures: u64,
+        /// How often the target was found stopped, traced or frozen.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        halted: Vec<Halted>,
     },
     /// The capture is made; nothing is observed any more.
     Finish {
@@ -114,6 +117,20 @@ pub struct Opening {
     /// `full`: what the model of the scheduler must know; `None` in the other modes.
     #[serde(default)]
     pub scheduler: Option<SchedConfig>,
+}
+
+/// How often, and for how long, a target did not run at all, as seen at regular readings of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halted {
+    /// Why it did not run.
+    pub state: Halt,
+    /// Whether that was so when the window opened.
+    #[serde(default)]
+    pub at_begin: bool,
+    /// How many times it was seen to become so, or to be so at the begin.
+    pub times: u64,
+    /// How long it was so at least: the time between readings that both found it so.
+    pub at_least_ns: u64,
 }
 
 /// What the model of the scheduler must know of a capture in mode `full`.

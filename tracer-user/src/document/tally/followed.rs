@@ -234,6 +234,7 @@ impl Followed {
                 cgroup_cpu_limit: environment.cgroup_cpu_limit,
                 throttled: environment.throttled,
                 godebug: environment.godebug.as_deref(),
+                go_minor: kept.info.as_ref().and_then(TargetInfo::go_minor),
             });
             let exe = kept.info.as_ref().map_or("", |info| info.exe.raw());
             let name = exe.rsplit('/').next().unwrap_or(exe);

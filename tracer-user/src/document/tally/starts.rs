@@ -319,6 +319,7 @@ impl StartTally {
             cgroup_cpu_limit: self.environment.cgroup_cpu_limit,
             throttled: self.environment.throttled,
             godebug: self.environment.godebug.as_deref(),
+            go_minor: self.program.target.go_minor(),
         })
     }
 

@@ -1,15 +1,17 @@
 //! What stands out in the latencies and gauges of a capture.
 
 mod created_waits;
+mod late_poll;
 mod long_waits_by_creation_site;
 mod preemption_dominates;
 mod stop_the_world;
+mod target_halted;
 
 use super::{Finding, Rule, Severity, check_all, gomaxprocs_above_limit};
 use crate::{
     latency::{Histogram, Latency},
     model::Model,
-    stream::{HistogramKey, Origin, Symbolizer},
+    stream::{HistogramKey, Origin, Symbolizer, step::Halted},
 };
 
 /// What the rules look at.
@@ -24,6 +26,12 @@ pub struct Evidence<'a> {
     pub cgroup_cpu_limit: Option<f64>,
     /// GOMAXPROCS, where known.
     pub gomaxprocs: Option<u32>,
+    /// Minor version of Go: 27 for Go 1.27.3; `None` where unknown.
+    pub go_minor: Option<u32>,
+    /// How often the target was found stopped, traced or frozen.
+    pub halted: &'a [Halted],
+    /// Length of the window.
+    pub window_ns: u64,
 }
 
 impl<'a> Evidence<'a> {
@@ -47,8 +55,12 @@ fn severity_of(share_of_long: f64) -> Severity {
 }
 
 /// Every rule, in the order in which findings are shown.
-fn rules<'a>() -> [Rule<Evidence<'a>>; 5] {
+fn rules<'a>() -> [Rule<Evidence<'a>>; 7] {
     [
+        Rule {
+            id: "target-halted",
+            check: target_halted::check,
+        },
         Rule {
             id: "created-waits",
             check: created_waits::check,
@@ -64,8 +76,16 @@ fn rules<'a>() -> [Rule<Evidence<'a>>; 5] {
         Rule {
             id: "gomaxprocs-above-cgroup-limit",
             check: |evidence: &Evidence| {
-                gomaxprocs_above_limit::check(evidence.gomaxprocs, evidence.cgroup_cpu_limit)
+                gomaxprocs_above_limit::check(
+                    evidence.gomaxprocs,
+                    evidence.cgroup_cpu_limit,
+                    evidence.go_minor,
+                )
             },
+        },
+        Rule {
+            id: "late-poll",
+            check: late_poll::check,
         },
         Rule {
             id: "stop-the-world",

@@ -1,5 +1,6 @@
 use super::*;
 use crate::escape::Untrusted;
+use crate::process::Halt;
 use crate::stream::{BucketScheme, HistogramDelta, Kind, Observation, Snapshot};
 
 struct Named;
@@ -32,6 +33,15 @@ fn observation(key: HistogramKey, waits: &[(u64, u64)]) -> Observation {
 }
 
 fn found(observations: &[Observation], gomaxprocs: Option<u32>, limit: Option<f64>) -> Vec<Finding> {
+    found_of(observations, gomaxprocs, limit, &[])
+}
+
+fn found_of(
+    observations: &[Observation],
+    gomaxprocs: Option<u32>,
+    limit: Option<f64>,
+    halted: &[Halted],
+) -> Vec<Finding> {
     let (mut latency, mut model) = (Latency::new(BucketScheme::Kernel), Model::default());
     for observation in observations {
         latency.observe(observation);
@@ -43,6 +53,9 @@ fn found(observations: &[Observation], gomaxprocs: Option<u32>, limit: Option<f6
         symbolizer: &Named,
         cgroup_cpu_limit: limit,
         gomaxprocs,
+        go_minor: Some(24),
+        halted,
+        window_ns: 2_000_000_000,
     };
     find(&evidence)
 }
@@ -126,6 +139,72 @@ fn more_ps_than_the_cgroup_may_use_are_reported() {
 }
 
 #[test]
+fn more_ps_are_not_advised_to_a_program_that_has_more_than_its_limit() {
+    let observations = [observation(
+        HistogramKey::Origin(Origin::Preempted),
+        &[(16_000_000, 40)],
+    )];
+    let advice = |gomaxprocs, limit| found(&observations, gomaxprocs, limit)[0].advice.clone();
+    assert!(advice(Some(2), Some(2.0)).contains("raise the CPU limit"));
+    assert!(advice(Some(2), None).contains("raise GOMAXPROCS above 2"));
+}
+
+/// A reading with so many idle Ps, and so long after the last poll.
+fn polled(idle_ps: u32, since_last_poll_ns: u64) -> Observation {
+    Observation {
+        at_ns: 1,
+        kind: Kind::Snapshot(Snapshot {
+            idle_ps: Some(idle_ps),
+            since_last_poll_ns: Some(since_last_poll_ns),
+            ..Snapshot::default()
+        }),
+    }
+}
+
+#[test]
+fn a_late_poll_is_reported_where_every_p_is_busy() {
+    let ms = 1_000_000;
+    let findings = found(&[polled(0, 2 * ms), polled(0, 14 * ms), polled(1, 90 * ms)], None, None);
+    assert_eq!(ids(&findings), ["late-poll"]);
+    assert_eq!(findings[0].severity, Severity::Info);
+    assert!(
+        findings[0].evidence.raw().starts_with("in 1 of 2 readings"),
+        "{:?}",
+        findings[0]
+    );
+    assert!(findings[0].title.raw().contains("14.0 ms"));
+    // A P is free, or the program does not use the poller: then this is the time since its start.
+    for quiet in [polled(1, 50 * ms), polled(0, 9 * ms), polled(0, 5_000 * ms)] {
+        assert_eq!(found(&[quiet], None, None), []);
+    }
+}
+
+#[test]
+fn a_target_that_does_not_run_is_reported() {
+    let halted = |state| Halted {
+        state,
+        at_begin: true,
+        times: 2,
+        at_least_ns: 1_500_000_000,
+    };
+    for (state, name, advice) in [
+        (Halt::Stopped, "stopped", "kill -CONT"),
+        (Halt::Traced, "traced", "TracerPid"),
+        (Halt::Frozen, "frozen", "thaw"),
+    ] {
+        // Its poll is late since it does not run.
+        let findings = found_of(&[polled(0, 50_000_000)], None, None, &[halted(state)]);
+        assert_eq!(ids(&findings), ["target-halted"]);
+        assert_eq!(findings[0].severity, Severity::Warning);
+        assert_eq!(
+            findings[0].evidence,
+            format!("it was {name} when the capture began, and for at least 1500.0 ms of 2000.0 ms, 2 times")
+        );
+        assert!(findings[0].advice.contains(advice), "{:?}", findings[0]);
+    }
+}
+
+#[test]
 fn a_world_that_stands_still_is_reported() {
     let snapshot = |at_ns, pauses, time| {
         let snapshot = Snapshot {
@@ -148,6 +227,11 @@ fn a_world_that_stands_still_is_reported() {
         None,
     );
     assert_eq!(ids(&findings), ["stop-the-world"]);
+    assert!(
+        findings[0].advice.contains("GOGC") && !findings[0].advice.contains("ReadMemStats"),
+        "{:?}",
+        findings[0]
+    );
     assert!(
         findings[0]
             .evidence
