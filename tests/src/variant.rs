@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -24,6 +25,8 @@ pub enum Variant {
     Cgo,
     /// With cgo, position-independent.
     CgoPie,
+    /// As an archive (`-buildmode=c-archive`) in the C program `host/main.c` of its folder.
+    Library,
     /// With [`Profile::Scheduler`].
     Pgo,
     /// With [`Profile::Recorded`], stripped.
@@ -52,6 +55,7 @@ impl Variant {
             Variant::PieStripped => "pie-stripped".into(),
             Variant::Cgo => "cgo".into(),
             Variant::CgoPie => "cgo-pie".into(),
+            Variant::Library => "library".into(),
             Variant::Pgo => "pgo".into(),
             Variant::PgoStripped => "pgo-stripped".into(),
             Variant::Profiled(profile) => format!("pgo-{}", profile.name()),
@@ -65,7 +69,7 @@ impl Variant {
 
     /// Whether the system's linker links it, so that it depends on libc.
     pub fn cgo(self) -> bool {
-        matches!(self, Variant::Cgo | Variant::CgoPie)
+        matches!(self, Variant::Cgo | Variant::CgoPie | Variant::Library)
     }
 
     /// The profile that it is built with.
@@ -135,6 +139,7 @@ impl Variant {
             Variant::Pie | Variant::CgoPie => flags.push("-buildmode=pie".into()),
             Variant::PieStripped => flags.extend(["-buildmode=pie".into(), "-ldflags=-s -w".into()]),
             Variant::Pgo => {}
+            Variant::Library => flags.push("-buildmode=c-archive".into()),
             Variant::PgoStripped | Variant::Profiled(_) => flags.push("-ldflags=-s -w".into()),
             Variant::ProfiledArm64(_) => {
                 go.env("GOARCH", "arm64");
@@ -165,6 +170,15 @@ impl Variant {
             }
             flags.push(format!("-pgo={}", file.display()));
         }
+        if self == Variant::Library {
+            // `go build` writes the header beside it.
+            let archive = scratch.join("library.a");
+            run(go.args(flags).arg("-o").arg(&archive).arg(format!("./{program}")))?;
+            let host = package().join("workloads").join(program).join("host/main.c");
+            let mut cc = Command::new("cc");
+            cc.arg("-o").arg(to).arg("-I").arg(scratch).arg(host).arg(&archive);
+            return run(cc.arg("-lpthread")).map(drop);
+        }
         run(go.args(flags).arg("-o").arg(to).arg(format!("./{program}"))).map(drop)
     }
 }
@@ -177,7 +191,7 @@ fn sources_hash(profile: Option<&Path>) -> Result<u64> {
             let path = entry?.path();
             if path.is_dir() {
                 walk(&path, into)?;
-            } else if path.extension().is_some_and(|e| e == "go" || e == "s") {
+            } else if path.extension().is_some_and(|e| e == "go" || e == "s" || e == "c") {
                 into.push(path);
             }
         }

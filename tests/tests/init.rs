@@ -427,6 +427,12 @@ fn a_start_that_hangs_is_shown_when_it_is_ended() -> Result<()> {
             "{run:#?}"
         );
         ensure!(
+            ran.capture
+                .as_ref()
+                .is_some_and(|capture| !capture.capture.complete),
+            "a start that was cut off is said to be complete"
+        );
+        ensure!(
             phase_findings(&ran)
                 .iter()
                 .any(|(_, evidence)| evidence.contains(&address)),
