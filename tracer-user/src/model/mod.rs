@@ -17,7 +17,7 @@ pub struct Model {
     last: Option<(u64, Snapshot)>,
     snapshots: u64,
     most_queued: u64,
-    late_polls: LatePolls,
+    polls: Polls,
 }
 
 impl Model {
@@ -52,7 +52,7 @@ impl Model {
         let Kind::Snapshot(snapshot) = &observation.kind else {
             return;
         };
-        self.late_polls.add(snapshot);
+        self.polls.add(observation.at_ns, snapshot);
         let stamped = (observation.at_ns, snapshot.clone());
         self.first.get_or_insert_with(|| stamped.clone());
         self.last = Some(stamped);
@@ -65,9 +65,13 @@ impl Model {
         self.last.as_ref().map(|(_, snapshot)| snapshot)
     }
 
-    /// How old the last poll of the network was in snapshots without an idle P.
+    /// How old the last poll of the network was in snapshots without an idle P; nothing where the program was not seen to
+    /// poll at all.
     pub fn late_polls(&self) -> LatePolls {
-        self.late_polls
+        match self.polls.in_use {
+            true => self.polls.late,
+            false => LatePolls::default(),
+        }
     }
 
     /// The number of snapshots.
@@ -118,8 +122,7 @@ pub struct Pauses {
 
 /// sysmon polls the network itself where nobody has for so long (proc.go, `sysmon`).
 const SYSMON_POLLS_AFTER_NS: u64 = 10_000_000;
-/// Where nobody has for so long, not even sysmon, the program does not use the poller: then this is the time since its
-/// start.
+/// Where nobody has for so long, not even sysmon, the poller is not in use.
 const UNUSED_NS: u64 = 1_000_000_000;
 
 /// Readings in which every P was busy, and what they say of the last poll of the network.
@@ -133,16 +136,32 @@ pub struct LatePolls {
     pub longest_ns: u64,
 }
 
-impl LatePolls {
-    fn add(&mut self, snapshot: &Snapshot) {
-        let since = snapshot.since_last_poll_ns.filter(|ns| *ns < UNUSED_NS);
-        let (Some(0), Some(since_ns)) = (snapshot.idle_ps, since) else {
+/// What the snapshots say of polls.
+#[derive(Clone, Copy, Debug, Default)]
+struct Polls {
+    late: LatePolls,
+    /// The moment of the last poll, at the last snapshot that knew it.
+    last_ns: Option<u64>,
+    /// Whether the network was polled between two snapshots: a program that uses neither timers nor the network never
+    /// does, and then its last poll is its begin.
+    in_use: bool,
+}
+
+impl Polls {
+    fn add(&mut self, now_ns: u64, snapshot: &Snapshot) {
+        let Some(since_ns) = snapshot.since_last_poll_ns else {
             return;
         };
-        self.busy += 1;
+        let polled_ns = now_ns.saturating_sub(since_ns);
+        self.in_use |= self.last_ns.is_some_and(|last_ns| last_ns != polled_ns);
+        self.last_ns = Some(polled_ns);
+        if snapshot.idle_ps != Some(0) || since_ns >= UNUSED_NS {
+            return;
+        }
+        self.late.busy += 1;
         if since_ns >= SYSMON_POLLS_AFTER_NS {
-            self.late += 1;
-            self.longest_ns = self.longest_ns.max(since_ns);
+            self.late.late += 1;
+            self.late.longest_ns = self.late.longest_ns.max(since_ns);
         }
     }
 }

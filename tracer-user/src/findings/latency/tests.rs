@@ -149,10 +149,10 @@ fn more_ps_are_not_advised_to_a_program_that_has_more_than_its_limit() {
     assert!(advice(Some(2), None).contains("raise GOMAXPROCS above 2"));
 }
 
-/// A reading with so many idle Ps, and so long after the last poll.
-fn polled(idle_ps: u32, since_last_poll_ns: u64) -> Observation {
+/// A reading at this time, with so many idle Ps, and so long after the last poll.
+fn polled(at_ns: u64, idle_ps: u32, since_last_poll_ns: u64) -> Observation {
     Observation {
-        at_ns: 1,
+        at_ns,
         kind: Kind::Snapshot(Snapshot {
             idle_ps: Some(idle_ps),
             since_last_poll_ns: Some(since_last_poll_ns),
@@ -164,7 +164,13 @@ fn polled(idle_ps: u32, since_last_poll_ns: u64) -> Observation {
 #[test]
 fn a_late_poll_is_reported_where_every_p_is_busy() {
     let ms = 1_000_000;
-    let findings = found(&[polled(0, 2 * ms), polled(0, 14 * ms), polled(1, 90 * ms)], None, None);
+    let second = 1_000 * ms;
+    let readings = [
+        polled(10 * second, 0, 2 * ms),
+        polled(11 * second, 0, 14 * ms),
+        polled(12 * second, 1, 90 * ms),
+    ];
+    let findings = found(&readings, None, None);
     assert_eq!(ids(&findings), ["late-poll"]);
     assert_eq!(findings[0].severity, Severity::Info);
     assert!(
@@ -173,10 +179,20 @@ fn a_late_poll_is_reported_where_every_p_is_busy() {
         findings[0]
     );
     assert!(findings[0].title.raw().contains("14.0 ms"));
-    // A P is free, or the program does not use the poller: then this is the time since its start.
-    for quiet in [polled(1, 50 * ms), polled(0, 9 * ms), polled(0, 5_000 * ms)] {
-        assert_eq!(found(&[quiet], None, None), []);
+    let first = || polled(10 * second, 0, 2 * ms);
+    for quiet in [
+        polled(11 * second, 1, 50 * ms),
+        polled(11 * second, 0, 9 * ms),
+        polled(20 * second, 0, 5 * second),
+    ] {
+        assert_eq!(found(&[first(), quiet], None, None), []);
     }
+    // The program never polls: this is the time since its begin.
+    let begin = [
+        polled(10 * second, 0, 50 * ms),
+        polled(10 * second + 100 * ms, 0, 150 * ms),
+    ];
+    assert_eq!(found(&begin, None, None), []);
 }
 
 #[test]
@@ -193,7 +209,8 @@ fn a_target_that_does_not_run_is_reported() {
         (Halt::Frozen, "frozen", "thaw"),
     ] {
         // Its poll is late since it does not run.
-        let findings = found_of(&[polled(0, 50_000_000)], None, None, &[halted(state)]);
+        let polls = [polled(1 << 40, 0, 1_000_000), polled(1 << 41, 0, 50_000_000)];
+        let findings = found_of(&polls, None, None, &[halted(state)]);
         assert_eq!(ids(&findings), ["target-halted"]);
         assert_eq!(findings[0].severity, Severity::Warning);
         assert_eq!(
