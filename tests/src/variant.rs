@@ -176,7 +176,12 @@ impl Variant {
             run(go.args(flags).arg("-o").arg(&archive).arg(format!("./{program}")))?;
             let host = package().join("workloads").join(program).join("host/main.c");
             let mut cc = Command::new("cc");
-            cc.arg("-o").arg(to).arg("-I").arg(scratch).arg(host).arg(&archive);
+            cc.arg("-o")
+                .arg(to)
+                .arg("-I")
+                .arg(scratch)
+                .arg(host)
+                .arg(&archive);
             return run(cc.arg("-lpthread")).map(drop);
         }
         run(go.args(flags).arg("-o").arg(to).arg(format!("./{program}"))).map(drop)
@@ -191,7 +196,10 @@ fn sources_hash(profile: Option<&Path>) -> Result<u64> {
             let path = entry?.path();
             if path.is_dir() {
                 walk(&path, into)?;
-            } else if path.extension().is_some_and(|e| e == "go" || e == "s" || e == "c") {
+            } else if path
+                .extension()
+                .is_some_and(|e| e == "go" || e == "s" || e == "c")
+            {
                 into.push(path);
             }
         }

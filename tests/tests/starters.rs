@@ -135,7 +135,10 @@ fn a_fork_before_the_runtime_is_named() -> Result<()> {
         capture.capture
     );
     ensure!(
-        capture.findings.iter().any(|finding| finding.id == "start-forked"),
+        capture
+            .findings
+            .iter()
+            .any(|finding| finding.id == "start-forked"),
         "{:#?}",
         capture.findings
     );
@@ -153,7 +156,12 @@ fn a_fork_before_the_runtime_is_named() -> Result<()> {
         "{:#?}",
         capture.capture
     );
-    ensure!(capture.findings.iter().all(|finding| finding.id != "start-forked"));
+    ensure!(
+        capture
+            .findings
+            .iter()
+            .all(|finding| finding.id != "start-forked")
+    );
     Ok(())
 }
 
@@ -258,7 +266,10 @@ fn a_stopped_target_is_named() -> Result<()> {
             "{mode}: {halted:?}"
         );
         ensure!(
-            capture.findings.iter().any(|finding| finding.id == "target-halted"),
+            capture
+                .findings
+                .iter()
+                .any(|finding| finding.id == "target-halted"),
             "{mode}: {:#?}",
             capture.findings
         );
@@ -297,7 +308,10 @@ fn a_target_that_is_stopped_in_the_window_is_named() -> Result<()> {
         "{halted:?}"
     );
     ensure!(
-        capture.findings.iter().any(|finding| finding.id == "target-halted"),
+        capture
+            .findings
+            .iter()
+            .any(|finding| finding.id == "target-halted"),
         "{:#?}",
         capture.findings
     );

@@ -12,7 +12,10 @@ pub(super) fn more_cpu(gomaxprocs: Option<u32>, limit: Option<f64>) -> String {
             )
         }
         (Some(gomaxprocs), Some(limit)) => {
-            format!("raise GOMAXPROCS above {gomaxprocs}: its cgroup may use {}", cpus(limit))
+            format!(
+                "raise GOMAXPROCS above {gomaxprocs}: its cgroup may use {}",
+                cpus(limit)
+            )
         }
         (Some(gomaxprocs), None) => {
             format!("raise GOMAXPROCS above {gomaxprocs}, if the machine has more CPUs")

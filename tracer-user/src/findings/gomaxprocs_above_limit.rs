@@ -23,7 +23,9 @@ pub(super) fn check(gomaxprocs: Option<u32>, limit: Option<f64>, minor: Option<u
         && f64::from(gomaxprocs) <= LEAST
     {
         return Some(Verdict::info(
-            format!("GOMAXPROCS is {gomaxprocs}, the least that Go chooses by itself, and the cgroup may use less"),
+            format!(
+                "GOMAXPROCS is {gomaxprocs}, the least that Go chooses by itself, and the cgroup may use less"
+            ),
             evidence,
             format!(
                 "Go 1.{minor} follows the limit, but not below {LEAST:.0}. The kernel throttles all threads at once when \
@@ -99,9 +101,16 @@ mod tests {
 
     #[test]
     fn a_newer_go_is_only_advised_where_it_would_help() {
-        assert!(advice(8, 3.5, Some(24)).1.contains("GOMAXPROCS=4, or build with Go 1.25"));
+        assert!(
+            advice(8, 3.5, Some(24))
+                .1
+                .contains("GOMAXPROCS=4, or build with Go 1.25")
+        );
         let (_, text) = advice(8, 0.5, Some(24));
-        assert!(text.contains("GOMAXPROCS=1.") && !text.contains("build"), "{text}");
+        assert!(
+            text.contains("GOMAXPROCS=1.") && !text.contains("build"),
+            "{text}"
+        );
         let (_, text) = advice(8, 0.5, None);
         assert!(text.contains("Go 1.25 and newer follow"), "{text}");
     }

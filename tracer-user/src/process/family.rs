@@ -87,7 +87,11 @@ mod tests {
 
     #[test]
     fn the_children_of_every_thread_are_found() {
-        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let found = children_of(std::process::id());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -97,7 +101,11 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_go_has_no_go_descendant() {
-        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         assert_eq!(go_descendant(child.id()), None);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -116,7 +116,11 @@ mod tests {
 
     #[test]
     fn a_process_that_is_stopped_and_continued_is_seen() {
-        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let watch = HaltWatch::new(child.id());
         let becomes = |expected: Option<Halt>| {

@@ -5,11 +5,7 @@
 //! `sysmon`), and timers wait until their P comes to its scheduler.
 
 use super::Evidence;
-use crate::findings::{
-    Verdict,
-    advice::more_cpu,
-    figures::milliseconds,
-};
+use crate::findings::{Verdict, advice::more_cpu, figures::milliseconds};
 
 pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
     // Of a process that did not run, nothing is late by its own fault.

@@ -19,7 +19,9 @@ fn advice(share_of_gc: f64) -> String {
                   GOMAXPROCS often";
     match share_of_gc {
         share if share >= MOST_SHARE => format!("No goroutine runs meanwhile. The GC stops it: {gc}."),
-        share if share <= 1.0 - MOST_SHARE => format!("No goroutine runs meanwhile. It is not the GC: {others}."),
+        share if share <= 1.0 - MOST_SHARE => {
+            format!("No goroutine runs meanwhile. It is not the GC: {others}.")
+        }
         _ => format!("No goroutine runs meanwhile. GC: {gc}. Others: {others}."),
     }
 }

@@ -2,10 +2,7 @@
 
 use super::Evidence;
 use crate::{
-    findings::{
-        Verdict,
-        figures::milliseconds,
-    },
+    findings::{Verdict, figures::milliseconds},
     process::Halt,
     stream::step::Halted,
 };

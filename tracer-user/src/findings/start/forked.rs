@@ -21,7 +21,10 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
         _ => String::new(),
     };
     Some(Verdict::warning(
-        format!("process {} started another one before Go's runtime began", start.pid),
+        format!(
+            "process {} started another one before Go's runtime began",
+            start.pid
+        ),
         format!(
             "it waited{child} in {}, and Go's runtime has not begun in process {}",
             waited.call.name, start.pid

@@ -11,7 +11,9 @@ fn advice(evidence: &Evidence) -> &'static str {
     let was_throttled = evidence.throttled.is_some_and(|(periods, _)| periods > 0);
     match evidence.cgroup_cpu_limit {
         Some(_) => "More CPU for the cgroup while it starts, or less to do until main.main.",
-        None if was_throttled => "More CPU for a cgroup above its own while it starts, or less to do until main.main.",
+        None if was_throttled => {
+            "More CPU for a cgroup above its own while it starts, or less to do until main.main."
+        }
         None => {
             "Its cgroup has no limit that can be seen: other programs had the CPUs. Start it when or where fewer compete, \
              with a larger share (cpu.weight, nice), or with less to do until main.main."

@@ -182,7 +182,10 @@ fn a_start_that_goes_on_in_a_child_is_named() {
     let start = broken(PhaseKind::Rt0, Ended::Exit, waits(Some(4712)));
     let [found] = find(&evidence(&start)).try_into().unwrap();
     assert_eq!(found.id, "start-forked");
-    assert!(found.evidence.raw().contains("for process 4712 in wait4"), "{found:?}");
+    assert!(
+        found.evidence.raw().contains("for process 4712 in wait4"),
+        "{found:?}"
+    );
     let hangs = broken(PhaseKind::Rt0, Ended::Unfinished, waits(None));
     assert_eq!(ids(&evidence(&hangs)), ["start-forked"]);
     // An init may wait for a child, and a start that ends is whole.

@@ -14,7 +14,14 @@ use crate::{
 
 /// Programs that ask a service to start their argument, so that it does not descend from them.
 const CLIENTS: [&str; 8] = [
-    "systemd-run", "docker", "podman", "nerdctl", "kubectl", "machinectl", "at", "batch",
+    "systemd-run",
+    "docker",
+    "podman",
+    "nerdctl",
+    "kubectl",
+    "machinectl",
+    "at",
+    "batch",
 ];
 /// Most words of the arguments that are looked at.
 const MOST_WORDS: usize = 64;
@@ -71,9 +78,8 @@ fn message(error: &str, program: &Path, go: Option<&str>) -> String {
 /// The first word of the arguments that names a Go program; a script after `sh -c` has several words.
 fn go_argument(arguments: &[OsString]) -> Option<String> {
     let words = arguments.iter().filter_map(|argument| argument.to_str());
-    let words = words.flat_map(|argument| {
-        argument.split(|c: char| c.is_whitespace() || ";&|(){}\"'".contains(c))
-    });
+    let words =
+        words.flat_map(|argument| argument.split(|c: char| c.is_whitespace() || ";&|(){}\"'".contains(c)));
     words
         .filter(|word| !word.is_empty() && !word.starts_with('-'))
         .take(MOST_WORDS)
@@ -92,7 +98,10 @@ mod tests {
     #[test]
     fn a_shell_is_told_to_be_followed() {
         let text = said("/bin/sh", None);
-        assert!(text.starts_with("it is not a Go program; if it starts one"), "{text}");
+        assert!(
+            text.starts_with("it is not a Go program; if it starts one"),
+            "{text}"
+        );
         assert!(text.contains("run --follow"), "{text}");
         let text = said("/usr/bin/tini", Some("./server"));
         assert!(
@@ -112,7 +121,10 @@ mod tests {
     #[test]
     fn a_loader_is_left_out() {
         let text = said("/lib64/ld-linux-x86-64.so.2", Some("./server"));
-        assert!(text.contains("dynamic loader") && text.contains("run -- ./server"), "{text}");
+        assert!(
+            text.contains("dynamic loader") && text.contains("run -- ./server"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -124,7 +136,11 @@ mod tests {
             assert_eq!(explain(error.clone(), Path::new("/bin/sh"), &[]), error);
         }
         let error = Error::not_traceable("x: is not a Go program");
-        assert!(explain(error, Path::new("/bin/sh"), &[]).message.contains("--follow"));
+        assert!(
+            explain(error, Path::new("/bin/sh"), &[])
+                .message
+                .contains("--follow")
+        );
         let arguments = ["-c", "exec /bin/true; (/nonexistent)"].map(OsString::from);
         assert_eq!(go_argument(&arguments), None);
     }

@@ -245,10 +245,7 @@ impl Runner {
     fn trace_latencies(&mut self) -> Input {
         self.read_environment();
         let Some(pid) = self.held.as_ref().map(|held| held.pid) else {
-            self.note(
-                "latencies were not traced: the command ended right after its start"
-                    .to_owned(),
-            );
+            self.note("latencies were not traced: the command ended right after its start".to_owned());
             return Input::Settled;
         };
         let program = match &self.programs {

@@ -230,7 +230,10 @@ fn latencies_follow_a_start_that_was_given_up() {
         session.handle(input);
     }
     let mut not_traced = session.clone();
-    assert_eq!(session.handle(StartOverdue), [Collect, Cut, Detach, TraceLatencies]);
+    assert_eq!(
+        session.handle(StartOverdue),
+        [Collect, Cut, Detach, TraceLatencies]
+    );
     assert_eq!(session.handle(LatenciesBegun), []);
     assert_eq!(session.handle(CommandEnded { code: 1 }), [Quit { code: 1 }]);
     not_traced.handle(StartOverdue);

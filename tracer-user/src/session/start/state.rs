@@ -341,7 +341,12 @@ impl Session {
             return self.finish(EndedBy::Budget, false);
         }
         self.attached = false;
-        vec![Effect::Collect, Effect::Cut, Effect::Detach, Effect::TraceLatencies]
+        vec![
+            Effect::Collect,
+            Effect::Cut,
+            Effect::Detach,
+            Effect::TraceLatencies,
+        ]
     }
 
     fn hold(&mut self) -> Vec<Effect> {

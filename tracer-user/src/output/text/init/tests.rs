@@ -163,7 +163,10 @@ fn a_library_comes_to_no_main() {
         ..start()
     }]);
     let text = text.replace('\n', " ");
-    assert!(text.contains("Go is a library in it, whose inits were done after 2.00ms"), "{text}");
+    assert!(
+        text.contains("Go is a library in it, whose inits were done after 2.00ms"),
+        "{text}"
+    );
 }
 
 #[test]
