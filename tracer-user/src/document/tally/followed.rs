@@ -85,11 +85,6 @@ impl Followed {
         self.own.as_ref()
     }
 
-    /// The command's first process.
-    pub fn first_command(&self) -> Option<u32> {
-        self.commands.first().copied()
-    }
-
     /// Whether nothing is missing.
     pub fn is_complete(&self) -> bool {
         self.tree.unseen == 0 && self.tree.released_unprobed == 0

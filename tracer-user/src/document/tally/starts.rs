@@ -40,6 +40,8 @@ pub struct StartTally {
     /// Starts that continued without their probes. Of a tree they are among those that were not seen.
     missed: u64,
     notes: Vec<Untrusted>,
+    /// The command's first process.
+    command: Option<u32>,
     /// Starts of a command's tree, which are kept here and not in `ended`, `times` and `interval`.
     followed: Option<Followed>,
     ending: Option<Ending>,
@@ -76,6 +78,7 @@ impl StartTally {
             lost: 0,
             missed: 0,
             notes: Vec::new(),
+            command: None,
             ending: None,
         }
     }
@@ -92,10 +95,13 @@ impl StartTally {
             StartStep::Interval { .. } | StartStep::Continue => {}
             StartStep::Note { note } => self.notes.push(note.clone()),
             StartStep::Missed { starts } => self.missed = *starts,
-            StartStep::Command { .. }
-            | StartStep::Binary { .. }
-            | StartStep::Outlived { .. }
-            | StartStep::Gate { .. } => self.tree_step(step),
+            StartStep::Command { pid } => {
+                self.command.get_or_insert(*pid);
+                self.tree_step(step);
+            }
+            StartStep::Binary { .. } | StartStep::Outlived { .. } | StartStep::Gate { .. } => {
+                self.tree_step(step)
+            }
             StartStep::Finish {
                 at_ns,
                 ended_by,
@@ -265,8 +271,7 @@ impl StartTally {
         notes.append(&mut self.program.missing);
         let shown = self.shown();
         let mut target = self.subject();
-        let command = self.followed.as_ref().and_then(Followed::first_command);
-        target.pid = shown.map(|start| start.pid).or(command).unwrap_or(0);
+        target.pid = shown.map(|start| start.pid).or(self.command).unwrap_or(0);
         target.cgroup_cpu_limit = self.environment.cgroup_cpu_limit;
         target.gomaxprocs = shown.and_then(|start| start.gomaxprocs);
         let followed = self.followed.as_ref();
