@@ -72,7 +72,7 @@ fn the_start_of_a_library_ends_with_its_inits() -> Result<()> {
         ensure!(main.duration_ns >= 20_000_000, "{name}: {main:?}");
         let capture = &ran.capture.as_ref().context("no capture")?.capture;
         ensure!(capture.complete, "{name}: {capture:#?}");
-        // The probes were removed while it worked.
+        // The probes were removed before it worked.
         ensure!(capture.probe_hits < MOST_HITS, "{name}: {capture:#?}");
         ensure!(ran.status.success(), "{name}: {}: {}", ran.status, ran.stderr);
     }
