@@ -47,6 +47,7 @@ fn look(data: &[u8]) {
     let program = start::Program {
         entry: binary.image().entry,
         dynamic: binary.image().interpreter.is_some(),
+        library: facts.library,
         version: &facts.version,
     };
     let _ = start::StartPlan::of(&binary, &program, layout);

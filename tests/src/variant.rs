@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -27,6 +28,8 @@ pub enum Variant {
     CgoPie,
     /// A plugin, `-buildmode=plugin`, for a program of [`Self::Cgo`].
     Plugin,
+    /// As an archive (`-buildmode=c-archive`) in the C program `host/main.c` of its folder.
+    Library,
     /// With [`Profile::Scheduler`].
     Pgo,
     /// With [`Profile::Recorded`], stripped.
@@ -62,6 +65,7 @@ impl Variant {
             Variant::Cgo => "cgo".into(),
             Variant::CgoPie => "cgo-pie".into(),
             Variant::Plugin => "plugin".into(),
+            Variant::Library => "library".into(),
             Variant::Pgo => "pgo".into(),
             Variant::PgoStripped => "pgo-stripped".into(),
             Variant::Profiled(profile) => format!("pgo-{}", profile.name()),
@@ -87,7 +91,10 @@ impl Variant {
 
     /// Whether the system's linker links it, so that it depends on libc.
     pub fn cgo(self) -> bool {
-        matches!(self, Variant::Cgo | Variant::CgoPie | Variant::Plugin)
+        matches!(
+            self,
+            Variant::Cgo | Variant::CgoPie | Variant::Plugin | Variant::Library
+        )
     }
 
     /// The profile that it is built with.
@@ -156,6 +163,7 @@ impl Variant {
             Variant::Stripped => flags.push("-ldflags=-s -w".into()),
             Variant::Pie | Variant::CgoPie => flags.push("-buildmode=pie".into()),
             Variant::Plugin => flags.push("-buildmode=plugin".into()),
+            Variant::Library => flags.push("-buildmode=c-archive".into()),
             Variant::PieStripped => flags.extend(["-buildmode=pie".into(), "-ldflags=-s -w".into()]),
             Variant::Pgo => {}
             Variant::PgoStripped | Variant::Profiled(_) => flags.push("-ldflags=-s -w".into()),
@@ -191,6 +199,20 @@ impl Variant {
             }
             flags.push(format!("-pgo={}", file.display()));
         }
+        if self == Variant::Library {
+            // `go build` writes the header beside it.
+            let archive = scratch.join("library.a");
+            run(go.args(flags).arg("-o").arg(&archive).arg(format!("./{program}")))?;
+            let host = package().join("workloads").join(program).join("host/main.c");
+            let mut cc = Command::new("cc");
+            cc.arg("-o")
+                .arg(to)
+                .arg("-I")
+                .arg(scratch)
+                .arg(host)
+                .arg(&archive);
+            return run(cc.arg("-lpthread")).map(drop);
+        }
         run(go.args(flags).arg("-o").arg(to).arg(format!("./{program}")))?;
         if let Variant::Version(version) = self {
             let mut bytes = std::fs::read(to)?;
@@ -209,7 +231,10 @@ fn sources_hash(profile: Option<&Path>) -> Result<u64> {
             let path = entry?.path();
             if path.is_dir() {
                 walk(&path, into)?;
-            } else if path.extension().is_some_and(|e| e == "go" || e == "s") {
+            } else if path
+                .extension()
+                .is_some_and(|e| e == "go" || e == "s" || e == "c")
+            {
                 into.push(path);
             }
         }

@@ -282,6 +282,7 @@ impl Started {
             let program = start::Program {
                 entry: binary.image().entry,
                 dynamic: binary.image().interpreter.is_some(),
+                library: target.facts.library,
                 version: &target.facts.version,
             };
             StartPlan::of(binary, &program, None)

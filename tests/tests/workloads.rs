@@ -110,13 +110,14 @@ fn every_workload_builds_with_every_toolchain() -> Result<()> {
     assert!(programs.len() >= 16, "{programs:?}");
     for t in toolchain::selection()? {
         for p in &programs {
-            let v = if p == "cgo" {
+            let v = if p == "cgo" || p == "forks_first" {
                 Variant::Cgo
             } else {
                 Variant::Stripped
             };
             v.build(&t, p)?;
         }
+        Variant::Library.build(&t, "library")?;
     }
     Ok(())
 }

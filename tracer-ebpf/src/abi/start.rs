@@ -1,4 +1,5 @@
-//! The ABI of process starts: what is sent about a process between `execve` and `main.main`.
+//! The ABI of process starts: what is sent about a process between `execve` and `main.main`, or in a library between
+//! `execve` and the end of the runtime's inits.
 
 /// How many processes can be on their way to `main.main` at once; further ones evict the least recently used.
 pub const MAX_STARTS: u32 = 512;
@@ -68,11 +69,14 @@ pub enum Mark {
     StopTheWorld = 22,
     /// A `go` statement; value: run-time address of the goroutine's function.
     GoStatement = 23,
+    /// `runtime.main` of a library in a C program (`-buildmode=c-archive`) has run every init. It returns then:
+    /// `main.main` is never called.
+    LibraryReady = 24,
 }
 
 impl Mark {
     /// Every mark, in the order of its number.
-    pub const ALL: [Mark; 24] = [
+    pub const ALL: [Mark; 25] = [
         Mark::Execve,
         Mark::ExecPrepared,
         Mark::Executed,
@@ -97,11 +101,17 @@ impl Mark {
         Mark::GcStart,
         Mark::StopTheWorld,
         Mark::GoStatement,
+        Mark::LibraryReady,
     ];
 
     /// The mark with this number.
     pub fn from_u32(n: u32) -> Option<Self> {
         Self::ALL.get(n as usize).copied()
+    }
+
+    /// Whether nothing comes after it: the start has ended.
+    pub const fn is_last(self) -> bool {
+        matches!(self, Mark::Exited | Mark::MainMain | Mark::LibraryReady)
     }
 
     /// Whether its instruction is executed once per process (or once per package), so that it may be probed in every
@@ -219,7 +229,7 @@ pub mod phase {
     pub const CANDIDATE: u32 = 1;
     /// Its ELF entry was reached.
     pub const STARTING: u32 = 2;
-    /// `main.main` was reached: nothing more is sent.
+    /// `main.main` was reached, or the library is ready: nothing more is sent.
     pub const DONE: u32 = 3;
 }
 

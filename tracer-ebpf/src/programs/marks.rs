@@ -53,7 +53,7 @@ pub fn hit(ctx: &ProbeContext, site: &Site) {
     } else {
         count!(counters, marks_lost);
     }
-    if mark == Mark::MainMain as u32 {
+    if mark == Mark::MainMain as u32 || mark == Mark::LibraryReady as u32 {
         start.phase = phase::DONE;
         lifecycle::arrived();
     }

@@ -56,6 +56,8 @@ pub struct Facts {
     pub dynamic: bool,
     /// Whether it uses cgo, so that C can call into it.
     pub cgo: bool,
+    /// Whether Go is a library in a C program (`-buildmode=c-archive`): the C program's `main` runs, and Go's never.
+    pub library: bool,
     /// Whether it has no symbol table.
     pub stripped: bool,
     /// Whether it was built with a profile (`-pgo`, `default.pgo`), by its build settings or by what is inlined.
@@ -127,6 +129,14 @@ impl Facts {
                     .is_some_and(|f| pclntab.inlined_into(f).contains(&super::go_binary::ANCHOR))
             })
         };
+        let library = match info.settings.get("-buildmode").map(String::as_str) {
+            Some("c-archive" | "c-shared") => true,
+            Some(_) => false,
+            // The linker keeps the entry point of the build mode only (cmd/link/internal/ld/lib.go, `libinit`).
+            None => !pclntab
+                .functions(&format!("_rt0_{}_linux_lib", image.arch.name()))
+                .is_empty(),
+        };
         Self {
             arch: image.arch,
             build_mode: if image.position_independent {
@@ -137,6 +147,7 @@ impl Facts {
             external_linking: !(text.0..text.1).contains(&image.entry),
             dynamic: image.interpreter.is_some(),
             cgo: !pclntab.functions("runtime.cgocallback").is_empty(),
+            library,
             stripped: image.section(".symtab").is_none(),
             pgo: info.settings.contains_key("-pgo") || inlines_casgstatus(),
             entry: image.entry,

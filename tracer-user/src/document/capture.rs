@@ -18,7 +18,7 @@ use crate::escape::Untrusted;
 use crate::findings::Finding;
 use crate::plan::Mode;
 use crate::stream::plugin::{PluginSeen, PluginsSeen};
-use crate::stream::step::{AttachedBy, MeasuredBy};
+use crate::stream::step::{AttachedBy, Halted, MeasuredBy};
 use crate::stream::{EndedBy, LossCause, Origin, TargetInfo};
 
 /// Value of [`Capture::schema`].
@@ -241,6 +241,10 @@ pub struct CaptureInfo {
     /// none, and in `passive`, which needs none of these functions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginSeen>,
+    /// How often, and for how long, the target was found stopped by a signal, traced by a debugger, or frozen with its
+    /// cgroup; absent where it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub halted: Vec<Halted>,
     /// Remarks for a reader of the figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Untrusted>,
@@ -271,6 +275,7 @@ impl CaptureInfo {
             latency_floor_ns: None,
             concurrent_captures: 0,
             plugins: Vec::new(),
+            halted: Vec::new(),
             notes: Vec::new(),
         }
     }

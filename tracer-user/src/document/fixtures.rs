@@ -131,6 +131,7 @@ impl Observed {
                 latency_floor_ns: None,
             }),
             target_cpu_ns: Some(8_000_000_000),
+            halted: Vec::new(),
             concurrent_captures: 0,
             notes: Vec::new(),
         }

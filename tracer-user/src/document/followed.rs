@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::hist::Hist;
 use crate::escape::Untrusted;
 use crate::latency::start::{PhaseTimes, TOTAL};
-use crate::stream::TargetInfo;
+use crate::stream::{TargetInfo, step::MergedPhase};
 
 /// Starts of one binary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct BinaryOf {
     pub go_version: Untrusted,
     /// See [`TargetInfo::build_mode`].
     pub build_mode: Untrusted,
-    /// Starts that reached `main.main`.
+    /// Starts that reached `main.main`; of a library in a C program, the end of its inits.
     pub runs: u64,
     /// Starts that ended before `main.main`, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -29,6 +29,9 @@ pub struct BinaryOf {
     /// Times by phase, and `total`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub histograms: BTreeMap<Untrusted, Hist>,
+    /// Phases that cannot be distinguished in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<MergedPhase>,
 }
 
 impl BinaryOf {
@@ -50,6 +53,7 @@ impl BinaryOf {
             unfinished,
             slowest_phase: slowest.map_or_else(Untrusted::default, |(name, _)| name.clone()),
             histograms,
+            merged: Vec::new(),
         }
     }
 

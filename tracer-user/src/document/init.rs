@@ -13,6 +13,7 @@ use crate::escape::Untrusted;
 use crate::{
     latency::start::PhaseTimes,
     model::start::{CallAt, Ended, Phase, Start, TimesFrom},
+    stream::step::MergedPhase,
 };
 
 /// Most starts that are listed one by one.
@@ -23,15 +24,19 @@ const MOST_CALLS: usize = 100;
 /// Starts of a program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Init {
-    /// Starts that were seen from `execve` to `main.main`.
+    /// Starts that were seen from `execve` to `main.main`; of a library in a C program, to the end of its inits.
     pub runs: u64,
-    /// Starts that ended before `main.main`, or had not ended when the capture did.
+    /// Starts that ended before that, or had not ended when the capture did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfinished: u64,
     /// Starts that were held for their probes and continued without: nothing is known about them, and the capture is
     /// not complete.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u64,
+    /// Phases that cannot be distinguished in this binary, each with the one that its time is part of. With `--follow`
+    /// they are in `binaries`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<MergedPhase>,
     /// The start that is described in full: the last one, or of several the one with the median time. Absent where none
     /// was seen.
     #[serde(default, skip_serializing_if = "Option::is_none", flatten)]
@@ -134,7 +139,7 @@ pub struct SpanOf {
 /// A moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MarkOf {
-    /// `sysmon`, `p_bound:<id>`, `first_gc`, `first_stw`, `first_goroutine`, `main.main`.
+    /// `sysmon`, `p_bound:<id>`, `first_gc`, `first_stw`, `first_goroutine`, `main.main`, `library_ready`.
     pub name: Untrusted,
     /// The moment.
     pub at_ns: u64,
@@ -191,8 +196,8 @@ pub struct Short {
 pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
     let several = starts.len() > 1;
     Init {
-        runs: starts.iter().filter(|start| start.ended == Ended::Main).count() as u64,
-        unfinished: starts.iter().filter(|start| start.ended != Ended::Main).count() as u64,
+        runs: starts.iter().filter(|start| start.ended.is_whole()).count() as u64,
+        unfinished: starts.iter().filter(|start| !start.ended.is_whole()).count() as u64,
         run: shown(starts).map(run),
         histograms: if several {
             times
@@ -217,7 +222,7 @@ pub fn build(starts: &[Start], times: &PhaseTimes, begin_ns: u64) -> Init {
 
 /// Returns the start that is described in full: one that did not end, otherwise the one with the median time.
 pub fn shown(starts: &[Start]) -> Option<&Start> {
-    if let Some(stuck) = starts.iter().rfind(|start| start.ended != Ended::Main) {
+    if let Some(stuck) = starts.iter().rfind(|start| !start.ended.is_whole()) {
         return Some(stuck);
     }
     let mut sorted: Vec<&Start> = starts.iter().collect();

@@ -18,6 +18,11 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
+/// A number of CPUs.
+pub(super) fn cpus(limit: f64) -> String {
+    format!("{limit:.2} CPUs")
+}
+
 /// A duration in seconds.
 pub(super) fn seconds(ns: u64) -> String {
     format!("{:.1} s", ns as f64 / 1e9)

@@ -1,10 +1,12 @@
 //! What stands out in a result, with the figures behind it.
 //!
-//! A rule looks at one thing, and finds nothing where the figures do not carry it. A threshold is a judgement: the
+//! A rule looks at one thing, and finds nothing where the figures do not carry it. It advises only what can be changed in
+//! this program, with its version of Go. A threshold is a judgement: the
 //! finding names its figures, so that a reader can judge otherwise. There is one kind of rule, generic over its
 //! evidence, so that captures ([`latency`]) and starts ([`start`]) have theirs in the same form: a file with one
 //! function, and a row in a table. The tables are functions: a constant could only hold rules about `'static` evidence.
 
+mod advice;
 mod figures;
 mod gomaxprocs_above_limit;
 pub mod latency;
@@ -68,6 +70,15 @@ struct Verdict {
 }
 
 impl Verdict {
+    fn info(title: String, evidence: String, advice: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Info,
+            title,
+            evidence,
+            advice: advice.into(),
+        }
+    }
+
     fn warning(title: String, evidence: String, advice: impl Into<String>) -> Self {
         Self {
             severity: Severity::Warning,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::Histogram;
 use crate::{
-    model::start::{Ended, Start},
+    model::start::Start,
     stream::{BucketScheme, HistogramDelta, HistogramKey},
 };
 
 /// The name under which whole starts are counted.
 pub const TOTAL: &str = "total";
 
-/// A histogram for each phase, and one for whole starts. Starts that did not reach `main.main` are left out.
+/// A histogram for each phase, and one for whole starts. Starts that did not come to their end are left out.
 #[derive(Clone, Debug, Default)]
 pub struct PhaseTimes {
     /// Names in the order in which they were first seen, which is the order of the phases.
@@ -22,7 +22,7 @@ pub struct PhaseTimes {
 impl PhaseTimes {
     /// Adds a start.
     pub fn add(&mut self, start: &Start) {
-        if start.ended != Ended::Main {
+        if !start.ended.is_whole() {
             return;
         }
         for (name, ns) in durations(start) {

@@ -21,6 +21,7 @@ pub struct Model {
     snapshots: u64,
     most_queued: u64,
     ongoing: Option<(u64, OngoingSeen)>,
+    polls: Polls,
 }
 
 impl Model {
@@ -60,6 +61,7 @@ impl Model {
             }
             _ => return,
         };
+        self.polls.add(observation.at_ns, snapshot);
         let stamped = (observation.at_ns, snapshot.clone());
         self.first.get_or_insert_with(|| stamped.clone());
         self.last = Some(stamped);
@@ -70,6 +72,15 @@ impl Model {
     /// The state at the last snapshot.
     pub fn last(&self) -> Option<&Snapshot> {
         self.last.as_ref().map(|(_, snapshot)| snapshot)
+    }
+
+    /// How old the last poll of the network was in snapshots without an idle P; nothing where the program was not seen to
+    /// poll at all.
+    pub fn late_polls(&self) -> LatePolls {
+        match self.polls.in_use {
+            true => self.polls.late,
+            false => LatePolls::default(),
+        }
     }
 
     /// The number of snapshots.
@@ -135,6 +146,52 @@ pub struct Pauses {
     pub gc: (u64, u64),
     /// Pauses for other reasons (GOMAXPROCS, profiles, traces, ReadMemStats, goroutine dumps).
     pub other: (u64, u64),
+}
+
+/// sysmon polls the network itself where nobody has for so long (proc.go, `sysmon`).
+const SYSMON_POLLS_AFTER_NS: u64 = 10_000_000;
+/// Where nobody has for so long, not even sysmon, the poller is not in use.
+const UNUSED_NS: u64 = 1_000_000_000;
+
+/// Readings in which every P was busy, and what they say of the last poll of the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LatePolls {
+    /// Snapshots without an idle P in which a time of the last poll was known.
+    pub busy: u64,
+    /// Of them, those in which it was 10 ms ago or more.
+    pub late: u64,
+    /// The longest time since the last poll in those.
+    pub longest_ns: u64,
+}
+
+/// What the snapshots say of polls.
+#[derive(Clone, Copy, Debug, Default)]
+struct Polls {
+    late: LatePolls,
+    /// The moment of the last poll, at the last snapshot that knew it.
+    last_ns: Option<u64>,
+    /// Whether the network was polled between two snapshots: a program that uses neither timers nor the network never
+    /// does, and then its last poll is its begin.
+    in_use: bool,
+}
+
+impl Polls {
+    fn add(&mut self, now_ns: u64, snapshot: &Snapshot) {
+        let Some(since_ns) = snapshot.since_last_poll_ns else {
+            return;
+        };
+        let polled_ns = now_ns.saturating_sub(since_ns);
+        self.in_use |= self.last_ns.is_some_and(|last_ns| last_ns != polled_ns);
+        self.last_ns = Some(polled_ns);
+        if snapshot.idle_ps != Some(0) || since_ns >= UNUSED_NS {
+            return;
+        }
+        self.late.busy += 1;
+        if since_ns >= SYSMON_POLLS_AFTER_NS {
+            self.late.late += 1;
+            self.late.longest_ns = self.late.longest_ns.max(since_ns);
+        }
+    }
 }
 
 /// Goroutines in all run queues of a snapshot.

@@ -29,7 +29,7 @@ pub struct StartPlan {
     /// All that were proven, in the order of their marks.
     pub sites: Vec<MarkSite>,
     /// Phases whose begin was not found, and why: they are part of the previous phase.
-    pub unseparated: Vec<Attempt>,
+    pub unseparated: Vec<Unseparated>,
     /// Other moments that were not found.
     pub missing: Vec<Attempt>,
     /// Link-time address of the ELF entry.
@@ -40,6 +40,15 @@ pub struct StartPlan {
     pub old_tasks: bool,
 }
 
+/// A phase whose begin was not found in a binary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unseparated {
+    /// The mark that begins the phase. [`Mark::InitBegin`] stands for the inits of all packages.
+    pub mark: Mark,
+    /// What was tried.
+    pub attempt: Attempt,
+}
+
 /// What is known of a program's file besides its code.
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {
@@ -47,6 +56,8 @@ pub struct Program<'a> {
     pub entry: u64,
     /// Whether it needs the dynamic loader.
     pub dynamic: bool,
+    /// Whether Go is a library in it, so that `main.main` is never called.
+    pub library: bool,
     /// The Go version that built it.
     pub version: &'a GoVersion,
 }
@@ -58,7 +69,7 @@ impl StartPlan {
     /// Decodes the code that every start executes.
     ///
     /// # Errors
-    /// The begin or the end of the start was not found: the ELF entry or `main.main`.
+    /// The begin or the end of the start was not found: the ELF entry, or `main.main`; in a library the end of the inits.
     pub fn of(code: &dyn Code, program: &Program<'_>, layout: Option<&Layout>) -> Result<Self, Attempt> {
         let old_tasks = program.version.minor <= LAST_WITH_DEPENDENCIES;
         let mut plan = Self {
@@ -88,9 +99,16 @@ impl StartPlan {
                 plan.add(Mark::InitBegin, begin);
                 plan.add(Mark::InitEnd, end);
             }
-            Err(attempt) => plan.unseparated.push(attempt),
+            Err(attempt) => plan.unseparated.push(Unseparated {
+                mark: Mark::InitBegin,
+                attempt,
+            }),
         }
-        plan.add(Mark::MainMain, beginning(code, "main.main")?);
+        if program.library {
+            plan.add(Mark::LibraryReady, end_of_library(code)?);
+        } else {
+            plan.add(Mark::MainMain, beginning(code, "main.main")?);
+        }
         for (begin, end, callee) in SCHEDINIT_CALLS {
             match span(code, callee) {
                 Ok((from, to)) => {
@@ -138,7 +156,7 @@ impl StartPlan {
     fn take_phase(&mut self, mark: Mark, found: Result<Site, Attempt>) {
         match found {
             Ok(site) => self.add(mark, site),
-            Err(attempt) => self.unseparated.push(attempt),
+            Err(attempt) => self.unseparated.push(Unseparated { mark, attempt }),
         }
     }
 
@@ -274,6 +292,13 @@ fn call(code: &dyn Code, caller: &str, callee: &str) -> Result<(u64, Decoded, us
     }
     let (target, index, decoded) = found.ok_or_else(|| fail("there is none".into()))?;
     Ok((target, decoded, index))
+}
+
+/// The moment in `runtime.main` at which every init was run: it closes `main_init_done` (from Go 1.27 on
+/// `mainInitDoneChan`), for which calls from C into Go wait, and closes no other channel.
+fn end_of_library(code: &dyn Code) -> Result<Site, Attempt> {
+    let (_, decoded, index) = call(code, "runtime.main", "runtime.closechan")?;
+    at(code, &decoded, index)
 }
 
 /// The call of `callee` in `schedinit`, and the instruction after it.

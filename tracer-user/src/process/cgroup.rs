@@ -1,4 +1,4 @@
-//! The CPU limit of a process's cgroups, and how often it was throttled.
+//! The CPU limit of a process's cgroups, how often it was throttled, and whether they are frozen.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,6 +7,11 @@ use std::path::{Component, Path, PathBuf};
 
 use super::bytes::{lines, unescaped};
 
+/// The controller of v1 that limits CPU time.
+const CPU: &[u8] = b"cpu";
+/// The controller of v1 that freezes.
+const FREEZER: &[u8] = b"freezer";
+
 /// The mounted cgroup file systems that we can see. The cost of reading them grows with the number of mounts, so this
 /// is kept where many processes are examined.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +19,7 @@ pub struct Hierarchies(Vec<Mounted>);
 
 #[derive(Clone, Debug)]
 struct Mounted {
-    /// Whether it is cgroup v2; if not, it is that of v1 with the controller `cpu`.
+    /// Whether it is cgroup v2; if not, it is that of v1 with the controller that was asked for.
     unified: bool,
     /// The cgroup at the mount point: a mount may show only a subtree.
     root: PathBuf,
@@ -49,36 +54,66 @@ pub struct Throttled {
     pub time_ns: u64,
 }
 
+/// The file that says whether a cgroup is frozen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freezer {
+    /// `cgroup.events` of v2, `freezer.state` of v1.
+    file: PathBuf,
+    unified: bool,
+}
+
+impl Freezer {
+    /// The freezers of the cgroups that a process is in, by the content of its `/proc/PID/cgroup`.
+    pub fn all_of(cgroups: &[u8]) -> Vec<Self> {
+        Self::among(&Mounted::all(FREEZER), cgroups)
+    }
+
+    fn among(mounted: &[Mounted], cgroups: &[u8]) -> Vec<Self> {
+        let places = Place::all_of(mounted, cgroups, FREEZER).into_iter();
+        let freezers = places.map(|place| Self {
+            file: place.dir.join(match place.unified {
+                true => "cgroup.events",
+                false => "freezer.state",
+            }),
+            unified: place.unified,
+        });
+        freezers.collect()
+    }
+
+    /// Whether the cgroup is frozen now, itself or with an ancestor.
+    pub fn is_frozen(&self) -> bool {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        match self.unified {
+            true => text.lines().any(|line| line == "frozen 1"),
+            false => text.trim() == "FROZEN",
+        }
+    }
+}
+
 impl Hierarchies {
     /// Reads what is mounted; nothing if that cannot be read.
     pub fn mounted() -> Self {
-        let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
-        Self(lines(&list).filter_map(Mounted::parse).collect())
+        Self(Mounted::all(CPU))
     }
 
     /// The cgroups that a process is in, by the content of its `/proc/PID/cgroup`.
     pub fn of(&self, cgroups: impl AsRef<[u8]>) -> Cgroups {
-        let places = lines(cgroups.as_ref()).filter_map(|line| {
-            let mut parts = line.splitn(3, |byte| *byte == b':');
-            let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-            let unified = hierarchy == b"0";
-            let mut controllers = controllers.split(|byte| *byte == b',');
-            if !unified && !controllers.any(|controller| controller == b"cpu") {
-                return None;
-            }
-            self.0
-                .iter()
-                .filter(|mounted| mounted.unified == unified)
-                .find_map(|mounted| mounted.place(path))
-        });
-        Cgroups(places.collect())
+        Cgroups(Place::all_of(&self.0, cgroups.as_ref(), CPU))
     }
 }
 
 impl Mounted {
+    /// Reads which cgroup file systems of v2, and of v1 with this controller, are mounted; nothing if that cannot be read.
+    fn all(controller: &[u8]) -> Vec<Self> {
+        let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        lines(&list)
+            .filter_map(|line| Self::parse(line, controller))
+            .collect()
+    }
+
     /// Parses a line of mountinfo (proc_pid_mountinfo(5)), such as
-    /// `36 35 0:32 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw`, if it is of a cgroup file system.
-    fn parse(line: &[u8]) -> Option<Self> {
+    /// `36 35 0:32 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw`, if it is of such a file system.
+    fn parse(line: &[u8], controller: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
         let (root, point) = (fields.nth(3)?, fields.next()?);
         // Any number of optional fields, up to a hyphen.
@@ -86,7 +121,7 @@ impl Mounted {
         let kind = behind.next()?;
         let unified = kind == b"cgroup2";
         let mut options = behind.nth(1).unwrap_or_default().split(|byte| *byte == b',');
-        let legacy = kind == b"cgroup" && options.any(|option| option == b"cpu");
+        let legacy = kind == b"cgroup" && options.any(|option| option == controller);
         (unified || legacy).then(|| Self {
             unified,
             root: unescaped(root),
@@ -134,6 +169,25 @@ impl Cgroups {
 }
 
 impl Place {
+    /// The places of the cgroups that a process is in, by the content of its `/proc/PID/cgroup`: of v2, and of v1 that
+    /// with this controller.
+    fn all_of(mounted: &[Mounted], cgroups: &[u8], controller: &[u8]) -> Vec<Self> {
+        let places = lines(cgroups).filter_map(|line| {
+            let mut parts = line.splitn(3, |byte| *byte == b':');
+            let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            let unified = hierarchy == b"0";
+            let mut controllers = controllers.split(|byte| *byte == b',');
+            if !unified && !controllers.any(|name| name == controller) {
+                return None;
+            }
+            mounted
+                .iter()
+                .filter(|mounted| mounted.unified == unified)
+                .find_map(|mounted| mounted.place(path))
+        });
+        places.collect()
+    }
+
     /// The cgroup and its ancestors up to the mount point.
     fn up(&self) -> impl Iterator<Item = Self> {
         let begin = Some(self.clone());
@@ -214,7 +268,7 @@ mod tests {
     #[test]
     fn mounts_and_cgroups_may_have_any_name() {
         let parse = |line: &[u8]| {
-            let found = Mounted::parse(line)?;
+            let found = Mounted::parse(line, CPU)?;
             let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
             Some((found.unified, bytes(&found.root), bytes(&found.point)))
         };
@@ -269,6 +323,34 @@ mod tests {
         fs::remove_file(container.join("cpu.max")).unwrap();
         assert_eq!(cgroups.cpu_limit(), None);
         assert_eq!(cgroups.throttled().unwrap().periods, 20, "its own");
+    }
+
+    #[test]
+    fn a_frozen_cgroup_is_seen_in_both_kinds() {
+        let top = tempfile::tempdir().unwrap();
+        let own = top.path().join("own");
+        fs::create_dir_all(&own).unwrap();
+        let freezer = |unified: bool, text: &str| {
+            let found = Freezer::among(&[mounted(unified, "/", top.path())], text.as_bytes());
+            let [freezer] = found.try_into().unwrap();
+            freezer
+        };
+        let unified = freezer(true, "0::/own\n");
+        assert!(!unified.is_frozen(), "no file");
+        fs::write(own.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        assert!(!unified.is_frozen());
+        fs::write(own.join("cgroup.events"), "populated 1\nfrozen 1\n").unwrap();
+        assert!(unified.is_frozen());
+        let legacy = freezer(false, "3:cpu:/x\n7:freezer:/own\n");
+        for (state, frozen) in [("THAWED\n", false), ("FREEZING\n", false), ("FROZEN\n", true)] {
+            fs::write(own.join("freezer.state"), state).unwrap();
+            assert_eq!(legacy.is_frozen(), frozen, "{state}");
+        }
+        assert_eq!(Freezer::among(&[], b"0::/own\n"), []);
+        for hostile in ["", "0::/../..", "freezer", "7:freezer"] {
+            let mounted = [mounted(true, "/", top.path())];
+            assert_eq!(Freezer::among(&mounted, hostile.as_bytes()), []);
+        }
     }
 
     #[test]

@@ -154,9 +154,9 @@ impl Process {
     /// No file is mapped there, or it cannot be opened.
     pub fn open_code_at(&self, address: u64) -> Result<ProgramFile> {
         let maps = self.maps()?;
-        let map = maps.iter().find(|map| {
-            (map.address.0..map.address.1).contains(&address) && map.is_executable
-        });
+        let map = maps
+            .iter()
+            .find(|map| (map.address.0..map.address.1).contains(&address) && map.is_executable);
         let not_there = || {
             Error::not_traceable(format!(
                 "process {} ({}): no code of a file is mapped at {address:#x}",

@@ -5,8 +5,10 @@
 
 pub mod bytes;
 mod cgroup;
+mod family;
 pub mod file;
 mod find;
+mod halt;
 pub mod layout;
 mod life;
 pub mod mapping;
@@ -31,7 +33,9 @@ use procfs::{FromBufRead as _, ProcError};
 use rustix::process::{Pid, PidfdFlags};
 
 pub use cgroup::{Cgroups, Hierarchies, Throttled, Throttling};
+pub use family::{children_of, go_descendant, is_go, is_loader};
 pub use find::{Found, by_comm, by_exe};
+pub use halt::{Halt, HaltWatch};
 pub use life::{Fate, Life};
 pub use plugin::Plugin;
 pub use target::Target;

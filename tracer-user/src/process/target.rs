@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Process;
+use super::family::{go_descendant, is_loader};
 use super::file::ProgramFile;
+use super::maps::Mapped;
 use crate::binary::{self, Facts, Frame, GoBinary, SymbolTable, Symbols};
 use crate::error::{Error, Result};
 use crate::escape::Untrusted;
@@ -44,7 +46,7 @@ impl Target {
         let mapping = file.map()?;
         let origin = format!("process {pid} ({}), {}", process.comm(), file.name());
         let parsed = GoBinary::parse(&mapping, &origin)
-            .map_err(|e| go_library(&process, &file).unwrap_or(e))
+            .map_err(|e| instead(&process, &file, &mapping, e))
             .and_then(|binary| Ok((process.load_bias(&file, binary.image().segments())?, binary)));
         let (load_bias, binary) = mapping
             .judge(&origin, parsed)
@@ -200,19 +202,45 @@ pub(super) fn frames(
     })
 }
 
-/// The better error for a process whose program is not Go, but which has loaded a library that is.
-fn go_library(process: &Process, exe: &ProgramFile) -> Option<Error> {
+/// The better error for a process whose program cannot be traced: it has loaded something that is Go, or has started a
+/// process that runs it.
+fn instead(process: &Process, exe: &ProgramFile, program: &[u8], error: Error) -> Error {
+    let who = format!("process {} ({})", process.pid(), process.comm());
+    if let Some(library) = go_library(process, exe) {
+        let library = Untrusted::path(&library.path);
+        return Error::not_traceable(match is_loader(Path::new(exe.name().raw())) {
+            true => format!(
+                "{who}: was started by executing the dynamic loader ({}) with {library} as its argument, so that the \
+                 kernel knows of no other program in it: start {library} itself",
+                exe.name()
+            ),
+            false => format!(
+                "{who}: its program {} is not Go, but it has loaded a shared library that is ({library}): Go in a \
+                 library (-buildmode=c-shared or plugin) cannot be traced yet",
+                exe.name()
+            ),
+        });
+    }
+    let child = (!binary::has_go(program))
+        .then(|| go_descendant(process.pid().unsigned_abs()))
+        .flatten();
+    match child {
+        Some(child) => Error {
+            message: format!(
+                "{}; it has started one, process {} ({}): use -p {}, or gmpscope run --follow to trace what it starts",
+                error.message, child.pid, child.exe, child.pid
+            ),
+            ..error
+        },
+        None => error,
+    }
+}
+
+/// The first library of a process that contains Go.
+fn go_library(process: &Process, exe: &ProgramFile) -> Option<Mapped> {
     let libraries = process.libraries(exe.id()).ok()?;
-    let library = libraries.iter().take(MAX_LIBRARIES).find(|mapped| {
+    libraries.into_iter().take(MAX_LIBRARIES).find(|mapped| {
         let opened = process.open_mapped(mapped).and_then(|f| f.map());
         opened.is_ok_and(|bytes| binary::has_go(&bytes) && !bytes.was_cut())
-    })?;
-    Some(Error::not_traceable(format!(
-        "process {} ({}): its program {} is not Go, but it has loaded a shared library that is ({}): Go in a library \
-         (-buildmode=c-shared or plugin) cannot be traced yet",
-        process.pid(),
-        process.comm(),
-        exe.name(),
-        Untrusted::path(&library.path)
-    )))
+    })
 }

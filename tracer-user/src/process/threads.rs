@@ -40,7 +40,7 @@ pub fn is_alive(pid: u32, thread: u32) -> bool {
 }
 
 /// The state in a `stat` of /proc, which comes after the name (proc_pid_stat(5)). The name may hold anything.
-fn state(stat: &[u8]) -> Option<u8> {
+pub fn state(stat: &[u8]) -> Option<u8> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     stat.get(end.checked_add(2)?).copied()
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BucketScheme, TargetInfo, plugin::PluginsSeen};
-use crate::{escape::Untrusted, plan::Mode};
+use crate::{escape::Untrusted, plan::Mode, process::Halt};
 
 /// Number of the binary in marks where a single program is traced.
 pub const ONLY_BINARY: u32 = 0;
@@ -74,6 +74,9 @@ pub enum LatencyStep {
         /// Other captures of the same target during the window.
         #[serde(default)]
         concurrent_captures: u64,
+        /// How often the target was found stopped, traced or frozen.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        halted: Vec<Halted>,
     },
     /// The capture is made; nothing is observed any more.
     Finish {
@@ -119,6 +122,20 @@ pub struct Opening {
     /// `exact`: whether `g.preempt` is not known, so that preempted goroutines count as yielded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub preemption_unknown: bool,
+}
+
+/// How often, and for how long, a target did not run at all, as seen at regular readings of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halted {
+    /// Why it did not run.
+    pub state: Halt,
+    /// Whether that was so when the window opened.
+    #[serde(default)]
+    pub at_begin: bool,
+    /// How many times it was seen to become so, or to be so at the begin.
+    pub times: u64,
+    /// How long it was so at least: the time between readings that both found it so.
+    pub at_least_ns: u64,
 }
 
 /// What the model of the scheduler must know of a capture in mode `full`.
@@ -242,6 +259,9 @@ pub enum StartStep {
         info: TargetInfo,
         /// Whether the dynamic loader runs before its own first instruction.
         dynamic: bool,
+        /// See [`StartBegin::merged`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        merged: Vec<MergedPhase>,
     },
     /// Processes of the command's tree were still there when it had ended.
     Outlived {
@@ -315,12 +335,26 @@ pub struct StartBegin {
     /// Whether the latencies of the process are captured afterwards.
     #[serde(default, rename = "goes_on")]
     pub latencies_follow: bool,
-    /// Phases that cannot be distinguished in this program, and why.
+    /// Moments that cannot be seen in this program, and why.
     #[serde(default)]
     pub missing: Vec<Untrusted>,
+    /// Phases that cannot be distinguished in this program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<MergedPhase>,
     /// `--interval`, in nanoseconds.
     #[serde(default)]
     pub interval_ns: Option<u64>,
+}
+
+/// A phase whose begin was not found in a program: its time is part of the phase before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergedPhase {
+    /// The phase; `init:*` for the inits of all packages.
+    pub phase: Untrusted,
+    /// The phase that its time is part of.
+    pub into: Untrusted,
+    /// Why its begin was not found.
+    pub why: Untrusted,
 }
 
 /// Limits and settings that starts depend on.

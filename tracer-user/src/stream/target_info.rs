@@ -43,3 +43,32 @@ pub struct TargetInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_offset_ns: Option<i64>,
 }
+
+impl TargetInfo {
+    /// The minor version of Go that built it: 27 for `1.27.3` and `1.27rc1`; `None` where it is not known.
+    pub fn go_minor(&self) -> Option<u32> {
+        let minor = self.go_version.raw().strip_prefix("1.")?;
+        let digits = minor.find(|c: char| !c.is_ascii_digit()).unwrap_or(minor.len());
+        minor.get(..digits)?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::document::fixtures::target;
+
+    #[test]
+    fn the_minor_version_is_the_second_number() {
+        let minor = |version: &str| {
+            let mut target = target();
+            target.go_version = version.into();
+            target.go_minor()
+        };
+        assert_eq!(minor("1.27.3"), Some(27));
+        assert_eq!(minor("1.28rc1 X:greenteagc"), Some(28));
+        assert_eq!(minor("1.19"), Some(19));
+        for unknown in ["", "1.", "1", "devel go1.28-abc", "2.1.0", "1.99999999999"] {
+            assert_eq!(minor(unknown), None, "{unknown}");
+        }
+    }
+}

@@ -166,6 +166,7 @@ fn facts_of_cgo() {
                 go.version
             );
             assert_eq!(f.build_mode == BuildMode::Pie, build != Build::Cgo);
+            assert!(!f.library, "{} {build:?}", go.version);
             assert_eq!(f.version.raw, go.version);
         }
     }

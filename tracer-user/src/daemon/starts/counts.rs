@@ -77,7 +77,7 @@ impl Counted {
     /// Counts a start that is over.
     pub fn add(&mut self, start: &Start) {
         match start.ended {
-            Ended::Main => self.completed += 1,
+            Ended::Main | Ended::Library => self.completed += 1,
             Ended::Exit | Ended::Unfinished => self.failed += 1,
         }
         self.times.add(start);

@@ -65,6 +65,15 @@ impl Timed {
             },
         };
         let slot = kernel.attach_starts(&request)?;
+        for merged in program.merged_phases() {
+            log::info!(
+                "{}: the phase {} of a start is part of {}: {}",
+                candidate.exe,
+                merged.phase,
+                merged.into,
+                merged.why
+            );
+        }
         let mut open = Starts::default();
         if program.plan.dynamic {
             open.set_dynamic(ONLY);

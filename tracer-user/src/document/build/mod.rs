@@ -14,7 +14,7 @@ use crate::findings::{self, Evidence};
 use crate::latency::Latency;
 use crate::model::Model;
 use crate::plan::Mode;
-use crate::stream::step::AttachInfo;
+use crate::stream::step::{AttachInfo, Halted};
 use crate::stream::{EndedBy, LossCause, Symbolizer, TargetInfo};
 
 /// Everything that a capture of latencies is built from.
@@ -49,6 +49,8 @@ pub struct Parts<'a> {
     pub target_cpu_ns: Option<u64>,
     /// Other captures of ours on the same target during the window.
     pub concurrent_captures: u64,
+    /// How often the target was found stopped, traced or frozen.
+    pub halted: Vec<Halted>,
     /// Remarks for whoever reads the figures.
     pub notes: Vec<Untrusted>,
 }
@@ -74,6 +76,9 @@ pub fn build(parts: Parts) -> Capture {
         symbolizer: parts.symbolizer,
         cgroup_cpu_limit: target.cgroup_cpu_limit,
         gomaxprocs: target.gomaxprocs,
+        go_minor: target.go_minor(),
+        halted: &parts.halted,
+        window_ns: parts.end_ns.saturating_sub(parts.begin_ns),
     });
     let total_hist = Hist::of(&total);
     let mut notes = parts.notes;
@@ -109,6 +114,7 @@ pub fn build(parts: Parts) -> Capture {
         overhead_ratio: overhead_ratio(latency.hits(), highest_cost, parts.target_cpu_ns),
         latency_floor_ns: attach.and_then(|attach| attach.latency_floor_ns),
         concurrent_captures: parts.concurrent_captures,
+        halted: parts.halted,
         notes,
         ..CaptureInfo::new(mode, parts.started_at, duration_ns, parts.ended_by)
     };

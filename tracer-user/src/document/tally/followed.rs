@@ -15,8 +15,12 @@ use crate::{
         start::{self as findings, Evidence},
     },
     latency::start::PhaseTimes,
-    model::start::{Ended, Start},
-    stream::{Event, Kind, Observation, TargetInfo, start::Mark, step::Environment},
+    model::start::Start,
+    stream::{
+        Event, Kind, Observation, TargetInfo,
+        start::Mark,
+        step::{Environment, MergedPhase},
+    },
 };
 
 /// Most starts that are listed in short.
@@ -50,6 +54,7 @@ pub struct Followed {
 #[derive(Default)]
 struct Kept {
     info: Option<TargetInfo>,
+    merged: Vec<MergedPhase>,
     times: PhaseTimes,
     interval: PhaseTimes,
     whole: Vec<Start>,
@@ -59,9 +64,10 @@ struct Kept {
 }
 
 impl Followed {
-    /// Records what is known of a binary.
-    pub fn set_info(&mut self, number: u32, info: TargetInfo) {
-        self.binaries.entry(number).or_default().info = Some(info);
+    /// Records what is known of a binary, and which of its phases cannot be distinguished.
+    pub fn set_program(&mut self, number: u32, info: TargetInfo, merged: Vec<MergedPhase>) {
+        let kept = self.binaries.entry(number).or_default();
+        (kept.info, kept.merged) = (Some(info), merged);
     }
 
     /// Returns what is known of a binary.
@@ -77,11 +83,6 @@ impl Followed {
     /// The command's own first start, if it is a Go program's.
     pub fn own(&self) -> Option<&Start> {
         self.own.as_ref()
-    }
-
-    /// The command's first process.
-    pub fn first_command(&self) -> Option<u32> {
-        self.commands.first().copied()
     }
 
     /// Whether nothing is missing.
@@ -123,7 +124,7 @@ impl Followed {
         let kept = self.binaries.entry(start.binary).or_default();
         kept.times.add(&start);
         kept.interval.add(&start);
-        if start.ended != Ended::Main {
+        if !start.ended.is_whole() {
             kept.unfinished += 1;
             if self.unfinished.len() < MOST_UNFINISHED {
                 self.unfinished.push(start);
@@ -170,7 +171,12 @@ impl Followed {
             .values()
             .filter(|kept| kept.unfinished > 0 || kept.times.total().is_some());
         let mut binaries: Vec<BinaryOf> = used
-            .filter_map(|kept| Some(BinaryOf::of(kept.info.as_ref()?, kept.unfinished, &kept.times)))
+            .filter_map(|kept| {
+                Some(BinaryOf {
+                    merged: kept.merged.clone(),
+                    ..BinaryOf::of(kept.info.as_ref()?, kept.unfinished, &kept.times)
+                })
+            })
             .collect();
         sort(&mut binaries);
         let ended_early = self.traced.saturating_sub(self.ended);
@@ -228,6 +234,7 @@ impl Followed {
                 cgroup_cpu_limit: environment.cgroup_cpu_limit,
                 throttled: environment.throttled,
                 godebug: environment.godebug.as_deref(),
+                go_minor: kept.info.as_ref().and_then(TargetInfo::go_minor),
             });
             let exe = kept.info.as_ref().map_or("", |info| info.exe.raw());
             let name = exe.rsplit('/').next().unwrap_or(exe);

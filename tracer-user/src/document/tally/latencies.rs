@@ -12,7 +12,7 @@ use crate::plan::Mode;
 use crate::stream::{
     BucketScheme, EndedBy, Observation, Symbolizer,
     plugin::PluginsSeen,
-    step::{AttachInfo, LatencyBegin, LatencyStep, Opening},
+    step::{AttachInfo, Halted, LatencyBegin, LatencyStep, Opening},
 };
 
 /// What is known of a window by now.
@@ -32,6 +32,7 @@ pub struct LatencyTally {
     cpu_at_begin_ns: Option<u64>,
     cpu_ns: Option<u64>,
     concurrent_captures: u64,
+    halted: Vec<Halted>,
     notes: Vec<Untrusted>,
     attach: Option<AttachInfo>,
     plugins: PluginsSeen,
@@ -56,6 +57,7 @@ impl LatencyTally {
             cpu_at_begin_ns: None,
             cpu_ns: None,
             concurrent_captures: 0,
+            halted: Vec::new(),
             notes: Vec::new(),
             attach: None,
             plugins: PluginsSeen::default(),
@@ -79,8 +81,10 @@ impl LatencyTally {
                 at_ns,
                 cpu_ns,
                 concurrent_captures,
+                halted,
             } => {
                 self.end_ns = *at_ns;
+                self.halted = halted.clone();
                 self.concurrent_captures = *concurrent_captures;
                 self.cpu_ns = match (self.cpu_at_begin_ns, *cpu_ns) {
                     (Some(begin), Some(end)) => end.checked_sub(begin),
@@ -181,6 +185,7 @@ impl LatencyTally {
             attach: self.attach,
             target_cpu_ns: self.cpu_ns,
             concurrent_captures: self.concurrent_captures,
+            halted: std::mem::take(&mut self.halted),
             notes: std::mem::take(&mut self.notes),
         });
         capture.add_plugins(std::mem::take(&mut self.plugins));

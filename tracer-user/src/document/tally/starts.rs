@@ -14,7 +14,7 @@ use crate::{
         start::{self as findings, Evidence},
     },
     latency::start::PhaseTimes,
-    model::start::{Ended, Start, Starts},
+    model::start::{Start, Starts},
     stream::{
         EndedBy, Kind, Observation, TargetInfo,
         step::{AttachedBy, Environment, ONLY_BINARY, StartBegin, StartStep},
@@ -41,6 +41,8 @@ pub struct StartTally {
     /// Starts that continued without their probes. Of a tree they are among those that were not seen.
     missed: u64,
     notes: Vec<Untrusted>,
+    /// The command's first process.
+    command: Option<u32>,
     /// Starts of a command's tree, which are kept here and not in `ended`, `times` and `interval`.
     followed: Option<Followed>,
     ending: Option<Ending>,
@@ -77,6 +79,7 @@ impl StartTally {
             lost: 0,
             missed: 0,
             notes: Vec::new(),
+            command: None,
             ending: None,
         }
     }
@@ -93,10 +96,13 @@ impl StartTally {
             StartStep::Interval { .. } | StartStep::Continue => {}
             StartStep::Note { note } => self.notes.push(note.clone()),
             StartStep::Missed { starts } => self.missed = *starts,
-            StartStep::Command { .. }
-            | StartStep::Binary { .. }
-            | StartStep::Outlived { .. }
-            | StartStep::Gate { .. } => self.tree_step(step),
+            StartStep::Command { pid } => {
+                self.command.get_or_insert(*pid);
+                self.tree_step(step);
+            }
+            StartStep::Binary { .. } | StartStep::Outlived { .. } | StartStep::Gate { .. } => {
+                self.tree_step(step)
+            }
             StartStep::Finish {
                 at_ns,
                 ended_by,
@@ -123,11 +129,12 @@ impl StartTally {
                 number,
                 info,
                 dynamic,
+                merged,
             } => {
                 if *dynamic {
                     self.open.set_dynamic(*number);
                 }
-                followed.set_info(*number, info.clone());
+                followed.set_program(*number, info.clone(), merged.clone());
             }
             StartStep::Outlived { processes } => {
                 followed.tree.outlived = followed.tree.outlived.saturating_add(*processes);
@@ -236,6 +243,28 @@ impl StartTally {
         (self.init(), self.findings())
     }
 
+    /// Returns the remarks for a reader of the figures.
+    pub fn notes(&self) -> impl Iterator<Item = &Untrusted> {
+        self.notes.iter().chain(&self.program.missing)
+    }
+
+    /// Returns what is missing from the starts, if anything.
+    pub fn shortcoming(&self) -> Option<String> {
+        if self.lost > 0 {
+            return Some(format!("{} marks of the start were lost", self.lost));
+        }
+        if self.missed > 0 {
+            return Some(format!("{} starts were not traced", self.missed));
+        }
+        // In a tree they are usual: a shell's child that only looks whether it could start.
+        let unfinished = self.ended.iter().filter(|start| !start.ended.is_whole()).count();
+        match (self.followed.is_none(), unfinished) {
+            (false, _) | (_, 0) => None,
+            (true, 1) => Some("1 start did not come to its end".to_owned()),
+            (true, n) => Some(format!("{n} starts did not come to their end")),
+        }
+    }
+
     /// Makes the document; `None` before the last step.
     pub fn capture(&mut self) -> Option<Capture> {
         let ending = self.ending?;
@@ -243,15 +272,14 @@ impl StartTally {
         notes.append(&mut self.program.missing);
         let shown = self.shown();
         let mut target = self.subject();
-        let command = self.followed.as_ref().and_then(Followed::first_command);
-        target.pid = shown.map(|start| start.pid).or(command).unwrap_or(0);
+        target.pid = shown.map(|start| start.pid).or(self.command).unwrap_or(0);
         target.cgroup_cpu_limit = self.environment.cgroup_cpu_limit;
         target.gomaxprocs = shown.and_then(|start| start.gomaxprocs);
         let followed = self.followed.as_ref();
         let whole = ending.whole && followed.is_none_or(Followed::is_complete);
         let duration_ns = ending.at_ns.saturating_sub(self.begin_ns);
         let info = CaptureInfo {
-            complete: whole && self.lost == 0 && self.missed == 0,
+            complete: whole && self.shortcoming().is_none(),
             events: followed.map_or(self.ended.len() as u64, Followed::ended),
             lost_events: self.lost,
             attached_by: self.attached_by,
@@ -274,6 +302,7 @@ impl StartTally {
         };
         Init {
             missed: self.missed,
+            merged: self.program.merged.clone(),
             ..init
         }
     }
@@ -288,7 +317,7 @@ impl StartTally {
         let others: Vec<Start> = self
             .ended
             .iter()
-            .filter(|other| other.ended == Ended::Main && !std::ptr::eq(*other, start))
+            .filter(|other| other.ended.is_whole() && !std::ptr::eq(*other, start))
             .cloned()
             .collect();
         findings::find(&Evidence {
@@ -297,6 +326,7 @@ impl StartTally {
             cgroup_cpu_limit: self.environment.cgroup_cpu_limit,
             throttled: self.environment.throttled,
             godebug: self.environment.godebug.as_deref(),
+            go_minor: self.program.target.go_minor(),
         })
     }
 

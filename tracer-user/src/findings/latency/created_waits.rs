@@ -4,6 +4,7 @@ use super::{Evidence, LONG_NS, severity_of};
 use crate::{
     findings::{
         Verdict,
+        advice::more_cpu,
         figures::{percent, share},
     },
     stream::Origin,
@@ -21,8 +22,10 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
             created.count(),
             percent(share)
         ),
-        advice: "Goroutines are made faster than the Ps can take them up: look for bursts of go statements, \
-                 bound them with a worker pool or a semaphore, or give the program more CPU."
-            .to_owned(),
+        advice: format!(
+            "Goroutines are made faster than the Ps can take them up: look for bursts of go statements, bound them with \
+             a worker pool or a semaphore; or {}.",
+            more_cpu(evidence.gomaxprocs, evidence.cgroup_cpu_limit)
+        ),
     })
 }

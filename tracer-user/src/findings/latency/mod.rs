@@ -1,17 +1,19 @@
 //! What stands out in the latencies and gauges of a capture.
 
 mod created_waits;
+mod late_poll;
 mod long_waits_by_creation_site;
 mod preemption_dominates;
 mod starved_goroutines;
 mod stop_the_world;
+mod target_halted;
 mod world_still_stopping;
 
 use super::{Finding, Rule, Severity, check_all, gomaxprocs_above_limit};
 use crate::{
     latency::{Histogram, Latency},
     model::{Model, ongoing::Ongoing},
-    stream::{HistogramKey, Origin, Symbolizer},
+    stream::{HistogramKey, Origin, Symbolizer, step::Halted},
 };
 
 /// What the rules look at.
@@ -28,6 +30,12 @@ pub struct Evidence<'a> {
     pub cgroup_cpu_limit: Option<f64>,
     /// GOMAXPROCS, where known.
     pub gomaxprocs: Option<u32>,
+    /// Minor version of Go: 27 for Go 1.27.3; `None` where unknown.
+    pub go_minor: Option<u32>,
+    /// How often the target was found stopped, traced or frozen.
+    pub halted: &'a [Halted],
+    /// Length of the window.
+    pub window_ns: u64,
 }
 
 impl<'a> Evidence<'a> {
@@ -42,6 +50,10 @@ const LONG_NS: u64 = 100_000;
 /// Share of long waits from which on they are a warning.
 const LONG_SHARE: f64 = 0.01;
 
+/// The advice about what was not over in a target that did not run at all for a while.
+const HALTED_MEANWHILE: &str = "The process did not run at all for a part of that time, as another finding says: let it run, \
+                                and see whether this is still so.";
+
 /// How much it matters that this share of all waits was long.
 fn severity_of(share_of_long: f64) -> Severity {
     match share_of_long >= LONG_SHARE {
@@ -51,8 +63,12 @@ fn severity_of(share_of_long: f64) -> Severity {
 }
 
 /// Every rule, in the order in which findings are shown.
-fn rules<'a>() -> [Rule<Evidence<'a>>; 7] {
+fn rules<'a>() -> [Rule<Evidence<'a>>; 9] {
     [
+        Rule {
+            id: "target-halted",
+            check: target_halted::check,
+        },
         Rule {
             id: "starved-goroutines",
             check: starved_goroutines::check,
@@ -76,8 +92,16 @@ fn rules<'a>() -> [Rule<Evidence<'a>>; 7] {
         Rule {
             id: "gomaxprocs-above-cgroup-limit",
             check: |evidence: &Evidence| {
-                gomaxprocs_above_limit::check(evidence.gomaxprocs, evidence.cgroup_cpu_limit)
+                gomaxprocs_above_limit::check(
+                    evidence.gomaxprocs,
+                    evidence.cgroup_cpu_limit,
+                    evidence.go_minor,
+                )
             },
+        },
+        Rule {
+            id: "late-poll",
+            check: late_poll::check,
         },
         Rule {
             id: "stop-the-world",

@@ -4,6 +4,7 @@ use super::Evidence;
 use crate::{
     findings::{
         Verdict,
+        advice::more_cpu,
         figures::{milliseconds, percent, share},
     },
     latency::Histogram,
@@ -37,8 +38,11 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
                     ""
                 }
             ),
-            "More goroutines compute than there are Ps, so they take turns of about 10 ms: fewer of them \
-             at a time, or a larger GOMAXPROCS if there are CPUs for it.",
+            format!(
+                "More goroutines compute than there are Ps, so they take turns of about 10 ms: let fewer of them compute \
+                 at a time; or {}.",
+                more_cpu(evidence.gomaxprocs, evidence.cgroup_cpu_limit)
+            ),
         )
     })
 }

@@ -1,6 +1,6 @@
 //! Goroutines could run and did not for so long that they are in no histogram: their waits were not over at the end.
 
-use super::Evidence;
+use super::{Evidence, HALTED_MEANWHILE};
 use crate::findings::{Verdict, figures::seconds};
 use crate::model::ongoing::{STARVED_NS, Stretch};
 
@@ -42,7 +42,9 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
     let is_stopped = ongoing
         .stop
         .is_some_and(|stop| stop.at_least_ns >= Some(STARVED_NS));
-    let advice = if is_stopped {
+    let advice = if !evidence.halted.is_empty() {
+        HALTED_MEANWHILE
+    } else if is_stopped {
         "The world is being stopped, or is: nothing can run until it starts again."
     } else {
         "Something keeps the Ps: a loop that cannot be preempted (GODEBUG=asyncpreemptoff=1, assembly), threads that \

@@ -1,5 +1,6 @@
 use super::*;
 use crate::escape::Untrusted;
+use crate::process::Halt;
 use crate::stream::ongoing::{OngoingSeen, RunnableGoroutine, StillRunnable, StillStopped};
 use crate::stream::{BucketScheme, HistogramDelta, Kind, Observation, Snapshot};
 
@@ -36,6 +37,15 @@ fn observation(key: HistogramKey, waits: &[(u64, u64)]) -> Observation {
 }
 
 fn found(observations: &[Observation], gomaxprocs: Option<u32>, limit: Option<f64>) -> Vec<Finding> {
+    found_of(observations, gomaxprocs, limit, &[])
+}
+
+fn found_of(
+    observations: &[Observation],
+    gomaxprocs: Option<u32>,
+    limit: Option<f64>,
+    halted: &[Halted],
+) -> Vec<Finding> {
     let (mut latency, mut model) = (Latency::new(BucketScheme::Kernel), Model::default());
     for observation in observations {
         latency.observe(observation);
@@ -49,6 +59,9 @@ fn found(observations: &[Observation], gomaxprocs: Option<u32>, limit: Option<f6
         symbolizer: &Named,
         cgroup_cpu_limit: limit,
         gomaxprocs,
+        go_minor: Some(24),
+        halted,
+        window_ns: 2_000_000_000,
     };
     find(&evidence)
 }
@@ -141,6 +154,89 @@ fn more_ps_than_the_cgroup_may_use_are_reported() {
 }
 
 #[test]
+fn more_ps_are_not_advised_to_a_program_that_has_more_than_its_limit() {
+    let observations = [observation(
+        HistogramKey::Origin(Origin::Preempted),
+        &[(16_000_000, 40)],
+    )];
+    let advice = |gomaxprocs, limit| found(&observations, gomaxprocs, limit)[0].advice.clone();
+    assert!(advice(Some(2), Some(2.0)).contains("raise the CPU limit"));
+    assert!(advice(Some(2), None).contains("raise GOMAXPROCS above 2"));
+}
+
+/// A reading at this time, with so many idle Ps, and so long after the last poll.
+fn polled(at_ns: u64, idle_ps: u32, since_last_poll_ns: u64) -> Observation {
+    Observation {
+        at_ns,
+        kind: Kind::Snapshot(Snapshot {
+            idle_ps: Some(idle_ps),
+            since_last_poll_ns: Some(since_last_poll_ns),
+            ..Snapshot::default()
+        }),
+    }
+}
+
+#[test]
+fn a_late_poll_is_reported_where_every_p_is_busy() {
+    let ms = 1_000_000;
+    let second = 1_000 * ms;
+    let readings = [
+        polled(10 * second, 0, 2 * ms),
+        polled(11 * second, 0, 14 * ms),
+        polled(12 * second, 1, 90 * ms),
+    ];
+    let findings = found(&readings, None, None);
+    assert_eq!(ids(&findings), ["late-poll"]);
+    assert_eq!(findings[0].severity, Severity::Info);
+    assert!(
+        findings[0].evidence.raw().starts_with("in 1 of 2 readings"),
+        "{:?}",
+        findings[0]
+    );
+    assert!(findings[0].title.raw().contains("14.0 ms"));
+    let first = || polled(10 * second, 0, 2 * ms);
+    for quiet in [
+        polled(11 * second, 1, 50 * ms),
+        polled(11 * second, 0, 9 * ms),
+        polled(20 * second, 0, 5 * second),
+    ] {
+        assert_eq!(found(&[first(), quiet], None, None), []);
+    }
+    // The program never polls: this is the time since its begin.
+    let begin = [
+        polled(10 * second, 0, 50 * ms),
+        polled(10 * second + 100 * ms, 0, 150 * ms),
+    ];
+    assert_eq!(found(&begin, None, None), []);
+}
+
+#[test]
+fn a_target_that_does_not_run_is_reported() {
+    let halted = |state| Halted {
+        state,
+        at_begin: true,
+        times: 2,
+        at_least_ns: 1_500_000_000,
+    };
+    for (state, name, advice) in [
+        (Halt::Stopped, "stopped", "kill -CONT"),
+        (Halt::Traced, "traced", "TracerPid"),
+        (Halt::Frozen, "frozen", "thaw"),
+    ] {
+        // Its poll is late since it does not run.
+        let polls = [polled(1 << 40, 0, 1_000_000), polled(1 << 41, 0, 50_000_000)];
+        let findings = found_of(&polls, None, None, &[halted(state)]);
+        assert_eq!(ids(&findings), ["target-halted"]);
+        assert_eq!(findings[0].severity, Severity::Warning);
+        assert_eq!(
+            findings[0].evidence,
+            format!("it was {name} when the capture began, and for at least 1500.0 ms of 2000.0 ms, 2 times")
+        );
+        assert!(findings[0].advice.contains(advice), "{:?}", findings[0]);
+    }
+}
+
+#[test]
 fn a_world_that_stands_still_is_reported() {
     let snapshot = |at_ns, pauses, time| {
         let snapshot = Snapshot {
@@ -163,6 +259,11 @@ fn a_world_that_stands_still_is_reported() {
         None,
     );
     assert_eq!(ids(&findings), ["stop-the-world"]);
+    assert!(
+        findings[0].advice.contains("GOGC") && !findings[0].advice.contains("ReadMemStats"),
+        "{:?}",
+        findings[0]
+    );
     assert!(
         findings[0]
             .evidence
@@ -227,6 +328,35 @@ fn goroutines_that_have_not_run_for_a_second_are_starved() {
     // Waits that are not over are nothing unusual.
     let short = ongoing(&[Some(END_NS - second / 2), None], None);
     assert_eq!(found(&[short], None, None), []);
+}
+
+#[test]
+fn what_waits_in_a_target_that_does_not_run_is_not_the_fault_of_its_goroutines() {
+    let stop = StillStopped {
+        since_ns: END_NS - 2_000_000_000,
+        not_stopped: 1,
+    };
+    let halted = Halted {
+        state: Halt::Stopped,
+        at_begin: false,
+        times: 1,
+        at_least_ns: 3_000_000_000,
+    };
+    let findings = found_of(
+        &[ongoing(&[Some(END_NS - 2_000_000_000)], Some(stop))],
+        None,
+        None,
+        &[halted],
+    );
+    assert_eq!(
+        ids(&findings),
+        ["target-halted", "starved-goroutines", "world-still-stopping"]
+    );
+    assert!(
+        findings[1..]
+            .iter()
+            .all(|finding| finding.advice == HALTED_MEANWHILE)
+    );
 }
 
 #[test]

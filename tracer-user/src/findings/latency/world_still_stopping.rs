@@ -1,6 +1,6 @@
 //! The world was being stopped, or was, and that was not over at the end: its time is in no figure of pauses.
 
-use super::Evidence;
+use super::{Evidence, HALTED_MEANWHILE};
 use crate::findings::{
     Verdict,
     figures::{milliseconds, seconds},
@@ -36,6 +36,10 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
             "how many Ps have stopped is not known".to_owned(),
             "A goroutine that cannot be preempted delays it, or whoever stopped it is still at work.",
         ),
+    };
+    let advice = match evidence.halted {
+        [] => advice,
+        _ => HALTED_MEANWHILE,
     };
     Some(Verdict::warning(
         format!("the world has been stopping, or stopped, for at least {took}"),

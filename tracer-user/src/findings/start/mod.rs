@@ -5,15 +5,17 @@
 //! program and the machine.
 
 mod calls;
+mod forked;
 mod godebug_distorts_start;
 mod phase_cpu_above_others;
 mod phase_page_faults;
 mod phase_slept;
 mod phase_without_cpu;
+mod stage;
 
 use super::{Finding, Rule, check_all, gomaxprocs_above_limit};
 use crate::{
-    model::start::{Ended, Phase, Start},
+    model::start::{Phase, Start},
     stream::start::Usage,
 };
 
@@ -36,6 +38,8 @@ pub struct Evidence<'a> {
     pub throttled: Option<(u64, u64)>,
     /// Its `GODEBUG`.
     pub godebug: Option<&'a str>,
+    /// Minor version of Go: 27 for Go 1.27.3; `None` where unknown.
+    pub go_minor: Option<u32>,
 }
 
 /// What the rules about a phase look at.
@@ -62,7 +66,7 @@ impl<'a> PhaseEvidence<'a> {
             usage,
             took_ns,
             cpu_ns: phase.cpu_ns().unwrap_or(0),
-            unfinished: start.ended != Ended::Main && start.phases.last() == Some(phase),
+            unfinished: !start.ended.is_whole() && start.phases.last() == Some(phase),
         })
     }
 }
@@ -90,8 +94,12 @@ fn phase_rules<'a>() -> [Rule<PhaseEvidence<'a>>; 4] {
 }
 
 /// Every rule about a start as a whole, in the order in which findings are shown.
-fn rules<'a>() -> [Rule<Evidence<'a>>; 2] {
+fn rules<'a>() -> [Rule<Evidence<'a>>; 3] {
     [
+        Rule {
+            id: "start-forked",
+            check: forked::check,
+        },
         Rule {
             id: "godebug-distorts-start",
             check: godebug_distorts_start::check,
@@ -99,7 +107,11 @@ fn rules<'a>() -> [Rule<Evidence<'a>>; 2] {
         Rule {
             id: "gomaxprocs-above-cgroup-limit",
             check: |evidence: &Evidence| {
-                gomaxprocs_above_limit::check(evidence.start.gomaxprocs, evidence.cgroup_cpu_limit)
+                gomaxprocs_above_limit::check(
+                    evidence.start.gomaxprocs,
+                    evidence.cgroup_cpu_limit,
+                    evidence.go_minor,
+                )
             },
         },
     ]

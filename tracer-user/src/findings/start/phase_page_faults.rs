@@ -1,6 +1,6 @@
 //! A phase that computed for most of its time and met many page faults.
 
-use super::{MOST, PhaseEvidence};
+use super::{MOST, PhaseEvidence, stage::Stage};
 use crate::findings::{Verdict, figures::milliseconds};
 
 /// Page faults below this come with every start.
@@ -18,8 +18,23 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
                 milliseconds(cpu),
                 usage.major_faults
             ),
-            "Memory is touched for the first time: large tables that are built in an init. Build them when they \
-             are needed, or keep them as data that needs no building.",
+            match Stage::of(&evidence.phase.kind) {
+                Stage::Loading => {
+                    "The dynamic loader relocates addresses in the program and its libraries, and touches their pages: fewer \
+                     libraries, or a program that is not position-independent (-buildmode=exe), needs fewer."
+                }
+                Stage::BeforeGo => {
+                    "The C library or a constructor of linked C code touches memory for the first time."
+                }
+                Stage::Runtime => {
+                    "Go's runtime touches its own tables for the first time: their size follows that of the program and of \
+                     GOMAXPROCS."
+                }
+                Stage::Init => {
+                    "Memory is touched for the first time: large tables that are built in an init. Build them when they \
+                     are needed, or keep them as data that needs no building."
+                }
+            },
         )
     })
 }

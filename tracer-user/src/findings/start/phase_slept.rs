@@ -1,6 +1,6 @@
 //! A phase that slept for most of its time, and the system calls that it made meanwhile.
 
-use super::{MOST, PhaseEvidence, calls};
+use super::{MOST, PhaseEvidence, calls, stage::Stage};
 use crate::findings::{Verdict, figures::milliseconds};
 
 /// Sleep below this comes with every start: threads wait for each other, pages are read.
@@ -29,8 +29,23 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
                 milliseconds(asleep),
                 calls::meanwhile(start, phase)
             ),
-            "Nothing else starts meanwhile: package inits run one after the other. Do it later, when it is \
-             needed, or with a shorter timeout.",
+            match Stage::of(&phase.kind) {
+                Stage::Loading => {
+                    "The program and its libraries are read from a disk or over a network: a page cache that is warm, a \
+                     faster file system, or a smaller or static program shortens it."
+                }
+                Stage::BeforeGo => {
+                    "Go's runtime has not begun: the C library or a constructor of linked C code waits for something."
+                }
+                Stage::Runtime => {
+                    "Go's runtime itself waits in this phase, for a thread that it has made or for the kernel: look for what \
+                     else keeps the CPUs busy."
+                }
+                Stage::Init => {
+                    "Nothing else starts meanwhile: package inits run one after the other. Do it later, when it is \
+                     needed, or with a shorter timeout."
+                }
+            },
         )
     })
 }

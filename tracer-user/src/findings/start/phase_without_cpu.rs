@@ -1,10 +1,25 @@
 //! A phase whose thread could have run for most of its time, and had no CPU.
 
-use super::{MOST, PhaseEvidence};
+use super::{Evidence, MOST, PhaseEvidence};
 use crate::findings::{Verdict, figures::milliseconds};
 
 /// Waiting for a CPU below this comes with every busy machine.
 const NO_CPU_NS: u64 = 20_000_000;
+
+/// What can be done: a limit can be raised, and where there is none, others had the CPUs.
+fn advice(evidence: &Evidence) -> &'static str {
+    let was_throttled = evidence.throttled.is_some_and(|(periods, _)| periods > 0);
+    match evidence.cgroup_cpu_limit {
+        Some(_) => "More CPU for the cgroup while it starts, or less to do until main.main.",
+        None if was_throttled => {
+            "More CPU for a cgroup above its own while it starts, or less to do until main.main."
+        }
+        None => {
+            "Its cgroup has no limit that can be seen: other programs had the CPUs. Start it when or where fewer compete, \
+             with a larger share (cpu.weight, nice), or with less to do until main.main."
+        }
+    }
+}
 
 pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
     let (took, waiting) = (evidence.took_ns, evidence.usage.waiting_ns);
@@ -32,6 +47,6 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
             milliseconds(took),
             milliseconds(waiting)
         ),
-        "More CPU for the cgroup while it starts, or less to do until main.main.",
+        advice(evidence.of),
     ))
 }

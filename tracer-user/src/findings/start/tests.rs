@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::start::{CallAt, PhaseKind, TimesFrom},
+    model::start::{CallAt, Ended, PhaseKind, TimesFrom},
     stream::start::{StartCall, Usage},
 };
 
@@ -37,6 +37,7 @@ fn evidence(start: &Start) -> Evidence<'_> {
         cgroup_cpu_limit: None,
         throttled: None,
         godebug: None,
+        go_minor: Some(27),
     }
 }
 
@@ -112,6 +113,86 @@ fn a_throttled_cgroup_is_reported() {
     });
     assert_eq!(found[0].id, "start-phase-without-cpu");
     assert!(found[0].evidence.raw().contains("0.10 CPUs") && found[0].evidence.raw().contains("2 periods"));
+}
+
+#[test]
+fn without_a_limit_other_programs_are_named() {
+    let usage = Usage {
+        waiting_ns: 80 * MS,
+        ..Usage::default()
+    };
+    let start = start(vec![phase("a", 0, 100, usage)]);
+    let advice = |limit, throttled| {
+        let found = find(&Evidence {
+            cgroup_cpu_limit: limit,
+            throttled,
+            ..evidence(&start)
+        });
+        found[0].advice.clone()
+    };
+    assert!(advice(Some(0.1), None).starts_with("More CPU for the cgroup"));
+    assert!(advice(None, Some((1, MS))).contains("above its own"));
+    assert!(advice(None, None).contains("other programs had the CPUs"));
+}
+
+#[test]
+fn only_an_init_is_advised_to_be_done_later() {
+    let usage = Usage {
+        asleep_ns: 25 * MS,
+        ..Usage::default()
+    };
+    let advice = |kind: PhaseKind| {
+        let start = start(vec![Phase {
+            kind,
+            ..phase("a", 0, 26, usage)
+        }]);
+        let [found] = find(&evidence(&start)).try_into().unwrap();
+        assert_eq!(found.id, "start-phase-slept");
+        found.advice
+    };
+    assert!(advice(PhaseKind::Init("a".to_owned())).contains("package inits"));
+    assert!(advice(PhaseKind::Loader).contains("libraries are read"));
+    assert!(advice(PhaseKind::Rt0).contains("constructor"));
+    assert!(advice(PhaseKind::SchedInit).contains("runtime itself"));
+}
+
+#[test]
+fn a_start_that_goes_on_in_a_child_is_named() {
+    let waits = |result| CallAt {
+        end_ns: 90 * MS,
+        call: StartCall {
+            pid: 1,
+            tid: 1,
+            main_thread: true,
+            name: "wait4".to_owned(),
+            on: None,
+            duration_ns: 1,
+            result,
+        },
+    };
+    let broken = |kind: PhaseKind, ended, call| Start {
+        ended,
+        calls: vec![call],
+        ..start(vec![Phase {
+            kind,
+            usage: None,
+            ..phase("a", 0, 90, Usage::default())
+        }])
+    };
+    let start = broken(PhaseKind::Rt0, Ended::Exit, waits(Some(4712)));
+    let [found] = find(&evidence(&start)).try_into().unwrap();
+    assert_eq!(found.id, "start-forked");
+    assert!(
+        found.evidence.raw().contains("for process 4712 in wait4"),
+        "{found:?}"
+    );
+    let hangs = broken(PhaseKind::Rt0, Ended::Unfinished, waits(None));
+    assert_eq!(ids(&evidence(&hangs)), ["start-forked"]);
+    // An init may wait for a child, and a start that ends is whole.
+    let init = broken(PhaseKind::Init("a".to_owned()), Ended::Exit, waits(Some(4712)));
+    assert!(ids(&evidence(&init)).is_empty());
+    let whole = broken(PhaseKind::Rt0, Ended::Main, waits(Some(4712)));
+    assert!(ids(&evidence(&whole)).is_empty());
 }
 
 #[test]

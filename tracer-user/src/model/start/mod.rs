@@ -1,5 +1,8 @@
 //! How a program started, as a partition of its main thread's time: from the entry of `execve` to `main.main` every
 //! moment belongs to exactly one phase.
+//!
+//! Where Go is a library in a C program, its runtime starts on a thread of its own (asm_amd64.s, `_rt0_amd64_lib`) while
+//! the program's constructors, and then its `main`, run on the first one. The phases from `osinit` on are that thread's.
 
 mod open;
 mod partition;
@@ -114,7 +117,9 @@ pub struct Span {
 pub enum Ended {
     /// `main.main` began.
     Main,
-    /// The process ended before `main.main`.
+    /// Go is a library in a C program, and its runtime has run every init: `main.main` is never called.
+    Library,
+    /// The process ended before.
     Exit,
     /// It had reached neither when it was cut off.
     Unfinished,
@@ -122,12 +127,18 @@ pub enum Ended {
 
 impl Ended {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Main, Self::Exit, Self::Unfinished];
+    pub const ALL: [Self; 4] = [Self::Main, Self::Library, Self::Exit, Self::Unfinished];
+
+    /// Whether it came to its end: nothing of it is missing.
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::Main | Self::Library)
+    }
 
     /// The name that JSON uses.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Main => "main.main",
+            Self::Library => "library_ready",
             Self::Exit => "exit",
             Self::Unfinished => "unfinished",
         }

@@ -74,9 +74,14 @@ impl Starts {
         }
     }
 
-    /// Whether a process has reached its own first instruction, and not yet `main.main`.
+    /// Whether a process has reached its own first instruction, and its start has not ended.
     pub fn is_open(&self, pid: u32) -> bool {
         self.open.get(&pid).is_some_and(Open::has_entered)
+    }
+
+    /// Whether Go's runtime has begun in a process whose start is open.
+    pub fn has_runtime(&self, pid: u32) -> bool {
+        self.open.get(&pid).is_some_and(Open::has_runtime)
     }
 
     /// Whether a start of this binary is open.
@@ -128,6 +133,7 @@ impl Starts {
         self.count_piece();
         let ended = match mark.mark {
             Mark::MainMain => Ended::Main,
+            Mark::LibraryReady => Ended::Library,
             Mark::Exited => Ended::Exit,
             _ => return None,
         };
@@ -225,6 +231,12 @@ impl Open {
     /// Whether the program's first instruction was reached.
     fn has_entered(&self) -> bool {
         self.marks.iter().any(|(_, mark)| mark.mark == Mark::Entry)
+    }
+
+    /// Whether an instruction of Go's runtime was reached.
+    fn has_runtime(&self) -> bool {
+        let of_runtime = |mark: Mark| mark >= Mark::OsInit;
+        self.marks.iter().any(|(_, mark)| of_runtime(mark.mark))
     }
 
     /// The number of the binary that was executed.

@@ -101,6 +101,7 @@ pub fn moments(marks: &[(u64, StartMark)]) -> Vec<(String, u64)> {
                 "first_goroutine".to_owned()
             }
             Mark::MainMain => "main.main".to_owned(),
+            Mark::LibraryReady => "library_ready".to_owned(),
             _ => continue,
         };
         if !moments.iter().any(|(known, _)| *known == name) {

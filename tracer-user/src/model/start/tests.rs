@@ -151,6 +151,26 @@ fn the_time_for_which_it_was_held_does_not_count() {
 }
 
 #[test]
+fn a_library_has_started_when_its_inits_are_done() {
+    let mut seen = whole();
+    seen.truncate(14);
+    // The runtime of a library starts on another thread, whose usage is not known.
+    for observation in &mut seen[3..] {
+        if let Kind::Event(Event::StartMark(mark)) = &mut observation.kind {
+            (mark.tid, mark.main_thread, mark.usage) = (8, false, None);
+        }
+    }
+    seen.push(mark(Mark::LibraryReady, 3_000));
+    // What the C program does afterwards is not part of it.
+    seen.push(mark(Mark::GoStatement, 4_000));
+    let [start] = run(true, &seen).try_into().unwrap();
+    assert_eq!((start.ended, start.end_ns()), (Ended::Library, 3_000));
+    assert_eq!(start.marks, [("library_ready".to_owned(), 3_000)]);
+    assert!(names(&start).ends_with(&["init:main".to_owned(), "runtime_main".to_owned()]));
+    assert!(start.phases[0].usage.is_some() && start.phases[5].usage.is_none());
+}
+
+#[test]
 fn a_start_that_hangs_is_cut() {
     let mut starts = Starts::default();
     for seen in &whole()[..13] {
@@ -166,7 +186,7 @@ fn a_start_that_hangs_is_cut() {
 proptest! {
     /// With any marks in any order there is no gap and no overlap.
     #[test]
-    fn phases_never_leave_a_gap(marks in proptest::collection::vec((0u32..24, 0u64..1 << 40), 1..60), dynamic: bool) {
+    fn phases_never_leave_a_gap(marks in proptest::collection::vec((0u32..25, 0u64..1 << 40), 1..60), dynamic: bool) {
         let mut starts = loading(dynamic);
         let mut ended: Vec<Start> = marks
             .into_iter()

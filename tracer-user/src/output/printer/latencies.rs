@@ -134,6 +134,10 @@ impl Printer {
             let (init, findings) = starts.part();
             capture.init = Some(init);
             capture.findings.splice(0..0, findings);
+            capture.capture.notes.extend(starts.notes().cloned());
+            if let Some(missing) = starts.shortcoming() {
+                capture.add_shortcoming(missing);
+            }
         }
         Ok(capture)
     }

@@ -9,9 +9,8 @@ use crate::{
         init::{Init, Run},
     },
     escape::Untrusted,
-    model::start::Ended,
     output::text::{
-        init::{LEGEND, timeline},
+        init::{LEGEND, merged, timeline},
         layout::{WIDTH, tail, word, wrap},
         units::duration,
     },
@@ -44,7 +43,7 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
         let name = run.exe.as_ref().map_or("?", Untrusted::raw);
         let name = Untrusted::from(name.rsplit('/').next().unwrap_or(name));
         let which = match of.map_or(0, |binary| binary.runs) {
-            runs if *run.ended == Ended::Main && runs > 1 => {
+            runs if run.ended.is_whole() && runs > 1 => {
                 format!(" ({}), the slowest of {runs}", word(&name, WIDTH))
             }
             _ => format!(" ({})", word(&name, WIDTH)),
@@ -55,13 +54,17 @@ pub fn render(init: &Init, tree: &TreeOf) -> String {
     if !shown.is_empty() {
         text.push_str(&wrap(LEGEND, 0));
     }
+    for binary in init.binaries.iter().take(BINARIES) {
+        let name = Untrusted::from(binary.exe.raw().rsplit('/').next().unwrap_or_default());
+        text.push_str(&merged(&binary.merged, &format!("in {}", word(&name, WIDTH))));
+    }
     text.push_str(&missing(tree));
     text
 }
 
 /// Returns the starts that have a timeline: some that did not end, then the slowest of each of a few programs.
 fn with_timeline(runs: &[Run]) -> Vec<&Run> {
-    let (ended, unfinished): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| *run.ended == Ended::Main);
+    let (ended, unfinished): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| run.ended.is_whole());
     let mut shown: Vec<&Run> = unfinished.into_iter().take(UNFINISHED).collect();
     let mut programs: Vec<&Option<Untrusted>> = Vec::new();
     for run in ended {

@@ -18,6 +18,7 @@ use std::fmt::Write;
 use crate::document::capture::{Capture, CaptureMode};
 use crate::document::full::Full;
 use crate::document::hist::Hist;
+use crate::document::init::Init;
 use crate::document::slow::Slow;
 use crate::escape::escape;
 use crate::findings::{Finding, Severity};
@@ -321,16 +322,15 @@ fn facts(capture: &Capture) -> String {
             0,
         ));
     } else if !how.complete {
-        text.push_str(&wrap(
-            match how.mode {
-                CaptureMode::Init => "incomplete: not every start that was asked for came to main.main.",
-                _ if !how.ended_by.target_is_there() && !has_unseen_places(capture) => {
-                    "incomplete: the process ended before the window did."
-                }
-                _ => "incomplete: not every wait was seen; the notes below say why.",
-            },
-            0,
-        ));
+        let start_is_missing = |init: &Init| init.unfinished > 0 || init.missed > 0;
+        let why = match how.mode {
+            CaptureMode::Init => "not every start that was asked for came to its end.",
+            _ if capture.init.as_ref().is_some_and(start_is_missing) => "its start was not seen as a whole.",
+            _ if has_unseen_places(capture) => "not every wait was seen; the notes below say why.",
+            _ if !how.ended_by.target_is_there() => "the process ended before the window did.",
+            _ => "not all was captured; the notes below say what is missing.",
+        };
+        text.push_str(&wrap(&format!("incomplete: {why}"), 0));
     }
     if how.concurrent_captures > 0 {
         text.push_str(&wrap(

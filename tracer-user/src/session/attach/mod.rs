@@ -11,6 +11,7 @@
 //! ```
 
 pub mod effect;
+mod halts;
 pub mod input;
 pub(in crate::session) mod live;
 mod plugins;

@@ -5,14 +5,19 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::{Instant, Interval};
 
-use super::{Effect, Input, Policy, Session, live::Live, prepare::Prepared};
+use super::{
+    Effect, Input, Policy, Session,
+    halts::{self, Halts},
+    live::Live,
+    prepare::Prepared,
+};
 use crate::{
     clock::now_ns,
     error::Result,
     escape::Untrusted,
     output::{notice, sink::Sink},
     plan::Mode,
-    process::Fate,
+    process::{Fate, Halt, HaltWatch},
     session::{
         consumers::{Consumers, Destinations},
         delivery::first_error,
@@ -84,6 +89,7 @@ pub(in crate::session) async fn capture(
         slower_ns: options.slower.map(|d| d.as_nanos() as u64),
         full: options.full,
         neighbours_read_ns: 0,
+        halts: Halts::new(HaltWatch::new(target.pid())),
         chatter: options.chatter,
         consumers,
         is_finished: false,
@@ -123,6 +129,8 @@ struct Runner {
     full: FullOptions,
     /// When neighbours were looked for the last time, CLOCK_MONOTONIC.
     neighbours_read_ns: u64,
+    /// When the target did not run at all.
+    halts: Halts,
     /// Whether a source has failed: then the capture is not complete.
     source_failed: bool,
     outcome: Result<()>,
@@ -168,6 +176,8 @@ impl Runner {
                 };
                 let opened = self.step(LatencyStep::Open(opening));
                 self.report_attached(mode, sites);
+                let halt = self.halts.read_now(now);
+                self.report_halt(halt);
                 clocks.open_window();
                 self.live.as_mut()?.calibrate();
                 let held = self.step(LatencyStep::Hold(self.attach_info()));
@@ -195,11 +205,13 @@ impl Runner {
                         live.forget_ongoing();
                     }
                 }
+                self.halts.read_now(now_ns());
                 let close = LatencyStep::Close {
                     // Read after the probes were switched off: what came meanwhile was counted.
                     at_ns: now_ns(),
                     cpu_ns: self.target.cpu_ns(),
                     concurrent_captures: self.presence.others(),
+                    halted: self.halts.seen(),
                 };
                 return self.step(close);
             }
@@ -266,6 +278,8 @@ impl Runner {
             // So that captures that come and go meanwhile are counted, too.
             self.presence.others();
         }
+        let halt = self.halts.read(now);
+        self.report_halt(halt);
         let needs_snapshot = self.live.as_mut().is_some_and(|live| live.needs_snapshot(now));
         let flow = self.consumers.poll(now);
         let answer = answer.or(self.input_of(flow));
@@ -312,6 +326,13 @@ impl Runner {
                 self.target.pid(),
                 self.target.version()
             ));
+        }
+    }
+
+    /// Reports that the target has come to a state in which it does not run.
+    fn report_halt(&self, halt: Option<Halt>) {
+        if let Some(halt) = halt.filter(|_| self.chatter == Chatter::Normal) {
+            notice::line(&format!("gmpscope: {}", halts::sentence(self.target.pid(), halt)));
         }
     }
 

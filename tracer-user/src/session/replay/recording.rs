@@ -319,6 +319,7 @@ impl Replay<'_> {
                     at_ns,
                     cpu_ns: None,
                     concurrent_captures: 0,
+                    halted: vec![],
                 };
                 self.opened = true;
                 let _ = self.latency_step(LatencyStep::Note { note: note.into() }, name)?;

@@ -1,6 +1,6 @@
 //! The part of the runner that drives the source of starts: attaching, collecting, and what was missed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     Input, StartsOf,
@@ -143,6 +143,7 @@ impl Runner {
         };
         let followed = source.hold(held.pid);
         self.open_window();
+        self.released = Some(Instant::now());
         // Whatever fails on our side, the command must run.
         if let Some(held) = &mut self.held {
             held.release();
@@ -206,6 +207,7 @@ impl Runner {
             number,
             info,
             dynamic,
+            merged,
         }) = found
         {
             self.record_attached_by(kind);
@@ -216,6 +218,7 @@ impl Runner {
                 number,
                 info,
                 dynamic,
+                merged,
             });
         }
         inputs

@@ -8,6 +8,7 @@ use super::{
     clocks::{Clocks, Listening},
     descriptor_limit::DescriptorLimit,
     identity::Identity,
+    launcher,
     post_start::PostStart,
     program::{self, Program},
     programs::Programs,
@@ -71,7 +72,10 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
     .map_err(before)?;
     let programs = match tree {
         true => Programs::Tree(Tree::new(path.clone())),
-        false => Programs::One(Box::new(Program::open(&path).map_err(before)?)),
+        false => {
+            let opened = Program::open(&path).map_err(|e| launcher::explain(e, &path, arguments));
+            Programs::One(Box::new(opened.map_err(before)?))
+        }
     };
     // With latencies, duration and interval apply to their capture.
     let ours = options.latencies.is_none();

@@ -9,6 +9,7 @@ mod child;
 mod clocks;
 mod descriptor_limit;
 mod identity;
+mod launcher;
 mod post_start;
 pub mod program;
 mod programs;
@@ -19,5 +20,6 @@ mod state;
 mod surroundings;
 mod tree;
 mod wakeups;
+mod watch;
 
 pub use state::{Effect, Input, Policy, Session, StartsOf};

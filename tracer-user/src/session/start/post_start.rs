@@ -33,7 +33,7 @@ impl PostStart {
         }
     }
 
-    /// Analyses the process that has reached `main.main`; `None` if nothing is wanted. `program` is what it ran then.
+    /// Analyses the process whose start has ended; `None` if nothing is wanted. `program` is what it ran then.
     ///
     /// # Errors
     /// It has ended or executed another program since, or cannot be traced.
@@ -48,7 +48,7 @@ impl PostStart {
         options.target = TargetSelector::Pid(pid);
         let executed = || {
             Error::not_traceable(format!(
-                "process {pid} executed another program right after it had reached main.main"
+                "process {pid} executed another program right after its start"
             ))
         };
         let target = Prepared::new(&options).map_err(|e| {

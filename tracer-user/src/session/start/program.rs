@@ -13,11 +13,12 @@ use crate::{
     binary::layout,
     error::{Error, Failure, Result},
     escape::Untrusted,
-    plan::start::{self, StartPlan},
+    model::start::PhaseKind,
+    plan::start::{self, StartPlan, Unseparated},
     process::{Target, file::ProgramFile},
     session::attach::prepare,
     sources::starts::Functions,
-    stream::TargetInfo,
+    stream::{TargetInfo, start::Mark, step::MergedPhase},
 };
 
 /// A Go program on disk.
@@ -50,6 +51,7 @@ impl Program {
             let program = start::Program {
                 entry: binary.image().entry,
                 dynamic: binary.image().interpreter.is_some(),
+                library: facts.library,
                 version: &facts.version,
             };
             StartPlan::of(binary, &program, layout.as_ref().map(|(layout, _)| layout)).map_err(|attempt| {
@@ -82,13 +84,44 @@ impl Program {
             .unwrap_or_default()
     }
 
-    /// Returns the parts of a start that are not measured, each with the reason.
+    /// Returns the moments of a start that are not seen, each with the reason.
     pub fn missing_probes(&self) -> impl Iterator<Item = String> {
-        let phases = self.plan.unseparated.iter();
-        let phases = phases.map(|attempt| format!("not told apart: {}: {}", attempt.what, attempt.outcome));
         let moments = self.plan.missing.iter();
-        phases.chain(moments.map(|attempt| format!("not seen: {}: {}", attempt.what, attempt.outcome)))
+        moments.map(|attempt| format!("not seen: {}: {}", attempt.what, attempt.outcome))
     }
+
+    /// Returns the phases that cannot be distinguished, in their order.
+    pub fn merged_phases(&self) -> Vec<MergedPhase> {
+        merged(&self.plan.unseparated)
+    }
+}
+
+/// The name that stands for the inits of all packages.
+const EVERY_INIT: &str = "init:*";
+
+/// Says into which phase each of these has been merged: the last one before it whose begin was found.
+fn merged(unseparated: &[Unseparated]) -> Vec<MergedPhase> {
+    let phases = [
+        (Mark::OsInit, PhaseKind::OsInit.name()),
+        (Mark::SchedInit, PhaseKind::SchedInit.name()),
+        (Mark::NewProc, PhaseKind::MainCreated.name()),
+        (Mark::MStart, PhaseKind::MainStarted.name()),
+        (Mark::RuntimeMain, PhaseKind::RuntimeMain.name()),
+        (Mark::InitBegin, EVERY_INIT.to_owned()),
+    ];
+    let mut into = PhaseKind::Rt0.name();
+    let mut merged = Vec::new();
+    for (mark, phase) in phases {
+        match unseparated.iter().find(|unseparated| unseparated.mark == mark) {
+            Some(Unseparated { attempt, .. }) => merged.push(MergedPhase {
+                phase: phase.into(),
+                into: into.as_str().into(),
+                why: format!("{}: {}", attempt.what, attempt.outcome).into(),
+            }),
+            None => into = phase,
+        }
+    }
+    merged
 }
 
 impl Functions for Program {
@@ -132,6 +165,32 @@ pub fn find(command: &OsStr) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Attempt;
+
+    #[test]
+    fn a_phase_that_is_not_found_is_part_of_the_last_one_that_is() {
+        let unseparated = |mark| Unseparated {
+            mark,
+            attempt: Attempt {
+                what: "the call".into(),
+                outcome: "there is none".into(),
+            },
+        };
+        assert_eq!(merged(&[]), []);
+        let all = [Mark::InitBegin, Mark::OsInit, Mark::SchedInit].map(unseparated);
+        let shown: Vec<String> = merged(&all)
+            .iter()
+            .map(|merged| format!("{} {} {}", merged.phase, merged.into, merged.why))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "osinit rt0 the call: there is none",
+                "schedinit rt0 the call: there is none",
+                "init:* runtime_main the call: there is none"
+            ]
+        );
+    }
 
     #[test]
     fn a_command_is_found_as_a_shell_does() {

@@ -1,6 +1,6 @@
 //! Carries out the effects of a [`Session`] and reports their outcome to it.
 
-use std::{collections::VecDeque, process::ExitCode};
+use std::{collections::VecDeque, process::ExitCode, time::Instant};
 
 use super::{
     Effect, Input, Policy, Session,
@@ -22,7 +22,7 @@ use crate::{
     },
     sources::starts::{StartSource, gate::Question},
     stream::{
-        EndedBy, Flow, NoNames, Observation, Step,
+        EndedBy, Flow, Kind, NoNames, Observation, Step,
         step::{ONLY_BINARY, StartBegin, StartStep},
     },
 };
@@ -42,6 +42,12 @@ pub struct Runner {
     pub(super) environment: Surroundings,
     /// The capture of latencies from `main.main` on.
     pub post_start: PostStart,
+    /// When the last run was released.
+    pub(super) released: Option<Instant>,
+    /// Probe hits so far.
+    pub(super) hits: u64,
+    /// Whether it was noted that the start goes on in another process.
+    pub(super) is_fork_noted: bool,
     /// Whether we have given up waiting for the command to end.
     pub(super) is_unresponsive: bool,
     /// Whether the result of starts is complete, once there is one.
@@ -59,12 +65,13 @@ impl Runner {
         consumers: Consumers,
         invocation: Option<Invocation>,
     ) -> Self {
-        let (dynamic, missing) = match &programs {
+        let (dynamic, missing, merged) = match &programs {
             Programs::One(program) => (
                 program.plan.dynamic,
                 program.missing_probes().map(Untrusted::from).collect(),
+                program.merged_phases(),
             ),
-            Programs::Tree(_) => (false, vec![]),
+            Programs::Tree(_) => (false, vec![], vec![]),
         };
         let begin = StartBegin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -75,6 +82,7 @@ impl Runner {
             several: policy.starts_of.are_several() && !policy.tree,
             latencies_follow: policy.with_latencies,
             missing,
+            merged,
             interval_ns: output.interval.map(|d| d.as_nanos() as u64),
         };
         let mut open = Starts::default();
@@ -95,6 +103,9 @@ impl Runner {
             held: None,
             environment: Surroundings::default(),
             post_start: PostStart::default(),
+            released: None,
+            hits: 0,
+            is_fork_noted: false,
             is_unresponsive: false,
             is_complete: None,
             outcome: Ok(0),
@@ -230,14 +241,11 @@ impl Runner {
         }
     }
 
-    /// Begins to trace the latencies of the process that has reached `main.main`.
+    /// Begins to trace the latencies of the process whose start has ended, or was given up.
     fn trace_latencies(&mut self) -> Input {
         self.read_environment();
         let Some(pid) = self.held.as_ref().map(|held| held.pid) else {
-            self.note(
-                "latencies were not traced: the command ended right after it had reached main.main"
-                    .to_owned(),
-            );
+            self.note("latencies were not traced: the command ended right after its start".to_owned());
             return Input::Settled;
         };
         let program = match &self.programs {
@@ -332,6 +340,11 @@ impl Runner {
 
     /// Hands over what was observed. Returns (process, binary) of the starts that have ended by it.
     pub(super) fn observe(&mut self, seen: &[Observation]) -> (Vec<(u32, u32)>, Result<Flow>) {
+        let hits = seen.iter().map(|observation| match observation.kind {
+            Kind::Hits(hits) => hits,
+            _ => 0,
+        });
+        self.hits = hits.fold(self.hits, u64::saturating_add);
         let ended = seen
             .iter()
             .filter_map(|observation| self.open.observe(observation));

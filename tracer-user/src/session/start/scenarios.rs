@@ -4,7 +4,7 @@ use super::{
     Effect::{Abort, Attach, Collect, Cut, Detach, Fail, Hold, Print, Quit, Release, Settle, TraceLatencies},
     Input::{
         AttachFailed, Attached, Begin, CommandEnded, CommandUnresponsive, DurationElapsed, Held,
-        LatenciesBegun, NotExecuted, Settled, Signal, SourceFailed, StartEnded,
+        LatenciesBegun, NotExecuted, Settled, Signal, SourceFailed, StartEnded, StartOverdue,
     },
     *,
 };
@@ -190,9 +190,55 @@ fn a_command_that_cannot_be_executed_fails() {
 #[test]
 fn the_duration_ends_tracing_and_not_the_command() {
     let mut session = running(5);
+    session.handle(StartEnded);
     assert_eq!(session.handle(DurationElapsed), printed(EndedBy::Duration, true));
     assert_eq!(session.handle(StartEnded), []);
     assert_eq!(session.handle(CommandEnded { code: 0 }), [Quit { code: 0 }]);
+}
+
+#[test]
+fn a_start_that_the_duration_cuts_off_is_not_whole() {
+    for runs in [1, 5] {
+        let mut session = running(runs);
+        assert_eq!(session.handle(DurationElapsed), printed(EndedBy::Duration, false));
+    }
+}
+
+#[test]
+fn a_start_that_does_not_end_loses_its_probes_and_is_not_whole() {
+    let mut session = running(1);
+    assert_eq!(session.handle(StartOverdue), printed(EndedBy::Budget, false));
+    assert_eq!(session.handle(StartOverdue), []);
+    assert_eq!(session.handle(CommandEnded { code: 3 }), [Quit { code: 3 }]);
+    // One that has ended meanwhile is not given up, nor is one of several runs, whose probes have a limit of their own.
+    let mut session = running(1);
+    session.handle(StartEnded);
+    assert_eq!(session.handle(StartOverdue), []);
+    assert_eq!(running(2).handle(StartOverdue), []);
+    assert_eq!(waiting(1).handle(StartOverdue), []);
+}
+
+#[test]
+fn latencies_follow_a_start_that_was_given_up() {
+    let mut session = Session::new(Policy {
+        starts_of: StartsOf::Command { runs: 1 },
+        with_latencies: true,
+        tree: false,
+        whole_binary: false,
+    });
+    for input in [Begin, Held, Attached] {
+        session.handle(input);
+    }
+    let mut not_traced = session.clone();
+    assert_eq!(
+        session.handle(StartOverdue),
+        [Collect, Cut, Detach, TraceLatencies]
+    );
+    assert_eq!(session.handle(LatenciesBegun), []);
+    assert_eq!(session.handle(CommandEnded { code: 1 }), [Quit { code: 1 }]);
+    not_traced.handle(StartOverdue);
+    let (ended_by, whole) = (EndedBy::Budget, false);
+    assert_eq!(not_traced.handle(Settled), [Print { ended_by, whole }]);
 }
 
 #[test]

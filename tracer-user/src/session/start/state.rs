@@ -64,6 +64,8 @@ pub enum Input {
     },
     /// A start has ended, in `main.main` or before.
     StartEnded,
+    /// The only start has not ended for so long, or has hit its probes so often, that they are to be removed.
+    StartOverdue,
     /// [`Effect::TraceLatencies`] succeeded: the result is printed with the latencies.
     LatenciesBegun,
     /// Some time has passed since [`Effect::Settle`]: a command that ends right after its start has ended.
@@ -152,6 +154,8 @@ pub struct Session {
     code: u8,
     /// Whether a signal has come: then there is no other run.
     interrupted: bool,
+    /// Whether the only start was given up before it had ended.
+    gave_up: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +185,7 @@ impl Session {
             ended: 0,
             code: 0,
             interrupted: false,
+            gave_up: false,
         }
     }
 
@@ -267,17 +272,19 @@ impl Session {
                     _ => vec![],
                 }
             }
+            Input::StartOverdue if self.awaits_its_only_start() => self.give_up(),
             Input::LatenciesBegun => {
                 self.state = State::Waiting;
                 vec![]
             }
+            Input::Settled if self.gave_up => self.finish(EndedBy::Budget, false),
             Input::Settled => self.finish(EndedBy::Starts, true),
             Input::CommandEnded { code } => {
                 self.record_code(code);
                 let all = matches!(self.policy.starts_of, StartsOf::Command { runs } if self.runs >= runs);
                 if all || self.interrupted {
                     self.state = State::Waiting;
-                    let whole = self.policy.tree || self.ended >= u64::from(self.runs);
+                    let whole = self.has_seen_every_start();
                     let ended_by = if all { EndedBy::TargetExit } else { EndedBy::Signal };
                     let effects = self.closing_effects(ended_by, whole);
                     self.quit(effects)
@@ -292,13 +299,16 @@ impl Session {
                 effects.extend(self.fail(error));
                 effects
             }
-            Input::DurationElapsed => self.finish(EndedBy::Duration, is_command),
+            Input::DurationElapsed => {
+                let whole = is_command && self.has_seen_every_start();
+                self.finish(EndedBy::Duration, whole)
+            }
             Input::Signal if !is_command => {
                 let whole = self.ended > 0;
                 self.finish(EndedBy::Signal, whole)
             }
             Input::CommandUnresponsive { code } => {
-                let whole = self.policy.tree || self.ended >= u64::from(self.runs);
+                let whole = self.has_seen_every_start();
                 let effects = self.closing_effects(EndedBy::Signal, whole);
                 self.code = code;
                 self.quit(effects)
@@ -312,6 +322,31 @@ impl Session {
             Input::SourceFailed { .. } => self.finish(EndedBy::SourceFailed, false),
             _ => vec![],
         }
+    }
+
+    /// Whether each run of the command has started, so that nothing is cut off. A tree may have no Go program at all.
+    fn has_seen_every_start(&self) -> bool {
+        self.policy.tree || self.ended >= u64::from(self.runs)
+    }
+
+    /// Whether probes are in the only run of a command, whose start has not ended.
+    fn awaits_its_only_start(&self) -> bool {
+        self.attached && !self.policy.tree && self.policy.starts_of == StartsOf::Command { runs: 1 }
+    }
+
+    /// Removes the probes of a start that does not end. Whatever follows, the result is not whole.
+    fn give_up(&mut self) -> Vec<Effect> {
+        self.gave_up = true;
+        if !self.policy.with_latencies {
+            return self.finish(EndedBy::Budget, false);
+        }
+        self.attached = false;
+        vec![
+            Effect::Collect,
+            Effect::Cut,
+            Effect::Detach,
+            Effect::TraceLatencies,
+        ]
     }
 
     fn hold(&mut self) -> Vec<Effect> {

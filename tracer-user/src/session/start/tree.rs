@@ -21,7 +21,7 @@ use crate::{
         Binary, StartSource,
         gate::{Question, Questions},
     },
-    stream::TargetInfo,
+    stream::{TargetInfo, step::MergedPhase},
 };
 
 /// Most binaries that are probed at once.
@@ -57,6 +57,8 @@ pub struct Found {
     pub info: TargetInfo,
     /// Whether the dynamic loader runs first.
     pub dynamic: bool,
+    /// The phases that cannot be distinguished in it.
+    pub merged: Vec<MergedPhase>,
 }
 
 impl Tree {
@@ -219,6 +221,7 @@ impl Tree {
             number,
             info: program.info(),
             dynamic: program.plan.dynamic,
+            merged: program.merged_phases(),
         };
         self.found = self.found.saturating_add(1);
         let used = Instant::now();

@@ -44,6 +44,7 @@ impl Runner {
             }
             Woken::Tick => {
                 let mut inputs = self.collect();
+                inputs.extend(self.check_start());
                 inputs.extend(input_of(self.consumers.poll(now_ns())));
                 inputs
             }

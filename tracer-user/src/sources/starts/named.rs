@@ -109,7 +109,7 @@ impl Named {
                 let entry = self.entries.get(&running.binary)?;
                 running.bias = Some(event.value.wrapping_sub(*entry));
             }
-            Mark::MainMain | Mark::Exited => self.ended.push(event.tgid),
+            mark if mark.is_last() => self.ended.push(event.tgid),
             Mark::InitBegin | Mark::GoStatement if event.value != 0 => {
                 return Some((running.binary, event.value.wrapping_sub(running.bias?)));
             }

@@ -113,7 +113,5 @@ impl ProbedBinary {
 
 /// Whether this is the last mark of a process's start.
 pub fn is_last(event: &StartEvent) -> bool {
-    [Mark::MainMain, Mark::Exited]
-        .map(|mark| mark as u32)
-        .contains(&event.mark)
+    Mark::from_u32(event.mark).is_some_and(Mark::is_last)
 }

@@ -14,6 +14,7 @@ use crate::{
         layout::{WIDTH, tail, word, wrap},
         units::duration,
     },
+    stream::step::MergedPhase,
 };
 
 /// Columns of a phase's name.
@@ -42,10 +43,30 @@ pub fn render(init: &Init) -> String {
     } else {
         text.push_str("\nno start was seen\n");
     }
+    text.push_str(&merged(&init.merged, "in this binary"));
     if !init.histograms.is_empty() {
         text.push_str(&table(init));
     }
     text
+}
+
+/// Renders the phases that cannot be distinguished, each with the one that its time is part of.
+pub fn merged(phases: &[MergedPhase], place: &str) -> String {
+    let lines = phases.iter().map(|merged| {
+        let what = match merged.phase.raw() {
+            "init:*" => "the inits of all packages are".to_owned(),
+            _ => format!("{} is", word(&merged.phase, WIDTH)),
+        };
+        wrap(
+            &format!(
+                "not told apart {place}: {what} part of {} ({})",
+                word(&merged.into, WIDTH),
+                merged.why
+            ),
+            0,
+        )
+    });
+    lines.collect()
 }
 
 /// A row of the timeline: a phase, or several short neighbouring ones.
@@ -70,6 +91,10 @@ pub fn timeline(run: &Run, which: &str) -> String {
     };
     let ended = match *run.ended {
         Ended::Main => format!("main.main was reached after {}", duration(run.duration_ns)),
+        Ended::Library => format!(
+            "Go is a library in it, whose inits were done after {} (main.main is never called)",
+            duration(run.duration_ns)
+        ),
         Ended::Exit => format!("it ended after {}, before main.main", duration(run.duration_ns)),
         Ended::Unfinished => format!("main.main was not reached within {}", duration(run.duration_ns)),
     };
@@ -193,7 +218,7 @@ fn details(run: &Run) -> String {
     let marks: Vec<String> = run
         .marks
         .iter()
-        .filter(|mark| mark.name != "main.main")
+        .filter(|mark| mark.name != "main.main" && mark.name != "library_ready")
         .map(|mark| format!("{} {}", word(&mark.name, WIDTH), duration(mark.at_ns)))
         .collect();
     if !marks.is_empty() {
@@ -316,7 +341,7 @@ pub fn short_header() -> String {
 
 /// Renders a start in one line, as it is printed when it ends.
 pub fn short_line(start: &Short) -> String {
-    let ended = if *start.ended == Ended::Main {
+    let ended = if start.ended.is_whole() {
         ""
     } else {
         " (not at main.main)"

@@ -135,6 +135,41 @@ fn several_starts_have_a_table() {
 }
 
 #[test]
+fn phases_that_cannot_be_told_apart_are_named_with_the_reason() {
+    let mut init = build(&[start()], &PhaseTimes::default(), 0);
+    assert!(!render(&init).contains("not told apart"));
+    init.merged = ["osinit", "init:*"]
+        .map(|phase| MergedPhase {
+            phase: phase.into(),
+            into: "rt0".into(),
+            why: "the call: there is none".into(),
+        })
+        .to_vec();
+    let text = render(&init);
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    let text = text.replace('\n', " ");
+    for expected in [
+        "not told apart in this binary: osinit is part of rt0 (the call: there is none)",
+        "the inits of all packages are part of rt0",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in\n{text}");
+    }
+}
+
+#[test]
+fn a_library_comes_to_no_main() {
+    let text = rendered(&[Start {
+        ended: Ended::Library,
+        ..start()
+    }]);
+    let text = text.replace('\n', " ");
+    assert!(
+        text.contains("Go is a library in it, whose inits were done after 2.00ms"),
+        "{text}"
+    );
+}
+
+#[test]
 fn without_a_start_that_is_said() {
     assert!(rendered(&[]).contains("no start was seen"));
 }
