@@ -4,7 +4,7 @@ use crate::document::blocked::Lost;
 use crate::document::by_name::ByName;
 use crate::document::capture::{Capture, CaptureInfo, CaptureMode, SampledBy, Sampling};
 use crate::document::full::{self, Full};
-use crate::document::gauges::{Goroutines, SchedulerGauges};
+use crate::document::gauges::{Goroutines, RuntimePauses, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::named::Named;
 use crate::document::slow::SlowSummary;
@@ -114,7 +114,8 @@ pub fn build(parts: Parts) -> Capture {
         by_wait_reason: report.as_ref().map(full::by_wait_reason).unwrap_or_default(),
         slow_summary: SlowSummary::of(latency.slow()),
         slow: named.longest(latency),
-        goroutines: Goroutines::of(parts.model, report.as_ref().map(|report| report.churn)),
+        goroutines: Goroutines::of(parts.model, report.as_ref()),
+        pauses: RuntimePauses::of(parts.model),
         scheduler: parts.model.last().and_then(SchedulerGauges::of),
         full: report
             .as_ref()

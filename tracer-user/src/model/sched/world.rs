@@ -18,6 +18,14 @@ pub struct World {
     /// From `stopTheWorldWithSema` to `startTheWorldWithSema`, in nanoseconds.
     pub stopped_ns: u64,
     stopped_since_ns: u64,
+    /// Whether it is stopped for mark termination.
+    ends_marking: bool,
+    /// When the world was stopped whose Ps are given out again right now; 0: none is.
+    starting_since_ns: u64,
+    /// Worlds that were seen to have started: only then can pauses be told.
+    started: u64,
+    paused: u64,
+    paused_ns: u64,
     /// Times that GOMAXPROCS changed.
     pub resized: u64,
     /// GOMAXPROCS; 0 while it is not known.
@@ -60,22 +68,49 @@ impl World {
                     self.gc_ns += at_ns.saturating_sub(self.gc_since_ns);
                     self.gc_since_ns = 0;
                 }
+                self.ends_marking = self.stopped_since_ns != 0;
             }
             What::WorldStops => {
                 self.stops += 1;
                 self.stopped_since_ns = at_ns;
+                (self.ends_marking, self.starting_since_ns) = (false, 0);
             }
             What::WorldStarts if self.stopped_since_ns != 0 => {
                 self.stopped_ns += at_ns.saturating_sub(self.stopped_since_ns);
+                if self.ends_marking {
+                    // gcMarkTermination takes the end of its pause itself, before it calls startTheWorldWithSema.
+                    self.count_pause(self.stopped_since_ns, at_ns);
+                } else {
+                    self.starting_since_ns = self.stopped_since_ns;
+                }
                 self.stopped_since_ns = 0;
+            }
+            What::WorldStarted => {
+                self.started += 1;
+                if self.starting_since_ns != 0 {
+                    self.count_pause(self.starting_since_ns, at_ns);
+                    self.starting_since_ns = 0;
+                }
             }
             _ => {}
         }
     }
 
+    fn count_pause(&mut self, from_ns: u64, to_ns: u64) {
+        self.paused += 1;
+        self.paused_ns += to_ns.saturating_sub(from_ns);
+    }
+
+    /// Pauses as the runtime counts them for `/sched/pauses/total`, and their time in nanoseconds. `None` if it was never
+    /// seen that a world had started.
+    pub fn pauses(&self) -> Option<(u64, u64)> {
+        (self.started > 0).then_some((self.paused, self.paused_ns))
+    }
+
     /// Forgets what has begun and not ended: after a loss it may have ended and begun anew.
     pub(super) fn record_loss(&mut self) {
         (self.gc_since_ns, self.stopped_since_ns) = (0, 0);
+        (self.ends_marking, self.starting_since_ns) = (false, 0);
     }
 
     /// Counts an M that was wanted (`startm`), to look for work or for a P.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::document::capture::Capture;
 use crate::document::full::Full;
+use crate::document::gauges::RuntimePauses;
 use crate::output::text::blocked;
 use crate::output::text::layout::{WIDTH, tail, word, wrap};
 use crate::output::text::table::{rows, table};
@@ -33,7 +34,7 @@ pub fn render(capture: &Capture) -> String {
     text.push('\n');
     text.push_str(&states(full));
     text.push_str(&machines(full));
-    text.push_str(&world(full));
+    text.push_str(&world(full, capture.pauses.as_ref()));
     text.push_str(&churn(capture, full));
     text.push_str(&model(full));
     text
@@ -170,7 +171,9 @@ fn machines(full: &Full) -> String {
     wrap(&line, 0)
 }
 
-fn world(full: &Full) -> String {
+/// Renders the garbage collector and the stopped world. `own` are the pauses as the runtime itself counts them, which is
+/// the same thing as the events' pauses, and not the same as the time that the world stood still.
+fn world(full: &Full, own: Option<&RuntimePauses>) -> String {
     let world = &full.world;
     if [world.gc_cycles, world.stops, world.gomaxprocs_set] == [0; 3] {
         return String::new();
@@ -182,6 +185,24 @@ fn world(full: &Full) -> String {
         world.stops,
         duration(world.stopped_ns)
     );
+    if let Some(pauses) = world.pauses {
+        let _ = write!(
+            line,
+            ", {} until its Ps had been given out again",
+            duration(pauses.total_ns)
+        );
+    }
+    if let Some(own) = own.filter(|own| own.count.sum() > 0) {
+        let _ = write!(
+            line,
+            "; by the runtime's own count {} pauses of about {} until then",
+            own.count.sum(),
+            duration(own.total_ns.sum())
+        );
+        if let Some(stopping) = own.stopping_ns {
+            let _ = write!(line, ", of it {} until every P had stopped", duration(stopping.sum()));
+        }
+    }
     if world.gomaxprocs_set > 0 {
         let _ = write!(line, "; GOMAXPROCS was changed {} times", world.gomaxprocs_set);
     }

@@ -158,17 +158,18 @@ impl Live {
 
     /// Reads the runtime's gauges. In `full`, it also reads every goroutine, P and M; those come with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
+        // The gauges first: they are compared with the events since `now_ns`, and reading the states may take long.
+        let gauges = self
+            .passive
+            .snapshot(now_ns)
+            .inspect_err(|e| log::debug!("no gauges: {e}"));
         if let Some(full) = &mut self.full {
             full.read_states();
         }
-        self.passive
-            .snapshot(now_ns)
-            .inspect_err(|e| log::debug!("no gauges: {e}"))
-            .ok()
-            .map(|snapshot| Observation {
-                at_ns: now_ns,
-                kind: Kind::Snapshot(snapshot),
-            })
+        gauges.ok().map(|snapshot| Observation {
+            at_ns: now_ns,
+            kind: Kind::Snapshot(snapshot),
+        })
     }
 
     /// Stops counting; what was counted can still be observed.

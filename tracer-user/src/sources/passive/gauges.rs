@@ -12,7 +12,7 @@ use super::time_to_run::total_of;
 /// Most bytes of `runtime.schedt` that are read; Go 1.27's has 6872.
 const MAX_SCHED: u32 = 64 << 10;
 /// Most Ps that are read. GOMAXPROCS has no limit, but no machine has so many CPUs.
-const MAX_PS: u64 = 1 << 13;
+pub(super) const MAX_PS: u64 = 1 << 13;
 /// Slots of a P's local run queue (`runtime/runtime2.go`, `p.runq`): no length can be larger.
 const RUNQ_SLOTS: u32 = 256;
 
@@ -70,6 +70,12 @@ pub(super) fn read_sched(
     if let (Some(gc), Some(other)) = (total(sched.stw_total_time_gc), total(sched.stw_total_time_other)) {
         into.stw_pauses = Some((gc.0, other.0));
         into.stw_total_ns = Some((gc.1, other.1));
+    }
+    if let (Some(gc), Some(other)) = (
+        total(sched.stw_stopping_time_gc),
+        total(sched.stw_stopping_time_other),
+    ) {
+        into.stw_stopping_ns = Some((gc.1, other.1));
     }
     Ok(())
 }
