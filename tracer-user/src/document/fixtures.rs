@@ -235,6 +235,7 @@ pub fn sampled() -> Capture {
         END_NS,
         Kind::Snapshot(Snapshot {
             goroutines_sampled: true,
+            goroutines_live: Some(121),
             goroutines_by_state_range: [
                 ("runnable", 9, 16),
                 ("running", 1, 5),

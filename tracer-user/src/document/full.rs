@@ -315,7 +315,9 @@ impl Full {
                 gc_ns: world.gc_ns,
                 stops: world.stops,
                 stopped_ns: world.stopped_ns,
-                pauses: world.pauses().map(|(count, total_ns)| EventPauses { count, total_ns }),
+                pauses: world
+                    .pauses()
+                    .map(|(count, total_ns)| EventPauses { count, total_ns }),
                 gomaxprocs_set: world.resized,
             },
         }

@@ -143,3 +143,54 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(events: &[(What, u64)]) -> World {
+        let mut world = World::default();
+        for (what, at_ns) in events {
+            world.apply(*what, *at_ns);
+        }
+        world
+    }
+
+    /// A cycle: the world stops before it, and for mark termination.
+    #[test]
+    fn a_pause_ends_where_the_runtime_ends_it() {
+        let world = after(&[
+            (What::GcStart, 90),
+            (What::WorldStops, 100),
+            (What::WorldStarts, 130),
+            (What::WorldStarted, 170),
+            (What::WorldStops, 200),
+            (What::GcMarkTermination, 210),
+            (What::WorldStarts, 220),
+            // What comes after the pause of mark termination is not part of it.
+            (What::WorldStarted, 290),
+            // For something else.
+            (What::WorldStops, 300),
+            (What::WorldStarts, 301),
+            (What::WorldStarted, 304),
+        ]);
+        assert_eq!((world.stops, world.stopped_ns), (3, 30 + 20 + 1));
+        assert_eq!(world.pauses(), Some((3, 70 + 20 + 4)));
+        assert_eq!((world.gc_cycles, world.gc_ns), (1, 120));
+    }
+
+    #[test]
+    fn pauses_are_unknown_where_their_end_is_not_seen() {
+        let world = after(&[(What::WorldStops, 100), (What::WorldStarts, 130)]);
+        assert_eq!((world.stopped_ns, world.pauses()), (30, None));
+    }
+
+    #[test]
+    fn a_pause_that_began_before_the_capture_or_within_a_loss_is_not_counted() {
+        let mut world = after(&[(What::WorldStarted, 50), (What::WorldStops, 100)]);
+        world.record_loss();
+        world.apply(What::WorldStarts, 150);
+        world.apply(What::WorldStarted, 160);
+        assert_eq!((world.stopped_ns, world.pauses()), (0, Some((0, 0))));
+    }
+}

@@ -200,7 +200,11 @@ fn world(full: &Full, own: Option<&RuntimePauses>) -> String {
             duration(own.total_ns.sum())
         );
         if let Some(stopping) = own.stopping_ns {
-            let _ = write!(line, ", of it {} until every P had stopped", duration(stopping.sum()));
+            let _ = write!(
+                line,
+                ", of it {} until every P had stopped",
+                duration(stopping.sum())
+            );
         }
     }
     if world.gomaxprocs_set > 0 {

@@ -14,7 +14,10 @@ pub fn goroutines(goroutines: &Goroutines) -> String {
     let states: Vec<String> = by_state
         .iter()
         .map(|(state, count)| match ranges.get(*state) {
-            Some(range) => format!("about{NO_BREAK}{count}{NO_BREAK}{state}{NO_BREAK}({})", ends(*range)),
+            Some(range) => format!(
+                "about{NO_BREAK}{count}{NO_BREAK}{state}{NO_BREAK}({})",
+                ends(*range)
+            ),
             None => format!("{count}{NO_BREAK}{state}"),
         })
         .collect();

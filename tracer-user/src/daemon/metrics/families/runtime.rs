@@ -82,10 +82,7 @@ pub const FAMILIES: &[Family] = &[
             let Some(gauges) = &process.target.gauges else {
                 return;
             };
-            for (of, count) in [
-                ("all", gauges.goroutines_live),
-                ("user", gauges.goroutines_user),
-            ] {
+            for (of, count) in [("all", gauges.goroutines_live), ("user", gauges.goroutines_user)] {
                 if let Some(count) = count {
                     samples.put(&[("of", of)], Value::Count(count));
                 }
@@ -318,11 +315,7 @@ fn by_state<'a>(
 }
 
 /// Exports one end of the interval of each state. Intervals of states that are not known cannot be added up.
-fn ends<'a>(
-    process: &ScrapedProcess<'a>,
-    samples: &mut Samples<'a>,
-    end: fn(&(String, u64, u64)) -> u64,
-) {
+fn ends<'a>(process: &ScrapedProcess<'a>, samples: &mut Samples<'a>, end: fn(&(String, u64, u64)) -> u64) {
     let ranges = process.target.gauges.iter();
     for range in ranges.flat_map(|gauges| &gauges.goroutines_by_state_range) {
         if G_STATES.contains(&range.0.as_str()) {
