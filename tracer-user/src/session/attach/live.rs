@@ -83,6 +83,13 @@ impl Live {
         })
     }
 
+    /// Returns since when the probes count, CLOCK_MONOTONIC; `None` without probes. What they count is of the time from
+    /// then on: it is the begin of the window, so that a figure never covers more time than the window has.
+    pub fn live_ns(&self) -> Option<u64> {
+        let full = self.full.as_ref().map(|full| full.source.live_ns());
+        full.or_else(|| self.probes.as_ref().map(ProbeSource::live_ns))
+    }
+
     /// Returns how many instructions are probed.
     pub fn sites(&self) -> usize {
         self.sites

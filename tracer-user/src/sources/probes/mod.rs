@@ -42,6 +42,11 @@ impl ProbeSource {
         self.target.link_kind()
     }
 
+    /// Since when is counted, CLOCK_MONOTONIC.
+    pub fn live_ns(&self) -> u64 {
+        self.target.live_ns()
+    }
+
     /// Whether the latencies are those that the runtime itself measured.
     pub fn takes_the_runtimes_figure(&self) -> bool {
         self.target.takes_the_runtimes_figure()

@@ -16,6 +16,7 @@ use crate::{
         kernel::Kernel,
         maps,
     },
+    clock::now_ns,
     error::Result,
     plan::Site,
     stream::{Kind, Loss, LossCause, Observation},
@@ -74,6 +75,7 @@ pub struct ProbeTarget {
     keys: Vec<SiteKey>,
     tables: Tables,
     counted: Counters,
+    live_ns: u64,
     /// How many more goroutines may be seen to run without having been seen to become runnable, before that is a loss:
     /// those that were runnable already when the probes went live.
     early: u64,
@@ -116,6 +118,7 @@ impl ProbeTarget {
         // Counting begins when all sites are live: otherwise goroutines would be seen to run that were not seen to
         // become runnable.
         let config = TargetConfig { enabled: 1, ..config };
+        let live_ns = now_ns();
         maps::configure_target(&mut kernel.ebpf, slot, config)?;
         Ok(Self {
             slot,
@@ -126,6 +129,7 @@ impl ProbeTarget {
             keys: attach::keys_by_ip(request.program, &points, scope),
             tables: Tables::new(is_the_runtimes_figure(kind)),
             counted: Counters::default(),
+            live_ns,
             early: request.goroutines,
             capped: false,
         })
@@ -134,6 +138,11 @@ impl ProbeTarget {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// Since when is counted, CLOCK_MONOTONIC.
+    pub fn live_ns(&self) -> u64 {
+        self.live_ns
     }
 
     /// Whether the latencies are those that the runtime itself measured.

@@ -25,6 +25,7 @@ use crate::{
         attach::{self, Probes},
         calibrate, maps,
     },
+    clock::now_ns,
     error::{Error, Result},
     plan::{Site, SiteKind},
     stream::{Kind, Loss, LossCause, Observation, reorder::Reorder, transition::SchedSnapshot},
@@ -90,6 +91,7 @@ pub struct TransitionSource {
     config: TargetConfig,
     counted: FullCounters,
     received: u64,
+    live_ns: u64,
     cost: Option<Cost>,
     without_threads: Option<String>,
     stacks: Option<Stacks>,
@@ -168,6 +170,7 @@ impl TransitionSource {
             },
             counted: FullCounters::default(),
             received: 0,
+            live_ns: 0,
             cost,
             without_threads: None,
             stacks: request.stacks.map(|_| Stacks::default()),
@@ -180,6 +183,7 @@ impl TransitionSource {
             source.without_threads = source.follow_threads(request.pid).err();
         }
         // All probes begin at once: otherwise goroutines would be seen to run that were not seen to become runnable.
+        source.live_ns = now_ns();
         source.enable(1)?;
         Ok(source)
     }
@@ -217,6 +221,11 @@ impl TransitionSource {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// Since when transitions are sent, CLOCK_MONOTONIC: none is earlier.
+    pub fn live_ns(&self) -> u64 {
+        self.live_ns
     }
 
     /// The cost of a hit on this machine.
