@@ -7,6 +7,7 @@ use tracer_user::document::by_name::ByName;
 use tracer_user::document::capture::{Capture, CaptureMode};
 use tracer_user::document::full::Full;
 use tracer_user::document::hist::Hist;
+use tracer_user::document::init::Init;
 use tracer_user::model::sched::State;
 use tracer_user::stream::Origin;
 
@@ -48,9 +49,15 @@ impl Pairs {
     }
 }
 
-/// Returns what disagrees in a capture of latencies from which nothing is missing.
+/// Returns what disagrees in a capture from which nothing is missing.
 pub fn disagreements(capture: &Capture) -> Vec<String> {
     let mut pairs = Pairs::default();
+    if let Some(init) = &capture.init {
+        starts(capture, init, &mut pairs);
+    }
+    if capture.capture.mode == CaptureMode::Init {
+        return pairs.0;
+    }
     waits(capture, &mut pairs);
     goroutines(capture, &mut pairs);
     processors(capture, &mut pairs);
@@ -89,6 +96,22 @@ fn waits(capture: &Capture, pairs: &mut Pairs) {
             ("the longest slow wait", longest),
             ("slow_summary.max_ns", summary.max_ns),
         );
+    }
+}
+
+fn starts(capture: &Capture, init: &Init, pairs: &mut Pairs) {
+    let all = ("init.runs and unfinished", init.runs + init.unfinished);
+    if capture.capture.mode == CaptureMode::Init {
+        pairs.equal(("capture.events", capture.capture.events), all);
+    }
+    pairs.at_most(("init.starts", init.starts.len() as u64), all);
+    let total = init.histograms.iter().find(|(name, _)| name.raw() == "total");
+    if let Some((_, total)) = total {
+        pairs.equal(("init.runs", init.runs), ("init.histograms.total", total.count));
+    }
+    for run in init.run.iter().chain(&init.slowest) {
+        let phases = run.phases.iter().map(|phase| phase.duration_ns).sum();
+        pairs.equal(("the time of a start", run.duration_ns), ("its phases", phases));
     }
 }
 

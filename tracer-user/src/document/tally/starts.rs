@@ -28,7 +28,11 @@ pub struct StartTally {
     program: StartBegin,
     environment: Environment,
     open: Starts,
+    /// The first of those that have ended.
     ended: Vec<Start>,
+    /// All that have ended: those that reached `main.main`, and the others.
+    runs: u64,
+    unfinished: u64,
     times: PhaseTimes,
     interval: PhaseTimes,
     interval_from_ns: u64,
@@ -66,6 +70,8 @@ impl StartTally {
             environment: Environment::default(),
             open,
             ended: Vec::new(),
+            runs: 0,
+            unfinished: 0,
             times: PhaseTimes::default(),
             interval: PhaseTimes::default(),
             interval_from_ns: 0,
@@ -187,6 +193,10 @@ impl StartTally {
                 followed.add(start, self.begin_ns);
                 continue;
             }
+            match start.ended {
+                Ended::Main => self.runs += 1,
+                _ => self.unfinished += 1,
+            }
             self.times.add(&start);
             self.interval.add(&start);
             if self.program.several {
@@ -251,7 +261,7 @@ impl StartTally {
         let duration_ns = ending.at_ns.saturating_sub(self.begin_ns);
         let info = CaptureInfo {
             complete: whole && self.lost == 0 && self.missed == 0,
-            events: followed.map_or(self.ended.len() as u64, Followed::ended),
+            events: followed.map_or(self.runs + self.unfinished, Followed::ended),
             lost_events: self.lost,
             attached_by: self.attached_by,
             probe_hits: self.hits,
@@ -268,7 +278,11 @@ impl StartTally {
     fn init(&self) -> Init {
         let init = match &self.followed {
             Some(followed) => followed.init(),
-            None => init::build(&self.ended, &self.times, self.begin_ns),
+            None => Init {
+                runs: self.runs,
+                unfinished: self.unfinished,
+                ..init::build(&self.ended, &self.times, self.begin_ns)
+            },
         };
         Init {
             missed: self.missed,
@@ -313,5 +327,51 @@ impl StartTally {
             .as_ref()
             .and_then(|followed| followed.info(followed.own()?.binary));
         own.unwrap_or(&self.program.target).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::fixtures;
+    use crate::model::start::{Phase, PhaseKind, TimesFrom};
+
+    /// Not all starts are kept, and all are counted: in the number of runs as in the histograms.
+    #[test]
+    fn starts_that_are_not_kept_are_counted() {
+        let mut tally = StartTally::new(StartBegin {
+            version: "1".to_owned(),
+            target: fixtures::exact().target,
+            tree: false,
+            dynamic: false,
+            several: true,
+            latencies_follow: false,
+            missing: Vec::new(),
+            interval_ns: None,
+        });
+        let start = |ended| Start {
+            pid: 7,
+            binary: ONLY_BINARY,
+            zero: TimesFrom::Execve,
+            held_ns: 0,
+            phases: vec![Phase {
+                kind: PhaseKind::Exec,
+                begin_ns: 1_000,
+                end_ns: 3_000,
+                usage: None,
+            }],
+            spans: Vec::new(),
+            marks: Vec::new(),
+            calls: Vec::new(),
+            gomaxprocs: None,
+            ended,
+        };
+        let runs = MOST_KEPT + 5;
+        tally.take(vec![start(Ended::Main); runs]);
+        tally.take(vec![start(Ended::Exit)]);
+        let (init, _) = tally.part();
+        assert_eq!((init.runs, init.unfinished), (runs as u64, 1));
+        let total = init.histograms.get(&"total".into()).map(|hist| hist.count);
+        assert_eq!(total, Some(init.runs));
     }
 }
