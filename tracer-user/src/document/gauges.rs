@@ -1,4 +1,5 @@
-//! The runtime's own figures at the end of a capture, read from its memory.
+//! The runtime's own figures at the end of a capture, read from its memory, and its goroutines, which `full` knows from
+//! their events.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +65,7 @@ impl Goroutines {
         let (live, by_state, estimated) = match (counted, last) {
             (Some(report), _) => {
                 let by_state = living(report);
-                (by_state.values().sum(), by_state, false)
+                (by_state.values().sum::<u64>(), by_state, false)
             }
             (None, Some(last)) => (
                 model.live()?,

@@ -23,6 +23,7 @@ const LONGEST: Duration = Duration::from_millis(50);
 const SHORTEST_PAUSE_NS: u64 = 200_000_000;
 /// Goroutines that are read between checks of the clock, by one `process_vm_readv`.
 const BATCH: usize = 1024;
+
 /// `_Gscan`: the GC is scanning the goroutine's stack. The other bits are its state.
 const G_SCAN: u32 = 0x1000;
 const G_DEAD: u32 = 6;
