@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use gmpscope_tests::consistency::disagreements;
+use gmpscope_tests::consistency::{disagreements, disagreements_of_clocks};
 use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::transitions::table::{AGREED, must_agree};
@@ -27,7 +27,8 @@ fn agrees(case: &Case) -> std::result::Result<Compared, String> {
             .full
             .as_ref()
             .map_or(u64::MAX, |full| full.model.lost);
-        let pairs = disagreements(&compared.capture);
+        let mut pairs = disagreements(&compared.capture);
+        pairs.extend(disagreements_of_clocks(&compared.capture));
         if agreement.share() >= AGREED && lost == 0 && pairs.is_empty() {
             return Ok(compared);
         }
