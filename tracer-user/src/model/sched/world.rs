@@ -98,7 +98,7 @@ impl World {
 
     fn count_pause(&mut self, from_ns: u64, to_ns: u64) {
         self.paused += 1;
-        self.paused_ns += to_ns.saturating_sub(from_ns);
+        self.paused_ns = self.paused_ns.saturating_add(to_ns.saturating_sub(from_ns));
     }
 
     /// Pauses as the runtime counts them for `/sched/pauses/total`, and their time in nanoseconds. `None` if it was never
