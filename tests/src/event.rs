@@ -23,8 +23,11 @@ pub struct Event {
     pub iterations: u64,
     /// `GOMAXPROCS`.
     pub gomaxprocs: u32,
-    /// Live goroutines, without those of the system.
+    /// Live goroutines, without those of the system: `runtime.NumGoroutine`.
     pub goroutines: u64,
+    /// `/sched/goroutines:goroutines`, from Go 1.26 on with those of the system. Only of workloads that are about it.
+    #[serde(default)]
+    pub sched_goroutines: Option<u64>,
     /// `/sched/latencies:seconds`.
     pub latencies: RuntimeHistogram,
     /// Bounds of all buckets of that histogram, ascending; -1 for an infinite one. In the first event.

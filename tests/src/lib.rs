@@ -5,6 +5,7 @@
 
 pub mod agreement;
 pub mod binary;
+pub mod consistency;
 pub mod crowd;
 pub mod daemon;
 pub mod environment;

@@ -1,9 +1,10 @@
-//! Mode `full` compared with `runtime/trace` of the same run, change by change, and its behaviour when its ring is too
-//! small.
+//! Mode `full` compared with `runtime/trace` of the same run, change by change, and with itself, where two of its figures
+//! are about one thing; and its behaviour when its ring is too small.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use gmpscope_tests::consistency::{disagreements, disagreements_of_clocks};
 use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::transitions::table::{AGREED, must_agree};
@@ -26,17 +27,20 @@ fn agrees(case: &Case) -> std::result::Result<Compared, String> {
             .full
             .as_ref()
             .map_or(u64::MAX, |full| full.model.lost);
-        if agreement.share() >= AGREED && lost == 0 {
+        let mut pairs = disagreements(&compared.capture);
+        pairs.extend(disagreements_of_clocks(&compared.capture));
+        if agreement.share() >= AGREED && lost == 0 && pairs.is_empty() {
             return Ok(compared);
         }
         disagreed.push(format!(
-            "{} {:?}: {} of {} changes matched, {} more, {lost} lost: {}",
+            "{} {:?}: {} of {} changes matched, {} more, {lost} lost: {}\n  {}",
             case.name(),
             case.args,
             agreement.matched,
             agreement.theirs,
             agreement.more,
-            agreement.examples.join("\n  ")
+            agreement.examples.join("\n  "),
+            pairs.join("\n  ")
         ));
     }
     Err(disagreed.join("\n"))
@@ -105,6 +109,8 @@ fn waiting_goroutines_are_reported_at_each_moment_and_with_their_place() -> Resu
             "{name}: {span_ns} of {}",
             capture.capture.duration_ns
         );
+        let pairs = disagreements(&capture);
+        ensure!(pairs.is_empty(), "{name}:\n{}", pairs.join("\n"));
         // All waiting goroutines have waited since they were first read, and so have the runtime's own.
         let stands = full.longest_waits.iter().any(|wait| {
             let site = wait.creation_site.as_ref().map_or("", |site| site.raw());

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use gmpscope_tests::consistency::disagreements;
 use gmpscope_tests::start::{Ran, Traced, init_traces, partition};
 use gmpscope_tests::{Toolchain, Variant, environment, machine, toolchain};
 use tracer_user::model::start::{Ended, TimesFrom};
@@ -40,6 +41,8 @@ fn every_build_is_parted_into_all_phases() -> Result<()> {
         let run = ran.start()?;
         let name = format!("Go {} {}", toolchain.version(), variant.name());
         partition(run).context(name.clone())?;
+        let pairs = disagreements(ran.capture.as_ref().context("no capture")?);
+        ensure!(pairs.is_empty(), "{name}:\n{}", pairs.join("\n"));
         let mut first: Vec<&str> = run.phases.iter().map(|phase| phase.name.raw()).take(8).collect();
         let dynamic = !matches!(variant, Variant::Plain | Variant::Stripped);
         let mut expected = vec![

@@ -196,6 +196,12 @@ fn gauges_are_what_the_program_says() -> Result<()> {
             (parked.goroutines..parked.goroutines + 12).contains(&live),
             "Go {version}: {snapshot:?}"
         );
+        // By the runtime's own counters, which are read without looking at a single goroutine.
+        assert_eq!(
+            (snapshot.goroutines_live, snapshot.goroutines_user),
+            (Some(live), Some(parked.goroutines)),
+            "Go {version}: {snapshot:?}"
+        );
 
         watched.workload.go()?;
         std::thread::sleep(Duration::from_millis(200));
@@ -249,6 +255,9 @@ fn a_hundred_thousand_goroutines_are_estimated_within_the_budget() -> Result<()>
     );
     assert!(length >= 100_000);
     assert!((95_000..=105_000).contains(&live), "{snapshot:?}");
+    let counted = snapshot.goroutines_live.context("no counters")?;
+    assert!((100_000..100_040).contains(&counted), "{snapshot:?}");
+    assert!(!snapshot.goroutines_by_state_range.is_empty(), "{snapshot:?}");
     assert!(snapshot.goroutines_sampled, "{took:?} for all of {length}");
     // One batch may begin at the budget's end, and the other gauges come on top.
     assert!(took < Duration::from_millis(10), "{took:?}");

@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use gmpscope_tests::profile::Profile;
 use gmpscope_tests::{Variant, environment, toolchain};
 use object::{Object, ObjectSymbol};
+use tracer_ebpf::full::What;
 use tracer_ebpf::gp_in;
 use tracer_user::binary::GoBinary;
 use tracer_user::binary::layout::{self, Layout};
 use tracer_user::binary::{Arch, Code, Globals, globals};
-use tracer_user::plan::{Emulation, Origin, Site, SiteKind, sites};
+use tracer_user::plan::{Emulation, Origin, Site, SiteKind, full, sites};
 
 /// Build variants that are only examined, not run.
 fn variants(minor: u32) -> Vec<Variant> {
@@ -156,6 +157,35 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
         "no profile inlined any of these"
     );
     Ok(())
+}
+
+/// The end of a pause as the runtime counts it; a profile may have inlined what is called there.
+#[test]
+fn full_finds_where_the_world_has_started() -> Result<()> {
+    each(
+        |Subject {
+             variant,
+             what,
+             binary,
+             layout,
+             ..
+         }| {
+            let found = full::full(binary, Some(layout), minor(binary), false)
+                .map_err(|tried| anyhow::anyhow!("{tried:#?}"))?;
+            let started: Vec<&Site> = found
+                .sites
+                .iter()
+                .filter(|site| site.what == Some(What::WorldStarted))
+                .collect();
+            for site in &started {
+                sites::verify(binary, site).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+                assert_eq!(site.emulation, Emulation::Emulated, "{what}: {site:?}");
+                assert_eq!(site.function, "runtime.startTheWorldWithSema", "{what}");
+            }
+            assert!(started.len() == 1 || pgo(variant), "{what}: {started:?}");
+            Ok(())
+        },
+    )
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use gmpscope_tests::consistency::disagreements;
 use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::{Variant, environment, machine, oracle, toolchain};
@@ -28,7 +29,13 @@ fn exact_has_the_waits_of_the_trace() -> Result<()> {
     let mut wrong = Vec::new();
     for case in &cases {
         let case = case.clone().during(Duration::from_millis(300));
-        wrong.extend(case.agrees("exact", true).err());
+        match case.agrees("exact", true) {
+            Ok(measured) => {
+                let pairs = disagreements(&measured.capture);
+                wrong.extend(pairs.into_iter().map(|pair| format!("{}: {pair}", measured.name)));
+            }
+            Err(why) => wrong.push(why),
+        }
     }
     anyhow::ensure!(
         wrong.is_empty(),

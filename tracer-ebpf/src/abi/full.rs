@@ -63,6 +63,8 @@ pub enum What {
     ThreadWoken = 18,
     /// `sched_process_exit`: this thread ends.
     ThreadEnded = 19,
+    /// `startTheWorldWithSema` has given out the Ps again: its call of `wakep`.
+    WorldStarted = 20,
 }
 
 impl What {
@@ -88,6 +90,7 @@ impl What {
             Self::ThreadOn => "thread gets a CPU",
             Self::ThreadWoken => "thread is woken",
             Self::ThreadEnded => "thread ends",
+            Self::WorldStarted => "world has started",
         }
     }
 
@@ -113,6 +116,7 @@ impl What {
             17 => Self::ThreadOn,
             18 => Self::ThreadWoken,
             19 => Self::ThreadEnded,
+            20 => Self::WorldStarted,
             _ => return None,
         })
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::by_name::ByName;
 use crate::document::full::Full;
-use crate::document::gauges::{Goroutines, SchedulerGauges};
+use crate::document::gauges::{Goroutines, RuntimePauses, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::init::Init;
 use crate::document::ongoing::Ongoing;
@@ -63,6 +63,9 @@ pub struct Capture {
     /// Gauges of the runtime at the capture's end, from its memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goroutines: Option<Goroutines>,
+    /// Stop-the-world pauses within the capture, as the runtime itself counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pauses: Option<RuntimePauses>,
     /// The runtime's other gauges: run queues, Ps, Ms, GC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SchedulerGauges>,
@@ -91,6 +94,7 @@ impl Capture {
             ongoing: None,
             init: None,
             goroutines: None,
+            pauses: None,
             scheduler: None,
             full: None,
             findings: Vec::new(),

@@ -145,6 +145,11 @@ pub fn snapshot() -> Snapshot {
             .map(|(state, count)| (state.to_owned(), count))
             .to_vec(),
         goroutines_sampled: false,
+        goroutines_read: Some(133),
+        goroutines_by_state_range: Vec::new(),
+        goroutines_live: Some(120),
+        goroutines_user: Some(115),
+        goroutines_live_range: None,
         allgs: Some(133),
         global_runq: Some(3),
         local_runqs: vec![4, 5],
@@ -158,6 +163,7 @@ pub fn snapshot() -> Snapshot {
         sysmon_waiting: Some(false),
         stw_pauses: Some((4, 1)),
         stw_total_ns: Some((400_000, 30_000)),
+        stw_stopping_ns: Some((100_000, 10_000)),
     }
 }
 
@@ -245,6 +251,15 @@ pub fn sampled() -> Capture {
         END_NS,
         Kind::Snapshot(Snapshot {
             goroutines_sampled: true,
+            goroutines_live: Some(121),
+            goroutines_by_state_range: [
+                ("runnable", 9, 16),
+                ("running", 1, 5),
+                ("syscall", 1, 4),
+                ("waiting", 99, 109),
+            ]
+            .map(|(state, low, high)| (state.to_owned(), low, high))
+            .to_vec(),
             ..snapshot()
         }),
     );
@@ -264,6 +279,7 @@ pub fn passive() -> Capture {
         Kind::Snapshot(Snapshot {
             stw_pauses: Some((0, 0)),
             stw_total_ns: Some((0, 0)),
+            stw_stopping_ns: Some((0, 0)),
             ..snapshot()
         }),
     );

@@ -252,10 +252,26 @@ pub struct WorldInfo {
     pub gc_ns: u64,
     /// Times that the world was stopped.
     pub stops: u64,
-    /// Total time from the request to stop it to its start.
+    /// Total time from the calls of `stopTheWorldWithSema` to those of `startTheWorldWithSema`.
     pub stopped_ns: u64,
+    /// Pauses as the runtime counts them (`/sched/pauses/total`), by events: compare [`RuntimePauses`]. Absent where
+    /// their end was not seen: in recordings of earlier versions, and where the compiler has left no place to probe.
+    ///
+    /// [`RuntimePauses`]: crate::document::gauges::RuntimePauses
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pauses: Option<EventPauses>,
     /// Times that GOMAXPROCS was changed.
     pub gomaxprocs_set: u64,
+}
+
+/// Stop-the-world pauses that were seen from begin to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventPauses {
+    /// How many there were.
+    pub count: u64,
+    /// Their total time, from the call of `stopTheWorldWithSema` until the Ps have been given out again; the pause for
+    /// mark termination ends at the call of `startTheWorldWithSema`.
+    pub total_ns: u64,
 }
 
 impl Full {
@@ -334,6 +350,9 @@ impl Full {
                 gc_ns: world.gc_ns,
                 stops: world.stops,
                 stopped_ns: world.stopped_ns,
+                pauses: world
+                    .pauses()
+                    .map(|(count, total_ns)| EventPauses { count, total_ns }),
                 gomaxprocs_set: world.resized,
             },
         }

@@ -1,11 +1,13 @@
-//! The runtime's own figures at the end of a capture, read from its memory.
+//! The runtime's own figures at the end of a capture, read from its memory, and its goroutines, which `full` knows from
+//! their events.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::escape::Untrusted;
-use crate::model::Model;
+use crate::model::sched::{Report, State};
+use crate::model::{Model, Pauses};
 use crate::stream::Snapshot;
 
 /// Goroutines at the capture's end.
@@ -17,29 +19,93 @@ pub struct Goroutines {
     /// Ended during the window, if that was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exited: Option<u64>,
-    /// Alive at the end.
+    /// Alive at the end, those of the runtime itself included. In `full` what the events say; else those that were read
+    /// or, where there are too many to read all, what the runtime's own counters say.
     pub live: u64,
+    /// Of them, those that `runtime.NumGoroutine` counts: without those of the runtime itself. Absent where the
+    /// runtime's counters are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<u64>,
     /// By the runtime's name of their state.
     pub by_state: BTreeMap<Untrusted, u64>,
-    /// Whether only a part of them was read, and the counts were scaled up.
+    /// Whether only a random sample of them was read, so that `by_state` is an estimate. Where none of the sample lives,
+    /// it is empty.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+    /// Where `by_state` is an estimate: the interval that the count of each state lies in, in 95 of 100 samples.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_state_range: BTreeMap<Untrusted, Range>,
+    /// The interval of `live`, where that is an estimate too, since the runtime's counters are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_range: Option<Range>,
+}
+
+/// The interval that an estimated count lies in, in 95 of 100 samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// Its lower end.
+    pub low: u64,
+    /// Its upper end.
+    pub high: u64,
+}
+
+impl From<(u64, u64)> for Range {
+    fn from((low, high): (u64, u64)) -> Self {
+        Self { low, high }
+    }
 }
 
 impl Goroutines {
-    /// Takes the goroutines of the last snapshot; `churn` are those that were made and those that ended during the
-    /// window.
-    pub fn of(model: &Model, churn: Option<(u64, u64)>) -> Option<Self> {
-        let live = model.live()?;
-        let last = model.last()?;
+    /// Takes the goroutines of the scheduler where it was rebuilt and all states are known, else those of the last
+    /// snapshot. So there is one figure for one thing: what a snapshot of `full` says is of another moment than the events.
+    pub fn of(model: &Model, report: Option<&Report>) -> Option<Self> {
+        let churn = report.map(|report| report.churn);
+        let counted = report.filter(|report| report.valid_from_ns.is_some());
+        let last = model.last();
+        let (live, by_state, estimated) = match (counted, last) {
+            (Some(report), _) => {
+                let by_state = living(report);
+                (by_state.values().sum::<u64>(), by_state, false)
+            }
+            (None, Some(last)) => (
+                model.live()?,
+                by_state(&last.goroutines_by_state),
+                last.goroutines_sampled,
+            ),
+            (None, None) => return None,
+        };
+        let ranges = last.filter(|_| estimated);
         Some(Self {
             created: churn.map(|(created, _)| created),
             exited: churn.map(|(_, exited)| exited),
             live,
-            by_state: by_state(&last.goroutines_by_state),
-            estimated: last.goroutines_sampled,
+            user: last.and_then(|last| last.goroutines_user),
+            by_state,
+            estimated,
+            by_state_range: ranges.map(ranges_by_state).unwrap_or_default(),
+            live_range: ranges
+                .and_then(|last| last.goroutines_live_range)
+                .map(Range::from),
         })
     }
+}
+
+/// Living goroutines by state, as the events say.
+fn living(report: &Report) -> BTreeMap<Untrusted, u64> {
+    State::ALL
+        .into_iter()
+        .zip(report.living)
+        .filter(|(state, count)| *state != State::Dead && *count > 0)
+        .map(|(state, count)| (state.name().into(), count))
+        .collect()
+}
+
+fn ranges_by_state(snapshot: &Snapshot) -> BTreeMap<Untrusted, Range> {
+    snapshot
+        .goroutines_by_state_range
+        .iter()
+        .map(|(state, low, high)| (state.as_str().into(), Range::from((*low, *high))))
+        .collect()
 }
 
 /// The runtime's other gauges: run queues, Ps, Ms, GC. Each is absent where the layout of the runtime's structs does
@@ -79,6 +145,9 @@ pub struct SchedulerGauges {
     /// As [`Snapshot::stw_pauses`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stw_pauses: Option<ByPurpose>,
+    /// As [`Snapshot::stw_stopping_ns`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stw_stopping_ns: Option<ByPurpose>,
     /// As [`Snapshot::stw_total_ns`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stw_total_ns: Option<ByPurpose>,
@@ -94,6 +163,54 @@ pub struct ByPurpose {
     pub gc: u64,
     /// All others.
     pub other: u64,
+}
+
+impl ByPurpose {
+    /// Both together.
+    pub fn sum(self) -> u64 {
+        self.gc.saturating_add(self.other)
+    }
+}
+
+/// Stop-the-world pauses within the capture, as the runtime itself counts them (Go 1.22 and newer): the differences of
+/// its histograms between the first and the last reading. Each pause counts with the middle of its bucket: within
+/// 12.5 %.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimePauses {
+    /// From the first reading to the last.
+    pub window_ns: u64,
+    /// How many there were.
+    pub count: ByPurpose,
+    /// `/sched/pauses/stopping`: from the moment when the world is to stop until every P has stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping_ns: Option<ByPurpose>,
+    /// `/sched/pauses/total`: from the moment when the world is to stop until the Ps have been given out again; the pause
+    /// for mark termination ends a little before that.
+    pub total_ns: ByPurpose,
+}
+
+impl RuntimePauses {
+    /// Takes the pauses between the first and the last snapshot; `None` if the runtime does not count them.
+    pub fn of(model: &Model) -> Option<Self> {
+        let Pauses {
+            window_ns,
+            gc,
+            other,
+            stopping,
+        } = model.pauses()?;
+        Some(Self {
+            window_ns,
+            count: ByPurpose {
+                gc: gc.0,
+                other: other.0,
+            },
+            stopping_ns: stopping.map(|(gc, other)| ByPurpose { gc, other }),
+            total_ns: ByPurpose {
+                gc: gc.1,
+                other: other.1,
+            },
+        })
+    }
 }
 
 impl SchedulerGauges {
@@ -112,6 +229,7 @@ impl SchedulerGauges {
             since_last_poll_ns: snapshot.since_last_poll_ns,
             spinning_ms: snapshot.spinning_ms,
             stw_pauses: by_purpose(snapshot.stw_pauses),
+            stw_stopping_ns: by_purpose(snapshot.stw_stopping_ns),
             stw_total_ns: by_purpose(snapshot.stw_total_ns),
             sysmon_waiting: snapshot.sysmon_waiting,
         };

@@ -112,10 +112,14 @@ impl Model {
         Some(ongoing)
     }
 
-    /// Goroutines alive at the last snapshot, those of the runtime included.
+    /// Goroutines alive at the last snapshot, those of the runtime included: those that were read or, where that was a
+    /// sample, those that the runtime itself counts.
     pub fn live(&self) -> Option<u64> {
-        let states = &self.last()?.goroutines_by_state;
-        (!states.is_empty()).then(|| states.iter().map(|(_, count)| count).sum())
+        let last = self.last()?;
+        let states = &last.goroutines_by_state;
+        let read = || (!states.is_empty()).then(|| states.iter().map(|(_, count)| count).sum());
+        let counted = last.goroutines_live.filter(|_| last.goroutines_sampled);
+        counted.or_else(read)
     }
 
     /// Stop-the-world pauses between the first and the last snapshot.
@@ -123,6 +127,7 @@ impl Model {
         let ((from, first), (to, last)) = (self.first.as_ref()?, self.last.as_ref()?);
         let (count, count_before) = (last.stw_pauses?, first.stw_pauses?);
         let (time, time_before) = (last.stw_total_ns?, first.stw_total_ns?);
+        let stopping = last.stw_stopping_ns.zip(first.stw_stopping_ns);
         Some(Pauses {
             window_ns: to.checked_sub(*from).filter(|ns| *ns > 0)?,
             gc: (
@@ -133,6 +138,8 @@ impl Model {
                 count.1.saturating_sub(count_before.1),
                 time.1.saturating_sub(time_before.1),
             ),
+            stopping: stopping
+                .map(|(now, before)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))),
         })
     }
 }
@@ -146,6 +153,8 @@ pub struct Pauses {
     pub gc: (u64, u64),
     /// Pauses for other reasons (GOMAXPROCS, profiles, traces, ReadMemStats, goroutine dumps).
     pub other: (u64, u64),
+    /// The time of it until every P had stopped: of the garbage collector, and for other reasons.
+    pub stopping: Option<(u64, u64)>,
 }
 
 /// sysmon polls the network itself where nobody has for so long (proc.go, `sysmon`).

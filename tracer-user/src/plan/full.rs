@@ -2,9 +2,12 @@
 //! which Ps, Ms and the world change.
 
 use super::changes::Changes;
+use super::sites::{self, Decoded};
 use super::{Attempt, Site, SiteKind, entry, exact, whole};
-use crate::binary::Code;
+use crate::binary::code::Flow;
+use crate::binary::code::flow::Analysis;
 use crate::binary::layout::Layout;
+use crate::binary::{Arch, Code};
 use tracer_ebpf::full::{What, status};
 use tracer_ebpf::gp_in;
 
@@ -113,7 +116,7 @@ const ENTRIES: [Entry; 14] = [
         minors: ANY,
     },
     Entry {
-        names: &["runtime.startTheWorldWithSema"],
+        names: &[STARTS_WORLD],
         arguments: 0,
         what: What::WorldStarts,
         minors: ANY,
@@ -123,6 +126,10 @@ const ENTRIES: [Entry; 14] = [
 /// The one of them that only runs on the stack of g0, so that the branch of its stack check may be probed. In Go 1.19
 /// no other instruction of its entry can be. Source: its callers in proc.go, Go 1.19 to 1.27.
 const ON_G0: &str = "runtime.handoffp";
+/// The function that starts the world again, and the one that it calls once the Ps are given out: just before, from Go
+/// 1.22 on, it takes the end of the pause. Source: proc.go, Go 1.19 to 1.27.
+const STARTS_WORLD: &str = "runtime.startTheWorldWithSema";
+const AFTER_START: &str = "runtime.wakep";
 /// First minor version of Go whose `stopTheWorldWithSema` has a reason as argument.
 const STW_REASON_SINCE: u32 = 21;
 /// First minor version of Go in which system calls change the status without casgstatus.
@@ -196,6 +203,10 @@ fn in_module(
             Err(attempt) => missing.push(attempt),
         }
     }
+    match world_started(code, force) {
+        Ok(found) => sites.extend(found),
+        Err(attempt) => missing.push(attempt),
+    }
     if is_there(PREEMPTED) {
         let change = (status::RUNNING, status::PREEMPTED);
         match status_entry(code, PREEMPTED, 1, change, force) {
@@ -239,6 +250,35 @@ fn entries(code: &dyn Code, wanted: &Entry, minor: u32, force: bool) -> Result<V
         site.statuses_in = (0, u8::from(arguments > 0));
     }
     Ok(sites)
+}
+
+/// Where the world has been started: the call of [`AFTER_START`] in [`STARTS_WORLD`].
+fn world_started(code: &dyn Code, force: bool) -> Result<Vec<Site>, Attempt> {
+    let called = code.functions(AFTER_START);
+    let functions = code.functions(STARTS_WORLD);
+    let mut found = Vec::new();
+    for function in &functions {
+        let decoded = Decoded::new(code, function)?;
+        let analysis = Analysis::new(code.arch(), &decoded.insns, |_| None);
+        for (index, insn) in decoded.insns.iter().enumerate() {
+            let calls = matches!(insn.flow, Flow::Call(Some(to)) if called.iter().any(|c| c.start == to));
+            // Constants after the code of an arm64 function may look like instructions.
+            if !calls || (code.arch() == Arch::Arm64 && !analysis.is_reached(index)) {
+                continue;
+            }
+            let mut site = sites::site(code, function, insn, SiteKind::Entry, force)?;
+            site.what = Some(What::WorldStarted);
+            found.push(site);
+        }
+    }
+    // Without the function, its own entry is reported as missing.
+    if found.is_empty() && !functions.is_empty() {
+        return Err(Attempt {
+            what: "the end of a stop-the-world pause".into(),
+            outcome: format!("{STARTS_WORLD} has no call of {AFTER_START}"),
+        });
+    }
+    Ok(found)
 }
 
 fn status_entry(

@@ -240,8 +240,21 @@ pub struct Snapshot {
     /// Goroutines by state, with the runtime's names (`runnable`, `running`, `syscall`, `waiting`, …), without dead
     /// ones, but including those that the runtime runs for itself.
     pub goroutines_by_state: Vec<(String, u64)>,
-    /// Whether `goroutines_by_state` was scaled up from a share of all: allgs was longer than the cap.
+    /// Whether only a random sample of the gs was read, so that `goroutines_by_state` is an estimate.
     pub goroutines_sampled: bool,
+    /// How many gs of `allgs` were read for `goroutines_by_state`.
+    pub goroutines_read: Option<u64>,
+    /// Where it is an estimate: each state with the ends of the interval in which its count lies in 95 of 100 samples.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub goroutines_by_state_range: Vec<(String, u64, u64)>,
+    /// Live goroutines by the runtime's own counters, those of the runtime included: `allglen` without the lengths of
+    /// the free lists, as `gcount` has it. In a program with cgo, gs that wait for a callback from C count as well.
+    pub goroutines_live: Option<u64>,
+    /// The same without those of the runtime (`sched.ngsys`): `runtime.NumGoroutine`.
+    pub goroutines_user: Option<u64>,
+    /// Where `goroutines_live` is not known and a sample was read: the interval of all that live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goroutines_live_range: Option<(u64, u64)>,
     /// `allglen`: g structs ever made, dead ones included.
     pub allgs: Option<u64>,
     /// Length of the global run queue.
@@ -270,4 +283,6 @@ pub struct Snapshot {
     /// Their time in nanoseconds: (GC, other). The runtime keeps a histogram (`sched.stwTotalTimeGC`,
     /// `…Other`), so each pause is counted with the middle of its bucket: within 12.5 %. Go 1.22+.
     pub stw_total_ns: Option<(u64, u64)>,
+    /// Of it, the time until every P had stopped (`sched.stwStoppingTimeGC`, `…Other`), likewise. Go 1.22+.
+    pub stw_stopping_ns: Option<(u64, u64)>,
 }

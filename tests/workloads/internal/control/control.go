@@ -41,6 +41,9 @@ type Workload struct {
 	// Setup runs once, after the flags are parsed and before the first event. What it returns is added to
 	// every event under "extra".
 	Setup func() map[string]interface{}
+	// CountsGoroutines adds the runtime's own count of goroutines (/sched/goroutines:goroutines) to every event. From
+	// Go 1.26 on reading it disturbs goroutines in system calls for a moment.
+	CountsGoroutines bool
 	// Run does the work until the phase is stopped or its limit is reached. When it returns, all
 	// goroutines that it started have ended or wait.
 	Run func(*Phase)
@@ -63,7 +66,7 @@ func Main(w Workload) {
 		free(w)
 		os.Exit(0)
 	}
-	s := &server{workload: w, reading: newReading(w.Name, extra)}
+	s := &server{workload: w, reading: newReading(w, extra)}
 	s.emit(s.quiesce("parked"))
 	for {
 		s.serve(s.nextLine())

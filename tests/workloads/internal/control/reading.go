@@ -12,6 +12,7 @@ import (
 // reading is what an event carries:
 //
 //	workload, pid, go, gomaxprocs, goroutines, iterations
+//	sched_goroutines  /sched/goroutines:goroutines, where [Workload.CountsGoroutines]
 //	at_ns      CLOCK_MONOTONIC
 //	cpu_ns     CPU time of the process
 //	latencies  the runtime's own /sched/latencies:seconds: the non-empty buckets as [low, high, count] in
@@ -22,6 +23,8 @@ import (
 // The histogram is read first and the line is made without a system call that the runtime sees.
 type reading struct {
 	sample [1]metrics.Sample
+	// living is read if it has a name.
+	living [1]metrics.Sample
 	head   []byte
 	tail   []byte
 	line   []byte
@@ -29,11 +32,15 @@ type reading struct {
 	bounds []byte
 }
 
-func newReading(name string, extra map[string]interface{}) *reading {
+func newReading(w Workload, extra map[string]interface{}) *reading {
 	r := new(reading)
 	r.sample[0].Name = "/sched/latencies:seconds"
 	metrics.Read(r.sample[:])
-	head, err := json.Marshal(map[string]interface{}{"workload": name, "pid": os.Getpid(), "go": runtime.Version()})
+	if w.CountsGoroutines {
+		r.living[0].Name = "/sched/goroutines:goroutines"
+		metrics.Read(r.living[:])
+	}
+	head, err := json.Marshal(map[string]interface{}{"workload": w.Name, "pid": os.Getpid(), "go": runtime.Version()})
 	fatal(err)
 	r.head = head[1 : len(head)-1]
 	if extra == nil {
@@ -81,6 +88,10 @@ func (r *reading) take(event string) []byte {
 	field("iterations", int64(iterations()))
 	field("gomaxprocs", int64(runtime.GOMAXPROCS(0)))
 	field("goroutines", int64(runtime.NumGoroutine()))
+	if r.living[0].Name != "" {
+		metrics.Read(r.living[:])
+		field("sched_goroutines", int64(r.living[0].Value.Uint64()))
+	}
 	b = append(b, `,"latencies":[`...)
 	first := true
 	for i, n := range h.Counts {

@@ -136,6 +136,8 @@ runtime_struct! {
         runq_len: u32,
         /// `runnext`.
         runnext: u32,
+        /// `gFree.n`; from Go 1.25 `gFree.size`: how many dead gs it keeps.
+        gfree: Option<u32>,
         /// `gcMarkWorkerMode`.
         gc_mark_worker_mode: u32,
         /// `preempt`.
@@ -178,6 +180,12 @@ runtime_struct! {
         runq_head: u32,
         /// `runqsize`; from Go 1.25 `runq.size`.
         runqsize: u32,
+        /// `gFree.n` (up to Go 1.24): how many dead gs are kept for all Ps.
+        gfree: Option<u32>,
+        /// `gFree.stack.size` (Go 1.25+): those of them that have kept their stack.
+        gfree_stack: Option<u32>,
+        /// `gFree.noStack.size` (Go 1.25+): the others.
+        gfree_no_stack: Option<u32>,
         /// `gcwaiting`.
         gcwaiting: u32,
         /// `stopwait`.

@@ -41,6 +41,39 @@ fn exact_releases_are_in_the_table() {
     let (layout, _) = find(&version("go1.27.3", 27, 3), Arch::Amd64, &[]).unwrap();
     assert_eq!((layout.g.m, layout.g.atomicstatus, layout.g.goid), (48, 144, 152));
     assert_eq!(layout.sched.stw_total_time_gc, Some(4264));
+    assert_eq!(
+        (
+            layout.sched.gfree_stack,
+            layout.sched.gfree_no_stack,
+            layout.sched.gfree
+        ),
+        (Some(200), Some(216), None)
+    );
+    assert_eq!(layout.p.gfree, Some(2472));
+}
+
+/// The runtime's `gcount` subtracts the lengths of the free lists, in each version from other fields.
+#[test]
+fn the_lengths_of_the_free_lists_are_known_in_every_release() {
+    for (minor, patch) in [
+        (19, 8),
+        (21, 13),
+        (22, 10),
+        (23, 9),
+        (24, 11),
+        (25, 5),
+        (26, 6),
+        (27, 3),
+    ] {
+        for arch in [Arch::Amd64, Arch::Arm64] {
+            let (layout, _) = find(&version("x", minor, patch), arch, &[]).unwrap();
+            let sched = &layout.sched;
+            assert!(layout.p.gfree.is_some(), "Go 1.{minor}");
+            assert_eq!(sched.gfree.is_some(), minor < 25, "Go 1.{minor}");
+            let lists = (sched.gfree_stack.is_some(), sched.gfree_no_stack.is_some());
+            assert_eq!(lists, (minor >= 25, minor >= 25), "Go 1.{minor}");
+        }
+    }
 }
 
 #[test]

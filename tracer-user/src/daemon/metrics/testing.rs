@@ -94,7 +94,14 @@ pub fn full(pid: u32, sites: u64) -> TargetView {
             ("running", 4),
             ("status 77", 1),
         ]),
-        goroutines_sampled: false,
+        goroutines_sampled: true,
+        goroutines_read: Some(1024),
+        goroutines_by_state_range: [("waiting", 880, 915), ("status 77", 1, 7)]
+            .map(|(state, low, high)| (state.to_owned(), low, high))
+            .to_vec(),
+        goroutines_live: Some(935),
+        goroutines_user: Some(930),
+        goroutines_live_range: None,
         allgs: Some(1200),
         global_runq: Some(3),
         local_runqs: vec![7, 0, 12, 8],
@@ -108,6 +115,7 @@ pub fn full(pid: u32, sites: u64) -> TargetView {
         sysmon_waiting: Some(false),
         stw_pauses: Some((40, 2)),
         stw_total_ns: Some((1_500_000, 80_000)),
+        stw_stopping_ns: Some((400_000, 20_000)),
     });
     target.cgroup_cpus = Some(1.5);
     target.throttling = Some(Throttling {

@@ -4,7 +4,7 @@ use crate::document::blocked::Lost;
 use crate::document::by_name::ByName;
 use crate::document::capture::{Capture, CaptureInfo, CaptureMode, SampledBy, Sampling};
 use crate::document::full::{self, Full, ModelInfo};
-use crate::document::gauges::{Goroutines, SchedulerGauges};
+use crate::document::gauges::{Goroutines, RuntimePauses, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::named::Named;
 use crate::document::ongoing::Ongoing;
@@ -130,7 +130,8 @@ pub fn build(parts: Parts) -> Capture {
         slow_summary: SlowSummary::of(latency.slow()),
         slow: named.longest(latency),
         ongoing: ongoing.map(|ongoing| Ongoing::of(&ongoing, &named)),
-        goroutines: Goroutines::of(parts.model, report.as_ref().map(|report| report.churn)),
+        goroutines: Goroutines::of(parts.model, report.as_ref()),
+        pauses: RuntimePauses::of(parts.model),
         scheduler: parts.model.last().and_then(SchedulerGauges::of),
         full: report
             .as_ref()

@@ -139,7 +139,24 @@ fn passive_leaves_out_what_it_does_not_know() {
     assert_eq!(value["goroutines"]["live"], 120);
     assert_eq!(value["scheduler"]["ps_by_state"]["running"], 2);
     assert_eq!(value["scheduler"]["stw_total_ns"]["gc"], 410_000_000);
+    assert_eq!(value["pauses"]["count"]["gc"], 230);
+    assert_eq!(value["pauses"]["total_ns"]["gc"], 410_000_000);
+    assert_eq!(value["pauses"]["stopping_ns"]["gc"], 100_000);
     assert_eq!(value["target"]["gomaxprocs"], 2, "from the snapshot");
+}
+
+#[test]
+fn estimated_goroutines_have_an_interval_and_counted_ones_have_none() {
+    let value = round_trip(&fixtures::sampled());
+    assert_eq!(value["goroutines"]["estimated"], true);
+    assert_eq!(value["goroutines"]["live"], 121, "by the runtime's own counters");
+    assert_eq!(value["goroutines"]["user"], 115);
+    assert_eq!(value["goroutines"]["by_state_range"]["waiting"]["high"], 109);
+    let value = round_trip(&fixtures::exact());
+    let goroutines = value["goroutines"].as_object().unwrap();
+    for absent in ["estimated", "by_state_range", "live_range"] {
+        assert!(!goroutines.contains_key(absent), "{absent}");
+    }
 }
 
 #[test]

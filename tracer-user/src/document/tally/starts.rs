@@ -29,7 +29,11 @@ pub struct StartTally {
     program: StartBegin,
     environment: Environment,
     open: Starts,
+    /// The first of those that have ended.
     ended: Vec<Start>,
+    /// All that have ended: those that came to their end, and the others.
+    runs: u64,
+    unfinished: u64,
     times: PhaseTimes,
     interval: PhaseTimes,
     interval_from_ns: u64,
@@ -69,6 +73,8 @@ impl StartTally {
             environment: Environment::default(),
             open,
             ended: Vec::new(),
+            runs: 0,
+            unfinished: 0,
             times: PhaseTimes::default(),
             interval: PhaseTimes::default(),
             interval_from_ns: 0,
@@ -195,6 +201,10 @@ impl StartTally {
                 followed.add(start, self.begin_ns);
                 continue;
             }
+            match start.ended.is_whole() {
+                true => self.runs += 1,
+                false => self.unfinished += 1,
+            }
             self.times.add(&start);
             self.interval.add(&start);
             if self.program.several {
@@ -257,8 +267,7 @@ impl StartTally {
             return Some(format!("{} starts were not traced", self.missed));
         }
         // In a tree they are usual: a shell's child that only looks whether it could start.
-        let unfinished = self.ended.iter().filter(|start| !start.ended.is_whole()).count();
-        match (self.followed.is_none(), unfinished) {
+        match (self.followed.is_none(), self.unfinished) {
             (false, _) | (_, 0) => None,
             (true, 1) => Some("1 start did not come to its end".to_owned()),
             (true, n) => Some(format!("{n} starts did not come to their end")),
@@ -280,7 +289,7 @@ impl StartTally {
         let duration_ns = ending.at_ns.saturating_sub(self.begin_ns);
         let info = CaptureInfo {
             complete: whole && self.shortcoming().is_none(),
-            events: followed.map_or(self.ended.len() as u64, Followed::ended),
+            events: followed.map_or(self.runs + self.unfinished, Followed::ended),
             lost_events: self.lost,
             attached_by: self.attached_by,
             probe_hits: self.hits,
@@ -298,7 +307,11 @@ impl StartTally {
     fn init(&self) -> Init {
         let init = match &self.followed {
             Some(followed) => followed.init(),
-            None => init::build(&self.ended, &self.times, self.begin_ns),
+            None => Init {
+                runs: self.runs,
+                unfinished: self.unfinished,
+                ..init::build(&self.ended, &self.times, self.begin_ns)
+            },
         };
         Init {
             missed: self.missed,
@@ -345,5 +358,52 @@ impl StartTally {
             .as_ref()
             .and_then(|followed| followed.info(followed.own()?.binary));
         own.unwrap_or(&self.program.target).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::fixtures;
+    use crate::model::start::{Ended, Phase, PhaseKind, TimesFrom};
+
+    /// Not all starts are kept, and all are counted: in the number of runs as in the histograms.
+    #[test]
+    fn starts_that_are_not_kept_are_counted() {
+        let mut tally = StartTally::new(StartBegin {
+            version: "1".to_owned(),
+            target: fixtures::exact().target,
+            tree: false,
+            dynamic: false,
+            several: true,
+            latencies_follow: false,
+            missing: Vec::new(),
+            merged: Vec::new(),
+            interval_ns: None,
+        });
+        let start = |ended| Start {
+            pid: 7,
+            binary: ONLY_BINARY,
+            zero: TimesFrom::Execve,
+            held_ns: 0,
+            phases: vec![Phase {
+                kind: PhaseKind::Exec,
+                begin_ns: 1_000,
+                end_ns: 3_000,
+                usage: None,
+            }],
+            spans: Vec::new(),
+            marks: Vec::new(),
+            calls: Vec::new(),
+            gomaxprocs: None,
+            ended,
+        };
+        let runs = MOST_KEPT + 5;
+        tally.take(vec![start(Ended::Main); runs]);
+        tally.take(vec![start(Ended::Exit)]);
+        let (init, _) = tally.part();
+        assert_eq!((init.runs, init.unfinished), (runs as u64, 1));
+        let total = init.histograms.get(&"total".into()).map(|hist| hist.count);
+        assert_eq!(total, Some(init.runs));
     }
 }

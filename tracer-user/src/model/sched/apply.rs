@@ -79,7 +79,11 @@ impl Sched {
                 let wanted = self.machines.of(tid, at_ns).wanted.take();
                 self.world.count_created(wanted, transition.detail);
             }
-            What::GcStart | What::GcMarkTermination | What::WorldStops | What::WorldStarts => {
+            What::GcStart
+            | What::GcMarkTermination
+            | What::WorldStops
+            | What::WorldStarts
+            | What::WorldStarted => {
                 self.world.apply(what, transition.reason, at_ns);
             }
             What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {

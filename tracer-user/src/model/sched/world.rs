@@ -19,6 +19,14 @@ pub struct World {
     pub stopped_ns: u64,
     stopped_since_ns: u64,
     stop_reason: u8,
+    /// Whether it is stopped for mark termination.
+    ends_marking: bool,
+    /// When the world was stopped whose Ps are given out again right now; 0: none is.
+    starting_since_ns: u64,
+    /// Worlds that were seen to have started: only then can pauses be told.
+    started: u64,
+    paused: u64,
+    paused_ns: u64,
     /// Times that GOMAXPROCS changed.
     pub resized: u64,
     /// GOMAXPROCS; 0 while it is not known.
@@ -62,14 +70,29 @@ impl World {
                     self.gc_ns += at_ns.saturating_sub(self.gc_since_ns);
                     self.gc_since_ns = 0;
                 }
+                self.ends_marking = self.stopped_since_ns != 0;
             }
             What::WorldStops => {
                 self.stops += 1;
                 (self.stopped_since_ns, self.stop_reason) = (at_ns, reason);
+                (self.ends_marking, self.starting_since_ns) = (false, 0);
             }
             What::WorldStarts if self.stopped_since_ns != 0 => {
                 self.stopped_ns += at_ns.saturating_sub(self.stopped_since_ns);
+                if self.ends_marking {
+                    // gcMarkTermination takes the end of its pause itself, before it calls startTheWorldWithSema.
+                    self.count_pause(self.stopped_since_ns, at_ns);
+                } else {
+                    self.starting_since_ns = self.stopped_since_ns;
+                }
                 self.stopped_since_ns = 0;
+            }
+            What::WorldStarted => {
+                self.started += 1;
+                if self.starting_since_ns != 0 {
+                    self.count_pause(self.starting_since_ns, at_ns);
+                    self.starting_since_ns = 0;
+                }
             }
             _ => {}
         }
@@ -80,9 +103,21 @@ impl World {
         (self.stopped_since_ns != 0).then_some((self.stopped_since_ns, self.stop_reason))
     }
 
+    fn count_pause(&mut self, from_ns: u64, to_ns: u64) {
+        self.paused += 1;
+        self.paused_ns = self.paused_ns.saturating_add(to_ns.saturating_sub(from_ns));
+    }
+
+    /// Pauses as the runtime counts them for `/sched/pauses/total`, and their time in nanoseconds. `None` if it was never
+    /// seen that a world had started.
+    pub fn pauses(&self) -> Option<(u64, u64)> {
+        (self.started > 0).then_some((self.paused, self.paused_ns))
+    }
+
     /// Forgets what has begun and not ended: after a loss it may have ended and begun anew.
     pub(super) fn record_loss(&mut self) {
         (self.gc_since_ns, self.stopped_since_ns) = (0, 0);
+        (self.ends_marking, self.starting_since_ns) = (false, 0);
     }
 
     /// Counts an M that was wanted (`startm`), to look for work or for a P.
@@ -113,5 +148,56 @@ impl World {
             ThreadState::Asleep => self.asleep_ns += ns,
             ThreadState::Unknown => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(events: &[(What, u64)]) -> World {
+        let mut world = World::default();
+        for (what, at_ns) in events {
+            world.apply(*what, 0, *at_ns);
+        }
+        world
+    }
+
+    /// A cycle: the world stops before it, and for mark termination.
+    #[test]
+    fn a_pause_ends_where_the_runtime_ends_it() {
+        let world = after(&[
+            (What::GcStart, 90),
+            (What::WorldStops, 100),
+            (What::WorldStarts, 130),
+            (What::WorldStarted, 170),
+            (What::WorldStops, 200),
+            (What::GcMarkTermination, 210),
+            (What::WorldStarts, 220),
+            // What comes after the pause of mark termination is not part of it.
+            (What::WorldStarted, 290),
+            // For something else.
+            (What::WorldStops, 300),
+            (What::WorldStarts, 301),
+            (What::WorldStarted, 304),
+        ]);
+        assert_eq!((world.stops, world.stopped_ns), (3, 30 + 20 + 1));
+        assert_eq!(world.pauses(), Some((3, 70 + 20 + 4)));
+        assert_eq!((world.gc_cycles, world.gc_ns), (1, 120));
+    }
+
+    #[test]
+    fn pauses_are_unknown_where_their_end_is_not_seen() {
+        let world = after(&[(What::WorldStops, 100), (What::WorldStarts, 130)]);
+        assert_eq!((world.stopped_ns, world.pauses()), (30, None));
+    }
+
+    #[test]
+    fn a_pause_that_began_before_the_capture_or_within_a_loss_is_not_counted() {
+        let mut world = after(&[(What::WorldStarted, 50), (What::WorldStops, 100)]);
+        world.record_loss();
+        world.apply(What::WorldStarts, 0, 150);
+        world.apply(What::WorldStarted, 0, 160);
+        assert_eq!((world.stopped_ns, world.pauses()), (0, Some((0, 0))));
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::document::capture::Capture;
 use crate::document::full::Full;
+use crate::document::gauges::RuntimePauses;
 use crate::output::text::blocked;
 use crate::output::text::layout::{WIDTH, tail, word, wrap};
 use crate::output::text::table::{rows, table};
@@ -33,7 +34,7 @@ pub fn render(capture: &Capture) -> String {
     text.push('\n');
     text.push_str(&states(full));
     text.push_str(&machines(full));
-    text.push_str(&world(full));
+    text.push_str(&world(full, capture.pauses.as_ref()));
     text.push_str(&churn(capture, full));
     text.push_str(&model(full));
     text
@@ -170,7 +171,9 @@ fn machines(full: &Full) -> String {
     wrap(&line, 0)
 }
 
-fn world(full: &Full) -> String {
+/// Renders the garbage collector and the stopped world. `own` are the pauses as the runtime itself counts them, which is
+/// the same thing as the events' pauses, and not the same as the time that the world stood still.
+fn world(full: &Full, own: Option<&RuntimePauses>) -> String {
     let world = &full.world;
     if [world.gc_cycles, world.stops, world.gomaxprocs_set] == [0; 3] {
         return String::new();
@@ -182,6 +185,29 @@ fn world(full: &Full) -> String {
         world.stops,
         duration(world.stopped_ns)
     );
+    const GIVEN_OUT: &str = "until its Ps had been given out again";
+    let seen = world.pauses.map(|pauses| duration(pauses.total_ns));
+    let own = own.filter(|own| own.count.sum() > 0);
+    let counted = own.map(|own| {
+        let stopping = own.stopping_ns.map_or_else(String::new, |stopping| {
+            format!(", of it {} until every P had stopped", duration(stopping.sum()))
+        });
+        let (count, total) = (own.count.sum(), duration(own.total_ns.sum()));
+        (format!("{count} pauses of about {total}"), stopping)
+    });
+    // Writing to a String cannot fail.
+    let _ = match (seen, counted) {
+        (Some(seen), Some((counted, stopping))) => write!(
+            line,
+            ", {seen} {GIVEN_OUT} (by the runtime's own count {counted}{stopping})"
+        ),
+        (Some(seen), None) => write!(line, ", {seen} {GIVEN_OUT}"),
+        (None, Some((counted, stopping))) => write!(
+            line,
+            "; by the runtime's own count {counted} {GIVEN_OUT}{stopping}"
+        ),
+        (None, None) => Ok(()),
+    };
     if world.gomaxprocs_set > 0 {
         let _ = write!(line, "; GOMAXPROCS was changed {} times", world.gomaxprocs_set);
     }
@@ -243,4 +269,66 @@ fn model(full: &Full) -> String {
         None => line.push_str("; states are not known since the last loss"),
     }
     wrap(&line, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::full::{EventPauses, WorldInfo};
+    use crate::document::gauges::ByPurpose;
+
+    #[test]
+    fn both_figures_of_pauses_are_named() {
+        let text = |pauses, own: Option<&RuntimePauses>| {
+            let full = Full {
+                world: WorldInfo {
+                    gc_cycles: 24,
+                    gc_ns: 42_900_000,
+                    stops: 48,
+                    stopped_ns: 3_830_000,
+                    pauses,
+                    gomaxprocs_set: 0,
+                },
+                ..Full::default()
+            };
+            world(&full, own).replace('\n', " ")
+        };
+        let seen = Some(EventPauses {
+            count: 48,
+            total_ns: 11_900_000,
+        });
+        let own = RuntimePauses {
+            window_ns: 300_000_000,
+            count: ByPurpose { gc: 46, other: 0 },
+            stopping_ns: Some(ByPurpose {
+                gc: 2_100_000,
+                other: 0,
+            }),
+            total_ns: ByPurpose {
+                gc: 11_600_000,
+                other: 0,
+            },
+        };
+        let begin =
+            "garbage collection: 24 cycles, marking for 42.9ms; the world was stopped 48 times for 3.83ms";
+        assert_eq!(text(None, None), format!("{begin} "));
+        assert_eq!(
+            text(seen, None),
+            format!("{begin}, 11.9ms until its Ps had been given out again ")
+        );
+        assert_eq!(
+            text(seen, Some(&own)),
+            format!(
+                "{begin}, 11.9ms until its Ps had been given out again (by the runtime's own count 46 pauses of about \
+                 11.6ms, of it 2.10ms until every P had stopped) "
+            )
+        );
+        assert_eq!(
+            text(None, Some(&own)),
+            format!(
+                "{begin}; by the runtime's own count 46 pauses of about 11.6ms until its Ps had been given out again, of \
+                 it 2.10ms until every P had stopped "
+            )
+        );
+    }
 }

@@ -124,6 +124,13 @@ impl Live {
         })
     }
 
+    /// Returns since when the probes count, CLOCK_MONOTONIC; `None` without probes. What they count is of the time from
+    /// then on: it is the begin of the window, so that a figure never covers more time than the window has.
+    pub fn live_ns(&self) -> Option<u64> {
+        let full = self.full.as_ref().map(|full| full.source.live_ns());
+        full.or_else(|| self.probes.as_ref().map(ProbeSource::live_ns))
+    }
+
     /// Returns what it means that the thread that the probes are bound to has ended, if it has, and the process has not:
     /// the sentence, and whether hits were lost by that.
     pub fn unbound(&self) -> Option<(String, bool)> {
@@ -261,17 +268,18 @@ impl Live {
     /// Reads the runtime's gauges. In `full`, it also reads every goroutine, P and M; those come with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
         self.watch.look(&self.passive, now_ns);
+        // The gauges first: they are compared with the events since `now_ns`, and reading the states may take long.
+        let gauges = self
+            .passive
+            .snapshot(now_ns)
+            .inspect_err(|e| log::debug!("no gauges: {e}"));
         if let Some(full) = &mut self.full {
             full.read_states();
         }
-        self.passive
-            .snapshot(now_ns)
-            .inspect_err(|e| log::debug!("no gauges: {e}"))
-            .ok()
-            .map(|snapshot| Observation {
-                at_ns: now_ns,
-                kind: Kind::Snapshot(snapshot),
-            })
+        gauges.ok().map(|snapshot| Observation {
+            at_ns: now_ns,
+            kind: Kind::Snapshot(snapshot),
+        })
     }
 
     /// Stops counting; what was counted can still be observed, and with it what is not over.

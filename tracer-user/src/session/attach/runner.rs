@@ -161,9 +161,10 @@ impl Runner {
                 return self.step(LatencyStep::FallBack { from, to, why });
             }
             Effect::OpenWindow { mode, sites } => {
+                let at_ns = self.live.as_ref()?.live_ns().unwrap_or(now);
                 let opening = Opening {
-                    at_ns: now,
-                    started_at: jiff::Timestamp::now(),
+                    at_ns,
+                    started_at: before(jiff::Timestamp::now(), now_ns().saturating_sub(at_ns)),
                     mode,
                     scheme: self.live.as_ref()?.scheme(),
                     cpu_ns: self.target.cpu_ns(),
@@ -362,6 +363,11 @@ impl Runner {
             }
         }
     }
+}
+
+/// The wall-clock time this many nanoseconds before `now`.
+fn before(now: jiff::Timestamp, ns: u64) -> jiff::Timestamp {
+    jiff::Timestamp::from_nanosecond(now.as_nanosecond() - i128::from(ns)).unwrap_or(now)
 }
 
 /// The clocks and signals that a capture waits for.

@@ -71,6 +71,12 @@ pub(super) fn read_sched(
         into.stw_pauses = Some((gc.0, other.0));
         into.stw_total_ns = Some((gc.1, other.1));
     }
+    if let (Some(gc), Some(other)) = (
+        total(sched.stw_stopping_time_gc),
+        total(sched.stw_stopping_time_other),
+    ) {
+        into.stw_stopping_ns = Some((gc.1, other.1));
+    }
     Ok(())
 }
 

@@ -10,6 +10,10 @@ use crate::binary::layout::G;
 use crate::process::memory::{Memory, ReadError};
 use crate::stream::Snapshot;
 
+use super::counters::MAX_GS;
+use super::estimate::{Estimate, estimate};
+use super::shuffled::Shuffled;
+
 /// Our own CPU time that walking may take per second of the target's life.
 const BUDGET_PER_SECOND: Duration = Duration::from_millis(5);
 /// Most CPU time that one walk may take, however long ago the last one was.
@@ -19,8 +23,6 @@ const LONGEST: Duration = Duration::from_millis(50);
 const SHORTEST_PAUSE_NS: u64 = 200_000_000;
 /// Goroutines that are read between checks of the clock, by one `process_vm_readv`.
 pub(super) const BATCH: usize = 1024;
-/// Longest `allgs` that is believed: 2^32 g structs would be 1.9 TB.
-pub(super) const MAX_GS: u64 = 1 << 32;
 
 /// `_Gscan`: the GC is scanning the goroutine's stack. The other bits are its state.
 pub(super) const G_SCAN: u32 = 0x1000;
@@ -57,8 +59,65 @@ pub(super) struct Walk {
 struct Found {
     length: u64,
     visited: u64,
-    /// Goroutines by state, without the scan bit.
+    /// Those of them that live, by the runtime's own counters.
+    live: Option<u64>,
+    /// Those that were read by state, without the scan bit.
     counts: BTreeMap<u32, u64>,
+}
+
+impl Found {
+    /// The states of living goroutines with what was counted of each. From Go 1.26 on, `deadextra` is a dead g that waits
+    /// for a callback from C.
+    fn living(&self) -> impl Iterator<Item = (u32, u64)> {
+        let counts = self.counts.iter().map(|(status, count)| (*status, *count));
+        counts.filter(|(status, _)| ![G_DEAD, G_DEADEXTRA].contains(status))
+    }
+
+    /// Estimates from `count` gs that were read how many there are.
+    ///
+    /// Where the runtime's counters say how many live, those that were read and live are a random sample of these: what
+    /// share of `allgs` is dead, which the sample tells badly after a burst, does not matter then.
+    fn estimate(&self, count: u64) -> Estimate {
+        if self.visited >= self.length {
+            return estimate(count, self.visited, self.visited);
+        }
+        match self.live {
+            Some(live) => {
+                let sample = self.sampled_living();
+                estimate(count, sample, live.max(sample))
+            }
+            None => estimate(count, self.visited, self.length),
+        }
+    }
+
+    fn sampled_living(&self) -> u64 {
+        self.living().map(|(_, count)| count).sum()
+    }
+
+    /// Writes the result into a snapshot, whose counters may be of a later moment.
+    fn write(&self, into: &mut Snapshot) {
+        into.allgs = Some(self.length);
+        into.goroutines_read = Some(self.visited);
+        into.goroutines_sampled = self.visited < self.length;
+        let estimates: Vec<(String, Estimate)> = self
+            .living()
+            .map(|(status, count)| (state_name(status), self.estimate(count)))
+            .collect();
+        if into.goroutines_sampled {
+            let ranges = estimates.iter().map(|(state, found)| {
+                let (low, high) = found.range;
+                (state.clone(), low, high)
+            });
+            into.goroutines_by_state_range = ranges.collect();
+            if into.goroutines_live.is_none() {
+                into.goroutines_live_range = Some(self.estimate(self.sampled_living()).range);
+            }
+        }
+        into.goroutines_by_state = estimates
+            .into_iter()
+            .map(|(state, found)| (state, found.value))
+            .collect();
+    }
 }
 
 impl Default for Walk {
@@ -77,8 +136,8 @@ impl Walk {
         self.per_second = per_second.min(BUDGET_PER_SECOND);
     }
 
-    /// Counts the goroutines by state into the snapshot: all of them or, where there is not enough time, a sample that is
-    /// scaled up.
+    /// Counts the goroutines by state into the snapshot: all of them or, where there is not enough time, estimates from a
+    /// random sample. Expects the runtime's counters to be in the snapshot already.
     pub(super) fn read(
         &mut self,
         memory: &impl Memory,
@@ -95,20 +154,15 @@ impl Walk {
             .is_none_or(|at| now_ns.saturating_sub(at) >= SHORTEST_PAUSE_NS);
         if is_due {
             let budget = self.budget(now_ns);
-            self.last = walk(memory, address, layout, budget)?;
+            // Another sample each time.
+            self.last = walk(memory, address, layout, budget, now_ns)?.map(|found| Found {
+                live: into.goroutines_live,
+                ..found
+            });
         }
-        let Some(found) = &self.last else {
-            return Ok(());
-        };
-        into.allgs = Some(found.length);
-        into.goroutines_sampled = found.visited < found.length;
-        into.goroutines_by_state = found
-            .counts
-            .iter()
-            // From Go 1.26 on, `deadextra` is a dead g that waits for a callback from C.
-            .filter(|(status, _)| ![G_DEAD, G_DEADEXTRA].contains(status))
-            .map(|(status, count)| (state_name(*status), scaled(*count, found.length, found.visited)))
-            .collect();
+        if let Some(found) = &self.last {
+            found.write(into);
+        }
         Ok(())
     }
 
@@ -122,9 +176,15 @@ impl Walk {
     }
 }
 
-/// Reads the states of the goroutines in the slice at `allgs`, as many as the budget allows. `None` if that is not
-/// plausibly a slice.
-fn walk(memory: &impl Memory, allgs: u64, layout: &G, budget: Duration) -> Result<Option<Found>, ReadError> {
+/// Reads the states of the goroutines in the slice at `allgs`, as many as the budget allows, in an order that depends on
+/// `seed`. `None` if that is not plausibly a slice.
+fn walk(
+    memory: &impl Memory,
+    allgs: u64,
+    layout: &G,
+    budget: Duration,
+    seed: u64,
+) -> Result<Option<Found>, ReadError> {
     let mut slice = [0; 2];
     memory.read_u64s(allgs, &mut slice)?;
     let [pointer, length] = slice;
@@ -135,9 +195,10 @@ fn walk(memory: &impl Memory, allgs: u64, layout: &G, budget: Duration) -> Resul
     let mut found = Found {
         length,
         visited: 0,
+        live: None,
         counts: BTreeMap::new(),
     };
-    let mut order = Scattered::new(length);
+    let mut order = Shuffled::new(length, seed);
     let mut addresses = Vec::with_capacity(BATCH);
     let mut bytes = vec![0; BATCH * 8];
     while found.visited < length && (found.visited == 0 || own_cpu_time().saturating_sub(started) < budget) {
@@ -167,13 +228,6 @@ fn walk(memory: &impl Memory, allgs: u64, layout: &G, budget: Duration) -> Resul
     Ok(Some(found))
 }
 
-/// Scales `count` of `visited` to `length`, rounded.
-fn scaled(count: u64, length: u64, visited: u64) -> u64 {
-    let scaled =
-        (u128::from(count) * u128::from(length) + u128::from(visited) / 2) / u128::from(visited.max(1));
-    u64::try_from(scaled).unwrap_or(u64::MAX)
-}
-
 fn state_name(status: u32) -> String {
     G_STATES
         .get(status as usize)
@@ -186,67 +240,9 @@ pub(super) fn own_cpu_time() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Every number below a length once, in an order of which every prefix is spread evenly over the whole: wherever the walk
-/// is cut short, it has seen old goroutines (which are at the front of `allgs`) and young ones alike.
-pub(super) struct Scattered {
-    length: u64,
-    step: u64,
-    next: u64,
-    left: u64,
-}
-
-impl Scattered {
-    /// Every number below `length`, which is not 0.
-    pub(super) fn new(length: u64) -> Self {
-        // A step near the golden section of the length scatters best; being coprime to it, it reaches every number.
-        let mut step = (length as f64 * 0.618_033_988_749_895) as u64;
-        while gcd(step, length) != 1 {
-            step += 1;
-        }
-        Self {
-            length,
-            step,
-            next: 0,
-            left: length,
-        }
-    }
-}
-
-impl Iterator for Scattered {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        self.left = self.left.checked_sub(1)?;
-        let current = self.next;
-        self.next = (current + self.step) % self.length;
-        Some(current)
-    }
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_scattered_order_meets_every_number_once_and_begins_evenly() {
-        for length in [1, 2, 3, 4, 6, 97, 1000, 1024, 100_000] {
-            let order: Vec<u64> = Scattered::new(length).collect();
-            let mut sorted = order.clone();
-            sorted.sort_unstable();
-            assert!(sorted.into_iter().eq(0..length), "{length}");
-            if length >= 1000 {
-                let front = order[..500].iter().filter(|i| **i < length / 10).count();
-                assert!(
-                    (45..=55).contains(&front),
-                    "{front} of the first 500 lie in the first tenth of {length}"
-                );
-            }
-        }
-    }
 
     #[test]
     fn the_budget_is_five_milliseconds_a_second() {

@@ -3,10 +3,13 @@
 //! The latencies are those that the runtime itself keeps in `sched.timeToRun`, for `/sched/latencies:seconds` of
 //! runtime/metrics: about one wait in eight of each goroutine, not uniformly chosen. Everything else is a gauge.
 
+mod counters;
+mod estimate;
 mod gauges;
 mod goroutines;
 mod observe_error;
 mod runnable;
+mod shuffled;
 mod switches;
 mod time_to_run;
 mod world;
@@ -124,8 +127,8 @@ impl<M: Memory> PassiveSource<M> {
     }
 
     /// Reads the gauges alone. The walk over the goroutines takes at most 5 ms of our CPU time per second since the last
-    /// walk; where that is too little for all, it takes a sample and says so. Within 200 ms of a walk its result is
-    /// repeated.
+    /// walk; where that is too little for all, it takes a random sample and says so: how many live is then what the
+    /// runtime's own counters say, and their states are estimated. Within 200 ms of a walk its result is repeated.
     ///
     /// # Errors
     /// The process is gone or may not be read.
@@ -137,6 +140,7 @@ impl<M: Memory> PassiveSource<M> {
             gauges::read_sched(memory, globals, layout, self.clock, now_ns, &mut snapshot)
                 .or_else(unless_gone)?;
             gauges::read_ps(memory, globals, &layout.p, &mut snapshot).or_else(unless_gone)?;
+            counters::read_counters(memory, globals, layout, &mut snapshot).or_else(unless_gone)?;
             self.walk
                 .read(memory, globals, &layout.g, now_ns, &mut snapshot)
                 .or_else(unless_gone)?;

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::goroutines::{BATCH, G_SCAN, MAX_GS, Scattered, own_cpu_time};
+use super::counters::MAX_GS;
+use super::goroutines::{BATCH, G_SCAN, own_cpu_time};
+use super::shuffled::Shuffled;
 use crate::binary::layout::G;
 use crate::process::memory::{Memory, ReadError};
 
@@ -65,7 +67,7 @@ pub(super) fn read(
         all: length,
         goroutines: Vec::new(),
     };
-    let mut order = Scattered::new(length);
+    let mut order = Shuffled::new(length, reading.at_ns);
     while reading.read < length && (reading.read == 0 || own_cpu_time().saturating_sub(started) < BUDGET) {
         let batch = order.by_ref().take(BATCH);
         let elements: Vec<u64> = batch.map(|i| pointer.wrapping_add(i.wrapping_mul(8))).collect();

@@ -82,6 +82,11 @@ impl ProbeSource {
         self.target.link_kind()
     }
 
+    /// Since when is counted, CLOCK_MONOTONIC.
+    pub fn live_ns(&self) -> u64 {
+        self.target.live_ns()
+    }
+
     /// See [`Probes::thread_ended`](crate::bpf::attach::Probes::thread_ended).
     pub fn thread_ended(&self) -> Option<ThreadEnded> {
         self.target.thread_ended()

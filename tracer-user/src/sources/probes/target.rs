@@ -20,7 +20,7 @@ use crate::{
         kernel::Kernel,
         maps,
     },
-    clock::ClockOffset,
+    clock::{ClockOffset, now_ns},
     error::Result,
     plan::Site,
     sources::execs,
@@ -99,6 +99,7 @@ pub struct ProbeTarget {
     tables: Tables,
     counted: Counters,
     unpaired: Unpaired,
+    live_ns: u64,
     capped: bool,
 }
 
@@ -139,6 +140,7 @@ impl ProbeTarget {
         // Counting begins when all sites are live: otherwise goroutines would be seen to run that were not seen to
         // become runnable.
         let config = TargetConfig { enabled: 1, ..config };
+        let live_ns = now_ns();
         maps::configure_target(&mut kernel.ebpf, slot, config)?;
         Ok(Self {
             slot,
@@ -151,6 +153,7 @@ impl ProbeTarget {
             tables: Tables::new(is_the_runtimes_figure(kind)),
             counted: Counters::default(),
             unpaired: Unpaired::new(request.goroutines),
+            live_ns,
             capped: false,
         })
     }
@@ -158,6 +161,11 @@ impl ProbeTarget {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// Since when is counted, CLOCK_MONOTONIC.
+    pub fn live_ns(&self) -> u64 {
+        self.live_ns
     }
 
     /// See [`Probes::thread_ended`].

@@ -30,6 +30,7 @@ use crate::{
         attach::{self, Probes, ThreadEnded},
         calibrate, maps,
     },
+    clock::now_ns,
     error::{Error, Result},
     plan::{Site, SiteKind},
     stream::{Kind, Loss, LossCause, Observation, reorder::Reorder, transition::SchedSnapshot},
@@ -96,6 +97,7 @@ pub struct TransitionSource {
     config: TargetConfig,
     counted: FullCounters,
     received: u64,
+    live_ns: u64,
     cost: Option<Cost>,
     without_threads: Option<String>,
     stacks: Option<Stacks>,
@@ -182,6 +184,7 @@ impl TransitionSource {
             },
             counted: FullCounters::default(),
             received: 0,
+            live_ns: 0,
             cost,
             without_threads: None,
             stacks: request.stacks.map(|_| Stacks::default()),
@@ -197,6 +200,7 @@ impl TransitionSource {
         let link = execs::watch(&mut source.kernel)?;
         source.points.push(link);
         // All probes begin at once: otherwise goroutines would be seen to run that were not seen to become runnable.
+        source.live_ns = now_ns();
         source.enable(1)?;
         Ok((source, attached))
     }
@@ -242,6 +246,11 @@ impl TransitionSource {
     /// The kind of link that holds the probes.
     pub fn link_kind(&self) -> Option<LinkKind> {
         self.probes.as_ref().map(|probes| probes.kind)
+    }
+
+    /// Since when transitions are sent, CLOCK_MONOTONIC: none is earlier.
+    pub fn live_ns(&self) -> u64 {
+        self.live_ns
     }
 
     /// See [`Probes::thread_ended`].

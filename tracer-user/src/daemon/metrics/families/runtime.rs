@@ -31,8 +31,8 @@ pub const FAMILIES: &[Family] = &[
         name: "gmpscope_goroutines",
         kind: Kind::Gauge,
         unit: None,
-        help: "Live goroutines by state, in the runtime's words, those of the runtime itself included. A state that \
-               gmpscope does not know is other.",
+        help: "Live goroutines by state, in the runtime's words, those of the runtime itself included. An estimate from \
+               a random sample where gmpscope_goroutines_estimated is 1. A state that gmpscope does not know is other.",
         labels: &["state"],
         read: Read::Process(|process, samples| {
             by_state(process, samples, &G_STATES, |gauges| &gauges.goroutines_by_state);
@@ -42,14 +42,51 @@ pub const FAMILIES: &[Family] = &[
         name: "gmpscope_goroutines_estimated",
         kind: Kind::Gauge,
         unit: None,
-        help: "1 where there are so many goroutines that gmpscope_goroutines was scaled up from a share of them, \
-               else 0.",
+        help: "1 where there are or have been so many goroutines that gmpscope_goroutines is an estimate from a random \
+               sample of them, else 0. gmpscope_goroutines_live is no estimate.",
         labels: &[],
         read: Read::Process(|process, samples| {
             gauge(process, samples, |gauges| {
-                let counted = !gauges.goroutines_by_state.is_empty();
+                // None of a sample may live.
+                let counted = !gauges.goroutines_by_state.is_empty() || gauges.goroutines_sampled;
                 counted.then_some(u64::from(gauges.goroutines_sampled))
             });
+        }),
+    },
+    Family {
+        name: "gmpscope_goroutines_estimate_low",
+        kind: Kind::Gauge,
+        unit: None,
+        help: "Where gmpscope_goroutines is an estimate: the lower end of the interval that the count of each state \
+               lies in, in 95 of 100 samples.",
+        labels: &["state"],
+        read: Read::Process(|process, samples| ends(process, samples, |(_, low, _)| *low)),
+    },
+    Family {
+        name: "gmpscope_goroutines_estimate_high",
+        kind: Kind::Gauge,
+        unit: None,
+        help: "Where gmpscope_goroutines is an estimate: the upper end of that interval.",
+        labels: &["state"],
+        read: Read::Process(|process, samples| ends(process, samples, |(_, _, high)| *high)),
+    },
+    Family {
+        name: "gmpscope_goroutines_live",
+        kind: Kind::Gauge,
+        unit: None,
+        help: "Live goroutines by the runtime's own counters (as gcount adds them up), never an estimate: of=user is what \
+               runtime.NumGoroutine returns, of=all includes those of the runtime itself and, in a program with cgo, gs \
+               that wait for a callback from C. Absent where the layout of the runtime's structs is not known.",
+        labels: &["of"],
+        read: Read::Process(|process, samples| {
+            let Some(gauges) = &process.target.gauges else {
+                return;
+            };
+            for (of, count) in [("all", gauges.goroutines_live), ("user", gauges.goroutines_user)] {
+                if let Some(count) = count {
+                    samples.put(&[("of", of)], Value::Count(count));
+                }
+            }
         }),
     },
     Family {
@@ -141,14 +178,32 @@ pub const FAMILIES: &[Family] = &[
         name: "gmpscope_stw_seconds_total",
         kind: Kind::Counter,
         unit: Some("seconds"),
-        help: "How long the world was stopped since the process began. An estimate: each pause counts with the middle \
-               of its bucket in the runtime's histogram, at most 12.5 % off. Go 1.22 and newer.",
+        help: "How long the world was stopped since the process began, from the request to stop it until the Ps were \
+               given out again (the runtime's /sched/pauses/total). An estimate: each pause counts with the middle of \
+               its bucket in the runtime's histogram, at most 12.5 % off. Go 1.22 and newer.",
         labels: &["reason"],
         read: Read::Process(|process, samples| {
             let Some(gauges) = &process.target.gauges else {
                 return;
             };
             if let Some((gc, other)) = gauges.stw_total_ns {
+                samples.put(&[("reason", "gc")], Value::Number(gc as f64 / 1e9));
+                samples.put(&[("reason", "other")], Value::Number(other as f64 / 1e9));
+            }
+        }),
+    },
+    Family {
+        name: "gmpscope_stw_stopping_seconds_total",
+        kind: Kind::Counter,
+        unit: Some("seconds"),
+        help: "Of gmpscope_stw_seconds_total, the time until every P had stopped (the runtime's /sched/pauses/stopping). \
+               An estimate likewise. Go 1.22 and newer.",
+        labels: &["reason"],
+        read: Read::Process(|process, samples| {
+            let Some(gauges) = &process.target.gauges else {
+                return;
+            };
+            if let Some((gc, other)) = gauges.stw_stopping_ns {
                 samples.put(&[("reason", "gc")], Value::Number(gc as f64 / 1e9));
                 samples.put(&[("reason", "other")], Value::Number(other as f64 / 1e9));
             }
@@ -256,5 +311,15 @@ fn by_state<'a>(
     }
     for (state, sum) in sums {
         samples.put(&[("state", state)], Value::Count(sum));
+    }
+}
+
+/// Exports one end of the interval of each state. Intervals of states that are not known cannot be added up.
+fn ends<'a>(process: &ScrapedProcess<'a>, samples: &mut Samples<'a>, end: fn(&(String, u64, u64)) -> u64) {
+    let ranges = process.target.gauges.iter();
+    for range in ranges.flat_map(|gauges| &gauges.goroutines_by_state_range) {
+        if G_STATES.contains(&range.0.as_str()) {
+            samples.put(&[("state", range.0.as_str())], Value::Count(end(range)));
+        }
     }
 }

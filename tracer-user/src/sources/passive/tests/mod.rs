@@ -1,6 +1,8 @@
 //! The source on memory of this very process, laid out as the runtime's histogram is. Against real Go
 //! programs it is tested in the package of end-to-end tests.
 
+mod goroutines;
+
 use super::*;
 use crate::error::Error;
 use crate::process::memory::ProcessMemory;
