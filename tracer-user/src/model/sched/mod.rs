@@ -10,6 +10,7 @@ mod counts;
 mod follow;
 mod goroutine;
 mod history;
+mod reading;
 mod reason;
 mod report;
 mod snapshot;
@@ -33,6 +34,7 @@ pub use world::World;
 
 use self::{
     goroutine::Table,
+    reading::Reading,
     reason::Reasons,
     thread::{Machines, Thread},
     waits::Waits,
@@ -103,6 +105,8 @@ pub struct Sched {
     changes: Option<Vec<Change>>,
     /// Running goroutines whose P was taken away: they must be in a system call.
     inferred_syscalls: u64,
+    /// The reading that comes in parts, until its last one.
+    reading: Reading,
 }
 
 impl Sched {
@@ -133,6 +137,7 @@ impl Sched {
             derived: Vec::new(),
             changes: None,
             inferred_syscalls: 0,
+            reading: Reading::default(),
         }
     }
 

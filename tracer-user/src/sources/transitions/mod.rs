@@ -1,8 +1,11 @@
 //! The source of `full`: every transition, one by one, through a ring buffer that is read at intervals.
 
+mod readings;
 mod snapshot;
 mod stacks;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 use std::{collections::VecDeque, fs::File, time::Duration};
 
@@ -12,9 +15,10 @@ use aya::{
 };
 use tracer_ebpf::{
     TargetConfig,
-    full::{FullConfig, FullCounters, TaskConfig, Transition, status},
+    full::{FullConfig, FullCounters, TaskConfig, Transition, flag, status},
 };
 
+pub use self::readings::Readings;
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;
 pub use self::stacks::StacksWanted;
@@ -37,8 +41,6 @@ const CALIBRATION_SLOT: u32 = 1;
 /// How long a transition is held back, for earlier ones that may come after it in the ring: a program may be interrupted
 /// between reserving its record and reading the clock.
 const WINDOW_NS: u64 = 5_000_000;
-/// Least time between two readings of all states after losses.
-const SNAPSHOT_PAUSE_NS: u64 = 1_000_000_000;
 /// Time after which programs that ran when their target was switched off have ended; they take a microsecond.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1);
 /// Most transitions of one batch: 2 MB.
@@ -96,9 +98,12 @@ pub struct TransitionSource {
     stopped: bool,
     /// Snapshots that are emitted after everything earlier.
     snapshots: VecDeque<SchedSnapshot>,
-    /// When something was last lost, and when all states were last read.
+    /// When something was last lost.
     lost_ns: u64,
-    read_ns: u64,
+    /// Time of the latest transition that was emitted.
+    emitted_ns: u64,
+    /// What was observed and not yet returned.
+    pending: Vec<Observation>,
 }
 
 impl TransitionSource {
@@ -174,7 +179,8 @@ impl TransitionSource {
             stopped: false,
             snapshots: VecDeque::new(),
             lost_ns: 0,
-            read_ns: 0,
+            emitted_ns: 0,
+            pending: Vec::new(),
         };
         if request.threads {
             source.without_threads = source.follow_threads(request.pid).err();
@@ -249,38 +255,51 @@ impl TransitionSource {
         self.stopped
     }
 
-    /// Takes in a reading of all states. It is emitted after everything that is earlier than its end.
+    /// Takes in a reading of all states, or a part of one. It is emitted after everything that is earlier than its end.
     pub fn apply_snapshot(&mut self, snapshot: SchedSnapshot) {
-        self.read_ns = snapshot.begin_ns;
         self.snapshots.push_back(snapshot);
     }
 
-    /// Whether something was lost since all states were last read. At most once a second: while the ring overflows, a
-    /// reading is not worth much.
-    pub fn needs_snapshot(&mut self, now_ns: u64) -> bool {
-        self.lost_ns > self.read_ns && now_ns.saturating_sub(self.read_ns) >= SNAPSHOT_PAUSE_NS
+    /// When something was last lost, CLOCK_MONOTONIC; 0 if nothing was.
+    pub fn lost_ns(&self) -> u64 {
+        self.lost_ns
     }
 
-    /// Reads what was sent since the last call, in the order of time; `now_ns` is the clock just before. Unless the
+    /// Returns what was sent since the last call, in the order of time; `now_ns` is the clock just before. Unless the
     /// source was stopped, the last few milliseconds are left for the next call.
     ///
     /// # Errors
     /// A map cannot be read.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
+        self.collect(now_ns)?;
+        Ok(std::mem::take(&mut self.pending))
+    }
+
+    /// Makes room for what is still to be sent: reads what was sent, which the next [`Self::observe`] returns.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn collect(&mut self, now_ns: u64) -> Result<()> {
+        let mut seen = std::mem::take(&mut self.pending);
+        let collected = self.collect_into(now_ns, &mut seen);
+        self.pending = seen;
+        collected
+    }
+
+    fn collect_into(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
         // Before the ring is read: a loss is reported before what follows it.
         let counters = tables::counters(&mut self.kernel.ebpf, SLOT)?;
         let new = counters.since(&self.counted);
         self.counted = counters;
-        let mut seen = Vec::new();
         let at = |kind| Observation { at_ns: now_ns, kind };
         let loss = |cause, count| at(Kind::Loss(Loss { cause, count }));
         if new.ring_full > 0 {
             self.lost_ns = now_ns;
             seen.push(loss(LossCause::TransitionsDropped, new.ring_full));
         }
-        while self.drain(now_ns, &mut seen)? {}
+        while self.drain(now_ns, seen)? {}
         if self.stopped {
-            self.emit(u64::MAX, &mut seen)?;
+            self.emit(u64::MAX, seen)?;
         }
         if let Some(stacks) = &mut self.stacks {
             let new = stacks.count(&mut self.kernel.ebpf, SLOT)?;
@@ -302,11 +321,12 @@ impl TransitionSource {
         if late > 0 {
             seen.push(loss(LossCause::TransitionsLate, late));
         }
-        Ok(seen)
+        Ok(())
     }
 
     /// Reads one batch from the ring, and emits what is earlier than the window before `now_ns`. Returns whether there
-    /// may be more.
+    /// may be more that was sent by then: what comes while it is read is for the next call, since there may be no end
+    /// to it.
     fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<bool> {
         let (mut taken, mut newest_ns) = (0, 0);
         while taken < BATCH
@@ -316,6 +336,10 @@ impl TransitionSource {
             match read(&item) {
                 Some(transition) => {
                     newest_ns = transition.at_ns.max(newest_ns);
+                    if transition.flags & flag::AFTER_LOSS != 0 {
+                        // A CPU says so with its next transition, which may come much later.
+                        self.lost_ns = self.lost_ns.max(transition.at_ns);
+                    }
                     self.reorder.push(transition);
                 }
                 None => log::warn!(
@@ -325,22 +349,19 @@ impl TransitionSource {
             }
         }
         self.received += taken as u64;
-        let may_be_more = taken == BATCH;
+        let is_emptied = taken < BATCH;
         // Records that are still in the ring may be older than the window, but hardly older than those just read.
-        let behind_ns = if may_be_more {
-            newest_ns.min(now_ns)
-        } else {
-            now_ns
-        };
+        let behind_ns = if is_emptied { now_ns } else { newest_ns.min(now_ns) };
         self.emit(behind_ns.saturating_sub(WINDOW_NS), seen)?;
-        Ok(may_be_more)
+        Ok(!is_emptied && (self.stopped || newest_ns < now_ns))
     }
 
     /// Emits what is earlier than `until_ns`, with snapshots at their ends.
     fn emit(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
         while let Some(snapshot) = self.snapshots.pop_front_if(|snapshot| snapshot.end_ns < until_ns) {
-            let at_ns = snapshot.end_ns;
-            self.emit_transitions(at_ns.saturating_add(1), seen)?;
+            self.emit_transitions(snapshot.end_ns.saturating_add(1), seen)?;
+            // It may have come after later transitions.
+            let at_ns = snapshot.end_ns.max(self.emitted_ns);
             seen.push(Observation {
                 at_ns,
                 kind: Kind::Scheduler(Box::new(snapshot)),
@@ -354,6 +375,7 @@ impl TransitionSource {
         let Some(at_ns) = transitions.last().map(|last| last.at_ns) else {
             return Ok(());
         };
+        self.emitted_ns = self.emitted_ns.max(at_ns);
         let mut push = |kind| seen.push(Observation { at_ns, kind });
         if let Some(stacks) = &mut self.stacks {
             let new = stacks.number(&mut self.kernel.ebpf, &mut transitions)?;

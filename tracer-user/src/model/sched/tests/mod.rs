@@ -2,6 +2,7 @@
 //! and no input may break it.
 
 mod maker;
+mod parts;
 mod unseen;
 
 use std::collections::BTreeMap;
@@ -326,6 +327,7 @@ fn a_snapshot_gives_the_states_that_no_event_has() {
             },
         ],
         cut_short: false,
+        part: None,
     };
     let at = |kind| Observation {
         at_ns: 101_000_000,
