@@ -9,6 +9,7 @@ pub(crate) mod maps;
 pub mod multi;
 mod raw;
 pub(crate) mod ring;
+mod rings;
 mod shielded;
 
 pub use self::{

@@ -147,7 +147,7 @@ pub struct FullOptions {
     pub syscalls: bool,
     /// Trace what Linux's scheduler does with the threads.
     pub threads: bool,
-    /// Bytes of the ring buffer: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`].
+    /// Bytes of all ring buffers together: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`].
     pub ring_bytes: u32,
     /// Most stacks that are kept of where goroutines block, within [`tracer_ebpf::stacks::STACKS_RANGE`]; `None`: none
     /// is taken.

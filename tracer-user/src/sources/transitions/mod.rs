@@ -1,6 +1,7 @@
-//! The source of `full`: every transition, one by one, through a ring buffer that is read at intervals.
+//! The source of `full`: every transition, one by one, through ring buffers that are read at intervals.
 
 mod readings;
+mod rings;
 mod snapshot;
 mod stacks;
 mod tables;
@@ -9,16 +10,14 @@ mod testing;
 
 use std::{collections::VecDeque, fs::File, time::Duration};
 
-use aya::{
-    maps::{MapData, RingBuf},
-    programs::raw_trace_point::RawTracePointLink,
-};
+use aya::programs::raw_trace_point::RawTracePointLink;
 use tracer_ebpf::{
     TargetConfig,
-    full::{FullConfig, FullCounters, TaskConfig, Transition, flag, status},
+    full::{FullConfig, FullCounters, TaskConfig, status},
 };
 
 pub use self::readings::Readings;
+use self::rings::KernelRing;
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;
 pub use self::stacks::StacksWanted;
@@ -31,19 +30,23 @@ use crate::{
     },
     error::{Error, Result},
     plan::{Site, SiteKind},
-    stream::{Kind, Loss, LossCause, Observation, reorder::Reorder, transition::SchedSnapshot},
+    stream::{
+        Kind, Loss, LossCause, Observation,
+        reorder::{Reorder, Ring as _},
+        transition::SchedSnapshot,
+    },
 };
 
 /// Slot of the only target of a capture from the command line.
 const SLOT: u32 = 0;
 /// Slot of calibration, after that of the only target.
 const CALIBRATION_SLOT: u32 = 1;
-/// How long a transition is held back, for earlier ones that may come after it in the ring: a program may be interrupted
-/// between reserving its record and reading the clock.
+/// How long a transition is held back, for earlier ones that may come after it in a ring: a program may be interrupted
+/// between reserving its record and sending it.
 const WINDOW_NS: u64 = 5_000_000;
 /// Time after which programs that ran when their target was switched off have ended; they take a microsecond.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1);
-/// Most transitions of one batch: 2 MB.
+/// Most transitions of one batch, from all rings together: 2 MB.
 const BATCH: usize = 1 << 16;
 
 /// Tracepoints of Linux's scheduler and the programs for them.
@@ -74,7 +77,7 @@ pub struct Request<'a> {
     pub syscalls: bool,
     /// Whether Linux's scheduling of its threads is reported.
     pub threads: bool,
-    /// Bytes of the ring buffer: a power of two.
+    /// Bytes of all ring buffers together: a power of two.
     pub ring_bytes: u32,
     /// [`ProgramKind::Full`], or [`ProgramKind::Empty`] to see what the traps alone cost.
     pub program: ProgramKind,
@@ -87,7 +90,7 @@ pub struct TransitionSource {
     kernel: Kernel,
     probes: Option<Probes>,
     points: Vec<RawTracePointLink>,
-    ring: RingBuf<MapData>,
+    rings: Vec<KernelRing>,
     reorder: Reorder,
     config: TargetConfig,
     counted: FullCounters,
@@ -141,13 +144,16 @@ impl TransitionSource {
             ..full
         };
         tables::configure(&mut kernel.ebpf, CALIBRATION_SLOT, unread)?;
-        let mut ring = kernel.take_ring("TRANSITIONS")?;
+        let rings = kernel.take_transition_rings()?;
+        let mut rings: Vec<KernelRing> = rings.into_iter().map(KernelRing).collect();
         let points = points(request.sites, request.bias, SLOT);
         // Before the target's own transitions arrive: calibration's records look the same.
         let cost = calibrate::measure(&mut kernel, program, SiteKind::StatusCall)
             .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
             .ok();
-        while ring.next().is_some() {}
+        for ring in &mut rings {
+            while ring.take().is_some() {}
+        }
         if request.stacks.is_some() {
             tables::clear_stacks(&mut kernel.ebpf)?;
         }
@@ -165,7 +171,7 @@ impl TransitionSource {
             kernel,
             probes: Some(probes),
             points: Vec::new(),
-            ring,
+            rings,
             reorder: Reorder::new(),
             config: TargetConfig {
                 enabled: 0,
@@ -287,7 +293,7 @@ impl TransitionSource {
     }
 
     fn collect_into(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
-        // Before the ring is read: a loss is reported before what follows it.
+        // Before the rings are read: a loss is reported before what follows it.
         let counters = tables::counters(&mut self.kernel.ebpf, SLOT)?;
         let new = counters.since(&self.counted);
         self.counted = counters;
@@ -324,36 +330,19 @@ impl TransitionSource {
         Ok(())
     }
 
-    /// Reads one batch from the ring, and emits what is earlier than the window before `now_ns`. Returns whether there
-    /// may be more that was sent by then: what comes while it is read is for the next call, since there may be no end
+    /// Reads one batch from the rings, and emits what is earlier than the window before `now_ns`. Returns whether there
+    /// may be more that was sent by then: what comes while they are read is for the next call, since there may be no end
     /// to it.
     fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<bool> {
-        let (mut taken, mut newest_ns) = (0, 0);
-        while taken < BATCH
-            && let Some(item) = self.ring.next()
-        {
-            taken += 1;
-            match read(&item) {
-                Some(transition) => {
-                    newest_ns = transition.at_ns.max(newest_ns);
-                    if transition.flags & flag::AFTER_LOSS != 0 {
-                        // A CPU says so with its next transition, which may come much later.
-                        self.lost_ns = self.lost_ns.max(transition.at_ns);
-                    }
-                    self.reorder.push(transition);
-                }
-                None => log::warn!(
-                    "an event of {} bytes from the kernel is not a transition",
-                    item.len()
-                ),
-            }
-        }
-        self.received += taken as u64;
-        let is_emptied = taken < BATCH;
-        // Records that are still in the ring may be older than the window, but hardly older than those just read.
-        let behind_ns = if is_emptied { now_ns } else { newest_ns.min(now_ns) };
-        self.emit(behind_ns.saturating_sub(WINDOW_NS), seen)?;
-        Ok(!is_emptied && (self.stopped || newest_ns < now_ns))
+        let each = (BATCH / self.rings.len().max(1)).max(1);
+        // When nothing is sent any more, all of it is read.
+        let until_ns = if self.stopped { u64::MAX } else { now_ns };
+        let progress = self.reorder.read(&mut self.rings, each, until_ns);
+        self.received += progress.count;
+        // A CPU says so with its next transition, which may come much later than the loss was counted.
+        self.lost_ns = self.lost_ns.max(progress.lost_ns);
+        self.emit(progress.settled_ns.min(now_ns).saturating_sub(WINDOW_NS), seen)?;
+        Ok(progress.may_be_more)
     }
 
     /// Emits what is earlier than `until_ns`, with snapshots at their ends.
@@ -417,13 +406,4 @@ fn wanted(syscalls: bool) -> [u16; 16] {
         want(SYSCALL, &[RUNNING]);
     }
     wanted
-}
-
-/// A transition as it lies in the ring; `None` if it is not one.
-fn read(bytes: &[u8]) -> Option<Transition> {
-    if bytes.len() != size_of::<Transition>() {
-        return None;
-    }
-    // SAFETY: of the right length, and every bit pattern of that struct of integers is valid.
-    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
 }
