@@ -19,7 +19,9 @@ use tracer_ebpf::{
     host::HOST_RING_BYTES,
 };
 
-use super::{attach::program::programs, events, maps, multi, raw::Purpose, rings::Rings};
+use super::{
+    attach::program::programs, events, mapped_ring::MappedRing, maps, multi, raw::Purpose, rings::Rings,
+};
 use crate::{
     error::{Error, Result},
     kernel::{
@@ -305,7 +307,7 @@ impl Kernel {
     }
 
     /// Takes the ring buffers of transitions, to be read.
-    pub(crate) fn take_transition_rings(&mut self) -> Result<Vec<RingBuf<MapData>>> {
+    pub(crate) fn take_transition_rings(&mut self) -> Result<Vec<MappedRing>> {
         self.rings.take().map_err(maps::context("open", "TRANSITIONS"))
     }
 

@@ -5,6 +5,7 @@ pub mod calibrate;
 mod events;
 pub mod kernel;
 pub(crate) mod linker;
+mod mapped_ring;
 pub(crate) mod maps;
 pub mod multi;
 mod raw;
@@ -16,4 +17,6 @@ pub use self::{
     attach::{LinkKind, ProgramKind, Scope},
     calibrate::Cost,
     kernel::{Capacity, Kernel},
+    mapped_ring::MappedRing,
+    rings::default_bytes as default_ring_bytes,
 };

@@ -16,15 +16,27 @@ use aya::{
     util::online_cpus,
 };
 use aya_obj::generated::bpf_map_type;
+use tracer_ebpf::full::DEFAULT_RING_BYTES;
 
-use super::raw;
+use super::{mapped_ring::MappedRing, raw};
 
 /// Most ring buffers: each takes a descriptor, and is looked at every few milliseconds.
 const MOST: u32 = 64;
 /// Fewest bytes of one of several ring buffers: what a CPU that does nothing but switch sends in some 25 ms.
 const LEAST_BYTES: u32 = 1 << 20;
+/// Bytes for each CPU where no size is asked for, if that is more than [`DEFAULT_RING_BYTES`].
+const USUAL_BYTES: u32 = 2 << 20;
 /// Bytes of a ring buffer that is not used: the least that every kernel accepts.
 const UNUSED_BYTES: u32 = 1 << 16;
+
+/// Returns the size of all ring buffers together where none is asked for.
+pub fn default_bytes() -> u32 {
+    bytes_for(cpus())
+}
+
+fn bytes_for(cpus: u32) -> u32 {
+    DEFAULT_RING_BYTES.max(USUAL_BYTES * wanted(cpus))
+}
 
 /// The ring buffers, and the map through which programs find them.
 pub struct Rings {
@@ -80,10 +92,13 @@ impl Rings {
     ///
     /// # Errors
     /// They cannot be mapped.
-    pub fn take(&mut self) -> Result<Vec<RingBuf<MapData>>, MapError> {
+    pub fn take(&mut self) -> Result<Vec<MappedRing>, MapError> {
         std::mem::take(&mut self.rings)
             .into_iter()
-            .map(|ring| RingBuf::<MapData>::try_from(Map::from_map_data(ring)?))
+            .map(|ring| {
+                let buffer = RingBuf::<MapData>::try_from(Map::from_map_data(ring)?)?;
+                Ok(MappedRing::new(buffer)?)
+            })
             .collect()
     }
 }
@@ -124,10 +139,14 @@ fn cpus() -> u32 {
     }
 }
 
+/// How many ring buffers so many CPUs would have: a power of two.
+fn wanted(cpus: u32) -> u32 {
+    cpus.clamp(1, MOST).next_power_of_two()
+}
+
 /// How many ring buffers share these bytes: a power of two, since `bytes` is one.
 fn number_of(bytes: u32, cpus: u32) -> u32 {
-    let wanted = cpus.clamp(1, MOST).next_power_of_two();
-    wanted.min(bytes / LEAST_BYTES).max(1)
+    wanted(cpus).min(bytes / LEAST_BYTES).max(1)
 }
 
 #[cfg(test)]
@@ -152,6 +171,20 @@ mod tests {
             let found = number_of(bytes, cpus);
             assert_eq!(found, number, "{bytes} bytes, {cpus} CPUs");
             assert!(found.is_power_of_two());
+        }
+    }
+
+    #[test]
+    fn the_usual_size_is_enough_for_a_ring_for_each_cpu() {
+        for (cpus, bytes) in [
+            (1, 16 << 20),
+            (8, 16 << 20),
+            (12, 32 << 20),
+            (64, 128 << 20),
+            (1000, 128 << 20),
+        ] {
+            assert_eq!(bytes_for(cpus), bytes);
+            assert_eq!(number_of(bytes, cpus), wanted(cpus));
         }
     }
 }

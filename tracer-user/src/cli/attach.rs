@@ -106,12 +106,12 @@ struct FullArgs {
     no_threads: bool,
     /// With --mode full: size of the ring buffers in bytes, of all together, a power
     /// of two; k, M and G as suffixes. Each CPU has one of its own as far as each has
-    /// 1M
+    /// 1M [default: 16M, or 2M for each CPU if that is more]
     #[arg(
-        long, value_name = "SIZE", default_value = "16M", value_parser = ring_bytes,
+        long, value_name = "SIZE", value_parser = ring_bytes,
         env = "GMPSCOPE_RING", hide_env_values = true
     )]
-    ring: u32,
+    ring: Option<u32>,
     /// With --mode full: show where goroutines block, by their stacks, at some more
     /// time for each; at most N different stacks
     #[arg(

@@ -3,16 +3,26 @@
 //! rings are read one after the other, each as far as it goes, and a transition may be released once every ring was
 //! either seen empty after that moment, or read beyond it.
 //!
+//! A program that loses its CPU between reserving its place and sending its record stops its ring: what others have sent
+//! after it can only be read when it continues. Until then nothing later is released from other rings, or it would come
+//! before what is behind that record; unless it takes so long that memory would fill up.
+//!
 //! The order of one goroutine's transitions is that of their times: each is sent before the next one can happen, on
 //! whichever CPU. In one ring equal times keep their places; on two CPUs those of one goroutine are not equal, since a
 //! hit takes longer than a step of the clock.
 
 use super::transition::{Transition, flag};
 
+/// Longest time for which a record that is not sent holds back what other rings have.
+const PATIENCE_NS: u64 = 1_000_000_000;
+
 /// A ring buffer: transitions in nearly the order of their times.
 pub trait Ring {
-    /// Takes the next transition; `None` where there is none yet.
+    /// Takes the next transition; `None` where there is none that was sent.
     fn take(&mut self) -> Option<Transition>;
+
+    /// Whether there is no place for one that was not taken, be it sent or not.
+    fn is_empty(&self) -> bool;
 }
 
 /// How far rings were read.
@@ -32,6 +42,8 @@ pub struct Progress {
 #[derive(Debug, Default)]
 pub struct Reorder {
     held: Vec<Transition>,
+    /// For each ring, the time of the latest transition that was read from it, or when it was last seen empty.
+    settled_ns: Vec<u64>,
     /// Time of the latest transition that was released.
     released_ns: u64,
     late: u64,
@@ -51,7 +63,8 @@ impl Reorder {
             may_be_more: false,
             lost_ns: 0,
         };
-        for ring in rings {
+        self.settled_ns.resize(rings.len(), 0);
+        for (number, ring) in rings.iter_mut().enumerate() {
             let (mut taken, mut newest_ns) = (0, 0);
             while taken < each
                 && let Some(transition) = ring.take()
@@ -64,10 +77,16 @@ impl Reorder {
                 self.push(transition);
             }
             progress.count += taken as u64;
-            if taken == each {
-                // What is still in the ring is hardly older than what was just read.
-                progress.settled_ns = progress.settled_ns.min(newest_ns);
-                progress.may_be_more |= newest_ns < now_ns;
+            progress.may_be_more |= taken == each && newest_ns < now_ns;
+            // What is still in the ring is hardly older than what was just read.
+            let settled_ns = match (ring.is_empty(), taken == each) {
+                (true, _) => now_ns,
+                (false, true) => newest_ns,
+                (false, false) => newest_ns.max(now_ns.saturating_sub(PATIENCE_NS)),
+            };
+            if let Some(own_ns) = self.settled_ns.get_mut(number) {
+                *own_ns = settled_ns.max(*own_ns);
+                progress.settled_ns = progress.settled_ns.min(*own_ns);
             }
         }
         progress
@@ -112,7 +131,7 @@ impl Reorder {
 mod tests {
     use super::*;
 
-    /// A ring in which each transition can be read from some moment on.
+    /// A ring in which each transition can be read from some moment on; its place is there from its time on.
     struct Fake {
         now_ns: std::rc::Rc<std::cell::Cell<u64>>,
         left: std::collections::VecDeque<(u64, Transition)>,
@@ -126,6 +145,11 @@ mod tests {
             self.left
                 .pop_front_if(|(visible_ns, _)| *visible_ns <= now_ns)
                 .map(|(_, transition)| transition)
+        }
+
+        fn is_empty(&self) -> bool {
+            let now_ns = self.now_ns.get();
+            self.left.iter().all(|(_, transition)| transition.at_ns > now_ns)
         }
     }
 
@@ -163,10 +187,12 @@ mod tests {
                 let transition = at(clock, n);
                 sent.push(transition);
                 let ring = &mut rings[random.below(count) as usize];
-                // One that interrupts another has its place after it, and may be there before it.
-                let visible_ns = clock + random.below(INTERRUPTED_NS);
+                // Now and then a program loses its CPU, and all after it in its ring have to wait.
+                let stopped = if random.below(50) == 0 { 20_000 } else { 0 };
+                let visible_ns = clock + random.below(INTERRUPTED_NS) + stopped;
                 let before = ring.left.back().map_or(0, |(visible_ns, _)| *visible_ns);
                 ring.left.push_back((visible_ns.max(before), transition));
+                // One that interrupts another has its place after it, and reads the clock before it.
                 if let [.., (_, one), (_, other)] = ring.left.make_contiguous()
                     && random.below(8) == 0
                     && other.at_ns - one.at_ns < INTERRUPTED_NS
@@ -187,6 +213,34 @@ mod tests {
             assert_eq!(reorder.take_late(), 0, "seed {seed}");
             assert_eq!(seen, sent, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_record_that_is_not_sent_holds_back_what_others_have_for_a_while() {
+        let now_ns = std::rc::Rc::new(std::cell::Cell::new(0));
+        let ring = |transitions: &[(u64, Transition)]| Fake {
+            now_ns: now_ns.clone(),
+            left: transitions.iter().copied().collect(),
+        };
+        let second = PATIENCE_NS;
+        let mut rings = [
+            ring(&[(10, at(10, 1)), (9 * second, at(20, 2)), (9 * second, at(30, 3))]),
+            ring(&[(25, at(25, 4)), (40, at(40, 5))]),
+        ];
+        let mut reorder = Reorder::new();
+        let mut read = |now: u64| {
+            now_ns.set(now);
+            let progress = reorder.read(&mut rings, 100, now);
+            reorder.until(progress.settled_ns)
+        };
+        assert_eq!(read(100), []);
+        assert_eq!(read(second), []);
+        assert_eq!(read(second + 11), [at(10, 1)]);
+        assert_eq!(read(second + 30), [at(25, 4)]);
+        assert_eq!(read(2 * second), [at(40, 5)]);
+        // At last it is there, and those after it.
+        assert_eq!(read(9 * second), [at(20, 2), at(30, 3)]);
+        assert_eq!(reorder.take_late(), 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 
 use super::prepare::Prepared;
 use crate::{
-    bpf::{Capacity, Cost, LinkKind, ProgramKind},
+    bpf::{Capacity, Cost, LinkKind, ProgramKind, default_ring_bytes},
     clock::now_ns,
     error::{Error, Result},
     plan::{Mode, describe_attempts},
@@ -25,14 +25,14 @@ use crate::{
 };
 
 /// How long the loop waits for a reading of all states that was just begun: one of few goroutines is there at once.
-const WAIT_FOR_STATES: Duration = Duration::from_millis(20);
+const WAIT_FOR_STATES: Duration = Duration::from_millis(10);
 /// How long the window stays open for the last reading. It gives new goroutines their ids; what has not been read by then
 /// is left out.
 const WAIT_FOR_LAST_STATES: Duration = Duration::from_millis(100);
 /// How often transitions are collected meanwhile.
 const COLLECT_EVERY: Duration = Duration::from_millis(5);
 /// Parts of a reading that are taken in at once: each has some thousand goroutines, and the rings fill up meanwhile.
-const PARTS_AT_ONCE: usize = 4;
+const PARTS_AT_ONCE: usize = 2;
 
 /// The sources of one mode.
 pub struct Live {
@@ -250,7 +250,7 @@ impl Full {
             g_coroarg: layout.g.coroarg,
             syscalls: options.syscalls,
             threads: options.threads,
-            ring_bytes: options.ring_bytes,
+            ring_bytes: options.ring_bytes.unwrap_or_else(default_ring_bytes),
             program: program_of(Mode::Full),
             stacks: options.stacks.map(|most| StacksWanted {
                 most,

@@ -335,14 +335,12 @@ impl TransitionSource {
     /// to it.
     fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<bool> {
         let each = (BATCH / self.rings.len().max(1)).max(1);
-        // When nothing is sent any more, all of it is read.
-        let until_ns = if self.stopped { u64::MAX } else { now_ns };
-        let progress = self.reorder.read(&mut self.rings, each, until_ns);
+        let progress = self.reorder.read(&mut self.rings, each, now_ns);
         self.received += progress.count;
         // A CPU says so with its next transition, which may come much later than the loss was counted.
         self.lost_ns = self.lost_ns.max(progress.lost_ns);
-        self.emit(progress.settled_ns.min(now_ns).saturating_sub(WINDOW_NS), seen)?;
-        Ok(progress.may_be_more)
+        self.emit(progress.settled_ns.saturating_sub(WINDOW_NS), seen)?;
+        Ok(progress.may_be_more || self.stopped && progress.count > 0)
     }
 
     /// Emits what is earlier than `until_ns`, with snapshots at their ends.

@@ -1,16 +1,17 @@
 //! Ring buffers of the kernel as the transitions that they hold.
 
-use aya::maps::{MapData, RingBuf};
-
-use crate::stream::{reorder::Ring, transition::Transition};
+use crate::{
+    bpf::MappedRing,
+    stream::{reorder::Ring, transition::Transition},
+};
 
 /// A ring buffer into which programs put transitions.
-pub struct KernelRing(pub RingBuf<MapData>);
+pub struct KernelRing(pub MappedRing);
 
 impl Ring for KernelRing {
     fn take(&mut self) -> Option<Transition> {
         loop {
-            let item = self.0.next()?;
+            let item = self.0.take()?;
             match read(&item) {
                 Some(transition) => return Some(transition),
                 None => log::warn!(
@@ -19,6 +20,10 @@ impl Ring for KernelRing {
                 ),
             }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

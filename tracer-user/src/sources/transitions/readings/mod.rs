@@ -86,9 +86,9 @@ impl Readings {
 
     /// Begins a reading, unless one is under way.
     pub fn begin_at_once(&mut self, now_ns: u64) {
-        if !self.under_way && self.requests.try_send(()).is_ok() {
-            self.under_way = true;
+        if !self.under_way {
             self.pace.begin(now_ns);
+            self.under_way = self.requests.try_send(()).is_ok();
         }
     }
 
