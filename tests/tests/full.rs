@@ -167,7 +167,7 @@ fn beside_very_many_goroutines_nothing_is_lost() -> Result<()> {
     let took = Duration::from_nanos(capture.capture.duration_ns);
     ensure!(took < WINDOW + WINDOW / 6, "the window was open for {took:?}");
     let states = full.over_time.as_ref().expect("states over time");
-    let last = |state| {
+    let last = |state: State| {
         let moments = states.goroutines.get(&ByName(state));
         moments.and_then(|moments| moments.last()).copied().unwrap_or(0)
     };
