@@ -133,6 +133,55 @@ fn waiting_goroutines_are_reported_at_each_moment_and_with_their_place() -> Resu
     Ok(())
 }
 
+/// Reading their states takes longer than the rings hold out.
+#[test]
+fn beside_very_many_goroutines_nothing_is_lost() -> Result<()> {
+    let _one = machine();
+    const WAITING: u64 = 300_000;
+    const WINDOW: Duration = Duration::from_secs(3);
+    let binary = Variant::Stripped.build(&toolchain::newest()?, "many_goroutines")?;
+    let waiting = WAITING.to_string();
+    let mut workload = Workload::start(&binary, 2, &["-waiting", &waiting, "-pause", "0", "-turns"])?;
+    let tracer = Attach::to(workload.pid())
+        .mode("full")
+        .arg("--no-threads")
+        .duration(WINDOW)
+        .start()?;
+    workload.go_during(WINDOW)?;
+    let outcome = tracer.finish()?;
+    ensure!(
+        outcome.code() == 0,
+        "ended with {}: {}",
+        outcome.code(),
+        outcome.stderr
+    );
+    let capture = outcome.capture.expect("a capture");
+    let full = capture.full.as_ref().expect("the part of full");
+    ensure!(full.model.lost == 0, "{:?}", full.model);
+    let valid_from = full.model.valid_from_ns.map(Duration::from_nanos);
+    ensure!(
+        valid_from.is_some_and(|from| from <= Duration::from_secs(2)),
+        "{:?}",
+        full.model
+    );
+    ensure!(
+        capture.runnable_to_running.count > 10_000,
+        "{} waits: {:?}",
+        capture.runnable_to_running.count,
+        full.model
+    );
+    let took = Duration::from_nanos(capture.capture.duration_ns);
+    ensure!(took < WINDOW + WINDOW / 6, "the window was open for {took:?}");
+    let states = full.over_time.as_ref().expect("states over time");
+    let last = |state: State| {
+        let moments = states.goroutines.get(&ByName(state));
+        moments.and_then(|moments| moments.last()).copied().unwrap_or(0)
+    };
+    let there = last(State::Waiting) + last(State::Runnable) + last(State::Running);
+    ensure!((WAITING..WAITING + 40).contains(&there), "{there} goroutines");
+    Ok(())
+}
+
 #[test]
 fn what_a_ring_that_is_too_small_drops_is_counted() -> Result<()> {
     let _one = machine();

@@ -1,5 +1,5 @@
 // Many_goroutines: very many goroutines that wait for something that never comes, beside two that play
-// ping-pong. One iteration is one round trip.
+// ping-pong; or, with -turns, that are woken one after the other. One iteration is one round trip.
 package main
 
 import (
@@ -11,17 +11,37 @@ import (
 
 func main() {
 	waiting := flag.Int("waiting", 100000, "goroutines that wait")
+	turns := flag.Bool("turns", false, "wake the waiting goroutines in turn, instead of ping-pong")
 	pause := flag.Duration("pause", 100*time.Microsecond, "sleep between round trips")
 	never := make(chan struct{})
+	var woken []chan struct{}
+	done := make(chan struct{})
 	control.Main(control.Workload{
 		Name: "many_goroutines",
 		Setup: func() map[string]interface{} {
 			for i := 0; i < *waiting; i++ {
-				go wait(never)
+				if *turns {
+					woken = append(woken, make(chan struct{}))
+					go answer(woken[i], done)
+				} else {
+					go wait(never)
+				}
 			}
 			return map[string]interface{}{"waiting": *waiting}
 		},
 		Run: func(p *control.Phase) {
+			if *turns {
+				c := control.NewCounter()
+				for n := uint64(0); p.More(n); n++ {
+					woken[n%uint64(len(woken))] <- struct{}{}
+					<-done
+					c.Add(1)
+					if *pause > 0 {
+						time.Sleep(*pause)
+					}
+				}
+				return
+			}
 			there, back := make(chan struct{}), make(chan struct{})
 			go func() {
 				for range there {
@@ -45,3 +65,9 @@ func main() {
 }
 
 func wait(never <-chan struct{}) { <-never }
+
+func answer(woken <-chan struct{}, done chan<- struct{}) {
+	for range woken {
+		done <- struct{}{}
+	}
+}

@@ -9,9 +9,9 @@ use super::counters::counters;
 /// Version of [`Transition`] and of the numbers in it, as recordings contain it.
 pub const VERSION: u32 = 1;
 
-/// Default size of the ring buffer that carries transitions, in bytes.
+/// Default size of the ring buffers that carry transitions, of all together, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
-/// Smallest and largest ring buffer, in bytes. A size is a power of two and a multiple of a page (of 64 KiB on
+/// Least and most bytes of the ring buffers. A size is a power of two and a multiple of a page (of 64 KiB on
 /// some arm64 kernels).
 pub const RING_BYTES_RANGE: (u32, u32) = (64 << 10, 1 << 30);
 

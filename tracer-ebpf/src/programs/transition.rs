@@ -1,23 +1,34 @@
 //! `full`: every transition becomes a record in the ring. The target pays for everything that a program reads of it:
 //! the reason of a wait, the creation site of a new goroutine, the goid of one that ends, and nothing else.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_smp_processor_id, bpf_ringbuf_reserve, bpf_ringbuf_submit},
+    },
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray},
     programs::ProbeContext,
 };
 use tracer_ebpf::{
     MAX_TARGETS, Meaning, Origin, Site, SiteKind, TargetConfig,
-    full::{DEFAULT_RING_BYTES, FullConfig, FullCounters, Transition, What, flag, status, statuses},
+    full::{FullConfig, FullCounters, Transition, What, flag, status, statuses},
     gp_in,
 };
 
 use super::{atomic::count, clock, memory, registers, site, walk};
 
-/// Transitions.
+/// The ring buffers of transitions, by the lowest bits of the CPU's number: all that write to one ring buffer take the
+/// same lock. An array of maps cannot be declared here: userspace replaces this one by it before programs are loaded,
+/// and a lookup then finds a ring buffer.
 #[map]
-static TRANSITIONS: RingBuf = RingBuf::with_byte_size(DEFAULT_RING_BYTES, 0);
+static TRANSITIONS: Array<u32> = Array::with_max_entries(1, 0);
+
+/// How many ring buffers there are: a power of two. Userspace sets this before the programs are loaded.
+#[unsafe(no_mangle)]
+static TRANSITION_RINGS: u32 = 1;
 
 /// By target index.
 #[map]
@@ -204,18 +215,18 @@ fn entered(
     send(counters, record);
 }
 
-/// Puts a record into the ring, with time and thread.
+/// Puts a record into the ring of this CPU, with time and thread.
 #[inline(always)]
 fn send(counters: *mut FullCounters, mut record: Transition) {
     record.tid = bpf_get_current_pid_tgid() as u32;
     put(counters, record);
 }
 
-/// Puts a record into the ring, with the time, which is taken after reserving its place: a record that is put into
-/// the ring after the reader has read the clock has a later time.
+/// Puts a record into the ring of this CPU, with the time, which is taken after reserving its place: a record that is
+/// put into the ring after the reader has read the clock has a later time.
 #[inline(always)]
 pub fn put(counters: *mut FullCounters, mut record: Transition) {
-    let Some(mut entry) = TRANSITIONS.reserve::<Transition>(0) else {
+    let Some(place) = reserve() else {
         count!(counters, ring_full);
         // SAFETY: this CPU's own entry of the map; a program that preempts this one writes the same value.
         unsafe { (*counters).lost = 1 };
@@ -232,6 +243,24 @@ pub fn put(counters: *mut FullCounters, mut record: Transition) {
         }
     }
     record.at_ns = clock::now();
-    entry.write(record);
-    entry.submit(NO_WAKEUP);
+    // SAFETY: the place is reserved for this record, and not used any more once it is submitted.
+    unsafe {
+        place.write(record);
+        bpf_ringbuf_submit(place.as_ptr().cast(), NO_WAKEUP);
+    }
+}
+
+/// Reserves a place in the ring of this CPU. A program that continues on another CPU meanwhile is not wrong: the ring
+/// has its lock, for which others then wait.
+#[inline(always)]
+fn reserve() -> Option<NonNull<Transition>> {
+    // SAFETY: the helper takes no arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    // SAFETY: a static of the object, which userspace changes before it is loaded: the compiler must not assume its
+    // value.
+    let rings = unsafe { core::ptr::read_volatile(&raw const TRANSITION_RINGS) };
+    let ring = TRANSITIONS.get_ptr_mut(cpu & rings.wrapping_sub(1))?;
+    // SAFETY: the verifier sees to it that a ring buffer was found. There is no other access to what `ring` points to.
+    let place = unsafe { bpf_ringbuf_reserve(ring.cast(), size_of::<Transition>() as u64, 0) };
+    NonNull::new(place.cast())
 }

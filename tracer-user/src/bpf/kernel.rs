@@ -19,7 +19,9 @@ use tracer_ebpf::{
     host::HOST_RING_BYTES,
 };
 
-use super::{attach::program::programs, events, maps, multi, raw::Purpose};
+use super::{
+    attach::program::programs, events, mapped_ring::MappedRing, maps, multi, raw::Purpose, rings::Rings,
+};
 use crate::{
     error::{Error, Result},
     kernel::{
@@ -66,7 +68,7 @@ pub struct Capacity {
     pub creation_sites: u32,
     /// Whether processes that start and exit are reported.
     pub reports_processes: bool,
-    /// Bytes of the ring buffer for transitions (`full`): a power of two.
+    /// Bytes of the ring buffers for transitions (`full`), of all together: a power of two, or 0 for none.
     pub ring_bytes: u32,
     /// Different stacks that can be kept (`full --stacks`), 0.3 kB each.
     pub stacks: u32,
@@ -87,7 +89,7 @@ impl Capacity {
         stamps: 1,
         creation_sites: MAX_CREATION_SITES,
         reports_processes: false,
-        ring_bytes: Self::NO_RING,
+        ring_bytes: 0,
         stacks: 1,
         processes: MAX_STARTS,
     };
@@ -98,9 +100,6 @@ impl Capacity {
         let targets = self.targets.saturating_add(plugins).min(MAX_TARGETS - 1);
         Self { targets, ..self }
     }
-
-    /// Bytes of a ring buffer that is not used: the least that every kernel accepts.
-    const NO_RING: u32 = 1 << 16;
 
     /// For one target whose `allgs` has `goroutines` entries now, with room for as many more.
     pub fn for_one(goroutines: u64) -> Self {
@@ -134,7 +133,7 @@ impl Capacity {
             creation_sites: (targets * CREATION_SITES_ON_HOST / 2)
                 .clamp(CREATION_SITES_ON_HOST, 2 * MAX_CREATION_SITES),
             reports_processes: true,
-            ring_bytes: Self::NO_RING,
+            ring_bytes: 0,
             stacks: 1,
             processes: MAX_STARTS,
         }
@@ -153,6 +152,8 @@ pub struct Kernel {
     for_events: HashMap<&'static str, Arc<events::Program>>,
     /// Whether uprobe_multi links work, once that is known.
     multi: Option<multi::Support>,
+    /// The ring buffers of transitions, until they are taken.
+    rings: Rings,
     /// Index of the slot that calibration uses: after those that can do `exact`, and able to do it, too.
     pub(crate) calibration_slot: u32,
     /// The thread that removes the probes of the last calibration.
@@ -184,11 +185,14 @@ impl Kernel {
             true => (HOST_RING_BYTES, HOST_RING_BYTES),
             false => (RING_BYTES, smallest),
         };
+        let rings = Rings::create(capacity.ring_bytes).map_err(|e| load_error(&e.into()))?;
+        let number_of_rings = rings.number();
         let mut ebpf = EbpfLoader::new()
             // No program of ours is relocated against the kernel's types, and the parsed BTF is 30 MB.
             .btf(None)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .override_global("TAIL_CALLS", &tail_calls, true)
+            .override_global("TRANSITION_RINGS", &number_of_rings, true)
             .map_max_entries("TARGETS", slots)
             .map_max_entries("STATES", slots)
             .map_max_entries("SLOTS_BY_PID", slots)
@@ -205,12 +209,14 @@ impl Kernel {
             .map_max_entries("HOST_EVENTS", host_ring)
             .map_max_entries("FULL_CONFIG", slots)
             .map_max_entries("FULL_COUNTERS", slots)
-            .map_max_entries("TRANSITIONS", capacity.ring_bytes)
             .map_max_entries("STACK_CONFIG", slots)
             .map_max_entries("STACK_COUNTERS", slots)
             .map_max_entries("STACKS", capacity.stacks)
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
+        rings
+            .replace(maps::descriptor(&ebpf, "TRANSITIONS")?)
+            .map_err(|e| Error::failed(format!("could not put the ring buffers in their place: {e}")))?;
         let map_fds = maps::descriptors(&ebpf)
             .map_err(|e| Error::failed(format!("could not keep the BPF maps open: {e}")))?;
         if level > 0
@@ -224,6 +230,7 @@ impl Kernel {
             for_multi: HashMap::new(),
             for_events: HashMap::new(),
             multi: None,
+            rings,
             calibration_slot: capacity.exact,
             calibrating: None,
             capacity,
@@ -315,6 +322,11 @@ impl Kernel {
             .take_map(name)
             .ok_or_else(|| Error::failed(format!("the eBPF object of this build has no map `{name}`")))?;
         RingBuf::try_from(ring).map_err(maps::context("open", name))
+    }
+
+    /// Takes the ring buffers of transitions, to be read.
+    pub(crate) fn take_transition_rings(&mut self) -> Result<Vec<MappedRing>> {
+        self.rings.take().map_err(maps::context("open", "TRANSITIONS"))
     }
 
     /// Duplicates the descriptor of a map, for another thread.

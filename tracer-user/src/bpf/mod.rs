@@ -5,14 +5,18 @@ pub mod calibrate;
 mod events;
 pub mod kernel;
 pub(crate) mod linker;
+mod mapped_ring;
 pub(crate) mod maps;
 pub mod multi;
 mod raw;
 pub(crate) mod ring;
+mod rings;
 mod shielded;
 
 pub use self::{
     attach::{LinkKind, ProgramKind, Scope},
     calibrate::Cost,
     kernel::{Capacity, Kernel},
+    mapped_ring::MappedRing,
+    rings::default_bytes as default_ring_bytes,
 };

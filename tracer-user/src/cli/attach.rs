@@ -104,13 +104,14 @@ struct FullArgs {
     /// threads
     #[arg(long, env = "GMPSCOPE_NO_THREADS", hide_env_values = true)]
     no_threads: bool,
-    /// With --mode full: size of the ring buffer in bytes, a power of two; k, M and
-    /// G as suffixes
+    /// With --mode full: size of the ring buffers in bytes, of all together, a power
+    /// of two; k, M and G as suffixes. Each CPU has one of its own as far as each has
+    /// 1M [default: 16M, or 2M for each CPU if that is more]
     #[arg(
-        long, value_name = "SIZE", default_value = "16M", value_parser = ring_bytes,
+        long, value_name = "SIZE", value_parser = ring_bytes,
         env = "GMPSCOPE_RING", hide_env_values = true
     )]
-    ring: u32,
+    ring: Option<u32>,
     /// With --mode full: show where goroutines block, by their stacks, at some more
     /// time for each; at most N different stacks
     #[arg(
@@ -138,7 +139,7 @@ impl From<FullArgs> for FullOptions {
     }
 }
 
-/// Parses a size of the ring buffer: `16M`, `65536`.
+/// Parses the size of the ring buffers: `16M`, `65536`.
 fn ring_bytes(text: &str) -> std::result::Result<u32, String> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (text.get(..text.len() - 1), 1 << 10),

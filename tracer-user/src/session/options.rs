@@ -147,8 +147,9 @@ pub struct FullOptions {
     pub syscalls: bool,
     /// Trace what Linux's scheduler does with the threads.
     pub threads: bool,
-    /// Bytes of the ring buffer: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`].
-    pub ring_bytes: u32,
+    /// Bytes of all ring buffers together: a power of two within [`tracer_ebpf::full::RING_BYTES_RANGE`]. `None`: as the
+    /// number of CPUs suggests.
+    pub ring_bytes: Option<u32>,
     /// Most stacks that are kept of where goroutines block, within [`tracer_ebpf::stacks::STACKS_RANGE`]; `None`: none
     /// is taken.
     pub stacks: Option<u32>,
@@ -159,7 +160,7 @@ impl Default for FullOptions {
         Self {
             syscalls: false,
             threads: true,
-            ring_bytes: tracer_ebpf::full::DEFAULT_RING_BYTES,
+            ring_bytes: None,
             stacks: None,
         }
     }

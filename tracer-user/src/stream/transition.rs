@@ -26,7 +26,7 @@ pub struct StackSeen {
 }
 
 /// The state of the scheduler, read from the target's memory while it was running: each goroutine, P and M at some
-/// moment between `begin_ns` and `end_ns`, not all at the same.
+/// moment between `begin_ns` and `end_ns`, not all at the same. It may come some time after its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchedSnapshot {
     /// When reading began, CLOCK_MONOTONIC.
@@ -41,6 +41,20 @@ pub struct SchedSnapshot {
     pub machines: Vec<MachineSeen>,
     /// Whether goroutines or Ms are missing, since there were too many or memory could not be read.
     pub cut_short: bool,
+    /// The reading that this is a part of; `None` where it is all of one.
+    pub part: Option<ReadingPart>,
+}
+
+/// Which part of a reading a [`SchedSnapshot`] is. A reading of very many goroutines takes a second, and applying it half
+/// of one: in parts, each has only the transitions of a few milliseconds beside it. Ps and Ms are in the first part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadingPart {
+    /// When the reading began: that is also when its first part did.
+    pub begin_ns: u64,
+    /// How many gs there were then, dead ones included.
+    pub gs: u64,
+    /// Whether it is the last: a goroutine that was in no part of a whole reading has ended.
+    pub is_last: bool,
 }
 
 /// A goroutine that was read from memory.

@@ -29,6 +29,8 @@ pub enum Column {
     Exact,
     /// `--mode full`.
     Full,
+    /// `--mode full` with a ring buffer that all CPUs share, as if there were too many for one each.
+    SharedRing,
     /// `--mode full --stacks`.
     Stacks,
     /// bpftrace with the histogram that one would write first: timestamps at `casgstatus`.
@@ -75,6 +77,7 @@ impl Column {
             Self::Sampled => "sampled",
             Self::Exact => "exact",
             Self::Full => "full",
+            Self::SharedRing => "full, one ring",
             Self::Stacks => "full --stacks",
             Self::Bpftrace => "bpftrace",
             Self::RuntimeTrace => "runtime/trace",
@@ -90,7 +93,7 @@ impl Column {
             Self::Passive => Some("passive"),
             Self::Sampled | Self::SampledEmpty => Some("sampled"),
             Self::Exact | Self::ExactEmpty => Some("exact"),
-            Self::Full | Self::FullEmpty | Self::Stacks => Some("full"),
+            Self::Full | Self::SharedRing | Self::FullEmpty | Self::Stacks => Some("full"),
             _ => None,
         }
     }
@@ -103,6 +106,8 @@ impl Column {
 
 /// How long to wait once a tracer says that it is attached.
 const SETTLE: Duration = Duration::from_millis(300);
+/// A size of the ring buffers that is too small for more than one.
+const ONE_RING: &str = "1M";
 /// How long a tracer may take to exit after SIGINT.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -164,6 +169,7 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
         | Column::Sampled
         | Column::Exact
         | Column::Full
+        | Column::SharedRing
         | Column::Stacks
         | Column::SampledEmpty
         | Column::ExactEmpty
@@ -177,6 +183,9 @@ pub fn begin(column: Column, workload: &mut Workload, tools: &Tools) -> Result<T
             }
             if column == Column::Stacks {
                 more.push("--stacks");
+            }
+            if column == Column::SharedRing {
+                more.extend(["--ring", ONE_RING]);
             }
             let mut child = gmpscope
                 .args([

@@ -3,12 +3,13 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::column::{Column, Tools};
-use super::rounds::{PROGRAMS, Rounds, measure};
+use super::rounds::{PROGRAMS, Program, Rounds, measure};
 use super::statistics::{Spread, spread};
 use super::{gmpscope, markdown};
 use crate::go::{self, Symbols};
@@ -27,20 +28,25 @@ pub struct Args {
     /// Write the table into docs/overhead.md
     #[arg(long)]
     write: bool,
+    /// Run the programs with as many Ps as there are CPUs: how much all of them slow each other down
+    #[arg(long)]
+    all_cpus: bool,
     /// Only these programs
     programs: Vec<String>,
 }
 
 /// Each mode, and the same mode with empty programs.
-const PAIRS: [(Column, Column); 3] = [
+const PAIRS: [(Column, Column); 4] = [
     (Column::Full, Column::FullEmpty),
+    (Column::SharedRing, Column::FullEmpty),
     (Column::Exact, Column::ExactEmpty),
     (Column::Sampled, Column::SampledEmpty),
 ];
 /// Everything that is measured in a round.
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column::Untraced,
     Column::Full,
+    Column::SharedRing,
     Column::FullEmpty,
     Column::Exact,
     Column::ExactEmpty,
@@ -57,7 +63,8 @@ pub fn run(args: &Args) -> Result<()> {
     let mut text = format!(
         "Measured on {}; Go {}; medians of {} rounds of {} ms [least..greatest]. Added CPU time of the target per \
          hit, in ns.\n\n\
-         | program | mode | hits per iteration | empty program | ours | ours ÷ empty |\n|---|---|--:|--:|--:|--:|\n",
+         | program | mode | Ps | hits per iteration | empty program | ours | ours ÷ empty |\n\
+         |---|---|--:|--:|--:|--:|--:|\n",
         markdown::machine(),
         go::NEWEST,
         args.rounds,
@@ -67,6 +74,13 @@ pub fn run(args: &Args) -> Result<()> {
         if !args.programs.is_empty() && !args.programs.iter().any(|wanted| wanted == program.name) {
             continue;
         }
+        let program = match args.all_cpus {
+            true => Program {
+                gomaxprocs: cpus(),
+                ..program
+            },
+            false => program,
+        };
         let binary = go::build(go::NEWEST, program.name, Symbols::Kept)?;
         let tools = Tools {
             gmpscope: &gmpscope,
@@ -78,10 +92,16 @@ pub fn run(args: &Args) -> Result<()> {
             .with_context(|| format!("measuring {}", program.name))?;
         for (ours, empty) in PAIRS {
             let row = row(&rounds, ours, empty).context("no round was measured")?;
-            writeln!(text, "| {} | {} |{row}", program.name, ours.name())?;
+            let (name, mode, ps) = (program.name, ours.name(), program.gomaxprocs);
+            writeln!(text, "| {name} | {mode} | {ps} |{row}")?;
         }
     }
     markdown::publish("docs/overhead.md", "cargo xtask bench hit", &text, args.write)
+}
+
+fn cpus() -> u32 {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cpus).unwrap_or(1)
 }
 
 /// The cells of a row after program and mode; `None` if no round was measured.

@@ -51,6 +51,9 @@ pub mod mark {
     pub const SEEN: u8 = 8;
 }
 
+/// A program may have a million of them.
+const _: () = assert!(size_of::<Goroutine>() == 96);
+
 impl Goroutine {
     /// Whether a bit of [`mark`] is set.
     pub fn is(&self, mark: u8) -> bool {
@@ -98,7 +101,19 @@ pub struct Table {
     slots: Vec<Goroutine>,
 }
 
+/// Most gs that room is made for in advance: what says how many there are may be a made-up recording. Room that is not
+/// used takes addresses, and no memory.
+const MOST_RESERVED: usize = 1 << 20;
+
 impl Table {
+    /// Makes room for this many gs in all, so that the table need not be built anew while transitions come.
+    pub fn reserve(&mut self, gs: u64) {
+        let gs = usize::try_from(gs).map_or(MOST_RESERVED, |gs| gs.min(MOST_RESERVED));
+        let more = gs.saturating_sub(self.slots.len());
+        self.by_address.reserve(more);
+        self.slots.reserve_exact(more);
+    }
+
     /// The number of the slot of this g.
     pub fn find(&self, g: u64) -> Option<u32> {
         self.by_address.get(&g).copied()

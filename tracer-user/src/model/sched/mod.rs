@@ -11,6 +11,7 @@ mod follow;
 mod goroutine;
 mod history;
 mod ongoing;
+mod reading;
 mod reason;
 mod report;
 mod snapshot;
@@ -34,6 +35,7 @@ pub use world::World;
 
 use self::{
     goroutine::Table,
+    reading::Reading,
     reason::Reasons,
     thread::{Machines, Thread},
     waits::Waits,
@@ -104,6 +106,8 @@ pub struct Sched {
     changes: Option<Vec<Change>>,
     /// Running goroutines whose P was taken away: they must be in a system call.
     inferred_syscalls: u64,
+    /// The reading that comes in parts, until its last one.
+    reading: Reading,
 }
 
 impl Sched {
@@ -134,6 +138,7 @@ impl Sched {
             derived: Vec::new(),
             changes: None,
             inferred_syscalls: 0,
+            reading: Reading::default(),
         }
     }
 

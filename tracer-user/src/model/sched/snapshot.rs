@@ -1,11 +1,14 @@
 //! Applies snapshots of memory, each read while the program ran.
 //!
-//! A snapshot comes after all events that are earlier than its end. A goroutine with an event since the snapshot began
-//! is better known from that event; one without has not changed while the snapshot was read.
-
-use std::collections::HashSet;
+//! A snapshot comes after all events that are earlier than its end, and maybe after later ones. A goroutine with an event
+//! since the snapshot began is better known from that event; one without has not changed since.
+//!
+//! A reading of very many goroutines comes in parts. Each is applied as a snapshot of its own, so that what is compared
+//! with events is the few milliseconds in which those goroutines were read, and not the second that all took. Only what
+//! all parts say together, which goroutines are there no more, and that every state is known, waits for the last.
 
 use super::goroutine::{ByAddress, Goroutine, mark};
+use super::reading::Reading;
 use super::{Sched, State};
 use crate::stream::transition::{GoroutineSeen, MachineSeen, SchedSnapshot, status};
 
@@ -22,24 +25,31 @@ impl Sched {
         self.now_ns = self.now_ns.max(snapshot.end_ns);
         self.history.advance(self.now_ns, &self.living);
         let from_ns = snapshot.begin_ns.saturating_sub(CLOSE_NS);
-        let threads: ByAddress<u32> = snapshot
-            .machines
-            .iter()
-            .map(|machine| (machine.m, machine.tid))
-            .collect();
-        self.apply_machines(snapshot, &threads, from_ns);
-        let mut present = HashSet::with_capacity(snapshot.goroutines.len());
+        let mut reading = std::mem::take(&mut self.reading);
+        if reading.take_in(snapshot)
+            && let Some(part) = snapshot.part
+        {
+            self.goroutines.reserve(part.gs);
+        }
+        self.apply_machines(snapshot, &reading.threads, from_ns);
         for goroutine in &snapshot.goroutines {
-            present.insert(goroutine.g);
-            let tid = threads.get(&goroutine.m).copied().unwrap_or(0);
-            self.apply_goroutine(goroutine, tid, snapshot.end_ns, from_ns);
+            let slot = self.goroutines.find_or_add(goroutine.g);
+            reading.add(slot);
+            let tid = reading.threads.get(&goroutine.m).copied().unwrap_or(0);
+            self.apply_goroutine(slot, goroutine, tid, snapshot);
         }
-        if !snapshot.cut_short {
-            self.end_absent(&present, snapshot, from_ns);
+        if snapshot.part.is_some_and(|part| !part.is_last) {
+            self.reading = reading;
+            return;
         }
-        self.history.begin(snapshot.end_ns);
-        if !snapshot.cut_short && snapshot.end_ns >= self.lost_ns {
-            self.valid_from_ns.get_or_insert(snapshot.end_ns);
+        self.history.begin(self.now_ns);
+        if reading.cut_short {
+            return;
+        }
+        self.end_absent(&reading, snapshot.end_ns);
+        // What was lost while it was read may have changed what had been read by then.
+        if reading.begin_ns >= self.lost_ns {
+            self.valid_from_ns.get_or_insert(self.now_ns);
         }
     }
 
@@ -94,10 +104,11 @@ impl Sched {
         }
     }
 
-    /// Applies what a snapshot says of a goroutine. `tid` is the thread of its M; 0 where there is none or it is not
-    /// known.
-    fn apply_goroutine(&mut self, seen: &GoroutineSeen, tid: u32, end_ns: u64, from_ns: u64) {
-        let slot = self.goroutines.find_or_add(seen.g);
+    /// Applies what a snapshot says of a goroutine, the one of `slot`. `tid` is the thread of its M; 0 where there is none
+    /// or it is not known.
+    fn apply_goroutine(&mut self, slot: u32, seen: &GoroutineSeen, tid: u32, snapshot: &SchedSnapshot) {
+        let end_ns = snapshot.end_ns;
+        let from_ns = snapshot.begin_ns.saturating_sub(CLOSE_NS);
         let Some(goroutine) = self.goroutines.get(slot) else {
             return;
         };
@@ -110,7 +121,8 @@ impl Sched {
         let believed = goroutine.state;
         // What was seen before a loss may have been followed by what was lost.
         let is_unsure = goroutine.since_ns < self.lost_ns;
-        let is_recent = goroutine.since_ns >= from_ns && goroutine.life != 0 && !is_unsure;
+        let is_recent = goroutine.life != 0
+            && (goroutine.since_ns > end_ns || goroutine.since_ns >= from_ns && !is_unsure);
         if believed == State::Dead && is_recent {
             return;
         }
@@ -129,6 +141,10 @@ impl Sched {
             let _ = self.begin_life(slot, end_ns);
         }
         let identify = |goroutine: &mut Goroutine| {
+            // Its g may have been read while another goroutine still had it.
+            if goroutine.created_ns >= snapshot.begin_ns {
+                return;
+            }
             if seen.goid != 0 && (goroutine.goid == 0 || goroutine.created_ns < from_ns) {
                 goroutine.goid = seen.goid;
             }
@@ -166,14 +182,17 @@ impl Sched {
         }
     }
 
-    /// Ends the goroutines that are not in a snapshot any more.
-    fn end_absent(&mut self, present: &HashSet<u64>, snapshot: &SchedSnapshot, from_ns: u64) {
+    /// Ends the goroutines that are not in a reading any more, which ended at `end_ns`.
+    fn end_absent(&mut self, reading: &Reading, end_ns: u64) {
+        let from_ns = reading.begin_ns.saturating_sub(CLOSE_NS);
         for slot in self.goroutines.slots() {
             let Some(goroutine) = self.goroutines.get(slot) else {
                 continue;
             };
-            let is_recent = goroutine.since_ns >= from_ns && goroutine.since_ns >= self.lost_ns;
-            if goroutine.state == State::Dead || is_recent || present.contains(&goroutine.g) {
+            // Its g may have been read before that event, whatever was lost after it.
+            let is_recent = goroutine.since_ns >= reading.begin_ns
+                || goroutine.since_ns >= from_ns && goroutine.since_ns >= self.lost_ns;
+            if goroutine.state == State::Dead || is_recent || reading.has(slot) {
                 continue;
             }
             let gopc = goroutine.gopc;
@@ -183,7 +202,7 @@ impl Sched {
             } else {
                 self.anomalies.after_loss += 1;
             }
-            self.change(slot, State::Dead, 0, tid, snapshot.end_ns, true);
+            self.change(slot, State::Dead, 0, tid, end_ns, true);
             self.count_exit(gopc);
         }
     }

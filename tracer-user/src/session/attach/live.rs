@@ -1,5 +1,7 @@
 //! The sources that are attached to a target right now, behind one interface for all modes.
 
+use std::time::{Duration, Instant};
+
 use tracer_ebpf::{TargetConfig, stacks::StackConfig};
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    bpf::{Capacity, Cost, LinkKind, ProgramKind},
+    bpf::{Capacity, Cost, LinkKind, ProgramKind, default_ring_bytes},
     clock::now_ns,
     error::{Error, Result},
     kernel::release,
@@ -23,7 +25,7 @@ use crate::{
         plugins::{MOST_PLUGINS, PluginRequest},
         probes::{ProbeSource, Request, config_of},
         programs::program_for,
-        transitions::{self, SnapshotReader, StacksWanted, TransitionSource},
+        transitions::{self, Readings, StacksWanted, TransitionSource},
     },
     stream::{
         BucketScheme, Kind, Observation,
@@ -31,6 +33,16 @@ use crate::{
         step::{AttachedBy, MeasuredBy},
     },
 };
+
+/// How long the loop waits for a reading of all states that was just begun: one of few goroutines is there at once.
+const WAIT_FOR_STATES: Duration = Duration::from_millis(10);
+/// How long the window stays open for the last reading. It gives new goroutines their ids; what has not been read by then
+/// is left out.
+const WAIT_FOR_LAST_STATES: Duration = Duration::from_millis(100);
+/// How often transitions are collected meanwhile.
+const COLLECT_EVERY: Duration = Duration::from_millis(5);
+/// Parts of a reading that are taken in at once: each has some thousand goroutines, and the rings fill up meanwhile.
+const PARTS_AT_ONCE: usize = 2;
 
 /// The sources of one mode.
 pub struct Live {
@@ -207,7 +219,10 @@ impl Live {
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
         self.watch.look(&self.passive, now_ns);
         let mut seen = match (&mut self.probes, &mut self.full) {
-            (_, Some(full)) => full.source.observe(now_ns)?,
+            (_, Some(full)) => {
+                full.take_states(Duration::ZERO);
+                full.source.observe(now_ns)?
+            }
             (Some(probes), None) => probes.observe(now_ns)?,
             (None, None) => self.passive.observe_waits(now_ns)?,
         };
@@ -247,7 +262,7 @@ impl Live {
         }
         if let Some(full) = &mut self.full {
             // What happened in them before was not seen.
-            full.read_states();
+            full.read_states_anew(now_ns);
         }
     }
 
@@ -259,13 +274,12 @@ impl Live {
     }
 
     /// Whether transitions were lost, so that every state has to be read anew.
-    pub fn needs_snapshot(&mut self, now_ns: u64) -> bool {
-        self.full
-            .as_mut()
-            .is_some_and(|full| full.source.needs_snapshot(now_ns))
+    pub fn needs_snapshot(&self, now_ns: u64) -> bool {
+        self.full.as_ref().is_some_and(|full| full.needs_states(now_ns))
     }
 
-    /// Reads the runtime's gauges. In `full`, it also reads every goroutine, P and M; those come with the transitions.
+    /// Reads the runtime's gauges. In `full`, it also has every goroutine, P and M read, unless that was done just now;
+    /// those come with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
         self.watch.look(&self.passive, now_ns);
         // The gauges first: they are compared with the events since `now_ns`, and reading the states may take long.
@@ -274,7 +288,7 @@ impl Live {
             .snapshot(now_ns)
             .inspect_err(|e| log::debug!("no gauges: {e}"));
         if let Some(full) = &mut self.full {
-            full.read_states();
+            full.read_states(now_ns);
         }
         gauges.ok().map(|snapshot| Observation {
             at_ns: now_ns,
@@ -302,7 +316,9 @@ impl Live {
     fn switch_off(&mut self) -> Result<()> {
         if let Some(full) = &mut self.full {
             // Read while transitions still come: a later state would not match the last of them.
-            full.read_states();
+            if let Err(e) = full.read_last_states() {
+                log::warn!("{e}");
+            }
             full.source.stop()?;
         }
         self.probes.as_mut().map_or(Ok(()), ProbeSource::stop)
@@ -330,7 +346,7 @@ pub(in crate::session) fn attached_by(kind: LinkKind) -> AttachedBy {
 /// The sources of `full`: transitions from the kernel's ring, and states that are read from memory.
 struct Full {
     source: TransitionSource,
-    snapshots: SnapshotReader<ProcessMemory>,
+    readings: Readings,
     sites: usize,
     missing: Vec<String>,
 }
@@ -350,7 +366,7 @@ impl Full {
             .map_err(|attempts| refuse(describe_attempts(attempts)))?;
         let unknown = || refuse("the layout of the runtime's structs is not known".to_owned());
         let layout = target.reading.layout().ok_or_else(unknown)?;
-        let snapshots = target.snapshot_reader().ok_or_else(unknown)?;
+        let readings = Readings::start(target.snapshot_reader().ok_or_else(unknown)?)?;
         let mut sites = plan.sites.clone();
         if options.syscalls {
             sites.extend(plan.syscalls.iter().cloned());
@@ -365,7 +381,7 @@ impl Full {
             g_coroarg: layout.g.coroarg,
             syscalls: options.syscalls,
             threads: options.threads,
-            ring_bytes: options.ring_bytes,
+            ring_bytes: options.ring_bytes.unwrap_or_else(default_ring_bytes),
             program: program_of(Mode::Full),
             stacks: options.stacks.map(|most| StacksWanted {
                 most,
@@ -380,7 +396,7 @@ impl Full {
         let (source, attached) = TransitionSource::attach(&request, plugins, most_plugins(target))?;
         let full = Self {
             source,
-            snapshots,
+            readings,
             sites: sites.len(),
             missing: plan
                 .missing
@@ -391,15 +407,56 @@ impl Full {
         Ok((full, attached))
     }
 
-    /// Reads every goroutine, P and M, unless the transitions have stopped.
-    fn read_states(&mut self) {
+    /// Whether something was lost, so that every state has to be read anew.
+    fn needs_states(&self, now_ns: u64) -> bool {
+        !self.source.is_stopped() && self.readings.are_needed(now_ns, self.source.lost_ns())
+    }
+
+    /// Has every goroutine, P and M read, unless the transitions have stopped or it is too soon.
+    fn read_states(&mut self, now_ns: u64) {
+        if !self.source.is_stopped() && self.readings.begin(now_ns, self.source.lost_ns()) {
+            self.take_states(WAIT_FOR_STATES);
+        }
+    }
+
+    /// Has all states read anew, since something happened that was not seen: at once or, if a reading is under way, when
+    /// it is the turn of the next.
+    fn read_states_anew(&mut self, now_ns: u64) {
         if self.source.is_stopped() {
             return;
         }
-        match self.snapshots.read(now_ns) {
-            Ok(snapshot) => self.source.apply_snapshot(snapshot),
-            Err(e) => log::debug!("the scheduler's state was not read: {e}"),
+        if self.readings.is_under_way() {
+            self.source.record_unseen(now_ns);
+            return;
         }
+        self.readings.begin_at_once(now_ns);
+        self.take_states(WAIT_FOR_STATES);
+    }
+
+    /// Takes in what has been read, and what is read within this time.
+    fn take_states(&mut self, within: Duration) {
+        let until = Instant::now() + within;
+        for _ in 0..PARTS_AT_ONCE {
+            let left = until.saturating_duration_since(Instant::now());
+            let Some(part) = self.readings.take(left, self.source.lost_ns()) else {
+                return;
+            };
+            self.source.apply_snapshot(part);
+        }
+    }
+
+    /// Has all states read a last time, and collects transitions meanwhile.
+    ///
+    /// # Errors
+    /// The transitions cannot be read.
+    fn read_last_states(&mut self) -> Result<()> {
+        let until = Instant::now() + WAIT_FOR_LAST_STATES;
+        self.readings.begin_at_once(now_ns());
+        while self.readings.is_under_way() && Instant::now() < until {
+            self.take_states(COLLECT_EVERY);
+            self.source.collect(now_ns())?;
+        }
+        Ok(())
     }
 
     fn notes(&self) -> Vec<String> {

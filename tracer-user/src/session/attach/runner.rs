@@ -281,7 +281,7 @@ impl Runner {
         }
         let halt = self.halts.read(now);
         self.report_halt(halt);
-        let needs_snapshot = self.live.as_mut().is_some_and(|live| live.needs_snapshot(now));
+        let needs_snapshot = self.live.as_ref().is_some_and(|live| live.needs_snapshot(now));
         let flow = self.consumers.poll(now);
         let answer = answer.or(self.input_of(flow));
         answer.or(needs_snapshot.then_some(Input::EventsLost))

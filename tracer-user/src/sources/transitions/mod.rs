@@ -1,20 +1,23 @@
-//! The source of `full`: every transition, one by one, through a ring buffer that is read at intervals.
+//! The source of `full`: every transition, one by one, through ring buffers that are read at intervals.
 
+mod readings;
+mod rings;
 mod snapshot;
 mod stacks;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 use std::{collections::VecDeque, fs::File, time::Duration};
 
-use aya::{
-    maps::{MapData, RingBuf},
-    programs::raw_trace_point::RawTracePointLink,
-};
+use aya::programs::raw_trace_point::RawTracePointLink;
 use tracer_ebpf::{
     TargetConfig,
-    full::{FullConfig, FullCounters, TaskConfig, Transition, status},
+    full::{FullConfig, FullCounters, TaskConfig, status},
 };
 
+pub use self::readings::Readings;
+use self::rings::KernelRing;
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;
 pub use self::stacks::StacksWanted;
@@ -33,21 +36,23 @@ use crate::{
     clock::now_ns,
     error::{Error, Result},
     plan::{Site, SiteKind},
-    stream::{Kind, Loss, LossCause, Observation, reorder::Reorder, transition::SchedSnapshot},
+    stream::{
+        Kind, Loss, LossCause, Observation,
+        reorder::{Reorder, Ring as _},
+        transition::SchedSnapshot,
+    },
 };
 
 /// Slot of the only target of a capture from the command line.
 const SLOT: u32 = 0;
 /// Slot of calibration, after that of the only target.
 const CALIBRATION_SLOT: u32 = 1;
-/// How long a transition is held back, for earlier ones that may come after it in the ring: a program may be interrupted
-/// between reserving its record and reading the clock.
+/// How long a transition is held back, for earlier ones that may come after it in a ring: a program may be interrupted
+/// between reserving its record and sending it.
 const WINDOW_NS: u64 = 5_000_000;
-/// Least time between two readings of all states after losses.
-const SNAPSHOT_PAUSE_NS: u64 = 1_000_000_000;
 /// Time after which programs that ran when their target was switched off have ended; they take a microsecond.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1);
-/// Most transitions of one batch: 2 MB.
+/// Most transitions of one batch, from all rings together: 2 MB.
 const BATCH: usize = 1 << 16;
 
 /// Tracepoints of Linux's scheduler and the programs for them.
@@ -78,7 +83,7 @@ pub struct Request<'a> {
     pub syscalls: bool,
     /// Whether Linux's scheduling of its threads is reported.
     pub threads: bool,
-    /// Bytes of the ring buffer: a power of two.
+    /// Bytes of all ring buffers together: a power of two.
     pub ring_bytes: u32,
     /// [`ProgramKind::Full`], or [`ProgramKind::Empty`] to see what the traps alone cost.
     pub program: ProgramKind,
@@ -92,7 +97,7 @@ pub struct TransitionSource {
     probes: Option<Probes>,
     plugins: PluginProbes,
     points: Vec<RawTracePointLink>,
-    ring: RingBuf<MapData>,
+    rings: Vec<KernelRing>,
     reorder: Reorder,
     config: TargetConfig,
     counted: FullCounters,
@@ -104,9 +109,12 @@ pub struct TransitionSource {
     stopped: bool,
     /// Snapshots that are emitted after everything earlier.
     snapshots: VecDeque<SchedSnapshot>,
-    /// When something was last lost, and when all states were last read.
+    /// When something was last lost.
     lost_ns: u64,
-    read_ns: u64,
+    /// Time of the latest transition that was emitted.
+    emitted_ns: u64,
+    /// What was observed and not yet returned.
+    pending: Vec<Observation>,
 }
 
 impl TransitionSource {
@@ -149,13 +157,16 @@ impl TransitionSource {
             ..full
         };
         tables::configure(&mut kernel.ebpf, CALIBRATION_SLOT, unread)?;
-        let mut ring = kernel.take_ring("TRANSITIONS")?;
+        let rings = kernel.take_transition_rings()?;
+        let mut rings: Vec<KernelRing> = rings.into_iter().map(KernelRing).collect();
         let points = points(request.sites, request.bias, SLOT);
         // Before the target's own transitions arrive: calibration's records look the same.
         let cost = calibrate::measure(&mut kernel, program, SiteKind::StatusCall)
             .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
             .ok();
-        while ring.next().is_some() {}
+        for ring in &mut rings {
+            while ring.take().is_some() {}
+        }
         if request.stacks.is_some() {
             tables::clear_stacks(&mut kernel.ebpf)?;
         }
@@ -176,7 +187,7 @@ impl TransitionSource {
             probes: Some(probes),
             plugins: in_plugins,
             points: Vec::new(),
-            ring,
+            rings,
             reorder: Reorder::new(),
             config: TargetConfig {
                 enabled: 0,
@@ -191,7 +202,8 @@ impl TransitionSource {
             stopped: false,
             snapshots: VecDeque::new(),
             lost_ns: 0,
-            read_ns: 0,
+            emitted_ns: 0,
+            pending: Vec::new(),
         };
         if request.threads {
             source.without_threads = source.follow_threads(request.pid).err();
@@ -289,38 +301,56 @@ impl TransitionSource {
         self.stopped
     }
 
-    /// Takes in a reading of all states. It is emitted after everything that is earlier than its end.
+    /// Takes in a reading of all states, or a part of one. It is emitted after everything that is earlier than its end.
     pub fn apply_snapshot(&mut self, snapshot: SchedSnapshot) {
-        self.read_ns = snapshot.begin_ns;
         self.snapshots.push_back(snapshot);
     }
 
-    /// Whether something was lost since all states were last read. At most once a second: while the ring overflows, a
-    /// reading is not worth much.
-    pub fn needs_snapshot(&mut self, now_ns: u64) -> bool {
-        self.lost_ns > self.read_ns && now_ns.saturating_sub(self.read_ns) >= SNAPSHOT_PAUSE_NS
+    /// Records that something happened up to now that no probe saw: the states have to be read again, as after a loss.
+    pub fn record_unseen(&mut self, now_ns: u64) {
+        self.lost_ns = self.lost_ns.max(now_ns);
     }
 
-    /// Reads what was sent since the last call, in the order of time; `now_ns` is the clock just before. Unless the
+    /// When something was last lost, CLOCK_MONOTONIC; 0 if nothing was.
+    pub fn lost_ns(&self) -> u64 {
+        self.lost_ns
+    }
+
+    /// Returns what was sent since the last call, in the order of time; `now_ns` is the clock just before. Unless the
     /// source was stopped, the last few milliseconds are left for the next call.
     ///
     /// # Errors
     /// A map cannot be read.
     pub fn observe(&mut self, now_ns: u64) -> Result<Vec<Observation>> {
-        // Before the ring is read: a loss is reported before what follows it.
+        self.collect(now_ns)?;
+        Ok(std::mem::take(&mut self.pending))
+    }
+
+    /// Makes room for what is still to be sent: reads what was sent, which the next [`Self::observe`] returns.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn collect(&mut self, now_ns: u64) -> Result<()> {
+        let mut seen = std::mem::take(&mut self.pending);
+        let collected = self.collect_into(now_ns, &mut seen);
+        self.pending = seen;
+        collected
+    }
+
+    fn collect_into(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
+        // Before the rings are read: a loss is reported before what follows it.
         let counters = tables::counters(&mut self.kernel.ebpf, SLOT)?;
         let new = counters.since(&self.counted);
         self.counted = counters;
-        let mut seen = Vec::new();
         let at = |kind| Observation { at_ns: now_ns, kind };
         let loss = |cause, count| at(Kind::Loss(Loss { cause, count }));
         if new.ring_full > 0 {
             self.lost_ns = now_ns;
             seen.push(loss(LossCause::TransitionsDropped, new.ring_full));
         }
-        while self.drain(now_ns, &mut seen)? {}
+        while self.drain(now_ns, seen)? {}
         if self.stopped {
-            self.emit(u64::MAX, &mut seen)?;
+            self.emit(u64::MAX, seen)?;
         }
         if let Some(stacks) = &mut self.stacks {
             let new = stacks.count(&mut self.kernel.ebpf, SLOT)?;
@@ -342,45 +372,28 @@ impl TransitionSource {
         if late > 0 {
             seen.push(loss(LossCause::TransitionsLate, late));
         }
-        Ok(seen)
+        Ok(())
     }
 
-    /// Reads one batch from the ring, and emits what is earlier than the window before `now_ns`. Returns whether there
-    /// may be more.
+    /// Reads one batch from the rings, and emits what is earlier than the window before `now_ns`. Returns whether there
+    /// may be more that was sent by then: what comes while they are read is for the next call, since there may be no end
+    /// to it.
     fn drain(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<bool> {
-        let (mut taken, mut newest_ns) = (0, 0);
-        while taken < BATCH
-            && let Some(item) = self.ring.next()
-        {
-            taken += 1;
-            match read(&item) {
-                Some(transition) => {
-                    newest_ns = transition.at_ns.max(newest_ns);
-                    self.reorder.push(transition);
-                }
-                None => log::warn!(
-                    "an event of {} bytes from the kernel is not a transition",
-                    item.len()
-                ),
-            }
-        }
-        self.received += taken as u64;
-        let may_be_more = taken == BATCH;
-        // Records that are still in the ring may be older than the window, but hardly older than those just read.
-        let behind_ns = if may_be_more {
-            newest_ns.min(now_ns)
-        } else {
-            now_ns
-        };
-        self.emit(behind_ns.saturating_sub(WINDOW_NS), seen)?;
-        Ok(may_be_more)
+        let each = (BATCH / self.rings.len().max(1)).max(1);
+        let progress = self.reorder.read(&mut self.rings, each, now_ns);
+        self.received += progress.count;
+        // A CPU says so with its next transition, which may come much later than the loss was counted.
+        self.lost_ns = self.lost_ns.max(progress.lost_ns);
+        self.emit(progress.settled_ns.saturating_sub(WINDOW_NS), seen)?;
+        Ok(progress.may_be_more || self.stopped && progress.count > 0)
     }
 
     /// Emits what is earlier than `until_ns`, with snapshots at their ends.
     fn emit(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
         while let Some(snapshot) = self.snapshots.pop_front_if(|snapshot| snapshot.end_ns < until_ns) {
-            let at_ns = snapshot.end_ns;
-            self.emit_transitions(at_ns.saturating_add(1), seen)?;
+            self.emit_transitions(snapshot.end_ns.saturating_add(1), seen)?;
+            // It may have come after later transitions.
+            let at_ns = snapshot.end_ns.max(self.emitted_ns);
             seen.push(Observation {
                 at_ns,
                 kind: Kind::Scheduler(Box::new(snapshot)),
@@ -394,6 +407,7 @@ impl TransitionSource {
         let Some(at_ns) = transitions.last().map(|last| last.at_ns) else {
             return Ok(());
         };
+        self.emitted_ns = self.emitted_ns.max(at_ns);
         let mut push = |kind| seen.push(Observation { at_ns, kind });
         if let Some(stacks) = &mut self.stacks {
             let new = stacks.number(&mut self.kernel.ebpf, &mut transitions)?;
@@ -435,13 +449,4 @@ fn wanted(syscalls: bool) -> [u16; 16] {
         want(SYSCALL, &[RUNNING]);
     }
     wanted
-}
-
-/// A transition as it lies in the ring; `None` if it is not one.
-fn read(bytes: &[u8]) -> Option<Transition> {
-    if bytes.len() != size_of::<Transition>() {
-        return None;
-    }
-    // SAFETY: of the right length, and every bit pattern of that struct of integers is valid.
-    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
 }

@@ -1,17 +1,26 @@
 //! Encodes a reading of every goroutine, P and M. There may be millions, so that it is split into parts.
+//!
+//! An observation may itself be a part of a reading. An older gmpscope does not know that, and takes it for a whole one:
+//! it is marked as cut short for those, so that they do not believe that all other goroutines have ended.
 
 use super::wire::{Append, Bytes, Read, Trouble, put, put_difference};
-use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot};
+use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, ReadingPart, SchedSnapshot};
 
 /// Most goroutines, most Ps and most Ms in one part.
 const PART: usize = 2_048;
-/// Most goroutines, most Ps and most Ms in one reading.
+/// Most goroutines, most Ps and most Ms in one observation.
 const MOST: usize = 1 << 24;
 
 /// Flags of a part.
 mod flag {
     pub const CUT_SHORT: u8 = 1;
     pub const LAST: u8 = 2;
+    /// The observation is a part of a reading, which is described at the end.
+    pub const OF_READING: u8 = 4;
+    /// It is the last part.
+    pub const ENDS_READING: u8 = 8;
+    /// A part of a reading is not cut short itself.
+    pub const PART_IS_WHOLE: u8 = 16;
     pub const SPINNING: u8 = 1;
     pub const BLOCKED: u8 = 2;
 }
@@ -31,14 +40,29 @@ pub fn parts(snapshot: &SchedSnapshot, base_ns: u64, mut part: impl FnMut(Append
         let machines = machines.next().unwrap_or_default();
         part(&mut |out| {
             let last = if n == parts { flag::LAST } else { 0 };
-            let cut_short = if snapshot.cut_short { flag::CUT_SHORT } else { 0 };
-            out.push(cut_short | last);
+            out.push(flags_of(snapshot) | last);
             put_difference(out, snapshot.begin_ns, base_ns);
             put_difference(out, snapshot.end_ns, snapshot.begin_ns);
             put_goroutines(out, goroutines);
             put_processors(out, processors);
             put_machines(out, machines);
+            if let Some(part) = snapshot.part {
+                put_difference(out, part.begin_ns, snapshot.begin_ns);
+                put(out, part.gs);
+            }
         });
+    }
+}
+
+fn flags_of(snapshot: &SchedSnapshot) -> u8 {
+    match (snapshot.part, snapshot.cut_short) {
+        (None, true) => flag::CUT_SHORT,
+        (None, false) => 0,
+        (Some(part), cut_short) => {
+            let last = if part.is_last { flag::ENDS_READING } else { 0 };
+            let whole = if cut_short { 0 } else { flag::PART_IS_WHOLE };
+            flag::CUT_SHORT | flag::OF_READING | last | whole
+        }
     }
 }
 
@@ -57,10 +81,19 @@ impl Parts {
         let end_ns = bytes.difference(begin_ns)?;
         let whole = self.0.get_or_insert_default();
         (whole.begin_ns, whole.end_ns) = (begin_ns, end_ns);
-        whole.cut_short = flags & flag::CUT_SHORT != 0;
+        whole.cut_short = flags & flag::CUT_SHORT != 0 && flags & flag::PART_IS_WHOLE == 0;
         take_goroutines(bytes, &mut whole.goroutines)?;
         take_processors(bytes, &mut whole.processors)?;
         take_machines(bytes, &mut whole.machines)?;
+        whole.part = if flags & flag::OF_READING != 0 {
+            Some(ReadingPart {
+                begin_ns: bytes.difference(begin_ns)?,
+                gs: bytes.number()?,
+                is_last: flags & flag::ENDS_READING != 0,
+            })
+        } else {
+            None
+        };
         let most = whole
             .goroutines
             .len()

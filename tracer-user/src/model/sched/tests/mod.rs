@@ -3,6 +3,7 @@
 
 mod maker;
 mod ongoing;
+mod parts;
 mod unseen;
 
 use std::collections::BTreeMap;
@@ -327,6 +328,7 @@ fn a_snapshot_gives_the_states_that_no_event_has() {
             },
         ],
         cut_short: false,
+        part: None,
     };
     let at = |kind| Observation {
         at_ns: 101_000_000,

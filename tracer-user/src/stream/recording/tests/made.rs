@@ -10,7 +10,8 @@ use crate::{
         ongoing::{OngoingSeen, RunnableGoroutine, StillRunnable, StillStopped},
         start::{Mark, StartCall, StartHeld, StartMark, Usage},
         transition::{
-            GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, StackSeen, StacksSeen, Transition,
+            GoroutineSeen, MachineSeen, ProcessorSeen, ReadingPart, SchedSnapshot, StackSeen, StacksSeen,
+            Transition,
         },
     },
 };
@@ -213,20 +214,27 @@ fn scheduler() -> impl Strategy<Value = SchedSnapshot> {
                 blocked,
             }
         });
+    let part = any::<(u64, u64, bool)>().prop_map(|(begin_ns, gs, is_last)| ReadingPart {
+        begin_ns,
+        gs,
+        is_last,
+    });
     let parts = (
         any::<(u64, u64, bool)>(),
+        option::of(part),
         vec(goroutine, 0..20),
         vec(processor, 0..5),
         vec(machine, 0..5),
     );
     parts.prop_map(
-        |((begin_ns, end_ns, cut_short), goroutines, processors, machines)| SchedSnapshot {
+        |((begin_ns, end_ns, cut_short), part, goroutines, processors, machines)| SchedSnapshot {
             begin_ns,
             end_ns,
             goroutines,
             processors,
             machines,
             cut_short,
+            part,
         },
     )
 }
