@@ -1,10 +1,10 @@
 //! What stands out in a result, with the figures behind it.
 //!
-//! A rule looks at one thing, and finds nothing where the figures do not carry it. It advises only what can be changed in
-//! this program, with its version of Go. A threshold is a judgement: the
-//! finding names its figures, so that a reader can judge otherwise. There is one kind of rule, generic over its
-//! evidence, so that captures ([`latency`]) and starts ([`start`]) have theirs in the same form: a file with one
-//! function, and a row in a table. The tables are functions: a constant could only hold rules about `'static` evidence.
+//! A rule looks at one thing, and finds nothing where the figures do not carry it. It advises only what can be changed
+//! in this program, with its version of Go. A threshold is a judgement: the finding names its figures, so that a reader
+//! can judge otherwise. There is one kind of rule, generic over its evidence, so that captures ([`latency`]) and starts
+//! ([`start`]) have theirs in the same form: a file with one function, and a row in a table. The tables are functions: a
+//! constant could only hold rules about `'static` evidence.
 
 mod advice;
 mod figures;

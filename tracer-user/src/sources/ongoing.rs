@@ -1,11 +1,12 @@
 //! What has begun and is not over when a window closes, from the runtime's memory and the kernel's stamps.
 //!
-//! Memory is read while the probes are still live, and the stamps once they are off. So each goroutine that memory shows
-//! as runnable is in one of three states: it has a stamp, and has waited since then; its stamp was cleared, and it has
-//! begun to run since it was read; or it has none, and no probe has seen it become runnable, so that it has waited for
-//! all of the window. Stamps of goroutines that memory does not show as runnable are not looked at: a stamp that is left
-//! over, of a goroutine that has ended for instance, is never reported as a wait. A g that is used again is stamped anew
-//! when its new goroutine becomes runnable.
+//! Memory is read while the probes are still live, and the stamps once they are off. So each goroutine that memory
+//! shows as runnable is in one of three states: it has a stamp, and has waited since then; its stamp was cleared, and
+//! it has begun to run since it was read; or it has none, and no probe has seen it become runnable, so that it has
+//! waited for all of the window. The last holds only while there is room for a stamp of every goroutine: where there is
+//! not, a stamp may be missing, or gone with the wait that it was made for. Stamps of goroutines that memory does not
+//! show as runnable are not looked at: a stamp that is left over, of a goroutine that has ended for instance, is never
+//! reported as a wait. A g that is used again is stamped anew when its new goroutine becomes runnable.
 
 use std::collections::BTreeSet;
 
@@ -158,8 +159,11 @@ mod tests {
     }
 
     fn stamp(at_ns: u64) -> Option<Stamp> {
-        let origin = Origin::Created as u64;
-        Some(Stamp { at_ns, origin })
+        Some(Stamp {
+            at_ns,
+            origin: Origin::Created as u32,
+            once: 0,
+        })
     }
 
     /// (goid, since, throughout) of each.

@@ -73,7 +73,7 @@ impl PluginProbes {
                 program: self.program,
                 points: &points,
                 slot: room,
-                scope: Scope::process(self.pid)?,
+                scope: Scope::running(self.pid)?,
                 file: &attach::path_of(plugin.file),
             },
         )?;

@@ -90,7 +90,8 @@ pub fn recorded(
         outcome,
     };
     match histograms.as_slice() {
-        // All are inlined, or in a plugin. Each was proven to record g.runnableTime, which the runtime passes to one histogram alone.
+        // All are inlined, or in a plugin. Each was proven to record g.runnableTime, which the runtime passes to one
+        // histogram alone.
         [] => Ok(sites),
         [histogram] => match inlined.iter().find(|(d, a)| !uses(code, d, a, *histogram)) {
             None => Ok(sites),

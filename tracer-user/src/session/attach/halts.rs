@@ -12,7 +12,7 @@ const EVERY_NS: u64 = 90_000_000;
 #[derive(Debug, Default)]
 pub struct Halts {
     watch: HaltWatch,
-    readings: Readings,
+    readings: StateReadings,
 }
 
 impl Halts {
@@ -20,7 +20,7 @@ impl Halts {
     pub fn new(watch: HaltWatch) -> Self {
         Self {
             watch,
-            readings: Readings::default(),
+            readings: StateReadings::default(),
         }
     }
 
@@ -47,12 +47,12 @@ impl Halts {
 
 /// Readings of the state, summed up.
 #[derive(Debug, Default)]
-struct Readings {
+struct StateReadings {
     last: Option<(u64, Option<Halt>)>,
     seen: Vec<Halted>,
 }
 
-impl Readings {
+impl StateReadings {
     /// Adds a reading. Returns the state if the target has just come to it.
     fn add(&mut self, now_ns: u64, halt: Option<Halt>) -> Option<Halt> {
         let before = self.last.replace((now_ns, halt));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_target_that_runs_leaves_nothing() {
-        let mut readings = Readings::default();
+        let mut readings = StateReadings::default();
         for second in 1..10 {
             assert_eq!(readings.add(second * SECOND, None), None);
         }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn one_that_is_stopped_from_the_begin_is_reported_once() {
-        let mut readings = Readings::default();
+        let mut readings = StateReadings::default();
         assert_eq!(readings.add(SECOND, Some(Halt::Stopped)), Some(Halt::Stopped));
         assert_eq!(readings.add(2 * SECOND, Some(Halt::Stopped)), None);
         assert_eq!(readings.add(3 * SECOND, None), None);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_comes_in_the_window_is_counted_by_its_state() {
-        let mut readings = Readings::default();
+        let mut readings = StateReadings::default();
         readings.add(SECOND, None);
         assert_eq!(readings.add(2 * SECOND, Some(Halt::Traced)), Some(Halt::Traced));
         assert_eq!(readings.add(3 * SECOND, Some(Halt::Frozen)), Some(Halt::Frozen));

@@ -148,8 +148,8 @@ impl<M: Memory> PassiveSource<M> {
         Ok(snapshot)
     }
 
-    /// Reads every goroutine that can run and does not, within 50 ms of our CPU time. `clock` is CLOCK_MONOTONIC. `None` where the layout or the list
-    /// of goroutines is not known.
+    /// Reads every goroutine that can run and does not, within 50 ms of our CPU time. `clock` is CLOCK_MONOTONIC. `None`
+    /// where the layout or the list of goroutines is not known.
     ///
     /// # Errors
     /// The memory cannot be read.

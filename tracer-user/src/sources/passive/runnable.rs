@@ -46,7 +46,8 @@ pub struct RunnableReading {
     pub goroutines: Vec<Runnable>,
 }
 
-/// Reads the goroutines of the slice at `allgs`, as many as the budget allows. `clock` is CLOCK_MONOTONIC. `None` if that is not plausibly a slice.
+/// Reads the goroutines of the slice at `allgs`, as many as the budget allows. `clock` is CLOCK_MONOTONIC. `None` if that
+/// is not plausibly a slice.
 pub(super) fn read(
     memory: &impl Memory,
     allgs: u64,

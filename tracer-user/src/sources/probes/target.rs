@@ -80,8 +80,8 @@ pub fn config_of(
 pub struct Stamps {
     /// The stamp of each goroutine in turn; `None` of one that no probe has seen to become runnable.
     pub stamps: Vec<Option<Stamp>>,
-    /// Whether there was room for all stamps: then a goroutine without one has not become runnable since the probes went
-    /// live.
+    /// Whether every goroutine that was seen has kept its stamp: then one without a stamp has not become runnable since
+    /// the probes went live.
     pub is_complete: bool,
 }
 
@@ -332,9 +332,11 @@ impl ProbeTarget {
             });
         }
         let counters = maps::read_counters(&mut kernel.ebpf, self.slot)?;
+        // A stamp that was made for one wait is gone after it.
+        let all_kept = state_of(kernel, self.slot)?.stamps_left > 0;
         Ok(Some(Stamps {
             stamps,
-            is_complete: counters.stamps_full == 0,
+            is_complete: counters.stamps_full == 0 && all_kept,
         }))
     }
 
