@@ -35,7 +35,7 @@ pub fn execve_entered(config: &StartConfig, pid_tgid: u64) {
         return;
     }
     let pid = own_pid(config.pidns_device, config.pidns_inode);
-    // SAFETY: only the user side removes entries; a stale one belongs to a process that was held.
+    // SAFETY: only the existence of the entry is tested.
     if pid == 0 || unsafe { maps::HELD.get(&pid) }.is_none() {
         return;
     }
@@ -92,10 +92,12 @@ pub fn exited() {
     if pid_tgid as u32 != tgid {
         return;
     }
+    let mut before_main = false;
     if let Some(start) = start_of(tgid)
         && start.phase != phase::EXECUTING
     {
         if start.phase != phase::DONE {
+            before_main = true;
             send(start, Mark::Exited as u32, 0, pid_tgid);
         }
         let _ = maps::STARTS.remove(&tgid);
@@ -103,18 +105,24 @@ pub fn exited() {
     // While another thread executes a program, the process continues.
     if start_of(tgid).is_none() {
         tree::exited(tgid);
-        forget_held();
+        forget_held(before_main);
     }
 }
 
 /// Forgets the current process, which ends, if it was held and never came to `main.main`: otherwise programs that end
-/// early would fill the table in time.
+/// early would fill the table in time. `before_main`: its start was followed until now.
+///
+/// With [`exec::GATED`] only such a process is forgotten. Before Linux 6.11 a start begins with `sched_process_exec`,
+/// and if another thread has called `execve`, the first one ends between the opening, which made the entry, and that.
 #[inline(always)]
-fn forget_held() {
+fn forget_held(before_main: bool) {
     let Some(config) = maps::START_CONFIG.get(0) else {
         return;
     };
-    if config.tree != 0 || config.every_exec == exec::EVERY {
+    if config.tree != 0
+        || config.every_exec == exec::EVERY
+        || (config.every_exec == exec::GATED && !before_main)
+    {
         return;
     }
     let pid = own_pid(config.pidns_device, config.pidns_inode);
