@@ -12,7 +12,9 @@ const RUNNABLE: u32 = 1;
 /// The variables of a runtime of Go 1.27.3 in this very process.
 struct Runtime {
     globals: Globals,
-    _memory: (Vec<Vec<u8>>, BTreeMap<u32, Vec<u8>>, Vec<Vec<u64>>),
+    _structs: Vec<Vec<u8>>,
+    _gs: BTreeMap<u32, Vec<u8>>,
+    _arrays: Vec<Vec<u64>>,
 }
 
 impl Runtime {
@@ -51,7 +53,9 @@ impl Runtime {
         };
         std::hint::black_box(Self {
             globals,
-            _memory: (vec![sched, p], gs, vec![allgs, allp, allgs_slice, allp_slice]),
+            _structs: vec![sched, p],
+            _gs: gs,
+            _arrays: vec![allgs, allp, allgs_slice, allp_slice],
         })
     }
 
