@@ -13,12 +13,8 @@ use crate::{
     bpf::{Capacity, Cost, LinkKind, ProgramKind, default_ring_bytes},
     clock::now_ns,
     error::{Error, Result},
-    kernel::release,
     plan::{Mode, describe_attempts},
-    process::{
-        memory::ProcessMemory,
-        threads::{is_alive, living_thread},
-    },
+    process::memory::ProcessMemory,
     session::options::FullOptions,
     sources::{
         passive::PassiveSource,
