@@ -429,8 +429,11 @@ impl Full {
         self.take_states(WAIT_FOR_STATES);
     }
 
-    /// Takes in what has been read, and what is read within this time.
+    /// Takes in what has been read, and what is read within this time; nothing any more once the transitions have stopped.
     fn take_states(&mut self, within: Duration) {
+        if self.source.is_stopped() {
+            return;
+        }
         let until = Instant::now() + within;
         for _ in 0..PARTS_AT_ONCE {
             let left = until.saturating_duration_since(Instant::now());
