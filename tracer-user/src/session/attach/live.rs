@@ -429,7 +429,7 @@ impl Full {
         self.take_states(WAIT_FOR_STATES);
     }
 
-    /// Takes in what has been read, and what is read within this time; nothing any more once the transitions have stopped.
+    /// Takes in what has been read, and what is read within this time; nothing once the transitions have stopped.
     fn take_states(&mut self, within: Duration) {
         if self.source.is_stopped() {
             return;
