@@ -423,7 +423,10 @@ mod tests {
         tally.take(vec![start(Ended::Exit)]);
         let (init, _) = tally.part();
         assert_eq!((init.runs, init.unfinished), (runs as u64, 1));
-        let total = init.histograms.get(&Untrusted::from("total")).map(|hist| hist.count);
+        let total = init
+            .histograms
+            .get(&Untrusted::from("total"))
+            .map(|hist| hist.count);
         assert_eq!(total, Some(init.runs));
     }
 
