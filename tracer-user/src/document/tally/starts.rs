@@ -14,7 +14,7 @@ use crate::{
         start::{self as findings, Evidence},
     },
     latency::start::PhaseTimes,
-    model::start::{Start, Starts},
+    model::start::{Ended, Start, Starts},
     stream::{
         EndedBy, Kind, Observation, TargetInfo,
         step::{AttachedBy, Environment, ONLY_BINARY, StartBegin, StartStep},
@@ -34,6 +34,8 @@ pub struct StartTally {
     /// All that have ended: those that came to their end, and the others.
     runs: u64,
     unfinished: u64,
+    /// Of the others, those that had not ended when the capture did.
+    cut: u64,
     times: PhaseTimes,
     interval: PhaseTimes,
     interval_from_ns: u64,
@@ -75,6 +77,7 @@ impl StartTally {
             ended: Vec::new(),
             runs: 0,
             unfinished: 0,
+            cut: 0,
             times: PhaseTimes::default(),
             interval: PhaseTimes::default(),
             interval_from_ns: 0,
@@ -205,6 +208,7 @@ impl StartTally {
                 true => self.runs += 1,
                 false => self.unfinished += 1,
             }
+            self.cut += u64::from(start.ended == Ended::Unfinished);
             self.times.add(&start);
             self.interval.add(&start);
             if self.program.several {
@@ -266,8 +270,17 @@ impl StartTally {
         if self.missed > 0 {
             return Some(format!("{} starts were not traced", self.missed));
         }
+        // Whoever asked for so many starts did not ask for those that were under way when these had ended.
+        let surplus = match self.ending {
+            Some(Ending {
+                ended_by: EndedBy::Starts,
+                whole: true,
+                ..
+            }) => self.cut,
+            _ => 0,
+        };
         // In a tree they are usual: a shell's child that only looks whether it could start.
-        match (self.followed.is_none(), self.unfinished) {
+        match (self.followed.is_none(), self.unfinished.saturating_sub(surplus)) {
             (false, _) | (_, 0) => None,
             (true, 1) => Some("1 start did not come to its end".to_owned()),
             (true, n) => Some(format!("{n} starts did not come to their end")),
@@ -365,12 +378,10 @@ impl StartTally {
 mod tests {
     use super::*;
     use crate::document::fixtures;
-    use crate::model::start::{Ended, Phase, PhaseKind, TimesFrom};
+    use crate::model::start::{Phase, PhaseKind, TimesFrom};
 
-    /// Not all starts are kept, and all are counted: in the number of runs as in the histograms.
-    #[test]
-    fn starts_that_are_not_kept_are_counted() {
-        let mut tally = StartTally::new(StartBegin {
+    fn tally() -> StartTally {
+        StartTally::new(StartBegin {
             version: "1".to_owned(),
             target: fixtures::exact().target,
             tree: false,
@@ -380,8 +391,11 @@ mod tests {
             missing: Vec::new(),
             merged: Vec::new(),
             interval_ns: None,
-        });
-        let start = |ended| Start {
+        })
+    }
+
+    fn start(ended: Ended) -> Start {
+        Start {
             pid: 7,
             binary: ONLY_BINARY,
             zero: TimesFrom::Execve,
@@ -397,13 +411,42 @@ mod tests {
             calls: Vec::new(),
             gomaxprocs: None,
             ended,
-        };
+        }
+    }
+
+    /// Not all starts are kept, and all are counted: in the number of runs as in the histograms.
+    #[test]
+    fn starts_that_are_not_kept_are_counted() {
+        let mut tally = tally();
         let runs = MOST_KEPT + 5;
         tally.take(vec![start(Ended::Main); runs]);
         tally.take(vec![start(Ended::Exit)]);
         let (init, _) = tally.part();
         assert_eq!((init.runs, init.unfinished), (runs as u64, 1));
-        let total = init.histograms.get(&"total".into()).map(|hist| hist.count);
+        let total = init
+            .histograms
+            .get(&Untrusted::from("total"))
+            .map(|hist| hist.count);
         assert_eq!(total, Some(init.runs));
+    }
+
+    #[test]
+    fn a_start_that_nobody_asked_for_is_no_shortcoming() {
+        let shortcoming = |ended: &[Ended], ended_by, whole| {
+            let mut tally = tally();
+            tally.take(ended.iter().map(|ended| start(*ended)).collect());
+            tally.ending = Some(Ending {
+                at_ns: 5_000,
+                ended_by,
+                whole,
+            });
+            tally.shortcoming()
+        };
+        let one = Some("1 start did not come to its end".to_owned());
+        let cut = [Ended::Main, Ended::Unfinished];
+        assert_eq!(shortcoming(&cut, EndedBy::Starts, true), None);
+        assert_eq!(shortcoming(&cut, EndedBy::Duration, true), one);
+        let exited = [Ended::Exit, Ended::Unfinished];
+        assert_eq!(shortcoming(&exited, EndedBy::Starts, true), one);
     }
 }

@@ -13,12 +13,8 @@ use crate::{
     bpf::{Capacity, Cost, LinkKind, ProgramKind, default_ring_bytes},
     clock::now_ns,
     error::{Error, Result},
-    kernel::release,
     plan::{Mode, describe_attempts},
-    process::{
-        memory::ProcessMemory,
-        threads::{is_alive, living_thread},
-    },
+    process::memory::ProcessMemory,
     session::options::FullOptions,
     sources::{
         passive::PassiveSource,
@@ -433,8 +429,11 @@ impl Full {
         self.take_states(WAIT_FOR_STATES);
     }
 
-    /// Takes in what has been read, and what is read within this time.
+    /// Takes in what has been read, and what is read within this time; nothing once the transitions have stopped.
     fn take_states(&mut self, within: Duration) {
+        if self.source.is_stopped() {
+            return;
+        }
         let until = Instant::now() + within;
         for _ in 0..PARTS_AT_ONCE {
             let left = until.saturating_duration_since(Instant::now());

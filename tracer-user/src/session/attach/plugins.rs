@@ -1,7 +1,7 @@
 //! Finds the plugins of a target while it is traced, and has each of them probed.
 //!
-//! The runtime's list of modules is looked at before the probes are attached, several times a second while they are, and
-//! once more at the end of the window. A plugin that appears in between is probed from then on, and the time since the
+//! The runtime's list of modules is looked at before the probes are attached, at each collection while they are, and once
+//! more at the end of the window. A plugin that appears in between is probed from then on, and the time since the
 //! last look, in which its code may have run unseen, makes the capture incomplete.
 
 use std::sync::Arc;

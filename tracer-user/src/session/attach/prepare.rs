@@ -179,6 +179,8 @@ impl Prepared {
         let opened = opened.and_then(|(plugin, sites)| {
             let plugin = Arc::new(plugin);
             self.plugins.borrow_mut().push(Arc::clone(&plugin));
+            // Some of those without a name may have one in it.
+            self.names.borrow_mut().retain(|_, name| name.is_some());
             let sites = sites.map_err(|attempts| {
                 Error::not_traceable(format!(
                     "no place to attach to was proven: {}",
