@@ -169,6 +169,8 @@ impl Host {
             Inspected::Refused(refused) => (Outcome::Watched, Some(Target::refused(*refused))),
         };
         if !self.census.inspected(ticket, outcome, exe) {
+            // It has ended, or runs another program by now, of which nothing was found out.
+            self.forget_unreadable(ticket.pid);
             return;
         }
         let Some(mut target) = target else { return };

@@ -165,6 +165,7 @@ pub fn host(targets: impl IntoIterator<Item = TargetView>) -> HostView {
             not_go: 120,
             excluded: 3,
             beyond_limit: 0,
+            unreadable: Arc::default(),
             lost_process_events: 0,
             reloads: BTreeMap::from([("ok", 4), ("error", 1)]),
             config_loaded_at: "2026-11-25T09:00:00Z".parse().ok(),
