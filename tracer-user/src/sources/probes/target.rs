@@ -100,7 +100,6 @@ impl ProbeTarget {
             ..request.config
         };
         clear(kernel, slot)?;
-        execs::register(kernel, slot, request.pid)?;
         maps::configure_target(&mut kernel.ebpf, slot, config)?;
         let points = points(request.sites, request.bias, slot);
         let kind = request
@@ -119,7 +118,12 @@ impl ProbeTarget {
         // Counting begins when all sites are live: otherwise goroutines would be seen to run that were not seen to
         // become runnable.
         let config = TargetConfig { enabled: 1, ..config };
-        maps::configure_target(&mut kernel.ebpf, slot, config)?;
+        // Not before all else has succeeded: what is left of failures would fill the table.
+        execs::register(kernel, slot, request.pid)?;
+        if let Err(e) = maps::configure_target(&mut kernel.ebpf, slot, config) {
+            execs::unregister(kernel, slot, request.pid)?;
+            return Err(e);
+        }
         Ok(Self {
             slot,
             pid: request.pid,
