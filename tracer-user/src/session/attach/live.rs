@@ -158,11 +158,12 @@ impl Live {
 
     /// Reads the runtime's gauges. In `full`, it also reads every goroutine, P and M; those come with the transitions.
     pub fn snapshot(&mut self, now_ns: u64) -> Option<Observation> {
+        let gauges = self.passive.snapshot(now_ns);
+        // After the gauges, which are those of `now_ns`: the first of these readings waits.
         if let Some(full) = &mut self.full {
             full.read_states();
         }
-        self.passive
-            .snapshot(now_ns)
+        gauges
             .inspect_err(|e| log::debug!("no gauges: {e}"))
             .ok()
             .map(|snapshot| Observation {
@@ -258,11 +259,12 @@ impl Full {
         })
     }
 
-    /// Reads every goroutine, P and M, unless the transitions have stopped.
+    /// Reads every goroutine, P and M, unless the transitions have stopped; waits until the probes have settled.
     fn read_states(&mut self) {
         if self.source.is_stopped() {
             return;
         }
+        self.source.settle();
         match self.snapshots.read(now_ns) {
             Ok(snapshot) => self.source.apply_snapshot(snapshot),
             Err(e) => log::debug!("the scheduler's state was not read: {e}"),
