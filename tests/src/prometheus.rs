@@ -37,16 +37,21 @@ impl Prometheus {
     /// Starts a server that scrapes this address each second.
     pub fn start(scraped: SocketAddr, native_histograms: bool) -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        Self::start_at(address, scraped, native_histograms)
+        Self::start_at(address, scraped, native_histograms, &[])
     }
 
-    /// Starts a server that scrapes itself.
+    /// Starts a server that scrapes itself and collects garbage much of the time.
     pub fn start_alone() -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        Self::start_at(address, address, false)
+        Self::start_at(address, address, false, &[("GOGC", "5")])
     }
 
-    fn start_at(address: SocketAddr, scraped: SocketAddr, native_histograms: bool) -> Result<Self> {
+    fn start_at(
+        address: SocketAddr,
+        scraped: SocketAddr,
+        native_histograms: bool,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let config = dir.path().join("prometheus.yml");
         std::fs::write(
@@ -66,6 +71,7 @@ impl Prometheus {
             ))
             .arg(format!("--web.listen-address={address}"))
             .env("GOMAXPROCS", "2")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -1,15 +1,18 @@
 //! Mode `full` compared with `runtime/trace` of the same run, change by change, and with itself, where two of its figures
-//! are about one thing; and its behaviour when its ring is too small.
+//! are about one thing; on a server that does everything at once; and its behaviour when its ring is too small.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use gmpscope_tests::consistency::{disagreements, disagreements_of_clocks};
-use gmpscope_tests::run::Attach;
+use gmpscope_tests::prometheus::Prometheus;
+use gmpscope_tests::run::{Attach, Outcome, gmpscope_with};
 use gmpscope_tests::scenario::Case;
 use gmpscope_tests::transitions::table::{AGREED, must_agree};
 use gmpscope_tests::transitions::{Compared, compare};
-use gmpscope_tests::{Variant, Workload, environment, machine, toolchain};
+use gmpscope_tests::{Variant, Workload, environment, http, machine, toolchain};
 use tracer_user::document::by_name::ByName;
 use tracer_user::model::sched::State;
 use tracer_user::stream::LossCause;
@@ -180,6 +183,73 @@ fn beside_very_many_goroutines_nothing_is_lost() -> Result<()> {
     let there = last(State::Waiting) + last(State::Runnable) + last(State::Running);
     ensure!((WAITING..WAITING + 40).contains(&there), "{there} goroutines");
     Ok(())
+}
+
+#[test]
+fn a_server_of_the_distribution_under_load_holds_nothing_that_does_not_fit() -> Result<()> {
+    let _machine = machine();
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("x.gmps").display().to_string();
+    // It scrapes itself, and we ask for the same page from four sides.
+    let server = Prometheus::start_alone()?;
+    let is_over = AtomicBool::new(false);
+    let (captures, answers) = std::thread::scope(|scope| {
+        let asking = [(); 4].map(|()| scope.spawn(|| ask_until(&is_over, server.address())));
+        let captures = captures_of_it(&server, &recording);
+        is_over.store(true, Ordering::Relaxed);
+        let answers: u64 = asking.into_iter().filter_map(|asks| asks.join().ok()).sum();
+        (captures, answers)
+    });
+    let captures = captures?;
+    ensure!(answers > 200, "the server gave only {answers} answers");
+    for outcome in &captures {
+        let capture = outcome.capture.as_ref().context("no capture")?;
+        ensure!(
+            capture.capture.complete && capture.capture.lost_events == 0,
+            "{:?}",
+            capture.capture
+        );
+        let model = &capture.full.as_ref().context("no part of full")?.model;
+        ensure!(model.transitions > 1_000, "{model:?}");
+        ensure!(model.transitions == model.seen, "{model:?}");
+        ensure!(
+            model.inferred.is_empty() && model.inferred_after_loss == 0,
+            "{model:?}"
+        );
+    }
+    let live = captures.last().and_then(|outcome| outcome.json.as_deref());
+    let replayed = gmpscope_with(["replay", recording.as_str(), "--format", "json"])?;
+    ensure!(
+        live.is_some() && live == replayed.json.as_deref(),
+        "the replay differs: {}",
+        replayed.stderr
+    );
+    Ok(())
+}
+
+/// Asks for the server's metrics again and again; returns how often it answered.
+fn ask_until(is_over: &AtomicBool, server: SocketAddr) -> u64 {
+    let mut answers = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        answers += u64::from(http::get(server, "/metrics").is_ok_and(|answer| answer.status == 200));
+    }
+    answers
+}
+
+/// Captures in mode `full`, the last of them recorded. The others are short: it is at the begin of a capture, where the
+/// states are read from memory, that a goroutine is most easily believed in a wrong one.
+fn captures_of_it(server: &Prometheus, recording: &str) -> Result<Vec<Outcome>> {
+    let full = |millis| {
+        Attach::to(server.pid())
+            .mode("full")
+            .duration(Duration::from_millis(millis))
+    };
+    let mut outcomes = Vec::new();
+    for _ in 0..4 {
+        outcomes.push(full(200).run()?);
+    }
+    outcomes.push(full(3_000).arg("--record").arg(recording).run()?);
+    Ok(outcomes)
 }
 
 #[test]

@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gmpscope_tests::environment::gmpscope;
-use gmpscope_tests::prometheus::Prometheus;
 use gmpscope_tests::run::gmpscope_with;
 use gmpscope_tests::unread::Guarded;
-use gmpscope_tests::{Attach, Outcome, Variant, Workload, http, machine, toolchain};
+use gmpscope_tests::{Attach, Outcome, Variant, Workload, machine, toolchain};
 use tempfile::TempDir;
 use tracer_user::document::capture::Capture;
 use tracer_user::stream::EndedBy;
@@ -97,50 +96,6 @@ fn run(arguments: &[&str]) -> Result<i32> {
         .stderr(Stdio::null())
         .status()?;
     status.code().context("a signal ended it")
-}
-
-#[test]
-fn a_server_of_the_distribution_under_load_holds_nothing_that_does_not_fit() -> Result<()> {
-    let _machine = machine();
-    let folder = tempfile::tempdir()?;
-    let recording = folder.path().join("x.gmps").display().to_string();
-    // It scrapes itself, and we ask for the same page from four sides.
-    let server = Prometheus::start_alone()?;
-    let ends = Instant::now() + Duration::from_secs(6);
-    let asking = [(); 4].map(|()| {
-        let address = server.address();
-        std::thread::spawn(move || {
-            let mut answers = 0;
-            while Instant::now() < ends {
-                answers += u64::from(http::get(address, "/metrics").is_ok_and(|answer| answer.status == 200));
-            }
-            answers
-        })
-    });
-    let outcome = Attach::to(server.pid())
-        .mode("full")
-        .duration(Duration::from_secs(5))
-        .arg("--record")
-        .arg(&recording)
-        .run()?;
-    let answers: u64 = asking.into_iter().filter_map(|asks| asks.join().ok()).sum();
-    ensure!(answers > 200, "the server gave only {answers} answers");
-    let live = outcome.json.clone().context("no JSON")?;
-    let capture = outcome.capture.context("no capture")?;
-    ensure!(
-        capture.capture.complete && capture.capture.lost_events == 0,
-        "{:?}",
-        capture.capture
-    );
-    let model = capture.full.context("no part of full")?.model;
-    ensure!(model.transitions > 10 * answers, "{model:?}");
-    ensure!(model.transitions == model.seen, "{model:?}");
-    ensure!(
-        model.inferred.is_empty() && model.inferred_after_loss == 0,
-        "{model:?}"
-    );
-    let replayed = gmpscope_with(["replay", recording.as_str(), "--format", "json"])?;
-    same(&live, &replayed, "prometheus")
 }
 
 #[test]

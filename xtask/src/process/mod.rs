@@ -64,9 +64,9 @@ fn read(file: &Path) -> String {
     String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
 
-/// Runs a command with its output in files of `folder`, and kills it and its descendants after `at_most`, having appended to its output
-/// what each of its threads waited for. With `apart`, standard output has a file of its own. The scheduling priority is
-/// lowered by `niceness`.
+/// Runs a command with its output in files of `folder`, and kills it and its descendants after `at_most`, having
+/// appended to its output what each of their threads waited for. With `apart`, standard output has a file of its own.
+/// The scheduling priority is lowered by `niceness`.
 ///
 /// # Errors
 /// The command could not be started, waited for or killed.

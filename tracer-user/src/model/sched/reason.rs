@@ -4,9 +4,10 @@
 const TABLE: &str = include_str!("wait_reasons.txt");
 
 /// Reasons for which the runtime says that a goroutine waits though it keeps running, on the system stack: so that the
-/// garbage collector or the execution tracer may scan its stack. Source: `isWaitingForGC` (Go 1.23),
-/// `isWaitingForSuspendG` (from 1.24 on), and in older versions the callers of casgstatus that set them.
-const STILL_RUNNING: [&str; 10] = [
+/// garbage collector or the execution tracer may scan its stack, or the heap be dumped. Source: the callers of
+/// `casGToWaiting` and of its variants that do not call `dropg`, from Go 1.21 on (a test compares), and in Go 1.19 the
+/// callers of casgstatus that set them.
+const STILL_RUNNING: [&str; 11] = [
     "stopping the world",
     "GC mark termination",
     "garbage collection",
@@ -17,6 +18,7 @@ const STILL_RUNNING: [&str; 10] = [
     "GC assist marking",
     "GC worker (active)",
     "flushing proc caches",
+    "dumping heap",
 ];
 
 /// The wait reasons of one version of Go.
@@ -76,7 +78,8 @@ impl Reasons {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
 
     #[test]
     fn numbers_differ_between_versions() {
@@ -87,9 +90,9 @@ mod tests {
         assert_eq!(Reasons::of(27).name(Reasons::of(27).coroutine()), "coroutine");
     }
 
-    /// The table is the same as in the toolchains' own source.
-    #[test]
-    fn the_table_is_that_of_the_toolchains() {
+    /// Calls `check` for each toolchain, with the minor version of Go, the folder of the runtime's source, and the names
+    /// of its wait reasons by their constants, in the order of their numbers.
+    fn for_each_toolchain(check: impl Fn(u32, &Path, &[(String, String)])) {
         let roots = std::env::var_os("GMPSCOPE_GO_ROOTS")
             .expect("GMPSCOPE_GO_ROOTS must name Go toolchains: run the tests by `cargo xtask test`");
         let mut checked = 0;
@@ -99,7 +102,8 @@ mod tests {
             let minor: u32 = minor[..minor.find(|c: char| !c.is_ascii_digit()).unwrap()]
                 .parse()
                 .unwrap();
-            let source = std::fs::read_to_string(root.join("src/runtime/runtime2.go")).unwrap();
+            let runtime = root.join("src/runtime");
+            let source = std::fs::read_to_string(runtime.join("runtime2.go")).unwrap();
             let strings: BTreeMap<&str, &str> = source
                 .lines()
                 .filter_map(|line| line.trim().split_once(':'))
@@ -113,14 +117,59 @@ mod tests {
             let constants = constants
                 .skip_while(|line| !line.starts_with("waitReasonZero"))
                 .take_while(|line| !line.starts_with(')'));
-            let names: Vec<&str> = constants
+            let names: Vec<(String, String)> = constants
                 .filter_map(|line| line.split_ascii_whitespace().next())
                 .filter(|word| word.starts_with("waitReason"))
-                .map(|constant| strings[constant])
+                .map(|constant| (constant.to_owned(), strings[constant].to_owned()))
                 .collect();
-            assert_eq!(Reasons::of(minor).names, names, "go1.{minor}");
+            check(minor, &runtime, &names);
             checked += 1;
         }
         assert!(checked > 0);
+    }
+
+    /// The table is the same as in the toolchains' own source.
+    #[test]
+    fn the_table_is_that_of_the_toolchains() {
+        for_each_toolchain(|minor, _, names| {
+            let names: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+            assert_eq!(Reasons::of(minor).names, names, "go1.{minor}");
+        });
+    }
+
+    /// Each reason that the runtime sets for a goroutine that stays on its M is known as one.
+    #[test]
+    fn a_reason_that_the_runtime_sets_of_itself_is_known_to_keep_running() {
+        for_each_toolchain(|minor, runtime, names| {
+            if minor < 21 {
+                // Reasons are set by assignments, which look like those before a real wait.
+                return;
+            }
+            let mut constants = BTreeSet::new();
+            for file in std::fs::read_dir(runtime).unwrap().flatten() {
+                let path = file.path();
+                if path.extension().is_none_or(|extension| extension != "go") {
+                    continue;
+                }
+                let source = std::fs::read_to_string(path).unwrap();
+                let calls = source
+                    .lines()
+                    .filter(|line| line.contains("casGToWaiting") || line.contains("forEachP("));
+                let reasons = calls.flat_map(|call| call.split(|c: char| !c.is_ascii_alphanumeric()));
+                let reasons = reasons.filter(|word| {
+                    word.strip_prefix("waitReason")
+                        .is_some_and(|name| !name.is_empty())
+                });
+                constants.extend(reasons.map(str::to_owned));
+            }
+            // It gives up its M: another goroutine makes the call that a debugger asks for.
+            assert!(constants.remove("waitReasonDebugCall"), "go1.{minor}");
+            assert!(constants.len() >= 6, "go1.{minor}: {constants:?}");
+            for constant in constants {
+                let number = names.iter().position(|(name, _)| *name == constant).unwrap();
+                let number = u8::try_from(number).unwrap();
+                assert!(Reasons::of(minor).still_runs(number), "go1.{minor}: {constant}");
+            }
+        });
     }
 }

@@ -408,9 +408,14 @@ impl Full {
         !self.source.is_stopped() && self.readings.are_needed(now_ns, self.source.lost_ns())
     }
 
-    /// Has every goroutine, P and M read, unless the transitions have stopped or it is too soon.
+    /// Has every goroutine, P and M read, unless the transitions have stopped or it is too soon; waits until the probes
+    /// have settled.
     fn read_states(&mut self, now_ns: u64) {
-        if !self.source.is_stopped() && self.readings.begin(now_ns, self.source.lost_ns()) {
+        if self.source.is_stopped() {
+            return;
+        }
+        self.source.settle();
+        if self.readings.begin(now_ns, self.source.lost_ns()) {
             self.take_states(WAIT_FOR_STATES);
         }
     }

@@ -121,7 +121,6 @@ impl ProbeTarget {
             ..request.config
         };
         clear(kernel, slot)?;
-        execs::register(kernel, slot, request.pid)?;
         maps::configure_target(&mut kernel.ebpf, slot, config)?;
         let points = points(request.sites, request.bias, slot);
         let kind = request
@@ -141,7 +140,12 @@ impl ProbeTarget {
         // become runnable.
         let config = TargetConfig { enabled: 1, ..config };
         let live_ns = now_ns();
-        maps::configure_target(&mut kernel.ebpf, slot, config)?;
+        // Not before all else has succeeded: what is left of failures would fill the table.
+        execs::register(kernel, slot, request.pid)?;
+        if let Err(e) = maps::configure_target(&mut kernel.ebpf, slot, config) {
+            execs::unregister(kernel, slot, request.pid)?;
+            return Err(e);
+        }
         Ok(Self {
             slot,
             pid: request.pid,

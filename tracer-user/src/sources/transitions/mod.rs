@@ -8,7 +8,11 @@ mod tables;
 #[cfg(test)]
 mod testing;
 
-use std::{collections::VecDeque, fs::File, time::Duration};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    time::{Duration, Instant},
+};
 
 use aya::programs::raw_trace_point::RawTracePointLink;
 use tracer_ebpf::{
@@ -52,6 +56,10 @@ const CALIBRATION_SLOT: u32 = 1;
 const WINDOW_NS: u64 = 5_000_000;
 /// Time after which programs that ran when their target was switched off have ended; they take a microsecond.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1);
+/// Time from which on a reading of the states cannot be older than a change that no probe saw: a thread may be
+/// preempted between a site that it passed before the probes were switched on and the change of status that follows. It
+/// resumes within some slices of the CPU.
+const SETTLED_AFTER: Duration = Duration::from_millis(20);
 /// Most transitions of one batch, from all rings together: 2 MB.
 const BATCH: usize = 1 << 16;
 
@@ -107,6 +115,7 @@ pub struct TransitionSource {
     without_threads: Option<String>,
     stacks: Option<Stacks>,
     stopped: bool,
+    settled_at: Instant,
     /// Snapshots that are emitted after everything earlier.
     snapshots: VecDeque<SchedSnapshot>,
     /// When something was last lost.
@@ -200,6 +209,7 @@ impl TransitionSource {
             without_threads: None,
             stacks: request.stacks.map(|_| Stacks::default()),
             stopped: false,
+            settled_at: Instant::now(),
             snapshots: VecDeque::new(),
             lost_ns: 0,
             emitted_ns: 0,
@@ -214,6 +224,7 @@ impl TransitionSource {
         // All probes begin at once: otherwise goroutines would be seen to run that were not seen to become runnable.
         source.live_ns = now_ns();
         source.enable(1)?;
+        source.settled_at = Instant::now() + SETTLED_AFTER;
         Ok((source, attached))
     }
 
@@ -223,6 +234,11 @@ impl TransitionSource {
     /// The kernel refuses, or there are too many plugins.
     pub fn attach_plugin(&mut self, plugin: &PluginRequest<'_>) -> Result<()> {
         self.plugins.attach(&mut self.kernel, plugin)
+    }
+
+    /// Waits until states may be read, which is once after the probes were switched on: see [`SETTLED_AFTER`].
+    pub fn settle(&self) {
+        std::thread::sleep(self.settled_at.saturating_duration_since(Instant::now()));
     }
 
     fn enable(&mut self, enabled: u32) -> Result<()> {

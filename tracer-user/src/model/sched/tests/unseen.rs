@@ -51,6 +51,43 @@ fn the_snapshot_after_a_loss_gives_the_states_anew() {
     assert!(report.longest.is_empty(), "{:?}", report.longest);
 }
 
+/// A worker of the garbage collector says that it waits while it marks. Go 1.19 leaves the reason of its last wait.
+#[test]
+fn a_goroutine_that_a_snapshot_found_waiting_on_its_thread_runs() {
+    let mut sched = sched(19);
+    let idle = 24;
+    assert_eq!(Reasons::of(19).name(idle), "GC worker (idle)");
+    let worker = GoroutineSeen {
+        g: g_at(1),
+        goid: 1,
+        status: s::WAITING,
+        reason: idle,
+        m: 0x11,
+        ..GoroutineSeen::default()
+    };
+    let machine = MachineSeen {
+        m: 0x11,
+        tid: 7,
+        ..MachineSeen::default()
+    };
+    sched.observe(&Observation {
+        at_ns: 20,
+        kind: Kind::Scheduler(Box::new(SchedSnapshot {
+            begin_ns: 10,
+            end_ns: 20,
+            goroutines: vec![worker],
+            machines: vec![machine],
+            ..SchedSnapshot::default()
+        })),
+    });
+    assert_eq!(sched.goroutine_of(g_at(1)).unwrap().state, State::Running);
+    sched.apply(&status_change(50, g_at(1), 7, s::RUNNING, s::WAITING, idle));
+    let report = sched.report(100);
+    assert_eq!(report.anomalies, Anomalies::default());
+    assert_eq!(report.spent_ns[State::Running as usize], 30);
+    assert_eq!(report.spent_ns[State::Waiting as usize], 50);
+}
+
 #[test]
 fn a_process_that_ends_is_no_anomaly() {
     let mut sched = sched(27);
