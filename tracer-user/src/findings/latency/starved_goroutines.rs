@@ -28,6 +28,7 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
     };
     let unknown = match runnable.unknown {
         0 => String::new(),
+        1 => " (of one other it is not known since when)".to_owned(),
         n => format!(" (of {n} others it is not known since when)"),
     };
     // Who runs for so long may be who keeps the others waiting.

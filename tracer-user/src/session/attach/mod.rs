@@ -11,11 +11,13 @@
 //! ```
 
 pub mod effect;
+mod full;
 mod halts;
 pub mod input;
 pub(in crate::session) mod live;
 mod plugins;
 pub(in crate::session) mod prepare;
+mod programs;
 pub mod runner;
 mod select;
 mod state;
