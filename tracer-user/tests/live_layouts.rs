@@ -5,6 +5,7 @@ mod go;
 use std::cell::Cell;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use go::{Binary, Build, toolchain, toolchains};
 use tracer_user::binary::GoBinary;
@@ -290,6 +291,48 @@ fn a_runtime_that_is_being_set_up_refutes_nothing() {
             }
         }
     }
+}
+
+/// The memory of a process of which a thread was preempted when it had set one end of a new stack, and continues at
+/// `resumes`.
+struct Preempted<'a> {
+    memory: &'a ProcessMemory,
+    layout: &'a Layout,
+    resumes: Instant,
+}
+
+impl Memory for Preempted<'_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        self.memory.read(address, into)?;
+        let hi = self.layout.g.stack_hi as usize;
+        if into.len() == self.layout.g.size as usize && Instant::now() < self.resumes {
+            into[hi..hi + 8].copy_from_slice(&4096_u64.to_ne_bytes());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_thread_that_is_preempted_within_a_change_refutes_nothing() {
+    let toolchain = toolchain(27);
+    let running = Running::start(toolchain.build(BUSY, stripped(false)));
+    let layout = find(&toolchain.version, Arch::Amd64, &[]).unwrap().0;
+    let (memory, bias, globals) = running.look(|find| find(Some(&layout)));
+    let off_cpu_for = |time| {
+        let preempted = Preempted {
+            memory: &memory,
+            layout: &layout,
+            resumes: Instant::now() + time,
+        };
+        check_live(&preempted, &globals, bias, Some(&layout))
+    };
+    for millis in [0, 1, 3, 10, 20] {
+        let check = off_cpu_for(Duration::from_millis(millis));
+        assert!(check.confirms_layout(), "{millis} ms: {check:?}");
+    }
+    // What does not end is refuted.
+    let check = off_cpu_for(Duration::from_secs(60));
+    assert!(matches!(check.allgs, Verdict::Refuted(_)), "{check:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! The checks are relations that hold in every version (Go 1.19 to 1.27, `proc.go` and `runtime2.go`), and that other
 //! bytes would hardly satisfy: `allp[i].id == i`, `m.g0.m == m` along the whole of `allm`, as many Ms as `sched`
 //! counts, distinct goroutine ids, stacks whose ends are in order. The process continues to run meanwhile, so a
-//! failed check is repeated before it counts.
+//! failed check is repeated before it counts, at once and after some time slices.
 
 mod relations;
 
@@ -19,10 +19,13 @@ use crate::process::memory::Memory;
 const ATTEMPTS: u32 = 4;
 /// Pause before the second attempt; it doubles each time.
 const PAUSE: Duration = Duration::from_micros(100);
-/// How often, and after what pause, a process that has no goroutine yet is checked again: for 100 ms in all, several
-/// time slices of a busy CPU.
+/// How often a process is checked again in which something was refuted, and after what pause: a thread may have been
+/// preempted in the middle of a change, between the two ends of a new stack for instance. 30 ms are several time slices
+/// of a busy CPU.
+const AGAIN: u32 = 6;
+const AGAIN_PAUSE: Duration = Duration::from_millis(5);
+/// How often, if it has no goroutine yet: setting the runtime up takes longer than one change, 100 ms at most.
 const STARTING: u32 = 20;
-const STARTING_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the process's memory says about one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,16 +97,17 @@ impl LiveCheck {
 
 /// Checks a process's memory. `globals` are link-time addresses; `bias` is added to each.
 ///
-/// A process that has just started may be in the middle of setting up its runtime, and off its CPU there for long: as
-/// long as it has no goroutine, failed checks are repeated, for [`STARTING`] times [`STARTING_PAUSE`].
+/// The process may be in the middle of a change, and off its CPU there for long. As long as something is refuted, all of
+/// it is checked again: [`AGAIN`] times, or [`STARTING`] times while there is no goroutine.
 pub fn check_live(memory: &impl Memory, globals: &Globals, bias: u64, layout: Option<&Layout>) -> LiveCheck {
+    let refuted = |(_, verdict): (_, &Verdict)| matches!(verdict, Verdict::Refuted(_));
     let mut check = check_all(memory, globals, bias, layout);
-    for _ in 0..STARTING {
-        let refuted = |(_, verdict): (_, &Verdict)| matches!(verdict, Verdict::Refuted(_));
-        if check.allgs != Verdict::Unset || !check.verdicts().into_iter().any(refuted) {
+    for again in 0..STARTING {
+        let is_starting = check.allgs == Verdict::Unset;
+        if !check.verdicts().into_iter().any(refuted) || again >= AGAIN && !is_starting {
             break;
         }
-        thread::sleep(STARTING_PAUSE);
+        thread::sleep(AGAIN_PAUSE);
         check = check_all(memory, globals, bias, layout);
     }
     check
