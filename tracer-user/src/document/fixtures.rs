@@ -170,7 +170,7 @@ pub fn snapshot() -> Snapshot {
 /// `exact` on a program whose goroutines compute too long, with slow waits and losses.
 pub fn exact() -> Capture {
     let mut observed = Observed::new(BucketScheme::Kernel);
-    observed.see(BEGIN_NS, Kind::Snapshot(snapshot()));
+    observed.see(BEGIN_NS, Kind::Snapshot(Box::new(snapshot())));
     observed.waits(
         HistogramKey::Origin(Origin::Created),
         &[(300, 900), (5_000, 80), (150_000, 15), (2_000_000, 5)],
@@ -205,7 +205,7 @@ pub fn exact() -> Capture {
         observed.see(END_NS, Kind::Loss(Loss { cause, count }));
     }
     observed.see(END_NS, Kind::Hits(62_094));
-    observed.see(END_NS, Kind::Snapshot(snapshot()));
+    observed.see(END_NS, Kind::Snapshot(Box::new(snapshot())));
     observed.capture(Mode::Exact, |parts| {
         parts.attach = parts.attach.map(|attach| AttachInfo {
             latency_floor_ns: Some(810),
@@ -249,7 +249,7 @@ pub fn sampled() -> Capture {
     observed.see(END_NS, Kind::Hits(9_115));
     observed.see(
         END_NS,
-        Kind::Snapshot(Snapshot {
+        Kind::Snapshot(Box::new(Snapshot {
             goroutines_sampled: true,
             goroutines_live: Some(121),
             goroutines_by_state_range: [
@@ -261,7 +261,7 @@ pub fn sampled() -> Capture {
             .map(|(state, low, high)| (state.to_owned(), low, high))
             .to_vec(),
             ..snapshot()
-        }),
+        })),
     );
     observed.capture(Mode::Sampled, |parts| {
         parts.ended_by = EndedBy::Signal;
@@ -276,12 +276,12 @@ pub fn passive() -> Capture {
     let scheme = BucketScheme::Go121;
     observed.see(
         BEGIN_NS,
-        Kind::Snapshot(Snapshot {
+        Kind::Snapshot(Box::new(Snapshot {
             stw_pauses: Some((0, 0)),
             stw_total_ns: Some((0, 0)),
             stw_stopping_ns: Some((0, 0)),
             ..snapshot()
-        }),
+        })),
     );
     let delta = HistogramDelta {
         key: HistogramKey::All,
@@ -298,11 +298,11 @@ pub fn passive() -> Capture {
     observed.see(END_NS, Kind::HistogramDelta(delta));
     observed.see(
         END_NS,
-        Kind::Snapshot(Snapshot {
+        Kind::Snapshot(Box::new(Snapshot {
             stw_total_ns: Some((410_000_000, 30_000)),
             stw_pauses: Some((230, 1)),
             ..snapshot()
-        }),
+        })),
     );
     observed.capture(Mode::Passive, |parts| {
         parts.target.go_version = "1.25.5 X:greenteagc".into();

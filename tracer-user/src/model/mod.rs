@@ -62,7 +62,7 @@ impl Model {
             _ => return,
         };
         self.polls.add(observation.at_ns, snapshot);
-        let stamped = (observation.at_ns, snapshot.clone());
+        let stamped = (observation.at_ns, Snapshot::clone(snapshot));
         self.first.get_or_insert_with(|| stamped.clone());
         self.last = Some(stamped);
         self.snapshots += 1;

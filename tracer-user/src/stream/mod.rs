@@ -44,7 +44,7 @@ pub enum Kind {
     /// Waits since the last delta of the same key, already counted into buckets.
     HistogramDelta(HistogramDelta),
     /// A reading of the runtime's state from memory.
-    Snapshot(Snapshot),
+    Snapshot(Box<Snapshot>),
     /// Transitions of goroutines, Ps, Ms and threads (`full`), in the order of their times. In batches, since there
     /// may be a million in a second; the observation's own time is that of the last.
     Transitions(Vec<Transition>),

@@ -426,7 +426,7 @@ impl Target {
                         waits.add_delta(delta);
                     }
                 }
-                Kind::Snapshot(snapshot) => view.gauges = Some(snapshot.clone()),
+                Kind::Snapshot(snapshot) => view.gauges = Some(snapshot.as_ref().clone()),
                 Kind::Loss(loss) => {
                     let lost = view.losses.entry(loss.cause).or_default();
                     *lost = lost.saturating_add(loss.count);

@@ -168,11 +168,11 @@ fn more_ps_are_not_advised_to_a_program_that_has_more_than_its_limit() {
 fn polled(at_ns: u64, idle_ps: u32, since_last_poll_ns: u64) -> Observation {
     Observation {
         at_ns,
-        kind: Kind::Snapshot(Snapshot {
+        kind: Kind::Snapshot(Box::new(Snapshot {
             idle_ps: Some(idle_ps),
             since_last_poll_ns: Some(since_last_poll_ns),
             ..Snapshot::default()
-        }),
+        })),
     }
 }
 
@@ -246,7 +246,7 @@ fn a_world_that_stands_still_is_reported() {
         };
         Observation {
             at_ns,
-            kind: Kind::Snapshot(snapshot),
+            kind: Kind::Snapshot(Box::new(snapshot)),
         }
     };
     let second = 1_000_000_000;

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     bpf::{Capacity, Cost, LinkKind},
-    clock::now_ns,
     error::{Error, Result},
     plan::{Mode, describe_attempts},
     process::memory::ProcessMemory,
@@ -25,6 +24,7 @@ use crate::{
         step::{AttachedBy, MeasuredBy},
     },
 };
+use std::time::Duration;
 
 /// The sources of one mode.
 pub struct Live {
@@ -274,7 +274,7 @@ impl Live {
         }
         gauges.ok().map(|snapshot| Observation {
             at_ns: now_ns,
-            kind: Kind::Snapshot(snapshot),
+            kind: Kind::Snapshot(Box::new(snapshot)),
         })
     }
 

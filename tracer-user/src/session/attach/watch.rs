@@ -79,7 +79,7 @@ impl Watch {
             runnable: runnable.map(|reading| still_runnable(reading, stamps, &self.queues)),
             stop: self.world.stop(),
         };
-        (seen != OngoingSeen::default()).then(|| Observation {
+        (seen != OngoingSeen::default()).then_some(Observation {
             at_ns: look.at_ns,
             kind: Kind::Ongoing(seen),
         })

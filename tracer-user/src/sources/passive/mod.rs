@@ -97,7 +97,7 @@ impl<M: Memory> PassiveSource<M> {
         let snapshot = self.snapshot(now_ns)?;
         observations.push(Observation {
             at_ns: now_ns,
-            kind: Kind::Snapshot(snapshot),
+            kind: Kind::Snapshot(Box::new(snapshot)),
         });
         Ok(observations)
     }

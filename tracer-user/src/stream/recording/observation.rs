@@ -145,7 +145,10 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
             held_ns: bytes.number()?,
         })),
         tag::HISTOGRAM_DELTA => Kind::HistogramDelta(read_histogram_delta(&mut bytes)?),
-        tag::SNAPSHOT => Kind::Snapshot(read_json(&bytes, "a snapshot is not what it should be")?),
+        tag::SNAPSHOT => Kind::Snapshot(Box::new(read_json(
+            &bytes,
+            "a snapshot is not what it should be",
+        )?)),
         tag::ONGOING => Kind::Ongoing(read_json(&bytes, "what is not over is not what it should be")?),
         tag::LOSS => Kind::Loss(Loss {
             cause: LossCause::named(bytes.text()?).ok_or(Trouble::Unknown)?,

@@ -79,7 +79,7 @@ pub(super) fn print(
 
 /// An object of the file.
 enum Document {
-    Interval(Interval),
+    Interval(Box<Interval>),
     Starts(StartsInterval),
     Capture(Box<Capture>),
 }
@@ -98,7 +98,7 @@ fn read(file: impl BufRead, name: &str) -> Result<Vec<Document>> {
         let schema = value.get("schema").and_then(Value::as_str).unwrap_or_default();
         documents.push(match schema {
             SCHEMA => Document::Capture(Box::new(typed(&value, name, &mut unknown)?)),
-            Interval::SCHEMA => Document::Interval(typed(&value, name, &mut unknown)?),
+            Interval::SCHEMA => Document::Interval(Box::new(typed(&value, name, &mut unknown)?)),
             StartsInterval::SCHEMA => Document::Starts(typed(&value, name, &mut unknown)?),
             other => {
                 return Err(Error::failed(format!(

@@ -289,7 +289,7 @@ pub(super) fn observation() -> impl Strategy<Value = Observation> {
         any::<(u32, u64)>()
             .prop_map(|(pid, held_ns)| Kind::Event(Event::StartHeld(StartHeld { pid, held_ns }))),
         histogram_delta().prop_map(Kind::HistogramDelta),
-        snapshot().prop_map(Kind::Snapshot),
+        snapshot().prop_map(|snapshot| Kind::Snapshot(Box::new(snapshot))),
         loss.prop_map(|(cause, count)| Kind::Loss(Loss { cause, count })),
         any::<u64>().prop_map(Kind::Hits),
         any::<u64>().prop_map(Kind::TransitionsSeen),
