@@ -304,6 +304,7 @@ impl AttachArgs {
             slower,
             by,
             record: self.record,
+            runs_already: true,
             force: self.force,
             full: self.full.into(),
             chatter: verbosity.chatter(),

@@ -13,6 +13,7 @@ use crate::document::gauges::{Goroutines, RuntimePauses, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::init::Init;
 use crate::document::ongoing::Ongoing;
+use crate::document::overhead::{OverheadMeasured, OverheadPredicted};
 use crate::document::slow::{Slow, SlowSummary};
 use crate::escape::Untrusted;
 use crate::findings::Finding;
@@ -232,9 +233,16 @@ pub struct CaptureInfo {
     /// Cost of one hit in the target on this machine: [low, high].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_cost_ns: Option<[u64; 2]>,
-    /// 1 + hits × cost ÷ CPU time of the target in the window, with the high cost.
+    /// CPU time of the target ÷ what it would have been without probes: as it was measured, otherwise the high end of
+    /// what is predicted. Absent where neither is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead_ratio: Option<f64>,
+    /// That ratio as the number of hits and their cost predict it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead_predicted: Option<OverheadPredicted>,
+    /// That ratio as it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead_measured: Option<OverheadMeasured>,
     /// The least time that the probes themselves add to each latency (`exact`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_floor_ns: Option<u64>,
@@ -276,6 +284,8 @@ impl CaptureInfo {
             probe_hits: 0,
             probe_cost_ns: None,
             overhead_ratio: None,
+            overhead_predicted: None,
+            overhead_measured: None,
             latency_floor_ns: None,
             concurrent_captures: 0,
             plugins: Vec::new(),

@@ -8,6 +8,7 @@ use crate::{
     stream::{
         BucketScheme, EndedBy, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation,
         Origin, SlowWait, Snapshot, Symbolizer, TargetInfo,
+        cpu_use::{CpuSlice, CpuUse},
         step::{AttachInfo, AttachedBy, MeasuredBy},
     },
 };
@@ -60,6 +61,8 @@ pub struct Observed {
     pub latency: Latency,
     /// The gauges.
     pub model: Model,
+    /// CPU time of the target per wait.
+    pub cpu_use: CpuUse,
 }
 
 impl Observed {
@@ -68,6 +71,7 @@ impl Observed {
         Self {
             latency: Latency::new(scheme),
             model: Model::default(),
+            cpu_use: CpuUse::default(),
         }
     }
 
@@ -131,6 +135,7 @@ impl Observed {
                 latency_floor_ns: None,
             }),
             target_cpu_ns: Some(8_000_000_000),
+            cpu_use: &self.cpu_use,
             halted: Vec::new(),
             concurrent_captures: 0,
             notes: Vec::new(),
@@ -263,6 +268,15 @@ pub fn sampled() -> Capture {
             ..snapshot()
         })),
     );
+    let slice = |(cpu_ns, waits)| CpuSlice { cpu_ns, waits };
+    observed.cpu_use = CpuUse {
+        before: [(8_100_000, 91), (7_900_000, 90), (8_000_000, 92), (7_950_000, 89), (8_050_000, 88)]
+            .map(slice)
+            .to_vec(),
+        during: [(2_410_000_000, 26_200), (2_395_000_000, 26_050), (2_402_000_000, 26_010)]
+            .map(slice)
+            .to_vec(),
+    };
     observed.capture(Mode::Sampled, |parts| {
         parts.ended_by = EndedBy::Signal;
         parts.end_ns = BEGIN_NS + 3_210_000_000;

@@ -16,6 +16,7 @@ pub mod inspection;
 pub mod interval;
 pub mod named;
 pub mod ongoing;
+pub mod overhead;
 pub mod slow;
 pub mod tally;
 

@@ -5,6 +5,7 @@
 
 pub mod bytes;
 mod cgroup;
+pub mod cpu;
 mod family;
 pub mod file;
 mod find;

@@ -27,6 +27,8 @@ pub struct AttachOptions {
     pub by: Option<SplitBy>,
     /// Where the capture is recorded; `-`: stdout.
     pub record: Option<PathBuf>,
+    /// Whether the process has been running for a while, so that what it does without probes can be measured first.
+    pub runs_already: bool,
     /// Attach also where the kernel must single-step the probed instruction.
     pub force: bool,
     /// Options of the mode `full`.

@@ -3,6 +3,7 @@
 
 pub mod buckets;
 mod consumer;
+pub mod cpu_use;
 pub mod ongoing;
 pub mod plugin;
 pub mod recording;

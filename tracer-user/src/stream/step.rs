@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BucketScheme, TargetInfo, plugin::PluginsSeen};
+use super::{BucketScheme, TargetInfo, cpu_use::CpuUse, plugin::PluginsSeen};
 use crate::{escape::Untrusted, plan::Mode, process::Halt};
 
 /// Number of the binary in marks where a single program is traced.
@@ -64,6 +64,8 @@ pub enum LatencyStep {
     },
     /// The plugins of the target, with their copies of the scheduler's functions; only if there is something to say.
     Plugins(PluginsSeen),
+    /// CPU time of the target per wait, without probes and with them; only if there were any.
+    CpuUse(CpuUse),
     /// The window closes.
     Close {
         /// The window's end.

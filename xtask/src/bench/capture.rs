@@ -29,9 +29,29 @@ pub struct Info {
     pub probe_hits: u64,
     /// Events that were seen and lost.
     pub lost_events: u64,
-    /// 1 + hits × cost ÷ the target's CPU time.
+    /// The ratio of the target's CPU time with probes and without, by the number of hits.
     #[serde(default)]
-    pub overhead_ratio: Option<f64>,
+    pub overhead_predicted: Option<Predicted>,
+    /// The same ratio as gmpscope measured it.
+    #[serde(default)]
+    pub overhead_measured: Option<Measured>,
+}
+
+/// A predicted ratio.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Predicted {
+    /// With the lower cost of a hit.
+    pub low: f64,
+    /// With the higher, where that leaves anything.
+    #[serde(default)]
+    pub high: Option<f64>,
+}
+
+/// A measured ratio; its interval is not read.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Measured {
+    /// The ratio.
+    pub ratio: f64,
 }
 
 /// A histogram; only its count is read.

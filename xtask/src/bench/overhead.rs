@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::against::{Sides, row};
+use super::capture::Predicted;
 use super::column::{Column, Tools};
 use super::rounds::{PROGRAMS, Program, Rounds, baseline, compare, measure, ratio};
-use super::statistics::spread;
+use super::statistics::{Spread, spread};
 use super::{gmpscope, markdown};
 use crate::go::Symbols;
 use crate::setup::{self, Component};
@@ -122,8 +123,8 @@ impl Table {
             rule.push_str("--:|");
         }
         let own = String::from(
-            "| program | mode | hits/s | hits × cost ÷ CPU, as gmpscope states it | measured: added CPU | lost events, all rounds |\n\
-             |---|---|--:|--:|--:|--:|\n",
+            "| program | mode | hits/s | predicted by the hits | measured by gmpscope | measured by this bench | gmpscope's ÷ bench's | lost events, all rounds |\n\
+             |---|---|--:|--:|--:|--:|--:|--:|\n",
         );
         Self {
             head,
@@ -153,18 +154,31 @@ impl Table {
         for column in Column::GMPSCOPE {
             let own = || rounds.iter().filter_map(|round| round.get(&column)?.own);
             let hits = spread(own().map(|own| own.hits)).context("no capture")?;
-            let stated = spread(own().filter_map(|own| own.overhead_ratio))
-                .map_or("–".to_owned(), |stated| {
-                    format!("{:.1} %", (stated.median - 1.0) * 100.0)
-                });
-            let added = spread(rounds.iter().filter_map(|round| ratio(round, column))).context("no ratio")?;
+            let predicted = |end: fn(Predicted) -> Option<f64>| {
+                spread(own().filter_map(|own| end(own.predicted?))).map(|end| format!("×{:.2}", end.median))
+            };
+            let low = predicted(|predicted| Some(predicted.low)).unwrap_or("–".to_owned());
+            let high = predicted(|predicted| predicted.high).unwrap_or("more".to_owned());
+            let stated = spread(own().filter_map(|own| own.measured));
+            let benched = spread(rounds.iter().filter_map(|round| ratio(round, column))).context("no ratio")?;
+            let agreement = spread(
+                rounds
+                    .iter()
+                    .filter_map(|round| Some(round.get(&column)?.own?.measured? / ratio(round, column)?)),
+            );
+            let shown = |spread: Option<Spread>, sign: &str| match spread {
+                Some(spread) => format!("{sign}{:.2} [{:.2}..{:.2}]", spread.median, spread.low, spread.high),
+                None => "–".to_owned(),
+            };
             writeln!(
                 self.own,
-                "| {} | {} | {:.0} | {stated} | {:.1} % | {} |",
+                "| {} | {} | {:.0} | {low} to {high} | {} | {} | {} | {} |",
                 program.name,
                 column.name(),
                 hits.median,
-                (added.median - 1.0) * 100.0,
+                shown(stated, "×"),
+                shown(Some(benched), "×"),
+                shown(agreement, ""),
                 own().map(|own| own.lost).sum::<u64>()
             )?;
         }

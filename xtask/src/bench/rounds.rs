@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::against::{Pair, Sides};
-use super::capture::Capture;
+use super::capture::{Capture, Predicted};
 use super::column::{self, Column, Tools};
 use crate::workload::Workload;
 
@@ -73,8 +73,10 @@ pub struct Sample {
 /// What gmpscope reports about its own cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Own {
-    /// 1 + hits × cost ÷ CPU time.
-    pub overhead_ratio: Option<f64>,
+    /// The ratio of CPU times as it predicts it.
+    pub predicted: Option<Predicted>,
+    /// The ratio as it measured it itself.
+    pub measured: Option<f64>,
     /// Hits per second.
     pub hits: f64,
     /// Events lost in the window.
@@ -168,7 +170,8 @@ fn one(column: Column, workload: &mut Workload, tools: &Tools, window: Duration)
         cpu_ns: cpu_ns / iterations as f64,
         rate: iterations as f64 / took.as_secs_f64(),
         own: capture.map(|capture| Own {
-            overhead_ratio: capture.capture.overhead_ratio,
+            predicted: capture.capture.overhead_predicted,
+            measured: capture.capture.overhead_measured.map(|measured| measured.ratio),
             hits: hits_per_second(&capture),
             lost: capture.capture.lost_events,
         }),

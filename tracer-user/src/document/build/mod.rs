@@ -8,6 +8,7 @@ use crate::document::gauges::{Goroutines, RuntimePauses, SchedulerGauges};
 use crate::document::hist::Hist;
 use crate::document::named::Named;
 use crate::document::ongoing::Ongoing;
+use crate::document::overhead::{OverheadMeasured, OverheadPredicted};
 use crate::document::slow::SlowSummary;
 use crate::escape::Untrusted;
 use crate::findings::{self, Evidence};
@@ -15,6 +16,7 @@ use crate::latency::Latency;
 use crate::model::Model;
 use crate::plan::Mode;
 use crate::stream::step::{AttachInfo, Halted};
+use crate::stream::cpu_use::CpuUse;
 use crate::stream::{EndedBy, LossCause, Symbolizer, TargetInfo};
 
 /// Everything that a capture of latencies is built from.
@@ -47,6 +49,8 @@ pub struct Parts<'a> {
     pub attach: Option<AttachInfo>,
     /// CPU time of the target in the window, where known.
     pub target_cpu_ns: Option<u64>,
+    /// CPU time per tracked wait, without probes and with them.
+    pub cpu_use: &'a CpuUse,
     /// Other captures of ours on the same target during the window.
     pub concurrent_captures: u64,
     /// How often the target was found stopped, traced or frozen.
@@ -89,7 +93,8 @@ pub fn build(parts: Parts) -> Capture {
     }
     let attach = parts.attach;
     let probe_cost_ns = attach.and_then(|attach| attach.hit_ns);
-    let highest_cost = probe_cost_ns.map(|[_, high]| high);
+    let predicted = OverheadPredicted::of(latency.hits(), probe_cost_ns, parts.target_cpu_ns);
+    let measured = OverheadMeasured::of(parts.cpu_use);
     let duration_ns = parts.end_ns.saturating_sub(parts.begin_ns);
     let info = CaptureInfo {
         mode_reason: parts.mode_reason,
@@ -111,7 +116,9 @@ pub fn build(parts: Parts) -> Capture {
         attached_by: attach.and_then(|attach| attach.attached_by),
         probe_hits: latency.hits(),
         probe_cost_ns,
-        overhead_ratio: overhead_ratio(latency.hits(), highest_cost, parts.target_cpu_ns),
+        overhead_ratio: measured.map_or(predicted.and_then(|predicted| predicted.high), |measured| Some(measured.ratio)),
+        overhead_predicted: predicted,
+        overhead_measured: measured,
         latency_floor_ns: attach.and_then(|attach| attach.latency_floor_ns),
         concurrent_captures: parts.concurrent_captures,
         halted: parts.halted,
@@ -163,17 +170,6 @@ fn short_entries(mode: Mode, waits: &Hist) -> Option<String> {
             lowest.count
         )
     })
-}
-
-/// Computes 1 + hits × cost ÷ CPU time; without hits, the cost need not be known.
-fn overhead_ratio(hits: u64, cost_ns: Option<u64>, cpu_ns: Option<u64>) -> Option<f64> {
-    if hits == 0 {
-        return Some(1.0);
-    }
-    let (cost_ns, cpu_ns) = (cost_ns?, cpu_ns.filter(|ns| *ns > 0)?);
-    let ratio = 1.0 + hits as f64 * cost_ns as f64 / cpu_ns as f64;
-    // Six decimals are more than the precision of the cost.
-    Some((ratio * 1e6).round() / 1e6)
 }
 
 /// Stacks of goroutines that blocked that were lost.

@@ -11,6 +11,7 @@ use crate::model::{Model, sched::Sched};
 use crate::plan::Mode;
 use crate::stream::{
     BucketScheme, EndedBy, Observation, Symbolizer,
+    cpu_use::CpuUse,
     plugin::PluginsSeen,
     step::{AttachInfo, Halted, LatencyBegin, LatencyStep, Opening},
 };
@@ -36,6 +37,7 @@ pub struct LatencyTally {
     notes: Vec<Untrusted>,
     attach: Option<AttachInfo>,
     plugins: PluginsSeen,
+    cpu_use: CpuUse,
     ending: Option<(EndedBy, bool)>,
 }
 
@@ -61,6 +63,7 @@ impl LatencyTally {
             notes: Vec::new(),
             attach: None,
             plugins: PluginsSeen::default(),
+            cpu_use: CpuUse::default(),
             ending: None,
         }
     }
@@ -77,6 +80,7 @@ impl LatencyTally {
             LatencyStep::Interval { .. } => {}
             LatencyStep::Note { note } => self.notes.push(note.clone()),
             LatencyStep::Plugins(plugins) => self.plugins = plugins.clone(),
+            LatencyStep::CpuUse(used) => self.cpu_use = used.clone(),
             LatencyStep::Close {
                 at_ns,
                 cpu_ns,
@@ -184,6 +188,7 @@ impl LatencyTally {
             symbolizer: names,
             attach: self.attach,
             target_cpu_ns: self.cpu_ns,
+            cpu_use: &self.cpu_use,
             concurrent_captures: self.concurrent_captures,
             halted: std::mem::take(&mut self.halted),
             notes: std::mem::take(&mut self.notes),

@@ -382,14 +382,31 @@ fn cost(capture: &Capture) -> String {
     if let Some([low, high]) = how.probe_cost_ns {
         let _ = write!(line, " of {low} to {high} ns each");
     }
-    if let Some(ratio) = how.overhead_ratio {
+    line.push('.');
+    if let Some(measured) = how.overhead_measured {
         let _ = write!(
             line,
-            ": at most {:.2} % of the process's own CPU time",
-            (ratio - 1.0) * 100.0
+            " For each wait, the process used {} times the CPU time that it had used just before ({} to {}).",
+            ratio(measured.ratio),
+            ratio(measured.low),
+            ratio(measured.high)
         );
     }
-    line.push('.');
+    if let Some(predicted) = how.overhead_predicted {
+        let what = match how.overhead_measured {
+            Some(_) => "The hits and their cost would make it",
+            None => "It was not measured; by the hits and their cost, the process used",
+        };
+        let end = match predicted.high {
+            Some(high) => format!("{} to {}", ratio(predicted.low), ratio(high)),
+            None => format!("{} or more", ratio(predicted.low)),
+        };
+        let times = match how.overhead_measured {
+            Some(_) => "",
+            None => " times the CPU time that it would have used without",
+        };
+        let _ = write!(line, " {what} {end}{times}.");
+    }
     if let Some(floor) = how.latency_floor_ns {
         let _ = write!(
             line,
@@ -397,6 +414,14 @@ fn cost(capture: &Capture) -> String {
         );
     }
     wrap(&line, 0)
+}
+
+/// A ratio with as many decimals as it deserves.
+fn ratio(ratio: f64) -> String {
+    match ratio < 2.0 {
+        true => format!("{ratio:.3}"),
+        false => format!("{ratio:.1}"),
+    }
 }
 
 fn findings(findings: &[Finding], style: Style) -> String {

@@ -184,6 +184,13 @@ impl Live {
         }
     }
 
+    /// Has somebody measure the target's CPU time per wait, if it is probed.
+    pub fn measure_cpu(&self, measure: impl FnOnce(&PassiveSource<ProcessMemory>)) {
+        if self.mode.has_probes() {
+            measure(&self.passive);
+        }
+    }
+
     /// Measures what a hit costs on this machine.
     pub fn calibrate(&mut self) {
         if let Some(probes) = &mut self.probes {

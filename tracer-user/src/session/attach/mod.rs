@@ -10,6 +10,7 @@
 //!           └───┴────────┘ a cheaper mode, where `auto` may choose
 //! ```
 
+mod cpu;
 pub mod effect;
 mod full;
 mod halts;

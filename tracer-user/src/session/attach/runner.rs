@@ -7,6 +7,7 @@ use tokio::time::{Instant, Interval};
 
 use super::{
     Effect, Input, Policy, Session,
+    cpu::CpuWatch,
     halts::{self, Halts},
     live::Live,
     prepare::Prepared,
@@ -90,6 +91,8 @@ pub(in crate::session) async fn capture(
         full: options.full,
         neighbours_read_ns: 0,
         halts: Halts::new(HaltWatch::new(target.pid())),
+        cpu: CpuWatch::new(target.pid()),
+        runs_already: options.runs_already,
         chatter: options.chatter,
         consumers,
         is_finished: false,
@@ -131,6 +134,9 @@ struct Runner {
     neighbours_read_ns: u64,
     /// When the target did not run at all.
     halts: Halts,
+    cpu: CpuWatch,
+    /// See [`AttachOptions::runs_already`].
+    runs_already: bool,
     /// Whether a source has failed: then the capture is not complete.
     source_failed: bool,
     outcome: Result<()>,
@@ -141,6 +147,10 @@ impl Runner {
         let now = now_ns();
         match effect {
             Effect::Attach { mode } => {
+                if mode.has_probes() && self.runs_already {
+                    self.cpu.measure_before(&self.target.passive_source());
+                }
+                let now = now_ns();
                 return Some(
                     match Live::attach(&self.target, mode, self.slower_ns, self.full, now) {
                         Ok(live) => {
@@ -176,6 +186,7 @@ impl Runner {
                     preemption_unknown: mode == Mode::Exact && !self.target.knows_preemption(),
                 };
                 let opened = self.step(LatencyStep::Open(opening));
+                self.live.as_ref()?.measure_cpu(|memory| self.cpu.begin(memory, now));
                 self.report_attached(mode, sites);
                 let halt = self.halts.read_now(now);
                 self.report_halt(halt);
@@ -198,6 +209,7 @@ impl Runner {
             }
             Effect::CloseWindow => {
                 if let Some(live) = &mut self.live {
+                    live.measure_cpu(|memory| self.cpu.end(memory, now));
                     live.look_for_plugins_at_the_end(&self.target);
                     if let Err(e) = live.stop() {
                         log::warn!("{e}");
@@ -220,6 +232,9 @@ impl Runner {
                 let notes = self.live.as_ref().map(Live::notes).unwrap_or_default();
                 let plugins = self.live.as_ref().and_then(Live::plugins).cloned();
                 let mut answer = plugins.and_then(|plugins| self.step(LatencyStep::Plugins(plugins)));
+                if self.live.as_ref().is_some_and(|live| live.attached_by().is_some()) {
+                    answer = answer.or(self.step(LatencyStep::CpuUse(self.cpu.used().clone())));
+                }
                 for note in notes {
                     answer = answer.or(self.step(LatencyStep::Note { note: note.into() }));
                 }
@@ -272,6 +287,7 @@ impl Runner {
         };
         let answer = self.take(&seen);
         if let Some(live) = &mut self.live {
+            live.measure_cpu(|memory| self.cpu.read(memory, now));
             live.follow_plugins(&self.target, now);
         }
         if now.saturating_sub(self.neighbours_read_ns) >= NEIGHBOURS_EVERY_NS {

@@ -56,6 +56,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         slower: latencies.slower,
         by: latencies.by,
         record: None,
+        runs_already: false,
         force: false,
         full: FullOptions::default(),
         chatter: options.output.chatter,

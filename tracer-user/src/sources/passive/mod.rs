@@ -172,6 +172,15 @@ impl<M: Memory> PassiveSource<M> {
         switches::read(&self.memory, allp, &layout.p)
     }
 
+    /// Reads how many waits the runtime has tracked so far. `None` where its histogram is not known.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn tracked_waits(&self) -> Result<Option<u64>, ReadError> {
+        let histogram = self.time_to_run.as_ref();
+        histogram.map(|histogram| histogram.entries(&self.memory)).transpose()
+    }
+
     /// Reads whether the world is being stopped, or is. `None` where the layout is not known.
     ///
     /// # Errors

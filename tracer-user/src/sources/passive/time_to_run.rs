@@ -111,6 +111,13 @@ impl TimeToRun {
         Ok(Some((delta, negative)))
     }
 
+    /// Reads how many entries the histogram has.
+    pub(super) fn entries(&self, memory: &impl Memory) -> Result<u64, ReadError> {
+        let reading = self.read(memory)?;
+        let all = reading.counts.iter().chain([&reading.underflow, &reading.overflow]);
+        Ok(all.fold(0, |sum: u64, count| sum.wrapping_add(*count)))
+    }
+
     fn read(&self, memory: &impl Memory) -> Result<Reading, ReadError> {
         let mut bytes = vec![0; self.shape.size as usize];
         memory.read(self.address, &mut bytes)?;

@@ -94,7 +94,7 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         unit: Some("seconds"),
         help: "CPU time that probe hits cost the process: an estimate, hits times what a hit was measured to cost on \
-               this machine. Divide its rate by that of gmpscope_target_cpu_seconds_total for the overhead.",
+               this machine. Divided by the rest of gmpscope_target_cpu_seconds_total, as rates, it is the overhead.",
         labels: &[],
         read: Read::Process(|process, samples| {
             samples.put(&[], Value::Number(process.target.cost.as_secs_f64()));
