@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use super::check::{Check, PROBING};
 use crate::{
-    bpf::{Capacity, Kernel, calibrate, multi},
+    bpf::{
+        Capacity, Kernel,
+        calibrate::{self, Instructions},
+        multi,
+    },
     error::{Error, Result},
     plan::Mode,
     sources::programs::program_for,
@@ -113,7 +117,12 @@ fn measure(kernel: &mut Kernel) -> Result<HitCost> {
     modes
         .map(|mode| {
             let program = program_for(mode);
-            let cost = calibrate::measure(kernel, program, calibrate::most_expensive(program))?;
+            let cost = calibrate::measure(
+                kernel,
+                program,
+                calibrate::most_expensive(program),
+                Instructions::ALL,
+            )?;
             Ok((mode, cost.hit_ns))
         })
         .collect()

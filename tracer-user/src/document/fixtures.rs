@@ -270,12 +270,22 @@ pub fn sampled() -> Capture {
     );
     let slice = |(cpu_ns, waits)| CpuSlice { cpu_ns, waits };
     observed.cpu_use = CpuUse {
-        before: [(8_100_000, 91), (7_900_000, 90), (8_000_000, 92), (7_950_000, 89), (8_050_000, 88)]
-            .map(slice)
-            .to_vec(),
-        during: [(2_410_000_000, 26_200), (2_395_000_000, 26_050), (2_402_000_000, 26_010)]
-            .map(slice)
-            .to_vec(),
+        before: [
+            (8_100_000, 91),
+            (7_900_000, 90),
+            (8_000_000, 92),
+            (7_950_000, 89),
+            (8_050_000, 88),
+        ]
+        .map(slice)
+        .to_vec(),
+        during: [
+            (2_410_000_000, 26_200),
+            (2_395_000_000, 26_050),
+            (2_402_000_000, 26_010),
+        ]
+        .map(slice)
+        .to_vec(),
     };
     observed.capture(Mode::Sampled, |parts| {
         parts.ended_by = EndedBy::Signal;

@@ -47,12 +47,20 @@ impl CpuReading {
 
     /// Returns the CPU time since an earlier reading, in nanoseconds.
     pub fn since(&self, before: &Self) -> u64 {
-        let all_are_there = before.threads.keys().all(|thread| self.threads.contains_key(thread));
+        let all_are_there = before
+            .threads
+            .keys()
+            .all(|thread| self.threads.contains_key(thread));
         if before.threads.is_empty() || self.threads.is_empty() || !all_are_there {
             return self.process_ns.saturating_sub(before.process_ns);
         }
         // A thread that is new has used all its time since.
-        let of = |reading: &Self| reading.threads.values().fold(0, |sum: u64, ns| sum.saturating_add(*ns));
+        let of = |reading: &Self| {
+            reading
+                .threads
+                .values()
+                .fold(0, |sum: u64, ns| sum.saturating_add(*ns))
+        };
         of(self).saturating_sub(of(before))
     }
 }

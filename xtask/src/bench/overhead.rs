@@ -160,14 +160,18 @@ impl Table {
             let low = predicted(|predicted| Some(predicted.low)).unwrap_or("–".to_owned());
             let high = predicted(|predicted| predicted.high).unwrap_or("more".to_owned());
             let stated = spread(own().filter_map(|own| own.measured));
-            let benched = spread(rounds.iter().filter_map(|round| ratio(round, column))).context("no ratio")?;
+            let benched =
+                spread(rounds.iter().filter_map(|round| ratio(round, column))).context("no ratio")?;
             let agreement = spread(
                 rounds
                     .iter()
                     .filter_map(|round| Some(round.get(&column)?.own?.measured? / ratio(round, column)?)),
             );
             let shown = |spread: Option<Spread>, sign: &str| match spread {
-                Some(spread) => format!("{sign}{:.2} [{:.2}..{:.2}]", spread.median, spread.low, spread.high),
+                Some(spread) => format!(
+                    "{sign}{:.2} [{:.2}..{:.2}]",
+                    spread.median, spread.low, spread.high
+                ),
                 None => "–".to_owned(),
             };
             writeln!(

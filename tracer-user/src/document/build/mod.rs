@@ -15,8 +15,8 @@ use crate::findings::{self, Evidence};
 use crate::latency::Latency;
 use crate::model::Model;
 use crate::plan::Mode;
-use crate::stream::step::{AttachInfo, Halted};
 use crate::stream::cpu_use::CpuUse;
+use crate::stream::step::{AttachInfo, Halted};
 use crate::stream::{EndedBy, LossCause, Symbolizer, TargetInfo};
 
 /// Everything that a capture of latencies is built from.
@@ -116,7 +116,9 @@ pub fn build(parts: Parts) -> Capture {
         attached_by: attach.and_then(|attach| attach.attached_by),
         probe_hits: latency.hits(),
         probe_cost_ns,
-        overhead_ratio: measured.map_or(predicted.and_then(|predicted| predicted.high), |measured| Some(measured.ratio)),
+        overhead_ratio: measured.map_or(predicted.and_then(|predicted| predicted.high), |measured| {
+            Some(measured.ratio)
+        }),
         overhead_predicted: predicted,
         overhead_measured: measured,
         latency_floor_ns: attach.and_then(|attach| attach.latency_floor_ns),

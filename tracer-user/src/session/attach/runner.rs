@@ -186,7 +186,9 @@ impl Runner {
                     preemption_unknown: mode == Mode::Exact && !self.target.knows_preemption(),
                 };
                 let opened = self.step(LatencyStep::Open(opening));
-                self.live.as_ref()?.measure_cpu(|memory| self.cpu.begin(memory, now));
+                self.live
+                    .as_ref()?
+                    .measure_cpu(|memory| self.cpu.begin(memory, now));
                 self.report_attached(mode, sites);
                 let halt = self.halts.read_now(now);
                 self.report_halt(halt);
@@ -232,7 +234,11 @@ impl Runner {
                 let notes = self.live.as_ref().map(Live::notes).unwrap_or_default();
                 let plugins = self.live.as_ref().and_then(Live::plugins).cloned();
                 let mut answer = plugins.and_then(|plugins| self.step(LatencyStep::Plugins(plugins)));
-                if self.live.as_ref().is_some_and(|live| live.attached_by().is_some()) {
+                if self
+                    .live
+                    .as_ref()
+                    .is_some_and(|live| live.attached_by().is_some())
+                {
                     answer = answer.or(self.step(LatencyStep::CpuUse(self.cpu.used().clone())));
                 }
                 for note in notes {

@@ -57,7 +57,7 @@ use crate::{
     bpf::{
         Capacity, Cost, Kernel, LinkKind, ProgramKind,
         attach::{ThreadEnded, drop_in_parallel},
-        calibrate,
+        calibrate::{self, Instructions},
         kernel::{self, CREATION_SITES_ON_HOST},
         ring,
     },
@@ -83,7 +83,7 @@ pub struct HostKernel {
     gated: Option<Gated>,
     /// Tracepoints of the programs for starts, while there is a binary.
     points: Vec<RawTracePointLink>,
-    costs: HashMap<(ProgramKind, u8), Cost>,
+    costs: HashMap<(ProgramKind, u8, Instructions), Cost>,
 }
 
 struct ProbedProcess {
@@ -199,7 +199,7 @@ impl HostKernel {
     /// # Errors
     /// As [`calibrate::measure`].
     pub fn cost_of(&mut self, program: ProgramKind) -> Result<Cost> {
-        self.measured(program, calibrate::most_expensive(program))
+        self.measured(program, calibrate::most_expensive(program), Instructions::ALL)
     }
 
     /// The cost of a hit of this target on this machine, measured likewise.
@@ -208,16 +208,17 @@ impl HostKernel {
     /// As [`calibrate::measure`].
     pub fn cost(&mut self, slot: SlotId) -> Result<Cost> {
         let target = &holder(&self.targets, slot)?.target;
-        let (program, kind) = (target.program(), target.calibrated_by());
-        self.measured(program, kind)
+        let (program, kind, instructions) = (target.program(), target.calibrated_by(), target.instructions());
+        self.measured(program, kind, instructions)
     }
 
-    fn measured(&mut self, program: ProgramKind, kind: SiteKind) -> Result<Cost> {
-        if let Some(cost) = self.costs.get(&(program, kind as u8)) {
+    fn measured(&mut self, program: ProgramKind, kind: SiteKind, instructions: Instructions) -> Result<Cost> {
+        let key = (program, kind as u8, instructions);
+        if let Some(cost) = self.costs.get(&key) {
             return Ok(*cost);
         }
-        let cost = calibrate::measure(&mut self.kernel, program, kind)?;
-        self.costs.insert((program, kind as u8), cost);
+        let cost = calibrate::measure(&mut self.kernel, program, kind, instructions)?;
+        self.costs.insert(key, cost);
         Ok(cost)
     }
 

@@ -178,7 +178,9 @@ impl<M: Memory> PassiveSource<M> {
     /// The memory cannot be read.
     pub fn tracked_waits(&self) -> Result<Option<u64>, ReadError> {
         let histogram = self.time_to_run.as_ref();
-        histogram.map(|histogram| histogram.entries(&self.memory)).transpose()
+        histogram
+            .map(|histogram| histogram.entries(&self.memory))
+            .transpose()
     }
 
     /// Reads whether the world is being stopped, or is. `None` where the layout is not known.

@@ -114,7 +114,10 @@ impl TimeToRun {
     /// Reads how many entries the histogram has.
     pub(super) fn entries(&self, memory: &impl Memory) -> Result<u64, ReadError> {
         let reading = self.read(memory)?;
-        let all = reading.counts.iter().chain([&reading.underflow, &reading.overflow]);
+        let all = reading
+            .counts
+            .iter()
+            .chain([&reading.underflow, &reading.overflow]);
         Ok(all.fold(0, |sum: u64, count| sum.wrapping_add(*count)))
     }
 

@@ -16,7 +16,7 @@ use crate::{
     binary::{Globals, layout::Layout},
     bpf::{
         attach::{self, LinkKind, Point, Probes, ProgramKind, Scope, ThreadEnded},
-        calibrate::{self, Cost},
+        calibrate::{self, Cost, Instruction, Instructions},
         kernel::Kernel,
         maps,
     },
@@ -93,6 +93,7 @@ pub struct ProbeTarget {
     program: ProgramKind,
     /// The kind of the first site; the others are alike.
     kind: SiteKind,
+    instructions: Instructions,
     config: TargetConfig,
     /// Keys of the sites, where there are no cookies.
     keys: Vec<SiteKey>,
@@ -152,6 +153,7 @@ impl ProbeTarget {
             probes: Some(probes),
             program: request.program,
             kind,
+            instructions: instructions_of(request.sites),
             config,
             keys: attach::keys_by_ip(request.program, &points, scope),
             tables: Tables::new(is_the_runtimes_figure(kind)),
@@ -197,12 +199,17 @@ impl ProbeTarget {
         }
     }
 
+    /// The kinds of instructions that are probed.
+    pub fn instructions(&self) -> Instructions {
+        self.instructions
+    }
+
     /// Measures the cost of a hit of this target on this machine, in our own process.
     ///
     /// # Errors
     /// As [`calibrate::measure`].
     pub fn calibrate(&self, kernel: &mut Kernel) -> Result<Cost> {
-        calibrate::measure(kernel, self.program, self.calibrated_by())
+        calibrate::measure(kernel, self.program, self.calibrated_by(), self.instructions)
     }
 
     /// Switches the programs off for the target: from here on only the number of hits is counted. What was counted before
@@ -386,6 +393,12 @@ pub(in crate::sources) fn points(sites: &[Site], bias: u64, slot: u32) -> Vec<Po
         site: for_kernel(site, slot),
     });
     points.collect()
+}
+
+/// The kinds of instructions at these sites.
+pub(in crate::sources) fn instructions_of(sites: &[Site]) -> Instructions {
+    let kinds = sites.iter().map(|site| Instruction::of(&site.instruction));
+    kinds.collect()
 }
 
 /// A site in the form that the programs read.

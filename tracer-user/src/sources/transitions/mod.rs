@@ -28,7 +28,7 @@ pub use self::stacks::StacksWanted;
 use super::{
     execs,
     plugins::{PluginProbes, PluginRequest},
-    probes::target::points,
+    probes::target::{instructions_of, points},
     starts::task::TaskOffsets,
 };
 use crate::{
@@ -170,9 +170,14 @@ impl TransitionSource {
         let mut rings: Vec<KernelRing> = rings.into_iter().map(KernelRing).collect();
         let points = points(request.sites, request.bias, SLOT);
         // Before the target's own transitions arrive: calibration's records look the same.
-        let cost = calibrate::measure(&mut kernel, program, SiteKind::StatusCall)
-            .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
-            .ok();
+        let cost = calibrate::measure(
+            &mut kernel,
+            program,
+            SiteKind::StatusCall,
+            instructions_of(request.sites),
+        )
+        .inspect_err(|e| log::warn!("the cost of a hit could not be measured, and is left out: {e}"))
+        .ok();
         for ring in &mut rings {
             while ring.take().is_some() {}
         }

@@ -1,10 +1,15 @@
-//! Measures the cost of a hit on this machine, in gmpscope's own process: with the real program, in a function that does
-//! what the runtime does at the probed instruction.
+//! Measures the cost of a hit on this machine, in gmpscope's own process: with the real program, in functions that do
+//! what the runtime does at the probed instructions.
+
+mod code;
 
 use std::{path::Path, thread};
 
+pub use code::{Instruction, Instructions};
+
 use tracer_ebpf::{Meaning, Origin, Site, SiteKind, TargetConfig, TargetState, stacks::StackConfig};
 
+use self::code::FakeG;
 use super::{
     attach::{self, Point, Probes, ProgramKind, Scope},
     kernel::Kernel,
@@ -29,125 +34,11 @@ const BUSY_FACTOR: f64 = 1.75;
 /// The cost of a hit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Nanoseconds of the target's CPU time: in a tight loop, and in a busy program.
+    /// Nanoseconds of the target's CPU time: in a tight loop at the cheapest of the instructions, and in a busy program at
+    /// the most expensive.
     pub hit_ns: [u64; 2],
     /// Smallest latency that `exact` can show: between the clock readings of two successive hits.
     pub latency_floor_ns: Option<u64>,
-}
-
-#[cfg(target_arch = "x86_64")]
-core::arch::global_asm!(
-    ".pushsection .text.gmpscope_calibration, \"ax\", @progbits",
-    ".globl gmpscope_calibration_cycles, gmpscope_calibration_waits, gmpscope_calibration_site",
-    ".hidden gmpscope_calibration_cycles, gmpscope_calibration_waits, gmpscope_calibration_site",
-    // (rdi: fake g, rsi: cycles)
-    "gmpscope_calibration_cycles:",
-    "push rbx",
-    "push r14",
-    "mov r14, rdi",
-    "2: mov rax, rdi",
-    "mov ebx, 4",
-    "mov ecx, 1",
-    "call gmpscope_calibration_probed",
-    "mov rax, rdi",
-    "mov ebx, 1",
-    "mov ecx, 2",
-    "call gmpscope_calibration_probed",
-    "dec rsi",
-    "jnz 2b",
-    "pop r14",
-    "pop rbx",
-    "ret",
-    // (rdi: fake g, rsi: cycles)
-    "gmpscope_calibration_waits:",
-    "push rbx",
-    "push r14",
-    // On another g's stack, as park_m is.
-    "xor r14d, r14d",
-    "3: mov rax, rdi",
-    "mov ebx, 2",
-    "mov ecx, 4",
-    "call gmpscope_calibration_probed",
-    "dec rsi",
-    "jnz 3b",
-    "pop r14",
-    "pop rbx",
-    "ret",
-    "gmpscope_calibration_probed:",
-    // A call rel32, as at the runtime's call sites: the kernel emulates it.
-    "gmpscope_calibration_site: call gmpscope_calibration_leaf",
-    "ret",
-    "gmpscope_calibration_leaf:",
-    "ret",
-    ".popsection",
-);
-
-#[cfg(target_arch = "aarch64")]
-core::arch::global_asm!(
-    ".pushsection .text.gmpscope_calibration, \"ax\", @progbits",
-    ".globl gmpscope_calibration_cycles, gmpscope_calibration_waits, gmpscope_calibration_site",
-    ".hidden gmpscope_calibration_cycles, gmpscope_calibration_waits, gmpscope_calibration_site",
-    // (x0: fake g, x1: cycles)
-    "gmpscope_calibration_cycles:",
-    "stp x29, x30, [sp, #-32]!",
-    "stp x28, x19, [sp, #16]",
-    "mov x28, x0",
-    "mov x19, x1",
-    "2: mov x0, x28",
-    "mov w1, #4",
-    "mov w2, #1",
-    "bl gmpscope_calibration_probed",
-    "mov x0, x28",
-    "mov w1, #1",
-    "mov w2, #2",
-    "bl gmpscope_calibration_probed",
-    "subs x19, x19, #1",
-    "b.ne 2b",
-    "ldp x28, x19, [sp, #16]",
-    "ldp x29, x30, [sp], #32",
-    "ret",
-    // (x0: fake g, x1: cycles)
-    "gmpscope_calibration_waits:",
-    "stp x29, x30, [sp, #-48]!",
-    "stp x28, x19, [sp, #16]",
-    "str x20, [sp, #32]",
-    // On another g's stack, as park_m is.
-    "mov x28, #0",
-    "mov x20, x0",
-    "mov x19, x1",
-    "3: mov x0, x20",
-    "mov w1, #2",
-    "mov w2, #4",
-    "bl gmpscope_calibration_probed",
-    "subs x19, x19, #1",
-    "b.ne 3b",
-    "ldr x20, [sp, #32]",
-    "ldp x28, x19, [sp, #16]",
-    "ldp x29, x30, [sp], #48",
-    "ret",
-    "gmpscope_calibration_probed:",
-    "stp x29, x30, [sp, #-16]!",
-    "gmpscope_calibration_site: bl gmpscope_calibration_leaf",
-    "ldp x29, x30, [sp], #16",
-    "ret",
-    "gmpscope_calibration_leaf:",
-    "ret",
-    ".popsection",
-);
-
-unsafe extern "C" {
-    /// Per cycle: →Runnable, then →Running, of the g at `g`, at one instruction.
-    fn gmpscope_calibration_cycles(g: *const FakeG, cycles: u64);
-    /// Per cycle: Running→Waiting of the g at `g`, at the same instruction.
-    fn gmpscope_calibration_waits(g: *const FakeG, cycles: u64);
-    /// That instruction.
-    static gmpscope_calibration_site: u8;
-}
-
-/// The part of a g that the programs read.
-#[repr(C)]
-struct FakeG {
-    words: [u64; 64],
 }
 
 /// Word of [`FakeG`] that stands for `g.trackingStamp`; `g.gopc` is ten words on, as in the runtime.
@@ -176,22 +67,26 @@ pub fn most_expensive(program: ProgramKind) -> SiteKind {
     }
 }
 
-/// Measures `program` at a site of this kind. Takes some 10 ms; another thread then removes the probe.
+/// Measures `program` at a site of this kind, on each of these kinds of instructions. Takes some 10 ms; another thread
+/// then removes the probes.
 ///
 /// # Errors
 /// Attaching to our own process fails.
-pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Result<Cost> {
+pub fn measure(
+    kernel: &mut Kernel,
+    program: ProgramKind,
+    kind: SiteKind,
+    instructions: Instructions,
+) -> Result<Cost> {
     // Otherwise the probes of the previous measurement would be measured, too.
     if let Some(before) = kernel.calibrating.take() {
         let _ = before.join();
     }
-    let probes = probe_ourselves(kernel, program, kind)?;
-    batch(CYCLES / 10);
-    let fastest = |of: fn(u64) -> f64| (0..BATCHES).map(|_| of(CYCLES)).fold(f64::INFINITY, f64::min);
-    let mut hit_ns = fastest(batch);
-    if program == ProgramKind::Stacks {
-        // One of three hits in a cycle walks a stack.
-        hit_ns = (2.0 * hit_ns + fastest(batch_of_waits)) / 3.0;
+    let probes = probe_ourselves(kernel, program, kind, instructions)?;
+    let (mut lowest, mut highest) = (f64::INFINITY, 0.0_f64);
+    for instruction in instructions.iter() {
+        let hit_ns = hit_ns(program, instruction);
+        (lowest, highest) = (lowest.min(hit_ns), highest.max(hit_ns));
     }
     let latency_floor_ns = match program {
         ProgramKind::Exact => floor(kernel, kernel.calibration_slot)?,
@@ -200,13 +95,33 @@ pub fn measure(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Res
     // Only the next measurement waits until these probes are gone.
     kernel.calibrating = Some(thread::spawn(move || drop(probes)));
     Ok(Cost {
-        hit_ns: [hit_ns as u64, (hit_ns * BUSY_FACTOR) as u64],
+        hit_ns: [lowest as u64, (highest * BUSY_FACTOR) as u64],
         latency_floor_ns,
     })
 }
 
-/// Attaches `program` to the calibration function.
-fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) -> Result<Probes> {
+/// Nanoseconds of CPU time per hit in a tight loop.
+fn hit_ns(program: ProgramKind, instruction: Instruction) -> f64 {
+    batch(instruction, CYCLES / 10);
+    let fastest = |of: fn(Instruction, u64) -> f64| {
+        let batches = (0..BATCHES).map(|_| of(instruction, CYCLES));
+        batches.fold(f64::INFINITY, f64::min)
+    };
+    let hit_ns = fastest(batch);
+    match program {
+        // One of three hits in a cycle walks a stack.
+        ProgramKind::Stacks => (2.0 * hit_ns + fastest(batch_of_waits)) / 3.0,
+        _ => hit_ns,
+    }
+}
+
+/// Attaches `program` to the calibration functions.
+fn probe_ourselves(
+    kernel: &mut Kernel,
+    program: ProgramKind,
+    kind: SiteKind,
+    instructions: Instructions,
+) -> Result<Probes> {
     let slot = kernel.calibration_slot;
     let config = TargetConfig {
         slower_ns: u64::MAX,
@@ -230,17 +145,22 @@ fn probe_ourselves(kernel: &mut Kernel, program: ProgramKind, kind: SiteKind) ->
         gp_in: 0,
         ..Site::default()
     };
-    let address = (&raw const gmpscope_calibration_site) as u64;
-    let points = [Point {
-        file_offset: file_offset_of(address)?,
-        address,
-        site,
-    }];
+    let points: Result<Vec<Point>> = instructions
+        .iter()
+        .map(|instruction| {
+            let address = instruction.site();
+            Ok(Point {
+                file_offset: file_offset_of(address)?,
+                address,
+                site,
+            })
+        })
+        .collect();
     attach::attach(
         kernel,
         attach::Request {
             program,
-            points: &points,
+            points: &points?,
             slot,
             scope: Scope::process(std::process::id())?,
             file: Path::new("/proc/self/exe"),
@@ -255,17 +175,16 @@ fn cpu_ns() -> u64 {
 }
 
 /// Nanoseconds of CPU time per hit, over `cycles`.
-fn batch(cycles: u64) -> f64 {
+fn batch(instruction: Instruction, cycles: u64) -> f64 {
     let mut g = FakeG { words: [0; 64] };
     g.words[STAMP_WORD as usize] = 1;
     let begin = cpu_ns();
-    // SAFETY: the function touches its callee-saved registers only to restore them, and `g` outlives it.
-    unsafe { gmpscope_calibration_cycles(&raw const g, cycles) };
+    code::cycles(instruction, &g, cycles);
     cpu_ns().saturating_sub(begin) as f64 / (cycles * 2) as f64
 }
 
 /// Nanoseconds of CPU time per hit of a goroutine that blocks, over `cycles`.
-fn batch_of_waits(cycles: u64) -> f64 {
+fn batch_of_waits(instruction: Instruction, cycles: u64) -> f64 {
     // Frame n is words 2n and 2n + 1: the address of the next frame, and the return address.
     let mut stack = [[0u64; 2]; FRAMES];
     let begin = stack.as_ptr() as u64;
@@ -278,8 +197,7 @@ fn batch_of_waits(cycles: u64) -> f64 {
         g.words[word as usize] = value;
     }
     let begin = cpu_ns();
-    // SAFETY: the function touches its callee-saved registers only to restore them; `g` and `stack` outlive it.
-    unsafe { gmpscope_calibration_waits(&raw const g, cycles) };
+    code::waits(instruction, &g, cycles);
     let took = cpu_ns().saturating_sub(begin) as f64;
     std::hint::black_box(&stack);
     took / cycles as f64
