@@ -1,9 +1,11 @@
 // Many_goroutines: very many goroutines that wait for something that never comes, beside two that play
-// ping-pong; or, with -turns, that are woken one after the other. One iteration is one round trip.
+// ping-pong; or, with -turns, that are woken one after the other. With -locked, some of those that wait forever have a
+// thread each. One iteration is one round trip.
 package main
 
 import (
 	"flag"
+	"runtime"
 	"time"
 
 	"gmpscope.test/workloads/internal/control"
@@ -11,6 +13,7 @@ import (
 
 func main() {
 	waiting := flag.Int("waiting", 100000, "goroutines that wait")
+	locked := flag.Int("locked", 0, "goroutines that wait, each locked to a thread")
 	turns := flag.Bool("turns", false, "wake the waiting goroutines in turn, instead of ping-pong")
 	pause := flag.Duration("pause", 100*time.Microsecond, "sleep between round trips")
 	never := make(chan struct{})
@@ -27,7 +30,15 @@ func main() {
 					go wait(never)
 				}
 			}
-			return map[string]interface{}{"waiting": *waiting}
+			for i := 0; i < *locked; i++ {
+				go func() {
+					runtime.LockOSThread()
+					done <- struct{}{}
+					<-never
+				}()
+				<-done
+			}
+			return map[string]interface{}{"waiting": *waiting, "locked": *locked}
 		},
 		Run: func(p *control.Phase) {
 			if *turns {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,12 +11,13 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum as _;
 
 use super::capture::Capture;
+use super::large_binary::{self, LargeProgram};
 use super::statistics::spread;
-use super::{gmpscope, large_binary, markdown};
+use super::{gmpscope, markdown};
 use crate::go::Symbols;
 use crate::setup::{self, Component};
 use crate::workload::Workload;
-use crate::{go, paths, step};
+use crate::{go, paths, process, step};
 
 /// Measures attaching to large programs.
 #[derive(clap::Args)]
@@ -101,14 +102,14 @@ fn rows(which: Subject, gmpscope: &Path, rounds: usize) -> Result<String> {
     };
     let megabytes = fs::metadata(&binary)?.len() / 1_000_000;
     step::title(&format!("a binary of {megabytes} MB"));
-    let mut target = Target::start(&binary)?;
+    let target = LargeProgram::start(&binary)?;
     let rows = rows_of(
         &format!("stripped, {megabytes} MB{what}"),
         gmpscope,
-        target.child.id(),
+        target.pid(),
         rounds,
     );
-    target.stop()?;
+    drop(target);
     rows
 }
 
@@ -172,7 +173,7 @@ fn capture(gmpscope: &Path, pid: u32, mode: &str) -> Result<Figures> {
         .spawn()
         .context("starting gmpscope")?;
     thread::sleep(MEMORY_AFTER);
-    let memory = resident_kib(child.id());
+    let memory = process::status_kib(child.id(), "VmRSS:").context("gmpscope's memory cannot be read");
     let gone = wait_for_detach(child.id(), mode);
     let status = child.wait()?;
     let took = began.1.elapsed();
@@ -180,18 +181,7 @@ fn capture(gmpscope: &Path, pid: u32, mode: &str) -> Result<Figures> {
         bail!("gmpscope ended with {status}");
     }
     let capture = Capture::read(&file)?;
-    let window_began = capture
-        .capture
-        .started_at
-        .parse::<jiff::Timestamp>()
-        .map(SystemTime::from)
-        .with_context(|| format!("the capture began at {:?}", capture.capture.started_at))?;
-    let start = window_began
-        .duration_since(began.0)
-        .context("the capture began before gmpscope did")?;
-    let finish = took
-        .checked_sub(start + capture.duration())
-        .context("the window is longer than gmpscope ran")?;
+    let (start, finish) = capture.edges(began.0, took)?;
     let detached = gone.and_then(|at| at.duration_since(began.1).checked_sub(start + capture.duration()));
     Ok(Figures {
         start,
@@ -224,51 +214,4 @@ fn holds_probes(pid: u32) -> bool {
             kind.contains("bpf_link") || kind.contains("[perf_event]")
         })
     })
-}
-
-/// The VmRSS of a process, in KiB.
-fn resident_kib(pid: u32) -> Result<u64> {
-    let file = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .with_context(|| format!("{file} has no VmRSS"))?;
-    line.split_whitespace()
-        .next()
-        .context("VmRSS is empty")?
-        .parse()
-        .context("VmRSS is not a number")
-}
-
-/// A running large program.
-struct Target {
-    child: Child,
-}
-
-impl Target {
-    fn start(binary: &Path) -> Result<Self> {
-        let child = Command::new(binary)
-            .env("GOMAXPROCS", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .with_context(|| format!("starting {}", binary.display()))?;
-        thread::sleep(Duration::from_secs(1));
-        Ok(Self { child })
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        self.child.kill().context("ending the large program")?;
-        self.child.wait().context("waiting for its end")?;
-        Ok(())
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        // Both fail after `stop`, which is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

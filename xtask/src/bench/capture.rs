@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -66,6 +66,24 @@ impl Capture {
     pub fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is not a capture", file.display()))
+    }
+
+    /// Splits the life of a gmpscope that `began` then and ran for so long: from its start to the beginning of its window,
+    /// and from the end of its window to its exit.
+    pub fn edges(&self, began: SystemTime, took: Duration) -> Result<(Duration, Duration)> {
+        let window_began = self
+            .capture
+            .started_at
+            .parse::<jiff::Timestamp>()
+            .map(SystemTime::from)
+            .with_context(|| format!("the capture began at {:?}", self.capture.started_at))?;
+        let start = window_began
+            .duration_since(began)
+            .context("the capture began before gmpscope did")?;
+        let finish = took
+            .checked_sub(start + self.duration())
+            .context("the window is longer than gmpscope ran")?;
+        Ok((start, finish))
     }
 
     /// Length of the window.

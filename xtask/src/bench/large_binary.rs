@@ -4,18 +4,20 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::{go, paths, step};
+use crate::{go, paths, process, step};
 
 /// Packages, and functions in each: in all as many functions as a Kubernetes server has.
 const PACKAGES: usize = 80;
 const FUNCTIONS: usize = 800;
 /// Embedded data, which makes up the rest of the size.
 const DATA_BYTES: usize = 40 << 20;
-/// Packages and embedded data of the binary with `go` statements. Each of its functions has one such statement.
-const GO_PACKAGES: usize = 25;
+/// Embedded data of the binary of 400 MB with `go` statements.
 const GO_DATA_BYTES: usize = 390 << 20;
 
 /// Builds the binary of 100 MB unless it exists, which takes the Go compiler minutes.
@@ -23,9 +25,19 @@ pub fn build(release: &str) -> Result<PathBuf> {
     build_once("large", release, write_source)
 }
 
-/// Builds the binary of 400 MB unless it exists, which takes a minute and 1 GB of memory.
+/// Builds the binary of 400 MB with 20 000 `go` statements unless it exists, which takes a minute and 1 GB of memory.
 pub fn build_with_goroutines(release: &str) -> Result<PathBuf> {
-    build_once("goes", release, write_goroutines)
+    build_with(release, 20_000, GO_DATA_BYTES)
+}
+
+/// Builds a binary with so many `go` statements, rounded up to a multiple of 800, each in a function of its own that is
+/// called in turn, and with so many bytes of data, unless it exists.
+pub fn build_with(release: &str, statements: usize, data_bytes: usize) -> Result<PathBuf> {
+    let packages = statements.div_ceil(FUNCTIONS);
+    let name = format!("goes-{packages}-{}", data_bytes >> 20);
+    build_once(&name, release, |folder| {
+        write_goroutines(folder, packages, data_bytes)
+    })
 }
 
 fn build_once(name: &str, release: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
@@ -64,11 +76,11 @@ fn write_module(folder: &Path, data_bytes: usize) -> Result<()> {
 }
 
 /// Writes a program that starts goroutines in one function after the other, for ever.
-fn write_goroutines(folder: &Path) -> Result<()> {
-    write_module(folder, GO_DATA_BYTES)?;
+fn write_goroutines(folder: &Path, packages: usize, data_bytes: usize) -> Result<()> {
+    write_module(folder, data_bytes)?;
     let mut imports = String::new();
     let mut calls = String::new();
-    for package in 0..GO_PACKAGES {
+    for package in 0..packages {
         let place = folder.join(format!("p{package}"));
         fs::create_dir_all(&place)?;
         let mut source = format!("package p{package}\n\nvar All = []func(func()){{\n");
@@ -134,4 +146,27 @@ fn package_source(package: usize) -> Result<String> {
         writeln!(all, "\tf{function},")?;
     }
     Ok(format!("{source}{all}}}\n"))
+}
+
+/// One of these programs, running on one P. It is killed when this is dropped.
+pub struct LargeProgram(process::Running);
+
+impl LargeProgram {
+    /// Starts it, and gives it a second.
+    pub fn start(binary: &Path) -> Result<Self> {
+        let child = Command::new(binary)
+            .env("GOMAXPROCS", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("starting {}", binary.display()))?;
+        let running = Self(process::Running(child));
+        thread::sleep(Duration::from_secs(1));
+        Ok(running)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.0.id()
+    }
 }

@@ -17,6 +17,7 @@ pub mod markdown;
 mod overhead;
 mod replay;
 mod rounds;
+mod scale;
 mod start;
 mod statistics;
 mod storm;
@@ -44,6 +45,8 @@ enum What {
     Hit(hit::Args),
     /// How long it takes to attach to large programs and to detach, and how much memory
     Attach(attach::Args),
+    /// Time, memory and losses as programs grow: goroutines, Ps, threads, `go` statements, size of the binary
+    Scale(scale::Args),
     /// What tracing a start adds to it
     Start(start::Args),
     /// What the kernel side of a watched host costs: process events, the hit cap, memory, detaching
@@ -75,6 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Overhead(args) => overhead::run(args),
         What::Hit(args) => hit::run(args),
         What::Attach(args) => attach::run(args),
+        What::Scale(args) => scale::run(args),
         What::Start(args) => start::run(args),
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),

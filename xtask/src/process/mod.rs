@@ -39,6 +39,9 @@ pub struct Ended {
     pub took: Duration,
     /// CPU time, including descendants that were waited for.
     pub cpu: Duration,
+    /// Its most resident memory (`VmHWM`) in KiB, to within what the last [`POLL`] has added; without descendants. `None`
+    /// where it ended at once.
+    pub peak_kib: Option<u64>,
     /// Whether it was killed because it ran for too long.
     pub killed: bool,
     /// The file with its standard output.
@@ -105,7 +108,8 @@ pub fn run(
         // If this fails, other jobs are only slower.
         let _ = rustix::process::setpriority_process(pid_of(&child), niceness);
     }
-    let killed = wait(&child, began, at_most)?;
+    let mut peak_kib = None;
+    let killed = wait(&child, began, at_most, &mut peak_kib)?;
     if killed {
         let tree = Tree::of(child.id());
         let threads = tree.describe();
@@ -114,7 +118,7 @@ pub fn run(
             "\nstill running after {at_most:?}, so it is killed:\n{threads}"
         )?;
         tree.kill();
-        let stays = wait(&child, Instant::now(), KILLED)?;
+        let stays = wait(&child, Instant::now(), KILLED, &mut peak_kib)?;
         ensure!(
             !stays,
             "process {} cannot be killed; its threads waited for:\n{threads}",
@@ -127,6 +131,7 @@ pub fn run(
         status: child.wait()?,
         took,
         cpu,
+        peak_kib,
         killed,
         stdout,
         stderr,
@@ -134,11 +139,12 @@ pub fn run(
 }
 
 /// Waits for the exit of a command and leaves it a zombie, so that its CPU time can be read. Returns whether `at_most`
-/// passed first.
-fn wait(child: &Child, began: Instant, at_most: Duration) -> Result<bool> {
+/// passed first, and leaves its most resident memory in `peak_kib`.
+fn wait(child: &Child, began: Instant, at_most: Duration, peak_kib: &mut Option<u64>) -> Result<bool> {
     let pid = pid_of(child).context("a child without a process id")?;
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     while waitid(WaitId::Pid(pid), ended)?.is_none() {
+        *peak_kib = status_kib(child.id(), "VmHWM:").or(*peak_kib);
         if began.elapsed() > at_most {
             return Ok(true);
         }
@@ -149,6 +155,13 @@ fn wait(child: &Child, began: Instant, at_most: Duration) -> Result<bool> {
 
 fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+/// A figure of `/proc/PID/status` in KiB; `None` once the process has exited.
+pub fn status_kib(pid: u32, field: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// User and system time of a process that is not reaped yet, and of the children that it waited for.
@@ -207,6 +220,24 @@ mod tests {
         )
         .unwrap();
         assert!(ended.cpu > Duration::from_millis(20), "{ended:?}");
+    }
+
+    #[test]
+    fn the_most_memory_is_that_of_the_command() {
+        let folder = tempfile::tempdir().unwrap();
+        // Bytes of a variable of the shell, which it keeps until it ends.
+        let large = "x=$(head -c 30000000 /dev/zero | tr '\\0' a); sleep 0.3; echo ${#x}";
+        let ended = run(
+            &mut shell(large),
+            folder.path(),
+            "large",
+            false,
+            0,
+            Duration::from_secs(60),
+        )
+        .unwrap();
+        let peak = ended.peak_kib.unwrap();
+        assert!((30_000..300_000).contains(&peak), "{ended:?}");
     }
 
     #[test]
