@@ -1,11 +1,13 @@
 //! Compares with known answers.
 
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gmpscope_tests::histogram::quantile;
 use gmpscope_tests::run::Attach;
 use gmpscope_tests::scenario::Case;
+use gmpscope_tests::workload::Workload;
 use gmpscope_tests::{Variant, environment, machine, toolchain};
 use tracer_user::document::by_name::ByName;
 use tracer_user::document::hist::Hist;
@@ -238,4 +240,44 @@ fn yields_do_not_hide_the_waits() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What a capture says that it cost is what the program's own clock and count say.
+#[test]
+fn the_measured_overhead_is_that_of_the_programs_own_clock() -> Result<()> {
+    let _one = machine();
+    let binary = Variant::Stripped.build(&toolchain::newest()?, "pingpong")?;
+    let mut program = Workload::start(&binary, 1, &[])?;
+    program.go()?;
+    sleep(Duration::from_millis(300));
+    for (mode, least) in [("sampled", 1.1), ("exact", 4.0), ("full", 5.0)] {
+        let before = cpu_per_iteration(&mut program)?;
+        let mut tracer = Attach::to(program.pid()).mode(mode).spawn()?;
+        tracer.attached()?;
+        // The cost of a hit is measured first, on CPUs that the program needs, too.
+        sleep(Duration::from_millis(300));
+        let during = cpu_per_iteration(&mut program)?;
+        let capture = tracer.interrupt()?.captured()?.capture;
+        let own = during / before;
+        let measured = capture.overhead_measured.context("it was not measured")?;
+        assert!(
+            (0.67..1.5).contains(&(measured.ratio / own)) && own > least,
+            "{mode}: {measured:?}, by the program's own clock {own}"
+        );
+        let predicted = capture.overhead_predicted.context("it was not predicted")?;
+        assert!(
+            predicted.low < 1.5 * own && predicted.high.is_none_or(|high| high > own / 1.5),
+            "{mode}: {predicted:?}, by the program's own clock {own}"
+        );
+        assert_eq!(capture.overhead_ratio, Some(measured.ratio));
+    }
+    Ok(())
+}
+
+/// CPU time of a program per iteration, in nanoseconds, over 0.6 s.
+fn cpu_per_iteration(program: &mut Workload) -> Result<f64> {
+    let begin = program.count()?;
+    sleep(Duration::from_millis(600));
+    let end = program.count()?;
+    Ok((end.cpu_ns - begin.cpu_ns) as f64 / (end.iterations - begin.iterations) as f64)
 }

@@ -47,6 +47,7 @@ const COMPARE_TIMES: &[&str] = &[
     "known::a_spinner_makes_others_wait_one_preemption_step",
     "known::the_kth_of_those_released_at_once_waits_k_times_the_loop",
     "known::sixty_four_on_two_ps_wait_sixty_two_times_the_window",
+    "known::the_measured_overhead_is_that_of_the_programs_own_clock",
     "commands::inspect_foretells_what_sampling_a_process_costs",
     "init::the_runtimes_own_clock_agrees",
     "init::first_and_last_moment_agree_with_outside_clocks",

@@ -15,6 +15,8 @@ use crate::{
 /// uncertain the result is. It delays every capture with probes, and each time slice of Go's scheduler is of 10 ms.
 const SLICES_BEFORE: u32 = 10;
 const SLICE: Duration = Duration::from_millis(10);
+/// After so many slices without any wait there will not be enough of them.
+const SLICES_WITHOUT_WAITS: usize = 2;
 /// The least length of a slice with probes.
 const EVERY_NS: u64 = 90_000_000;
 
@@ -43,7 +45,7 @@ impl CpuWatch {
         }
     }
 
-    /// Measures a target without probes, for 100 ms.
+    /// Measures a target without probes, for 100 ms, or 20 if it has nothing to do.
     pub fn measure_before(&mut self, memory: &PassiveSource<ProcessMemory>) {
         self.used.before.clear();
         self.take(memory.tracked_waits());
@@ -51,6 +53,10 @@ impl CpuWatch {
             thread::sleep(SLICE);
             if let Some(slice) = self.take(memory.tracked_waits()) {
                 self.used.before.push(slice);
+            }
+            let so_far = &self.used.before;
+            if so_far.len() >= SLICES_WITHOUT_WAITS && CpuSlice::sum(so_far).waits == 0 {
+                return;
             }
         }
     }
