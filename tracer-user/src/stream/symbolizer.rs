@@ -15,6 +15,12 @@ pub trait Symbolizer {
     /// be called before many names are shown.
     fn prepare(&self, _gopcs: &[u64]) {}
 
+    /// Returns a number that changes when more of the target's code becomes known: addresses without a name may have one
+    /// from then on.
+    fn revision(&self) -> u64 {
+        0
+    }
+
     /// Returns the functions that each of these return addresses lies in, by address: innermost first, including those
     /// that were inlined there; an empty list for a function that the compiler made. Code that is not Go's is left out.
     fn frames(&self, _pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {

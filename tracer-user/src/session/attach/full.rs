@@ -121,6 +121,7 @@ impl Full {
             self.source.record_unseen(now_ns);
             return;
         }
+        self.source.settle();
         self.readings.begin_at_once(now_ns);
         self.take_states(WAIT_FOR_STATES);
     }

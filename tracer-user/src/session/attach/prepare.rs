@@ -396,6 +396,10 @@ impl Symbolizer for Prepared {
         found
     }
 
+    fn revision(&self) -> u64 {
+        self.plugins.borrow().len() as u64
+    }
+
     fn frames(&self, pcs: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
         let found = self.target.frames(pcs.iter().copied());
         let mut frames = found

@@ -238,10 +238,12 @@ impl TransitionSource {
     /// # Errors
     /// The kernel refuses, or there are too many plugins.
     pub fn attach_plugin(&mut self, plugin: &PluginRequest<'_>) -> Result<()> {
-        self.plugins.attach(&mut self.kernel, plugin)
+        self.plugins.attach(&mut self.kernel, plugin)?;
+        self.settled_at = Instant::now() + SETTLED_AFTER;
+        Ok(())
     }
 
-    /// Waits until states may be read, which is once after the probes were switched on: see [`SETTLED_AFTER`].
+    /// Waits until states may be read, once after probes were attached or switched on: see [`SETTLED_AFTER`].
     pub fn settle(&self) {
         std::thread::sleep(self.settled_at.saturating_duration_since(Instant::now()));
     }

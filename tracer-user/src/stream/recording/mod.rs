@@ -3,6 +3,7 @@
 //! They contain what consumers take, before anything is made of it: observations, names of addresses, and the *steps*
 //! of the capture (its window opens, an interval ends, …) as JSON. docs/recording.md describes the format byte by byte.
 
+mod asked;
 pub mod block;
 mod consumer;
 mod encoder;

@@ -4,7 +4,7 @@
 //! earlier ones.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeMap,
     fmt,
     fs::File,
     io::{self, IsTerminal as _},
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{block, encoder::Encoder};
+use super::{asked::Asked, block, encoder::Encoder};
 use crate::{
     error::{Error, Result},
     escape::Untrusted,
@@ -39,9 +39,10 @@ pub struct Recorder {
     encoder: Encoder,
     /// Whether the calls at addresses in stacks are recorded.
     has_frames: bool,
-    named: HashSet<u64>,
-    /// Addresses whose calls were recorded, if they are known.
-    framed: HashSet<u64>,
+    /// Addresses whose names were recorded, where they have one.
+    named: Asked,
+    /// Addresses whose calls were recorded, where they are known.
+    framed: Asked,
     handed_over: Instant,
     destination: Destination,
     /// The writer's thread, once there is something to be recorded.
@@ -88,8 +89,8 @@ impl Recorder {
         Ok(Self {
             encoder: Encoder::default(),
             has_frames: false,
-            named: HashSet::new(),
-            framed: HashSet::new(),
+            named: Asked::default(),
+            framed: Asked::default(),
             handed_over: Instant::now(),
             destination: Destination::open(path)?,
             writer: None,
@@ -134,22 +135,17 @@ impl Recorder {
         if self.has_frames {
             self.record_frames(seen, names);
         }
-        let mut new = BTreeSet::new();
-        for observation in seen {
-            each_address(observation, |address| {
-                if address != 0 && !self.named.contains(&address) {
-                    new.insert(address);
-                }
-            });
-        }
+        let new = self.named.select(names.revision(), |ask| {
+            seen.iter()
+                .for_each(|observation| each_address(observation, &mut *ask));
+        });
         if !new.is_empty() {
-            let new: Vec<u64> = new.into_iter().collect();
             names.prepare(&new);
-            let named: Vec<(u64, Untrusted)> = new
+            let named: BTreeMap<u64, Untrusted> = new
                 .iter()
                 .filter_map(|address| Some((*address, names.function_at(*address)?)))
                 .collect();
-            self.named.extend(new);
+            self.named.note(&new, |address| named.contains_key(&address));
             self.encoder
                 .names(named.iter().map(|(address, name)| (*address, name.raw())));
         }
@@ -160,28 +156,20 @@ impl Recorder {
 
     /// Records the calls at the addresses in stacks, and of `go` statements.
     fn record_frames(&mut self, seen: &[Observation], names: &dyn Symbolizer) {
-        let mut new = BTreeSet::new();
-        for observation in seen {
-            let mut ask = |address| {
-                if address != 0 && !self.framed.contains(&address) {
-                    new.insert(address);
+        let new = self.framed.select(names.revision(), |ask| {
+            for observation in seen {
+                each_address(observation, &mut *ask);
+                if let Kind::Stacks(stacks) = &observation.kind {
+                    let pcs = stacks.new.iter().flat_map(|stack| &stack.pcs);
+                    pcs.for_each(|pc| ask(*pc));
                 }
-            };
-            each_address(observation, &mut ask);
-            if let Kind::Stacks(stacks) = &observation.kind {
-                stacks
-                    .new
-                    .iter()
-                    .flat_map(|stack| &stack.pcs)
-                    .for_each(|pc| ask(*pc));
             }
-        }
+        });
         if new.is_empty() {
             return;
         }
-        let new: Vec<u64> = new.into_iter().collect();
         let frames = names.frames(&new);
-        self.framed.extend(new);
+        self.framed.note(&new, |address| frames.contains_key(&address));
         let frames = frames
             .iter()
             .map(|(address, frames)| (*address, frames.as_slice()));

@@ -16,6 +16,21 @@ impl Symbolizer for AskedOnce {
     }
 }
 
+/// Waits of goroutines that were made at this address.
+fn delta_of(gopc: u64) -> Observation {
+    Observation {
+        at_ns: 5,
+        kind: Kind::HistogramDelta(HistogramDelta {
+            key: HistogramKey::CreationSite(gopc),
+            scheme: BucketScheme::Kernel,
+            counts: vec![(3, 1)],
+            sum_ns: None,
+            extremes_ns: None,
+            excluded_zero: 0,
+        }),
+    }
+}
+
 #[test]
 fn a_recorder_writes_what_it_is_given_and_only_then_touches_the_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -32,17 +47,7 @@ fn a_recorder_writes_what_it_is_given_and_only_then_touches_the_file() {
     );
 
     recorder.begin();
-    let seen = [Observation {
-        at_ns: 5,
-        kind: Kind::HistogramDelta(HistogramDelta {
-            key: HistogramKey::CreationSite(0x401000),
-            scheme: BucketScheme::Kernel,
-            counts: vec![(3, 1)],
-            sum_ns: None,
-            extremes_ns: None,
-            excluded_zero: 0,
-        }),
-    }];
+    let seen = [delta_of(0x401000)];
     let names = AskedOnce::default();
     recorder.record(&seen, &names);
     recorder.record(&seen, &names);
@@ -58,6 +63,44 @@ fn a_recorder_writes_what_it_is_given_and_only_then_touches_the_file() {
             Entry::Observations(seen.iter().chain(&seen).cloned().collect()),
         ]
     );
+}
+
+/// A symbolizer that knows no name before it learns of more code.
+#[derive(Default)]
+struct Learning {
+    revision: std::cell::Cell<u64>,
+    asked: std::cell::Cell<u32>,
+}
+
+impl Symbolizer for Learning {
+    fn function_at(&self, _gopc: u64) -> Option<Untrusted> {
+        self.asked.set(self.asked.get() + 1);
+        (self.revision.get() > 0).then(|| "plugin.Run".into())
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision.get()
+    }
+}
+
+#[test]
+fn a_name_that_becomes_known_later_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gmps");
+    let mut recorder = Recorder::open(&path).unwrap();
+    recorder.begin();
+    let names = Learning::default();
+    recorder.record(&[delta_of(0x401000)], &names);
+    recorder.record(&[delta_of(0x401000)], &names);
+    assert_eq!(names.asked.get(), 1, "nothing was learnt since");
+    names.revision.set(1);
+    recorder.record(&[delta_of(0x401000)], &names);
+    recorder.record(&[delta_of(0x401000)], &names);
+    assert_eq!(names.asked.get(), 2);
+    assert!(recorder.finish());
+    let (entries, _) = read(&std::fs::read(&path).unwrap()).unwrap();
+    let named = Entry::Names(vec![(0x401000, "plugin.Run".into())]);
+    assert!(entries.contains(&named), "{entries:?}");
 }
 
 #[test]
