@@ -233,8 +233,15 @@ impl Probing {
         let Some(slot) = target.governed_mut().and_then(|governed| governed.slot) else {
             return 0;
         };
-        if self.kernel.thread_ended(slot).is_some_and(|ended| ended.is_lost) {
-            cx.unbound.push(target.pid());
+        if let Some(ended) = self.kernel.thread_ended(slot).filter(|ended| ended.is_lost) {
+            let pid = target.pid();
+            let unseen = format!(
+                "process {pid}: its waits since the thread {} ended, which its probes were bound to, are not counted; it is \
+                 probed again through another thread",
+                ended.thread
+            );
+            cx.errors.add("probes_unbound", &unseen, cx.now_ns);
+            cx.unbound.push(pid);
         }
         match self.kernel.observe(slot, cx.now_ns) {
             Ok(seen) => {
