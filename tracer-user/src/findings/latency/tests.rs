@@ -323,7 +323,7 @@ fn goroutines_that_have_not_run_for_a_second_are_starved() {
     assert_eq!(
         findings[0].evidence,
         "still waiting to run at the end, in no histogram: goroutine 1 of main.fan for at least 9.0 s, goroutine 2 of \
-         main.fan for at least 6.0 s (of 1 others it is not known since when)"
+         main.fan for at least 6.0 s (of one other it is not known since when)"
     );
     // Waits that are not over are nothing unusual.
     let short = ongoing(&[Some(END_NS - second / 2), None], None);
