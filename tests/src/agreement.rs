@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::histogram::quantile;
-use crate::scenario::{Case, Measured, QUANTILES};
+use crate::measured::{Measured, QUANTILES};
+use crate::scenario::Case;
 use crate::toolchain;
 use crate::variant::Variant;
 

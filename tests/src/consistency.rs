@@ -69,7 +69,7 @@ pub fn disagreements(capture: &Capture) -> Vec<String> {
 }
 
 /// Returns what disagrees of times that two clocks took: a thread that loses its CPU between them is no error, but does not
-/// do so each time. For tests that have more than one attempt.
+/// do so each time: where nothing else disagrees it may be measured once more.
 pub fn disagreements_of_clocks(capture: &Capture) -> Vec<String> {
     let mut pairs = Pairs::default();
     let seen = capture.full.as_ref().and_then(|full| full.world.pauses);

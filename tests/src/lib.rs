@@ -3,6 +3,7 @@
 //! Everything that a test needs comes from `GMPSCOPE_*` variables that `cargo xtask test` sets (docs/development.md
 //! lists them). Where one is missing the test fails and names it; no test is skipped for that.
 
+pub mod again;
 pub mod agreement;
 pub mod binary;
 pub mod consistency;
@@ -18,6 +19,7 @@ pub mod http;
 pub mod island;
 pub mod kernel;
 pub mod left_behind;
+pub mod measured;
 #[cfg(feature = "mounted")]
 pub mod mounted;
 pub mod oracle;

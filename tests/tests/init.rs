@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use gmpscope_tests::again::once_more;
 use gmpscope_tests::consistency::disagreements;
 use gmpscope_tests::start::{Ran, Traced, init_traces, partition};
 use gmpscope_tests::{Toolchain, Variant, environment, machine, toolchain};
@@ -198,19 +199,6 @@ fn phase_findings(ran: &Ran) -> Vec<(String, String)> {
         .collect()
 }
 
-/// How many attempts a busy machine has: a thread that loses its CPU at the wrong moment is slow for another reason.
-const ATTEMPTS: usize = 3;
-
-fn attempts(mut once: impl FnMut() -> Result<()>) -> Result<()> {
-    for _ in 1..ATTEMPTS {
-        match once() {
-            Ok(()) => return Ok(()),
-            Err(e) => println!("once more: {e:#}"),
-        }
-    }
-    once()
-}
-
 /// Runs the workload with and without its cause. The first run must have one finding with these words, the second none.
 fn cause(
     variant: Variant,
@@ -219,7 +207,7 @@ fn cause(
     before: &[&str],
     words: &[&str],
 ) -> Result<()> {
-    attempts(|| cause_once(variant, name, environment, before, words))
+    once_more(|| cause_once(variant, name, environment, before, words))
 }
 
 fn cause_once(
@@ -358,7 +346,7 @@ fn a_start_with_a_tenth_of_a_cpu_is_reported_as_throttled() -> Result<()> {
     let _one = machine();
     let quota = Quota::new()?;
     let binary = newest()?;
-    attempts(|| {
+    once_more(|| {
         let traced = || -> Result<Traced> {
             Ok(Traced::new(&binary)?
                 .env("SLOW_START", "computes")
@@ -415,7 +403,7 @@ fn a_start_that_hangs_is_shown_when_it_is_ended() -> Result<()> {
     let _one = machine();
     let server = TcpListener::bind("127.0.0.1:0")?;
     let address = server.local_addr()?.to_string();
-    attempts(|| {
+    once_more(|| {
         let ran = Traced::new(&newest()?)?
             .env("SLOW_START", "dials")
             .env("SLOW_START_SERVER", &address)

@@ -43,6 +43,8 @@ pub struct Report {
     began: Instant,
     outcomes: Vec<Outcome>,
     retried: Vec<Outcome>,
+    /// Tests that measured times once more, with what they said.
+    measured_again: Vec<String>,
 }
 
 impl Report {
@@ -52,6 +54,7 @@ impl Report {
             began: Instant::now(),
             outcomes: Vec::new(),
             retried: Vec::new(),
+            measured_again: Vec::new(),
         }
     }
 
@@ -68,6 +71,16 @@ impl Report {
     /// Adds a failure that does not count, since the test is run once more.
     pub fn add_retried(&mut self, outcome: Outcome) {
         self.retried.push(outcome);
+    }
+
+    /// Adds what a test has said about measuring times once more.
+    pub fn add_measured_again(&mut self, test: &str, why: &str) {
+        self.measured_again.push(format!("{test}: {why}"));
+    }
+
+    /// What tests have said about measuring times once more.
+    pub fn measured_again(&self) -> &[String] {
+        &self.measured_again
     }
 
     /// The sum of what passed and failed.
@@ -92,6 +105,9 @@ impl Report {
         }
         for test in self.retried() {
             println!("   run again after a failure: {test}");
+        }
+        for test in self.measured_again() {
+            println!("   measured times once more: {test}");
         }
         let all = self.counts();
         println!("\n{} passed, {} failed", all.passed, all.failed);

@@ -16,6 +16,8 @@ use crate::{paths, step};
 
 /// How often the running jobs are printed.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+/// What a line of a test's output begins with that says that it measured times once more (`tests/src/again.rs`).
+const MEASURED_AGAIN: &str = "measured once more: ";
 /// How many builds run at a time. One alone leaves a core idle while it compiles its largest crate.
 const MAX_BUILDS: usize = 2;
 /// How many of the last lines of the output of a job are shown. All lines are in its file.
@@ -202,6 +204,15 @@ impl Schedule<'_> {
             match (self.expand)(&answer) {
                 Ok(jobs) => self.waiting.extend(jobs),
                 Err(error) => outcome.fail(format!("{error:#}")),
+            }
+        }
+        if job.counted == Counted::Tests {
+            let output = ended.as_ref().map(Ended::printed).unwrap_or_default();
+            for why in output
+                .lines()
+                .filter_map(|line| line.strip_prefix(MEASURED_AGAIN))
+            {
+                self.report.add_measured_again(&job.name, why);
             }
         }
         let failed = outcome.counts.failed > 0;

@@ -106,6 +106,14 @@ fn only_a_test_that_compares_times_is_run_again() {
 }
 
 #[test]
+fn tests_that_measure_times_once_more_are_listed() {
+    let script = "echo 'measured once more: p99' >&2; echo 'test result: ok. 1 passed; 0 failed'";
+    let report = run(vec![shell("it", script).counted(Counted::Tests)], &nothing_more);
+    assert_eq!(report.counts(), Counts { passed: 1, failed: 0 });
+    assert_eq!(report.measured_again(), ["it: p99"]);
+}
+
+#[test]
 fn a_test_that_did_not_run_has_failed() {
     for script in [
         "echo 'test result: ok. 0 passed; 0 failed; 7 filtered out'",
