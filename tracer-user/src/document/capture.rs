@@ -233,14 +233,15 @@ pub struct CaptureInfo {
     /// Cost of one hit in the target on this machine: [low, high].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_cost_ns: Option<[u64; 2]>,
-    /// CPU time of the target ÷ what it would have been without probes: as it was measured, otherwise the high end of
-    /// what is predicted. Absent where neither is known.
+    /// CPU time of the target ÷ what it would have been without this capture's probes: as it was measured, where that is
+    /// more certain than what is predicted, otherwise the prediction's high end. Absent where neither is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead_ratio: Option<f64>,
     /// That ratio as the number of hits and their cost predict it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead_predicted: Option<OverheadPredicted>,
-    /// That ratio as it was measured.
+    /// That ratio as it was measured. Absent where there were fewer than 100 waits or five slices of time before or
+    /// during the capture, where another capture was under way, and after `run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead_measured: Option<OverheadMeasured>,
     /// The least time that the probes themselves add to each latency (`exact`).

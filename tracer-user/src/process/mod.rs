@@ -5,7 +5,6 @@
 
 pub mod bytes;
 mod cgroup;
-pub mod cpu;
 mod family;
 pub mod file;
 mod find;

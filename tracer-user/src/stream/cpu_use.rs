@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Most slices of one capture; beyond it, neighbours are put together.
 const MOST_SLICES: usize = 64;
 
-/// A stretch of time.
+/// CPU time and waits of a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuSlice {
     /// CPU time that the target's threads used in it, in nanoseconds.
@@ -29,9 +29,12 @@ pub struct CpuUse {
 }
 
 impl CpuUse {
-    /// Adds a slice with probes.
-    pub fn add(&mut self, slice: CpuSlice) {
-        self.during.push(slice);
+    /// Adds a slice with probes; a short one is put together with the one before it.
+    pub fn add(&mut self, slice: CpuSlice, is_short: bool) {
+        match self.during.last_mut().filter(|_| is_short) {
+            Some(last) => *last = CpuSlice::sum(&[*last, slice]),
+            None => self.during.push(slice),
+        }
         if self.during.len() > MOST_SLICES {
             let merged = self.during.chunks(2).map(CpuSlice::sum);
             self.during = merged.collect();
@@ -57,7 +60,7 @@ mod tests {
     fn a_long_capture_keeps_its_sum_and_few_slices() {
         let mut used = CpuUse::default();
         for n in 0..10_000 {
-            used.add(CpuSlice { cpu_ns: n, waits: 1 });
+            used.add(CpuSlice { cpu_ns: n, waits: 1 }, n % 7 == 3);
             assert!(used.during.len() <= MOST_SLICES, "{}", used.during.len());
         }
         let sum = CpuSlice {

@@ -116,9 +116,7 @@ pub fn build(parts: Parts) -> Capture {
         attached_by: attach.and_then(|attach| attach.attached_by),
         probe_hits: latency.hits(),
         probe_cost_ns,
-        overhead_ratio: measured.map_or(predicted.and_then(|predicted| predicted.high), |measured| {
-            Some(measured.ratio)
-        }),
+        overhead_ratio: overhead_ratio(latency.hits(), predicted, measured),
         overhead_predicted: predicted,
         overhead_measured: measured,
         latency_floor_ns: attach.and_then(|attach| attach.latency_floor_ns),
@@ -172,6 +170,22 @@ fn short_entries(mode: Mode, waits: &Hist) -> Option<String> {
             lowest.count
         )
     })
+}
+
+/// The one ratio that says it best: that of a measurement only where it is more certain than the prediction, which it is
+/// not where the probes cost next to nothing.
+fn overhead_ratio(
+    hits: u64,
+    predicted: Option<OverheadPredicted>,
+    measured: Option<OverheadMeasured>,
+) -> Option<f64> {
+    if hits == 0 {
+        return Some(1.0);
+    }
+    match measured.filter(|measured| measured.is_more_certain_than(predicted)) {
+        Some(measured) => Some(measured.ratio.max(1.0)),
+        None => predicted?.high,
+    }
 }
 
 /// Stacks of goroutines that blocked that were lost.

@@ -29,6 +29,8 @@ pub enum Effect {
     },
     /// Take over what the sources have counted since the last time.
     Collect,
+    /// Measure the target's CPU time since the last time.
+    MeasureCpu,
     /// Read the runtime's gauges.
     Snapshot,
     /// Print what was added since the last interval.

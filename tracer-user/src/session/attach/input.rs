@@ -30,6 +30,8 @@ pub enum Input {
     Detached,
     /// Time to empty the kernel's buffers.
     Tick,
+    /// Time to measure the target's CPU time.
+    MeasureDue,
     /// One `--interval` is over.
     IntervalElapsed,
     /// The window is as long as was asked for.

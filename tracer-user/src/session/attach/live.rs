@@ -184,10 +184,10 @@ impl Live {
         }
     }
 
-    /// Has somebody measure the target's CPU time per wait, if it is probed.
-    pub fn measure_cpu(&self, measure: impl FnOnce(&PassiveSource<ProcessMemory>)) {
+    /// Calls `act` with the reader of the target's memory, if the target is probed.
+    pub fn if_probed(&self, act: impl FnOnce(&PassiveSource<ProcessMemory>)) {
         if self.mode.has_probes() {
-            measure(&self.passive);
+            act(&self.passive);
         }
     }
 

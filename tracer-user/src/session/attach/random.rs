@@ -22,6 +22,7 @@ fn policy() -> impl Strategy<Value = Policy> {
 fn from_outside() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Tick),
+        2 => Just(Input::MeasureDue),
         2 => Just(Input::IntervalElapsed),
         1 => Just(Input::EventsLost),
         1 => Just(Input::DurationElapsed),

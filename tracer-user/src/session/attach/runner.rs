@@ -7,7 +7,7 @@ use tokio::time::{Instant, Interval};
 
 use super::{
     Effect, Input, Policy, Session,
-    cpu::CpuWatch,
+    cpu::{self, CpuWatch},
     halts::{self, Halts},
     live::Live,
     prepare::Prepared,
@@ -91,7 +91,7 @@ pub(in crate::session) async fn capture(
         full: options.full,
         neighbours_read_ns: 0,
         halts: Halts::new(HaltWatch::new(target.pid())),
-        cpu: CpuWatch::new(target.pid()),
+        cpu: CpuWatch::new(),
         runs_already: options.runs_already,
         chatter: options.chatter,
         consumers,
@@ -148,7 +148,12 @@ impl Runner {
         match effect {
             Effect::Attach { mode } => {
                 if mode.has_probes() && self.runs_already {
-                    self.cpu.measure_before(&self.target.passive_source());
+                    let target = &self.target;
+                    self.cpu
+                        .measure_before(&target.passive_source(), || target.cpu_ns());
+                    if self.presence.others() > 0 {
+                        self.cpu.forget_before();
+                    }
                 }
                 let now = now_ns();
                 return Some(
@@ -186,9 +191,9 @@ impl Runner {
                     preemption_unknown: mode == Mode::Exact && !self.target.knows_preemption(),
                 };
                 let opened = self.step(LatencyStep::Open(opening));
-                self.live
-                    .as_ref()?
-                    .measure_cpu(|memory| self.cpu.begin(memory, now));
+                let cpu_ns = self.target.cpu_ns();
+                let live = self.live.as_ref()?;
+                live.if_probed(|memory| self.cpu.begin(memory, cpu_ns, now));
                 self.report_attached(mode, sites);
                 let halt = self.halts.read_now(now);
                 self.report_halt(halt);
@@ -209,9 +214,10 @@ impl Runner {
             Effect::PrintInterval => {
                 return self.step(LatencyStep::Interval { at_ns: now });
             }
+            Effect::MeasureCpu => self.measure_cpu(now),
             Effect::CloseWindow => {
+                self.measure_cpu(now);
                 if let Some(live) = &mut self.live {
-                    live.measure_cpu(|memory| self.cpu.end(memory, now));
                     live.look_for_plugins_at_the_end(&self.target);
                     if let Err(e) = live.stop() {
                         log::warn!("{e}");
@@ -293,7 +299,6 @@ impl Runner {
         };
         let answer = self.take(&seen);
         if let Some(live) = &mut self.live {
-            live.measure_cpu(|memory| self.cpu.read(memory, now));
             live.follow_plugins(&self.target, now);
         }
         if now.saturating_sub(self.neighbours_read_ns) >= NEIGHBOURS_EVERY_NS {
@@ -307,6 +312,17 @@ impl Runner {
         let flow = self.consumers.poll(now);
         let answer = answer.or(self.input_of(flow));
         answer.or(needs_snapshot.then_some(Input::EventsLost))
+    }
+
+    /// Measures the target's CPU time since the last time, if it is probed.
+    fn measure_cpu(&mut self, now_ns: u64) {
+        let target = &self.target;
+        if let Some(live) = &self.live {
+            let cpu_ns = target.cpu_ns();
+            live.if_probed(|memory| {
+                self.cpu.read(memory, cpu_ns, now_ns, || !target.has_execed());
+            });
+        }
     }
 
     /// Returns the end of the target that explains a failure to attach: with any other mode it would fail, too.
@@ -395,6 +411,7 @@ fn before(now: jiff::Timestamp, ns: u64) -> jiff::Timestamp {
 /// The clocks and signals that a capture waits for.
 struct Clocks<'s> {
     tick: Interval,
+    measure: Interval,
     period: Option<Duration>,
     interval: Option<Interval>,
     duration: Option<Duration>,
@@ -411,6 +428,7 @@ impl<'s> Clocks<'s> {
         };
         Self {
             tick: every(tick),
+            measure: every(cpu::EVERY),
             period: options.interval,
             interval: None,
             duration: options.duration,
@@ -433,6 +451,7 @@ impl<'s> Clocks<'s> {
             () = target.ended() => Input::TargetExited,
             () = until(end) => { self.end = None; Input::DurationElapsed }
             () = tick_of(&mut self.interval) => Input::IntervalElapsed,
+            _ = self.measure.tick() => Input::MeasureDue,
             _ = self.tick.tick() => {
                 if target.has_execed() { Input::TargetExeced } else { Input::Tick }
             }

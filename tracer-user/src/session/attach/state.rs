@@ -196,6 +196,7 @@ impl Session {
     fn when_live(&mut self, mode: Mode, input: Input) -> Vec<Effect> {
         match input {
             Input::Tick => vec![Effect::Collect],
+            Input::MeasureDue => vec![Effect::MeasureCpu],
             Input::EventsLost => vec![Effect::Snapshot],
             Input::IntervalElapsed => vec![Effect::Collect, Effect::Snapshot, Effect::PrintInterval],
             Input::BudgetExceeded { why } => match self.cheaper.pop_front() {
@@ -303,7 +304,10 @@ impl Session {
 
     fn ignore(&self, input: &Input) -> Vec<Effect> {
         // Timers may fire early or late; anything else would be a bug of the runner.
-        if !matches!(input, Input::Tick | Input::IntervalElapsed | Input::EventsLost) {
+        if !matches!(
+            input,
+            Input::Tick | Input::MeasureDue | Input::IntervalElapsed | Input::EventsLost
+        ) {
             log::debug!("session: {input:?} is ignored in state {:?}", self.state);
         }
         vec![]
@@ -323,6 +327,7 @@ fn end_of(input: &Input) -> Option<EndedBy> {
         | Input::AttachFailed { .. }
         | Input::Detached
         | Input::Tick
+        | Input::MeasureDue
         | Input::IntervalElapsed
         | Input::EventsLost
         | Input::SourceFailed { .. }
