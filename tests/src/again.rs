@@ -1,18 +1,19 @@
 //! Measuring once more, where nothing but times differ: on a machine whose CPUs are all busy, a thread may lose its CPU
 //! between a probe and the other side's clock. That does not recur each time, and an error in the figures does. A test
-//! that compares counts, or asserts that something is absent, never does so.
+//! whose verdict does not depend on how long something took never does so.
 
 use std::io::Write;
 
 use anyhow::Result;
 
-/// What a line begins with that says so. `cargo xtask test` looks for it, and its summary lists these tests.
+/// The begin of the line that a test writes when it measures once more. `cargo xtask test` looks for it, and its summary
+/// lists these tests.
 pub const MARK: &str = "measured once more: ";
 
-/// Says that a test measures once more, and why: past the test harness, which keeps back what a test prints that passes.
+/// Writes that a test measures once more, and why. The harness does not capture what is written to stderr itself.
 pub fn announce(why: &str) {
     let line = why.replace('\n', " ");
-    // Without a stderr there is nobody to be told.
+    // Without a stderr there is nobody who could read it.
     let _ = writeln!(std::io::stderr(), "{MARK}{line}");
 }
 

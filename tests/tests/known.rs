@@ -242,7 +242,7 @@ fn yields_do_not_hide_the_waits() -> Result<()> {
     Ok(())
 }
 
-/// What a capture says that it cost is what the program's own clock and count say.
+/// The overhead that a capture states is that of the program's own clock and count.
 #[test]
 fn the_measured_overhead_is_that_of_the_programs_own_clock() -> Result<()> {
     let _one = machine();
@@ -269,7 +269,8 @@ fn the_measured_overhead_is_that_of_the_programs_own_clock() -> Result<()> {
             predicted.low < 1.5 * own && predicted.high.is_none_or(|high| high > own / 1.5),
             "{mode}: {predicted:?}, by the program's own clock {own}"
         );
-        assert_eq!(capture.overhead_ratio, Some(measured.ratio));
+        let stated = capture.overhead_ratio.context("no ratio is stated")?;
+        assert!((0.67..1.5).contains(&(stated / own)), "{mode}: {stated}, {own}");
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ pub struct Ended {
     pub took: Duration,
     /// CPU time, including descendants that were waited for.
     pub cpu: Duration,
-    /// Its most resident memory (`VmHWM`) in KiB, to within what the last [`POLL`] has added; without descendants. `None`
+    /// Its peak resident memory (`VmHWM`) in KiB, to within what the last [`POLL`] has added; without descendants. `None`
     /// where it ended at once.
     pub peak_kib: Option<u64>,
     /// Whether it was killed because it ran for too long.
@@ -139,7 +139,7 @@ pub fn run(
 }
 
 /// Waits for the exit of a command and leaves it a zombie, so that its CPU time can be read. Returns whether `at_most`
-/// passed first, and leaves its most resident memory in `peak_kib`.
+/// passed first, and leaves its peak resident memory in `peak_kib`.
 fn wait(child: &Child, began: Instant, at_most: Duration, peak_kib: &mut Option<u64>) -> Result<bool> {
     let pid = pid_of(child).context("a child without a process id")?;
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;

@@ -20,12 +20,13 @@ use crate::{
     process::text_of,
 };
 
-/// Cycles (two hits each) in one batch, some 2 ms.
-const CYCLES: u64 = 1_000;
+/// Cycles (two hits each) in one batch, some 1 ms. All batches of all kinds of instructions, with their stacks, fit into a
+/// ring buffer of 1 MiB, since a hit that finds it full costs less.
+const CYCLES: u64 = 500;
 /// Number of batches, of which the fastest counts.
 const BATCHES: usize = 3;
 /// Fake goroutines that keep their stamps, as most goroutines do: more than the batches have.
-const KEPT_STAMPS: i64 = 16;
+const KEPT_STAMPS: i64 = 64;
 /// How much more a hit may cost in a busy program than in a tight loop, since caches and TLB are cold and other CPUs hold
 /// the locks. Chosen on the high side: HTTP servers were seen at 1.3 to 1.7. It is not measured on each machine;
 /// `cargo xtask bench hit` compares hits in programs that only switch.
@@ -67,8 +68,8 @@ pub fn most_expensive(program: ProgramKind) -> SiteKind {
     }
 }
 
-/// Measures `program` at a site of this kind, on each of these kinds of instructions. Takes some 10 ms; another thread
-/// then removes the probes.
+/// Measures `program` at a site of this kind, on each of these kinds of instructions. Takes some 10 ms, and 3 ms for
+/// each kind; another thread then removes the probes.
 ///
 /// # Errors
 /// Attaching to our own process fails.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Context, Probing};
+use super::{Context, PendingAttach, Probing};
 use crate::{
     daemon::{
         discovery::programs::AnalysedProgram,
@@ -19,19 +19,6 @@ use crate::{
         programs::program_for,
     },
 };
-
-/// An attach that a governor asked for.
-#[derive(Debug)]
-pub struct PendingAttach {
-    /// The process.
-    pub pid: u32,
-    /// [`Target::id`].
-    pub target: u64,
-    /// The mode.
-    pub mode: Mode,
-    /// The hit cap of the first window.
-    pub hits: u64,
-}
 
 impl Probing {
     /// Makes an attach that is due, and gives the answer to the governor.

@@ -4,12 +4,10 @@ mod attach;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use self::attach::PendingAttach;
 pub use self::attach::program_of;
 use super::{
     config::{Config, Tier},
@@ -52,6 +50,17 @@ pub struct Probing {
     /// What a hit costs here, [low, high]; `None` where it could not be measured.
     prices: BTreeMap<Mode, Option<[u64; 2]>>,
     due_ns: u64,
+}
+
+/// An attach that a governor asked for.
+#[derive(Debug)]
+struct PendingAttach {
+    pid: u32,
+    /// [`Target::id`].
+    target: u64,
+    mode: Mode,
+    /// The hit cap of the first window.
+    hits: u64,
 }
 
 /// What the caller lends to [`Probing`], and what it gets back from it.
@@ -197,6 +206,7 @@ impl Probing {
         let Some(cpu_ns) = target.cpu_ns() else { return };
         let tracked = target.take_tracked();
         let hits = self.observe(target, cx);
+        self.check_thread(target, cx);
         for (mode, price) in &self.prices {
             let Some([_, hit_ns]) = price else { continue };
             if let Some(governed) = target.governed_mut()
@@ -221,21 +231,28 @@ impl Probing {
         self.apply(target, Input::WindowOver(window), cx);
     }
 
+    /// Reports a target whose probes are not in force any more, since the thread has ended that they were bound to.
+    fn check_thread(&mut self, target: &mut Target, cx: &mut Context<'_>) {
+        let Some(slot) = target.governed_mut().and_then(|governed| governed.slot) else {
+            return;
+        };
+        let Some(ended) = self.kernel.thread_ended(slot).filter(|ended| ended.is_lost) else {
+            return;
+        };
+        let pid = target.pid();
+        let unseen = format!(
+            "since the thread {} has ended, the waits of process {pid} are not counted: its probes were bound to that thread",
+            ended.thread
+        );
+        cx.errors.add("probes_unbound", &unseen, cx.now_ns);
+        cx.unbound.push(pid);
+    }
+
     /// Reads what the probes of a target have counted, and returns the number of hits.
     fn observe(&mut self, target: &mut Target, cx: &mut Context<'_>) -> u64 {
         let Some(slot) = target.governed_mut().and_then(|governed| governed.slot) else {
             return 0;
         };
-        if let Some(ended) = self.kernel.thread_ended(slot).filter(|ended| ended.is_lost) {
-            let pid = target.pid();
-            let unseen = format!(
-                "process {pid}: its waits since the thread {} ended, which its probes were bound to, are not counted; it is \
-                 probed again through another thread",
-                ended.thread
-            );
-            cx.errors.add("probes_unbound", &unseen, cx.now_ns);
-            cx.unbound.push(pid);
-        }
         match self.kernel.observe(slot, cx.now_ns) {
             Ok(seen) => {
                 let (hits, gopcs) = target.count_probed(&seen);

@@ -395,7 +395,7 @@ fn cost(capture: &Capture) -> String {
     if let Some(predicted) = how.overhead_predicted {
         let what = match how.overhead_measured {
             Some(_) => "The hits and their cost would make it",
-            None => "It was not measured; by the hits and their cost, the process used",
+            None => "The overhead was not measured; by the hits and their cost, the process used",
         };
         let end = match predicted.high {
             Some(high) => format!("{} to {}", ratio(predicted.low), ratio(high)),
@@ -406,6 +406,13 @@ fn cost(capture: &Capture) -> String {
             None => " times the CPU time that it would have used without",
         };
         let _ = write!(line, " {what} {end}{times}.");
+    }
+    if let (None, None, Some(stated)) = (how.overhead_measured, how.overhead_predicted, how.overhead_ratio) {
+        let _ = write!(
+            line,
+            " The version that captured this states a ratio of {}.",
+            ratio(stated)
+        );
     }
     if let Some(floor) = how.latency_floor_ns {
         let _ = write!(

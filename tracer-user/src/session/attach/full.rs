@@ -96,7 +96,9 @@ impl Full {
 
     /// Whether something was lost, so that every state has to be read anew.
     pub fn needs_states(&self, now_ns: u64) -> bool {
-        !self.source.is_stopped() && self.readings.are_needed(now_ns, self.source.lost_ns())
+        !self.source.is_stopped()
+            && self.source.is_settled()
+            && self.readings.are_needed(now_ns, self.source.lost_ns())
     }
 
     /// Has every goroutine, P and M read, unless the transitions have stopped or it is too soon; waits until the probes
@@ -117,11 +119,10 @@ impl Full {
         if self.source.is_stopped() {
             return;
         }
-        if self.readings.is_under_way() {
+        if self.readings.is_under_way() || !self.source.is_settled() {
             self.source.record_unseen(now_ns);
             return;
         }
-        self.source.settle();
         self.readings.begin_at_once(now_ns);
         self.take_states(WAIT_FOR_STATES);
     }

@@ -88,6 +88,11 @@ impl TransitionSource {
         Ok(())
     }
 
+    /// Whether states may be read: see [`SETTLED_AFTER`].
+    pub fn is_settled(&self) -> bool {
+        self.settled_at <= Instant::now()
+    }
+
     /// Waits until states may be read, once after probes were attached or switched on: see [`SETTLED_AFTER`].
     pub fn settle(&self) {
         std::thread::sleep(self.settled_at.saturating_duration_since(Instant::now()));

@@ -13,7 +13,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Takes up the addresses that `each` hands out, and returns those that the symbolizer is to be asked about, ascending.
+    /// Adds the addresses that `each` yields, and returns those that the symbolizer is to be asked about, ascending.
     pub(super) fn select(&mut self, revision: u64, each: impl FnOnce(&mut dyn FnMut(u64))) -> Vec<u64> {
         let mut new = match std::mem::replace(&mut self.revision, revision) == revision {
             true => BTreeSet::new(),
