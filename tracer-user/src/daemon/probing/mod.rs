@@ -18,13 +18,9 @@ use super::{
     targets::{Target, Targets, settings, tier_of},
 };
 use crate::{
-    error::{Error, Result},
-    escape::Untrusted,
-    plan::{Mode, describe_attempts},
-    process::{file::ProgramFile, threads},
+    plan::Mode,
     sources::{
         host::{HostEvents, HostKernel, SlotId},
-        probes::{Request, config_of},
         programs::program_for,
     },
 };

@@ -12,7 +12,7 @@ use crate::{
     bpf::default_ring_bytes,
     clock::now_ns,
     error::{Error, Result},
-    plan::{Mode, describe_attempts},
+    plan::{Mode, cost, describe_attempts},
     session::options::FullOptions,
     sources::{
         plugins::PluginRequest,
@@ -35,6 +35,8 @@ pub(super) struct Full {
     pub source: TransitionSource,
     readings: Readings,
     pub sites: usize,
+    /// See [`Live::hit_factor`](super::live::Live).
+    pub hit_factor: [u64; 2],
     missing: Vec<String>,
 }
 
@@ -85,6 +87,7 @@ impl Full {
             source,
             readings,
             sites: sites.len(),
+            hit_factor: cost::hit_ns(&sites, Some([1, 1])),
             missing: plan
                 .missing
                 .iter()

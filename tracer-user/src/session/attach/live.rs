@@ -10,7 +10,7 @@ use super::{
 use crate::{
     bpf::{Capacity, Cost, LinkKind},
     error::{Error, Result},
-    plan::{Mode, describe_attempts},
+    plan::{Mode, cost, describe_attempts},
     process::memory::ProcessMemory,
     session::options::FullOptions,
     sources::{
@@ -37,6 +37,9 @@ pub struct Live {
     /// What a hit costs on this machine, once it was measured.
     pub cost: Option<Cost>,
     sites: usize,
+    /// How many times as much as calibration's a hit costs, [low, high]: more than 1 where the kernel single-steps an
+    /// instruction (`--force`).
+    hit_factor: [u64; 2],
     watch: Watch,
     /// What was not over when the window closed, until it is observed.
     ongoing: Option<Observation>,
@@ -97,6 +100,10 @@ impl Live {
             Some(full) => full.sites,
             None => target.sites(mode).map_or(0, <[_]>::len),
         };
+        let hit_factor = match &full {
+            Some(full) => full.hit_factor,
+            None => cost::hit_ns(target.sites(mode).unwrap_or_default(), Some([1, 1])),
+        };
         if let Some(plugins) = &mut plugins {
             let mut attached = attached.into_iter();
             for plugin in &opened {
@@ -113,6 +120,7 @@ impl Live {
             full,
             plugins,
             sites,
+            hit_factor,
             watch: Watch::new(mode),
             ongoing: None,
         })
@@ -143,6 +151,13 @@ impl Live {
             ),
             ended.is_lost,
         ))
+    }
+
+    /// Returns what a hit costs on this machine, [low, high] in nanoseconds, once it was measured.
+    pub fn hit_ns(&self) -> Option<[u64; 2]> {
+        let [low, high] = self.cost?.hit_ns;
+        let [low_factor, high_factor] = self.hit_factor;
+        Some([low.saturating_mul(low_factor), high.saturating_mul(high_factor)])
     }
 
     /// Returns how many instructions are probed.

@@ -349,7 +349,7 @@ impl Runner {
         AttachInfo {
             attached_by: live.and_then(Live::attached_by),
             measured_by: live.map_or(MeasuredBy::Runtime, Live::measured_by),
-            hit_ns: cost.map(|cost| cost.hit_ns),
+            hit_ns: live.and_then(Live::hit_ns),
             latency_floor_ns: cost.and_then(|cost| cost.latency_floor_ns),
         }
     }
