@@ -71,14 +71,17 @@ fn find<'d>(code: &dyn Code, decoded: &'d Decoded, arguments: u8, may_restart: b
         .map(|f| f.start)
         .collect();
     let restarts = |target: u64| -> bool {
-        let there = decoded
-            .insns
-            .iter()
-            .skip_while(|i| i.address != target)
-            .take(WINDOW);
-        there
+        let there = decoded.insns.iter().skip_while(|i| i.address != target);
+        // Registers are saved before the call. What follows another call is of another path: throw does not return.
+        let mut calls = there
+            .take(WINDOW)
             .take_while(|i| matches!(i.flow, Flow::Next | Flow::Call(_)))
-            .any(|i| matches!(i.flow, Flow::Call(Some(to)) if restarts.contains(&to)))
+            .filter_map(|i| match i.flow {
+                Flow::Call(to) => Some(to),
+                _ => None,
+            });
+        let first = calls.next().flatten();
+        first.is_some_and(|to| restarts.contains(&to))
     };
     let mut first = 0;
     for (index, insn) in decoded.insns.iter().enumerate().take(WINDOW) {

@@ -425,9 +425,10 @@ fn cost(capture: &Capture) -> String {
 
 /// A ratio with as many decimals as it deserves.
 fn ratio(ratio: f64) -> String {
-    match ratio < 2.0 {
-        true => format!("{ratio:.3}"),
-        false => format!("{ratio:.1}"),
+    match ratio {
+        ratio if ratio < 1.1 => format!("{ratio:.4}"),
+        ratio if ratio < 2.0 => format!("{ratio:.2}"),
+        ratio => format!("{ratio:.1}"),
     }
 }
 

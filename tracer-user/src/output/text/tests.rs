@@ -67,7 +67,7 @@ fn voluntary_yields_are_left_out_and_counted() {
     assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
     let by_origin = render(&capture, by(SplitBy::Origin));
     assert!(by_origin.contains("origin = yielded\n"), "{by_origin}");
-    let by_site = render(&capture, by(SplitBy::CreationSite));
+    let by_site = render(&capture, by(SplitBy::CreationSite)).replace('\n', " ");
     assert!(by_site.contains("--by origin has them"), "{by_site}");
 }
 

@@ -161,6 +161,7 @@ impl World {
             Effect::Snapshot | Effect::PrintInterval => {
                 assert!(self.attached.is_some() && !self.detaching && self.verdicts == 0);
             }
+            Effect::MeasureCpu => assert!(self.attached.is_some() && self.window.is_some()),
             Effect::Collect => {
                 let mode = self.attached.expect("collecting from nothing");
                 assert!(!self.detaching && self.verdicts == 0);
