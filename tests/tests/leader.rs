@@ -70,7 +70,9 @@ impl Built {
             |name: &str, text: &str| -> Result<()> { Ok(std::fs::write(dir.path().join(name), text)?) };
         let toolchain = toolchain::newest()?;
         write("lib.go", GO)?;
-        write("host.c", C)?;
+        // Apart from the Go package, whose C files cgo compiles.
+        std::fs::create_dir(dir.path().join("host"))?;
+        write("host/main.c", C)?;
         write(
             "go.mod",
             &format!("module leader\n\ngo 1.{}\n", toolchain.minor()),
@@ -83,7 +85,7 @@ impl Built {
         let program = dir.path().join("leaderless");
         let mut cc = Command::new("cc");
         cc.current_dir(dir.path())
-            .args(["host.c", "lib.a", "-lpthread", "-o"])
+            .args(["-I.", "host/main.c", "lib.a", "-lpthread", "-o"])
             .arg(&program);
         succeeds(&mut cc)?;
         Ok(Self { dir, program })
