@@ -170,8 +170,12 @@ fn full_finds_where_the_world_has_started() -> Result<()> {
              layout,
              ..
          }| {
-            let found = full::full(binary, Some(layout), minor(binary), false)
-                .map_err(|tried| anyhow::anyhow!("{tried:#?}"))?;
+            let found = match full::full(binary, Some(layout), minor(binary), false) {
+                Ok(found) => found,
+                // A profile may hide a change of status: then the mode is refused.
+                Err(_) if pgo(variant) => return Ok(()),
+                Err(tried) => anyhow::bail!("{tried:#?}"),
+            };
             let started: Vec<&Site> = found
                 .sites
                 .iter()

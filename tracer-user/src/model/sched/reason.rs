@@ -31,9 +31,14 @@ pub struct Reasons {
 }
 
 impl Reasons {
-    /// The reasons of Go 1.`minor`; none for a version that the table does not have: they are then named by number.
+    /// The reasons of Go 1.`minor`. A version that the table does not have is taken to have the numbers of the nearest
+    /// one before it, as its structs are taken to have their layouts; but its reasons are named by number.
     pub fn of(minor: u32) -> Self {
-        let header = format!("go1.{minor}");
+        let versions = TABLE
+            .lines()
+            .filter_map(|line| line.strip_prefix("go1.")?.parse().ok());
+        let nearest = versions.filter(|version: &u32| *version <= minor).max();
+        let header = format!("go1.{}", nearest.unwrap_or(minor));
         let block = TABLE.lines().skip_while(|line| *line != header).skip(1);
         let names: Vec<&str> = block.map_while(|line| line.strip_prefix('\t')).collect();
         let number = |wanted: &str| {
@@ -44,7 +49,7 @@ impl Reasons {
             still_running: names.iter().map(|name| STILL_RUNNING.contains(name)).collect(),
             coroutine: number("coroutine"),
             preempted: number("preempted"),
-            names,
+            names: if nearest == Some(minor) { names } else { Vec::new() },
         }
     }
 
@@ -86,7 +91,9 @@ mod tests {
         assert_eq!(Reasons::of(27).name(19), "chan receive");
         assert_eq!(Reasons::of(25).name(14), "chan receive");
         assert_eq!(Reasons::of(28).name(19), "reason 19");
-        assert!(Reasons::of(27).still_runs(29) && !Reasons::of(27).still_runs(19));
+        for minor in [27, 28] {
+            assert!(Reasons::of(minor).still_runs(29) && !Reasons::of(minor).still_runs(19));
+        }
         assert_eq!(Reasons::of(27).name(Reasons::of(27).coroutine()), "coroutine");
     }
 
