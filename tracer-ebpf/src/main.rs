@@ -23,13 +23,15 @@ use aya_ebpf::{
 use tracer_ebpf::Site;
 
 use self::programs::{
-    calls, exact, lifecycle, marks, processes, sampled, site, stack, target, threads, transition, tree,
+    calls, exact, lifecycle, marks, processes,
+    rings::{PerCpu, Shared},
+    sampled, site, stack, target, threads, transition, tree,
 };
 
 /// Declares pairs of entry points for uprobes, which find the site of a hit by attach cookie and by address. Each has
 /// the tail call that keeps the kernel from giving it a private stack ([`stack`]).
 macro_rules! uprobes {
-    ($($(#[$doc:meta])* $cookie:ident, $ip:ident ($by_ip:path) => $hit:expr;)*) => {$(
+    ($($(#[$doc:meta])* $cookie:ident => $hit:expr, $ip:ident ($by_ip:path) => $hit_ip:expr;)*) => {$(
         $(#[$doc])*
         #[uprobe]
         pub fn $cookie(ctx: ProbeContext) -> u32 {
@@ -41,7 +43,7 @@ macro_rules! uprobes {
         /// On kernels without attach cookies.
         #[uprobe]
         pub fn $ip(ctx: ProbeContext) -> u32 {
-            enter(&ctx, $by_ip(&ctx), $hit)
+            enter(&ctx, $by_ip(&ctx), $hit_ip)
         }
     )*};
 }
@@ -57,15 +59,15 @@ fn enter(ctx: &ProbeContext, site: Option<&'static Site>, hit: impl Fn(&ProbeCon
 
 uprobes! {
     /// `exact`: every hit of a site into or out of Runnable.
-    exact_cookie, exact_ip (site::by_ip) => exact::hit;
+    exact_cookie => exact::hit, exact_ip (site::by_ip) => exact::hit;
     /// `sampled`: the end of a wait that the runtime itself tracked.
-    sampled_cookie, sampled_ip (site::by_ip) => sampled::hit;
+    sampled_cookie => sampled::hit, sampled_ip (site::by_ip) => sampled::hit;
     /// `full`: a transition of a goroutine, a P, an M or the world.
-    full_cookie, full_ip (site::by_ip) => transition::hit::<false>;
+    full_cookie => transition::hit::<PerCpu, false>, full_ip (site::by_ip) => transition::hit::<Shared, false>;
     /// `full`, with the stacks of goroutines that block.
-    stacks_cookie, stacks_ip (site::by_ip) => transition::hit::<true>;
+    stacks_cookie => transition::hit::<PerCpu, true>, stacks_ip (site::by_ip) => transition::hit::<Shared, true>;
     /// A moment of a process's start.
-    mark_cookie, mark_ip (marks::site_by_address) => marks::hit;
+    mark_cookie => marks::hit, mark_ip (marks::site_by_address) => marks::hit;
 }
 
 /// A process may be about to start the program.
@@ -140,25 +142,34 @@ pub fn sched_switch(ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// `full`: a CPU goes from one thread to another.
-#[raw_tracepoint]
-pub fn full_switch(ctx: RawTracePointContext) -> u32 {
-    threads::switched(&ctx);
-    0
+/// Declares pairs of entry points of `full` for tracepoints: one beside probes with cookies, and one beside those without.
+macro_rules! thread_points {
+    ($($(#[$doc:meta])* $cookie:ident, $ip:ident => $handle:ident;)*) => {$(
+        $(#[$doc])*
+        #[raw_tracepoint]
+        pub fn $cookie(ctx: RawTracePointContext) -> u32 {
+            threads::$handle::<PerCpu>(&ctx);
+            0
+        }
+
+        $(#[$doc])*
+        ///
+        /// On kernels without attach cookies.
+        #[raw_tracepoint]
+        pub fn $ip(ctx: RawTracePointContext) -> u32 {
+            threads::$handle::<Shared>(&ctx);
+            0
+        }
+    )*};
 }
 
-/// `full`: a thread is woken.
-#[raw_tracepoint]
-pub fn full_wakeup(ctx: RawTracePointContext) -> u32 {
-    threads::woken(&ctx);
-    0
-}
-
-/// `full`: a thread ends.
-#[raw_tracepoint]
-pub fn full_exit(_ctx: RawTracePointContext) -> u32 {
-    threads::ended();
-    0
+thread_points! {
+    /// `full`: a CPU goes from one thread to another.
+    full_switch_cookie, full_switch_ip => switched;
+    /// `full`: a thread is woken.
+    full_wakeup_cookie, full_wakeup_ip => woken;
+    /// `full`: a thread ends.
+    full_exit_cookie, full_exit_ip => ended;
 }
 
 /// Does nothing, to measure the cost of the trap.

@@ -207,18 +207,40 @@ pub struct FullConfig {
     pub g_coroarg: u32,
 }
 
-/// Offsets within the kernel's `task_struct` of what the tracepoints' programs read of a thread.
+/// The bit of [`Transition::at_ns`] that says, in a slot of a ring, in which lap its record was written: it is set in the
+/// first, the third, and so on. A slot has no record of the reader's lap until the bit is as it is in that lap.
+pub const LAP: u64 = 1 << 63;
+
+/// How far a ring of slots was written and read, in records since the beginning. Each has a cache line to itself, since
+/// programs change the one and the reader the other.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingPosition {
+    /// Slots that programs have taken. Their records may not be there yet.
+    pub written: u64,
+    /// Zero.
+    pub reserved: [u64; 7],
+    /// Records that were read: their slots may be taken again.
+    pub read: u64,
+    /// Zero.
+    pub reserved_too: [u64; 7],
+}
+
+/// Whose threads the tracepoints' programs follow, and the offsets within the kernel's `task_struct` of what they read of a
+/// thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskConfig {
-    /// `tgid`; 0: not known, and threads are not followed.
+    /// The process, in the initial PID namespace; 0: none is followed.
+    pub followed: u32,
+    /// Index of its target.
+    pub target: u32,
+    /// `tgid`.
     pub tgid: u32,
     /// `pid`.
     pub pid: u32,
     /// `__state` (before 5.14 `state`).
     pub state: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 counters! {
@@ -252,6 +274,7 @@ impl FullCounters {
 const _: () = {
     assert!(core::mem::size_of::<Transition>() == 32);
     assert!(core::mem::size_of::<FullConfig>() == 40);
+    assert!(core::mem::size_of::<RingPosition>() == 128);
     assert!(core::mem::size_of::<FullCounters>() == 56);
-    assert!(core::mem::size_of::<TaskConfig>() == 16);
+    assert!(core::mem::size_of::<TaskConfig>() == 20);
 };

@@ -11,6 +11,7 @@ pub mod marks;
 pub mod memory;
 pub mod processes;
 pub mod registers;
+pub mod rings;
 pub mod sampled;
 pub mod site;
 pub mod slow;

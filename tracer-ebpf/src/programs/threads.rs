@@ -4,19 +4,12 @@
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_get_smp_processor_id},
     macros::map,
-    maps::{Array, HashMap},
+    maps::Array,
     programs::RawTracePointContext,
 };
-use tracer_ebpf::{
-    MAX_TARGETS,
-    full::{FullCounters, TaskConfig, Transition, What, flag},
-};
+use tracer_ebpf::full::{FullCounters, TaskConfig, Transition, What, flag};
 
-use super::{atomic::count, maps, transition};
-
-/// Index of the target, by its process id in the initial PID namespace.
-#[map]
-static FOLLOWED: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TARGETS, 0);
+use super::{atomic::count, maps, rings::Ring, transition};
 
 /// The only entry.
 #[map]
@@ -24,67 +17,78 @@ static TASK: Array<TaskConfig> = Array::with_max_entries(1, 0);
 
 /// Handles a switch of a CPU from the current thread to another.
 #[inline(always)]
-pub fn switched(ctx: &RawTracePointContext) {
-    let Some(task) = TASK.get(0).filter(|task| task.tgid != 0) else {
+pub fn switched<R: Ring>(ctx: &RawTracePointContext) {
+    let Some(task) = task() else {
         return;
     };
     let pid_tgid = bpf_get_current_pid_tgid();
-    if let Some(counters) = followed((pid_tgid >> 32) as u32) {
+    if (pid_tgid >> 32) as u32 == task.followed
+        && let Some(counters) = counters_of(task)
+    {
         let preempted = ctx.arg::<u64>(0) & 1 != 0;
         let state = field::<u32>(ctx.arg(1), task.state).unwrap_or(0);
         let flags = if preempted { flag::PREEMPTED } else { 0 };
         let detail = if preempted { 0 } else { u64::from(state) };
-        send(counters, What::ThreadOff, pid_tgid as u32, detail, flags);
+        send::<R>(counters, What::ThreadOff, pid_tgid as u32, detail, flags);
     }
     let next: u64 = ctx.arg(2);
-    if let Some(tgid) = field::<u32>(next, task.tgid)
-        && let Some(counters) = followed(tgid)
+    if field(next, task.tgid) == Some(task.followed)
+        && let Some(counters) = counters_of(task)
         && let Some(tid) = field::<u32>(next, task.pid)
     {
         // SAFETY: the helper takes no arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() };
-        send(counters, What::ThreadOn, tid, u64::from(cpu), 0);
+        send::<R>(counters, What::ThreadOn, tid, u64::from(cpu), 0);
     }
 }
 
 /// Handles a thread that becomes runnable.
 #[inline(always)]
-pub fn woken(ctx: &RawTracePointContext) {
-    let Some(task) = TASK.get(0).filter(|task| task.tgid != 0) else {
+pub fn woken<R: Ring>(ctx: &RawTracePointContext) {
+    let Some(task) = task() else {
         return;
     };
     let thread: u64 = ctx.arg(0);
-    if let Some(tgid) = field::<u32>(thread, task.tgid)
-        && let Some(counters) = followed(tgid)
+    if field(thread, task.tgid) == Some(task.followed)
+        && let Some(counters) = counters_of(task)
         && let Some(tid) = field::<u32>(thread, task.pid)
     {
         let waker = bpf_get_current_pid_tgid() as u32;
-        send(counters, What::ThreadWoken, tid, u64::from(waker), 0);
+        send::<R>(counters, What::ThreadWoken, tid, u64::from(waker), 0);
     }
 }
 
 /// Handles the end of the current thread.
 #[inline(always)]
-pub fn ended() {
+pub fn ended<R: Ring>(_ctx: &RawTracePointContext) {
+    let Some(task) = task() else {
+        return;
+    };
     let pid_tgid = bpf_get_current_pid_tgid();
-    if let Some(counters) = followed((pid_tgid >> 32) as u32) {
-        send(counters, What::ThreadEnded, pid_tgid as u32, 0, 0);
+    if (pid_tgid >> 32) as u32 == task.followed
+        && let Some(counters) = counters_of(task)
+    {
+        send::<R>(counters, What::ThreadEnded, pid_tgid as u32, 0, 0);
     }
 }
 
-/// Counters of the target whose process this is; `None` for every other process, and while it is switched off.
+/// What is followed; `None` where nothing is.
 #[inline(always)]
-fn followed(tgid: u32) -> Option<*mut FullCounters> {
-    // SAFETY: an entry is a number, which the user side writes as a whole.
-    let target = *unsafe { FOLLOWED.get(&tgid) }?;
-    if maps::TARGETS.get(target)?.enabled == 0 {
+fn task() -> Option<&'static TaskConfig> {
+    TASK.get(0).filter(|task| task.followed != 0)
+}
+
+/// Counters of the target; `None` while it is switched off.
+#[inline(always)]
+fn counters_of(task: &TaskConfig) -> Option<*mut FullCounters> {
+    if maps::TARGETS.get(task.target)?.enabled == 0 {
         return None;
     }
-    transition::counters_of(target)
+    transition::counters_of(task.target)
 }
 
 #[inline(always)]
-fn send(counters: *mut FullCounters, what: What, tid: u32, detail: u64, flags: u8) {
+fn send<R: Ring>(counters: *mut FullCounters, what: What, tid: u32, detail: u64, flags: u8) {
     count!(counters, seen_threads);
     let record = Transition {
         at_ns: 0,
@@ -96,7 +100,7 @@ fn send(counters: *mut FullCounters, what: What, tid: u32, detail: u64, flags: u
         reason: 0,
         flags,
     };
-    transition::put(counters, record);
+    transition::put::<R>(counters, record);
 }
 
 /// Reads a field of a struct of the kernel's.

@@ -1,13 +1,8 @@
 //! `full`: every transition becomes a record in the ring. The target pays for everything that a program reads of it:
 //! the reason of a wait, the creation site of a new goroutine, the goid of one that ends, and nothing else.
 
-use core::ptr::NonNull;
-
 use aya_ebpf::{
-    helpers::{
-        bpf_get_current_pid_tgid,
-        generated::{bpf_get_smp_processor_id, bpf_ringbuf_reserve, bpf_ringbuf_submit},
-    },
+    helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::{Array, PerCpuArray},
     programs::ProbeContext,
@@ -18,17 +13,7 @@ use tracer_ebpf::{
     gp_in,
 };
 
-use super::{atomic::count, clock, memory, registers, site, walk};
-
-/// The ring buffers of transitions, by the lowest bits of the CPU's number: all that write to one ring buffer take the
-/// same lock. An array of maps cannot be declared here: userspace replaces this one by it before programs are loaded,
-/// and a lookup then finds a ring buffer.
-#[map]
-static TRANSITIONS: Array<u32> = Array::with_max_entries(1, 0);
-
-/// How many ring buffers there are: a power of two. Userspace sets this before the programs are loaded.
-#[unsafe(no_mangle)]
-static TRANSITION_RINGS: u32 = 1;
+use super::{atomic::count, memory, registers, rings::Ring, site, walk};
 
 /// By target index.
 #[map]
@@ -38,13 +23,10 @@ static FULL_CONFIG: Array<FullConfig> = Array::with_max_entries(MAX_TARGETS, 0);
 #[map]
 static FULL_COUNTERS: PerCpuArray<FullCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 
-/// Flag that does not wake the reader, which reads at intervals: a wake-up costs more than the trap.
-const NO_WAKEUP: u64 = 1;
-
 /// Handles a hit of a site of a `full` plan. With `STACKS` the stacks of goroutines that block are recorded: these are
 /// separate programs, so that the others do not even test for it.
 #[inline(always)]
-pub fn hit<const STACKS: bool>(ctx: &ProbeContext, site: &Site) {
+pub fn hit<R: Ring, const STACKS: bool>(ctx: &ProbeContext, site: &Site) {
     let (Some(config), Some(full), Some(counters)) = (
         site::target_of(site),
         FULL_CONFIG.get(site.target),
@@ -53,7 +35,7 @@ pub fn hit<const STACKS: bool>(ctx: &ProbeContext, site: &Site) {
         return;
     };
     if site.kind == SiteKind::Entry as u8 {
-        entered(ctx, config, full, counters, site);
+        entered::<R>(ctx, config, full, counters, site);
         return;
     }
     let (g, old, new);
@@ -82,7 +64,7 @@ pub fn hit<const STACKS: bool>(ctx: &ProbeContext, site: &Site) {
     }
     // A goroutine that changes its own status has not saved its registers.
     let walks = STACKS && g != registers::g(ctx);
-    changed(config, full, counters, site, g, old, new, walks);
+    changed::<R>(config, full, counters, site, g, old, new, walks);
 }
 
 /// This CPU's counters of a target.
@@ -97,7 +79,7 @@ pub fn counters_of(target: u32) -> Option<*mut FullCounters> {
     clippy::too_many_arguments,
     reason = "inlined; a struct of them would be copied to the stack"
 )]
-fn changed(
+fn changed<R: Ring>(
     config: &TargetConfig,
     full: &FullConfig,
     counters: *mut FullCounters,
@@ -161,12 +143,12 @@ fn changed(
         record.detail = walk::key_of_waiting(site.target, g);
     }
     count!(counters, seen);
-    send(counters, record);
+    send::<R>(counters, record);
 }
 
 /// Handles the entry of a function whose call is a transition.
 #[inline(always)]
-fn entered(
+fn entered<R: Ring>(
     ctx: &ProbeContext,
     config: &TargetConfig,
     full: &FullConfig,
@@ -212,21 +194,20 @@ fn entered(
         record.reason = first as u8;
     }
     count!(counters, seen);
-    send(counters, record);
+    send::<R>(counters, record);
 }
 
 /// Puts a record into the ring of this CPU, with time and thread.
 #[inline(always)]
-fn send(counters: *mut FullCounters, mut record: Transition) {
+fn send<R: Ring>(counters: *mut FullCounters, mut record: Transition) {
     record.tid = bpf_get_current_pid_tgid() as u32;
-    put(counters, record);
+    put::<R>(counters, record);
 }
 
-/// Puts a record into the ring of this CPU, with the time, which is taken after reserving its place: a record that is
-/// put into the ring after the reader has read the clock has a later time.
+/// Puts a record into the ring of this CPU, with the time.
 #[inline(always)]
-pub fn put(counters: *mut FullCounters, mut record: Transition) {
-    let Some(place) = reserve() else {
+pub fn put<R: Ring>(counters: *mut FullCounters, mut record: Transition) {
+    let Some(place) = R::reserve() else {
         count!(counters, ring_full);
         // SAFETY: this CPU's own entry of the map; a program that preempts this one writes the same value.
         unsafe { (*counters).lost = 1 };
@@ -242,25 +223,5 @@ pub fn put(counters: *mut FullCounters, mut record: Transition) {
             record.flags |= flag::AFTER_LOSS;
         }
     }
-    record.at_ns = clock::now();
-    // SAFETY: the place is reserved for this record, and not used any more once it is submitted.
-    unsafe {
-        place.write(record);
-        bpf_ringbuf_submit(place.as_ptr().cast(), NO_WAKEUP);
-    }
-}
-
-/// Reserves a place in the ring of this CPU. A program that continues on another CPU meanwhile is not wrong: the ring
-/// has its lock, for which others then wait.
-#[inline(always)]
-fn reserve() -> Option<NonNull<Transition>> {
-    // SAFETY: the helper takes no arguments.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    // SAFETY: a static of the object, which userspace changes before it is loaded: the compiler must not assume its
-    // value.
-    let rings = unsafe { core::ptr::read_volatile(&raw const TRANSITION_RINGS) };
-    let ring = TRANSITIONS.get_ptr_mut(cpu & rings.wrapping_sub(1))?;
-    // SAFETY: the verifier sees to it that a ring buffer was found. There is no other access to what `ring` points to.
-    let place = unsafe { bpf_ringbuf_reserve(ring.cast(), size_of::<Transition>() as u64, 0) };
-    NonNull::new(place.cast())
+    R::send(place, record);
 }

@@ -20,7 +20,13 @@ use tracer_ebpf::{
 };
 
 use super::{
-    attach::program::programs, events, mapped_ring::MappedRing, maps, multi, raw::Purpose, rings::Rings,
+    attach::program::programs,
+    events,
+    mapped_ring::MappedRing,
+    maps, multi,
+    raw::Purpose,
+    rings::{Sizes, TransitionRing},
+    slots::SlotRing,
 };
 use crate::{
     error::{Error, Result},
@@ -31,11 +37,13 @@ use crate::{
     },
 };
 
+/// Programs at raw tracepoints that load only where the kernel has cookies, since those at probes do.
+const TRACEPOINTS_WITH_COOKIES: [&str; 3] = ["full_exit_cookie", "full_switch_cookie", "full_wakeup_cookie"];
 /// Programs at raw tracepoints.
 const TRACEPOINTS: [&str; 13] = [
-    "full_exit",
-    "full_switch",
-    "full_wakeup",
+    "full_exit_ip",
+    "full_switch_ip",
+    "full_wakeup_ip",
     "process_exec",
     "process_exit",
     "sched_prepare_exec",
@@ -68,7 +76,7 @@ pub struct Capacity {
     pub creation_sites: u32,
     /// Whether processes that start and exit are reported.
     pub reports_processes: bool,
-    /// Bytes of the ring buffers for transitions (`full`), of all together: a power of two, or 0 for none.
+    /// Bytes of the rings of transitions (`full`), of all together: a power of two, or 0 for none.
     pub ring_bytes: u32,
     /// Different stacks that can be kept (`full --stacks`), 0.3 kB each.
     pub stacks: u32,
@@ -152,8 +160,8 @@ pub struct Kernel {
     for_events: HashMap<&'static str, Arc<events::Program>>,
     /// Whether uprobe_multi links work, once that is known.
     multi: Option<multi::Support>,
-    /// The ring buffers of transitions, until they are taken.
-    rings: Rings,
+    /// The rings of transitions.
+    rings: Sizes,
     /// Index of the slot that calibration uses: after those that can do `exact`, and able to do it, too.
     pub(crate) calibration_slot: u32,
     /// The thread that removes the probes of the last calibration.
@@ -185,14 +193,14 @@ impl Kernel {
             true => (HOST_RING_BYTES, HOST_RING_BYTES),
             false => (RING_BYTES, smallest),
         };
-        let rings = Rings::create(capacity.ring_bytes).map_err(|e| load_error(&e.into()))?;
-        let number_of_rings = rings.number();
+        let rings = Sizes::of(capacity.ring_bytes, aya::features().bpf_cookie());
         let mut ebpf = EbpfLoader::new()
             // No program of ours is relocated against the kernel's types, and the parsed BTF is 30 MB.
             .btf(None)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .override_global("TAIL_CALLS", &tail_calls, true)
-            .override_global("TRANSITION_RINGS", &number_of_rings, true)
+            .override_global("TRANSITION_RINGS", &rings.rings, true)
+            .override_global("TRANSITION_SLOTS", &rings.slots, true)
             .map_max_entries("TARGETS", slots)
             .map_max_entries("STATES", slots)
             .map_max_entries("SLOTS_BY_PID", slots)
@@ -212,11 +220,11 @@ impl Kernel {
             .map_max_entries("STACK_CONFIG", slots)
             .map_max_entries("STACK_COUNTERS", slots)
             .map_max_entries("STACKS", capacity.stacks)
+            .map_max_entries("SLOTS", rings.rings * rings.slots)
+            .map_max_entries("POSITIONS", rings.rings)
+            .map_max_entries("TRANSITIONS", rings.shared_bytes)
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
-        rings
-            .replace(maps::descriptor(&ebpf, "TRANSITIONS")?)
-            .map_err(|e| Error::failed(format!("could not put the ring buffers in their place: {e}")))?;
         let map_fds = maps::descriptors(&ebpf)
             .map_err(|e| Error::failed(format!("could not keep the BPF maps open: {e}")))?;
         if level > 0
@@ -324,9 +332,26 @@ impl Kernel {
         RingBuf::try_from(ring).map_err(maps::context("open", name))
     }
 
-    /// Takes the ring buffers of transitions, to be read.
-    pub(crate) fn take_transition_rings(&mut self) -> Result<Vec<MappedRing>> {
-        self.rings.take().map_err(maps::context("open", "TRANSITIONS"))
+    /// Takes the rings of transitions, to be read.
+    pub(crate) fn take_transition_rings(&mut self) -> Result<Vec<TransitionRing>> {
+        let failed =
+            |e: &dyn std::fmt::Display| Error::failed(format!("could not map the rings of transitions: {e}"));
+        if aya::features().bpf_cookie() {
+            let (slots, positions) = (self.map_fd("SLOTS")?, self.map_fd("POSITIONS")?);
+            let rings = SlotRing::map(
+                slots.as_fd(),
+                positions.as_fd(),
+                self.rings.rings,
+                self.rings.slots,
+            );
+            return Ok(rings
+                .map_err(|e| failed(&e))?
+                .into_iter()
+                .map(TransitionRing::Slots)
+                .collect());
+        }
+        let shared = MappedRing::new(self.take_ring("TRANSITIONS")?).map_err(|e| failed(&e))?;
+        Ok(vec![TransitionRing::Shared(shared)])
     }
 
     /// Duplicates the descriptor of a map, for another thread.
@@ -351,8 +376,13 @@ impl Kernel {
 
     /// Has the kernel verify every program, and returns how many instructions the verifier processed, or why it refused.
     pub fn verified(&self) -> Vec<(&'static str, std::result::Result<u32, multi::LoadError>)> {
-        let probes = programs(aya::features().bpf_cookie()).map(|name| (name, Purpose::PerfEvent));
-        let tracepoints = TRACEPOINTS.map(|name| (name, Purpose::RawTracepoint));
+        let cookies = aya::features().bpf_cookie();
+        let probes = programs(cookies).map(|name| (name, Purpose::PerfEvent));
+        let tracepoints = TRACEPOINTS_WITH_COOKIES
+            .into_iter()
+            .filter(|_| cookies)
+            .chain(TRACEPOINTS)
+            .map(|name| (name, Purpose::RawTracepoint));
         probes
             .chain(tracepoints)
             .map(|(name, purpose)| {

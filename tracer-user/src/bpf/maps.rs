@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap as HashMapOf,
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use aya::{
@@ -59,15 +59,6 @@ pub fn descriptors(ebpf: &Ebpf) -> io::Result<HashMapOf<String, OwnedFd>> {
         .filter_map(|(name, map)| data_of(map).map(|data| (name, data.fd().as_fd())))
         .map(|(name, fd)| Ok((name.to_owned(), fd.try_clone_to_owned()?)))
         .collect()
-}
-
-/// The descriptor of a map.
-///
-/// # Errors
-/// There is no such map.
-pub fn descriptor<'e>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {
-    let data = ebpf.map(name).and_then(data_of).ok_or_else(|| missing(name))?;
-    Ok(data.fd().as_fd())
 }
 
 fn data_of(map: &Map) -> Option<&MapData> {

@@ -12,11 +12,11 @@ mod raw;
 pub(crate) mod ring;
 mod rings;
 mod shielded;
+mod slots;
 
 pub use self::{
     attach::{LinkKind, ProgramKind, Scope},
     calibrate::Cost,
     kernel::{Capacity, Kernel},
-    mapped_ring::MappedRing,
-    rings::default_bytes as default_ring_bytes,
+    rings::{TransitionRing, default_bytes as default_ring_bytes},
 };

@@ -1,5 +1,5 @@
 //! Calls of `bpf(2)` that aya 0.14 does not make: loading a program for uprobe_multi links, or to read the verifier's
-//! count, creating such links, and arrays of maps, which it only creates from the BTF of an object.
+//! count, and creating such links.
 
 use std::{
     ffi::{CStr, CString, c_long},
@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_map_type, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 
 use super::shielded;
 
@@ -187,66 +187,6 @@ pub fn link_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>, cookie: u64) -
     }
     // SAFETY: `attr` holds descriptors and a number.
     unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
-}
-
-/// Creates an array of `entries` maps that are like `inner`, without any.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn create_array_of_maps(entries: u32, inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // SAFETY: bpf_attr is a union of plain data; all zero is a valid value.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-    // SAFETY: the union's member for BPF_MAP_CREATE is written before the call, and only that.
-    let create = unsafe { &mut attr.__bindgen_anon_1 };
-    create.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
-    create.key_size = size_of::<u32>() as u32;
-    create.value_size = size_of::<u32>() as u32;
-    create.max_entries = entries;
-    create.inner_map_fd = inner.as_raw_fd() as u32;
-    // SAFETY: `attr` holds a descriptor and numbers.
-    unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &attr) }
-}
-
-/// Puts a map into an array of maps.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn set_map(array: BorrowedFd<'_>, index: u32, inner: BorrowedFd<'_>) -> io::Result<()> {
-    let inner = inner.as_raw_fd();
-    // SAFETY: bpf_attr is a union of plain data; all zero is a valid value.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-    // SAFETY: the union's member for BPF_MAP_UPDATE_ELEM is written before the call, and only that.
-    let update = unsafe { &mut attr.__bindgen_anon_2 };
-    update.map_fd = array.as_raw_fd() as u32;
-    update.key = &raw const index as u64;
-    update.__bindgen_anon_1.value = &raw const inner as u64;
-    // SAFETY: the key and the value that `attr` points to live until after the call; the kernel takes the size of the
-    // whole union.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            bpf_cmd::BPF_MAP_UPDATE_ELEM as c_long,
-            &raw const attr,
-            size_of::<bpf_attr>(),
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Has a descriptor of a map stand for another map. Instructions name a map by the number of a descriptor until they are
-/// loaded: so they find the other one, though they were relocated before.
-///
-/// # Errors
-/// The system's error.
-pub fn replace(placeholder: BorrowedFd<'_>, by: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: both are open, and the owner of `placeholder` owns what it is from here on, which is a map, too.
-    match unsafe { libc::dup3(by.as_raw_fd(), placeholder.as_raw_fd(), libc::O_CLOEXEC) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
 }
 
 /// Makes the system call, and takes the descriptor that it returns.

@@ -24,11 +24,11 @@ use crate::{
     stream::reorder::{Reorder, Ring as _},
 };
 
-/// Tracepoints of Linux's scheduler and the programs for them.
-const THREAD_POINTS: [(&str, &str); 3] = [
-    ("full_switch", "sched_switch"),
-    ("full_wakeup", "sched_wakeup"),
-    ("full_exit", "sched_process_exit"),
+/// Tracepoints of Linux's scheduler, and the programs for them where the kernel has attach cookies and where it does not.
+const THREAD_POINTS: [(&str, &str, &str); 3] = [
+    ("sched_switch", "full_switch_cookie", "full_switch_ip"),
+    ("sched_wakeup", "full_wakeup_cookie", "full_wakeup_ip"),
+    ("sched_process_exit", "full_exit_cookie", "full_exit_ip"),
 ];
 
 /// A request to attach to a process.
@@ -52,7 +52,7 @@ pub struct Request<'a> {
     pub syscalls: bool,
     /// Whether Linux's scheduling of its threads is reported.
     pub threads: bool,
-    /// Bytes of all ring buffers together: a power of two.
+    /// Bytes of all rings together: a power of two.
     pub ring_bytes: u32,
     /// [`ProgramKind::Full`], or [`ProgramKind::Empty`] to see what the traps alone cost.
     pub program: ProgramKind,
@@ -177,15 +177,20 @@ impl TransitionSource {
         }
         let offsets = TaskOffsets::of_kernel()?;
         let task = TaskConfig {
+            followed: pid,
+            target: SLOT,
             tgid: offsets.tgid,
             pid: offsets.pid,
             state: offsets.state,
-            reserved: 0,
         };
         let as_reason = |e: Error| e.to_string();
         tables::describe_tasks(&mut self.kernel.ebpf, task).map_err(as_reason)?;
-        tables::follow(&mut self.kernel.ebpf, pid, SLOT).map_err(as_reason)?;
-        for (program, point) in THREAD_POINTS {
+        for (point, with_cookies, without) in THREAD_POINTS {
+            let program = if aya::features().bpf_cookie() {
+                with_cookies
+            } else {
+                without
+            };
             let link = self.kernel.attach_point(program, point).map_err(as_reason)?;
             self.points.push(link);
         }

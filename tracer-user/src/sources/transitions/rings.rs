@@ -1,17 +1,21 @@
-//! Ring buffers of the kernel as the transitions that they hold.
+//! The kernel side's rings as the transitions that they hold.
 
 use crate::{
-    bpf::MappedRing,
+    bpf::TransitionRing,
     stream::{reorder::Ring, transition::Transition},
 };
 
-/// A ring buffer into which programs put transitions.
-pub struct KernelRing(pub MappedRing);
+/// A ring into which programs put transitions.
+pub struct KernelRing(pub TransitionRing);
 
 impl Ring for KernelRing {
     fn take(&mut self) -> Option<Transition> {
+        let ring = match &mut self.0 {
+            TransitionRing::Slots(ring) => return ring.take(),
+            TransitionRing::Shared(ring) => ring,
+        };
         loop {
-            let item = self.0.take()?;
+            let item = ring.take()?;
             match read(&item) {
                 Some(transition) => return Some(transition),
                 None => log::warn!(
@@ -23,7 +27,10 @@ impl Ring for KernelRing {
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        match &self.0 {
+            TransitionRing::Slots(ring) => ring.is_empty(),
+            TransitionRing::Shared(ring) => ring.is_empty(),
+        }
     }
 }
 

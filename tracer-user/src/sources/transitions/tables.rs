@@ -20,20 +20,12 @@ pub fn configure(ebpf: &mut Ebpf, slot: u32, config: FullConfig) -> Result<()> {
         .map_err(context("write", "FULL_CONFIG"))
 }
 
-/// Writes the offsets of the fields that the tracepoints' programs read.
+/// Writes whose threads the tracepoints' programs follow, and where they find what they read.
 pub fn describe_tasks(ebpf: &mut Ebpf, task: TaskConfig) -> Result<()> {
     Array::<&mut MapData, Abi<TaskConfig>>::try_from(map(ebpf, "TASK")?)
         .map_err(context("open", "TASK"))?
         .set(0, Abi(task), 0)
         .map_err(context("write", "TASK"))
-}
-
-/// Follows the threads of a process, as those of this target.
-pub fn follow(ebpf: &mut Ebpf, tgid: u32, slot: u32) -> Result<()> {
-    HashMap::<&mut MapData, u32, u32>::try_from(map(ebpf, "FOLLOWED")?)
-        .map_err(context("open", "FOLLOWED"))?
-        .insert(tgid, slot, 0)
-        .map_err(context("write", "FOLLOWED"))
 }
 
 /// Reads the counters of a target, summed over all CPUs.
