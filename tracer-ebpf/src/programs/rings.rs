@@ -85,7 +85,8 @@ impl Ring for PerCpu {
                     core::ptr::read_volatile(&raw const (*position).written),
                 )
             };
-            if written.wrapping_sub(read) >= u64::from(slots) {
+            // Where another CPU's programs share the ring, `written` may be older than `read`, and what follows fails.
+            if written.wrapping_sub(read).cast_signed() >= i64::from(slots) {
                 return None;
             }
             // SAFETY: as above; only the field's address is taken.

@@ -20,7 +20,7 @@ use crate::setup::{self, Component};
 #[derive(clap::Args)]
 pub struct Args {
     /// How often each column is measured
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Length of one measurement, in milliseconds
     #[arg(long, default_value_t = 1000)]
@@ -28,9 +28,6 @@ pub struct Args {
     /// Write the table into docs/overhead.md
     #[arg(long)]
     write: bool,
-    /// Run the programs with as many Ps as there are CPUs: how much all of them slow each other down
-    #[arg(long)]
-    all_cpus: bool,
     /// Only these programs
     programs: Vec<String>,
 }
@@ -74,13 +71,6 @@ pub fn run(args: &Args) -> Result<()> {
         if !args.programs.is_empty() && !args.programs.iter().any(|wanted| wanted == program.name) {
             continue;
         }
-        let program = match args.all_cpus {
-            true => Program {
-                gomaxprocs: cpus(),
-                ..program
-            },
-            false => program,
-        };
         let binary = go::build(go::NEWEST, program.name, Symbols::Kept)?;
         let tools = Tools {
             gmpscope: &gmpscope,
@@ -88,20 +78,31 @@ pub fn run(args: &Args) -> Result<()> {
             scratch: &scratch,
         };
         let window = Duration::from_millis(args.window_ms);
-        let rounds = measure(&program, &COLUMNS, args.rounds, window, &tools)
-            .with_context(|| format!("measuring {}", program.name))?;
-        for (ours, empty) in PAIRS {
-            let row = row(&rounds, ours, empty).context("no round was measured")?;
-            let (name, mode, ps) = (program.name, ours.name(), program.gomaxprocs);
-            writeln!(text, "| {name} | {mode} | {ps} |{row}")?;
+        for gomaxprocs in processors(&program) {
+            let program = Program {
+                gomaxprocs,
+                ..program
+            };
+            let rounds = measure(&program, &COLUMNS, args.rounds, window, &tools)
+                .with_context(|| format!("measuring {} on {gomaxprocs} Ps", program.name))?;
+            for (ours, empty) in PAIRS {
+                let row = row(&rounds, ours, empty).context("no round was measured")?;
+                writeln!(text, "| {} | {} | {gomaxprocs} |{row}", program.name, ours.name())?;
+            }
         }
     }
     markdown::publish("docs/overhead.md", "cargo xtask bench hit", &text, args.write)
 }
 
-fn cpus() -> u32 {
+/// On how many Ps a program is measured: on one, and, if it uses several, on as many as there are CPUs, to see how much they
+/// slow each other down.
+fn processors(program: &Program) -> Vec<u32> {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cpus).unwrap_or(1)
+    let all = u32::try_from(cpus).unwrap_or(1);
+    match program.gomaxprocs {
+        1 => vec![1],
+        _ => vec![1, all],
+    }
 }
 
 /// The cells of a row after program and mode; `None` if no round was measured.
