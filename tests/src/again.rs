@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 /// The begin of the line that a test writes when it measures once more. `cargo xtask test` looks for it, and its summary
 /// lists these tests.
@@ -17,16 +17,35 @@ pub fn announce(why: &str) {
     let _ = writeln!(std::io::stderr(), "{MARK}{line}");
 }
 
-/// Measures, and if that fails once more.
-///
-/// # Errors
-/// That of the second time.
-pub fn once_more(mut measure: impl FnMut() -> Result<()>) -> Result<()> {
-    match measure() {
-        Ok(()) => Ok(()),
-        Err(e) => {
-            announce(&format!("{e:#}"));
-            measure()
+/// How a measurement ended. What is wrong whatever the times were is an error instead.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Everything is as it must be.
+    Holds,
+    /// Something took longer than it does on a machine that has nothing else to do.
+    TooLong(String),
+}
+
+impl Verdict {
+    /// [`Self::Holds`], or what took too long.
+    pub fn unless(too_long: bool, why: impl FnOnce() -> String) -> Self {
+        match too_long {
+            true => Self::TooLong(why()),
+            false => Self::Holds,
         }
     }
+}
+
+/// Measures, and if nothing but times was wrong once more.
+///
+/// # Errors
+/// What is wrong, at once; the times of the second measurement.
+pub fn once_more(mut measure: impl FnMut() -> Result<Verdict>) -> Result<()> {
+    if let Verdict::TooLong(why) = measure()? {
+        announce(&why);
+        if let Verdict::TooLong(why) = measure()? {
+            bail!("also when it was measured once more: {why}");
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use gmpscope_tests::again::once_more;
+use gmpscope_tests::again::{Verdict, once_more};
 use gmpscope_tests::consistency::disagreements;
 use gmpscope_tests::start::{Ran, Traced, init_traces, partition};
 use gmpscope_tests::{Toolchain, Variant, environment, machine, toolchain};
@@ -216,7 +216,7 @@ fn cause_once(
     environment: &[(&str, &str)],
     before: &[&str],
     words: &[&str],
-) -> Result<()> {
+) -> Result<Verdict> {
     let binary = variant.build(&toolchain::newest()?, PROGRAM)?;
     let traced = |cause: &str| -> Result<Ran> {
         let mut traced = Traced::new(&binary)?.env("SLOW_START", cause);
@@ -230,36 +230,40 @@ fn cause_once(
     let phase = format!("init:gmpscope.test/workloads/slow_start/{name}");
     let slow = traced(name)?;
     let findings = phase_findings(&slow);
-    // On a busy machine another phase may also have got no CPU.
     let reported: Vec<String> = findings
         .iter()
-        .filter(|(title, _)| !title.contains("got no CPU"))
         .map(|(title, evidence)| format!("{title}: {evidence}"))
         .collect();
-    let [reported] = reported.as_slice() else {
-        bail!(
-            "{name}: one finding was expected: {findings:#?} {:#?}",
-            slow.start()?
-        );
-    };
-    ensure!(reported.starts_with(&phase), "{name}: {reported}");
-    for word in words {
-        ensure!(reported.contains(word), "{name}: no {word:?} in {reported}");
-    }
-    let control = traced("none")?;
-    let findings = phase_findings(&control);
+    let (named, others): (Vec<_>, Vec<_>) = reported
+        .iter()
+        .partition(|finding| finding.starts_with(&phase) && words.iter().all(|word| finding.contains(word)));
     ensure!(
-        findings.is_empty(),
-        "the control of {name}: {findings:?} {:#?}",
+        named.len() == 1,
+        "{name}: one finding of {phase} was expected, with {words:?}: {findings:#?} {:#?}",
+        slow.start()?
+    );
+    let control = traced("none")?;
+    let of_control = phase_findings(&control);
+    ensure!(
+        of_control.iter().all(|(title, _)| !title.starts_with(&phase)),
+        "the control of {name}: {of_control:?} {:#?}",
         control.start()?
     );
-    Ok(())
+    // On a busy machine another phase may have got no CPU, which says nothing, or have been slow, too.
+    let others: Vec<_> = others
+        .into_iter()
+        .filter(|finding| !finding.contains("got no CPU"))
+        .collect();
+    Ok(Verdict::unless(
+        !others.is_empty() || !of_control.is_empty(),
+        || format!("{name}: other phases are reported: {others:?}, {of_control:?}"),
+    ))
 }
 
 #[test]
 fn an_init_that_sleeps_is_named() -> Result<()> {
     let _one = machine();
-    cause(Variant::Plain, "sleeps", &[], &[], &["waited for 2", "asleep"])
+    cause(Variant::Plain, "sleeps", &[], &[], &["waited for", "asleep"])
 }
 
 #[test]
@@ -364,10 +368,10 @@ fn a_start_with_a_tenth_of_a_cpu_is_reported_as_throttled() -> Result<()> {
             slow.start()?
         );
         let control = traced()?.run()?;
-        let findings = phase_findings(&control);
+        let of_control = phase_findings(&control);
         ensure!(
-            findings.is_empty(),
-            "the control: {findings:?} {:#?}",
+            !format!("{of_control:?}").contains("throttled"),
+            "the control: {of_control:?} {:#?}",
             control.start()?
         );
         let limits = |ran: &Ran| {
@@ -378,7 +382,9 @@ fn a_start_with_a_tenth_of_a_cpu_is_reported_as_throttled() -> Result<()> {
         };
         // From Go 1.25 on the runtime follows the limit by itself, but never below 2: it cannot be built any better.
         ensure!(limits(&slow) && !limits(&control), "{:?}", slow.findings());
-        Ok(())
+        Ok(Verdict::unless(!of_control.is_empty(), || {
+            format!("the control: {of_control:?}")
+        }))
     })
 }
 
@@ -403,43 +409,41 @@ fn a_start_that_hangs_is_shown_when_it_is_ended() -> Result<()> {
     let _one = machine();
     let server = TcpListener::bind("127.0.0.1:0")?;
     let address = server.local_addr()?.to_string();
-    once_more(|| {
-        let ran = Traced::new(&newest()?)?
-            .env("SLOW_START", "dials")
-            .env("SLOW_START_SERVER", &address)
-            .env("SLOW_START_TIMEOUT", "2s")
-            .options(&["--duration", "500ms"])
-            .run()?;
-        let run = ran.start()?;
-        partition(run)?;
-        let last = run.phases.last().context("no phase")?;
-        ensure!(
-            run.ended == Ended::Unfinished && last.name.raw().ends_with("slow_start/dials"),
-            "{run:#?}"
-        );
-        ensure!(
-            run.phases.iter().filter(|phase| phase.ongoing).count() == 1 && last.ongoing,
-            "{run:#?}"
-        );
-        ensure!(
-            ran.capture
-                .as_ref()
-                .is_some_and(|capture| !capture.capture.complete),
-            "a start that was cut off is said to be complete"
-        );
-        ensure!(
-            phase_findings(&ran)
-                .iter()
-                .any(|(_, evidence)| evidence.contains(&address)),
-            "{:?}",
-            ran.findings()
-        );
-        // gmpscope waited for the command, and has its status.
-        ensure!(
-            ran.status.code() == Some(0) && ran.said("main").len() == 1,
-            "{:?}",
-            ran.status
-        );
-        Ok(())
-    })
+    let ran = Traced::new(&newest()?)?
+        .env("SLOW_START", "dials")
+        .env("SLOW_START_SERVER", &address)
+        .env("SLOW_START_TIMEOUT", "2s")
+        .options(&["--duration", "500ms"])
+        .run()?;
+    let run = ran.start()?;
+    partition(run)?;
+    let last = run.phases.last().context("no phase")?;
+    ensure!(
+        run.ended == Ended::Unfinished && last.name.raw().ends_with("slow_start/dials"),
+        "{run:#?}"
+    );
+    ensure!(
+        run.phases.iter().filter(|phase| phase.ongoing).count() == 1 && last.ongoing,
+        "{run:#?}"
+    );
+    ensure!(
+        ran.capture
+            .as_ref()
+            .is_some_and(|capture| !capture.capture.complete),
+        "a start that was cut off is said to be complete"
+    );
+    ensure!(
+        phase_findings(&ran)
+            .iter()
+            .any(|(_, evidence)| evidence.contains(&address)),
+        "{:?}",
+        ran.findings()
+    );
+    // gmpscope waited for the command, and has its status.
+    ensure!(
+        ran.status.code() == Some(0) && ran.said("main").len() == 1,
+        "{:?}",
+        ran.status
+    );
+    Ok(())
 }
