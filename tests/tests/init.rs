@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use gmpscope_tests::again::{Verdict, once_more};
 use gmpscope_tests::consistency::disagreements;
 use gmpscope_tests::start::{Ran, Traced, init_traces, partition};
