@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod calibrate;
+pub mod capacity;
 mod events;
 pub mod kernel;
 pub(crate) mod linker;
@@ -17,6 +18,7 @@ mod slots;
 pub use self::{
     attach::{LinkKind, ProgramKind, Scope},
     calibrate::Cost,
-    kernel::{Capacity, Kernel},
+    capacity::Capacity,
+    kernel::Kernel,
     rings::{TransitionRing, default_bytes as default_ring_bytes},
 };

@@ -35,7 +35,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// For `bytes` (a power of two, or 0 for none) in all, on this machine. `cookies` tells which programs will run.
+    /// Splits `bytes` (a power of two, or 0 for none) over the rings of this machine. `cookies`: whether programs find
+    /// their site by its cookie.
     pub fn of(bytes: u32, cookies: bool) -> Self {
         let unused = Self {
             rings: 1,

@@ -13,9 +13,9 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::full::{LAP, RingPosition, Transition};
 
-/// After how many records programs are told that their slots are free. They read that word at each hit: it would have
-/// to be fetched from this CPU each time if it changed with each record.
-const TOLD_EVERY: u64 = 64;
+/// Number of records after which the read position is stored anew. Programs read it at each hit: if it changed with each
+/// record, its cache line would move between CPUs each time.
+const STORED_EVERY: u64 = 64;
 
 /// One ring, which is read.
 pub struct SlotRing {
@@ -83,15 +83,15 @@ impl SlotRing {
         let at_ns = unsafe { AtomicU64::from_ptr(&raw mut (*slot).at_ns) }.load(Ordering::Acquire);
         let lap = if self.read & self.length == 0 { LAP } else { 0 };
         if at_ns & LAP != lap {
-            self.tell();
+            self.store_position();
             return None;
         }
-        // SAFETY: as above: the record is there, and no program writes to its slot until it is told that it was read.
-        // Every bit pattern of that struct of integers is valid.
+        // SAFETY: the record is complete, and no program writes to its slot before the stored position has passed it. Every
+        // bit pattern of that struct of integers is valid.
         let record = unsafe { slot.read_volatile() };
         self.read += 1;
-        if self.read.is_multiple_of(TOLD_EVERY) {
-            self.tell();
+        if self.read.is_multiple_of(STORED_EVERY) {
+            self.store_position();
         }
         Some(Transition {
             at_ns: at_ns & !LAP,
@@ -106,8 +106,8 @@ impl SlotRing {
         written.load(Ordering::Acquire) == self.read
     }
 
-    /// Tells programs how far was read.
-    fn tell(&self) {
+    /// Stores the read position: programs may use the slots before it again.
+    fn store_position(&self) {
         // SAFETY: as above; programs only read it.
         unsafe { AtomicU64::from_ptr(&raw mut (*self.position).read) }.store(self.read, Ordering::Release);
     }

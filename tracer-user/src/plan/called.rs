@@ -10,7 +10,7 @@
 //!     call internal/runtime/atomic.(*Uint32).CompareAndSwap
 //! ```
 //! In Go 1.19 the status is a plain integer, whose compare-and-swap is an instruction in every build. Source: proc.go;
-//! `internal/runtime/atomic/types.go`; `cmd/go/internal/work/gc.go` and `cmd/compile/internal/base/flag.go` (`-N`).
+//! `types.go` of `internal/runtime/atomic`; for `-N`, `gc.go` of `cmd/go` and `flag.go` of `cmd/compile`.
 
 use std::collections::HashMap;
 
