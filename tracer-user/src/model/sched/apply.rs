@@ -1,7 +1,8 @@
 //! Applies transitions: what each event says of Ps, Ms, threads and the world; those of goroutines are in `status.rs`.
 
+use super::thread::Thread;
 use super::{Sched, State, ThreadState};
-use crate::stream::transition::{Transition, What, flag};
+use crate::stream::transition::{Transition, What, flag, sleeps_uninterruptibly};
 
 /// State of a thread that has ended (`TASK_DEAD`, include/linux/sched.h).
 const TASK_DEAD: u64 = 0x80;
@@ -17,14 +18,11 @@ impl Sched {
             return;
         };
         self.events += 1;
-        if self.begin_ns == 0 {
-            self.begin_ns = at_ns;
-        }
-        self.now_ns = self.now_ns.max(at_ns);
-        self.history.advance(self.now_ns, &self.living);
         if transition.flags & flag::AFTER_LOSS != 0 {
+            // Before it is advanced: what held until then is not known.
             self.record_loss(at_ns);
         }
+        self.advance_to(at_ns);
         match what {
             What::Goroutine => self.apply_status(transition),
             What::Coroutine => self.apply_coroutine_switch(transition),
@@ -74,6 +72,7 @@ impl Sched {
             What::MachineWanted => {
                 self.machines.of(tid, at_ns).wanted = Some(transition.reason);
                 self.world.count_wanted(transition.reason);
+                self.promise(subject);
             }
             What::MachineCreated => {
                 let wanted = self.machines.of(tid, at_ns).wanted.take();
@@ -85,11 +84,18 @@ impl Sched {
             | What::WorldStarts
             | What::WorldStarted => {
                 self.world.apply(what, transition.reason, at_ns);
+                match what {
+                    What::WorldStops => self.causes.stops.begin(at_ns, transition.reason),
+                    What::WorldStarts => self.causes.stops.end(at_ns),
+                    _ => {}
+                }
             }
             What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {
                 self.apply_thread(what, transition);
             }
+            What::GoroutineLocked => self.apply_locked(subject, at_ns),
         }
+        self.settle();
     }
 
     /// Applies that there are `count` Ps: those past it are gone. The runtime says so each time that the world starts
@@ -109,6 +115,7 @@ impl Sched {
             if let Some(processor) = self.machines.processors.get_mut(&p) {
                 processor.gone = true;
             }
+            self.machines.touch(p);
         }
     }
 
@@ -117,30 +124,35 @@ impl Sched {
         let Transition {
             at_ns, tid, detail, ..
         } = *transition;
-        let to = match what {
-            What::ThreadOn => ThreadState::OnCpu,
+        let (to, uninterruptible) = match what {
+            What::ThreadOn => (ThreadState::OnCpu, false),
             // A thread that is preempted, or yields, waits for a CPU.
-            What::ThreadOff if detail == 0 => ThreadState::Waiting,
+            What::ThreadOff if detail == 0 => (ThreadState::Waiting, false),
             // It leaves its CPU for the last time, after the event of its end.
             What::ThreadOff if detail & TASK_DEAD != 0 => {
                 self.end_thread(tid, at_ns);
                 return;
             }
-            What::ThreadOff => ThreadState::Asleep,
-            What::ThreadWoken => ThreadState::Waiting,
+            What::ThreadOff => (ThreadState::Asleep, sleeps_uninterruptibly(detail)),
+            What::ThreadWoken => (ThreadState::Waiting, false),
             _ => {
                 self.end_thread(tid, at_ns);
                 return;
             }
         };
-        let thread = &mut self.machines.of(tid, at_ns).thread;
         // Woken before it had left the CPU: it continues there.
-        if what == What::ThreadWoken && thread.state == ThreadState::OnCpu {
+        let state = self.machines.of(tid, at_ns).thread.state;
+        if what == What::ThreadWoken && state == ThreadState::OnCpu {
             return;
         }
+        let to = Thread {
+            state: to,
+            since_ns: at_ns,
+            uninterruptible,
+        };
+        let before = self.set_thread(tid, to);
         self.world
-            .add_thread_time(thread.state, at_ns.saturating_sub(thread.since_ns));
-        (thread.state, thread.since_ns) = (to, at_ns);
+            .add_thread_time(before.state, at_ns.saturating_sub(before.since_ns));
     }
 
     /// Removes a thread, and with it its M. What still runs on it when the process ends is not an anomaly.
@@ -159,6 +171,7 @@ impl Sched {
         if p != 0 {
             let _ = self.machines.release(p, at_ns);
         }
+        self.causes.change_thread(thread.state, ThreadState::Unknown);
         self.machines.by_tid.remove(&tid);
     }
 }

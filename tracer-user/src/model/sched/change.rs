@@ -2,6 +2,7 @@
 //! itself is in its new state already.
 
 use super::{
+    explained::Who,
     goroutine::{Goroutine, mark},
     state::State,
 };
@@ -39,6 +40,8 @@ pub struct Change {
     ///
     /// [`StackSeen::id`]: crate::stream::transition::StackSeen::id
     pub from_stack: u32,
+    /// The reading of the causes that it held, where it was Runnable; 0: none.
+    pub(super) from_reading: u32,
     /// Since when it was in the state before.
     pub since_ns: u64,
     /// Nanoseconds since then.
@@ -59,6 +62,15 @@ impl Change {
         (self.exact && self.from == State::Runnable && self.to == State::Running).then_some(self.spent_ns)
     }
 
+    /// The goroutine.
+    #[inline]
+    pub fn who(&self) -> Who {
+        Who {
+            goid: self.goid,
+            gopc: self.gopc,
+        }
+    }
+
     /// Sets the goroutine to its new state.
     #[inline(always)]
     pub(super) fn apply_to(&self, goroutine: &mut Goroutine) {
@@ -69,7 +81,7 @@ impl Change {
         goroutine.since_ns = self.since_ns.max(self.at_ns);
         goroutine.stack = 0;
         let source = if self.inferred { mark::INFERRED } else { mark::SEEN };
-        goroutine.marks = goroutine.marks & mark::SEEN_CREATED | source;
+        goroutine.marks = goroutine.marks & mark::KEPT | source;
         match self.to {
             State::Waiting => goroutine.reason = self.reason,
             State::Runnable => goroutine.origin = self.reason,

@@ -116,7 +116,7 @@ pub struct SlowestWait {
     pub causes: Vec<(Cause, u64)>,
     /// Who ran just before it on the P that it ran on.
     pub behind: Option<Who>,
-    /// What the Ps did when it was half over, or now.
+    /// What the Ps did just before it began to run, or do now.
     pub picture: Option<Picture>,
 }
 
@@ -139,6 +139,4 @@ pub struct Picture {
     pub scheduler: u32,
     /// Ps without a thread, or with one that looked for work or was on its way.
     pub idle: u32,
-    /// Ps of which nothing is known.
-    pub unknown: u32,
 }

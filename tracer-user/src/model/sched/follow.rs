@@ -4,7 +4,7 @@
 //! Followers are inlined, across files too, so that a change need not be written to memory: a busy program makes a
 //! million of them a second.
 
-use super::{Change, Sched, goroutine::mark, state::State};
+use super::{Change, Sched, goroutine::mark, state::State, woken::WokenBy};
 use crate::stream::{Event, Kind, Observation, Origin, SlowWait};
 
 impl Sched {
@@ -16,6 +16,7 @@ impl Sched {
             return;
         };
         let (from, since_ns) = (goroutine.state, goroutine.since_ns);
+        let from_reading = std::mem::take(&mut goroutine.reading);
         if at_ns < since_ns {
             self.anomalies.backwards += 1;
         }
@@ -34,6 +35,7 @@ impl Sched {
             from_reason: goroutine.reason,
             from_origin: goroutine.origin,
             from_stack: goroutine.stack,
+            from_reading,
             since_ns,
             spent_ns: at_ns.saturating_sub(since_ns),
             // What was believed through a loss was wrong, if it is contradicted.
@@ -46,7 +48,29 @@ impl Sched {
             exact: !inferred && !goroutine.is(mark::INFERRED) && since_ns >= lost_ns,
         };
         change.apply_to(goroutine);
+        if to == State::Waiting && self.reasons.is_collectors(reason) {
+            goroutine.marks |= mark::COLLECTOR;
+        }
+        if from != State::Runnable && to == State::Runnable {
+            goroutine.reading = self.causes.read();
+            self.record_waker(&change);
+        }
         self.follow(&change);
+    }
+
+    /// Keeps who made a goroutine runnable.
+    #[inline(always)]
+    fn record_waker(&mut self, change: &Change) {
+        let (by, at_ns) = match change.inferred {
+            false => (
+                WokenBy::of(change.reason, change.tid, &self.machines, &self.goroutines),
+                change.at_ns,
+            ),
+            true => (WokenBy::default(), 0),
+        };
+        if let Some(goroutine) = self.goroutines.get_mut(change.slot) {
+            (goroutine.woken_by, goroutine.woken_ns) = (by, at_ns);
+        }
     }
 
     /// Hands a change to all that follow changes. A goroutine that it displaces from its thread is changed before this
@@ -57,7 +81,12 @@ impl Sched {
         self.waits.follow(change);
         self.stacks.follow(change);
         self.report_slow(change);
-        if let Some(displaced) = self.machines.follow(change) {
+        if change.from == State::Runnable {
+            self.explain(change);
+        } else if change.from == State::Running {
+            self.end_stretch(change);
+        }
+        if let Some(displaced) = self.machines.follow(change, self.causes.held()) {
             self.displace(displaced, change.tid, change.at_ns);
         }
         if let Some(changes) = &mut self.changes {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::state::State;
+use super::woken::WokenBy;
 
 /// One goroutine: one life of a g.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,12 @@ pub struct Goroutine {
     pub stack: u32,
     /// Which life of its g this is.
     pub life: u32,
+    /// The reading of the causes that it holds while it is Runnable; 0: none.
+    pub reading: u32,
+    /// Who made it runnable last.
+    pub woken_by: WokenBy,
+    /// When it was made runnable last, CLOCK_MONOTONIC; 0 where that was not seen.
+    pub woken_ns: u64,
     /// Its state.
     pub state: State,
     /// Why it waits, while it does.
@@ -49,10 +56,16 @@ pub mod mark {
     pub const SEEN_CREATED: u8 = 4;
     /// Its state came from an event, not from a snapshot.
     pub const SEEN: u8 = 8;
+    /// It does the collector's work: it has waited for a reason that only such goroutines have.
+    pub const COLLECTOR: u8 = 16;
+    /// It assists the collector, and does not run its own code.
+    pub const ASSISTS: u8 = 32;
+    /// What stays as it is when the state changes.
+    pub const KEPT: u8 = SEEN_CREATED | COLLECTOR;
 }
 
 /// A program may have a million of them.
-const _: () = assert!(size_of::<Goroutine>() == 96);
+const _: () = assert!(size_of::<Goroutine>() == 120);
 
 impl Goroutine {
     /// Whether a bit of [`mark`] is set.

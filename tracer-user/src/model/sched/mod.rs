@@ -5,8 +5,14 @@
 //! and until a snapshot has given the states anew, nothing is measured that may have been interrupted.
 
 mod apply;
+mod cause;
+mod causes;
 mod change;
+mod class;
 mod counts;
+mod culprits;
+mod explain;
+mod explained;
 mod follow;
 mod goroutine;
 mod history;
@@ -14,16 +20,21 @@ mod ongoing;
 mod reading;
 mod reason;
 mod report;
+mod settle;
 mod snapshot;
 mod stacks;
 mod state;
 mod status;
 mod thread;
 mod waits;
+mod waker;
+mod woken;
 mod world;
 
+pub use cause::Cause;
 pub use change::Change;
 pub use counts::Counts;
+pub use explained::{CauseReport, CausesReport, Culprit, Picture, SlowestWait, StopReport, Waker, Who};
 pub use goroutine::Goroutine;
 pub use history::History;
 pub use report::{MachineReport, ProcessorReport, Report, SiteReport};
@@ -34,6 +45,8 @@ pub use waits::Wait;
 pub use world::World;
 
 use self::{
+    causes::Causes,
+    culprits::Culprits,
     goroutine::Table,
     reading::Reading,
     reason::Reasons,
@@ -80,6 +93,8 @@ pub struct Sched {
     waits: Waits,
     stacks: Stacks,
     world: World,
+    causes: Causes,
+    culprits: Culprits,
     anomalies: Anomalies,
     /// Living goroutines by state.
     living: [u64; State::COUNT],
@@ -121,6 +136,8 @@ impl Sched {
             waits: Waits::default(),
             stacks: Stacks::default(),
             world: World::default(),
+            causes: Causes::default(),
+            culprits: Culprits::default(),
             anomalies: Anomalies::default(),
             living: [0; State::COUNT],
             history: History::default(),
@@ -161,6 +178,7 @@ impl Sched {
             Kind::Scheduler(snapshot) => self.apply_snapshot(snapshot),
             Kind::Stacks(seen) => self.stacks.observe(seen),
             Kind::TransitionsSeen(count) => self.seen = self.seen.saturating_add(*count),
+            Kind::Throttling(seen) => self.apply_throttling(seen, observation.at_ns),
             Kind::Loss(loss) if loss.cause == LossCause::TransitionsDropped => {
                 self.losses = self.losses.saturating_add(loss.count);
                 self.record_loss(observation.at_ns);
@@ -188,6 +206,7 @@ impl Sched {
         for machine in self.machines.by_tid.values_mut() {
             machine.thread = Thread::default();
         }
+        self.settle_loss();
     }
 
     /// The number of gs, Ps and threads that it keeps.

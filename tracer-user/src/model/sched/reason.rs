@@ -21,11 +21,22 @@ const STILL_RUNNING: [&str; 11] = [
     "dumping heap",
 ];
 
+/// Reasons for which only goroutines wait that do the collector's work: workers, the sweeper, the scavenger.
+const COLLECTOR: [&str; 5] = [
+    "GC worker (idle)",
+    "GC worker (active)",
+    "GC worker init",
+    "GC sweep wait",
+    "GC scavenge wait",
+];
+
 /// The wait reasons of one version of Go.
 #[derive(Clone, Debug)]
 pub struct Reasons {
     names: Vec<&'static str>,
     still_running: Vec<bool>,
+    collector: Vec<bool>,
+    assists: Option<u8>,
     coroutine: Option<u8>,
     preempted: Option<u8>,
 }
@@ -47,6 +58,8 @@ impl Reasons {
         };
         Self {
             still_running: names.iter().map(|name| STILL_RUNNING.contains(name)).collect(),
+            collector: names.iter().map(|name| COLLECTOR.contains(name)).collect(),
+            assists: number("GC assist marking"),
             coroutine: number("coroutine"),
             preempted: number("preempted"),
             names: if nearest == Some(minor) { names } else { Vec::new() },
@@ -67,6 +80,17 @@ impl Reasons {
             .get(usize::from(reason))
             .copied()
             .unwrap_or(false)
+    }
+
+    /// Whether only goroutines wait for this reason that do the collector's work.
+    #[inline]
+    pub fn is_collectors(&self, reason: u8) -> bool {
+        self.collector.get(usize::from(reason)).copied().unwrap_or(false)
+    }
+
+    /// Whether a goroutine that says that it waits for this reason assists the collector.
+    pub fn is_assist(&self, reason: u8) -> bool {
+        self.assists == Some(reason)
     }
 
     /// The number of "coroutine".

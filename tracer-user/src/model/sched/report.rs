@@ -2,7 +2,7 @@
 
 use super::stacks::StacksReport;
 use super::waits::Wait;
-use super::{Anomalies, History, Sched, State, World};
+use super::{Anomalies, CausesReport, History, Sched, State, World};
 use crate::stream::{HistogramDelta, HistogramKey};
 
 /// The number of waits that have not ended and are reported.
@@ -47,6 +47,8 @@ pub struct Report {
     pub world: World,
     /// Times that a running goroutine lost its P, and so must have been in a system call.
     pub inferred_syscalls: u64,
+    /// Why goroutines waited to run.
+    pub causes: CausesReport,
     /// What did not fit.
     pub anomalies: Anomalies,
 }
@@ -180,6 +182,7 @@ impl Sched {
             machines: self.machines_now(),
             world: self.world_at(end_ns),
             inferred_syscalls: self.inferred_syscalls,
+            causes: self.causes_report(end_ns),
             anomalies: self.anomalies.clone(),
         }
     }

@@ -7,6 +7,7 @@
 //! with events is the few milliseconds in which those goroutines were read, and not the second that all took. Only what
 //! all parts say together, which goroutines are there no more, and that every state is known, waits for the last.
 
+use super::class::Class;
 use super::goroutine::{ByAddress, Goroutine, mark};
 use super::reading::Reading;
 use super::{Sched, State};
@@ -19,11 +20,12 @@ const CLOSE_NS: u64 = 20_000_000;
 impl Sched {
     /// Applies a snapshot.
     pub(super) fn apply_snapshot(&mut self, snapshot: &SchedSnapshot) {
-        if self.begin_ns == 0 {
-            self.begin_ns = snapshot.end_ns;
-        }
-        self.now_ns = self.now_ns.max(snapshot.end_ns);
-        self.history.advance(self.now_ns, &self.living);
+        self.advance_to(snapshot.end_ns);
+        self.apply_states(snapshot);
+        self.settle();
+    }
+
+    fn apply_states(&mut self, snapshot: &SchedSnapshot) {
         let from_ns = snapshot.begin_ns.saturating_sub(CLOSE_NS);
         let mut reading = std::mem::take(&mut self.reading);
         if reading.take_in(snapshot)
@@ -65,6 +67,12 @@ impl Sched {
         for processor in &snapshot.processors {
             let known = self.machines.processors.entry(processor.p).or_default();
             known.id = Some(processor.id);
+            if known.class == Class::Gone {
+                self.machines.touch(processor.p);
+            }
+            let Some(known) = self.machines.processors.get_mut(&processor.p) else {
+                continue;
+            };
             let (sum, count, most) = known.queued;
             known.queued = (
                 sum + u64::from(processor.queued),
@@ -162,6 +170,9 @@ impl Sched {
                 }
                 if believed == state && believed == State::Waiting {
                     goroutine.reason = reason;
+                    if self.reasons.is_collectors(reason) {
+                        goroutine.marks |= mark::COLLECTOR;
+                    }
                 }
             }
             return;

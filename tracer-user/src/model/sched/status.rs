@@ -19,6 +19,11 @@ impl Sched {
         // It says that it waits, so that its stack may be read, and keeps running.
         if new == status::WAITING && from == State::Running && self.reasons.still_runs(transition.reason) {
             self.stacks.skip_walk(transition.detail);
+            if self.reasons.is_assist(transition.reason)
+                && let Some(slot) = self.goroutines.find(transition.subject)
+            {
+                self.apply_assist(slot, true);
+            }
             return;
         }
         if from == to {

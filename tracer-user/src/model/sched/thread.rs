@@ -1,6 +1,8 @@
 //! Ms, by their threads, and Ps, by their addresses: who holds which P, and which goroutine runs where.
 
 use super::change::Change;
+use super::class::Class;
+use super::explained::Who;
 use super::goroutine::{ByAddress, ByThread};
 use super::state::State;
 
@@ -25,6 +27,19 @@ pub struct Machine {
     pub wanted: Option<u8>,
     /// What Linux's scheduler does with it.
     pub thread: Thread,
+    /// The running stretch of its goroutine.
+    pub stretch: Stretch,
+    /// Who ran on it last, and until when.
+    pub last: Option<(Who, u64)>,
+}
+
+/// A stretch in which a goroutine runs on a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// [`Causes::held`](super::causes::Causes::held) when it began.
+    pub held: u128,
+    /// Nanoseconds of it in which the thread had no CPU.
+    pub off_cpu_ns: u64,
 }
 
 /// What Linux's scheduler does with a thread.
@@ -34,6 +49,8 @@ pub struct Thread {
     pub state: ThreadState,
     /// Since when.
     pub since_ns: u64,
+    /// Whether it sleeps so that no signal can wake it.
+    pub uninterruptible: bool,
 }
 
 /// What a thread does, as Linux's scheduler has it.
@@ -75,11 +92,18 @@ pub struct Processor {
     pub queued: (u64, u64, u32),
     /// Whether GOMAXPROCS has become too small for it.
     pub gone: bool,
+    /// Whether an M was promised it (`startm`), and has not taken it yet.
+    pub promised: bool,
+    /// Whether its M has not run a goroutine with it yet.
+    pub fresh: bool,
+    /// What it does, as it was counted last.
+    pub class: Class,
 }
 
 impl Processor {
     /// Begins to run a goroutine.
     pub fn begin_running(&mut self, at_ns: u64) {
+        self.fresh = false;
         if self.busy_since_ns == 0 {
             self.busy_since_ns = at_ns;
         }
@@ -98,7 +122,7 @@ impl Processor {
         if self.held_since_ns == 0 {
             self.held_since_ns = at_ns;
         }
-        (self.tid, self.gone) = (tid, false);
+        (self.tid, self.gone, self.promised, self.fresh) = (tid, false, false, true);
     }
 
     /// Takes it from its M.
@@ -108,7 +132,7 @@ impl Processor {
             self.held_ns += at_ns.saturating_sub(self.held_since_ns);
             self.held_since_ns = 0;
         }
-        self.tid = 0;
+        (self.tid, self.promised) = (0, false);
     }
 }
 
@@ -119,6 +143,8 @@ pub struct Machines {
     pub by_tid: ByThread<Machine>,
     /// Ps, by address.
     pub processors: ByAddress<Processor>,
+    /// Ps that may do something else since [`Self::take_touched`] was called last.
+    touched: Vec<u64>,
 }
 
 impl Machines {
@@ -129,10 +155,24 @@ impl Machines {
         machine
     }
 
+    /// Records that a P may do something else from now on.
+    #[inline]
+    pub fn touch(&mut self, p: u64) {
+        if p != 0 && self.touched.last() != Some(&p) {
+            self.touched.push(p);
+        }
+    }
+
+    /// Removes and returns one of the Ps that may do something else since.
+    #[inline]
+    pub fn take_touched(&mut self) -> Option<u64> {
+        self.touched.pop()
+    }
+
     /// Takes a goroutine off the thread that it leaves, and puts it on the one that it takes. Returns the slot of
-    /// another goroutine that was believed to be there.
+    /// another goroutine that was believed to be there. `held` is [`Causes::held`](super::causes::Causes::held).
     #[inline(always)]
-    pub fn follow(&mut self, change: &Change) -> Option<u32> {
+    pub fn follow(&mut self, change: &Change, held: u128) -> Option<u32> {
         let Change {
             at_ns,
             slot,
@@ -144,10 +184,10 @@ impl Machines {
         } = *change;
         if from.has_thread() && (to != State::Running || from_tid != tid) {
             let keeps_thread = to == State::Syscall && from_tid == tid;
-            self.stop(from_tid, slot, keeps_thread, at_ns);
+            self.stop(change, keeps_thread);
         }
         let displaced = match to {
-            State::Running => self.run(tid, slot, at_ns),
+            State::Running => self.run(tid, slot, at_ns, held),
             State::Syscall if from != State::Running => self.of(tid, at_ns).running.replace(slot),
             _ => None,
         };
@@ -155,10 +195,13 @@ impl Machines {
     }
 
     /// Puts a goroutine on a thread, where it runs. Returns the slot of the one that was there.
-    fn run(&mut self, tid: u32, slot: u32, at_ns: u64) -> Option<u32> {
+    fn run(&mut self, tid: u32, slot: u32, at_ns: u64, held: u128) -> Option<u32> {
         let machine = self.of(tid, at_ns);
         let other = machine.running.replace(slot);
         machine.parked = false;
+        machine.stretch = Stretch { held, off_cpu_ns: 0 };
+        let p = machine.p;
+        self.touch(p);
         if let Some(processor) = self.processor_of(tid) {
             processor.begin_running(at_ns);
         }
@@ -166,7 +209,13 @@ impl Machines {
     }
 
     /// Ends the running of a goroutine on a thread, which it keeps in a system call.
-    fn stop(&mut self, tid: u32, slot: u32, keeps_thread: bool, at_ns: u64) {
+    fn stop(&mut self, change: &Change, keeps_thread: bool) {
+        let Change {
+            at_ns,
+            slot,
+            from_tid: tid,
+            ..
+        } = *change;
         let Some(machine) = self.by_tid.get_mut(&tid) else {
             return;
         };
@@ -177,6 +226,9 @@ impl Machines {
         if !keeps_thread {
             machine.running = None;
         }
+        machine.last = Some((change.who(), at_ns));
+        let p = machine.p;
+        self.touch(p);
         if let Some(processor) = self.processor_of(tid) {
             processor.end_running(at_ns);
         }
@@ -198,6 +250,7 @@ impl Machines {
             Some(processor) if processor.tid != 0 && processor.tid != tid => self.release(p, at_ns),
             _ => None,
         };
+        self.touch(p);
         let machine = self.of(tid, at_ns);
         machine.p = p;
         machine.parked = false;
@@ -214,6 +267,7 @@ impl Machines {
 
     /// Takes a P from its M. Returns the slot of the goroutine that the M still has, without the P.
     pub fn release(&mut self, p: u64, at_ns: u64) -> Option<u32> {
+        self.touch(p);
         let processor = self.processors.entry(p).or_default();
         let tid = processor.tid;
         processor.take_back(at_ns);

@@ -98,6 +98,12 @@ impl World {
         }
     }
 
+    /// Whether the world is being stopped, stands still, or is being started.
+    pub(super) fn is_stopped(&self) -> bool {
+        // Where it was never seen that a world had started, that is taken to be at once.
+        self.stopped_since_ns != 0 || self.starting_since_ns != 0 && self.started > 0
+    }
+
     /// When the stop of the world that is not over began, and its reason.
     pub(super) fn stopped_since(&self) -> Option<(u64, u8)> {
         (self.stopped_since_ns != 0).then_some((self.stopped_since_ns, self.stop_reason))

@@ -1,0 +1,296 @@
+//! Why runnable goroutines do not run: at each instant the state of the world, the Ps and their threads says what keeps them
+//! ([`classes`]), a ledger adds that up over time ([`ledger`]), and each wait takes the difference of two readings of it.
+//!
+//! The causes are a function of the state alone, so they are advanced before an event is applied, with what held until then,
+//! and [`Causes::settle`] takes in what has changed after it. While no goroutine is runnable nothing is added: there is
+//! nobody to wait.
+
+mod classes;
+mod ledger;
+mod slowest;
+mod stops;
+mod throttle;
+
+use std::collections::HashMap;
+
+pub use slowest::{LongWait, LongWaits};
+pub use stops::Stops;
+
+use self::classes::Classes;
+use self::ledger::{Amounts, ByCause, Readings, UNIT};
+use self::throttle::Throttle;
+use super::cause::Cause;
+use super::change::Change;
+use super::class::Class;
+use super::counts::Counts;
+use super::explained::{CauseReport, CausesReport, Picture};
+use super::goroutine::Goroutine;
+use super::thread::ThreadState;
+use crate::stream::{HistogramKey, Origin};
+
+/// What holds for the whole process at an instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// Whether every state is known.
+    pub known: bool,
+    /// Whether the world is being stopped, stands still, or is being started.
+    pub stopped: bool,
+    /// GOMAXPROCS; 0 while it is not known.
+    pub gomaxprocs: u64,
+}
+
+/// A goroutine that was picked and may only run on its own thread, which is not there yet.
+#[derive(Clone, Copy, Debug)]
+struct Picked {
+    at_ns: u64,
+    before: Amounts,
+}
+
+/// The causes of the whole capture.
+#[derive(Clone, Debug, Default)]
+pub struct Causes {
+    setting: Setting,
+    classes: Classes,
+    /// Threads on a CPU, and threads that could run and have none.
+    on_cpu: u32,
+    waiting: u32,
+    ledger: Amounts,
+    rates: Amounts,
+    /// Whether `rates` have to be computed anew.
+    stale: bool,
+    throttle: Throttle,
+    readings: Readings,
+    picked: HashMap<u32, Picked>,
+    /// Nanoseconds of waits that are over, by cause.
+    total_ns: ByCause,
+    waits: [Option<Box<Counts>>; Cause::COUNT],
+    /// ∫ (runnable goroutines) dt, in nanoseconds.
+    runnable_ns: u128,
+    some_ns: u64,
+    before_known_ns: u64,
+    was_known: bool,
+    /// ∫ (runnable goroutines ÷ Ps) dt, a nanosecond being [`UNIT`].
+    held: u128,
+    /// The longest waits.
+    pub slowest: LongWaits,
+    /// Stops of the world.
+    pub stops: Stops,
+}
+
+impl Causes {
+    /// Advances by `ns`, in which `runnable` goroutines were runnable and nothing changed.
+    #[inline]
+    pub fn advance(&mut self, ns: u64, runnable: u64) {
+        if ns == 0 || runnable == 0 {
+            return;
+        }
+        if self.stale {
+            self.rates = self.rates_now();
+            self.stale = false;
+        }
+        if self.throttle.is_held() {
+            self.throttle.add(&self.rates, ns);
+        } else {
+            self.ledger.add_times(&self.rates, ns);
+        }
+        let waited_ns = u128::from(runnable) * u128::from(ns);
+        self.runnable_ns += waited_ns;
+        self.some_ns = self.some_ns.saturating_add(ns);
+        if !self.was_known {
+            self.before_known_ns = self
+                .before_known_ns
+                .saturating_add(u64::try_from(waited_ns).unwrap_or(u64::MAX));
+        }
+        let each = UNIT.checked_div(self.setting.gomaxprocs).unwrap_or(UNIT);
+        self.held += waited_ns * u128::from(each);
+    }
+
+    fn rates_now(&self) -> Amounts {
+        match self.setting {
+            Setting { known: false, .. } => Amounts::all_of(Cause::Unknown),
+            Setting { stopped: true, .. } => Amounts::all_of(Cause::Stw),
+            Setting { gomaxprocs, .. } => self.classes.rates(gomaxprocs),
+        }
+    }
+
+    /// Applies that a P is of another class from now on.
+    #[inline]
+    pub fn change_class(&mut self, from: Class, to: Class) {
+        self.classes.change(from, to);
+        self.stale = true;
+    }
+
+    /// Applies that a thread's state changes.
+    #[inline]
+    pub fn change_thread(&mut self, from: ThreadState, to: ThreadState) {
+        match from {
+            ThreadState::OnCpu => self.on_cpu = self.on_cpu.saturating_sub(1),
+            ThreadState::Waiting => self.waiting = self.waiting.saturating_sub(1),
+            ThreadState::Asleep | ThreadState::Unknown => {}
+        }
+        match to {
+            ThreadState::OnCpu => self.on_cpu += 1,
+            ThreadState::Waiting => self.waiting += 1,
+            ThreadState::Asleep | ThreadState::Unknown => {}
+        }
+    }
+
+    /// Takes in what holds from `now_ns` on, once an event has been applied.
+    #[inline]
+    pub fn settle(&mut self, setting: Setting, now_ns: u64) {
+        if setting != self.setting {
+            self.setting = setting;
+            self.was_known |= setting.known;
+            self.stale = true;
+        }
+        let held = self.on_cpu == 0
+            && self.waiting > 0
+            && setting.known
+            && !setting.stopped
+            && !self.classes.may_be_on_cpu();
+        if let Some(advance) = self.throttle.set_held(held, now_ns) {
+            self.ledger.add_times(&advance, 1);
+        }
+    }
+
+    /// Forgets what is known of threads and of a stop of the world: something was lost.
+    pub fn forget(&mut self) {
+        (self.on_cpu, self.waiting) = (0, 0);
+        self.stops.forget();
+    }
+
+    /// Takes in that the cgroup was throttled for so long before `at_ns`.
+    pub fn confirm_throttled(&mut self, at_ns: u64, throttled_ns: u64) {
+        self.throttle.confirm(at_ns, throttled_ns);
+    }
+
+    /// Keeps a reading for a goroutine that becomes runnable. Returns its number.
+    #[inline]
+    pub fn read(&mut self) -> u32 {
+        if self.throttle.is_held() {
+            let advance = self.throttle.give_up();
+            self.ledger.add_times(&advance, 1);
+        }
+        self.readings.keep(self.ledger)
+    }
+
+    /// Applies that a goroutine was picked, and waits for the thread that it is locked to. `since_ns` and `reading` are
+    /// those of its wait.
+    pub fn pick(&mut self, slot: u32, reading: u32, at_ns: u64) {
+        let Some(begin) = self.readings.get(reading) else {
+            return;
+        };
+        let before = self.ledger.since(begin);
+        self.picked.entry(slot).or_insert(Picked { at_ns, before });
+    }
+
+    /// Ends the time in Runnable that a change ends, whose reading is this one. Returns its causes, which add up to
+    /// `change.spent_ns`.
+    #[inline]
+    pub fn end(&mut self, change: &Change, reading: u32) -> ByCause {
+        let begin = self.readings.take(reading);
+        let by_cause = match begin {
+            Some(begin) => self.causes_of(change, &begin),
+            None => Amounts::default().to_ns(change.spent_ns),
+        };
+        let exact = change.runnable_ns().is_some();
+        let sums = self.total_ns.iter_mut().zip(&mut self.waits);
+        for ((sum, waits), ns) in sums.zip(by_cause).filter(|(_, ns)| *ns > 0) {
+            *sum = sum.saturating_add(ns);
+            if exact {
+                waits.get_or_insert_default().add(ns);
+            }
+        }
+        by_cause
+    }
+
+    #[inline]
+    fn causes_of(&mut self, change: &Change, begin: &Amounts) -> ByCause {
+        if change.from_origin == Origin::Yielded as u8 {
+            return all_of(Cause::Yielded, change.spent_ns);
+        }
+        if !self.picked.is_empty()
+            && let Some(picked) = self.picked.remove(&change.slot)
+        {
+            return locked(&picked, change.since_ns, change.spent_ns);
+        }
+        self.ledger.since(begin).to_ns(change.spent_ns)
+    }
+
+    /// ∫ (runnable goroutines ÷ Ps) dt so far, a nanosecond being 65,536 parts.
+    #[inline]
+    pub fn held(&self) -> u128 {
+        self.held
+    }
+
+    /// The causes of a time in Runnable of `duration_ns` that has not ended at `now_ns`.
+    pub fn so_far(&self, slot: u32, goroutine: &Goroutine, duration_ns: u64, now_ns: u64) -> ByCause {
+        if goroutine.origin == Origin::Yielded as u8 {
+            return all_of(Cause::Yielded, duration_ns);
+        }
+        if let Some(picked) = self.picked.get(&slot) {
+            return locked(picked, goroutine.since_ns, duration_ns);
+        }
+        let mut now = self.ledger;
+        now.add_times(&self.throttle.as_of(now_ns), 1);
+        match self.readings.get(goroutine.reading) {
+            Some(begin) => now.since(begin).to_ns(duration_ns),
+            None => all_of(Cause::Unknown, duration_ns),
+        }
+    }
+
+    /// The time by cause, with that of waits that have not ended. `spent_ns` is the time that all goroutines have been in
+    /// Runnable, by their own clocks.
+    pub fn totals(&self, ongoing_ns: ByCause, spent_ns: u64) -> CausesReport {
+        let runnable_ns = u64::try_from(self.runnable_ns).unwrap_or(u64::MAX);
+        let mut by_cause = Vec::new();
+        let all = Cause::ALL.into_iter().zip(self.total_ns).zip(ongoing_ns).zip(&self.waits);
+        for (((cause, ended_ns), ongoing_ns), waits) in all {
+            let total_ns = ended_ns.saturating_add(ongoing_ns);
+            if total_ns > 0 {
+                by_cause.push(CauseReport {
+                    cause,
+                    total_ns,
+                    ongoing_ns,
+                    waits: waits.as_ref().and_then(|waits| waits.delta(HistogramKey::All)),
+                });
+            }
+        }
+        CausesReport {
+            runnable_ns,
+            some_ns: self.some_ns,
+            by_cause,
+            before_known_ns: self.before_known_ns,
+            imbalance_ns: i64::try_from(i128::from(spent_ns) - i128::from(runnable_ns)).unwrap_or(i64::MAX),
+            ..CausesReport::default()
+        }
+    }
+
+    /// What the Ps do now, with so many runnable goroutines.
+    pub fn picture(&self, runnable: u64) -> Picture {
+        self.classes.picture(runnable, self.setting.gomaxprocs)
+    }
+}
+
+/// Nanoseconds of [`Causes::held`].
+pub fn held_ns(held: u128) -> u64 {
+    u64::try_from(held / u128::from(UNIT)).unwrap_or(u64::MAX)
+}
+
+fn all_of(cause: Cause, ns: u64) -> ByCause {
+    let mut by_cause = ByCause::default();
+    if let Some(of_cause) = by_cause.get_mut(cause as usize) {
+        *of_cause = ns;
+    }
+    by_cause
+}
+
+/// The causes of a wait since `since_ns` of a goroutine that was picked meanwhile.
+fn locked(picked: &Picked, since_ns: u64, spent_ns: u64) -> ByCause {
+    let before_ns = picked.at_ns.saturating_sub(since_ns).min(spent_ns);
+    let mut by_cause = picked.before.to_ns(before_ns);
+    if let Some(of_cause) = by_cause.get_mut(Cause::LockedThread as usize) {
+        *of_cause = spent_ns - before_ns;
+    }
+    by_cause
+}

@@ -1,0 +1,163 @@
+//! Keeps the causes up to date: what each P does, which threads have a CPU, and what holds for the whole process.
+
+use super::causes::Setting;
+use super::class::Class;
+use super::goroutine::mark;
+use super::thread::{Processor, Thread, ThreadState};
+use super::{Sched, State};
+use crate::stream::transition::Throttling;
+
+impl Sched {
+    /// Advances to `at_ns`, until when nothing has changed.
+    #[inline]
+    pub(super) fn advance_to(&mut self, at_ns: u64) {
+        if self.begin_ns == 0 {
+            (self.begin_ns, self.now_ns) = (at_ns, at_ns);
+        }
+        let ns = at_ns.saturating_sub(self.now_ns);
+        self.causes.advance(ns, self.runnable());
+        self.now_ns += ns;
+        self.history.advance(self.now_ns, &self.living);
+    }
+
+    /// The number of runnable goroutines.
+    #[inline]
+    pub(super) fn runnable(&self) -> u64 {
+        self.living[State::Runnable as usize]
+    }
+
+    /// Takes in what an event has changed for the causes.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        while let Some(p) = self.machines.take_touched() {
+            let Some(processor) = self.machines.processors.get(&p) else {
+                continue;
+            };
+            let (before, class) = (processor.class, self.class_of(processor));
+            if before == class {
+                continue;
+            }
+            self.causes.change_class(before, class);
+            if let Some(processor) = self.machines.processors.get_mut(&p) {
+                processor.class = class;
+            }
+        }
+        let setting = Setting {
+            known: self.valid_from_ns.is_some(),
+            stopped: self.world.is_stopped(),
+            gomaxprocs: self.world.gomaxprocs,
+        };
+        self.causes.settle(setting, self.now_ns);
+    }
+
+    /// Forgets what may not be true any more once something was lost.
+    pub(super) fn settle_loss(&mut self) {
+        self.causes.forget();
+        let mut all = Vec::with_capacity(self.machines.processors.len());
+        for (p, processor) in &mut self.machines.processors {
+            processor.promised = false;
+            all.push(*p);
+        }
+        all.into_iter().for_each(|p| self.machines.touch(p));
+        self.settle();
+    }
+
+    /// What a P does.
+    fn class_of(&self, processor: &Processor) -> Class {
+        if processor.gone {
+            return Class::Gone;
+        }
+        if processor.tid == 0 {
+            return if processor.promised { Class::Waking } else { Class::Idle };
+        }
+        let Some(machine) = self.machines.by_tid.get(&processor.tid) else {
+            return Class::Idle;
+        };
+        let thread = machine.thread;
+        let Some(goroutine) = machine.running.and_then(|slot| self.goroutines.get(slot)) else {
+            return match (thread.state, processor.fresh) {
+                (ThreadState::Asleep, _) => Class::Blocked,
+                (ThreadState::Waiting, true) => Class::Waking,
+                (ThreadState::Waiting, false) => Class::OsPreempted,
+                (_, true) => Class::Spinning,
+                (_, false) => Class::Scheduler,
+            };
+        };
+        // Without `--syscalls` it is only believed to be in one if its P was taken away: with a P, it has returned.
+        if goroutine.state == State::Syscall && self.config.syscalls {
+            return Class::InSyscall;
+        }
+        match thread.state {
+            ThreadState::Waiting => Class::OsPreempted,
+            ThreadState::Asleep if thread.uninterruptible || self.config.syscalls => Class::Blocked,
+            ThreadState::Asleep => Class::InSyscall,
+            _ if goroutine.is(mark::COLLECTOR) || goroutine.is(mark::ASSISTS) => Class::Gc,
+            _ => Class::Busy,
+        }
+    }
+
+    /// Sets what Linux's scheduler does with a thread from now on. Returns what it did until now.
+    pub(super) fn set_thread(&mut self, tid: u32, to: Thread) -> Thread {
+        let machine = self.machines.of(tid, to.since_ns);
+        let before = std::mem::replace(&mut machine.thread, to);
+        if machine.running.is_some() && matches!(before.state, ThreadState::Waiting | ThreadState::Asleep) {
+            machine.stretch.off_cpu_ns += to.since_ns.saturating_sub(before.since_ns);
+        }
+        let p = machine.p;
+        self.machines.touch(p);
+        self.causes.change_thread(before.state, to.state);
+        before
+    }
+
+    /// Applies that an M was promised a P (0: any idle one).
+    pub(super) fn promise(&mut self, p: u64) {
+        let is_idle = |processor: &Processor| processor.tid == 0 && !processor.gone && !processor.promised;
+        let p = match p {
+            0 => {
+                let mut processors = self.machines.processors.iter();
+                processors.find(|(_, processor)| is_idle(processor)).map(|(p, _)| *p)
+            }
+            p => Some(p),
+        };
+        let Some(p) = p else { return };
+        if let Some(processor) = self.machines.processors.get_mut(&p)
+            && is_idle(processor)
+        {
+            processor.promised = true;
+            self.machines.touch(p);
+        }
+    }
+
+    /// Applies that a goroutine has been picked, and waits for the thread that it is locked to.
+    pub(super) fn apply_locked(&mut self, g: u64, at_ns: u64) {
+        let Some(slot) = self.goroutines.find(g) else { return };
+        if let Some(goroutine) = self.goroutines.get(slot)
+            && goroutine.state == State::Runnable
+        {
+            self.causes.pick(slot, goroutine.reading, at_ns);
+        }
+    }
+
+    /// Applies that the cgroup of the process was throttled.
+    pub(super) fn apply_throttling(&mut self, seen: &Throttling, at_ns: u64) {
+        self.causes.confirm_throttled(at_ns, seen.throttled_ns);
+    }
+
+    /// Applies that a running goroutine begins or ends to assist the collector.
+    pub(super) fn apply_assist(&mut self, slot: u32, begins: bool) {
+        let Some(goroutine) = self.goroutines.get_mut(slot) else {
+            return;
+        };
+        if begins {
+            goroutine.marks |= mark::ASSISTS;
+        } else {
+            goroutine.marks &= !mark::ASSISTS;
+        }
+        let p = self
+            .machines
+            .by_tid
+            .get(&goroutine.tid)
+            .map_or(0, |machine| machine.p);
+        self.machines.touch(p);
+    }
+}
