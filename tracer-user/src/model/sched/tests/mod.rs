@@ -1,9 +1,11 @@
 //! Made-up schedules: the model must end in the same state as their maker, in whatever order CPUs deliver the events;
 //! and no input may break it.
 
+mod causes;
 mod maker;
 mod ongoing;
 mod parts;
+mod story;
 mod unseen;
 
 use std::collections::BTreeMap;
@@ -15,9 +17,9 @@ use tracer_ebpf::full::{status as s, statuses};
 use super::*;
 use crate::stream::reorder::Reorder;
 use crate::stream::transition::{
-    GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Transition, What, flag,
+    GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Throttling, Transition, What, flag,
 };
-use crate::stream::{Event, Loss, SchedConfig};
+use crate::stream::{Event, Loss, Origin, SchedConfig};
 
 fn sched(minor: u32) -> Sched {
     Sched::new(SchedConfig {
