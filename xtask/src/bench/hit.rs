@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    markdown::publish("docs/overhead.md", "cargo xtask bench hit", &text, args.write)
+    markdown::publish_for_maker("docs/overhead.md", "cargo xtask bench hit", &text, args.write)
 }
 
 /// On how many Ps a program is measured: on one, and, if it uses several, on as many as there are CPUs, to see how much they

@@ -17,6 +17,21 @@ pub fn publish(document: &str, name: &str, text: &str, write: bool) -> Result<()
     }
 }
 
+/// As [`publish`], for a table of which the document has one for each maker of processors.
+pub fn publish_for_maker(document: &str, name: &str, text: &str, write: bool) -> Result<()> {
+    publish(document, &format!("{name} on {}", maker()), text, write)
+}
+
+/// The maker of this machine's processor.
+fn maker() -> &'static str {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    match cpuinfo {
+        of if of.contains("GenuineIntel") => "Intel",
+        of if of.contains("AuthenticAMD") => "AMD",
+        _ => "another processor",
+    }
+}
+
 /// Replaces the part `name` of a document, which is named by its path in the repository, and says so.
 pub fn write_into(document: &str, name: &str, text: &str) -> Result<()> {
     let document = paths::root().join(document);

@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let text = table.finish();
-    markdown::publish(
+    markdown::publish_for_maker(
         "docs/overhead.md",
         "cargo xtask bench overhead",
         &text,
