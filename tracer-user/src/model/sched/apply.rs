@@ -1,10 +1,7 @@
 //! Applies transitions: what each event says of Ps, Ms, threads and the world; those of goroutines are in `status.rs`.
 
 use super::{Sched, State, ThreadState};
-use crate::stream::transition::{Transition, What, flag};
-
-/// State of a thread that has ended (`TASK_DEAD`, include/linux/sched.h).
-const TASK_DEAD: u64 = 0x80;
+use crate::stream::transition::{Transition, What, flag, task_state};
 
 impl Sched {
     /// Applies one transition.
@@ -86,6 +83,7 @@ impl Sched {
             | What::WorldStarted => {
                 self.world.apply(what, transition.reason, at_ns);
             }
+            What::GoroutineLocked => self.apply_locked(subject, at_ns),
             What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {
                 self.apply_thread(what, transition);
             }
@@ -122,7 +120,7 @@ impl Sched {
             // A thread that is preempted, or yields, waits for a CPU.
             What::ThreadOff if detail == 0 => ThreadState::Waiting,
             // It leaves its CPU for the last time, after the event of its end.
-            What::ThreadOff if detail & TASK_DEAD != 0 => {
+            What::ThreadOff if detail & task_state::DEAD != 0 => {
                 self.end_thread(tid, at_ns);
                 return;
             }
