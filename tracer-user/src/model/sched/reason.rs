@@ -28,6 +28,7 @@ pub struct Reasons {
     still_running: Vec<bool>,
     coroutine: Option<u8>,
     preempted: Option<u8>,
+    assist: Option<u8>,
 }
 
 impl Reasons {
@@ -49,6 +50,7 @@ impl Reasons {
             still_running: names.iter().map(|name| STILL_RUNNING.contains(name)).collect(),
             coroutine: number("coroutine"),
             preempted: number("preempted"),
+            assist: number("GC assist marking"),
             names: if nearest == Some(minor) { names } else { Vec::new() },
         }
     }
@@ -67,6 +69,11 @@ impl Reasons {
             .get(usize::from(reason))
             .copied()
             .unwrap_or(false)
+    }
+
+    /// Whether a goroutine with this reason marks for the garbage collector in return for memory.
+    pub fn is_assist(&self, reason: u8) -> bool {
+        self.assist == Some(reason)
     }
 
     /// The number of "coroutine".
@@ -93,6 +100,10 @@ mod tests {
         assert_eq!(Reasons::of(28).name(19), "reason 19");
         for minor in [27, 28] {
             assert!(Reasons::of(minor).still_runs(29) && !Reasons::of(minor).still_runs(19));
+            let assists: Vec<u8> = (0..=u8::MAX)
+                .filter(|n| Reasons::of(minor).is_assist(*n))
+                .collect();
+            assert!(matches!(assists[..], [one] if Reasons::of(minor).still_runs(one)));
         }
         assert_eq!(Reasons::of(27).name(Reasons::of(27).coroutine()), "coroutine");
     }

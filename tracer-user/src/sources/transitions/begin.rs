@@ -213,7 +213,8 @@ fn wanted(syscalls: bool) -> [u16; 16] {
     want(RUNNABLE, &[RUNNING, WAITING]);
     want(RUNNING, &[RUNNABLE, WAITING, DEAD, PREEMPTED]);
     want(SYSCALL, &[RUNNABLE, DEAD, DEADEXTRA]);
-    want(WAITING, &[RUNNABLE, DEAD]);
+    // Running again: the end of a GC assist. No other site is probed that makes this change.
+    want(WAITING, &[RUNNABLE, RUNNING, DEAD]);
     want(PREEMPTED, &[RUNNABLE]);
     want(LEAKED, &[RUNNABLE, DEAD]);
     want(COPYSTACK, &[RUNNABLE, WAITING]);

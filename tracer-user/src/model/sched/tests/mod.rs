@@ -24,6 +24,7 @@ fn sched(minor: u32) -> Sched {
         minor,
         syscalls: true,
         slower_ns: None,
+        assists: true,
     })
 }
 
@@ -253,6 +254,7 @@ fn a_lost_p_stands_for_a_system_call_that_is_not_recorded() {
         minor: 27,
         syscalls: false,
         slower_ns: Some(5),
+        assists: false,
     });
     let processor = |at_ns, what: What, tid| Transition {
         at_ns,
