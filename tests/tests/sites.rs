@@ -159,9 +159,10 @@ fn exact_finds_every_way_into_and_out_of_runnable() -> Result<()> {
     Ok(())
 }
 
-/// The end of a pause as the runtime counts it; a profile may have inlined what is called there.
+/// The end of a pause as the runtime counts it, the thread that a goroutine is locked to, the end of a GC assist; a
+/// profile may have inlined what is called there.
 #[test]
-fn full_finds_where_the_world_has_started() -> Result<()> {
+fn full_finds_what_no_change_of_a_goroutine_shows() -> Result<()> {
     each(
         |Subject {
              variant,
@@ -176,17 +177,25 @@ fn full_finds_where_the_world_has_started() -> Result<()> {
                 Err(_) if pgo(variant) => return Ok(()),
                 Err(tried) => anyhow::bail!("{tried:#?}"),
             };
-            let started: Vec<&Site> = found
-                .sites
-                .iter()
-                .filter(|site| site.what == Some(What::WorldStarted))
-                .collect();
-            for site in &started {
+            for (wanted, function) in [
+                (What::WorldStarted, "runtime.startTheWorldWithSema"),
+                (What::GoroutineLocked, "runtime.startlockedm"),
+            ] {
+                let of_it = found.sites.iter().filter(|site| site.what == Some(wanted));
+                let of_it: Vec<&Site> = of_it.collect();
+                for site in &of_it {
+                    sites::verify(binary, site).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+                    assert_eq!(site.emulation, Emulation::Emulated, "{what}: {site:?}");
+                    assert_eq!(site.function, function, "{what}");
+                }
+                assert!(of_it.len() == 1 || pgo(variant), "{what}: {of_it:?}");
+            }
+            let sees_assists = minor(binary) >= 21;
+            assert!(found.sees_assists() == sees_assists || pgo(variant), "{what}");
+            for site in of(&found.sites, "runtime.gcAssistAlloc1") {
                 sites::verify(binary, site).map_err(|e| anyhow::anyhow!("{e:?}"))?;
                 assert_eq!(site.emulation, Emulation::Emulated, "{what}: {site:?}");
-                assert_eq!(site.function, "runtime.startTheWorldWithSema", "{what}");
             }
-            assert!(started.len() == 1 || pgo(variant), "{what}: {started:?}");
             Ok(())
         },
     )

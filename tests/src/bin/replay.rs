@@ -66,6 +66,7 @@ fn sched() -> Sched {
         minor: 27,
         syscalls: false,
         slower_ns: None,
+        assists: false,
     })
 }
 

@@ -22,7 +22,7 @@ pub enum What {
     /// The status of the goroutine `subject` changes, as [`Transition::status`] says. `reason` is, into
     /// Waiting, `g.waitreason`; into Runnable, an [`crate::Origin`]. `detail` is, out of Dead or Idle, `g.gopc`;
     /// into Dead, `g.goid`; out of Running into Waiting, if stacks are recorded, the key of its stack
-    /// ([`crate::stacks`]).
+    /// ([`crate::stacks`]). From Waiting to Running: a GC assist ends, during which it ran as well.
     Goroutine = 1,
     /// `coroswitch_m`: the goroutine `detail` stops and `subject` continues in its place, without having been
     /// Runnable. [`flag::EXITS`]: `detail` ends.
@@ -54,8 +54,8 @@ pub enum What {
     WorldStops = 14,
     /// `startTheWorldWithSema`.
     WorldStarts = 15,
-    /// `sched_switch`: this thread leaves the CPU. `detail` is its state in the kernel, 0 if it is still runnable;
-    /// [`flag::PREEMPTED`].
+    /// `sched_switch`: this thread leaves the CPU. `detail` is its state in the kernel ([`task_state`]), 0 if it is still
+    /// runnable; [`flag::PREEMPTED`].
     ThreadOff = 16,
     /// `sched_switch`: this thread gets the CPU whose number is `detail`.
     ThreadOn = 17,
@@ -65,6 +65,9 @@ pub enum What {
     ThreadEnded = 19,
     /// `startTheWorldWithSema` has given out the Ps again: its call of `wakep`.
     WorldStarted = 20,
+    /// `startlockedm`: the scheduler has picked the goroutine `subject`, which may only run on the thread that it is
+    /// locked to, and hands this thread's P to that one.
+    GoroutineLocked = 21,
 }
 
 impl What {
@@ -91,6 +94,7 @@ impl What {
             Self::ThreadWoken => "thread is woken",
             Self::ThreadEnded => "thread ends",
             Self::WorldStarted => "world has started",
+            Self::GoroutineLocked => "locked goroutine is picked",
         }
     }
 
@@ -117,6 +121,7 @@ impl What {
             18 => Self::ThreadWoken,
             19 => Self::ThreadEnded,
             20 => Self::WorldStarted,
+            21 => Self::GoroutineLocked,
             _ => return None,
         })
     }
@@ -193,6 +198,27 @@ pub mod status {
     pub const DEADEXTRA: u8 = 11;
     /// `_Gscan`, over any other.
     pub const SCAN: u32 = 0x1000;
+}
+
+/// Bits of a thread's state in the kernel (`task_struct.__state`, before 5.14 `state`, whose lower half is read). Source:
+/// include/linux/sched.h, 5.10 to 6.18: those here have not changed since 4.14.
+///
+/// A state has others besides: 0x100 TASK_WAKEKILL (with 0x2: TASK_KILLABLE, which a fatal signal wakes), 0x200
+/// TASK_WAKING, 0x400 TASK_NOLOAD (with 0x2: TASK_IDLE), from 6.1 on 0x2000 TASK_FREEZABLE and 0x8000 TASK_FROZEN. So a
+/// bit has to be tested, and not the whole.
+///
+/// The state is read when the thread has left its queue, so that one that is woken at that moment by another CPU may
+/// show 0 or TASK_WAKING (kernel/sched/core.c, `try_to_wake_up`).
+pub mod task_state {
+    /// `TASK_INTERRUPTIBLE`: it sleeps until it is woken or gets a signal.
+    pub const INTERRUPTIBLE: u64 = 0x1;
+    /// `TASK_UNINTERRUPTIBLE`: it sleeps until it is woken, as in a page fault that waits for a disk.
+    pub const UNINTERRUPTIBLE: u64 = 0x2;
+    /// `TASK_DEAD`: it has ended.
+    pub const DEAD: u64 = 0x80;
+    /// `TASK_RTLOCK_WAIT` (5.15 and newer, with PREEMPT_RT): it waits for a lock of the kernel. Older kernels have no
+    /// state with this bit.
+    pub const RTLOCK_WAIT: u64 = 0x1000;
 }
 
 /// Configuration of the programs of `full` for a target, besides its [`crate::TargetConfig`].

@@ -174,7 +174,10 @@ fn entered<R: Ring>(
             Some(next) => record.subject = next,
             None => record.flags = flag::UNREADABLE,
         }
-    } else if what == What::ProcessorAcquired as u8 || what == What::ProcessorHandedOff as u8 {
+    } else if what == What::ProcessorAcquired as u8
+        || what == What::ProcessorHandedOff as u8
+        || what == What::GoroutineLocked as u8
+    {
         record.subject = first;
     } else if what == What::ProcessorReleased as u8 {
         // This is rare, so the P may be looked up: g → m → p.

@@ -58,6 +58,7 @@ impl Latency {
             | Kind::TransitionsSeen(_)
             | Kind::Stacks(_)
             | Kind::Scheduler(_)
+            | Kind::Throttling(_)
             | Kind::Ongoing(_) => {}
         }
     }

@@ -22,6 +22,11 @@ const WHERE_GOROUTINES_WAIT: [&str; 4] = [
     "runtime.newcoro",
     "runtime.casGToWaiting",
 ];
+/// The function in which a goroutine marks for the garbage collector, in return for memory: it says that it waits, and
+/// at the end that it runs again. Source: mgcmark.go, Go 1.19 to 1.27.
+const ASSISTS: &str = "runtime.gcAssistAlloc1";
+/// First minor version of Go in which the begin of an assist is seen, with its reason, in casGToWaiting.
+const ASSISTS_SINCE: u32 = 21;
 
 /// A choice of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +56,11 @@ impl Changes {
                 return false;
             }
             (Some(LEAKED), _) | (_, Some(LEAKED)) | (Some(PREEMPTED), Some(WAITING)) => return false,
-            // The end of a wait that was not a real one.
-            (Some(WAITING), Some(RUNNING)) => return false,
+            // The end of a wait that was not a real one. That of an assist shows how long the goroutine worked for the
+            // collector: one hit each, for usually 64 KiB or more that are marked (gcOverAssistWork).
+            (Some(WAITING), Some(RUNNING)) => {
+                return minor >= ASSISTS_SINCE && place().iter().any(|name| name == ASSISTS);
+            }
             _ => {}
         }
         let place = place();

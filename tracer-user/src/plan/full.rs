@@ -22,6 +22,17 @@ pub struct Full {
     pub missing: Vec<Attempt>,
 }
 
+impl Full {
+    /// Whether the end of each GC assist is seen.
+    pub fn sees_assists(&self) -> bool {
+        let ends_assist = |site: &Site| {
+            matches!(site.kind, SiteKind::StatusCall | SiteKind::SwappedConstants)
+                && site.statuses_in == (status::WAITING, status::RUNNING)
+        };
+        self.sites.iter().any(ends_assist)
+    }
+}
+
 /// A function whose call is a transition.
 struct Entry {
     /// The names that it has had; the first that the binary has is used.
@@ -36,7 +47,7 @@ struct Entry {
 const ANY: std::ops::RangeInclusive<u32> = 0..=u32::MAX;
 
 /// Source: proc.go, coro.go and mgc.go of each version.
-const ENTRIES: [Entry; 14] = [
+const ENTRIES: [Entry; 15] = [
     Entry {
         names: &["runtime.coroswitch_m"],
         arguments: 1,
@@ -59,6 +70,12 @@ const ENTRIES: [Entry; 14] = [
         names: &["runtime.handoffp"],
         arguments: 1,
         what: What::ProcessorHandedOff,
+        minors: ANY,
+    },
+    Entry {
+        names: &["runtime.startlockedm"],
+        arguments: 1,
+        what: What::GoroutineLocked,
         minors: ANY,
     },
     Entry {
@@ -123,9 +140,10 @@ const ENTRIES: [Entry; 14] = [
     },
 ];
 
-/// The one of them that only runs on the stack of g0, so that the branch of its stack check may be probed. In Go 1.19
-/// no other instruction of its entry can be. Source: its callers in proc.go, Go 1.19 to 1.27.
-const ON_G0: &str = "runtime.handoffp";
+/// Those of them that only run on the stack of g0, so that the branch of their stack check may be probed. In Go 1.19
+/// no other instruction of the entry of handoffp can be. Source: their callers in proc.go, Go 1.19 to 1.27; the only one
+/// of startlockedm is schedule.
+const ON_G0: [&str; 2] = ["runtime.handoffp", "runtime.startlockedm"];
 /// The function that starts the world again, and the one that it calls once the Ps are given out: just before, from Go
 /// 1.22 on, it takes the end of the pause. Source: proc.go, Go 1.19 to 1.27.
 const STARTS_WORLD: &str = "runtime.startTheWorldWithSema";
@@ -311,9 +329,9 @@ fn entry_sites(
     }
     functions
         .iter()
-        .map(|function| match name {
-            ON_G0 => entry::site_on_g0(code, function, arguments, kind),
-            _ => entry::site(code, function, arguments, kind, force),
+        .map(|function| match ON_G0.contains(&name) {
+            true => entry::site_on_g0(code, function, arguments, kind),
+            false => entry::site(code, function, arguments, kind, force),
         })
         .collect()
 }

@@ -32,7 +32,7 @@ use procfs::process::Status;
 use procfs::{FromBufRead as _, ProcError};
 use rustix::process::{Pid, PidfdFlags};
 
-pub use cgroup::{Cgroups, Hierarchies, Throttled, Throttling};
+pub use cgroup::{Cgroups, Hierarchies, NewlyThrottled, ThrottleWatch, Throttled, Throttling};
 pub use family::{children_of, go_descendant, is_go, is_loader};
 pub use find::{Found, by_comm, by_exe};
 pub use halt::{Halt, HaltWatch};

@@ -56,6 +56,8 @@ pub enum Kind {
     TransitionsSeen(u64),
     /// A reading of every goroutine, P and M from memory (`full`).
     Scheduler(Box<SchedSnapshot>),
+    /// The target was throttled (`full`). It comes before every transition that is later than its own time.
+    Throttling(Throttling),
     /// Something was not seen, or not kept; counted where that happened.
     Loss(Loss),
     /// Probe hits since the last such observation: their cost is the target's.
@@ -134,6 +136,20 @@ pub struct HistogramDelta {
     /// Entries of the runtime's histogram that are not waits (Go ≤ 1.25: zeros of system calls, stack
     /// growth and GC), left out of `counts`.
     pub excluded_zero: u64,
+}
+
+/// What the kernel has counted of the throttling of the target's cgroup, or of one above it, between two readings: of
+/// that level that counted most.
+///
+/// A stretch is counted when it ends, just before a thread gets a CPU again (kernel/sched/fair.c, `unthrottle_cfs_rq`).
+/// The observation has the time of the earlier reading: the stretches ended after it, usually within 10 ms, and the
+/// threads that got a CPU then follow in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttling {
+    /// Throttled time in nanoseconds, summed over CPUs: where two of them stood still, twice as much as passed.
+    pub throttled_ns: u64,
+    /// Periods in which the quota was used up. A period may be counted some time before its stretch has ended.
+    pub periods: u64,
 }
 
 /// Events or waits that were lost.

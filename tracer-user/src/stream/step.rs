@@ -151,6 +151,9 @@ pub struct SchedConfig {
     /// Waits Runnable→Running of at least this length are reported one by one, in nanoseconds.
     #[serde(default)]
     pub slower_ns: Option<u64>,
+    /// Whether the end of each GC assist is reported. Without that, an assist that has begun has no known length.
+    #[serde(default)]
+    pub assists: bool,
 }
 
 /// How probes are attached.

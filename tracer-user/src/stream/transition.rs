@@ -1,7 +1,13 @@
 //! What `full` observes: transitions, in batches and in the order of time, and the states that they begin from.
 
-pub use tracer_ebpf::full::{Transition, What, flag, status};
+pub use tracer_ebpf::full::{Transition, What, flag, status, task_state};
 pub use tracer_ebpf::stacks::end;
+
+/// Whether a thread that leaves its CPU with this state ([`What::ThreadOff`], [`task_state`]) sleeps so that no signal
+/// wakes it, but for a fatal one.
+pub const fn sleeps_uninterruptibly(detail: u64) -> bool {
+    detail & (task_state::UNINTERRUPTIBLE | task_state::RTLOCK_WAIT) != 0
+}
 
 /// Stacks of goroutines that blocked (`--stacks`) since the last such observation. It comes before the transitions that
 /// refer to the stacks.
@@ -110,4 +116,31 @@ pub struct MachineSeen {
     pub spinning: bool,
     /// Whether it sleeps.
     pub blocked: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// States as kernels combine them: include/linux/sched.h.
+    #[test]
+    fn a_thread_that_no_signal_wakes_is_known_on_every_kernel() {
+        const WAKEKILL: u64 = 0x100;
+        const NOLOAD: u64 = 0x400;
+        const FREEZABLE: u64 = 0x2000;
+        for uninterruptible in [
+            0x2,
+            WAKEKILL | 0x2,
+            NOLOAD | 0x2,
+            FREEZABLE | 0x2,
+            FREEZABLE | WAKEKILL | 0x2,
+            0x1000,
+        ] {
+            assert!(sleeps_uninterruptibly(uninterruptible), "{uninterruptible:#x}");
+        }
+        // Runnable, interruptible, stopped, traced, parked, dead, being woken, frozen.
+        for other in [0, 0x1, FREEZABLE | 0x1, WAKEKILL | 0x4, 0x8, 0x40, 0x80, 0x200, 0x8000] {
+            assert!(!sleeps_uninterruptibly(other), "{other:#x}");
+        }
+    }
 }

@@ -136,6 +136,7 @@ impl Governed {
                 | Kind::TransitionsSeen(_)
                 | Kind::Stacks(_)
                 | Kind::Scheduler(_)
+                | Kind::Throttling(_)
                 | Kind::Ongoing(_) => {}
             }
         }

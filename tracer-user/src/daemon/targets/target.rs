@@ -438,6 +438,7 @@ impl Target {
                 | Kind::TransitionsSeen(_)
                 | Kind::Stacks(_)
                 | Kind::Scheduler(_)
+                | Kind::Throttling(_)
                 | Kind::Ongoing(_) => {}
             }
         }

@@ -2,10 +2,7 @@
 
 use super::thread::Thread;
 use super::{Sched, State, ThreadState};
-use crate::stream::transition::{Transition, What, flag, sleeps_uninterruptibly};
-
-/// State of a thread that has ended (`TASK_DEAD`, include/linux/sched.h).
-const TASK_DEAD: u64 = 0x80;
+use crate::stream::transition::{Transition, What, flag, sleeps_uninterruptibly, task_state};
 
 impl Sched {
     /// Applies one transition.
@@ -90,10 +87,10 @@ impl Sched {
                     _ => {}
                 }
             }
+            What::GoroutineLocked => self.apply_locked(subject, at_ns),
             What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {
                 self.apply_thread(what, transition);
             }
-            What::GoroutineLocked => self.apply_locked(subject, at_ns),
         }
         self.settle();
     }
@@ -129,7 +126,7 @@ impl Sched {
             // A thread that is preempted, or yields, waits for a CPU.
             What::ThreadOff if detail == 0 => (ThreadState::Waiting, false),
             // It leaves its CPU for the last time, after the event of its end.
-            What::ThreadOff if detail & TASK_DEAD != 0 => {
+            What::ThreadOff if detail & task_state::DEAD != 0 => {
                 self.end_thread(tid, at_ns);
                 return;
             }

@@ -177,8 +177,8 @@ impl Sched {
             }
             Kind::Scheduler(snapshot) => self.apply_snapshot(snapshot),
             Kind::Stacks(seen) => self.stacks.observe(seen),
-            Kind::TransitionsSeen(count) => self.seen = self.seen.saturating_add(*count),
             Kind::Throttling(seen) => self.apply_throttling(seen, observation.at_ns),
+            Kind::TransitionsSeen(count) => self.seen = self.seen.saturating_add(*count),
             Kind::Loss(loss) if loss.cause == LossCause::TransitionsDropped => {
                 self.losses = self.losses.saturating_add(loss.count);
                 self.record_loss(observation.at_ns);

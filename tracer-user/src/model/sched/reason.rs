@@ -36,9 +36,9 @@ pub struct Reasons {
     names: Vec<&'static str>,
     still_running: Vec<bool>,
     collector: Vec<bool>,
-    assists: Option<u8>,
     coroutine: Option<u8>,
     preempted: Option<u8>,
+    assist: Option<u8>,
 }
 
 impl Reasons {
@@ -59,9 +59,9 @@ impl Reasons {
         Self {
             still_running: names.iter().map(|name| STILL_RUNNING.contains(name)).collect(),
             collector: names.iter().map(|name| COLLECTOR.contains(name)).collect(),
-            assists: number("GC assist marking"),
             coroutine: number("coroutine"),
             preempted: number("preempted"),
+            assist: number("GC assist marking"),
             names: if nearest == Some(minor) { names } else { Vec::new() },
         }
     }
@@ -88,9 +88,9 @@ impl Reasons {
         self.collector.get(usize::from(reason)).copied().unwrap_or(false)
     }
 
-    /// Whether a goroutine that says that it waits for this reason assists the collector.
+    /// Whether a goroutine with this reason marks for the garbage collector in return for memory.
     pub fn is_assist(&self, reason: u8) -> bool {
-        self.assists == Some(reason)
+        self.assist == Some(reason)
     }
 
     /// The number of "coroutine".
@@ -117,6 +117,10 @@ mod tests {
         assert_eq!(Reasons::of(28).name(19), "reason 19");
         for minor in [27, 28] {
             assert!(Reasons::of(minor).still_runs(29) && !Reasons::of(minor).still_runs(19));
+            let assists: Vec<u8> = (0..=u8::MAX)
+                .filter(|n| Reasons::of(minor).is_assist(*n))
+                .collect();
+            assert!(matches!(assists[..], [one] if Reasons::of(minor).still_runs(one)));
         }
         assert_eq!(Reasons::of(27).name(Reasons::of(27).coroutine()), "coroutine");
     }

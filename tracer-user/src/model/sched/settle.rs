@@ -5,7 +5,7 @@ use super::class::Class;
 use super::goroutine::mark;
 use super::thread::{Processor, Thread, ThreadState};
 use super::{Sched, State};
-use crate::stream::transition::Throttling;
+use crate::stream::Throttling;
 
 impl Sched {
     /// Advances to `at_ns`, until when nothing has changed.

@@ -19,11 +19,16 @@ impl Sched {
         // It says that it waits, so that its stack may be read, and keeps running.
         if new == status::WAITING && from == State::Running && self.reasons.still_runs(transition.reason) {
             self.stacks.skip_walk(transition.detail);
-            if self.reasons.is_assist(transition.reason)
+            if self.config.assists
+                && self.reasons.is_assist(transition.reason)
                 && let Some(slot) = self.goroutines.find(transition.subject)
             {
                 self.apply_assist(slot, true);
             }
+            return;
+        }
+        if (old, new) == (status::WAITING, status::RUNNING) {
+            self.end_assist(transition);
             return;
         }
         if from == to {
@@ -56,6 +61,17 @@ impl Sched {
                 goroutine.stack = u32::try_from(transition.detail).unwrap_or(0);
             }
         }
+    }
+
+    /// Applies the end of a GC assist: the goroutine said that it waited, and has run all the time. Nothing else is
+    /// reported as a change from Waiting to Running: a coroutine has an event of its own.
+    fn end_assist(&mut self, transition: &Transition) {
+        let Transition {
+            at_ns, subject, tid, ..
+        } = *transition;
+        let slot = self.goroutines.find_or_add(subject);
+        self.reconcile(slot, State::Running, at_ns, tid);
+        self.apply_assist(slot, false);
     }
 
     /// Creates the goroutine that a `go` statement made.

@@ -187,6 +187,7 @@ impl Runner {
                         minor: self.target.minor(),
                         syscalls: self.full.syscalls,
                         slower_ns: self.slower_ns,
+                        assists: self.target.sees_assists(),
                     }),
                     preemption_unknown: mode == Mode::Exact && !self.target.knows_preemption(),
                 };

@@ -1,6 +1,6 @@
 //! Attaches to a process: its probes, the tracepoints of Linux's scheduler, and what the programs must know.
 
-use std::{collections::VecDeque, fs::File, time::Instant};
+use std::{fs::File, time::Instant};
 
 use tracer_ebpf::{
     TargetConfig,
@@ -8,7 +8,8 @@ use tracer_ebpf::{
 };
 
 use super::{
-    CALIBRATION_SLOT, SETTLED_AFTER, SLOT, Stacks, StacksWanted, TransitionSource, rings::KernelRing, tables,
+    CALIBRATION_SLOT, SETTLED_AFTER, SLOT, Stacks, StacksWanted, TransitionSource, beside::Beside,
+    rings::KernelRing, tables, throttling::ThrottleReader,
 };
 use crate::{
     bpf::{Capacity, Kernel, ProgramKind, Scope, attach, calibrate},
@@ -149,7 +150,8 @@ impl TransitionSource {
             stacks: request.stacks.map(|_| Stacks::default()),
             stopped: false,
             settled_at: Instant::now(),
-            snapshots: VecDeque::new(),
+            throttling: ThrottleReader::new(request.pid),
+            beside: Beside::default(),
             lost_ns: 0,
             emitted_ns: 0,
             pending: Vec::new(),
@@ -213,7 +215,8 @@ fn wanted(syscalls: bool) -> [u16; 16] {
     want(RUNNABLE, &[RUNNING, WAITING]);
     want(RUNNING, &[RUNNABLE, WAITING, DEAD, PREEMPTED]);
     want(SYSCALL, &[RUNNABLE, DEAD, DEADEXTRA]);
-    want(WAITING, &[RUNNABLE, DEAD]);
+    // Running again: the end of a GC assist. No other site is probed that makes this change.
+    want(WAITING, &[RUNNABLE, RUNNING, DEAD]);
     want(PREEMPTED, &[RUNNABLE]);
     want(LEAKED, &[RUNNABLE, DEAD]);
     want(COPYSTACK, &[RUNNABLE, WAITING]);

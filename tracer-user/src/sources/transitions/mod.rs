@@ -1,6 +1,7 @@
 //! The source of `full`: every transition, one by one, through ring buffers that are read at intervals.
 
 mod begin;
+mod beside;
 mod readings;
 mod rings;
 mod snapshot;
@@ -8,21 +9,21 @@ mod stacks;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod throttling;
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use aya::programs::raw_trace_point::RawTracePointLink;
 use tracer_ebpf::{TargetConfig, full::FullCounters};
 
 pub use self::begin::Request;
 pub use self::readings::Readings;
+use self::beside::Beside;
 use self::rings::KernelRing;
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;
 pub use self::stacks::StacksWanted;
+use self::throttling::ThrottleReader;
 use super::plugins::{PluginProbes, PluginRequest};
 use crate::{
     bpf::{
@@ -41,6 +42,7 @@ const CALIBRATION_SLOT: u32 = 1;
 /// How long a transition is held back, for earlier ones that may come after it in a ring: a program may be interrupted
 /// between reserving its record and sending it.
 const WINDOW_NS: u64 = 5_000_000;
+const _: () = assert!(throttling::READ_EVERY_NS <= WINDOW_NS);
 /// Time after which programs that ran when their target was switched off have ended; they take a microsecond.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1);
 /// Time from which on a reading of the states cannot be older than a change that no probe saw: a thread may be
@@ -67,8 +69,9 @@ pub struct TransitionSource {
     stacks: Option<Stacks>,
     stopped: bool,
     settled_at: Instant,
-    /// Snapshots that are emitted after everything earlier.
-    snapshots: VecDeque<SchedSnapshot>,
+    throttling: ThrottleReader,
+    /// What is emitted after everything earlier.
+    beside: Beside,
     /// When something was last lost.
     lost_ns: u64,
     /// Time of the latest transition that was emitted.
@@ -151,7 +154,7 @@ impl TransitionSource {
 
     /// Takes in a reading of all states, or a part of one. It is emitted after everything that is earlier than its end.
     pub fn apply_snapshot(&mut self, snapshot: SchedSnapshot) {
-        self.snapshots.push_back(snapshot);
+        self.beside.add_snapshot(snapshot);
     }
 
     /// Records that something happened up to now that no probe saw: the states have to be read again, as after a loss.
@@ -186,6 +189,10 @@ impl TransitionSource {
     }
 
     fn collect_into(&mut self, now_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
+        // Before any transition since the last reading is emitted: one of them may be the end of what this one counts.
+        if let Some((after_ns, throttled)) = self.throttling.read(now_ns, self.stopped) {
+            self.beside.add_throttling(after_ns, throttled);
+        }
         // Before the rings are read: a loss is reported before what follows it.
         let counters = tables::counters(&mut self.kernel.ebpf, SLOT)?;
         let new = counters.since(&self.counted);
@@ -236,16 +243,13 @@ impl TransitionSource {
         Ok(progress.may_be_more || self.stopped && progress.count > 0)
     }
 
-    /// Emits what is earlier than `until_ns`, with snapshots at their ends.
+    /// Emits what is earlier than `until_ns`, and what was observed beside the transitions in its place.
     fn emit(&mut self, until_ns: u64, seen: &mut Vec<Observation>) -> Result<()> {
-        while let Some(snapshot) = self.snapshots.pop_front_if(|snapshot| snapshot.end_ns < until_ns) {
-            self.emit_transitions(snapshot.end_ns.saturating_add(1), seen)?;
-            // It may have come after later transitions.
-            let at_ns = snapshot.end_ns.max(self.emitted_ns);
-            seen.push(Observation {
-                at_ns,
-                kind: Kind::Scheduler(Box::new(snapshot)),
-            });
+        while let Some((after_ns, kind)) = self.beside.next_before(until_ns) {
+            self.emit_transitions(after_ns.saturating_add(1), seen)?;
+            // A snapshot may have come after later transitions.
+            let at_ns = after_ns.max(self.emitted_ns);
+            seen.push(Observation { at_ns, kind });
         }
         self.emit_transitions(until_ns, seen)
     }

@@ -12,6 +12,7 @@ mod reader;
 mod recorder;
 mod scheduler;
 mod stacks;
+mod starts;
 mod transitions;
 mod wire;
 

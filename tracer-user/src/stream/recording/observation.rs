@@ -6,21 +6,21 @@ use serde::de::DeserializeOwned;
 
 use super::{
     scheduler::{self, Parts},
-    stacks, transitions,
-    wire::{Append, Bytes, Read, Trouble, put, put_difference, put_some, put_text},
+    stacks, starts, transitions,
+    wire::{Append, Bytes, Read, Trouble, flags, put, put_difference, put_some, put_text},
 };
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
-    start::{Mark, StartCall, StartHeld, StartMark, Usage},
+    Throttling, start::StartHeld,
 };
 
 /// Tags of observations.
 pub mod tag {
     /// [`super::SlowWait`].
     pub const SLOW_WAIT: u8 = 0x10;
-    /// [`super::StartMark`].
+    /// [`crate::stream::start::StartMark`].
     pub const START_MARK: u8 = 0x11;
-    /// [`super::StartCall`].
+    /// [`crate::stream::start::StartCall`].
     pub const START_CALL: u8 = 0x12;
     /// [`super::HistogramDelta`].
     pub const HISTOGRAM_DELTA: u8 = 0x13;
@@ -42,6 +42,8 @@ pub mod tag {
     pub const STACKS: u8 = 0x1b;
     /// [`super::Kind::Ongoing`].
     pub const ONGOING: u8 = 0x1c;
+    /// [`super::Throttling`].
+    pub const THROTTLING: u8 = 0x1d;
 }
 
 /// Calls `record` with the tag of an observation and a function that appends its contents; more than once for an
@@ -97,14 +99,15 @@ fn tag_of(kind: &Kind) -> u8 {
         Kind::Scheduler(_) => tag::SCHEDULER,
         Kind::Stacks(_) => tag::STACKS,
         Kind::Ongoing(_) => tag::ONGOING,
+        Kind::Throttling(_) => tag::THROTTLING,
     }
 }
 
 fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
     match kind {
         Kind::Event(Event::SlowWait(wait)) => slow_wait(out, wait),
-        Kind::Event(Event::StartMark(mark)) => start_mark(out, mark),
-        Kind::Event(Event::StartCall(call)) => start_call(out, call),
+        Kind::Event(Event::StartMark(mark)) => starts::mark(out, mark),
+        Kind::Event(Event::StartCall(call)) => starts::call(out, call),
         Kind::Event(Event::StartHeld(StartHeld { pid, held_ns })) => {
             put(out, u64::from(*pid));
             put(out, *held_ns);
@@ -124,6 +127,13 @@ fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
             put(out, loss.count);
         }
         Kind::Hits(count) | Kind::TransitionsSeen(count) => put(out, *count),
+        Kind::Throttling(Throttling {
+            throttled_ns,
+            periods,
+        }) => {
+            put(out, *throttled_ns);
+            put(out, *periods);
+        }
         Kind::Stacks(seen) => stacks::encode(out, seen),
         Kind::Transitions(_) | Kind::Scheduler(_) => {}
     }
@@ -138,8 +148,8 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
     let at_ns = bytes.difference(base_ns)?;
     let kind = match tag {
         tag::SLOW_WAIT => Kind::Event(Event::SlowWait(read_slow_wait(&mut bytes)?)),
-        tag::START_MARK => Kind::Event(Event::StartMark(read_start_mark(&mut bytes)?)),
-        tag::START_CALL => Kind::Event(Event::StartCall(read_start_call(&mut bytes)?)),
+        tag::START_MARK => Kind::Event(Event::StartMark(starts::read_mark(&mut bytes)?)),
+        tag::START_CALL => Kind::Event(Event::StartCall(starts::read_call(&mut bytes)?)),
         tag::START_HELD => Kind::Event(Event::StartHeld(StartHeld {
             pid: bytes.small()?,
             held_ns: bytes.number()?,
@@ -156,6 +166,10 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
         }),
         tag::HITS => Kind::Hits(bytes.number()?),
         tag::TRANSITIONS_SEEN => Kind::TransitionsSeen(bytes.number()?),
+        tag::THROTTLING => Kind::Throttling(Throttling {
+            throttled_ns: bytes.number()?,
+            periods: bytes.number()?,
+        }),
         tag::STACKS => Kind::Stacks(stacks::decode(&mut bytes)?),
         tag::TRANSITIONS => Kind::Transitions(transitions::decode(&mut bytes, base_ns)?),
         tag::SCHEDULER => match parts.take(&mut bytes, base_ns)? {
@@ -192,7 +206,7 @@ fn slow_wait(out: &mut Vec<u8>, wait: &SlowWait) {
 }
 
 fn read_slow_wait(bytes: &mut Bytes) -> Read<SlowWait> {
-    let [goid, gopc, origin, p] = read_flags(bytes)?;
+    let [goid, gopc, origin, p] = bytes.flags()?;
     Ok(SlowWait {
         latency_ns: bytes.number()?,
         tid: bytes.small()?,
@@ -200,100 +214,6 @@ fn read_slow_wait(bytes: &mut Bytes) -> Read<SlowWait> {
         gopc: bytes.some(gopc)?,
         origin: bytes.some(origin)?.map(read_origin).transpose()?,
         p: p.then(|| bytes.small()).transpose()?,
-    })
-}
-
-fn start_mark(out: &mut Vec<u8>, mark: &StartMark) {
-    let StartMark {
-        pid,
-        tid,
-        main_thread,
-        mark,
-        value,
-        name,
-        usage,
-    } = mark;
-    out.push(flags([*main_thread, name.is_some(), usage.is_some(), false]));
-    put(out, u64::from(*pid));
-    put(out, u64::from(*tid));
-    put(out, *mark as u64);
-    put(out, *value);
-    if let Some(name) = name {
-        put_text(out, name);
-    }
-    if let Some(Usage {
-        asleep_ns,
-        waiting_ns,
-        minor_faults,
-        major_faults,
-    }) = usage
-    {
-        for value in [asleep_ns, waiting_ns, minor_faults, major_faults] {
-            put(out, *value);
-        }
-    }
-}
-
-fn read_start_mark(bytes: &mut Bytes) -> Read<StartMark> {
-    let [main_thread, name, usage, _] = read_flags(bytes)?;
-    let (pid, tid) = (bytes.small()?, bytes.small()?);
-    let mark = Mark::from_u32(bytes.small()?).ok_or(Trouble::Unknown)?;
-    let value = bytes.number()?;
-    let name = name.then(|| bytes.text().map(str::to_owned)).transpose()?;
-    let mut read_usage = || {
-        Ok(Usage {
-            asleep_ns: bytes.number()?,
-            waiting_ns: bytes.number()?,
-            minor_faults: bytes.number()?,
-            major_faults: bytes.number()?,
-        })
-    };
-    Ok(StartMark {
-        pid,
-        tid,
-        main_thread,
-        mark,
-        value,
-        name,
-        usage: usage.then(&mut read_usage).transpose()?,
-    })
-}
-
-fn start_call(out: &mut Vec<u8>, call: &StartCall) {
-    let StartCall {
-        pid,
-        tid,
-        main_thread,
-        name,
-        on,
-        duration_ns,
-        result,
-    } = call;
-    out.push(flags([*main_thread, on.is_some(), result.is_some(), false]));
-    put(out, u64::from(*pid));
-    put(out, u64::from(*tid));
-    put_text(out, name);
-    put(out, *duration_ns);
-    if let Some(on) = on {
-        put_text(out, on);
-    }
-    if let Some(result) = result {
-        put_difference(out, result.cast_unsigned(), 0);
-    }
-}
-
-fn read_start_call(bytes: &mut Bytes) -> Read<StartCall> {
-    let [main_thread, on, result, _] = read_flags(bytes)?;
-    Ok(StartCall {
-        pid: bytes.small()?,
-        tid: bytes.small()?,
-        main_thread,
-        name: bytes.text()?.to_owned(),
-        duration_ns: bytes.number()?,
-        on: on.then(|| bytes.text().map(str::to_owned)).transpose()?,
-        result: result
-            .then(|| bytes.difference(0).map(u64::cast_signed))
-            .transpose()?,
     })
 }
 
@@ -338,7 +258,7 @@ fn histogram_delta(out: &mut Vec<u8>, delta: &HistogramDelta) {
 }
 
 fn read_histogram_delta(bytes: &mut Bytes) -> Read<HistogramDelta> {
-    let [sum, extremes, excluded, _] = read_flags(bytes)?;
+    let [sum, extremes, excluded, _] = bytes.flags()?;
     let (tag, value) = (bytes.byte()?, bytes.number()?);
     let key = match tag {
         0 => HistogramKey::All,
@@ -384,15 +304,4 @@ fn read_origin(number: u64) -> Read<Origin> {
         .ok()
         .and_then(Origin::from_u8)
         .ok_or(Trouble::Unknown)
-}
-
-fn flags(set: [bool; 4]) -> u8 {
-    set.iter()
-        .rev()
-        .fold(0, |flags, flag| flags << 1 | u8::from(*flag))
-}
-
-fn read_flags(bytes: &mut Bytes) -> Read<[bool; 4]> {
-    let flags = bytes.byte()?;
-    Ok([1, 2, 4, 8].map(|flag| flags & flag != 0))
 }

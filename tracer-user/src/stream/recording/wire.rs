@@ -1,4 +1,4 @@
-//! Compact encodings of numbers and texts: LEB128 varints, zigzag for what may be negative.
+//! Compact encodings of numbers, texts and flags: LEB128 varints, zigzag for what may be negative.
 
 /// Why contents were not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,13 @@ pub fn put_some(out: &mut Vec<u8>, value: Option<u64>) {
     if let Some(value) = value {
         put(out, value);
     }
+}
+
+/// Returns four flags in one byte, the first in bit 0.
+pub fn flags(set: [bool; 4]) -> u8 {
+    set.iter()
+        .rev()
+        .fold(0, |flags, flag| flags << 1 | u8::from(*flag))
 }
 
 /// A cursor over bytes.
@@ -106,6 +113,12 @@ impl<'a> Bytes<'a> {
         let coded = self.number()?;
         let difference = (coded >> 1) ^ (coded & 1).wrapping_neg();
         Ok(from.wrapping_add(difference))
+    }
+
+    /// Reads what [`flags`] returned.
+    pub fn flags(&mut self) -> Read<[bool; 4]> {
+        let flags = self.byte()?;
+        Ok([1, 2, 4, 8].map(|flag| flags & flag != 0))
     }
 
     /// Reads what [`put_text`] wrote.

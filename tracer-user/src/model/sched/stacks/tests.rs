@@ -56,6 +56,7 @@ fn sched() -> Sched {
         minor: 27,
         syscalls: false,
         slower_ns: None,
+        assists: false,
     })
 }
 

@@ -33,6 +33,8 @@ pub(super) const G: u64 = 0xc000_0000_0000;
 pub(super) const P: u64 = 0xc000_ff00_0000;
 pub(super) const CHAN_RECEIVE: u8 = 19;
 pub(super) const COROUTINE: u8 = 37;
+/// "GC assist marking", in all versions.
+pub(super) const ASSIST: u8 = 1;
 
 pub(super) fn g_at(n: u64) -> u64 {
     G + n * 512
@@ -173,7 +175,7 @@ impl Maker {
                     }
                 }
             }
-            (_, g, _) => match self.random.below(9) {
+            (_, g, _) => match self.random.below(10) {
                 0 | 1 => self.change(g, tid, s::RUNNING, s::WAITING, CHAN_RECEIVE),
                 2 => self.change(g, tid, s::RUNNING, s::RUNNABLE, Origin::Yielded as u8),
                 3 => self.change(g, tid, s::RUNNING, s::SYSCALL, 0),
@@ -184,17 +186,27 @@ impl Maker {
                 5 => self.create(tid),
                 6 => self.coroutine(g, tid),
                 // It says that it waits for the world to stop, and keeps running.
-                7 => self.emit(Transition {
-                    subject: g,
-                    tid,
-                    what: What::Goroutine as u8,
-                    status: statuses(u32::from(s::RUNNING), u32::from(s::WAITING)),
-                    reason: self.stopping,
-                    ..Transition::default()
-                }),
+                7 => self.say(g, tid, s::RUNNING, s::WAITING, self.stopping),
+                // It marks for the collector, and keeps running likewise.
+                8 => {
+                    self.say(g, tid, s::RUNNING, s::WAITING, ASSIST);
+                    self.say(g, tid, s::WAITING, s::RUNNING, 0);
+                }
                 _ => self.wake(tid),
             },
         }
+    }
+
+    /// Emits a change of status that leaves the goroutine running.
+    fn say(&mut self, g: u64, tid: u32, old: u8, new: u8, reason: u8) {
+        self.emit(Transition {
+            subject: g,
+            tid,
+            what: What::Goroutine as u8,
+            status: statuses(u32::from(old), u32::from(new)),
+            reason,
+            ..Transition::default()
+        });
     }
 
     pub(super) fn create(&mut self, tid: u32) {

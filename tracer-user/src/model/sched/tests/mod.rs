@@ -17,15 +17,16 @@ use tracer_ebpf::full::{status as s, statuses};
 use super::*;
 use crate::stream::reorder::Reorder;
 use crate::stream::transition::{
-    GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Throttling, Transition, What, flag,
+    GoroutineSeen, MachineSeen, ProcessorSeen, SchedSnapshot, Transition, What, flag,
 };
-use crate::stream::{Event, Loss, Origin, SchedConfig};
+use crate::stream::{Event, Loss, Origin, SchedConfig, Throttling};
 
 fn sched(minor: u32) -> Sched {
     Sched::new(SchedConfig {
         minor,
         syscalls: true,
         slower_ns: None,
+        assists: true,
     })
 }
 
@@ -255,6 +256,7 @@ fn a_lost_p_stands_for_a_system_call_that_is_not_recorded() {
         minor: 27,
         syscalls: false,
         slower_ns: Some(5),
+        assists: false,
     });
     let processor = |at_ns, what: What, tid| Transition {
         at_ns,

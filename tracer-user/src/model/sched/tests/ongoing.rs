@@ -133,6 +133,7 @@ fn a_stop_of_the_world_is_reported_while_it_lasts() {
         minor: 27,
         syscalls: false,
         slower_ns: None,
+        assists: false,
     };
     let transitions = |all: Vec<Transition>| Observation {
         at_ns: 0,

@@ -34,6 +34,7 @@ impl Story {
                 minor: 27,
                 syscalls: false,
                 slower_ns: None,
+                assists: true,
             }),
             us: BEGIN_US,
         };

@@ -1,5 +1,6 @@
 //! What no event reports: before the capture, in a loss, and when the process ends.
 
+use super::maker::ASSIST;
 use super::*;
 
 /// Applies a snapshot in which there is the first goroutine alone, and it waits.
@@ -129,4 +130,32 @@ fn a_wait_that_a_snapshot_found_has_no_begin() {
         .map(|(wait, _)| (wait.begin_ns, wait.duration_ns))
         .collect();
     assert_eq!(waits, [(0, 80), (30, 70)]);
+}
+
+#[test]
+fn a_goroutine_that_marks_for_the_collector_runs() {
+    let g = g_at(1);
+    let lives = [
+        status_change(10, g, 7, s::DEAD, s::RUNNABLE, 0),
+        status_change(20, g, 7, s::RUNNABLE, s::RUNNING, 0),
+        status_change(30, g, 7, s::RUNNING, s::WAITING, ASSIST),
+        status_change(50, g, 7, s::WAITING, s::RUNNING, 0),
+        status_change(60, g, 7, s::RUNNING, s::WAITING, CHAN_RECEIVE),
+    ];
+    for minor in [21, 24, 27] {
+        assert_eq!(Reasons::of(minor).name(ASSIST), "GC assist marking");
+        let mut sched = sched(minor);
+        lives.iter().for_each(|transition| sched.apply(transition));
+        let report = sched.report(100);
+        assert_eq!(report.anomalies, Anomalies::default());
+        assert_eq!(report.spent_ns[State::Running as usize], 40);
+        assert_eq!(report.spent_ns[State::Waiting as usize], 40);
+        check_invariants(&sched);
+        // It must have been woken, and have begun to run, without an event.
+        sched.apply(&status_change(110, g, 8, s::WAITING, s::RUNNING, 0));
+        assert_eq!(sched.goroutine_of(g).unwrap().state, State::Running);
+        let anomalies = sched.anomalies();
+        let inferred = anomalies.inferred[State::Waiting as usize][State::Running as usize];
+        assert_eq!((inferred, anomalies.total()), (1, 1));
+    }
 }

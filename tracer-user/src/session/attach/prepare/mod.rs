@@ -231,6 +231,11 @@ impl Prepared {
         self.reading.layout().is_some_and(|layout| layout.g.preempt != 0)
     }
 
+    /// Whether `full` sees the end of each GC assist.
+    pub fn sees_assists(&self) -> bool {
+        self.reading.plan.full.as_ref().is_ok_and(|full| full.sees_assists())
+    }
+
     /// Returns Go's minor version: 27 for Go 1.27.3.
     pub fn minor(&self) -> u32 {
         self.target.facts.version.minor

@@ -130,6 +130,7 @@ fn hostile_contents_are_an_error_and_a_later_kind_is_skipped() {
     for (tag, contents) in [
         (observation::tag::HISTOGRAM_DELTA, buckets.as_slice()),
         (observation::tag::HITS, &[]),
+        (observation::tag::THROTTLING, &[0, 1]),
         (observation::tag::SNAPSHOT, b"\0[[[[[[["),
         (observation::tag::ONGOING, b"\0{\"runnable\":7}"),
         (encoder::tag::STEP, b"\xff"),

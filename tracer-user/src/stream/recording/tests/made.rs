@@ -7,6 +7,7 @@ use crate::{
     escape::Untrusted,
     stream::{
         BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
+        Throttling,
         ongoing::{OngoingSeen, RunnableGoroutine, StillRunnable, StillStopped},
         start::{Mark, StartCall, StartHeld, StartMark, Usage},
         transition::{
@@ -297,6 +298,12 @@ pub(super) fn observation() -> impl Strategy<Value = Observation> {
         scheduler().prop_map(|seen| Kind::Scheduler(Box::new(seen))),
         stacks().prop_map(Kind::Stacks),
         ongoing().prop_map(Kind::Ongoing),
+        any::<(u64, u64)>().prop_map(|(throttled_ns, periods)| {
+            Kind::Throttling(Throttling {
+                throttled_ns,
+                periods,
+            })
+        }),
     ];
     (any::<u64>(), kind).prop_map(|(at_ns, kind)| Observation { at_ns, kind })
 }

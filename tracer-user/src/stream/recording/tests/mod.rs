@@ -6,7 +6,7 @@ mod recorder;
 mod round_trip;
 
 use super::{encoder::Encoder, *};
-use crate::stream::{Kind, Loss, LossCause};
+use crate::stream::{Kind, Loss, LossCause, Throttling};
 
 fn write(entries: &[Entry], end: bool) -> Vec<u8> {
     let mut encoder = Encoder::default();
@@ -85,7 +85,16 @@ fn small() -> Vec<Entry> {
             ),
         ]),
         Entry::Step("{\"second\":2}".into()),
-        Entry::Observations(vec![observation(990, Kind::Hits(1))]),
+        Entry::Observations(vec![
+            observation(990, Kind::Hits(1)),
+            observation(
+                980,
+                Kind::Throttling(Throttling {
+                    throttled_ns: 40,
+                    periods: 1,
+                }),
+            ),
+        ]),
         Entry::Step("{\"third\":3}".into()),
         Entry::Observations(vec![observation(2_990, Kind::Hits(u64::MAX))]),
     ]

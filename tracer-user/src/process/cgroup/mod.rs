@@ -1,9 +1,15 @@
 //! The CPU limit of a process's cgroups, how often it was throttled, and whether they are frozen.
 
+mod throttle_watch;
+mod throttling;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+
+pub use throttle_watch::{NewlyThrottled, ThrottleWatch};
+pub use throttling::{Throttled, Throttling};
 
 use super::bytes::{lines, unescaped};
 
@@ -37,21 +43,6 @@ struct Place {
     top: PathBuf,
     /// The cgroup's directory.
     dir: PathBuf,
-}
-
-/// The `cpu.stat` of a cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Throttling(PathBuf);
-
-/// How much a cgroup was throttled since it was created, because its quota was used up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Throttled {
-    /// Periods in which something wanted to run.
-    pub periods: u64,
-    /// Of them, those in which the quota was used up.
-    pub throttled_periods: u64,
-    /// Throttled time, summed over CPUs, in nanoseconds.
-    pub time_ns: u64,
 }
 
 /// The file that says whether a cgroup is frozen.
@@ -157,6 +148,12 @@ impl Cgroups {
         self.throttling().iter().find_map(Throttling::read)
     }
 
+    /// The `cpu.stat` of each cgroup that has a limit: of the process's own, and of those above.
+    fn limited(&self) -> Vec<PathBuf> {
+        let limited = self.0.iter().flat_map(Place::up).filter(|here| here.limit().is_some());
+        limited.map(|here| here.dir.join("cpu.stat")).collect()
+    }
+
     /// The files from which [`Self::throttled`] is read, to be kept for repeated readings: they change with the
     /// limits.
     pub fn throttling(&self) -> Vec<Throttling> {
@@ -206,30 +203,6 @@ impl Place {
         } else {
             legacy_limit(&self.dir)
         }
-    }
-}
-
-impl Throttling {
-    /// Reads the current values.
-    pub fn read(&self) -> Option<Throttled> {
-        Throttled::parse(&fs::read_to_string(&self.0).ok()?)
-    }
-}
-
-impl Throttled {
-    /// Reads a `cpu.stat`, of v1 (nanoseconds) or v2 (microseconds).
-    fn parse(text: &str) -> Option<Self> {
-        let value = |name: &str| {
-            let mut lines = text.lines();
-            let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            found?.trim().parse::<u64>().ok()
-        };
-        let time_ns = value("throttled_time").or_else(|| value("throttled_usec")?.checked_mul(1_000));
-        Some(Self {
-            periods: value("nr_periods")?,
-            throttled_periods: value("nr_throttled")?,
-            time_ns: time_ns?,
-        })
     }
 }
 
