@@ -39,7 +39,7 @@ fn section(cause: Cause, text: &str) -> String {
     assert_eq!(others.len(), names.len(), "{cause:?} has other paragraphs than {names:?}");
     for (name, paragraph) in names.iter().zip(others) {
         let said = paragraph
-            .strip_prefix(name)
+            .strip_prefix(*name)
             .unwrap_or_else(|| panic!("{cause:?}: a paragraph does not begin with {name}"));
         section += &format!("**{name}**{said}\n\n");
     }
