@@ -82,9 +82,8 @@ pub struct AttachArgs {
         env = "GMPSCOPE_SLOWER", hide_env_values = true
     )]
     slower: Option<Duration>,
-    /// Print one histogram per origin (how the goroutine became runnable; exact)
-    /// or creation site (the function of its go statement; sampled)
-    #[arg(long, value_enum, env = "GMPSCOPE_BY", hide_env_values = true)]
+    /// Print one histogram per origin, creation site, cause or wait reason
+    #[arg(long, value_enum, env = "GMPSCOPE_BY", hide_env_values = true, long_help = help::BY)]
     by: Option<ByArg>,
     /// Attach also where the kernel must single-step the probed instruction: each
     /// hit costs the process 10 to 14 times as much
@@ -213,6 +212,10 @@ pub(super) enum ByArg {
     Origin,
     /// The function of the goroutine's go statement (needs sampled or full)
     CreationSite,
+    /// Why the goroutine waited to run (needs full)
+    Cause,
+    /// What the goroutine had waited for before (needs full)
+    WaitReason,
 }
 
 impl From<ByArg> for SplitBy {
@@ -220,6 +223,8 @@ impl From<ByArg> for SplitBy {
         match by {
             ByArg::Origin => SplitBy::Origin,
             ByArg::CreationSite => SplitBy::CreationSite,
+            ByArg::Cause => SplitBy::Cause,
+            ByArg::WaitReason => SplitBy::WaitReason,
         }
     }
 }
@@ -367,6 +372,16 @@ pub(super) fn latencies(
         (Some(SplitBy::CreationSite), Some(_)) => {
             return Err(Error::usage(
                 "--by creation-site needs --mode sampled (or auto) or full",
+            ));
+        }
+        (Some(SplitBy::Cause), _) => {
+            return Err(Error::usage(
+                "--by cause needs --mode full: passive and sampled only estimate the shares of causes",
+            ));
+        }
+        (Some(SplitBy::WaitReason), _) => {
+            return Err(Error::usage(
+                "--by wait-reason needs --mode full: no other mode sees what goroutines wait for",
             ));
         }
     }

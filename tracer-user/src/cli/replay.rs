@@ -27,8 +27,8 @@ pub struct ReplayArgs {
     result: ResultArgs,
     #[command(flatten)]
     interval: IntervalArgs,
-    /// Print one histogram per origin (if exact or full was recorded) or creation
-    /// site (if sampled or full was)
+    /// Print one histogram per origin (if exact or full was recorded), creation
+    /// site (if sampled or full was), cause or wait reason (if full was)
     #[arg(long, value_enum, env = "GMPSCOPE_BY", hide_env_values = true)]
     by: Option<ByArg>,
 }

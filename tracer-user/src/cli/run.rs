@@ -45,7 +45,8 @@ pub struct RunArgs {
         env = "GMPSCOPE_SLOWER", hide_env_values = true
     )]
     slower: Option<Duration>,
-    /// With --mode: one histogram per origin (exact) or creation site (sampled)
+    /// With --mode: one histogram per origin (exact, full), creation site (sampled,
+    /// full), cause or wait reason (full)
     #[arg(
         long,
         value_enum,

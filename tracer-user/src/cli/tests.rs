@@ -128,6 +128,11 @@ fn what_a_mode_cannot_give_is_wrong_usage() {
         "gmpscope attach -p 1 --mode sampled --by origin",
         "gmpscope attach -p 1 --mode exact --by creation-site",
         "gmpscope attach -p 1 --mode passive --by creation-site",
+        "gmpscope attach -p 1 --by cause",
+        "gmpscope attach -p 1 --mode exact --by cause",
+        "gmpscope attach -p 1 --mode passive --by cause",
+        "gmpscope attach -p 1 --by wait-reason",
+        "gmpscope attach -p 1 --mode exact --by wait-reason",
     ] {
         assert_eq!(options(args).unwrap_err().failure, Failure::Usage, "{args}");
     }
@@ -143,6 +148,10 @@ fn what_a_mode_cannot_give_is_wrong_usage() {
         options("gmpscope attach -p 1 --by creation-site").unwrap().by,
         Some(SplitBy::CreationSite)
     );
+    for (name, by) in [("cause", SplitBy::Cause), ("wait-reason", SplitBy::WaitReason)] {
+        let args = format!("gmpscope attach -p 1 --mode full --by {name}");
+        assert_eq!(options(&args).unwrap().by, Some(by));
+    }
 }
 
 #[test]

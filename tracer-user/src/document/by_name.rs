@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt, ops::Deref};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::model::sched::State;
+use crate::model::sched::{Cause, State};
 use crate::model::start::{Ended, TimesFrom};
 use crate::stream::{LossCause, Origin};
 
@@ -98,6 +98,15 @@ impl HasName for LossCause {
     }
 }
 
+impl HasName for Cause {
+    const WHAT: &'static str = "a cause of waiting to run";
+    const ALL: &'static [Self] = &Cause::ALL;
+
+    fn name(self) -> &'static str {
+        Cause::name(self)
+    }
+}
+
 impl HasName for State {
     const WHAT: &'static str = "a state of a goroutine";
     const ALL: &'static [Self] = &State::ALL;
@@ -155,6 +164,7 @@ mod tests {
     fn every_variant_survives_json() {
         survive::<Origin>();
         survive::<LossCause>();
+        survive::<Cause>();
         survive::<State>();
         survive::<TimesFrom>();
         survive::<Ended>();

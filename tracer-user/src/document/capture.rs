@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use crate::document::by_name::ByName;
+use crate::document::cause_estimate::CauseEstimate;
+use crate::document::causes::{CauseTime, CulpritInfo};
 use crate::document::full::Full;
 use crate::document::gauges::{Goroutines, RuntimePauses, SchedulerGauges};
 use crate::document::hist::Hist;
@@ -17,6 +19,7 @@ use crate::document::overhead::{OverheadMeasured, OverheadPredicted};
 use crate::document::slow::{Slow, SlowSummary};
 use crate::escape::Untrusted;
 use crate::findings::Finding;
+use crate::model::sched::Cause;
 use crate::plan::Mode;
 use crate::stream::plugin::{PluginSeen, PluginsSeen};
 use crate::stream::step::{AttachedBy, Halted, MeasuredBy};
@@ -30,6 +33,9 @@ pub const SCHEMA: &str = "gmpscope.capture/1";
 pub struct Capture {
     /// [`SCHEMA`].
     pub schema: String,
+    /// What it says in at most four lines: how long goroutines waited to run, and why. See [`crate::document::answer`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answer: Vec<Untrusted>,
     /// What was traced.
     pub target: TargetInfo,
     /// How it was traced.
@@ -49,6 +55,15 @@ pub struct Capture {
     /// How long goroutines waited, by the runtime's name of the reason: `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_wait_reason: BTreeMap<Untrusted, Hist>,
+    /// Why goroutines waited to run; only causes that were seen: `full`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_cause: BTreeMap<ByName<Cause>, CauseTime>,
+    /// The same as samples of memory estimate it: `passive`, `sampled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause_estimate: Option<CauseEstimate>,
+    /// Who held the Ps while others waited, the longest first: `full`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub culprits: Vec<CulpritInfo>,
     /// Waits of at least `--slower`, the longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<Slow>,
@@ -83,6 +98,7 @@ impl Capture {
     pub fn new(target: TargetInfo, capture: CaptureInfo) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
+            answer: Vec::new(),
             target,
             capture,
             runnable_to_running: Hist::default(),
@@ -90,6 +106,9 @@ impl Capture {
             by_origin: BTreeMap::new(),
             by_creation_site: BTreeMap::new(),
             by_wait_reason: BTreeMap::new(),
+            by_cause: BTreeMap::new(),
+            cause_estimate: None,
+            culprits: Vec::new(),
             slow: Vec::new(),
             slow_summary: None,
             ongoing: None,
@@ -105,6 +124,12 @@ impl Capture {
     /// The waits that count as latency: without voluntary yields, where the mode can tell them apart.
     pub fn waits(&self) -> &Hist {
         self.without_yields.as_ref().unwrap_or(&self.runnable_to_running)
+    }
+
+    /// The time that goroutines waited for any cause but of their own will, those that still waited included: `full`.
+    pub fn waited_ns(&self) -> u64 {
+        let times = self.by_cause.iter().filter(|(cause, _)| ***cause != Cause::Yielded);
+        times.fold(0, |sum, (_, time)| sum.saturating_add(time.total_ns))
     }
 
     /// How many waits are not in [`Self::waits`].

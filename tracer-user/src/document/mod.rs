@@ -3,10 +3,13 @@
 //! A [`capture::Capture`] is built from what was observed ([`build`]), and written as JSON or rendered as text: no
 //! output shows what is not in it.
 
+pub mod answer;
 pub mod blocked;
 pub mod build;
 pub mod by_name;
 pub mod capture;
+pub mod cause_estimate;
+pub mod causes;
 pub mod followed;
 pub mod full;
 pub mod gauges;

@@ -7,7 +7,10 @@ use crate::document::hist::Hist;
 use crate::document::slow::Slow;
 use crate::escape::Untrusted;
 use crate::latency::{self, Histogram, Latency};
-use crate::model::{ongoing::Ongoing, sched::Report};
+use crate::model::{
+    ongoing::Ongoing,
+    sched::{CausesReport, Report, Waker},
+};
 use crate::stream::{HistogramKey, Origin, Symbolizer};
 
 /// Name of the creation site that stands for all those which the kernel's table has no room for.
@@ -36,6 +39,7 @@ impl Named<'_> {
             gopcs.extend(report.longest.iter().map(|(wait, _)| wait.gopc));
             let places = report.stacks.iter().flat_map(|stacks| &stacks.places);
             gopcs.extend(places.map(|place| place.gopc));
+            gopcs.extend(gopcs_of(&report.causes));
         }
         if let Some(ongoing) = ongoing {
             let stretches = [&ongoing.runnable, &ongoing.running, &ongoing.syscalls];
@@ -116,4 +120,18 @@ impl Named<'_> {
             p: wait.p,
         }
     }
+}
+
+/// The creation sites of all goroutines in what the model reports about causes.
+fn gopcs_of(causes: &CausesReport) -> impl Iterator<Item = u64> {
+    let culprits = causes.culprits.iter().map(|culprit| culprit.gopc);
+    let last = causes.stops.iter().filter_map(|stop| stop.last);
+    let waits = causes.slowest.iter().flat_map(|wait| {
+        let wakers = wait.wakers.iter().filter_map(|waker| match waker {
+            Waker::Goroutine(who) => Some(*who),
+            Waker::Netpoll | Waker::Scheduler | Waker::WithoutP => None,
+        });
+        wakers.chain(wait.behind).chain([wait.who])
+    });
+    culprits.chain(last.chain(waits).map(|who| who.gopc))
 }

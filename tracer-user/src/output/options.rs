@@ -19,6 +19,10 @@ pub enum SplitBy {
     Origin,
     /// The function with the `go` statement: `sampled`, `full`.
     CreationSite,
+    /// Why it waited to run: `full`.
+    Cause,
+    /// What it had waited for before it could run: `full`.
+    WaitReason,
 }
 
 /// How much is written to stderr.

@@ -1,8 +1,11 @@
 //! Builds a [`Capture`] of latencies from what was observed.
 
+use crate::document::answer;
 use crate::document::blocked::Lost;
 use crate::document::by_name::ByName;
 use crate::document::capture::{Capture, CaptureInfo, CaptureMode, SampledBy, Sampling};
+use crate::document::cause_estimate::CauseEstimate;
+use crate::document::causes;
 use crate::document::full::{self, Full, ModelInfo};
 use crate::document::gauges::{Goroutines, RuntimePauses, SchedulerGauges};
 use crate::document::hist::Hist;
@@ -59,7 +62,7 @@ pub struct Parts<'a> {
     pub notes: Vec<Untrusted>,
 }
 
-/// Builds the capture, with its findings.
+/// Builds the capture, with its findings and its answer.
 pub fn build(parts: Parts) -> Capture {
     let latency = parts.latency;
     let total = latency.total();
@@ -125,6 +128,7 @@ pub fn build(parts: Parts) -> Capture {
         notes,
         ..CaptureInfo::new(mode, parts.started_at, duration_ns, parts.ended_by)
     };
+    let why = report.as_ref().map(|report| &report.causes);
     let mut capture = Capture {
         runnable_to_running: total_hist,
         without_yields: parts.tells_yields.then(|| Hist::of(&latency.without_yields())),
@@ -134,6 +138,9 @@ pub fn build(parts: Parts) -> Capture {
             None => named.by_creation_site(latency),
         },
         by_wait_reason: report.as_ref().map(full::by_wait_reason).unwrap_or_default(),
+        by_cause: why.map(causes::by_cause).unwrap_or_default(),
+        cause_estimate: parts.model.cause_estimate().as_ref().map(CauseEstimate::of),
+        culprits: why.map(|why| causes::culprits(why, &named)).unwrap_or_default(),
         slow_summary: SlowSummary::of(latency.slow()),
         slow: named.longest(latency),
         ongoing: ongoing.map(|ongoing| Ongoing::of(&ongoing, &named)),
@@ -150,6 +157,7 @@ pub fn build(parts: Parts) -> Capture {
     if let Some(why) = model.and_then(ModelInfo::shortcoming) {
         capture.add_shortcoming(why);
     }
+    answer::renew(&mut capture);
     capture
 }
 

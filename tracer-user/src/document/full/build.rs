@@ -8,6 +8,7 @@ use super::{
 };
 use crate::document::blocked::{self, Lost};
 use crate::document::by_name::ByName;
+use crate::document::causes::{self, CausesInfo};
 use crate::document::hist::Hist;
 use crate::document::named::Named;
 use crate::escape::Untrusted;
@@ -101,6 +102,9 @@ impl Full {
                     .map(|(count, total_ns)| EventPauses { count, total_ns }),
                 gomaxprocs_set: world.resized,
             },
+            causes: Some(CausesInfo::of(&report.causes)),
+            slowest: causes::slowest(&report.causes, named),
+            stops: causes::stops(&report.causes, named),
         }
     }
 }

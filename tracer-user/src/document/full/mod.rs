@@ -12,6 +12,7 @@ use crate::escape::Untrusted;
 
 use crate::document::blocked::{BlockedAt, StacksInfo};
 use crate::document::by_name::ByName;
+use crate::document::causes::{CausesInfo, RunnableWait, StopInfo};
 use crate::model::sched::State;
 
 /// The parts of a capture that only `full` has.
@@ -41,6 +42,15 @@ pub struct Full {
     pub machines: MachineInfo,
     /// The garbage collector and the stopped world.
     pub world: WorldInfo,
+    /// All waiting to run, by which the causes can be checked; absent in captures of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causes: Option<CausesInfo>,
+    /// The longest waits to run, the longest first, without voluntary yields; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slowest: Vec<RunnableWait>,
+    /// Stops of the world, the longest first; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<StopInfo>,
 }
 
 /// How reliable the figures are.

@@ -1,6 +1,7 @@
 //! The window of a capture of latencies.
 
 use crate::document::{
+    answer,
     build::{self, Parts},
     capture::{Capture, CaptureMode},
     interval::Interval,
@@ -195,6 +196,7 @@ impl LatencyTally {
         });
         capture.add_plugins(std::mem::take(&mut self.plugins));
         capture.capture.notes.append(&mut self.target.notes);
+        answer::renew(&mut capture);
         Some(capture)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Printer, out_of_order};
 use crate::{
-    document::{capture::Capture, named::Named, tally::LatencyTally},
+    document::{answer, capture::Capture, named::Named, tally::LatencyTally},
     error::{Error, Result},
     latency::Slow,
     output::{
@@ -137,6 +137,7 @@ impl Printer {
             capture.capture.notes.extend(starts.notes().cloned());
             if let Some(missing) = starts.shortcoming() {
                 capture.add_shortcoming(missing);
+                answer::renew(&mut capture);
             }
         }
         Ok(capture)

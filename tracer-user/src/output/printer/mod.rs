@@ -6,6 +6,7 @@ mod starts;
 
 use crate::{
     document::{
+        answer,
         capture::Capture,
         interval::{Interval, StartsInterval},
         tally::{LatencyTally, StartTally},
@@ -133,6 +134,7 @@ impl Printer {
             );
             log::warn!("{note}");
             capture.add_shortcoming(note);
+            answer::renew(&mut capture);
         }
         let text = match self.options.format {
             Format::Json => json::line(&capture)?,

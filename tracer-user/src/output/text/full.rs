@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::document::capture::Capture;
 use crate::document::full::Full;
 use crate::document::gauges::RuntimePauses;
+use crate::output::options::SplitBy;
 use crate::output::text::blocked;
 use crate::output::text::layout::{WIDTH, tail, word, wrap};
 use crate::output::text::table::{rows, table};
@@ -13,14 +14,15 @@ use crate::output::text::units::{duration, percent};
 /// Most lines of each table.
 const LINES: usize = 8;
 
-/// Renders the parts that only `full` has; an empty text in other modes.
-pub fn render(capture: &Capture) -> String {
+/// Renders the parts that only `full` has; an empty text in other modes. Times by wait reason are left out where they are
+/// what `by` has shown already.
+pub fn render(capture: &Capture, by: SplitBy) -> String {
     let Some(full) = &capture.full else {
         return String::new();
     };
     let mut text = String::new();
     // Writing to a String cannot fail.
-    if !capture.by_wait_reason.is_empty() {
+    if !capture.by_wait_reason.is_empty() && by != SplitBy::WaitReason {
         let _ = write!(
             text,
             "\n{}",

@@ -8,6 +8,9 @@ pub const WIDTH: usize = 80;
 /// A blank at which lines are not broken.
 pub const NO_BREAK: char = '\u{a0}';
 
+/// Units that stay on the line of their number.
+const UNITS: [&str; 5] = ["%", "s", "ms", "us", "ns"];
+
 /// Returns `name` as one word for [`wrap`], in at most `width` columns ([`tail`]): a hostile name that is broken at a
 /// blank could begin a line with any text.
 pub fn word(name: &Untrusted, width: usize) -> String {
@@ -51,6 +54,26 @@ pub fn wrap(text: &str, indent: usize) -> String {
         lines.push('\n');
     }
     lines
+}
+
+/// Breaks `text` like [`wrap`], with `label`, which has at most `indent` columns, in place of the first line's blanks.
+pub fn hang(label: &str, text: &str, indent: usize) -> String {
+    let wrapped = wrap(text, indent);
+    format!("{label}{}", wrapped.get(indent..).unwrap_or_default())
+}
+
+/// Puts a [`NO_BREAK`] between each number and its unit, for [`wrap`].
+pub fn keep_units(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    for (n, word) in text.split(' ').enumerate() {
+        let unit = word.trim_end_matches([',', ';', ':', '.', ')']);
+        let is_unit = kept.ends_with(|c: char| c.is_ascii_digit()) && UNITS.contains(&unit);
+        if n > 0 {
+            kept.push(if is_unit { NO_BREAK } else { ' ' });
+        }
+        kept.push_str(word);
+    }
+    kept
 }
 
 /// Shortens `name` to at most `width` columns. The end is kept, since Go's names differ at the end.
@@ -98,6 +121,27 @@ mod tests {
                 "x".repeat(70)
             )
         );
+    }
+
+    #[test]
+    fn lines_hang_below_their_label() {
+        let text = "word ".repeat(30);
+        let hung = hang("  1.5s ", &text, 10);
+        let lines: Vec<&str> = hung.lines().collect();
+        assert!(lines.len() > 1 && lines[0].starts_with("  1.5s word word"), "{hung}");
+        assert!(lines[1..].iter().all(|line| line.starts_with("          word")), "{hung}");
+        assert!(hang("", &text, 2).starts_with("word"));
+        assert!(lines.iter().all(|line| line.len() <= WIDTH));
+    }
+
+    #[test]
+    fn a_number_keeps_its_unit() {
+        assert_eq!(
+            keep_units("12.1 ms (64 to 78 %), 3 s: 4 goroutines s 5"),
+            "12.1\u{a0}ms (64 to 78\u{a0}%), 3\u{a0}s: 4 goroutines s 5"
+        );
+        let wrapped = wrap(&keep_units(&format!("{} 12.1 ms", "x".repeat(72))), 0);
+        assert_eq!(wrapped, format!("{}\n12.1 ms\n", "x".repeat(72)));
     }
 
     #[test]

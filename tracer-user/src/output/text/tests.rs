@@ -3,6 +3,7 @@ use crate::document::fixtures;
 use crate::document::interval::Interval;
 use crate::escape::is_dangerous;
 use crate::latency::Latency;
+use crate::output::text::layout::WIDTH;
 use crate::plan::Mode;
 use crate::stream::BucketScheme;
 use std::path::PathBuf;
@@ -115,6 +116,85 @@ fn passive_cannot_tell_origins_apart() {
 }
 
 #[test]
+fn full_says_why() {
+    golden("full", &render(&fixtures::causes::full(), Style::default()));
+}
+
+#[test]
+fn full_by_cause() {
+    golden(
+        "full-by-cause",
+        &render(&fixtures::causes::full(), by(SplitBy::Cause)),
+    );
+}
+
+#[test]
+fn passive_estimates_why() {
+    golden(
+        "passive-estimate",
+        &render(&fixtures::causes::estimated(), Style::default()),
+    );
+}
+
+#[test]
+fn the_answer_comes_first_then_what_stands_out_then_the_figures() {
+    let text = render(&fixtures::exact(), Style::default());
+    let place = |of: &str| text.find(of).unwrap_or_else(|| panic!("no {of}: {text}"));
+    let places = [
+        "process 4242",
+        "\n\nrunnable goroutines waited 822 ms",
+        "\nincomplete: 3 waits are missing",
+        "\n\nwarning: ",
+        "\n\n     nsecs ",
+        "\ncost: ",
+    ]
+    .map(place);
+    assert!(places.is_sorted(), "{places:?}: {text}");
+    // Of the findings, none is below the figures.
+    assert!(text.rfind("\nwarning: ") < text.find("     nsecs "), "{text}");
+}
+
+#[test]
+fn a_capture_of_an_earlier_version_gets_its_answer() {
+    let capture = fixtures::causes::full();
+    let mut earlier = capture.clone();
+    earlier.answer.clear();
+    assert_eq!(
+        render(&earlier, Style::default()),
+        render(&capture, Style::default())
+    );
+}
+
+#[test]
+fn causes_that_do_not_add_up_to_the_waiting_are_shown_as_such() {
+    let mut capture = fixtures::causes::full();
+    assert!(!render(&capture, Style::default()).contains("add up"));
+    for (imbalance_ns, expected) in [(-2_500, "2.50us less"), (7_000_000, "7.00ms more")] {
+        let causes = capture.full.as_mut().unwrap().causes.as_mut().unwrap();
+        causes.imbalance_ns = imbalance_ns;
+        let text = render(&capture, Style::default()).replace('\n', " ");
+        assert!(
+            text.contains(&format!("the causes add up to {expected} than the waiting")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn wait_reasons_that_were_asked_for_are_shown_once() {
+    let mut capture = fixtures::causes::full();
+    let hist = capture.runnable_to_running.clone();
+    capture.by_wait_reason = [("chan receive".into(), hist.clone()), ("select".into(), hist)].into();
+    let shown = render(&capture, by(SplitBy::WaitReason));
+    assert!(shown.contains("\nwait reason = chan receive\n"), "{shown}");
+    assert!(shown.contains("\n(how long goroutines were waiting before they could run)\n"));
+    assert!(!shown.contains("\nwaited for"), "{shown}");
+    let not_asked = render(&capture, Style::default());
+    assert!(not_asked.contains("\nwaited for"), "{not_asked}");
+    assert!(!not_asked.contains("wait reason"), "{not_asked}");
+}
+
+#[test]
 fn an_idle_target_has_no_waits() {
     let text = render(&fixtures::idle(), Style::default());
     assert!(text.contains("\nno waits seen\n"), "{text}");
@@ -122,20 +202,36 @@ fn an_idle_target_has_no_waits() {
 }
 
 #[test]
-fn colours_are_only_put_around_findings() {
-    let plain = render(&fixtures::exact(), Style::default());
-    let coloured = render(
-        &fixtures::exact(),
-        Style {
-            by: None,
-            colour: true,
-        },
-    );
-    assert_ne!(plain, coloured);
-    let without = ["\x1b[1;33m", "\x1b[1m", "\x1b[0m"]
-        .iter()
-        .fold(coloured, |text, code| text.replace(code, ""));
-    assert_eq!(plain, without);
+fn colours_are_only_put_around_findings_and_in_the_bar_of_causes() {
+    for capture in [fixtures::exact(), fixtures::causes::full()] {
+        let plain = render(&capture, Style::default());
+        let coloured = render(
+            &capture,
+            Style {
+                by: None,
+                colour: true,
+            },
+        );
+        assert_ne!(plain, coloured);
+        let is_bar = |line: &str| line.starts_with("|\x1b[");
+        assert_eq!(coloured.lines().any(is_bar), !capture.by_cause.is_empty());
+        let lines = coloured.lines().map(|line| match is_bar(line) {
+            true => without_colours(line),
+            false => line.to_owned() + "\n",
+        });
+        let without = ["\x1b[1;33m", "\x1b[1m", "\x1b[0m"]
+            .iter()
+            .fold(lines.collect::<String>(), |text, code| text.replace(code, ""));
+        assert_eq!(plain, without);
+    }
+}
+
+/// The line without the sequences that begin with ESC and end with `m`.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let others = parts.map(|part| part.split_once('m').unwrap().1);
+    first + &others.collect::<String>() + "\n"
 }
 
 #[test]

@@ -84,6 +84,13 @@ fn can_be_split(by: Option<SplitBy>, mode: Mode, name: &str) -> Result<()> {
         (Some(SplitBy::CreationSite), Mode::Exact) => Err(Error::usage(format!(
             "--by creation-site needs a recording of --mode sampled or full, and {name} is of exact"
         ))),
-        _ => Ok(()),
+        (None, _) | (_, Mode::Full) => Ok(()),
+        (Some(SplitBy::Cause), _) => Err(Error::usage(format!(
+            "--by cause needs a recording of --mode full, and {name} is of {mode}"
+        ))),
+        (Some(SplitBy::WaitReason), _) => Err(Error::usage(format!(
+            "--by wait-reason needs a recording of --mode full, and {name} is of {mode}"
+        ))),
+        (Some(SplitBy::Origin | SplitBy::CreationSite), _) => Ok(()),
     }
 }

@@ -44,12 +44,14 @@ fn printed(text: &str, options: &ReplayOptions, into: &Path) -> Result<(String, 
     Ok((std::fs::read_to_string(into).unwrap(), replayed))
 }
 
-fn all() -> [Capture; 4] {
+fn all() -> [Capture; 6] {
     [
         fixtures::exact(),
         fixtures::sampled(),
         fixtures::passive(),
         fixtures::idle(),
+        fixtures::causes::full(),
+        fixtures::causes::estimated(),
     ]
 }
 
@@ -117,9 +119,11 @@ fn what_is_not_of_ours_gets_an_error_that_says_what_is() {
     let json = json::line(&fixtures::exact()).unwrap();
     let mode = with(&json.replace("\"mode\":\"exact\"", "\"mode\":\"\\u0007\""));
     assert!(mode.message.contains("unknown variant"), "{mode}");
-    let by = options(Format::Text, Some(SplitBy::CreationSite));
-    let error = printed(&json, &by, &into).unwrap_err();
-    assert_eq!(error.failure, Failure::Usage, "{error}");
+    for by in [SplitBy::CreationSite, SplitBy::Cause, SplitBy::WaitReason] {
+        let by = options(Format::Text, Some(by));
+        let error = printed(&json, &by, &into).unwrap_err();
+        assert_eq!(error.failure, Failure::Usage, "{error}");
+    }
     assert!(!into.exists(), "nothing is written for what cannot be printed");
 }
 
@@ -147,7 +151,7 @@ const GOLDEN: [&str; 10] = [
 ];
 
 /// Fields that do not hold every u64: a document with another number there is refused.
-const NARROW: [&str; 12] = [
+const NARROW: [&str; 13] = [
     "pid",
     "tid",
     "p",
@@ -155,6 +159,7 @@ const NARROW: [&str; 12] = [
     "gomaxprocs",
     "idle_ms",
     "idle_ps",
+    "imbalance_ns",
     "local_runqs",
     "max_runq",
     "nominal",
