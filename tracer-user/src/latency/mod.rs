@@ -58,7 +58,8 @@ impl Latency {
             | Kind::TransitionsSeen(_)
             | Kind::Stacks(_)
             | Kind::Scheduler(_)
-            | Kind::Ongoing(_) => {}
+            | Kind::Ongoing(_)
+            | Kind::CauseSamples(_) => {}
         }
     }
 

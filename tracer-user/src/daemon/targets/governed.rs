@@ -136,7 +136,8 @@ impl Governed {
                 | Kind::TransitionsSeen(_)
                 | Kind::Stacks(_)
                 | Kind::Scheduler(_)
-                | Kind::Ongoing(_) => {}
+                | Kind::Ongoing(_)
+                | Kind::CauseSamples(_) => {}
             }
         }
         (hits, unresolved)

@@ -5,9 +5,10 @@
 use serde::de::DeserializeOwned;
 
 use super::{
+    causes,
     scheduler::{self, Parts},
     stacks, transitions,
-    wire::{Append, Bytes, Read, Trouble, put, put_difference, put_some, put_text},
+    wire::{Append, Bytes, Read, Trouble, flags, put, put_difference, put_some, put_text},
 };
 use crate::stream::{
     BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation, Origin, SlowWait,
@@ -42,6 +43,8 @@ pub mod tag {
     pub const STACKS: u8 = 0x1b;
     /// [`super::Kind::Ongoing`].
     pub const ONGOING: u8 = 0x1c;
+    /// [`super::Kind::CauseSamples`].
+    pub const CAUSE_SAMPLES: u8 = 0x1e;
 }
 
 /// Calls `record` with the tag of an observation and a function that appends its contents; more than once for an
@@ -97,6 +100,7 @@ fn tag_of(kind: &Kind) -> u8 {
         Kind::Scheduler(_) => tag::SCHEDULER,
         Kind::Stacks(_) => tag::STACKS,
         Kind::Ongoing(_) => tag::ONGOING,
+        Kind::CauseSamples(_) => tag::CAUSE_SAMPLES,
     }
 }
 
@@ -125,6 +129,7 @@ fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
         }
         Kind::Hits(count) | Kind::TransitionsSeen(count) => put(out, *count),
         Kind::Stacks(seen) => stacks::encode(out, seen),
+        Kind::CauseSamples(seen) => causes::encode(out, seen),
         Kind::Transitions(_) | Kind::Scheduler(_) => {}
     }
 }
@@ -157,6 +162,7 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
         tag::HITS => Kind::Hits(bytes.number()?),
         tag::TRANSITIONS_SEEN => Kind::TransitionsSeen(bytes.number()?),
         tag::STACKS => Kind::Stacks(stacks::decode(&mut bytes)?),
+        tag::CAUSE_SAMPLES => Kind::CauseSamples(causes::decode(&mut bytes)?),
         tag::TRANSITIONS => Kind::Transitions(transitions::decode(&mut bytes, base_ns)?),
         tag::SCHEDULER => match parts.take(&mut bytes, base_ns)? {
             Some(snapshot) => Kind::Scheduler(Box::new(snapshot)),
@@ -192,7 +198,7 @@ fn slow_wait(out: &mut Vec<u8>, wait: &SlowWait) {
 }
 
 fn read_slow_wait(bytes: &mut Bytes) -> Read<SlowWait> {
-    let [goid, gopc, origin, p] = read_flags(bytes)?;
+    let [goid, gopc, origin, p] = bytes.flags()?;
     Ok(SlowWait {
         latency_ns: bytes.number()?,
         tid: bytes.small()?,
@@ -235,7 +241,7 @@ fn start_mark(out: &mut Vec<u8>, mark: &StartMark) {
 }
 
 fn read_start_mark(bytes: &mut Bytes) -> Read<StartMark> {
-    let [main_thread, name, usage, _] = read_flags(bytes)?;
+    let [main_thread, name, usage, _] = bytes.flags()?;
     let (pid, tid) = (bytes.small()?, bytes.small()?);
     let mark = Mark::from_u32(bytes.small()?).ok_or(Trouble::Unknown)?;
     let value = bytes.number()?;
@@ -283,7 +289,7 @@ fn start_call(out: &mut Vec<u8>, call: &StartCall) {
 }
 
 fn read_start_call(bytes: &mut Bytes) -> Read<StartCall> {
-    let [main_thread, on, result, _] = read_flags(bytes)?;
+    let [main_thread, on, result, _] = bytes.flags()?;
     Ok(StartCall {
         pid: bytes.small()?,
         tid: bytes.small()?,
@@ -338,7 +344,7 @@ fn histogram_delta(out: &mut Vec<u8>, delta: &HistogramDelta) {
 }
 
 fn read_histogram_delta(bytes: &mut Bytes) -> Read<HistogramDelta> {
-    let [sum, extremes, excluded, _] = read_flags(bytes)?;
+    let [sum, extremes, excluded, _] = bytes.flags()?;
     let (tag, value) = (bytes.byte()?, bytes.number()?);
     let key = match tag {
         0 => HistogramKey::All,
@@ -384,15 +390,4 @@ fn read_origin(number: u64) -> Read<Origin> {
         .ok()
         .and_then(Origin::from_u8)
         .ok_or(Trouble::Unknown)
-}
-
-fn flags(set: [bool; 4]) -> u8 {
-    set.iter()
-        .rev()
-        .fold(0, |flags, flag| flags << 1 | u8::from(*flag))
-}
-
-fn read_flags(bytes: &mut Bytes) -> Read<[bool; 4]> {
-    let flags = bytes.byte()?;
-    Ok([1, 2, 4, 8].map(|flag| flags & flag != 0))
 }

@@ -43,6 +43,13 @@ pub fn put_some(out: &mut Vec<u8>, value: Option<u64>) {
     }
 }
 
+/// Four flags as a byte, the first in bit 0.
+pub fn flags(set: [bool; 4]) -> u8 {
+    set.iter()
+        .rev()
+        .fold(0, |flags, flag| flags << 1 | u8::from(*flag))
+}
+
 /// A cursor over bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
@@ -106,6 +113,12 @@ impl<'a> Bytes<'a> {
         let coded = self.number()?;
         let difference = (coded >> 1) ^ (coded & 1).wrapping_neg();
         Ok(from.wrapping_add(difference))
+    }
+
+    /// Reads what [`flags`] made.
+    pub fn flags(&mut self) -> Read<[bool; 4]> {
+        let flags = self.byte()?;
+        Ok([1, 2, 4, 8].map(|flag| flags & flag != 0))
     }
 
     /// Reads what [`put_text`] wrote.
