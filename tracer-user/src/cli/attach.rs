@@ -11,6 +11,7 @@ use tracer_ebpf::{full::RING_BYTES_RANGE, stacks::STACKS_RANGE};
 use super::{
     Verbosity, help,
     output::{IntervalArgs, ResultArgs},
+    sampling::SamplingArgs,
 };
 use crate::{
     duration,
@@ -35,7 +36,7 @@ pub struct AttachArgs {
     #[arg(
         long, value_name = "N", num_args = 0..=1, default_missing_value = "1",
         requires = "exe",
-        conflicts_with_all = ["slower", "by", "force"],
+        conflicts_with_all = ["slower", "by", "force", "sample_rate"],
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     next: Option<u64>,
@@ -89,6 +90,8 @@ pub struct AttachArgs {
     /// hit costs the process 10 to 14 times as much
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     #[command(flatten)]
     full: FullArgs,
 }
@@ -311,6 +314,7 @@ impl AttachArgs {
             record: self.record,
             runs_already: true,
             force: self.force,
+            sample_rate: self.sampling.sample_rate,
             full: self.full.into(),
             chatter: verbosity.chatter(),
         })

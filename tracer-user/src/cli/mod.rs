@@ -8,6 +8,7 @@ pub mod help;
 mod output;
 mod replay;
 mod run;
+mod sampling;
 
 use std::{ffi::OsString, path::PathBuf};
 

@@ -155,6 +155,21 @@ fn what_a_mode_cannot_give_is_wrong_usage() {
 }
 
 #[test]
+fn samples_are_taken_as_the_mode_suggests_or_as_often_as_is_asked() {
+    let rate = |args| options(args).unwrap().sample_rate;
+    assert_eq!(rate("gmpscope attach -p 1"), None);
+    assert_eq!(rate("gmpscope attach -p 1 --sample-rate 0"), Some(0));
+    assert_eq!(rate("gmpscope attach -p 1 -m full --sample-rate 250"), Some(250));
+    for rate in ["-1", "1001", "x"] {
+        assert_eq!(
+            refused(&format!("gmpscope attach -p 1 --sample-rate={rate}")),
+            ErrorKind::ValueValidation,
+            "{rate}"
+        );
+    }
+}
+
+#[test]
 fn a_dash_is_stdout() {
     assert_eq!(options("gmpscope attach -p 1 -o -").unwrap().output, None);
     assert_eq!(

@@ -59,7 +59,8 @@ impl Latency {
             | Kind::Stacks(_)
             | Kind::Scheduler(_)
             | Kind::Throttling(_)
-            | Kind::Ongoing(_) => {}
+            | Kind::Ongoing(_)
+            | Kind::CauseSamples(_) => {}
         }
     }
 

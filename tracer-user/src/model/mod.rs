@@ -1,12 +1,14 @@
-//! The runtime's state, rebuilt from observations: the gauges of the snapshots, what the scheduler did ([`sched`]) and
-//! how the program started ([`start`]).
+//! The runtime's state, rebuilt from observations: the gauges of the snapshots, what the scheduler did ([`sched`]), how
+//! the program started ([`start`]), and what samples say of why goroutines waited ([`estimate`]).
 //!
 //! State machines without I/O: a recording gives the same answers as the live process did.
 
+pub mod estimate;
 pub mod ongoing;
 pub mod sched;
 pub mod start;
 
+use self::estimate::{CauseEstimate, SampledCauses};
 use self::ongoing::Ongoing;
 use self::sched::Sched;
 use crate::stream::ongoing::OngoingSeen;
@@ -22,6 +24,7 @@ pub struct Model {
     most_queued: u64,
     ongoing: Option<(u64, OngoingSeen)>,
     polls: Polls,
+    sampled_causes: SampledCauses,
 }
 
 impl Model {
@@ -59,6 +62,10 @@ impl Model {
                 self.ongoing = Some((observation.at_ns, seen.clone()));
                 return;
             }
+            Kind::CauseSamples(seen) => {
+                self.sampled_causes.add(seen);
+                return;
+            }
             _ => return,
         };
         self.polls.add(observation.at_ns, snapshot);
@@ -72,6 +79,11 @@ impl Model {
     /// The state at the last snapshot.
     pub fn last(&self) -> Option<&Snapshot> {
         self.last.as_ref().map(|(_, snapshot)| snapshot)
+    }
+
+    /// Why goroutines waited to run, estimated from samples; `None` where none was taken.
+    pub fn cause_estimate(&self) -> Option<CauseEstimate> {
+        self.sampled_causes.estimate()
     }
 
     /// How old the last poll of the network was in snapshots without an idle P; nothing where the program was not seen to

@@ -2,6 +2,7 @@
 //! as that of a C program may that Go is linked into. Its PID is then that of a zombie: `/proc/PID/exe`, `maps` and
 //! `mem` are empty, and those of any other thread are not.
 
+use std::collections::HashMap;
 use std::fs;
 
 /// The oldest living thread of a process: its first one, which has the id of the process, unless that has ended. The
@@ -45,9 +46,50 @@ pub fn state(stat: &[u8]) -> Option<u8> {
     stat.get(end.checked_add(2)?).copied()
 }
 
+/// Maps the ids of a process's threads in its own PID namespace to those in ours.
+pub fn ids_in_ours(pid: u32) -> HashMap<u32, u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let pairs = tasks.filter_map(|task| namespaced(&fs::read(task.path().join("status")).ok()?));
+    pairs.collect()
+}
+
+/// The id of a thread in its own PID namespace and in ours, by its `status`. The name in it may hold anything but line
+/// ends.
+fn namespaced(status: &[u8]) -> Option<(u32, u32)> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let ids = lines.find_map(|line| line.strip_prefix(b"NSpid:"))?;
+    let ids = std::str::from_utf8(ids).ok()?;
+    let mut ids = ids.split_ascii_whitespace().filter_map(|id| id.parse().ok());
+    let ours: u32 = ids.next()?;
+    Some((ids.next_back().unwrap_or(ours), ours))
+}
+
+/// Whether the ids of a process's threads are the same in its own PID namespace as in ours; `None` where that cannot be
+/// seen.
+pub fn shares_our_pid_namespace(pid: u32) -> Option<bool> {
+    let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/pid"));
+    Some(namespace(&pid.to_string()).ok()? == namespace("self").ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_those_of_both_namespaces() {
+        assert_eq!(namespaced(b"Name:\t\xff\nNSpid:\t4711\t17\t3\n"), Some((3, 4711)));
+        assert_eq!(namespaced(b"Name:\tx\nNSpid:\t4711\n"), Some((4711, 4711)));
+        for hostile in [&b""[..], b"NSpid:\t\xff\n", b"NSpid:\n", b"Pid:\t1\n"] {
+            assert_eq!(namespaced(hostile), None);
+        }
+        let pid = std::process::id();
+        assert_eq!(shares_our_pid_namespace(pid), Some(true));
+        assert_eq!(shares_our_pid_namespace(u32::MAX), None);
+        assert!(ids_in_ours(pid).values().any(|thread| *thread == pid));
+    }
 
     #[test]
     fn names_may_hold_anything() {

@@ -31,6 +31,8 @@ pub struct AttachOptions {
     pub runs_already: bool,
     /// Attach also where the kernel must single-step the probed instruction.
     pub force: bool,
+    /// How many times a second the scheduler's state is sampled; 0: never. `None`: as the mode suggests.
+    pub sample_rate: Option<u32>,
     /// Options of the mode `full`.
     pub full: FullOptions,
     /// What goes to stderr besides the logs.

@@ -1,6 +1,7 @@
 //! Sources of observations: one folder per way to get them. Every source yields
 //! [`Observation`](crate::stream::Observation)s.
 
+pub mod causes;
 pub mod execs;
 pub mod host;
 pub mod ongoing;

@@ -2,6 +2,7 @@
 //! ([`Step`]), and the trait of all that takes both ([`Consumer`]).
 
 pub mod buckets;
+pub mod causes;
 mod consumer;
 pub mod cpu_use;
 pub mod ongoing;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use tracer_ebpf::Origin;
 
 use self::{
+    causes::CauseSamples,
     ongoing::OngoingSeen,
     start::{StartCall, StartHeld, StartMark},
     transition::{SchedSnapshot, StacksSeen, Transition},
@@ -64,6 +66,9 @@ pub enum Kind {
     Hits(u64),
     /// What has begun and is not over. At most one comes, when the window closes.
     Ongoing(OngoingSeen),
+    /// Samples of the scheduler's state since the last such observation: how many goroutines waited to run, and why; the
+    /// observation's own time is that of the last.
+    CauseSamples(CauseSamples),
 }
 
 /// One thing that happened in the target.

@@ -137,7 +137,8 @@ impl Governed {
                 | Kind::Stacks(_)
                 | Kind::Scheduler(_)
                 | Kind::Throttling(_)
-                | Kind::Ongoing(_) => {}
+                | Kind::Ongoing(_)
+                | Kind::CauseSamples(_) => {}
             }
         }
         (hits, unresolved)

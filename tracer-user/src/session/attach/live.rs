@@ -5,6 +5,7 @@ use super::{
     plugins::{OpenPlugin, Plugins},
     prepare::Prepared,
     programs::{config, most_plugins, program_of},
+    sampling,
     watch::Watch,
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     process::memory::ProcessMemory,
     session::options::FullOptions,
     sources::{
+        causes::Sampling,
         passive::PassiveSource,
         plugins::PluginRequest,
         probes::{ProbeSource, Request},
@@ -41,8 +43,10 @@ pub struct Live {
     /// instruction (`--force`).
     hit_factor: [u64; 2],
     watch: Watch,
-    /// What was not over when the window closed, until it is observed.
-    ongoing: Option<Observation>,
+    /// Samples of why goroutines wait, where they are taken.
+    sampling: Option<Sampling>,
+    /// What was not over when the window closed and the last samples, until they are observed.
+    last: Vec<Observation>,
 }
 
 impl Live {
@@ -122,8 +126,14 @@ impl Live {
             sites,
             hit_factor,
             watch: Watch::new(mode),
-            ongoing: None,
+            sampling: None,
+            last: Vec::new(),
         })
+    }
+
+    /// Starts to take samples of why goroutines wait, `asked` for a second, if this mode does or is asked to.
+    pub fn start_sampling(&mut self, target: &Prepared, asked: Option<u32>) {
+        self.sampling = sampling::start(target, self.mode, asked);
     }
 
     /// Returns since when the probes count, CLOCK_MONOTONIC; `None` without probes. What they count is of the time from
@@ -230,7 +240,8 @@ impl Live {
             (Some(probes), None) => probes.observe(now_ns)?,
             (None, None) => self.passive.observe_waits(now_ns)?,
         };
-        seen.extend(self.ongoing.take());
+        seen.extend(self.sampling.iter().flat_map(Sampling::take));
+        seen.append(&mut self.last);
         Ok(seen)
     }
 
@@ -303,18 +314,21 @@ impl Live {
     /// Stops counting; what was counted can still be observed, and with it what is not over.
     pub fn stop(&mut self) -> Result<()> {
         let look = self.watch.look_last(&self.passive);
+        if let Some(mut sampling) = self.sampling.take() {
+            self.last = sampling.finish();
+        }
         self.switch_off()?;
         let stamps = match &mut self.probes {
             Some(probes) => probes.stamps(&look.gs())?,
             None => None,
         };
-        self.ongoing = self.watch.ongoing(look, stamps.as_ref());
+        self.last.extend(self.watch.ongoing(look, stamps.as_ref()));
         Ok(())
     }
 
-    /// Forgets what was not over: it was read from the memory of another program.
-    pub fn forget_ongoing(&mut self) {
-        self.ongoing = None;
+    /// Forgets what was not over and the last samples: they were read from the memory of another program.
+    pub fn forget_last(&mut self) {
+        self.last.clear();
     }
 
     fn switch_off(&mut self) -> Result<()> {

@@ -20,6 +20,7 @@ mod plugins;
 pub(in crate::session) mod prepare;
 mod programs;
 pub mod runner;
+mod sampling;
 mod select;
 mod state;
 mod watch;

@@ -88,6 +88,7 @@ pub(in crate::session) async fn capture(
     let mut runner = Runner {
         presence: Presence::announce(target.pid(), target.start_time()),
         slower_ns: options.slower.map(|d| d.as_nanos() as u64),
+        sample_rate: options.sample_rate,
         full: options.full,
         neighbours_read_ns: 0,
         halts: Halts::new(HaltWatch::new(target.pid())),
@@ -129,6 +130,8 @@ struct Runner {
     live: Option<Live>,
     presence: Presence,
     slower_ns: Option<u64>,
+    /// See [`AttachOptions::sample_rate`].
+    sample_rate: Option<u32>,
     full: FullOptions,
     /// When neighbours were looked for the last time, CLOCK_MONOTONIC.
     neighbours_read_ns: u64,
@@ -158,7 +161,8 @@ impl Runner {
                 let now = now_ns();
                 return Some(
                     match Live::attach(&self.target, mode, self.slower_ns, self.full, now) {
-                        Ok(live) => {
+                        Ok(mut live) => {
+                            live.start_sampling(&self.target, self.sample_rate);
                             let (sites, slow_to_detach) = (live.sites(), live.is_slow_to_detach());
                             self.live = Some(live);
                             Input::Attached {
@@ -224,7 +228,7 @@ impl Runner {
                         log::warn!("{e}");
                     }
                     if self.target.has_execed() {
-                        live.forget_ongoing();
+                        live.forget_last();
                     }
                 }
                 self.halts.read_now(now_ns());

@@ -58,6 +58,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode> {
         record: None,
         runs_already: false,
         force: false,
+        sample_rate: None,
         full: FullOptions::default(),
         chatter: options.output.chatter,
     });

@@ -1,13 +1,13 @@
 //! Reads every goroutine, P and M from the target's memory, while the target runs: of very many goroutines in parts, so
 //! that memory is bounded, and so is the time that lies between reading a goroutine and knowing when it was read.
 
-use std::{collections::HashMap, fs, ops::Range};
+use std::ops::Range;
 
 use crate::binary::Globals;
 use crate::binary::layout::Layout;
 use crate::bpf::attach;
 use crate::process::memory::{Memory, ReadError};
-use crate::process::text_of;
+use crate::process::threads::ids_in_ours;
 use crate::stream::transition::{
     GoroutineSeen, MachineSeen, ProcessorSeen, ReadingPart, SchedSnapshot, status,
 };
@@ -197,7 +197,7 @@ impl<M: Memory> SnapshotReader<M> {
             into.cut_short = true;
             return Ok(());
         };
-        let threads = threads(self.pid);
+        let threads = ids_in_ours(self.pid);
         // The kernel side names threads by their ids in the initial namespace, which are not visible from another.
         let known = attach::in_initial_pid_namespace();
         let layout = &self.layout.m;
@@ -240,22 +240,6 @@ fn keep(read: Result<(), ReadError>, into: &mut SchedSnapshot) -> Result<(), Rea
             Ok(())
         }
     }
-}
-
-/// Maps thread ids in the target's own PID namespace (`m.procid`) to those in ours, where the two differ.
-fn threads(pid: u32) -> HashMap<u32, u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let pairs = tasks.filter_map(|task| {
-        let text = text_of(task.path().join("status")).ok()?;
-        let ids = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-        let mut ids = ids.split_ascii_whitespace().filter_map(|id| id.parse().ok());
-        let ours: u32 = ids.next()?;
-        Some((ids.next_back()?, ours))
-    });
-    pairs.collect()
 }
 
 /// The 8 bytes at `at`, or 0 past the end.

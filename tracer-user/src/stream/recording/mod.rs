@@ -5,6 +5,7 @@
 
 mod asked;
 pub mod block;
+mod causes;
 mod consumer;
 mod encoder;
 mod observation;

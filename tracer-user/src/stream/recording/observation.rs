@@ -5,6 +5,7 @@
 use serde::de::DeserializeOwned;
 
 use super::{
+    causes,
     scheduler::{self, Parts},
     stacks, starts, transitions,
     wire::{Append, Bytes, Read, Trouble, flags, put, put_difference, put_some, put_text},
@@ -44,6 +45,8 @@ pub mod tag {
     pub const ONGOING: u8 = 0x1c;
     /// [`super::Throttling`].
     pub const THROTTLING: u8 = 0x1d;
+    /// [`super::Kind::CauseSamples`].
+    pub const CAUSE_SAMPLES: u8 = 0x1e;
 }
 
 /// Calls `record` with the tag of an observation and a function that appends its contents; more than once for an
@@ -100,6 +103,7 @@ fn tag_of(kind: &Kind) -> u8 {
         Kind::Stacks(_) => tag::STACKS,
         Kind::Ongoing(_) => tag::ONGOING,
         Kind::Throttling(_) => tag::THROTTLING,
+        Kind::CauseSamples(_) => tag::CAUSE_SAMPLES,
     }
 }
 
@@ -135,6 +139,7 @@ fn encode_small(out: &mut Vec<u8>, kind: &Kind) {
             put(out, *periods);
         }
         Kind::Stacks(seen) => stacks::encode(out, seen),
+        Kind::CauseSamples(seen) => causes::encode(out, seen),
         Kind::Transitions(_) | Kind::Scheduler(_) => {}
     }
 }
@@ -171,6 +176,7 @@ pub fn decode(tag: u8, contents: &[u8], base_ns: u64, parts: &mut Parts) -> Read
             periods: bytes.number()?,
         }),
         tag::STACKS => Kind::Stacks(stacks::decode(&mut bytes)?),
+        tag::CAUSE_SAMPLES => Kind::CauseSamples(causes::decode(&mut bytes)?),
         tag::TRANSITIONS => Kind::Transitions(transitions::decode(&mut bytes, base_ns)?),
         tag::SCHEDULER => match parts.take(&mut bytes, base_ns)? {
             Some(snapshot) => Kind::Scheduler(Box::new(snapshot)),

@@ -127,12 +127,18 @@ fn hostile_contents_are_an_error_and_a_later_kind_is_skipped() {
     // Two bytes that ask for 2^40 buckets.
     let mut buckets = vec![0, 0, 0, 0, 2];
     wire::put(&mut buckets, 1 << 40);
+    // As many causes, and causes that are not in order.
+    let mut causes = vec![0; 8];
+    wire::put(&mut causes, 1 << 40);
+    let unordered = [0u8, 1, 0, 5, 5, 5, 5, 5, 2, 7, 3, 7, 2];
     for (tag, contents) in [
         (observation::tag::HISTOGRAM_DELTA, buckets.as_slice()),
         (observation::tag::HITS, &[]),
         (observation::tag::THROTTLING, &[0, 1]),
         (observation::tag::SNAPSHOT, b"\0[[[[[[["),
         (observation::tag::ONGOING, b"\0{\"runnable\":7}"),
+        (observation::tag::CAUSE_SAMPLES, causes.as_slice()),
+        (observation::tag::CAUSE_SAMPLES, &unordered),
         (encoder::tag::STEP, b"\xff"),
         (encoder::tag::NAMES, &[2, 9]),
     ] {

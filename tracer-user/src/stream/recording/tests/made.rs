@@ -8,6 +8,7 @@ use crate::{
     stream::{
         BucketScheme, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Origin, SlowWait, Snapshot,
         Throttling,
+        causes::CauseSamples,
         ongoing::{OngoingSeen, RunnableGoroutine, StillRunnable, StillStopped},
         start::{Mark, StartCall, StartHeld, StartMark, Usage},
         transition::{
@@ -273,6 +274,25 @@ fn ongoing() -> impl Strategy<Value = OngoingSeen> {
     (option::of(runnable), option::of(stop)).prop_map(|(runnable, stop)| OngoingSeen { runnable, stop })
 }
 
+fn cause_samples() -> impl Strategy<Value = CauseSamples> {
+    let by_cause = prop::collection::btree_map(any::<u8>(), any::<u64>(), 0..16);
+    let sums = any::<([u64; 3], [u64; 4])>();
+    (sums, by_cause).prop_map(
+        |(([samples, torn, length_ns], [runnable_ns, some_ns, largest_ns, executed]), by_cause)| {
+            CauseSamples {
+                samples,
+                torn,
+                length_ns,
+                runnable_ns,
+                some_ns,
+                largest_ns,
+                executed,
+                by_cause: by_cause.into_iter().collect(),
+            }
+        },
+    )
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     let place = option::of((".{0,20}", 0..u32::MAX));
     (".{0,20}", place).prop_map(|(function, place)| Frame {
@@ -304,6 +324,7 @@ pub(super) fn observation() -> impl Strategy<Value = Observation> {
                 periods,
             })
         }),
+        cause_samples().prop_map(Kind::CauseSamples),
     ];
     (any::<u64>(), kind).prop_map(|(at_ns, kind)| Observation { at_ns, kind })
 }

@@ -1,0 +1,196 @@
+//! Sums up samples, and keeps back those of which it is not known yet whether the quota of the cgroup was used up.
+
+use std::collections::VecDeque;
+
+use super::shares::Shares;
+use super::stall::Progress;
+use crate::model::sched::Cause;
+use crate::stream::causes::CauseSamples;
+
+/// Most samples that are kept back: some seconds, and no period of a quota is longer than one.
+const MOST_KEPT: usize = 256;
+
+/// A sample.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    /// The time that it stands for.
+    pub length_ns: u64,
+    /// Goroutines that could run and did not.
+    pub runnable: u64,
+    /// Why.
+    pub shares: Shares,
+}
+
+/// Samples since the last sums were taken.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    sums: CauseSamples,
+    by_cause: [f64; Cause::COUNT],
+    /// Samples that are kept back, with the share of their time in which no thread ran. The first of them may be the one
+    /// in which a stretch began.
+    kept: VecDeque<(Sample, f64)>,
+}
+
+impl Batch {
+    /// Adds a sample.
+    pub(super) fn add(&mut self, sample: Sample, progress: Progress) {
+        match progress {
+            Progress::Runs { off } => {
+                self.settle(false);
+                self.kept.push_back((sample, off));
+            }
+            Progress::Stands => self.kept.push_back((sample, 1.0)),
+            Progress::Resumed { throttled, off } => {
+                self.kept.push_back((sample, off));
+                self.settle(throttled);
+            }
+            Progress::Throttled(share) => {
+                self.settle(false);
+                self.count(&sample, share);
+            }
+        }
+        if self.kept.len() > MOST_KEPT
+            && let Some((oldest, _)) = self.kept.pop_front()
+        {
+            self.count(&oldest, 0.0);
+        }
+    }
+
+    /// Counts what was kept back. `throttled` says whether the quota was used up where no thread ran.
+    pub(super) fn settle(&mut self, throttled: bool) {
+        while let Some((sample, off)) = self.kept.pop_front() {
+            self.count(&sample, if throttled { off } else { 0.0 });
+        }
+    }
+
+    /// Counts a sample that was dropped.
+    pub(super) fn add_torn(&mut self) {
+        self.sums.torn += 1;
+    }
+
+    /// Counts goroutines that Ps have taken to run.
+    pub(super) fn add_executed(&mut self, executed: u64) {
+        self.sums.executed = self.sums.executed.saturating_add(executed);
+    }
+
+    /// Returns the sums since the last call, without what is kept back; `None` if nothing was counted.
+    pub(super) fn take(&mut self) -> Option<CauseSamples> {
+        let mut sums = std::mem::take(&mut self.sums);
+        let by_cause = std::mem::replace(&mut self.by_cause, [0.0; Cause::COUNT]);
+        // Rounded one by one, so that they add up to the whole.
+        sums.by_cause = Cause::ALL
+            .into_iter()
+            .zip(by_cause)
+            .map(|(cause, ns)| (cause as u8, ns.round() as u64))
+            .filter(|(_, ns)| *ns > 0)
+            .collect();
+        let causes = sums.by_cause.iter().map(|(_, ns)| *ns);
+        sums.runnable_ns = causes.fold(0, u64::saturating_add);
+        (sums != CauseSamples::default()).then_some(sums)
+    }
+
+    fn count(&mut self, sample: &Sample, throttled: f64) {
+        let sums = &mut self.sums;
+        sums.samples += 1;
+        sums.length_ns = sums.length_ns.saturating_add(sample.length_ns);
+        if sample.runnable == 0 {
+            return;
+        }
+        sums.some_ns = sums.some_ns.saturating_add(sample.length_ns);
+        let weight = sample.runnable as f64 * sample.length_ns as f64;
+        sums.largest_ns = sums.largest_ns.max(weight as u64);
+        let shares = match throttled > 0.0 {
+            true => sample.shares.throttled(throttled),
+            false => sample.shares,
+        };
+        for (sum, (_, share)) in self.by_cause.iter_mut().zip(shares.iter()) {
+            *sum += weight * share;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn sample(runnable: u64, cause: Cause) -> Sample {
+        Sample {
+            length_ns: 10 * MS,
+            runnable,
+            shares: Shares::whole(cause),
+        }
+    }
+
+    const RUNS: Progress = Progress::Runs { off: 0.25 };
+
+    fn times(batch: &mut Batch) -> Vec<(Cause, u64)> {
+        let sums = batch.take().unwrap_or_default();
+        let all: u64 = sums.by_cause.iter().map(|(_, ns)| ns).sum();
+        assert_eq!(all, sums.runnable_ns);
+        let known = |number: u8| Cause::ALL[usize::from(number)];
+        sums.by_cause
+            .iter()
+            .map(|(cause, ns)| (known(*cause), ns / MS))
+            .collect()
+    }
+
+    #[test]
+    fn each_sample_counts_with_its_goroutines_and_its_time() {
+        let mut batch = Batch::default();
+        batch.add(sample(3, Cause::PBusy), RUNS);
+        batch.add(sample(0, Cause::Unknown), RUNS);
+        batch.add(sample(1, Cause::Spinning), RUNS);
+        batch.add_torn();
+        batch.add_executed(17);
+        batch.settle(false);
+        let sums = batch.take().unwrap();
+        assert_eq!((sums.samples, sums.torn, sums.executed), (3, 1, 17));
+        assert_eq!((sums.length_ns, sums.some_ns), (30 * MS, 20 * MS));
+        assert_eq!((sums.runnable_ns, sums.largest_ns), (40 * MS, 30 * MS));
+        let expected = [(Cause::Spinning as u8, 10 * MS), (Cause::PBusy as u8, 30 * MS)];
+        assert_eq!(sums.by_cause, expected);
+        assert_eq!(batch.take(), None);
+    }
+
+    #[test]
+    fn a_stretch_is_throttled_from_its_begin_to_its_end_or_not_at_all() {
+        for throttled in [true, false] {
+            let mut batch = Batch::default();
+            batch.add(sample(2, Cause::PBusy), RUNS);
+            batch.add(sample(2, Cause::PBusy), RUNS);
+            // Up to here all but the last are counted: that is where the stretch may have begun.
+            assert_eq!(times(&mut batch), [(Cause::PBusy, 20)]);
+            for _ in 0..7 {
+                batch.add(sample(2, Cause::PBusy), Progress::Stands);
+            }
+            assert_eq!(times(&mut batch), []);
+            batch.add(sample(2, Cause::PBusy), Progress::Resumed { throttled, off: 0.5 });
+            // A quarter of the first, seven, and half of the last.
+            let expected = match throttled {
+                true => vec![(Cause::CgroupThrottled, 155), (Cause::PBusy, 25)],
+                false => vec![(Cause::PBusy, 180)],
+            };
+            assert_eq!(times(&mut batch), expected);
+        }
+    }
+
+    #[test]
+    fn samples_that_are_far_apart_are_shared_out_by_the_counter() {
+        let mut batch = Batch::default();
+        batch.add(sample(4, Cause::OsPreempted), Progress::Throttled(0.25));
+        let expected = [(Cause::CgroupThrottled, 10), (Cause::OsPreempted, 30)];
+        assert_eq!(times(&mut batch), expected);
+    }
+
+    #[test]
+    fn what_stands_still_for_long_is_counted_all_the_same() {
+        let mut batch = Batch::default();
+        for _ in 0..MOST_KEPT + 100 {
+            batch.add(sample(1, Cause::OsPreempted), Progress::Stands);
+            assert!(batch.kept.len() <= MOST_KEPT);
+        }
+        assert_eq!(times(&mut batch), [(Cause::OsPreempted, 1_000)]);
+    }
+}

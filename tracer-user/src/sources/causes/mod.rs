@@ -1,0 +1,27 @@
+//! Why goroutines wait to run, without a probe: samples of the scheduler's state and of what the kernel counts for the
+//! threads, many times a second. It costs the target nothing but the cache lines that are read.
+//!
+//! ```text
+//! memory of the runtime ──▶ state ──▶ shares ──▶ batch ──▶ Observation
+//! schedstat and stat    ──▶ threads ──▶ ┘          ▲
+//! CPU clock, cpu.stat   ──▶ stall ─────────────────┘
+//! ```
+//!
+//! A sample counts with the number of goroutines that wait at its moment and with the time since the one before, so that
+//! sums are estimates of the integrals that mode `full` computes from its events. What two readings in a row cannot show
+//! is a moment: a P between two goroutines, or a thread that has just been woken, is seen as often as it takes long.
+
+mod background;
+mod batch;
+mod pace;
+mod sampler;
+mod shares;
+mod stall;
+mod state;
+mod threads;
+
+pub use background::Sampling;
+pub use sampler::CauseSampler;
+
+#[cfg(test)]
+mod tests;

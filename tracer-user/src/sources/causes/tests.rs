@@ -1,0 +1,362 @@
+//! Samples of made-up memory, of whatever lies in memory, and of a thread that takes them.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::binary::layout::{self, Layout};
+use crate::binary::{Arch, Globals, GoVersion};
+use crate::clock::now_ns;
+use crate::model::sched::Cause;
+use crate::process::memory::{Memory, ProcessMemory, ReadError};
+use crate::stream::causes::CauseSamples;
+use crate::stream::{Kind, Observation};
+
+const MS: u64 = 1_000_000;
+/// Where the made-up program has its variables, its Ps, and the M and g of each P.
+const ALLP: u64 = 0x1_0000;
+const SCHED: u64 = 0x1_1000;
+const ARRAY: u64 = 0x2_0000;
+const PS: u64 = 0x10_0000;
+const P_STRIDE: u64 = 0x2000;
+const MS_AT: u64 = 0x100_0000;
+const GS: u64 = 0x120_0000;
+const STRIDE: u64 = 0x400;
+/// No thread has this id, so that the kernel says nothing of it.
+const NO_THREAD: u64 = 1 << 31;
+
+fn layout() -> Layout {
+    let version = GoVersion::parse("go1.27.3").unwrap();
+    layout::find(&version, Arch::Amd64, &[]).unwrap().0
+}
+
+fn globals() -> Globals {
+    Globals {
+        sched: Some(SCHED),
+        allp: Some(ALLP),
+        ..Globals::default()
+    }
+}
+
+/// The memory of a made-up program.
+struct Program {
+    layout: Layout,
+    words: RefCell<Vec<u8>>,
+    /// Whether the first P changes its state each time that it is looked at.
+    flickers: Cell<bool>,
+    /// System calls that reading has taken.
+    calls: Cell<u64>,
+}
+
+impl Program {
+    /// A program with so many Ps, each of which runs a goroutine.
+    fn of(ps: u64) -> Self {
+        let program = Self {
+            layout: layout(),
+            words: RefCell::new(vec![0; 0x140_0000]),
+            flickers: Cell::new(false),
+            calls: Cell::new(0),
+        };
+        let (p, m, g) = (&program.layout.p, &program.layout.m, &program.layout.g);
+        program.resize(ps);
+        for n in 0..1024 {
+            let [its_p, its_m, its_g] = [PS + n * P_STRIDE, MS_AT + n * STRIDE, GS + n * STRIDE];
+            program.put(ARRAY + n * 8, its_p);
+            program.put_half(its_p + u64::from(p.status), 1);
+            program.put(its_p + u64::from(p.m), its_m);
+            program.put(its_m + u64::from(m.procid), NO_THREAD);
+            program.put(its_m + u64::from(m.curg), its_g);
+            program.put(its_m + u64::from(m.p), its_p);
+            program.put_half(its_g + u64::from(g.atomicstatus), 2);
+        }
+        program
+    }
+
+    fn resize(&self, ps: u64) {
+        self.put(ALLP, ARRAY);
+        self.put(ALLP + 8, ps);
+    }
+
+    fn put(&self, address: u64, word: u64) {
+        let at = address as usize;
+        self.words.borrow_mut()[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+    }
+
+    fn put_half(&self, address: u64, half: u32) {
+        let at = address as usize;
+        self.words.borrow_mut()[at..at + 4].copy_from_slice(&half.to_ne_bytes());
+    }
+
+    fn put_sched(&self, field: u32, value: u32) {
+        self.put_half(SCHED + u64::from(field), value);
+    }
+
+    fn put_p(&self, n: u64, field: u32, value: u32) {
+        self.put_half(PS + n * P_STRIDE + u64::from(field), value);
+    }
+
+    fn sampler(&self) -> CauseSampler<&Self> {
+        CauseSampler::new(self, std::process::id(), &globals(), 0, &self.layout).unwrap()
+    }
+}
+
+impl Memory for Program {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        self.calls.set(self.calls.get() + 1);
+        self.copy(address, into)
+    }
+
+    fn read_each(&self, addresses: &[u64], each: usize, into: &mut [u8]) -> Result<(), ReadError> {
+        // As many as one call takes.
+        self.calls
+            .set(self.calls.get() + addresses.len().div_ceil(1024) as u64);
+        for (address, chunk) in addresses.iter().zip(into.chunks_exact_mut(each)) {
+            self.copy(*address, chunk)?;
+        }
+        Ok(())
+    }
+}
+
+impl Program {
+    fn copy(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let at = address as usize;
+        let words = self.words.borrow();
+        let there = words.get(at..at + into.len()).ok_or(ReadError::Unmapped {
+            pid: 1,
+            address,
+            length: into.len(),
+        })?;
+        into.copy_from_slice(there);
+        drop(words);
+        let status = self.layout.p.status;
+        if self.flickers.get() && address == PS + u64::from(status) {
+            let idle = into.first() == Some(&0);
+            self.put_p(0, status, u32::from(idle));
+        }
+        Ok(())
+    }
+}
+
+fn sums(seen: Option<Observation>) -> CauseSamples {
+    match seen.map(|seen| seen.kind) {
+        Some(Kind::CauseSamples(sums)) => sums,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Takes two samples 10 ms apart, and returns what the second says.
+fn sampled(program: &Program) -> CauseSamples {
+    let mut sampler = program.sampler();
+    sampler.sample(1_000 * MS).unwrap();
+    sampler.sample(1_010 * MS).unwrap();
+    sums(sampler.finish())
+}
+
+#[test]
+fn goroutines_in_all_queues_wait_behind_those_that_run() {
+    let program = Program::of(4);
+    let (p, sched) = (&program.layout.p, &program.layout.sched);
+    program.put_sched(sched.runqsize, 3);
+    // Indexes that have wrapped, a next one, and a head that has passed its tail.
+    program.put_p(0, p.runqhead, u32::MAX - 1);
+    program.put_p(0, p.runqtail, 3);
+    program.put_p(1, p.runnext, 7);
+    program.put_p(2, p.runqhead, 9);
+    program.put_p(2, p.runqtail, 8);
+    let sums = sampled(&program);
+    assert_eq!((sums.samples, sums.torn), (1, 0));
+    assert_eq!((sums.length_ns, sums.some_ns), (10 * MS, 10 * MS));
+    assert_eq!(sums.runnable_ns, 9 * 10 * MS);
+    assert_eq!(sums.by_cause, [(Cause::PBusy as u8, 90 * MS)]);
+    // One that marks, one in a system call as up to Go 1.25 and one as from Go 1.26 on.
+    program.put_p(1, p.gc_mark_worker_mode, 2);
+    program.put_p(2, p.status, 2);
+    program.put_half(GS + 3 * STRIDE + u64::from(program.layout.g.atomicstatus), 0x1003);
+    let expected = [
+        (Cause::PBusy as u8, 22_500_000),
+        (Cause::Gc as u8, 22_500_000),
+        (Cause::PInSyscall as u8, 45_000_000),
+    ];
+    assert_eq!(sampled(&program).by_cause, expected);
+    // An M that runs none is between two; one that has given up its P does not count.
+    program.put(MS_AT + u64::from(program.layout.m.curg), 0);
+    program.put(MS_AT + STRIDE + u64::from(program.layout.m.p), 0);
+    let causes: Vec<u8> = sampled(&program)
+        .by_cause
+        .iter()
+        .map(|(cause, _)| *cause)
+        .collect();
+    assert_eq!(causes, [Cause::PInSyscall as u8, Cause::Scheduler as u8]);
+}
+
+#[test]
+fn idle_ps_and_a_stop_are_seen_without_a_look_at_the_threads() {
+    let program = Program::of(2);
+    let (p, sched) = (&program.layout.p, &program.layout.sched);
+    program.put_sched(sched.runqsize, 1);
+    program.put_p(1, p.status, 0);
+    let cause = || sampled(&program).by_cause;
+    assert_eq!(cause(), [(Cause::ThreadWakeup as u8, 10 * MS)]);
+    program.put_sched(sched.npidle, 1);
+    assert_eq!(cause(), [(Cause::NoThreadWoken as u8, 10 * MS)]);
+    program.put_sched(sched.nmspinning, 1);
+    assert_eq!(cause(), [(Cause::Spinning as u8, 10 * MS)]);
+    program.put_sched(sched.gcwaiting, 1);
+    assert_eq!(cause(), [(Cause::Stw as u8, 10 * MS)]);
+    // Two samples: the slice, and everything else by one call each.
+    program.calls.set(0);
+    sampled(&program);
+    assert_eq!(program.calls.get(), 2 * 2 + 1, "and once the addresses of the Ps");
+}
+
+#[test]
+fn a_sample_of_states_that_change_is_dropped_and_the_next_stands_for_its_time() {
+    let program = Program::of(2);
+    program.put_sched(program.layout.sched.runqsize, 2);
+    let mut sampler = program.sampler();
+    sampler.sample(1_000 * MS).unwrap();
+    program.flickers.set(true);
+    for n in 1..5 {
+        sampler.sample((1_000 + 10 * n) * MS).unwrap();
+    }
+    program.flickers.set(false);
+    program.put_p(0, program.layout.p.status, 1);
+    sampler.sample(1_050 * MS).unwrap();
+    let sums = sums(sampler.finish());
+    assert_eq!((sums.samples, sums.torn, sums.length_ns), (1, 4, 50 * MS));
+    assert_eq!(sums.runnable_ns, 2 * 50 * MS);
+    // A second at most, however long nothing was read.
+    sampler.sample(90_000 * MS).unwrap();
+    assert_eq!(self::sums(sampler.finish()).length_ns, 1_000 * MS);
+}
+
+#[test]
+fn switches_are_counted_of_the_ps_that_there_were() {
+    let program = Program::of(2);
+    let p = &program.layout.p;
+    program.put_p(0, p.schedtick, u32::MAX);
+    program.put_p(1, p.schedtick, 100);
+    let mut sampler = program.sampler();
+    sampler.sample(1_000 * MS).unwrap();
+    program.put_p(0, p.schedtick, 4);
+    program.put_p(1, p.schedtick, 107);
+    program.put_p(2, p.schedtick, 1_000_000);
+    // GOMAXPROCS grows, and falls again.
+    program.resize(3);
+    sampler.sample(1_010 * MS).unwrap();
+    assert_eq!(sums(sampler.finish()).executed, 12);
+    program.put_p(2, p.schedtick, 1_000_003);
+    program.put_p(1, p.schedtick, 108);
+    sampler.sample(1_020 * MS).unwrap();
+    assert_eq!(sums(sampler.finish()).executed, 4);
+    program.resize(1);
+    program.put_p(0, p.schedtick, 6);
+    program.put_p(1, p.schedtick, 500);
+    sampler.sample(1_030 * MS).unwrap();
+    assert_eq!(sums(sampler.finish()).executed, 2);
+}
+
+#[test]
+fn a_thousand_ps_are_read_by_few_calls_and_some_stand_for_all() {
+    let program = Program::of(1024);
+    let p = &program.layout.p;
+    for n in 0..1024 {
+        program.put_p(n, p.runqtail, 2);
+        program.put_p(n, p.status, if n < 512 { 1 } else { 2 });
+    }
+    program.calls.set(0);
+    let sums = sampled(&program);
+    assert_eq!(sums.runnable_ns, 2048 * 10 * MS);
+    let expected = [
+        (Cause::PBusy as u8, 1024 * 10 * MS),
+        (Cause::PInSyscall as u8, 1024 * 10 * MS),
+    ];
+    assert_eq!(sums.by_cause, expected);
+    // Twice the slice and five ranges for each P, 1,024 at a time; the addresses once; the Ms and gs of the second.
+    assert_eq!(program.calls.get(), 2 * (1 + 6) + 1 + 2);
+}
+
+#[test]
+fn a_program_in_which_nobody_waits_has_samples_and_no_causes() {
+    let program = Program::of(2);
+    let sums = sampled(&program);
+    assert_eq!((sums.samples, sums.length_ns), (1, 10 * MS));
+    assert_eq!(
+        (sums.runnable_ns, sums.some_ns, sums.by_cause),
+        (0, 0, Vec::new())
+    );
+}
+
+#[test]
+fn without_the_variables_there_is_no_sampler_and_a_process_that_is_gone_is_an_error() {
+    let memory = || ProcessMemory::new(i32::MAX as u32);
+    let sampler = |globals: &Globals| CauseSampler::new(memory(), i32::MAX as u32, globals, 0, &layout());
+    assert!(sampler(&Globals::default()).is_none());
+    let pid = i32::MAX as u32;
+    let mut sampler = sampler(&globals()).unwrap();
+    assert_eq!(sampler.sample(1), Err(ReadError::Gone { pid }));
+}
+
+#[test]
+fn a_thread_takes_samples_until_it_is_stopped() {
+    let program = Program::of(2);
+    program.put_sched(program.layout.sched.runqsize, 1);
+    let layout = program.layout.clone();
+    let pid = std::process::id();
+    let sampler = CauseSampler::new(program, pid, &globals(), 0, &layout).unwrap();
+    let mut sampling = Sampling::start(sampler, pid, 500).unwrap();
+    let (began_ns, until) = (now_ns(), Instant::now() + Duration::from_secs(30));
+    let mut all = CauseSamples::default();
+    let mut add = |seen: Vec<Observation>| {
+        for observation in seen {
+            assert!(observation.at_ns >= began_ns && observation.at_ns <= now_ns());
+            all.add(&sums(Some(observation)));
+        }
+        all.samples
+    };
+    while add(sampling.take()) < 10 {
+        assert!(Instant::now() < until, "no samples come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    add(sampling.finish());
+    assert!(sampling.finish().is_empty(), "it has ended");
+    let took_ns = now_ns() - began_ns;
+    assert!(
+        all.length_ns > took_ns / 2 && all.length_ns <= took_ns + 50 * MS,
+        "{all:?}"
+    );
+    assert_eq!(all.by_cause, [(Cause::PBusy as u8, all.length_ns)]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever lies where the runtime's variables should be, a sample ends, and finds no more goroutines than there is room
+    /// for in the queues.
+    #[test]
+    fn any_bytes_may_lie_where_the_variables_should_be(
+        words in proptest::collection::vec(proptest::prelude::any::<u64>(), 2048),
+        length in 0u64..200,
+        points_to_itself: bool,
+    ) {
+        let mut words = words;
+        let here = words.as_ptr() as u64;
+        // A slice of plausible length, whose elements are whatever lies behind it.
+        words[..2].copy_from_slice(&[here + 16, length]);
+        if points_to_itself {
+            words[2..].fill(here);
+        }
+        let words = std::hint::black_box(words);
+        let globals = Globals { sched: Some(here), allp: Some(here), ..Globals::default() };
+        let pid = std::process::id();
+        let mut sampler = CauseSampler::new(ProcessMemory::new(pid), pid, &globals, 0, &layout()).unwrap();
+        for n in 1..4 {
+            sampler.sample(n * 10 * MS).unwrap();
+        }
+        let sums = sampler.finish().map(|seen| sums(Some(seen))).unwrap_or_default();
+        let most = u64::from(u32::MAX >> 1) + 257 * length;
+        proptest::prop_assert!(sums.runnable_ns / MS <= 20 * most + 20, "{:?}", sums);
+        proptest::prop_assert!(sums.some_ns <= sums.length_ns);
+        drop(words);
+    }
+}
