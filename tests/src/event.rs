@@ -30,6 +30,9 @@ pub struct Event {
     pub sched_goroutines: Option<u64>,
     /// `/sched/latencies:seconds`.
     pub latencies: RuntimeHistogram,
+    /// `/sched/pauses/total/other:seconds` (Go ≥ 1.22). Only of workloads that stop the world.
+    #[serde(default)]
+    pub stops: Option<RuntimeHistogram>,
     /// Bounds of all buckets of that histogram, ascending; -1 for an infinite one. In the first event.
     #[serde(default)]
     pub bounds_ns: Option<Vec<i64>>,

@@ -1,12 +1,12 @@
-//! The runtime's own histogram as a program reads it, and how a capture compares with it.
+//! The runtime's own histograms as a program reads them, and how a capture compares with that of waits.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tracer_user::document::hist::Hist;
 
-/// `/sched/latencies:seconds`: non-empty buckets by their bounds in nanoseconds, values in [low, high);
-/// -1 stands for the infinite bound at either end.
+/// `/sched/latencies:seconds`, or another of the runtime's histograms of times: non-empty buckets by their bounds in
+/// nanoseconds, values in [low, high); -1 stands for the infinite bound at either end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "Vec<(i64, i64, u64)>")]
 pub struct RuntimeHistogram {
@@ -80,6 +80,20 @@ impl RuntimeHistogram {
         }
         rest.buckets.retain(|_, n| *n > 0);
         rest
+    }
+
+    /// The least and the largest sum that the entries can have: all at the lower, or all at the upper bounds of their
+    /// buckets. The largest is not known where an entry has no upper bound.
+    pub fn sum_bounds(&self) -> (u64, Option<u64>) {
+        let sum = |bound: fn(&(i64, i64)) -> i64| {
+            let products = self
+                .buckets
+                .iter()
+                .map(|(bounds, n)| Some(u64::try_from(bound(bounds)).ok()? * n));
+            products.sum::<Option<u64>>()
+        };
+        let least = sum(|(low, _)| (*low).max(0));
+        (least.unwrap_or(0), sum(|(_, high)| *high))
     }
 
     /// The bucket [low, high) that holds the quantile q, 0 to 1.
@@ -219,6 +233,16 @@ mod tests {
                 .collect(),
             ..Hist::default()
         }
+    }
+
+    #[test]
+    fn a_sum_lies_between_those_of_all_bounds() {
+        assert_eq!(
+            own(&[(-1, 0, 3), (0, 64, 1), (64, 128, 2)]).sum_bounds(),
+            (128, Some(320))
+        );
+        assert_eq!(own(&[(64, -1, 2)]).sum_bounds(), (128, None));
+        assert_eq!(own(&[]).sum_bounds(), (0, Some(0)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod again;
 pub mod agreement;
 pub mod binary;
+pub mod causes;
 pub mod consistency;
 pub mod crowd;
 pub mod daemon;

@@ -5,6 +5,7 @@ mod against;
 mod agreement;
 mod attach;
 mod capture;
+mod causes;
 mod column;
 mod daemon;
 mod fuzz;
@@ -55,6 +56,8 @@ enum What {
     Accuracy,
     /// Agreement of mode full with runtime/trace, change by change: docs/accuracy.md
     Agreement(agreement::Args),
+    /// What workloads that are dominated by a cause, and their twins, wait for: docs/causes.md
+    Causes(causes::Args),
     /// How many transitions per second stream and model process, and how much memory a goroutine takes
     Replay(replay::Args),
     /// Whether every transition of a program that only switches gets through, and at what cost: docs/overhead.md
@@ -83,6 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),
         What::Agreement(args) => agreement::run(args),
+        What::Causes(args) => causes::run(args),
         What::Replay(args) => replay::run(args),
         What::Live(args) => live::run(args),
         What::Fuzz(args) => fuzz::run(args),

@@ -44,6 +44,9 @@ type Workload struct {
 	// CountsGoroutines adds the runtime's own count of goroutines (/sched/goroutines:goroutines) to every event. From
 	// Go 1.26 on reading it disturbs goroutines in system calls for a moment.
 	CountsGoroutines bool
+	// CountsStops adds the runtime's own histogram of stops of the world that are not the collector's
+	// (/sched/pauses/total/other:seconds) to every event, where the runtime has it (Go 1.22).
+	CountsStops bool
 	// Run does the work until the phase is stopped or its limit is reached. When it returns, all
 	// goroutines that it started have ended or wait.
 	Run func(*Phase)

@@ -17,6 +17,7 @@ import (
 //	cpu_ns     CPU time of the process
 //	latencies  the runtime's own /sched/latencies:seconds: the non-empty buckets as [low, high, count] in
 //	           nanoseconds, values in [low, high); -1 stands for the infinite bound at either end
+//	stops      /sched/pauses/total/other:seconds, likewise, where [Workload.CountsStops]
 //	extra      what the workload's Setup returned
 //	bounds_ns  the bounds of all buckets of that histogram, in the first event alone
 //
@@ -25,9 +26,11 @@ type reading struct {
 	sample [1]metrics.Sample
 	// living is read if it has a name.
 	living [1]metrics.Sample
-	head   []byte
-	tail   []byte
-	line   []byte
+	// stops is read if it has a name.
+	stops [1]metrics.Sample
+	head  []byte
+	tail  []byte
+	line  []byte
 	// bounds is empty once it has been printed.
 	bounds []byte
 }
@@ -39,6 +42,13 @@ func newReading(w Workload, extra map[string]interface{}) *reading {
 	if w.CountsGoroutines {
 		r.living[0].Name = "/sched/goroutines:goroutines"
 		metrics.Read(r.living[:])
+	}
+	if w.CountsStops {
+		r.stops[0].Name = "/sched/pauses/total/other:seconds"
+		metrics.Read(r.stops[:])
+		if r.stops[0].Value.Kind() == metrics.KindBad {
+			r.stops[0].Name = ""
+		}
 	}
 	head, err := json.Marshal(map[string]interface{}{"workload": w.Name, "pid": os.Getpid(), "go": runtime.Version()})
 	fatal(err)
@@ -92,7 +102,27 @@ func (r *reading) take(event string) []byte {
 		metrics.Read(r.living[:])
 		field("sched_goroutines", int64(r.living[0].Value.Uint64()))
 	}
-	b = append(b, `,"latencies":[`...)
+	b = append(b, `,"latencies":`...)
+	b = appendBuckets(b, h)
+	if r.stops[0].Name != "" {
+		metrics.Read(r.stops[:])
+		b = append(b, `,"stops":`...)
+		b = appendBuckets(b, r.stops[0].Value.Float64Histogram())
+	}
+	b = append(b, `,"extra":`...)
+	b = append(b, r.tail...)
+	if len(r.bounds) > 0 {
+		b = append(append(b, `,"bounds_ns":`...), r.bounds...)
+		r.bounds = nil
+	}
+	b = append(b, '}', '\n')
+	r.line = b
+	return b
+}
+
+// appendBuckets appends the non-empty buckets of a histogram as an array.
+func appendBuckets(b []byte, h *metrics.Float64Histogram) []byte {
+	b = append(b, '[')
 	first := true
 	for i, n := range h.Counts {
 		if n == 0 {
@@ -110,15 +140,7 @@ func (r *reading) take(event string) []byte {
 		b = strconv.AppendUint(b, n, 10)
 		b = append(b, ']')
 	}
-	b = append(b, `],"extra":`...)
-	b = append(b, r.tail...)
-	if len(r.bounds) > 0 {
-		b = append(append(b, `,"bounds_ns":`...), r.bounds...)
-		r.bounds = nil
-	}
-	b = append(b, '}', '\n')
-	r.line = b
-	return b
+	return append(b, ']')
 }
 
 // bound is a bucket's bound in nanoseconds; -1 stands for an infinite one.
