@@ -1,5 +1,6 @@
 //! A root directory on a file system (tmpfs) of its own, in a mount namespace of the calling thread: executing a
 //! program there affects nobody else on the machine, and a program that runs there sees no other file system to watch.
+//! Or just a folder on such a file system.
 
 use std::fs;
 use std::io;
@@ -22,11 +23,7 @@ impl Island {
     /// Makes a root directory that is empty except for /proc, /sys and /dev.
     pub fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        // SAFETY: takes a number; the thread shares its working directory with no other from here on.
-        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-            bail!("unshare: {}: this test needs root", io::Error::last_os_error());
-        }
-        mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE)?;
+        own_namespace()?;
         mount("none", dir.path(), "tmpfs", 0)?;
         let island = Self { dir };
         for name in ["bin", "tmp"] {
@@ -85,6 +82,21 @@ impl Drop for Island {
         // SAFETY: a NUL-terminated path.
         unsafe { libc::umount2(path.as_ptr().cast(), libc::MNT_DETACH) };
     }
+}
+
+/// Covers a folder by an empty file system, for the calling thread and for what it starts from then on.
+pub fn cover(folder: &Path) -> Result<()> {
+    own_namespace()?;
+    mount("none", folder, "tmpfs", 0)
+}
+
+/// Gives the calling thread a mount namespace of its own.
+fn own_namespace() -> Result<()> {
+    // SAFETY: takes a number; the thread shares its working directory with no other from here on.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        bail!("unshare: {}: this needs root", io::Error::last_os_error());
+    }
+    mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE)
 }
 
 fn mount(what: &str, place: &Path, kind: &str, flags: libc::c_ulong) -> Result<()> {

@@ -31,6 +31,7 @@ pub mod run;
 pub mod scenario;
 pub mod start;
 pub mod storm;
+pub mod story;
 pub mod system;
 pub mod toolchain;
 pub mod transitions;

@@ -64,7 +64,7 @@ impl Cgroups {
 }
 
 /// Where a line of mountinfo (proc(5)) mounts the whole hierarchy of these controllers; the unified one has none.
-fn mounted_at(mount: &str, controllers: &str) -> Option<PathBuf> {
+pub(crate) fn mounted_at(mount: &str, controllers: &str) -> Option<PathBuf> {
     let (before, after) = mount.split_once(" - ")?;
     let before: Vec<&str> = before.split(' ').collect();
     let (root, at) = (*before.get(3)?, *before.get(4)?);

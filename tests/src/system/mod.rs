@@ -1,7 +1,7 @@
 //! Boots a real systemd in namespaces, on a copy of the root file system that is thrown away afterwards. What is
 //! installed, enabled or broken in it affects nothing outside.
 
-mod cgroups;
+pub(crate) mod cgroups;
 
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;

@@ -21,6 +21,7 @@ mod rounds;
 mod scale;
 mod start;
 mod statistics;
+mod stories;
 mod storm;
 
 use std::path::PathBuf;
@@ -70,6 +71,8 @@ enum What {
     Soak(daemon::SoakArgs),
     /// Whether attaching and detaching over and over harms a program: docs/security.md
     Storm(storm::Args),
+    /// Services in trouble, and what gmpscope says of them: docs/stories.md
+    Stories(stories::Args),
 }
 
 /// Runs the command.
@@ -93,6 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Daemon(args) => daemon::cost(args),
         What::Soak(args) => daemon::soak(args),
         What::Storm(args) => storm::run(args),
+        What::Stories(args) => stories::run(args),
     }
 }
 

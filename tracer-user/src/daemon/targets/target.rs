@@ -439,6 +439,7 @@ impl Target {
                 | Kind::Stacks(_)
                 | Kind::Scheduler(_)
                 | Kind::Throttling(_)
+                | Kind::CauseSamples(_)
                 | Kind::Ongoing(_) => {}
             }
         }

@@ -153,6 +153,7 @@ fn all_names_in_causes_are_looked_up_together() {
         minor: 27,
         syscalls: false,
         slower_ns: None,
+        assists: false,
     })
     .report(fixtures::END_NS);
     report.causes = fixtures::causes::report();

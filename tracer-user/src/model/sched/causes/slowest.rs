@@ -45,7 +45,7 @@ impl LongWaits {
     pub fn has_room_for(&self, duration_ns: u64) -> bool {
         match self.0.get(Self::MOST - 1) {
             Some(shortest) => duration_ns > shortest.duration_ns,
-            None => true,
+            None => duration_ns > 0,
         }
     }
 
