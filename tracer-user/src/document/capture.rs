@@ -128,7 +128,10 @@ impl Capture {
 
     /// The time that goroutines waited for any cause but of their own will, those that still waited included: `full`.
     pub fn waited_ns(&self) -> u64 {
-        let times = self.by_cause.iter().filter(|(cause, _)| ***cause != Cause::Yielded);
+        let times = self
+            .by_cause
+            .iter()
+            .filter(|(cause, _)| ***cause != Cause::Yielded);
         times.fold(0, |sum, (_, time)| sum.saturating_add(time.total_ns))
     }
 

@@ -139,7 +139,17 @@ mod tests {
             assert!(sleeps_uninterruptibly(uninterruptible), "{uninterruptible:#x}");
         }
         // Runnable, interruptible, stopped, traced, parked, dead, being woken, frozen.
-        for other in [0, 0x1, FREEZABLE | 0x1, WAKEKILL | 0x4, 0x8, 0x40, 0x80, 0x200, 0x8000] {
+        for other in [
+            0,
+            0x1,
+            FREEZABLE | 0x1,
+            WAKEKILL | 0x4,
+            0x8,
+            0x40,
+            0x80,
+            0x200,
+            0x8000,
+        ] {
             assert!(!sleeps_uninterruptibly(other), "{other:#x}");
         }
     }

@@ -3,8 +3,8 @@
 mod daemon;
 
 pub use daemon::{
-    CONFIG_ABOUT, CONFIG_CHECK_EXAMPLES, CONFIG_EXAMPLES, CONFIG_SHOW_EXAMPLES, DAEMON_ABOUT, DAEMON_EXAMPLES,
-    config_check_sections, config_sections, config_show_sections, daemon_sections,
+    CONFIG_ABOUT, CONFIG_CHECK_EXAMPLES, CONFIG_EXAMPLES, CONFIG_SHOW_EXAMPLES, DAEMON_ABOUT,
+    DAEMON_EXAMPLES, config_check_sections, config_sections, config_show_sections, daemon_sections,
 };
 
 /// `gmpscope --help`, first words.

@@ -68,14 +68,20 @@ fn who_held_the_ps_is_named_if_it_was_a_large_part_and_not_the_runtime() {
         let (_, behind) = lines[0].split_once("all Ps busy").unwrap();
         behind.split(';').next().unwrap().to_owned()
     };
-    assert_eq!(clause("main.a", 161_880_000_000), ", most behind goroutines made in main.a");
+    assert_eq!(
+        clause("main.a", 161_880_000_000),
+        ", most behind goroutines made in main.a"
+    );
     assert_eq!(
         clause("main.a", 48_564_000_000),
         ", 30 % of it behind goroutines made in main.a"
     );
     assert_eq!(clause("main.a", 16_188_000_000), "");
     assert_eq!(clause("runtime.gcBgMarkStartWorkers", 161_880_000_000), "");
-    assert_eq!(clause("runtime.rt0_go", 161_880_000_000), ", most behind the main goroutine");
+    assert_eq!(
+        clause("runtime.rt0_go", 161_880_000_000),
+        ", most behind the main goroutine"
+    );
     // A name with a blank cannot begin a line.
     assert!(clause("main.a b", 161_880_000_000).ends_with("main.a\u{a0}b"));
 }
@@ -159,7 +165,9 @@ fn exact_says_how_long_and_which_mode_would_say_why() {
 fn who_only_yields_has_an_answer_too_and_who_waits_for_nothing_has_none() {
     let lines = changed(|capture| capture.by_cause.retain(|cause, _| **cause == Cause::Yielded));
     assert_eq!(lines.len(), 1);
-    assert!(lines[0].starts_with("most of the time in which goroutines could run, 20.0 s of 20.0 s, was after"));
+    assert!(
+        lines[0].starts_with("most of the time in which goroutines could run, 20.0 s of 20.0 s, was after")
+    );
     for capture in [fixtures::idle(), fixtures::sampled(), fixtures::passive()] {
         assert!(of(&capture).is_empty());
     }

@@ -39,8 +39,7 @@ impl Culprits {
         let on_cpu_ns = change.spent_ns.saturating_sub(stretch.off_cpu_ns);
         site.on_cpu.add(on_cpu_ns);
         if on_cpu_ns > site.longest_ns {
-            (site.longest_ns, site.longest_at_ns, site.longest_goid) =
-                (on_cpu_ns, change.at_ns, change.goid);
+            (site.longest_ns, site.longest_at_ns, site.longest_goid) = (on_cpu_ns, change.at_ns, change.goid);
         }
     }
 

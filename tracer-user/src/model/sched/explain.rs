@@ -38,7 +38,9 @@ impl Sched {
             after: self.waited_before(goroutine),
             wakers: waker::chain(goroutine, &self.goroutines),
             causes,
-            behind: last.filter(|(_, until_ns)| *until_ns >= change.since_ns).map(|(who, _)| who),
+            behind: last
+                .filter(|(_, until_ns)| *until_ns >= change.since_ns)
+                .map(|(who, _)| who),
             picture: self.causes.picture(self.runnable()),
         };
         self.causes.slowest.add(wait);
@@ -47,7 +49,8 @@ impl Sched {
     /// What a goroutine had waited for before it became runnable: the number of the reason.
     fn waited_before(&self, goroutine: &Goroutine) -> Option<u8> {
         let origin = Origin::from_u8(goroutine.origin)?;
-        (matches!(origin, Origin::Unblocked | Origin::Netpoll) && goroutine.reason != 0).then_some(goroutine.reason)
+        (matches!(origin, Origin::Unblocked | Origin::Netpoll) && goroutine.reason != 0)
+            .then_some(goroutine.reason)
     }
 
     /// Adds the running stretch that a change ends to those of its `go` statement, and records who stops last while the
@@ -68,7 +71,12 @@ impl Sched {
     pub(super) fn causes_report(&self, end_ns: u64) -> CausesReport {
         let mut causes = self.causes.clone();
         causes.advance(end_ns.saturating_sub(self.now_ns), self.runnable());
-        let mut slowest: Vec<SlowestWait> = causes.slowest.waits().iter().map(|wait| self.slow_wait(wait)).collect();
+        let mut slowest: Vec<SlowestWait> = causes
+            .slowest
+            .waits()
+            .iter()
+            .map(|wait| self.slow_wait(wait))
+            .collect();
         let mut ongoing_ns = [0u64; Cause::COUNT];
         let mut spent_ns = self.spent_ns[State::Runnable as usize];
         for slot in self.goroutines.slots() {
@@ -81,7 +89,9 @@ impl Sched {
             for (sum, ns) in ongoing_ns.iter_mut().zip(by_cause) {
                 *sum = sum.saturating_add(ns);
             }
-            let is_known = self.known_since(goroutine).is_some_and(|(_, is_begin_known)| is_begin_known);
+            let is_known = self
+                .known_since(goroutine)
+                .is_some_and(|(_, is_begin_known)| is_begin_known);
             let shortest = slowest.iter().map(|wait| wait.duration_ns).min().unwrap_or(0);
             let has_room = slowest.len() < super::causes::LongWaits::MOST || duration_ns > shortest;
             if is_known && has_room && goroutine.origin != Origin::Yielded as u8 {
@@ -94,7 +104,9 @@ impl Sched {
                         gopc: goroutine.gopc,
                     },
                     origin: Origin::from_u8(goroutine.origin),
-                    after: self.waited_before(goroutine).map(|reason| self.reasons.name(reason)),
+                    after: self
+                        .waited_before(goroutine)
+                        .map(|reason| self.reasons.name(reason)),
                     wakers: waker::chain(goroutine, &self.goroutines),
                     causes: named(by_cause),
                     behind: None,
@@ -143,7 +155,11 @@ fn keep_longest(waits: &mut Vec<SlowestWait>) {
 
 /// The causes of a wait that are not 0, the largest first.
 fn named(by_cause: [u64; Cause::COUNT]) -> Vec<(Cause, u64)> {
-    let mut causes: Vec<(Cause, u64)> = Cause::ALL.into_iter().zip(by_cause).filter(|(_, ns)| *ns > 0).collect();
+    let mut causes: Vec<(Cause, u64)> = Cause::ALL
+        .into_iter()
+        .zip(by_cause)
+        .filter(|(_, ns)| *ns > 0)
+        .collect();
     causes.sort_by_key(|(cause, ns)| (std::cmp::Reverse(*ns), *cause));
     causes
 }

@@ -68,7 +68,11 @@ impl Sched {
             return Class::Gone;
         }
         if processor.tid == 0 {
-            return if processor.promised { Class::Waking } else { Class::Idle };
+            return if processor.promised {
+                Class::Waking
+            } else {
+                Class::Idle
+            };
         }
         let Some(machine) = self.machines.by_tid.get(&processor.tid) else {
             return Class::Idle;
@@ -115,7 +119,9 @@ impl Sched {
         let p = match p {
             0 => {
                 let mut processors = self.machines.processors.iter();
-                processors.find(|(_, processor)| is_idle(processor)).map(|(p, _)| *p)
+                processors
+                    .find(|(_, processor)| is_idle(processor))
+                    .map(|(p, _)| *p)
             }
             p => Some(p),
         };
@@ -130,7 +136,9 @@ impl Sched {
 
     /// Applies that a goroutine has been picked, and waits for the thread that it is locked to.
     pub(super) fn apply_locked(&mut self, g: u64, at_ns: u64) {
-        let Some(slot) = self.goroutines.find(g) else { return };
+        let Some(slot) = self.goroutines.find(g) else {
+            return;
+        };
         if let Some(goroutine) = self.goroutines.get(slot)
             && goroutine.state == State::Runnable
         {

@@ -18,13 +18,19 @@ impl WokenBy {
         if origin == Origin::Netpoll as u8 {
             return Self::root(NETPOLL);
         }
-        if origin == Origin::Syscall as u8 || origin == Origin::Preempted as u8 || origin == Origin::Yielded as u8 {
+        if origin == Origin::Syscall as u8
+            || origin == Origin::Preempted as u8
+            || origin == Origin::Yielded as u8
+        {
             return Self::root(NOBODY);
         }
         let Some(machine) = machines.by_tid.get(&tid) else {
             return Self::root(NOBODY);
         };
-        match machine.running.and_then(|slot| Some((slot, goroutines.get(slot)?.life))) {
+        match machine
+            .running
+            .and_then(|slot| Some((slot, goroutines.get(slot)?.life)))
+        {
             Some((slot, life)) => Self { slot, life },
             None if machine.p == 0 => Self::root(WITHOUT_P),
             None => Self::root(SCHEDULER),

@@ -80,7 +80,10 @@ mod tests {
 
     #[test]
     fn parts_are_as_long_as_their_shares_and_fill_the_line() {
-        let bar = stacked([(Cause::PBusy, 0.5), (Cause::Gc, 0.25), (Cause::Stw, 0.25)], false);
+        let bar = stacked(
+            [(Cause::PBusy, 0.5), (Cause::Gc, 0.25), (Cause::Stw, 0.25)],
+            false,
+        );
         let count = |letter: char| bar.matches(letter).count();
         assert_eq!((count('B'), count('G'), count('W')), (39, 20, 19));
         assert_eq!(bar.trim_end().len(), WIDTH);
@@ -103,9 +106,15 @@ mod tests {
         let shares = [(Cause::PBusy, 0.9), (Cause::Gc, 0.0), (Cause::Unknown, 0.1)];
         let (plain, coloured) = (stacked(shares, false), stacked(shares, true));
         assert_eq!(
-            coloured.replace("\x1b[32m", "").replace("\x1b[90m", "").replace("\x1b[0m", ""),
+            coloured
+                .replace("\x1b[32m", "")
+                .replace("\x1b[90m", "")
+                .replace("\x1b[0m", ""),
             plain
         );
-        assert!(!coloured.contains("\x1b[95m"), "nothing to be coloured: {coloured}");
+        assert!(
+            !coloured.contains("\x1b[95m"),
+            "nothing to be coloured: {coloured}"
+        );
     }
 }

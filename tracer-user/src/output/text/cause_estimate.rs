@@ -11,7 +11,11 @@ use crate::output::text::style::Style;
 
 /// Renders the estimate; an empty text where there is none.
 pub fn render(capture: &Capture, style: Style) -> String {
-    let Some(estimate) = capture.cause_estimate.as_ref().filter(|estimate| estimate.samples > 0) else {
+    let Some(estimate) = capture
+        .cause_estimate
+        .as_ref()
+        .filter(|estimate| estimate.samples > 0)
+    else {
         return String::new();
     };
     let mut causes: Vec<(Cause, ShareEstimate)> = estimate

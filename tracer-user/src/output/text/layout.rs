@@ -128,8 +128,14 @@ mod tests {
         let text = "word ".repeat(30);
         let hung = hang("  1.5s ", &text, 10);
         let lines: Vec<&str> = hung.lines().collect();
-        assert!(lines.len() > 1 && lines[0].starts_with("  1.5s word word"), "{hung}");
-        assert!(lines[1..].iter().all(|line| line.starts_with("          word")), "{hung}");
+        assert!(
+            lines.len() > 1 && lines[0].starts_with("  1.5s word word"),
+            "{hung}"
+        );
+        assert!(
+            lines[1..].iter().all(|line| line.starts_with("          word")),
+            "{hung}"
+        );
         assert!(hang("", &text, 2).starts_with("word"));
         assert!(lines.iter().all(|line| line.len() <= WIDTH));
     }
@@ -140,8 +146,8 @@ mod tests {
             keep_units("12.1 ms (64 to 78 %), 3 s: 4 goroutines s 5"),
             "12.1\u{a0}ms (64 to 78\u{a0}%), 3\u{a0}s: 4 goroutines s 5"
         );
-        let wrapped = wrap(&keep_units(&format!("{} 12.1 ms", "x".repeat(72))), 0);
-        assert_eq!(wrapped, format!("{}\n12.1 ms\n", "x".repeat(72)));
+        let wrapped = wrap(&keep_units(&format!("{} 12.1 ms", "x".repeat(74))), 0);
+        assert_eq!(wrapped, format!("{}\n12.1 ms\n", "x".repeat(74)));
     }
 
     #[test]

@@ -150,7 +150,11 @@ impl Cgroups {
 
     /// The `cpu.stat` of each cgroup that has a limit: of the process's own, and of those above.
     fn limited(&self) -> Vec<PathBuf> {
-        let limited = self.0.iter().flat_map(Place::up).filter(|here| here.limit().is_some());
+        let limited = self
+            .0
+            .iter()
+            .flat_map(Place::up)
+            .filter(|here| here.limit().is_some());
         limited.map(|here| here.dir.join("cpu.stat")).collect()
     }
 

@@ -17,8 +17,8 @@ use aya::programs::raw_trace_point::RawTracePointLink;
 use tracer_ebpf::{TargetConfig, full::FullCounters};
 
 pub use self::begin::Request;
-pub use self::readings::Readings;
 use self::beside::Beside;
+pub use self::readings::Readings;
 use self::rings::KernelRing;
 pub use self::snapshot::SnapshotReader;
 use self::stacks::Stacks;

@@ -36,7 +36,15 @@ fn a_cause_is_a_histogram_with_its_totals() {
     let names: Vec<&String> = value["by_cause"].as_object().unwrap().keys().collect();
     assert_eq!(
         names,
-        ["gc", "os_preempted", "p_busy", "stw", "thread_wakeup", "unknown", "yielded"]
+        [
+            "gc",
+            "os_preempted",
+            "p_busy",
+            "stw",
+            "thread_wakeup",
+            "unknown",
+            "yielded"
+        ]
     );
     assert_eq!(full().waited_ns(), 228_000_000_000);
     assert_eq!(
@@ -55,7 +63,12 @@ fn statements_of_one_function_are_one_culprit() {
     let culprits = full().culprits;
     let named: Vec<_> = culprits
         .iter()
-        .map(|culprit| (culprit.creation_site.as_ref().map(Untrusted::raw), culprit.stretches))
+        .map(|culprit| {
+            (
+                culprit.creation_site.as_ref().map(Untrusted::raw),
+                culprit.stretches,
+            )
+        })
         .collect();
     assert_eq!(
         named,
@@ -170,7 +183,10 @@ fn all_names_in_causes_are_looked_up_together() {
         slowest(&report.causes, &named),
     ))
     .unwrap();
-    assert_eq!(json.matches("main.f").count(), json.matches("creation_site").count());
+    assert_eq!(
+        json.matches("main.f").count(),
+        json.matches("creation_site").count()
+    );
     assert!(json.matches("main.f").count() > 10, "{json}");
 }
 
@@ -245,7 +261,10 @@ fn every_cause_can_be_that_of_a_part_of_a_wait() {
         })
         .collect();
     assert_eq!(parts.len(), Cause::COUNT);
-    assert!(parts.iter().all(|part| part.raw().contains(": 5.0 us ")), "{parts:?}");
+    assert!(
+        parts.iter().all(|part| part.raw().contains(": 5.0 us ")),
+        "{parts:?}"
+    );
 }
 
 #[test]

@@ -36,7 +36,11 @@ fn section(cause: Cause, text: &str) -> String {
     };
     let mut section = format!("### `{}`\n\n{first}\n\n", cause.name());
     let names = ["Seen:", "Means:", "Try:"];
-    assert_eq!(others.len(), names.len(), "{cause:?} has other paragraphs than {names:?}");
+    assert_eq!(
+        others.len(),
+        names.len(),
+        "{cause:?} has other paragraphs than {names:?}"
+    );
     for (name, paragraph) in names.iter().zip(others) {
         let said = paragraph
             .strip_prefix(*name)
@@ -82,7 +86,9 @@ fn every_cause_has_its_documentation() {
 #[test]
 fn tables_of_benchmarks_stay_as_they_are() {
     let empty = page("");
-    let (before, after) = empty.split_once("<!-- cargo xtask bench rules: begin -->\n").unwrap();
+    let (before, after) = empty
+        .split_once("<!-- cargo xtask bench rules: begin -->\n")
+        .unwrap();
     let measured = format!("{before}<!-- cargo xtask bench rules: begin -->\n| a | b |\n{after}");
     assert_eq!(page(&measured), measured);
     assert_ne!(measured, empty);

@@ -244,7 +244,11 @@ impl Causes {
     pub fn totals(&self, ongoing_ns: ByCause, spent_ns: u64) -> CausesReport {
         let runnable_ns = u64::try_from(self.runnable_ns).unwrap_or(u64::MAX);
         let mut by_cause = Vec::new();
-        let all = Cause::ALL.into_iter().zip(self.total_ns).zip(ongoing_ns).zip(&self.waits);
+        let all = Cause::ALL
+            .into_iter()
+            .zip(self.total_ns)
+            .zip(ongoing_ns)
+            .zip(&self.waits);
         for (((cause, ended_ns), ongoing_ns), waits) in all {
             let total_ns = ended_ns.saturating_add(ongoing_ns);
             if total_ns > 0 {

@@ -47,7 +47,9 @@ impl Stops {
         };
         stop.total_ns = at_ns.saturating_sub(stop.begin_ns);
         stop.ongoing = false;
-        let at = self.ended.partition_point(|longer| longer.total_ns >= stop.total_ns);
+        let at = self
+            .ended
+            .partition_point(|longer| longer.total_ns >= stop.total_ns);
         if at < MOST {
             self.ended.insert(at, stop);
             self.ended.truncate(MOST);

@@ -133,16 +133,25 @@ mod tests {
         let mut throttle = Throttle::default();
         assert_eq!(ended(&mut throttle, 10, 90)[Cause::OsPreempted as usize], 80 * MS);
         throttle.confirm(100 * MS, 75 * MS);
-        assert_eq!(ended(&mut throttle, 110, 190)[Cause::CgroupThrottled as usize], 80 * MS);
+        assert_eq!(
+            ended(&mut throttle, 110, 190)[Cause::CgroupThrottled as usize],
+            80 * MS
+        );
         // It has been used up.
-        assert_eq!(ended(&mut throttle, 191, 199)[Cause::OsPreempted as usize], 8 * MS);
+        assert_eq!(
+            ended(&mut throttle, 191, 199)[Cause::OsPreempted as usize],
+            8 * MS
+        );
     }
 
     #[test]
     fn what_was_confirmed_long_ago_is_not_this_stretch() {
         let mut throttle = Throttle::default();
         throttle.confirm(MS, 75 * MS);
-        assert_eq!(ended(&mut throttle, 110, 190)[Cause::OsPreempted as usize], 80 * MS);
+        assert_eq!(
+            ended(&mut throttle, 110, 190)[Cause::OsPreempted as usize],
+            80 * MS
+        );
     }
 
     #[test]

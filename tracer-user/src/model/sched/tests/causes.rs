@@ -33,9 +33,17 @@ fn an_instant_is_shared_out_over_the_ps() {
     story.create(3, 1).off(2, 0).pass(10);
     assert_eq!(seen(&story), [("os_preempted", 5), ("p_busy", 5)]);
     story.on(2).pass(4).off(2, 1).pass(6);
-    assert_eq!(seen(&story), [("os_preempted", 5), ("p_busy", 12), ("p_in_syscall", 3)]);
+    assert_eq!(
+        seen(&story),
+        [("os_preempted", 5), ("p_busy", 12), ("p_in_syscall", 3)]
+    );
     story.on(2).off(2, 2).pass(8);
-    let slept = [("os_preempted", 5), ("p_busy", 16), ("p_in_syscall", 3), ("thread_blocked", 4)];
+    let slept = [
+        ("os_preempted", 5),
+        ("p_busy", 16),
+        ("p_in_syscall", 3),
+        ("thread_blocked", 4),
+    ];
     assert_eq!(seen(&story), slept);
 }
 
@@ -48,9 +56,15 @@ fn an_idle_p_waits_for_a_thread_that_is_on_its_way() {
     story.event(What::MachineWanted, 1, p(1), 0, 1).pass(20);
     assert_eq!(seen(&story), [("no_thread_woken", 3), ("thread_wakeup", 20)]);
     story.acquire(2, 1).pass(2);
-    assert_eq!(seen(&story), [("no_thread_woken", 3), ("spinning", 2), ("thread_wakeup", 20)]);
+    assert_eq!(
+        seen(&story),
+        [("no_thread_woken", 3), ("spinning", 2), ("thread_wakeup", 20)]
+    );
     story.run(3, 2).pass(50);
-    assert_eq!(seen(&story), [("no_thread_woken", 3), ("spinning", 2), ("thread_wakeup", 20)]);
+    assert_eq!(
+        seen(&story),
+        [("no_thread_woken", 3), ("spinning", 2), ("thread_wakeup", 20)]
+    );
 }
 
 #[test]
@@ -80,12 +94,22 @@ fn a_voluntary_yield_is_nothing_else() {
 fn a_stopped_world_comes_before_what_the_ps_do() {
     let mut story = both_busy();
     story.event(What::WorldStarted, 1, 0, 0, 0).create(3, 1);
-    story.event(What::WorldStops, 1, 0, 0, 5).pass(4).leave(2, 2, Origin::Preempted).pass(6);
-    story.event(What::WorldStarts, 1, 0, 0, 0).pass(3).event(What::WorldStarted, 1, 0, 0, 0);
+    story
+        .event(What::WorldStops, 1, 0, 0, 5)
+        .pass(4)
+        .leave(2, 2, Origin::Preempted)
+        .pass(6);
+    story
+        .event(What::WorldStarts, 1, 0, 0, 0)
+        .pass(3)
+        .event(What::WorldStarted, 1, 0, 0, 0);
     assert_eq!(seen(&story), [("stw", 13 + 9)]);
     let stops = story.report().stops;
     assert_eq!(stops.len(), 1);
-    assert_eq!((stops[0].stopping_ns, stops[0].total_ns, stops[0].reason), (4 * US, 10 * US, 5));
+    assert_eq!(
+        (stops[0].stopping_ns, stops[0].total_ns, stops[0].reason),
+        (4 * US, 10 * US, 5)
+    );
     assert_eq!(stops[0].last.map(|who| who.gopc), Some(0x40_0002));
 }
 
@@ -97,13 +121,18 @@ fn a_locked_goroutine_waits_for_its_thread_once_it_was_picked() {
     assert_eq!(seen(&story), [("locked_thread", 30), ("p_busy", 4)]);
     story.leave(1, 1, Origin::Preempted).run(3, 1);
     let slowest = &story.report().slowest[0];
-    assert_eq!(slowest.causes, [(Cause::LockedThread, 30 * US), (Cause::PBusy, 4 * US)]);
+    assert_eq!(
+        slowest.causes,
+        [(Cause::LockedThread, 30 * US), (Cause::PBusy, 4 * US)]
+    );
 }
 
 #[test]
 fn a_worker_of_the_collector_is_not_just_busy() {
     let mut story = both_busy();
-    let idle = (0..=u8::MAX).find(|n| Reasons::of(27).name(*n) == "GC worker (idle)").unwrap();
+    let idle = (0..=u8::MAX)
+        .find(|n| Reasons::of(27).name(*n) == "GC worker (idle)")
+        .unwrap();
     story.block(2, 2, idle).wake(2, 1, Origin::Unblocked).run(2, 2);
     story.create(3, 1).pass(10);
     assert_eq!(seen(&story), [("gc", 5), ("p_busy", 5)]);
@@ -118,7 +147,14 @@ fn without_a_cpu_for_any_thread_the_quota_is_asked() {
     let hog = seen(&story);
     assert_eq!(hog, [("os_preempted", 60_505), ("p_busy", 505)]);
     story.off(1, 0).throttled(60_000).pass(60_000).on(1);
-    assert_eq!(seen(&story), [("cgroup_throttled", 60_000), ("os_preempted", 60_505), ("p_busy", 505)]);
+    assert_eq!(
+        seen(&story),
+        [
+            ("cgroup_throttled", 60_000),
+            ("os_preempted", 60_505),
+            ("p_busy", 505)
+        ]
+    );
 }
 
 #[test]
@@ -144,7 +180,11 @@ fn a_loss_in_between_is_unknown_and_only_that() {
 #[test]
 fn a_slow_wait_names_who_woke_it_and_behind_whom_it_waited() {
     let mut story = both_busy();
-    story.create(4, 1).leave(1, 1, Origin::Preempted).run(4, 1).block(4, 1, CHAN_RECEIVE);
+    story
+        .create(4, 1)
+        .leave(1, 1, Origin::Preempted)
+        .run(4, 1)
+        .block(4, 1, CHAN_RECEIVE);
     story.wake(4, 1, Origin::Netpoll).pass(1).run(4, 1).pass(1);
     // 4, which the network poller has woken, wakes 2.
     story.block(2, 2, CHAN_RECEIVE).wake(2, 1, Origin::Unblocked);
@@ -153,7 +193,10 @@ fn a_slow_wait_names_who_woke_it_and_behind_whom_it_waited() {
     let slowest = report.slowest.iter().find(|wait| !wait.ongoing).unwrap();
     assert_eq!(slowest.duration_ns, 300 * US);
     assert_eq!(slowest.after.as_deref(), Some("chan receive"));
-    let who = |n: u64| Who { goid: 0, gopc: 0x40_0000 + n };
+    let who = |n: u64| Who {
+        goid: 0,
+        gopc: 0x40_0000 + n,
+    };
     assert_eq!(slowest.wakers, [Waker::Goroutine(who(4)), Waker::Netpoll]);
     assert_eq!(slowest.behind, Some(who(4)));
     assert_eq!(slowest.begin_ns, (BEGIN_US + 2) * US);
@@ -164,9 +207,23 @@ fn a_slow_wait_names_who_woke_it_and_behind_whom_it_waited() {
 #[test]
 fn a_timer_and_a_thread_without_a_p_are_roots() {
     let mut story = both_busy();
-    story.block(1, 1, CHAN_RECEIVE).pass(1).wake(1, 1, Origin::Unblocked).pass(4).run(1, 1);
-    story.block(2, 2, CHAN_RECEIVE).wake(2, 9, Origin::Unblocked).pass(9).run(2, 2);
-    let wakers: Vec<_> = story.report().slowest.into_iter().map(|wait| wait.wakers).collect();
+    story
+        .block(1, 1, CHAN_RECEIVE)
+        .pass(1)
+        .wake(1, 1, Origin::Unblocked)
+        .pass(4)
+        .run(1, 1);
+    story
+        .block(2, 2, CHAN_RECEIVE)
+        .wake(2, 9, Origin::Unblocked)
+        .pass(9)
+        .run(2, 2);
+    let wakers: Vec<_> = story
+        .report()
+        .slowest
+        .into_iter()
+        .map(|wait| wait.wakers)
+        .collect();
     assert!(wakers.contains(&vec![Waker::Scheduler]), "{wakers:?}");
     assert_eq!(wakers[0], [], "a thread that was never seen: {wakers:?}");
 }
@@ -179,18 +236,30 @@ fn who_holds_a_p_while_others_wait_is_the_culprit() {
     }
     story.pass(10).block(1, 1, CHAN_RECEIVE);
     let report = story.report();
-    let held: Vec<(u64, u64)> =
-        report.culprits.iter().map(|culprit| (culprit.gopc, culprit.held_ns)).collect();
+    let held: Vec<(u64, u64)> = report
+        .culprits
+        .iter()
+        .map(|culprit| (culprit.gopc, culprit.held_ns))
+        .collect();
     // Three waited for 10 µs; each of the two that ran held half of the Ps.
     assert_eq!(held, [(0x40_0001, 15 * US), (0x40_0002, 15 * US)]);
     let first = &report.culprits[0];
-    assert_eq!((first.longest_ns, first.longest_at_ns), (10 * US, (BEGIN_US + 10) * US));
+    assert_eq!(
+        (first.longest_ns, first.longest_at_ns),
+        (10 * US, (BEGIN_US + 10) * US)
+    );
 }
 
 #[test]
 fn a_running_stretch_is_without_the_time_off_the_cpu() {
     let mut story = both_busy();
-    story.pass(10).off(1, 0).pass(30).on(1).pass(5).block(1, 1, CHAN_RECEIVE);
+    story
+        .pass(10)
+        .off(1, 0)
+        .pass(30)
+        .on(1)
+        .pass(5)
+        .block(1, 1, CHAN_RECEIVE);
     assert_eq!(story.report().culprits[0].longest_ns, 15 * US);
 }
 

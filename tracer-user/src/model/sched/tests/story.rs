@@ -156,19 +156,29 @@ impl Story {
     /// The time by cause, in microseconds.
     pub(super) fn causes(&self) -> BTreeMap<&'static str, u64> {
         let causes = self.report().by_cause;
-        causes.iter().map(|cause| (cause.cause.name(), cause.total_ns / US)).collect()
+        causes
+            .iter()
+            .map(|cause| (cause.cause.name(), cause.total_ns / US))
+            .collect()
     }
 }
 
 /// Checks what holds of every report whose events came in order.
 pub(super) fn check_identities(report: &CausesReport) {
     let sum: u64 = report.by_cause.iter().map(|cause| cause.total_ns).sum();
-    assert_eq!(sum, report.runnable_ns, "the causes add up to the time of the runnable goroutines");
+    assert_eq!(
+        sum, report.runnable_ns,
+        "the causes add up to the time of the runnable goroutines"
+    );
     assert_eq!(report.imbalance_ns, 0);
     assert!(report.some_ns <= report.runnable_ns);
     for cause in &report.by_cause {
         let ended = cause.waits.as_ref().and_then(|waits| waits.sum_ns).unwrap_or(0);
-        assert!(ended + cause.ongoing_ns <= cause.total_ns, "{}", cause.cause.name());
+        assert!(
+            ended + cause.ongoing_ns <= cause.total_ns,
+            "{}",
+            cause.cause.name()
+        );
     }
     for wait in &report.slowest {
         let sum: u64 = wait.causes.iter().map(|(_, ns)| ns).sum();

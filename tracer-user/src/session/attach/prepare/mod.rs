@@ -233,7 +233,11 @@ impl Prepared {
 
     /// Whether `full` sees the end of each GC assist.
     pub fn sees_assists(&self) -> bool {
-        self.reading.plan.full.as_ref().is_ok_and(|full| full.sees_assists())
+        self.reading
+            .plan
+            .full
+            .as_ref()
+            .is_ok_and(|full| full.sees_assists())
     }
 
     /// Returns Go's minor version: 27 for Go 1.27.3.
