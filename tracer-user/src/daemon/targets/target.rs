@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::Governed;
+use super::{Governed, samples::is_busy, tracked::Tracked};
 use crate::{
     binary::Globals,
     clock::ClockOffset,
@@ -21,7 +21,7 @@ use crate::{
             inspect::{Found, Identity, Refused},
             programs::AnalysedProgram,
         },
-        job::{Done, Job},
+        job::{Done, Job, What},
         view::{Name, TargetView, Throttling},
     },
     latency::Histogram,
@@ -30,7 +30,10 @@ use crate::{
         self, Hierarchies, Life,
         memory::{ProcessMemory, ReadError},
     },
-    sources::passive::{ObserveError, PassiveSource},
+    sources::{
+        causes::CauseSampler,
+        passive::{ObserveError, PassiveSource},
+    },
     stream::{Kind, Observation},
 };
 
@@ -53,6 +56,8 @@ pub struct Target {
     /// How it is probed; `None` for one that cannot be read.
     governed: Option<Governed>,
     tracked: Tracked,
+    /// Whether it had something to run when it was last sampled, or that is not known yet.
+    is_busy: bool,
     throttling: Vec<process::Throttling>,
     limits_due_ns: u64,
     /// Readings that failed in a row.
@@ -74,31 +79,8 @@ pub struct Watched {
     pub clock: Option<ClockOffset>,
     /// `None` while it is being read.
     passive: Option<PassiveSource<ProcessMemory>>,
-}
-
-/// Waits that the runtime has tracked since [`Target::take_tracked`] was called.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tracked {
-    /// When they were last read.
-    read_ns: Option<u64>,
-    waits: u64,
-    /// The time in which there were so many.
-    length_ns: u64,
-}
-
-impl Tracked {
-    fn add(&mut self, seen: &[Observation], at_ns: u64) {
-        let Some(before) = self.read_ns.replace(at_ns) else {
-            return;
-        };
-        self.length_ns = self.length_ns.saturating_add(at_ns.saturating_sub(before));
-        for observation in seen {
-            if let Kind::HistogramDelta(delta) = &observation.kind {
-                let counts = delta.counts.iter().map(|(_, count)| count);
-                self.waits = counts.fold(self.waits, |sum, count| sum.saturating_add(*count));
-            }
-        }
-    }
+    /// `None` while it is being sampled, and where that is not possible.
+    causes: Option<CauseSampler<ProcessMemory>>,
 }
 
 /// Why a process could not be read.
@@ -131,6 +113,7 @@ impl Target {
             clock,
             refuted,
             passive,
+            causes,
         } = found;
         let runtime_waits = passive.scheme().map(Histogram::new);
         let version = known
@@ -160,7 +143,9 @@ impl Target {
             bias,
             clock,
             passive: Some(passive),
+            causes,
         };
+        target.is_busy = watched.causes.is_some();
         target.governed = Some(Governed::new(config, target.decision, &watched));
         target.watched = Some(watched);
         target
@@ -203,6 +188,7 @@ impl Target {
                 runtime_waits: None,
                 sampled_waits: BTreeMap::new(),
                 exact_waits: BTreeMap::new(),
+                runnable: None,
                 gauges: None,
                 cgroup_cpus: None,
                 throttling: None,
@@ -217,6 +203,7 @@ impl Target {
             watched: None,
             governed: None,
             tracked: Tracked::default(),
+            is_busy: false,
             throttling: Vec::new(),
             limits_due_ns: 0,
             read_failures: 0,
@@ -301,9 +288,7 @@ impl Target {
     /// (waits that its runtime has tracked since the last call, in how many nanoseconds); `None` if they were not read
     /// meanwhile.
     pub fn take_tracked(&mut self) -> Option<(u64, u64)> {
-        let Tracked { waits, length_ns, .. } = self.tracked;
-        (self.tracked.waits, self.tracked.length_ns) = (0, 0);
-        (length_ns > 0).then_some((waits, length_ns))
+        self.tracked.take()
     }
 
     /// Begins a window now; the one before does not count. `None` if the process has ended.
@@ -348,16 +333,35 @@ impl Target {
         }
     }
 
-    /// Prepares a reading of its memory: of the waits alone, or of `all`. `None` while another is under way, and if it
-    /// cannot be read. `walk` is the CPU time per second that counting its goroutines may cost us.
-    pub fn job(&mut self, all: bool, walk: Duration) -> Option<Job> {
+    /// Prepares a reading of its memory. `None` while another is under way, and if it cannot be read. `walk` is the CPU time
+    /// per second that counting its goroutines may cost us.
+    pub fn job(&mut self, what: What, walk: Duration) -> Option<Job> {
+        let watched = self.watched.as_mut()?;
+        let passive = watched.passive.take()?;
+        let mut causes = match what {
+            What::All | What::Causes => watched.causes.take(),
+            What::Waits => None,
+        };
+        if let Some(causes) = &mut causes {
+            causes.set_throttling(match self.view.cgroup_cpus {
+                Some(_) => self.throttling.clone(),
+                None => Vec::new(),
+            });
+        }
         Some(Job {
             pid: self.pid(),
             target: self.id,
-            passive: self.watched.as_mut()?.passive.take()?,
-            all,
+            passive,
+            causes,
+            what,
             walk,
+            delay: Duration::ZERO,
         })
+    }
+
+    /// Whether it had something to run when it was last sampled.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
     }
 
     /// Reads the CPU time and the cgroups of the process.
@@ -375,8 +379,10 @@ impl Target {
     /// See [`ReadFailure`]; what was counted before stays.
     pub fn finish_reading(&mut self, done: Done) -> Result<(), ReadFailure> {
         let Done { job, at_ns, seen } = done;
+        let reads_waits = job.what != What::Causes;
         if let Some(watched) = &mut self.watched {
             watched.passive = Some(job.passive);
+            watched.causes = job.causes.or(watched.causes.take());
         }
         // Only now it is certain that all of this was read from this process, not from a later one of its PID, and from
         // this program, not from a later one of the process.
@@ -388,7 +394,10 @@ impl Target {
         }
         match seen {
             Ok(seen) => {
-                self.count(&seen, at_ns);
+                if reads_waits {
+                    self.tracked.add(&seen, at_ns);
+                }
+                self.count(&seen);
                 Ok(())
             }
             // The process is about to end.
@@ -416,8 +425,7 @@ impl Target {
     }
 
     /// Counts what was observed in its memory.
-    fn count(&mut self, seen: &[Observation], at_ns: u64) {
-        self.tracked.add(seen, at_ns);
+    fn count(&mut self, seen: &[Observation]) {
         let view = Arc::make_mut(&mut self.view);
         for observation in seen {
             match &observation.kind {
@@ -430,6 +438,10 @@ impl Target {
                 Kind::Loss(loss) => {
                     let lost = view.losses.entry(loss.cause).or_default();
                     *lost = lost.saturating_add(loss.count);
+                }
+                Kind::CauseSamples(seen) => {
+                    view.runnable.get_or_insert_default().add(seen);
+                    self.is_busy = is_busy(seen);
                 }
                 // Not observed in memory.
                 Kind::Hits(_)

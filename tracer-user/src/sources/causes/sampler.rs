@@ -102,7 +102,10 @@ impl<M: Memory> CauseSampler<M> {
                 None => self.shares_of_ps(&state, now_ns, length_ns)?,
             },
             // Nobody waits, so that it has no weight.
-            false => Shares::whole(Cause::Unknown),
+            false => {
+                self.threads.close_unused(now_ns);
+                Shares::whole(Cause::Unknown)
+            }
         };
         self.batch.add_executed(executed);
         let sample = Sample {
