@@ -1,5 +1,5 @@
-//! Why goroutines wait, without a probe: samples of a capture beside the events of mode `full` in the same capture, and the
-//! daemon's figures of a program whose queues are known.
+//! Why goroutines wait, without a probe: samples of a capture beside the events of mode `full` in the same capture, and
+//! the daemon's figures of a program whose queues are known.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Measures what sampling costs gmpscope: the table of docs/overhead.md. `sampling FILE` writes it to FILE; fails where a
-//! bound is exceeded.
+//! Measures what sampling costs gmpscope: the table of docs/overhead.md. `sampling FILE` writes it to FILE; fails where
+//! a bound is exceeded.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -62,8 +62,8 @@ impl Window {
     }
 }
 
-/// Cuts a recording into windows of this length. One of mode `full` has both sides, one of another mode is a single window
-/// with the estimate alone.
+/// Cuts a recording into windows of this length. One of mode `full` has both sides, one of another mode is a single
+/// window with the estimate alone.
 ///
 /// # Errors
 /// It cannot be read.

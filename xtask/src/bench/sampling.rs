@@ -1,5 +1,5 @@
-//! `cargo xtask bench sampling`: what samples of why goroutines wait cost gmpscope itself, in a capture and in the daemon;
-//! measured by a program of the tests crate.
+//! `cargo xtask bench sampling`: what samples of why goroutines wait cost gmpscope itself, in a capture and in the
+//! daemon; measured by a program of the tests crate.
 
 use std::fs;
 

@@ -1,10 +1,12 @@
 //! The Go processes that are watched or shown, and when each is to be read.
 
+mod cgroups;
 mod exits;
 mod governed;
 mod samples;
 mod target;
 mod tracked;
+mod watched;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +21,8 @@ use self::{exits::Exits, samples::SampleTimes};
 pub use self::{
     governed::{Governed, settings, tier_of},
     samples::sample_delay,
-    target::{ReadFailure, Target, Watched},
+    target::Target,
+    watched::{ReadFailure, Watched},
 };
 use crate::daemon::view::TargetView;
 

@@ -1,7 +1,7 @@
 //! When targets are sampled for why their goroutines wait.
 //!
-//! One that has nothing to run is sampled with its ordinary readings alone: a hundred idle processes cost next to nothing.
-//! One that has is sampled some four times a second, less often where there are many of them.
+//! One that has nothing to run is sampled with its ordinary readings alone: a hundred idle processes cost next to
+//! nothing. One that has is sampled some four times a second, less often where there are many of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

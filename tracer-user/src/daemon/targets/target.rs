@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,35 +9,28 @@ use std::{
     time::Duration,
 };
 
-use super::{Governed, samples::is_busy, tracked::Tracked};
+use super::{
+    Governed,
+    cgroups::TargetCgroups,
+    samples::is_busy,
+    tracked::Tracked,
+    watched::{ReadFailure, Watched},
+};
 use crate::{
-    binary::Globals,
-    clock::ClockOffset,
     daemon::{
         config::{Config, Tier},
         discovery::{
             Decision, Placement, ProcessFacts, decide,
             inspect::{Found, Identity, Refused},
-            programs::AnalysedProgram,
         },
         job::{Done, Job, What},
-        view::{Name, TargetView, Throttling},
+        view::{Name, TargetView},
     },
     latency::Histogram,
-    plan::program::Reading,
-    process::{
-        self, Hierarchies, Life,
-        memory::{ProcessMemory, ReadError},
-    },
-    sources::{
-        causes::CauseSampler,
-        passive::{ObserveError, PassiveSource},
-    },
+    process::{Hierarchies, Life, memory::ReadError},
+    sources::passive::ObserveError,
     stream::{Kind, Observation},
 };
-
-/// How often the limits of cgroups are read, which seldom change.
-const LIMITS_NS: u64 = 60_000_000_000;
 
 /// The next [`Target::id`].
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -58,47 +50,9 @@ pub struct Target {
     tracked: Tracked,
     /// Whether it had something to run when it was last sampled, or that is not known yet.
     is_busy: bool,
-    throttling: Vec<process::Throttling>,
-    limits_due_ns: u64,
+    cgroups: TargetCgroups,
     /// Readings that failed in a row.
     pub read_failures: u32,
-}
-
-/// A process that can be read.
-#[derive(Debug)]
-pub struct Watched {
-    /// Its program.
-    pub known: Arc<AnalysedProgram>,
-    /// Which reading of the program its memory agrees with.
-    pub nth: usize,
-    /// Link-time addresses that its memory agrees with.
-    pub globals: Globals,
-    /// Run-time minus link-time addresses.
-    pub bias: u64,
-    /// How far its clock is ahead of the host's, if that could be found.
-    pub clock: Option<ClockOffset>,
-    /// `None` while it is being read.
-    passive: Option<PassiveSource<ProcessMemory>>,
-    /// `None` while it is being sampled, and where that is not possible.
-    causes: Option<CauseSampler<ProcessMemory>>,
-}
-
-/// Why a process could not be read.
-#[derive(Debug)]
-pub enum ReadFailure {
-    /// It has ended.
-    Ended,
-    /// It runs another program now.
-    Replaced,
-    /// Its memory cannot be read; this may pass.
-    Unreadable(ReadError),
-}
-
-impl Watched {
-    /// What its program was found to be.
-    pub fn reading(&self) -> &Reading {
-        self.known.program.nth(self.nth)
-    }
 }
 
 impl Target {
@@ -204,8 +158,7 @@ impl Target {
             governed: None,
             tracked: Tracked::default(),
             is_busy: false,
-            throttling: Vec::new(),
-            limits_due_ns: 0,
+            cgroups: TargetCgroups::default(),
             read_failures: 0,
         }
     }
@@ -333,8 +286,8 @@ impl Target {
         }
     }
 
-    /// Prepares a reading of its memory. `None` while another is under way, and if it cannot be read. `walk` is the CPU time
-    /// per second that counting its goroutines may cost us.
+    /// Prepares a reading of its memory. `None` while another is under way, and if it cannot be read. `walk` is the CPU
+    /// time per second that counting its goroutines may cost us.
     pub fn job(&mut self, what: What, walk: Duration) -> Option<Job> {
         let watched = self.watched.as_mut()?;
         let passive = watched.passive.take()?;
@@ -344,7 +297,7 @@ impl Target {
         };
         if let Some(causes) = &mut causes {
             causes.set_throttling(match self.view.cgroup_cpus {
-                Some(_) => self.throttling.clone(),
+                Some(_) => self.cgroups.throttling().to_vec(),
                 None => Vec::new(),
             });
         }
@@ -367,7 +320,8 @@ impl Target {
     /// Reads the CPU time and the cgroups of the process.
     pub fn read_system(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
         let cpu = self.life.cpu_time_ns();
-        self.read_cgroups(now_ns, hierarchies);
+        let view = Arc::make_mut(&mut self.view);
+        self.cgroups.read(self.life.pid(), now_ns, hierarchies, view);
         if let Ok(cpu) = cpu {
             self.view_mut().cpu = Duration::from_nanos(cpu);
         }
@@ -405,23 +359,6 @@ impl Target {
             Err(ObserveError::Read(e)) => Err(ReadFailure::Unreadable(e)),
             Err(ObserveError::Replaced { .. }) => Err(ReadFailure::Replaced),
         }
-    }
-
-    fn read_cgroups(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
-        let view = Arc::make_mut(&mut self.view);
-        if now_ns >= self.limits_due_ns {
-            self.limits_due_ns = now_ns.saturating_add(LIMITS_NS);
-            let text = fs::read(format!("/proc/{}/cgroup", self.life.pid()));
-            let cgroups = hierarchies.of(text.unwrap_or_default());
-            self.throttling = cgroups.throttling();
-            view.cgroup_cpus = cgroups.cpu_limit();
-        }
-        let throttled = self.throttling.iter().find_map(process::Throttling::read);
-        view.throttling = throttled.map(|throttled| Throttling {
-            periods: throttled.periods,
-            throttled_periods: throttled.throttled_periods,
-            throttled: Duration::from_nanos(throttled.time_ns),
-        });
     }
 
     /// Counts what was observed in its memory.

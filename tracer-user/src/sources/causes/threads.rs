@@ -1,8 +1,9 @@
 //! What the kernel says of the threads that hold Ps: whether they can run, and for how long they could and did not.
 //!
 //! No file says whether a thread is on a CPU at this moment, only how long it has waited for one so far (`run_delay` in
-//! `/proc/PID/task/TID/schedstat`), and that figure grows when a wait ends. So the share of the time that a thread waited
-//! is what it grew since the last reading; what is more than the time since then is credited to the readings that follow.
+//! `/proc/PID/task/TID/schedstat`), and that figure grows when a wait ends. So the share of the time that a thread
+//! waited is what it grew since the last reading; what is more than the time since then is credited to the readings
+//! that follow.
 
 use std::collections::HashMap;
 use std::fs::File;
