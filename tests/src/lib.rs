@@ -11,6 +11,7 @@ pub mod consistency;
 pub mod crowd;
 pub mod daemon;
 pub mod environment;
+pub mod estimate;
 pub mod event;
 pub mod exposition;
 pub mod goroutines;

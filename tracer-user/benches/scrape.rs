@@ -8,9 +8,10 @@ use tracer_user::{
         config::Tier,
         http::counters::Counts,
         metrics::{Exposition, Format},
-        view::{HostView, Name, TargetView},
+        view::{HostView, Name, RunnableTime, TargetView},
     },
     latency::Histogram,
+    model::sched::Cause,
     stream::{BucketScheme, HistogramDelta, HistogramKey, Snapshot},
 };
 
@@ -59,6 +60,10 @@ fn target(pid: u32, sites: usize) -> TargetView {
             })
             .collect(),
         exact_waits: BTreeMap::new(),
+        runnable: Some(RunnableTime {
+            by_cause_ns: Cause::ALL.map(|cause| (cause, 1_234_567_890)).into(),
+            some_ns: 1_234_567_890,
+        }),
         gauges: Some(Snapshot {
             goroutines_by_state: words(&["runnable", "running", "syscall", "waiting"]),
             global_runq: Some(0),

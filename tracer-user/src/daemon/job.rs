@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::{
     process::memory::ProcessMemory,
-    sources::passive::{ObserveError, PassiveSource},
+    sources::{
+        causes::CauseSampler,
+        passive::{ObserveError, PassiveSource},
+    },
     stream::Observation,
 };
 
@@ -17,10 +20,25 @@ pub struct Job {
     pub target: u64,
     /// How it is read.
     pub passive: PassiveSource<ProcessMemory>,
-    /// Whether everything is read, or the waits alone.
-    pub all: bool,
+    /// How it is sampled why its goroutines wait; `None` where that is not wanted or not possible.
+    pub causes: Option<CauseSampler<ProcessMemory>>,
+    /// What is read.
+    pub what: What,
     /// CPU time per second that counting goroutines may cost us.
     pub walk: Duration,
+    /// How long the reader waits before it.
+    pub delay: Duration,
+}
+
+/// What is read of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Everything.
+    All,
+    /// The waits alone.
+    Waits,
+    /// A sample of why goroutines wait alone.
+    Causes,
 }
 
 /// A reading that was made.

@@ -9,10 +9,10 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    job::{Done, Job},
+    job::{Done, Job, What},
     message::Message,
 };
-use crate::clock::now_ns;
+use crate::{clock::now_ns, sources::passive::ObserveError, stream::Observation};
 
 /// A reading takes some hundred microseconds; one that takes this long is stuck.
 const STUCK_NS: u64 = 5_000_000_000;
@@ -121,13 +121,25 @@ fn end(shared: &Mutex<Shared>, number: u64) -> bool {
 }
 
 fn make(mut job: Job) -> Done {
+    std::thread::sleep(job.delay);
     let at_ns = now_ns();
     job.passive.allow_walk(job.walk);
-    let seen = match job.all {
-        true => job.passive.observe(at_ns),
-        false => job.passive.observe_waits(at_ns),
+    let seen = match job.what {
+        What::All => job.passive.observe(at_ns),
+        What::Waits => job.passive.observe_waits(at_ns),
+        What::Causes => Ok(Vec::new()),
     };
+    let seen = seen.and_then(|seen| with_sample(&mut job, seen));
     Done { job, at_ns, seen }
+}
+
+/// Takes a sample of why goroutines wait, where that is wanted.
+fn with_sample(job: &mut Job, mut seen: Vec<Observation>) -> Result<Vec<Observation>, ObserveError> {
+    if let Some(causes) = &mut job.causes {
+        causes.sample(now_ns())?;
+        seen.extend(causes.finish());
+    }
+    Ok(seen)
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -150,8 +162,10 @@ mod tests {
             pid: std::process::id(),
             target,
             passive: PassiveSource::new(memory, &Globals::default(), 0, None, 27),
-            all: true,
+            causes: None,
+            what: What::All,
             walk: Duration::ZERO,
+            delay: Duration::ZERO,
         }
     }
 

@@ -11,7 +11,8 @@ use crate::{
     daemon::config::{Metrics, Tier},
     escape::Untrusted,
     latency::Histogram,
-    stream::{LossCause, Origin, Snapshot},
+    model::sched::Cause,
+    stream::{LossCause, Origin, Snapshot, causes::CauseSamples},
 };
 
 /// The snapshot.
@@ -72,6 +73,8 @@ pub struct TargetView {
     pub sampled_waits: BTreeMap<String, Histogram>,
     /// Waits of `exact`.
     pub exact_waits: BTreeMap<Origin, Histogram>,
+    /// How long goroutines waited to run, and why, since it is watched; `None` if that was not sampled.
+    pub runnable: Option<RunnableTime>,
     /// The last reading of its gauges.
     pub gauges: Option<Snapshot>,
     /// CPUs that its cgroup may use, if there is a limit.
@@ -88,6 +91,30 @@ pub struct TargetView {
     pub losses: BTreeMap<LossCause, u64>,
     /// How often its tier changed, by (from, to).
     pub steps: BTreeMap<(Tier, Tier), u64>,
+}
+
+/// How long goroutines could run and did not, estimated from samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunnableTime {
+    /// Σ goroutines × time, in nanoseconds, by cause; only those that were seen.
+    pub by_cause_ns: BTreeMap<Cause, u64>,
+    /// The time in which there was at least one, in nanoseconds.
+    pub some_ns: u64,
+}
+
+impl RunnableTime {
+    /// Adds samples.
+    pub fn add(&mut self, seen: &CauseSamples) {
+        self.some_ns = self.some_ns.saturating_add(seen.some_ns);
+        for (number, ns) in &seen.by_cause {
+            let cause = Cause::ALL.get(usize::from(*number)).copied();
+            let sum = self
+                .by_cause_ns
+                .entry(cause.unwrap_or(Cause::Unknown))
+                .or_default();
+            *sum = sum.saturating_add(*ns);
+        }
+    }
 }
 
 /// `cpu.stat` of a cgroup.

@@ -1,7 +1,7 @@
 //! What samples of the scheduler's state say of why goroutines waited to run (`passive`, `sampled`).
 
-/// Samples of a short stretch of time, summed up. Each sample stands for the time since the one before it, so that sums of
-/// goroutines × time are estimates of integrals, whatever the rate.
+/// Samples of a short stretch of time, summed up. Each sample stands for the time since the one before it, so that sums
+/// of goroutines × time are estimates of integrals, whatever the rate.
 ///
 /// The stretches are short, since the spread between them is what the uncertainty of an estimate follows from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub struct CauseSamples {
     pub some_ns: u64,
     /// The largest part of `runnable_ns` that comes from a single sample.
     pub largest_ns: u64,
-    /// Times that a P took another goroutine to run (Σ `p.schedtick`). Goroutines that inherit a time slice are not counted.
+    /// Times that a P took another goroutine to run (Σ `p.schedtick`). Goroutines that inherit a time slice are not
+    /// counted.
     pub executed: u64,
     /// `runnable_ns` by cause, the number of a [`Cause`](crate::model::sched::Cause), ascending; no zeros.
     pub by_cause: Vec<(u8, u64)>,

@@ -18,6 +18,7 @@ pub mod markdown;
 mod overhead;
 mod replay;
 mod rounds;
+mod sampling;
 mod scale;
 mod start;
 mod statistics;
@@ -49,6 +50,8 @@ enum What {
     Attach(attach::Args),
     /// Time, memory and losses as programs grow: goroutines, Ps, threads, `go` statements, size of the binary
     Scale(scale::Args),
+    /// What samples of why goroutines wait cost gmpscope itself, in a capture and in the daemon: docs/overhead.md
+    Sampling(sampling::Args),
     /// What tracing a start adds to it
     Start(start::Args),
     /// What the kernel side of a watched host costs: process events, the hit cap, memory, detaching
@@ -85,6 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Hit(args) => hit::run(args),
         What::Attach(args) => attach::run(args),
         What::Scale(args) => scale::run(args),
+        What::Sampling(args) => sampling::run(args),
         What::Start(args) => start::run(args),
         What::Host(args) => host::run(args),
         What::Accuracy => accuracy::run(),

@@ -54,6 +54,9 @@ const COMPARE_TIMES: &[&str] = &[
     "lifecycle::the_duration_is_kept",
     "passive_source::a_hundred_thousand_goroutines_are_estimated_within_the_budget",
     "daemon_load::a_burst_costs_no_more_than_was_agreed_to",
+    "cause_estimate::intervals_hold_what_full_saw_in_nine_of_ten_windows",
+    "cause_estimate::the_mean_number_of_waiting_goroutines_and_their_mean_wait_are_those_of_full",
+    "cause_estimate::the_daemon_counts_how_long_goroutines_wait",
 ];
 
 /// Whether an end-to-end test, `program::test`, may run beside others.

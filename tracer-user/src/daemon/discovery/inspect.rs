@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Failure},
     escape::Untrusted,
     process::{Life, Process, file::FileState, memory::ProcessMemory, text_of, threads},
-    sources::passive::PassiveSource,
+    sources::{causes::CauseSampler, passive::PassiveSource},
 };
 
 /// The result of an inspection.
@@ -78,6 +78,8 @@ pub struct Found {
     pub refuted: Vec<String>,
     /// A reader of its memory.
     pub passive: PassiveSource<ProcessMemory>,
+    /// Samples why its goroutines wait; `None` where the layout of the runtime's structs is not known.
+    pub causes: Option<CauseSampler<ProcessMemory>>,
 }
 
 /// Inspects a process. Also returns the file (device, inode) that it ran, if that was seen.
@@ -210,6 +212,11 @@ fn inspect_program(pid: i32, config: &Config, programs: &Programs, now_ns: u64) 
     let refuted = refuted.collect();
     let clock = process.clock_offset();
     let (layout, minor) = (live.reading.layout().cloned(), known.program.facts.version.minor);
+    let sampler = |layout| {
+        let (pid, memory) = (pid.unsigned_abs(), ProcessMemory::new(pid.unsigned_abs()));
+        CauseSampler::new(memory, pid, &live.globals, bias, layout)
+    };
+    let causes = layout.as_ref().and_then(sampler);
     let passive = PassiveSource::new(memory, &live.globals, bias, layout, minor).with_clock(clock);
     let (nth, globals) = (live.nth, live.globals);
     Ok(Inspected::Go(Box::new(Found {
@@ -221,5 +228,6 @@ fn inspect_program(pid: i32, config: &Config, programs: &Programs, now_ns: u64) 
         clock,
         refuted,
         passive,
+        causes,
     })))
 }

@@ -7,8 +7,8 @@ use crate::{
     clock::now_ns,
     daemon::{
         discovery::census::Outcome,
-        job::Done,
-        targets::{ReadFailure, Target},
+        job::{Done, Job, What},
+        targets::{ReadFailure, Target, sample_delay},
     },
 };
 
@@ -32,9 +32,10 @@ impl Host {
                 continue;
             };
             target.read_system(at_ns, &self.hierarchies);
-            jobs.extend(target.job(true, walk));
+            jobs.extend(target.job(What::All, walk));
             at_ns = self::now_ns();
         }
+        self.sample_targets(now_ns, &mut jobs);
         self.reader.read(jobs);
         if let Some((pid, stuck)) = self.reader.give_up(at_ns) {
             let is_it = |target: &mut Target| target.id() == stuck;
@@ -50,6 +51,24 @@ impl Host {
         }
     }
 
+    /// Adds the samples that are due. The first of them has the others wait with it: see [`sample_delay`].
+    fn sample_targets(&mut self, now_ns: u64, jobs: &mut Vec<Job>) {
+        let mut delay = sample_delay(now_ns);
+        while let Some(pid) = self.targets.pop_sample(now_ns) {
+            let Some(target) = self.targets.get_mut(pid) else {
+                continue;
+            };
+            match target.job(What::Causes, Duration::ZERO) {
+                Some(job) => jobs.push(Job {
+                    delay: std::mem::take(&mut delay),
+                    ..job
+                }),
+                // It is being read.
+                None => self.targets.schedule_sample(pid, now_ns),
+            }
+        }
+    }
+
     pub(super) fn handle_reading(&mut self, done: Done, now_ns: u64) {
         let pid = done.job.pid;
         let target = self.targets.get_mut(pid);
@@ -58,7 +77,10 @@ impl Host {
             return;
         };
         match target.finish_reading(done) {
-            Ok(()) => target.read_failures = 0,
+            Ok(()) => {
+                target.read_failures = 0;
+                self.targets.schedule_sample(pid, now_ns);
+            }
             Err(failure) => self.handle_read_failure(pid, failure, now_ns),
         }
     }

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     daemon::{
         config::Tier,
-        view::{DaemonView, HostView, Name, StartsView, TargetView, Throttling},
+        view::{DaemonView, HostView, Name, RunnableTime, StartsView, TargetView, Throttling},
     },
     latency::Histogram,
+    model::sched::Cause,
     stream::{BucketScheme, HistogramDelta, HistogramKey, LossCause, Origin, Snapshot},
 };
 
@@ -56,6 +57,7 @@ pub fn target(pid: u32) -> TargetView {
         runtime_waits: None,
         sampled_waits: BTreeMap::new(),
         exact_waits: BTreeMap::new(),
+        runnable: None,
         gauges: None,
         cgroup_cpus: None,
         throttling: None,
@@ -87,6 +89,14 @@ pub fn full(pid: u32, sites: u64) -> TargetView {
         let waits = histogram(BucketScheme::Kernel, &spread(500));
         target.exact_waits.insert(origin, waits);
     }
+    target.runnable = Some(RunnableTime {
+        by_cause_ns: [
+            (Cause::PBusy, 41_250_000_000),
+            (Cause::OsPreempted, 3_000_000_000),
+        ]
+        .into(),
+        some_ns: 9_500_000_000,
+    });
     target.gauges = Some(Snapshot {
         goroutines_by_state: words(&[
             ("waiting", 900),

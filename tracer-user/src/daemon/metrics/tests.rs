@@ -139,6 +139,7 @@ fn what_is_not_known_has_no_series() {
         "gmpscope_sched_latencies",
         "gmpscope_goroutines",
         "gmpscope_run_queue",
+        "gmpscope_runnable",
         "gmpscope_cgroup",
         "gmpscope_stw",
         "gmpscope_lost_total",

@@ -14,7 +14,7 @@ use super::{
     discovery::programs::AnalysedProgram,
     error_log::ErrorLog,
     governor::{Effect, Input, Step, allot},
-    job::Job,
+    job::{Job, What},
     targets::{Target, Targets, settings, tier_of},
 };
 use crate::{
@@ -162,7 +162,7 @@ impl Probing {
             if let Some(target) = targets.get_mut(*pid) {
                 self.end_window(target, cx);
                 // So that the next window knows how many waits there were.
-                cx.jobs.extend(target.job(false, Duration::ZERO));
+                cx.jobs.extend(target.job(What::Waits, Duration::ZERO));
             }
         }
         self.divide_budget(config, &governed, targets, cx);

@@ -1,8 +1,12 @@
 //! The Go processes that are watched or shown, and when each is to be read.
 
+mod cgroups;
 mod exits;
 mod governed;
+mod samples;
 mod target;
+mod tracked;
+mod watched;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +17,12 @@ use std::{
     time::Duration,
 };
 
-use self::exits::Exits;
+use self::{exits::Exits, samples::SampleTimes};
 pub use self::{
     governed::{Governed, settings, tier_of},
-    target::{ReadFailure, Target, Watched},
+    samples::sample_delay,
+    target::Target,
+    watched::{ReadFailure, Watched},
 };
 use crate::daemon::view::TargetView;
 
@@ -29,6 +35,8 @@ pub struct Targets {
     by_pid: BTreeMap<u32, Scheduled>,
     /// (when, PID) of the next reading of each.
     due: BTreeSet<(u64, u32)>,
+    /// When those that are busy are to be sampled.
+    samples: SampleTimes,
     exits: Exits,
     interval_ns: u64,
     /// Whether a target was added or removed since [`Self::take_changed`] was called.
@@ -50,6 +58,7 @@ impl Targets {
         Ok(Self {
             by_pid: BTreeMap::new(),
             due: BTreeSet::new(),
+            samples: SampleTimes::default(),
             exits: Exits::new()?,
             interval_ns: nanos(interval),
             has_changed: false,
@@ -83,6 +92,7 @@ impl Targets {
     pub fn remove(&mut self, pid: u32) -> Option<Target> {
         let Scheduled { target, due_ns } = self.by_pid.remove(&pid)?;
         self.due.remove(&(due_ns, pid));
+        self.samples.remove(pid);
         self.has_changed = true;
         Some(target)
     }
@@ -142,9 +152,26 @@ impl Targets {
         self.exits.ended()
     }
 
-    /// When the next target is to be read.
+    /// When the next target is to be read or sampled.
     pub fn next_due(&self) -> Option<u64> {
-        self.due.first().map(|(at, _)| *at)
+        let read = self.due.first().map(|(at, _)| *at);
+        // Samples are taken when the loop turns.
+        let sampled = self.samples.next().map(|at| at.next_multiple_of(SLICE_NS));
+        read.into_iter().chain(sampled).min()
+    }
+
+    /// Has a target sampled again soon if it is busy, else with its next reading.
+    pub fn schedule_sample(&mut self, pid: u32, now_ns: u64) {
+        let scheduled = self.by_pid.get(&pid);
+        match scheduled.is_some_and(|scheduled| scheduled.target.is_busy()) {
+            true => self.samples.schedule(pid, now_ns),
+            false => self.samples.remove(pid),
+        }
+    }
+
+    /// Returns the next busy target that is to be sampled now.
+    pub fn pop_sample(&mut self, now_ns: u64) -> Option<u32> {
+        self.samples.pop(now_ns)
     }
 
     /// Returns the next target that is to be read now, and schedules its next reading.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,32 +9,28 @@ use std::{
     time::Duration,
 };
 
-use super::Governed;
+use super::{
+    Governed,
+    cgroups::TargetCgroups,
+    samples::is_busy,
+    tracked::Tracked,
+    watched::{ReadFailure, Watched},
+};
 use crate::{
-    binary::Globals,
-    clock::ClockOffset,
     daemon::{
         config::{Config, Tier},
         discovery::{
             Decision, Placement, ProcessFacts, decide,
             inspect::{Found, Identity, Refused},
-            programs::AnalysedProgram,
         },
-        job::{Done, Job},
-        view::{Name, TargetView, Throttling},
+        job::{Done, Job, What},
+        view::{Name, TargetView},
     },
     latency::Histogram,
-    plan::program::Reading,
-    process::{
-        self, Hierarchies, Life,
-        memory::{ProcessMemory, ReadError},
-    },
-    sources::passive::{ObserveError, PassiveSource},
+    process::{Hierarchies, Life, memory::ReadError},
+    sources::passive::ObserveError,
     stream::{Kind, Observation},
 };
-
-/// How often the limits of cgroups are read, which seldom change.
-const LIMITS_NS: u64 = 60_000_000_000;
 
 /// The next [`Target::id`].
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -53,70 +48,11 @@ pub struct Target {
     /// How it is probed; `None` for one that cannot be read.
     governed: Option<Governed>,
     tracked: Tracked,
-    throttling: Vec<process::Throttling>,
-    limits_due_ns: u64,
+    /// Whether it had something to run when it was last sampled, or that is not known yet.
+    is_busy: bool,
+    cgroups: TargetCgroups,
     /// Readings that failed in a row.
     pub read_failures: u32,
-}
-
-/// A process that can be read.
-#[derive(Debug)]
-pub struct Watched {
-    /// Its program.
-    pub known: Arc<AnalysedProgram>,
-    /// Which reading of the program its memory agrees with.
-    pub nth: usize,
-    /// Link-time addresses that its memory agrees with.
-    pub globals: Globals,
-    /// Run-time minus link-time addresses.
-    pub bias: u64,
-    /// How far its clock is ahead of the host's, if that could be found.
-    pub clock: Option<ClockOffset>,
-    /// `None` while it is being read.
-    passive: Option<PassiveSource<ProcessMemory>>,
-}
-
-/// Waits that the runtime has tracked since [`Target::take_tracked`] was called.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tracked {
-    /// When they were last read.
-    read_ns: Option<u64>,
-    waits: u64,
-    /// The time in which there were so many.
-    length_ns: u64,
-}
-
-impl Tracked {
-    fn add(&mut self, seen: &[Observation], at_ns: u64) {
-        let Some(before) = self.read_ns.replace(at_ns) else {
-            return;
-        };
-        self.length_ns = self.length_ns.saturating_add(at_ns.saturating_sub(before));
-        for observation in seen {
-            if let Kind::HistogramDelta(delta) = &observation.kind {
-                let counts = delta.counts.iter().map(|(_, count)| count);
-                self.waits = counts.fold(self.waits, |sum, count| sum.saturating_add(*count));
-            }
-        }
-    }
-}
-
-/// Why a process could not be read.
-#[derive(Debug)]
-pub enum ReadFailure {
-    /// It has ended.
-    Ended,
-    /// It runs another program now.
-    Replaced,
-    /// Its memory cannot be read; this may pass.
-    Unreadable(ReadError),
-}
-
-impl Watched {
-    /// What its program was found to be.
-    pub fn reading(&self) -> &Reading {
-        self.known.program.nth(self.nth)
-    }
 }
 
 impl Target {
@@ -131,6 +67,7 @@ impl Target {
             clock,
             refuted,
             passive,
+            causes,
         } = found;
         let runtime_waits = passive.scheme().map(Histogram::new);
         let version = known
@@ -160,7 +97,9 @@ impl Target {
             bias,
             clock,
             passive: Some(passive),
+            causes,
         };
+        target.is_busy = watched.causes.is_some();
         target.governed = Some(Governed::new(config, target.decision, &watched));
         target.watched = Some(watched);
         target
@@ -203,6 +142,7 @@ impl Target {
                 runtime_waits: None,
                 sampled_waits: BTreeMap::new(),
                 exact_waits: BTreeMap::new(),
+                runnable: None,
                 gauges: None,
                 cgroup_cpus: None,
                 throttling: None,
@@ -217,8 +157,8 @@ impl Target {
             watched: None,
             governed: None,
             tracked: Tracked::default(),
-            throttling: Vec::new(),
-            limits_due_ns: 0,
+            is_busy: false,
+            cgroups: TargetCgroups::default(),
             read_failures: 0,
         }
     }
@@ -301,9 +241,7 @@ impl Target {
     /// (waits that its runtime has tracked since the last call, in how many nanoseconds); `None` if they were not read
     /// meanwhile.
     pub fn take_tracked(&mut self) -> Option<(u64, u64)> {
-        let Tracked { waits, length_ns, .. } = self.tracked;
-        (self.tracked.waits, self.tracked.length_ns) = (0, 0);
-        (length_ns > 0).then_some((waits, length_ns))
+        self.tracked.take()
     }
 
     /// Begins a window now; the one before does not count. `None` if the process has ended.
@@ -348,22 +286,42 @@ impl Target {
         }
     }
 
-    /// Prepares a reading of its memory: of the waits alone, or of `all`. `None` while another is under way, and if it
-    /// cannot be read. `walk` is the CPU time per second that counting its goroutines may cost us.
-    pub fn job(&mut self, all: bool, walk: Duration) -> Option<Job> {
+    /// Prepares a reading of its memory. `None` while another is under way, and if it cannot be read. `walk` is the CPU
+    /// time per second that counting its goroutines may cost us.
+    pub fn job(&mut self, what: What, walk: Duration) -> Option<Job> {
+        let watched = self.watched.as_mut()?;
+        let passive = watched.passive.take()?;
+        let mut causes = match what {
+            What::All | What::Causes => watched.causes.take(),
+            What::Waits => None,
+        };
+        if let Some(causes) = &mut causes {
+            causes.set_throttling(match self.view.cgroup_cpus {
+                Some(_) => self.cgroups.throttling().to_vec(),
+                None => Vec::new(),
+            });
+        }
         Some(Job {
             pid: self.pid(),
             target: self.id,
-            passive: self.watched.as_mut()?.passive.take()?,
-            all,
+            passive,
+            causes,
+            what,
             walk,
+            delay: Duration::ZERO,
         })
+    }
+
+    /// Whether it had something to run when it was last sampled.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
     }
 
     /// Reads the CPU time and the cgroups of the process.
     pub fn read_system(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
         let cpu = self.life.cpu_time_ns();
-        self.read_cgroups(now_ns, hierarchies);
+        let view = Arc::make_mut(&mut self.view);
+        self.cgroups.read(self.life.pid(), now_ns, hierarchies, view);
         if let Ok(cpu) = cpu {
             self.view_mut().cpu = Duration::from_nanos(cpu);
         }
@@ -375,8 +333,10 @@ impl Target {
     /// See [`ReadFailure`]; what was counted before stays.
     pub fn finish_reading(&mut self, done: Done) -> Result<(), ReadFailure> {
         let Done { job, at_ns, seen } = done;
+        let reads_waits = job.what != What::Causes;
         if let Some(watched) = &mut self.watched {
             watched.passive = Some(job.passive);
+            watched.causes = job.causes.or(watched.causes.take());
         }
         // Only now it is certain that all of this was read from this process, not from a later one of its PID, and from
         // this program, not from a later one of the process.
@@ -388,7 +348,10 @@ impl Target {
         }
         match seen {
             Ok(seen) => {
-                self.count(&seen, at_ns);
+                if reads_waits {
+                    self.tracked.add(&seen, at_ns);
+                }
+                self.count(&seen);
                 Ok(())
             }
             // The process is about to end.
@@ -398,26 +361,8 @@ impl Target {
         }
     }
 
-    fn read_cgroups(&mut self, now_ns: u64, hierarchies: &Hierarchies) {
-        let view = Arc::make_mut(&mut self.view);
-        if now_ns >= self.limits_due_ns {
-            self.limits_due_ns = now_ns.saturating_add(LIMITS_NS);
-            let text = fs::read(format!("/proc/{}/cgroup", self.life.pid()));
-            let cgroups = hierarchies.of(text.unwrap_or_default());
-            self.throttling = cgroups.throttling();
-            view.cgroup_cpus = cgroups.cpu_limit();
-        }
-        let throttled = self.throttling.iter().find_map(process::Throttling::read);
-        view.throttling = throttled.map(|throttled| Throttling {
-            periods: throttled.periods,
-            throttled_periods: throttled.throttled_periods,
-            throttled: Duration::from_nanos(throttled.time_ns),
-        });
-    }
-
     /// Counts what was observed in its memory.
-    fn count(&mut self, seen: &[Observation], at_ns: u64) {
-        self.tracked.add(seen, at_ns);
+    fn count(&mut self, seen: &[Observation]) {
         let view = Arc::make_mut(&mut self.view);
         for observation in seen {
             match &observation.kind {
@@ -430,6 +375,10 @@ impl Target {
                 Kind::Loss(loss) => {
                     let lost = view.losses.entry(loss.cause).or_default();
                     *lost = lost.saturating_add(loss.count);
+                }
+                Kind::CauseSamples(seen) => {
+                    view.runnable.get_or_insert_default().add(seen);
+                    self.is_busy = is_busy(seen);
                 }
                 // Not observed in memory.
                 Kind::Hits(_)

@@ -1,11 +1,11 @@
 //! Why goroutines waited to run, estimated from samples of the scheduler's state (`passive`, `sampled`).
 //!
-//! A share is the ratio of two sums over the window: goroutines × time that one cause held, and that all did. Neighbouring
-//! samples resemble each other, so that what follows from their number alone is too narrow an interval. It is that of
-//! batch means: the window is cut into some twenty stretches, and the spread of the ratio between them, widened where
-//! neighbours still resemble each other, gives a Student's t interval. Where all stretches are alike, as for a cause that
-//! was hardly ever seen, the spread is 0 and says too much: the interval is never narrower than Wilson's for as many
-//! independent samples as there can have been at most.
+//! A share is the ratio of two sums over the window: goroutines × time that one cause held, and that all did.
+//! Neighbouring samples resemble each other, so that what follows from their number alone is too narrow an interval. It
+//! is that of batch means: the window is cut into some twenty stretches, and the spread of the ratio between them,
+//! widened where neighbours still resemble each other, gives a Student's t interval. Where all stretches are alike, as
+//! for a cause that was hardly ever seen, the spread is 0 and says too much: the interval is never narrower than
+//! Wilson's for as many independent samples as there can have been at most.
 
 use super::sched::Cause;
 use crate::stream::causes::CauseSamples;
@@ -195,8 +195,8 @@ fn wilson(share: f64, n: f64) -> (f64, f64) {
     ((centre - half).min(share), (centre + half).max(share))
 }
 
-/// The quantile of Student's t for an interval of 95 %, by the expansion of Cornish and Fisher: within 1 % from three degrees
-/// of freedom on.
+/// The quantile of Student's t for an interval of 95 %, by the expansion of Cornish and Fisher: within 1 % from three
+/// degrees of freedom on.
 fn student(degrees: usize) -> f64 {
     let (z, n) = (Z, degrees.max(1) as f64);
     let terms = [

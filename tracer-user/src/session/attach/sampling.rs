@@ -10,8 +10,8 @@ use crate::{
 /// Samples a second, unless another number is asked for.
 const PER_SECOND: u32 = 100;
 
-/// Starts to take samples of a target, `asked` for a second; `None` where none are wanted, or the layout of the runtime's
-/// structs is not known.
+/// Starts to take samples of a target, `asked` for a second; `None` where none are wanted, or the layout of the
+/// runtime's structs is not known.
 pub(super) fn start(target: &Prepared, mode: Mode, asked: Option<u32>) -> Option<Sampling> {
     let usual = match mode {
         Mode::Passive | Mode::Sampled => PER_SECOND,

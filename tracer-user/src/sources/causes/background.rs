@@ -22,8 +22,8 @@ use crate::{
     writing,
 };
 
-/// How long the stretches are whose sums are handed over: a capture of a second has twenty, from whose spread follows how
-/// uncertain an estimate is.
+/// How long the stretches are whose sums are handed over: a capture of a second has twenty, from whose spread follows
+/// how uncertain an estimate is.
 const STRETCH_NS: u64 = 50_000_000;
 /// How often the quotas of the target's cgroups are read, which seldom change.
 const QUOTA_NS: u64 = 5_000_000_000;
@@ -40,8 +40,8 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Starts the thread, which takes so many samples a second, or fewer where they would cost too much. It ends when this is
-    /// dropped.
+    /// Starts the thread, which takes so many samples a second, or fewer where they would cost too much. It ends when
+    /// this is dropped.
     ///
     /// # Errors
     /// The thread cannot be created.

@@ -46,8 +46,8 @@ pub struct CauseSampler<M> {
 }
 
 impl<M: Memory> CauseSampler<M> {
-    /// A sampler of process `pid`, over its memory. `globals` are link-time addresses. `None` where one that it needs is not
-    /// known. Nothing of the process's memory is read yet.
+    /// A sampler of process `pid`, over its memory. `globals` are link-time addresses. `None` where one that it needs
+    /// is not known. Nothing of the process's memory is read yet.
     pub fn new(memory: M, pid: u32, globals: &Globals, bias: u64, layout: &Layout) -> Option<Self> {
         let reader = StateReader::new(memory, globals, bias, layout)?;
         let clock = i32::try_from(pid).ok().map(Pid::from_raw);
@@ -102,7 +102,10 @@ impl<M: Memory> CauseSampler<M> {
                 None => self.shares_of_ps(&state, now_ns, length_ns)?,
             },
             // Nobody waits, so that it has no weight.
-            false => Shares::whole(Cause::Unknown),
+            false => {
+                self.threads.close_unused(now_ns);
+                Shares::whole(Cause::Unknown)
+            }
         };
         self.batch.add_executed(executed);
         let sample = Sample {

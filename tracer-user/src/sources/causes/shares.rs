@@ -1,7 +1,7 @@
 //! How a moment is shared out over the causes: the definitions of [`Cause`], of what a sample shows.
 //!
-//! Two causes are not among them. A goroutine that gave way of its own will is in the same queue as one that was preempted;
-//! and one that may only run on one thread is in no queue while it waits for that.
+//! Two causes are not among them. A goroutine that gave way of its own will is in the same queue as one that was
+//! preempted; and one that may only run on one thread is in no queue while it waits for that.
 
 use super::state::{Holder, State};
 use super::threads::{Account, Doing};
@@ -36,8 +36,8 @@ impl Shares {
         (idle > 0).then(|| Self::whole(Cause::NoThreadWoken))
     }
 
-    /// What the Ps do, none of which is idle. `holders` are the Ms of some of those that are held, and what the kernel says
-    /// of their threads: they stand for all of those.
+    /// What the Ps do, none of which is idle. `holders` are the Ms of some of those that are held, and what the kernel
+    /// says of their threads: they stand for all of those.
     pub(super) fn of_ps(state: &State, holders: &[(Holder, Option<Account>)]) -> Self {
         let (held, in_syscall) = (state.held().count() as f64, state.in_syscall() as f64);
         let known = held + in_syscall;
@@ -87,8 +87,8 @@ impl Shares {
         self.add(on_cpu, share * (1.0 - waited));
     }
 
-    /// Gives this share of the moment to the quota of the cgroup. A thread that is throttled waits for a CPU like one that is
-    /// preempted, so that it comes from there first.
+    /// Gives this share of the moment to the quota of the cgroup. A thread that is throttled waits for a CPU like one
+    /// that is preempted, so that it comes from there first.
     pub(super) fn throttled(mut self, share: f64) -> Self {
         let preempted = self.of(Cause::OsPreempted);
         let from_preempted = preempted.min(share);

@@ -1,8 +1,8 @@
 //! Whether a target stands still since the CPU quota of its cgroup is used up.
 //!
-//! The kernel counts a throttled stretch when it ends (`cpu.stat`), and only then is it known that it was one. So samples in
-//! which no thread had a CPU are kept back until one has, and then belong to the quota if the count has grown meanwhile.
-//! The counter alone would not do: it sums over CPUs, and over all processes of the cgroup.
+//! The kernel counts a throttled stretch when it ends (`cpu.stat`), and only then is it known that it was one. So
+//! samples in which no thread had a CPU are kept back until one has, and then belong to the quota if the count has
+//! grown meanwhile. The counter alone would not do: it sums over CPUs, and over all processes of the cgroup.
 
 /// A process that used less than one part in so many of the time had no CPU: at the edges the kernel's figure is late.
 const STANDS: u64 = 50;
@@ -40,8 +40,8 @@ pub(super) struct Stall {
 }
 
 impl Stall {
-    /// Takes a sample after `length_ns`. `cpu_ns` is the target's CPU clock, and `wants` whether it has something to run,
-    /// for which it would use `parallel` CPUs. `throttled_ns` reads its cgroup's throttled time, summed over CPUs.
+    /// Takes a sample after `length_ns`. `cpu_ns` is the target's CPU clock, and `wants` whether it has something to
+    /// run, for which it would use `parallel` CPUs. `throttled_ns` reads its cgroup's throttled time, summed over CPUs.
     pub(super) fn take(
         &mut self,
         length_ns: u64,

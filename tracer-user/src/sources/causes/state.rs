@@ -149,8 +149,8 @@ impl<M: Memory> StateReader<M> {
         })
     }
 
-    /// Reads the state, with the queues between two readings of what the Ps do. `None` if a P changed its state meanwhile,
-    /// or what lies there is not a scheduler.
+    /// Reads the state, with the queues between two readings of what the Ps do. `None` if a P changed its state
+    /// meanwhile, or what lies there is not a scheduler.
     ///
     /// # Errors
     /// The memory cannot be read.
@@ -222,7 +222,8 @@ impl<M: Memory> StateReader<M> {
         }
     }
 
-    /// Reads the addresses of the Ps, where that was not done before or the slice was changed. Returns whether there are any.
+    /// Reads the addresses of the Ps, where that was not done before or the slice was changed. Returns whether there
+    /// are any.
     fn find_ps(&mut self) -> Result<bool, ReadError> {
         let mut slice = [0; 2];
         self.memory.read_u64s(self.allp, &mut slice)?;

@@ -331,8 +331,8 @@ fn a_thread_takes_samples_until_it_is_stopped() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-    /// Whatever lies where the runtime's variables should be, a sample ends, and finds no more goroutines than there is room
-    /// for in the queues.
+    /// Whatever lies where the runtime's variables should be, a sample ends, and finds no more goroutines than there is
+    /// room for in the queues.
     #[test]
     fn any_bytes_may_lie_where_the_variables_should_be(
         words in proptest::collection::vec(proptest::prelude::any::<u64>(), 2048),

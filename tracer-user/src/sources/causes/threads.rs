@@ -1,8 +1,9 @@
 //! What the kernel says of the threads that hold Ps: whether they can run, and for how long they could and did not.
 //!
 //! No file says whether a thread is on a CPU at this moment, only how long it has waited for one so far (`run_delay` in
-//! `/proc/PID/task/TID/schedstat`), and that figure grows when a wait ends. So the share of the time that a thread waited
-//! is what it grew since the last reading; what is more than the time since then is credited to the readings that follow.
+//! `/proc/PID/task/TID/schedstat`), and that figure grows when a wait ends. So the share of the time that a thread
+//! waited is what it grew since the last reading; what is more than the time since then is credited to the readings
+//! that follow.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,8 +12,8 @@ use std::os::unix::fs::FileExt as _;
 use crate::process::threads::{ids_in_ours, shares_our_pid_namespace, state};
 
 /// Most threads whose files are kept open. Few are read at a time, but which ones hold Ps changes.
-const MOST_OPEN: usize = 48;
-/// A thread that was not read for so long is closed where there are too many.
+const MOST_OPEN: usize = 32;
+/// A thread that was not read for so long is closed where there are too many, or nobody waits.
 const UNUSED_NS: u64 = 1_000_000_000;
 /// How often ids of threads are looked up where they differ from ours: that reads a file for each thread.
 const LOOK_UP_NS: u64 = 1_000_000_000;
@@ -124,13 +125,17 @@ impl Threads {
         self.ids.get(&thread).copied()
     }
 
-    /// Closes threads that were not read for a while, where there are too many; all of them if none was.
+    /// Closes threads that were not read for a while.
+    pub(super) fn close_unused(&mut self, now_ns: u64) {
+        let is_used = |thread: &Thread| now_ns.saturating_sub(thread.waiting.at_ns) < UNUSED_NS;
+        self.open.retain(|_, thread| is_used(thread));
+    }
+
+    /// Closes threads where there are too many: those that were not read for a while, or all if there are none.
     fn make_room(&mut self, now_ns: u64) {
-        if self.open.len() < MOST_OPEN {
-            return;
+        if self.open.len() >= MOST_OPEN {
+            self.close_unused(now_ns);
         }
-        self.open
-            .retain(|_, thread| now_ns.saturating_sub(thread.waiting.at_ns) < UNUSED_NS);
         if self.open.len() >= MOST_OPEN {
             self.open.clear();
         }
@@ -261,6 +266,8 @@ mod tests {
                 assert!(threads.open.len() <= MOST_OPEN);
             }
         }
+        threads.close_unused(4_000 * MS);
+        assert!(threads.open.is_empty());
     }
 
     #[test]

@@ -63,6 +63,35 @@ pub const WAITS: &[Family] = &[
             }
         }),
     },
+    Family {
+        name: "gmpscope_runnable_seconds_total",
+        kind: Kind::Counter,
+        unit: Some("seconds"),
+        help: "Time that all goroutines together could run and did not, by cause (docs/causes.md), estimated from samples of \
+               the scheduler's state: some four a second of a process that has something to run, else one at each \
+               reading of its memory, which counts for one second at most. The rate is the mean number of goroutines \
+               that wait.",
+        labels: &["cause"],
+        read: Read::Process(|process, samples| {
+            let runnable = process.target.runnable.iter();
+            for (cause, ns) in runnable.flat_map(|runnable| &runnable.by_cause_ns) {
+                samples.put(&[("cause", cause.name())], Value::Number(*ns as f64 / 1e9));
+            }
+        }),
+    },
+    Family {
+        name: "gmpscope_runnable_some_seconds_total",
+        kind: Kind::Counter,
+        unit: Some("seconds"),
+        help: "Time in which at least one goroutine could run and did not, estimated from the same samples. The rate is \
+               the share of time in which something was stalled, like `some` of Linux's pressure stall information.",
+        labels: &[],
+        read: Read::Process(|process, samples| {
+            if let Some(runnable) = &process.target.runnable {
+                samples.put(&[], Value::Number(runnable.some_ns as f64 / 1e9));
+            }
+        }),
+    },
 ];
 
 /// How programs started.

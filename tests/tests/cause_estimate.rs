@@ -1,0 +1,218 @@
+//! Why goroutines wait, without a probe: samples of a capture beside the events of mode `full` in the same capture, and
+//! the daemon's figures of a program whose queues are known.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use gmpscope_tests::estimate::pressed::{Hog, Pressed, Quota};
+use gmpscope_tests::estimate::{Window, windows};
+use gmpscope_tests::exposition::Exposition;
+use gmpscope_tests::run::Attach;
+use gmpscope_tests::{Daemon, Variant, Workload, machine, toolchain};
+use tempfile::TempDir;
+use tracer_user::document::capture::Capture;
+use tracer_user::model::sched::Cause;
+
+/// The length of a window, which has some fifty samples.
+const WINDOW: Duration = Duration::from_millis(500);
+/// Windows of each workload.
+const WINDOWS: u32 = 34;
+/// How long a capture is: the states are not known at once.
+const CAPTURED: Duration = Duration::from_millis(34 * 500 + 1_000);
+/// Goroutines that compute on the only P: all but one wait.
+const SPINNERS: &str = "6";
+
+/// A workload, and the causes that it has by its making.
+struct Made {
+    pressed: fn() -> Result<Pressed>,
+    causes: &'static [Cause],
+    /// The share that the last of them has at least.
+    least: f64,
+}
+
+/// Captures goroutines that compute, in mode `full` and with samples.
+fn captured(pressed: &Pressed) -> Result<(Capture, Vec<Window>)> {
+    let dir = tempfile::tempdir()?;
+    let recording = dir.path().join("both.gmps");
+    let binary = Variant::Stripped.build(&toolchain::newest()?, "spinner")?;
+    let mut workload = pressed.start(&binary, &["-spinners", SPINNERS])?;
+    workload.go()?;
+    let capture = Attach::to(workload.pid())
+        .mode("full")
+        .duration(CAPTURED)
+        .arg("--sample-rate")
+        .arg("100")
+        .arg("--record")
+        .arg(&recording.display().to_string())
+        .run()?
+        .captured()?;
+    let windows = windows(&recording, WINDOW)?;
+    Ok((capture, windows))
+}
+
+#[test]
+fn intervals_hold_what_full_saw_in_nine_of_ten_windows() -> Result<()> {
+    let _one = machine();
+    let (mut all, mut held, mut width) = (0, 0, 0.0);
+    let mut missed = Vec::new();
+    for made in [
+        Made {
+            pressed: || Ok(Pressed::Free),
+            causes: &[Cause::PBusy],
+            least: 0.9,
+        },
+        Made {
+            pressed: || Ok(Pressed::Crowded(Hog::on_cpu(0)?)),
+            causes: &[Cause::PBusy, Cause::OsPreempted],
+            least: 0.3,
+        },
+        Made {
+            pressed: || Ok(Pressed::Throttled(Quota::of_percent(50)?)),
+            causes: &[Cause::PBusy, Cause::CgroupThrottled],
+            least: 0.3,
+        },
+    ] {
+        let pressed = (made.pressed)()?;
+        let (_, windows) = captured(&pressed)?;
+        ensure!(
+            windows.len() + 2 >= WINDOWS as usize,
+            "{pressed:?}: {} windows",
+            windows.len()
+        );
+        let last = made.causes.last().copied().context("no cause")?;
+        let mean = windows.iter().map(|window| window.share(last)).sum::<f64>() / windows.len() as f64;
+        ensure!(mean >= made.least, "full says {mean} of {last:?}");
+        for window in &windows {
+            all += 1;
+            let (low, high) = window.interval(last);
+            width += high - low;
+            if window.holds(made.causes) {
+                held += 1;
+            } else {
+                missed.push(format!(
+                    "{last:?}: {:.3} is not in {low:.3} to {high:.3}",
+                    window.share(last)
+                ));
+            }
+        }
+    }
+    println!("{held} of {all}; {missed:?}");
+    ensure!(held * 10 >= all * 9, "{held} of {all}:\n{}", missed.join("\n"));
+    // An interval that holds everything would say nothing.
+    let width = width / f64::from(all);
+    ensure!(width < 0.6, "the intervals are {width} wide");
+    Ok(())
+}
+
+#[test]
+fn the_mean_number_of_waiting_goroutines_and_their_mean_wait_are_those_of_full() -> Result<()> {
+    let _one = machine();
+    let (capture, windows) = captured(&Pressed::Free)?;
+    let estimates = windows.iter().filter_map(|window| window.estimate.as_ref());
+    let sampled = estimates
+        .clone()
+        .map(|estimate| estimate.runnable_mean)
+        .sum::<f64>();
+    let sampled = sampled / windows.len() as f64;
+    let (runnable, length) = windows.iter().fold((0, 0), |(runnable, length), window| {
+        (runnable + window.runnable_ns, length + window.length_ns)
+    });
+    let seen = runnable as f64 / length as f64;
+    ensure!((4.5..=5.5).contains(&seen), "full says {seen}");
+    ensure!(
+        (sampled / seen - 1.0).abs() < 0.1,
+        "samples {sampled}, full {seen}"
+    );
+    // Spinners are preempted, so that none inherits a time slice: the bound is the mean.
+    let waits: Vec<u64> = estimates.filter_map(|estimate| estimate.mean_wait_ns).collect();
+    let by_little = waits.iter().sum::<u64>() as f64 / waits.len().max(1) as f64;
+    let count = capture.runnable_to_running.count;
+    let mean = seen * capture.capture.duration_ns as f64 / count.max(1) as f64;
+    ensure!(
+        (0.8..=1.3).contains(&(by_little / mean)),
+        "by Little's law {by_little} ns, by {count} waits {mean} ns"
+    );
+    Ok(())
+}
+
+/// Captures an idle program in `passive`, and returns what its samples say.
+fn idle(args: &[&str]) -> Result<Window> {
+    let dir = tempfile::tempdir()?;
+    let recording = dir.path().join("idle.gmps");
+    let binary = Variant::Stripped.build(&toolchain::newest()?, "idle")?;
+    let mut workload = Workload::start(&binary, 2, &[])?;
+    workload.go()?;
+    let attach = Attach::to(workload.pid())
+        .mode("passive")
+        .duration(Duration::from_secs(2))
+        .arg("--record")
+        .arg(&recording.display().to_string());
+    let attach = args.iter().fold(attach, |attach, arg| attach.arg(arg));
+    attach.run()?.captured()?;
+    windows(&recording, WINDOW)?.pop().context("no window")
+}
+
+#[test]
+fn an_idle_program_is_sampled_unless_that_is_switched_off() -> Result<()> {
+    let _one = machine();
+    let estimate = idle(&[])?.estimate.context("no samples")?;
+    ensure!(estimate.samples >= 100, "{estimate:?}");
+    ensure!(
+        estimate.some < 0.02 && estimate.runnable_mean < 0.02,
+        "{estimate:?}"
+    );
+    let none = idle(&["--sample-rate", "0"])?.estimate;
+    ensure!(none.is_none(), "{none:?}");
+    Ok(())
+}
+
+/// A program under a name that no other process has.
+fn copied(dir: &TempDir, program: &str) -> Result<String> {
+    let path = dir.path().join(program);
+    std::fs::copy(Variant::Stripped.build(&toolchain::newest()?, program)?, &path)?;
+    Ok(path.display().to_string())
+}
+
+#[test]
+fn the_daemon_counts_how_long_goroutines_wait() -> Result<()> {
+    let _one = machine();
+    let dir = tempfile::tempdir()?;
+    let (busy, idle) = (copied(&dir, "oversubscribed")?, copied(&dir, "idle")?);
+    let folder = dir.path().display();
+    let daemon = Daemon::start(&format!("[[target]]\nexe = \"{folder}/*\"\ntier = \"passive\"\n"))?;
+    // 62 of 64 goroutines wait at each moment.
+    let mut workload = Workload::start(Path::new(&busy), 2, &[])?;
+    let mut sleeper = Workload::start(Path::new(&idle), 2, &[])?;
+    for workload in [&mut workload, &mut sleeper] {
+        workload.go()?;
+        daemon.wait_for_tier(workload.pid(), "passive")?;
+    }
+    let read = |page: &Exposition, name: &str, exe: &str| page.sum(name, &[("exe", exe)]);
+    const WAITED: &str = "gmpscope_runnable_seconds_total";
+    const SOME: &str = "gmpscope_runnable_some_seconds_total";
+    daemon.wait_for("the first samples", |page| {
+        (read(page, WAITED, &busy) > 0.0).then_some(())
+    })?;
+    let (before, began) = (daemon.metrics()?, Instant::now());
+    std::thread::sleep(Duration::from_secs(10));
+    let (after, took) = (daemon.metrics()?, began.elapsed().as_secs_f64());
+    let rate = |name: &str, exe: &str| (read(&after, name, exe) - read(&before, name, exe)) / took;
+    let waiting = rate(WAITED, &busy);
+    // A page shows what was sampled up to a second and a half before.
+    ensure!((50.0..=74.0).contains(&waiting), "{waiting} goroutines wait");
+    let some = rate(SOME, &busy);
+    ensure!((0.85..=1.15).contains(&some), "for {some} of the time");
+    ensure!(
+        rate(WAITED, &idle) < 0.05 && rate(SOME, &idle) < 0.05,
+        "the idle one waits"
+    );
+    // There is nothing else to wait for than Ps, unless the machine is busy with other things.
+    let labels = [("exe", busy.as_str()), ("cause", "p_busy")];
+    let by_busy = after.sum(WAITED, &labels) - before.sum(WAITED, &labels);
+    ensure!(
+        by_busy / took > waiting * 0.5,
+        "{by_busy} s of {waiting} a second"
+    );
+    Ok(())
+}
