@@ -209,6 +209,14 @@ impl Place {
     }
 }
 
+/// The directories of the cgroups of a controller that a process is in, and of those above them, by the content of its
+/// `/proc/PID/cgroup`; and whether each is of v2.
+pub(super) fn folders_of(controller: &[u8], cgroups: &[u8]) -> Vec<(PathBuf, bool)> {
+    let places = Place::all_of(&Mounted::all(controller), cgroups, controller);
+    let all = places.iter().flat_map(Place::up);
+    all.map(|place| (place.dir, place.unified)).collect()
+}
+
 impl Throttling {
     /// Reads the current values.
     pub fn read(&self) -> Option<Throttled> {
