@@ -16,7 +16,7 @@ use crate::document::ongoing::Ongoing;
 use crate::document::overhead::{OverheadMeasured, OverheadPredicted};
 use crate::document::slow::{Slow, SlowSummary};
 use crate::escape::Untrusted;
-use crate::findings::Finding;
+use crate::findings::{Finding, Undecided};
 use crate::plan::Mode;
 use crate::stream::plugin::{PluginSeen, PluginsSeen};
 use crate::stream::step::{AttachedBy, Halted, MeasuredBy};
@@ -76,6 +76,9 @@ pub struct Capture {
     /// What stood out, with its evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// What could not be decided from what the mode sees, and the mode that would.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undecided: Vec<Undecided>,
 }
 
 impl Capture {
@@ -99,6 +102,7 @@ impl Capture {
             scheduler: None,
             full: None,
             findings: Vec::new(),
+            undecided: Vec::new(),
         }
     }
 

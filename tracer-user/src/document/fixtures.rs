@@ -5,6 +5,7 @@ use crate::{
     latency::Latency,
     model::Model,
     plan::Mode,
+    process::limits::Limits,
     stream::{
         BucketScheme, EndedBy, Event, HistogramDelta, HistogramKey, Kind, Loss, LossCause, Observation,
         Origin, SlowWait, Snapshot, Symbolizer, TargetInfo,
@@ -137,6 +138,7 @@ impl Observed {
             target_cpu_ns: Some(8_000_000_000),
             cpu_use: &self.cpu_use,
             halted: Vec::new(),
+            limits: Limits::default(),
             concurrent_captures: 0,
             notes: Vec::new(),
         }

@@ -11,6 +11,7 @@ pub mod interval;
 pub mod layout;
 mod ongoing;
 pub mod table;
+mod undecided;
 pub mod units;
 
 use std::fmt::Write;
@@ -84,6 +85,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
     text.push_str(&slow(capture));
     text.push_str(&facts(capture));
     text.push_str(&findings(&capture.findings, style));
+    text.push_str(&undecided::render(capture));
     text
 }
 
