@@ -41,7 +41,7 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
     if times == 0 {
         return Outcome::Ok;
     }
-    let stops = evidence.causes.map_or(&[][..], |causes| &causes.stops);
+    let stops = evidence.causes.map_or(&[][..], |causes| causes.stops.as_slice());
     let change = stops.iter().find(|stop| reason_of(stop) == Some(PURPOSE));
     let by_itself = match evidence.go_minor {
         Some(minor) if minor >= FOLLOWS => {

@@ -70,7 +70,7 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
 
 /// Who held the Ps while others waited, with the share of each, the largest first.
 fn culprits(evidence: &Evidence) -> Vec<(String, f64)> {
-    let culprits = evidence.causes.map_or(&[][..], |causes| &causes.culprits);
+    let culprits = evidence.causes.map_or(&[][..], |causes| causes.culprits.as_slice());
     // A function may have several `go` statements.
     let mut by_site: BTreeMap<String, u64> = BTreeMap::new();
     for culprit in culprits.iter().filter(|culprit| culprit.held_ns > 0) {
