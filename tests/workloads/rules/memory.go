@@ -23,14 +23,12 @@ func list(n int) *node {
 	return first
 }
 
-// allocates has goroutines that allocate faster than the collector marks, beside a large heap of which nothing can be freed.
-// Those of its twin use what they have allocated once.
+// allocates has goroutines that allocate faster than the collector marks, beside one long list of which nothing can be freed:
+// whoever marks it has all the work, so that the others, who owe some for what they allocate, find none and wait. The
+// goroutines of its twin use what they have allocated once.
 func allocates(p *control.Phase, c *control.Counter) {
 	debug.SetGCPercent(10)
-	live := make([]*node, 1000)
-	for i := range live {
-		live[i] = list(1000)
-	}
+	live := list(1_000_000)
 	each(*goroutines, p, c, func() {
 		own := list(1000)
 		for *twin && !p.Stopped() {
