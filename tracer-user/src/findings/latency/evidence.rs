@@ -20,7 +20,7 @@ pub struct Evidence<'a> {
     pub mode: Mode,
     /// The latencies.
     pub latency: &'a Latency,
-    /// Whether voluntary yields are told apart from other waits.
+    /// Whether voluntary yields are distinguished from other waits.
     pub tells_yields: bool,
     /// The gauges.
     pub model: &'a Model,
@@ -56,7 +56,7 @@ impl<'a> Evidence<'a> {
         self.latency.by_key().get(&HistogramKey::Origin(origin))
     }
 
-    /// The waits that count as latency: without voluntary yields, where they can be told apart.
+    /// The waits that count as latency: without voluntary yields, where these are distinguished.
     pub(super) fn latencies(&self) -> Histogram {
         match self.tells_yields {
             true => self.latency.without_yields(),
