@@ -28,6 +28,7 @@ pub mod oracle;
 pub mod privilege;
 pub mod profile;
 pub mod prometheus;
+pub mod rules;
 pub mod run;
 pub mod scenario;
 pub mod start;

@@ -18,7 +18,7 @@ use crate::document::ongoing::Ongoing;
 use crate::document::overhead::{OverheadMeasured, OverheadPredicted};
 use crate::document::slow::{Slow, SlowSummary};
 use crate::escape::Untrusted;
-use crate::findings::Finding;
+use crate::findings::{Finding, Undecided};
 use crate::model::sched::Cause;
 use crate::plan::Mode;
 use crate::stream::plugin::{PluginSeen, PluginsSeen};
@@ -91,6 +91,9 @@ pub struct Capture {
     /// What stood out, with its evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// What could not be decided from what the mode sees, and the mode that would.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undecided: Vec<Undecided>,
 }
 
 impl Capture {
@@ -118,6 +121,7 @@ impl Capture {
             scheduler: None,
             full: None,
             findings: Vec::new(),
+            undecided: Vec::new(),
         }
     }
 

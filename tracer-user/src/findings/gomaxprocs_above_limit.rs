@@ -1,17 +1,21 @@
 //! More Ps than the cgroup may run: the kernel stops all of them when the quota is used up. The same rule holds for
 //! captures and for starts.
 //!
-//! From Go 1.25 on the runtime follows the limit of its own cgroup, but not below two Ps, nor where it is told not to
+//! From Go 1.25 on the runtime follows the limit of its own cgroup, but not below two Ps, nor where a setting forbids it
 //! (runtime/cgroup_linux.go).
 
-use super::{Verdict, figures::cpus};
+use super::{Outcome, Verdict, figures::cpus};
 
 /// The first minor version of Go that follows the limit by itself.
 const FOLLOWS: u32 = 25;
 /// The least number of Ps that such a Go chooses by itself.
 const LEAST: f64 = 2.0;
 
-pub(super) fn check(gomaxprocs: Option<u32>, limit: Option<f64>, minor: Option<u32>) -> Option<Verdict> {
+pub(super) fn check(gomaxprocs: Option<u32>, limit: Option<f64>, minor: Option<u32>) -> Outcome {
+    judged(gomaxprocs, limit, minor).into()
+}
+
+fn judged(gomaxprocs: Option<u32>, limit: Option<f64>, minor: Option<u32>) -> Option<Verdict> {
     let (gomaxprocs, limit) = (gomaxprocs?, limit?);
     let fits = limit.ceil().max(1.0);
     if f64::from(gomaxprocs) <= fits {
@@ -63,17 +67,17 @@ mod tests {
     use crate::findings::Severity;
 
     fn advice(gomaxprocs: u32, limit: f64, minor: Option<u32>) -> (Severity, String) {
-        let verdict = check(Some(gomaxprocs), Some(limit), minor).unwrap();
+        let verdict = judged(Some(gomaxprocs), Some(limit), minor).unwrap();
         (verdict.severity, verdict.advice)
     }
 
     #[test]
     fn what_fits_is_no_finding() {
         for minor in [None, Some(19), Some(27)] {
-            assert!(check(Some(2), Some(1.5), minor).is_none());
-            assert!(check(Some(1), Some(0.25), minor).is_none());
-            assert!(check(Some(8), None, minor).is_none());
-            assert!(check(None, Some(1.0), minor).is_none());
+            assert!(judged(Some(2), Some(1.5), minor).is_none());
+            assert!(judged(Some(1), Some(0.25), minor).is_none());
+            assert!(judged(Some(8), None, minor).is_none());
+            assert!(judged(None, Some(1.0), minor).is_none());
         }
     }
 

@@ -95,6 +95,21 @@ impl Model {
         }
     }
 
+    /// How many more goroutines were alive at the last snapshot than at the first; `None` where that is not known.
+    pub fn grown(&self) -> Option<u64> {
+        if self.snapshots < 2 {
+            return None;
+        }
+        let (_, first) = self.first.as_ref()?;
+        Some(self.live()?.saturating_sub(live_in(first)?))
+    }
+
+    /// GOMAXPROCS at the first and at the last snapshot.
+    pub fn gomaxprocs(&self) -> Option<(u32, u32)> {
+        let (_, first) = self.first.as_ref()?;
+        first.gomaxprocs.zip(self.last()?.gomaxprocs)
+    }
+
     /// The number of snapshots.
     pub fn snapshots(&self) -> u64 {
         self.snapshots
@@ -127,11 +142,7 @@ impl Model {
     /// Goroutines alive at the last snapshot, those of the runtime included: those that were read or, where that was a
     /// sample, those that the runtime itself counts.
     pub fn live(&self) -> Option<u64> {
-        let last = self.last()?;
-        let states = &last.goroutines_by_state;
-        let read = || (!states.is_empty()).then(|| states.iter().map(|(_, count)| count).sum());
-        let counted = last.goroutines_live.filter(|_| last.goroutines_sampled);
-        counted.or_else(read)
+        live_in(self.last()?)
     }
 
     /// Stop-the-world pauses between the first and the last snapshot.
@@ -171,6 +182,9 @@ pub struct Pauses {
 
 /// sysmon polls the network itself where nobody has for so long (proc.go, `sysmon`).
 const SYSMON_POLLS_AFTER_NS: u64 = 10_000_000;
+/// Where every P is busy and nobody has polled for so long, sysmon is late: it sleeps for at most 10 ms at a time, and
+/// then polls where nobody has for 10 ms. Half as much again is for the kernel, which must wake it.
+pub const SYSMON_LATE_NS: u64 = 30_000_000;
 /// Where nobody has for so long, not even sysmon, the poller is not in use.
 const UNUSED_NS: u64 = 1_000_000_000;
 
@@ -183,6 +197,10 @@ pub struct LatePolls {
     pub late: u64,
     /// The longest time since the last poll in those.
     pub longest_ns: u64,
+    /// When that was, CLOCK_MONOTONIC; 0 where there are none.
+    pub longest_at_ns: u64,
+    /// Of them, those in which it was [`SYSMON_LATE_NS`] ago or more, and sysmon was not asleep for want of work.
+    pub sysmon_late: u64,
 }
 
 /// What the snapshots say of polls.
@@ -210,9 +228,22 @@ impl Polls {
         self.late.busy += 1;
         if since_ns >= SYSMON_POLLS_AFTER_NS {
             self.late.late += 1;
-            self.late.longest_ns = self.late.longest_ns.max(since_ns);
+            if since_ns > self.late.longest_ns {
+                (self.late.longest_ns, self.late.longest_at_ns) = (since_ns, now_ns);
+            }
+        }
+        if since_ns >= SYSMON_LATE_NS && snapshot.sysmon_waiting != Some(true) {
+            self.late.sysmon_late += 1;
         }
     }
+}
+
+/// Goroutines alive at a snapshot: see [`Model::live`].
+fn live_in(snapshot: &Snapshot) -> Option<u64> {
+    let states = &snapshot.goroutines_by_state;
+    let read = || (!states.is_empty()).then(|| states.iter().map(|(_, count)| count).sum());
+    let counted = snapshot.goroutines_live.filter(|_| snapshot.goroutines_sampled);
+    counted.or_else(read)
 }
 
 /// Goroutines in all run queues of a snapshot.

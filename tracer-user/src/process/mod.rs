@@ -11,6 +11,7 @@ mod find;
 mod halt;
 pub mod layout;
 mod life;
+pub mod limits;
 pub mod mapping;
 mod maps;
 pub mod memory;

@@ -10,7 +10,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BucketScheme, TargetInfo, cpu_use::CpuUse, plugin::PluginsSeen};
-use crate::{escape::Untrusted, plan::Mode, process::Halt};
+use crate::{
+    escape::Untrusted,
+    plan::Mode,
+    process::{Halt, limits::Limits},
+};
 
 /// Number of the binary in marks where a single program is traced.
 pub const ONLY_BINARY: u32 = 0;
@@ -79,6 +83,9 @@ pub enum LatencyStep {
         /// How often the target was found stopped, traced or frozen.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         halted: Vec<Halted>,
+        /// Limits and settings of the target, as they were read last.
+        #[serde(default, skip_serializing_if = "Limits::is_empty")]
+        limits: Limits,
     },
     /// The capture is made; nothing is observed any more.
     Finish {

@@ -18,6 +18,7 @@ pub mod markdown;
 mod overhead;
 mod replay;
 mod rounds;
+mod rules;
 mod sampling;
 mod scale;
 mod start;
@@ -72,6 +73,8 @@ enum What {
     Daemon(daemon::CostArgs),
     /// Whether the daemon leaks while processes come and go for an hour: docs/daemon.md
     Soak(daemon::SoakArgs),
+    /// On which programs findings are reported, and that they are not on their twins: docs/causes.md
+    Rules(rules::Args),
     /// Whether attaching and detaching over and over harms a program: docs/security.md
     Storm(storm::Args),
     /// Services in trouble, and what gmpscope says of them: docs/stories.md
@@ -99,6 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Fuzz(args) => fuzz::run(args),
         What::Daemon(args) => daemon::cost(args),
         What::Soak(args) => daemon::soak(args),
+        What::Rules(args) => rules::run(args),
         What::Storm(args) => storm::run(args),
         What::Stories(args) => stories::run(args),
     }

@@ -18,6 +18,7 @@ use crate::findings::{self, Evidence};
 use crate::latency::Latency;
 use crate::model::Model;
 use crate::plan::Mode;
+use crate::process::limits::Limits;
 use crate::stream::cpu_use::CpuUse;
 use crate::stream::step::{AttachInfo, Halted};
 use crate::stream::{EndedBy, LossCause, Symbolizer, TargetInfo};
@@ -58,6 +59,8 @@ pub struct Parts<'a> {
     pub concurrent_captures: u64,
     /// How often the target was found stopped, traced or frozen.
     pub halted: Vec<Halted>,
+    /// Limits and settings of the target.
+    pub limits: Limits,
     /// Remarks for whoever reads the figures.
     pub notes: Vec<Untrusted>,
 }
@@ -76,15 +79,23 @@ pub fn build(parts: Parts) -> Capture {
     let ongoing = parts.model.ongoing(parts.begin_ns, parts.end_ns);
     // Looked up together before any is used: one by one, each would be searched for in the file.
     named.prepare(latency, report.as_ref(), ongoing.as_ref());
-    let findings = findings::find(&Evidence {
+    let estimate = parts.model.cause_estimate();
+    let found = findings::find(&Evidence {
+        mode: parts.mode,
         latency,
+        tells_yields: parts.tells_yields,
         model: parts.model,
         ongoing: ongoing.as_ref(),
+        report: report.as_ref(),
+        causes: report.as_ref().map(|report| &report.causes),
+        estimate: estimate.as_ref(),
         symbolizer: parts.symbolizer,
         cgroup_cpu_limit: target.cgroup_cpu_limit,
         gomaxprocs: target.gomaxprocs,
         go_minor: target.go_minor(),
+        limits: &parts.limits,
         halted: &parts.halted,
+        begin_ns: parts.begin_ns,
         window_ns: parts.end_ns.saturating_sub(parts.begin_ns),
     });
     let total_hist = Hist::of(&total);
@@ -150,7 +161,8 @@ pub fn build(parts: Parts) -> Capture {
         full: report
             .as_ref()
             .map(|report| Full::of(report, &named, &lost_stacks(latency))),
-        findings,
+        findings: found.findings,
+        undecided: found.undecided,
         ..Capture::new(target, info)
     };
     let model = capture.full.as_ref().map(|full| &full.model);

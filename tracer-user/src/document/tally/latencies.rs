@@ -10,6 +10,7 @@ use crate::escape::Untrusted;
 use crate::latency::{Histogram, Latency};
 use crate::model::{Model, sched::Sched};
 use crate::plan::Mode;
+use crate::process::limits::Limits;
 use crate::stream::{
     BucketScheme, EndedBy, Observation, Symbolizer,
     cpu_use::CpuUse,
@@ -35,6 +36,7 @@ pub struct LatencyTally {
     cpu_ns: Option<u64>,
     concurrent_captures: u64,
     halted: Vec<Halted>,
+    limits: Limits,
     notes: Vec<Untrusted>,
     attach: Option<AttachInfo>,
     plugins: PluginsSeen,
@@ -61,6 +63,7 @@ impl LatencyTally {
             cpu_ns: None,
             concurrent_captures: 0,
             halted: Vec::new(),
+            limits: Limits::default(),
             notes: Vec::new(),
             attach: None,
             plugins: PluginsSeen::default(),
@@ -87,9 +90,11 @@ impl LatencyTally {
                 cpu_ns,
                 concurrent_captures,
                 halted,
+                limits,
             } => {
                 self.end_ns = *at_ns;
                 self.halted = halted.clone();
+                self.limits = limits.clone();
                 self.concurrent_captures = *concurrent_captures;
                 self.cpu_ns = match (self.cpu_at_begin_ns, *cpu_ns) {
                     (Some(begin), Some(end)) => end.checked_sub(begin),
@@ -192,6 +197,7 @@ impl LatencyTally {
             cpu_use: &self.cpu_use,
             concurrent_captures: self.concurrent_captures,
             halted: std::mem::take(&mut self.halted),
+            limits: std::mem::take(&mut self.limits),
             notes: std::mem::take(&mut self.notes),
         });
         capture.add_plugins(std::mem::take(&mut self.plugins));

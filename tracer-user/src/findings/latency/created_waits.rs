@@ -3,18 +3,20 @@
 use super::{Evidence, LONG_NS, severity_of};
 use crate::{
     findings::{
-        Verdict,
+        Outcome, Verdict,
         advice::more_cpu,
         figures::{percent, share},
     },
     stream::Origin,
 };
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
-    let created = evidence.waits(Origin::Created)?;
+pub(super) fn check(evidence: &Evidence) -> Outcome {
+    let Some(created) = evidence.waits(Origin::Created) else {
+        return Outcome::Ok;
+    };
     let long = created.count_above(LONG_NS);
     let share = share(long, created.count());
-    (long > 0).then(|| Verdict {
+    let found = (long > 0).then(|| Verdict {
         severity: severity_of(share),
         title: format!("{long} new goroutines waited more than 100 us for their first run"),
         evidence: format!(
@@ -27,5 +29,7 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
              a worker pool or a semaphore; or {}.",
             more_cpu(evidence.gomaxprocs, evidence.cgroup_cpu_limit)
         ),
-    })
+        at_ns: None,
+    });
+    found.into()
 }

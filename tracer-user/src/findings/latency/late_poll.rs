@@ -5,15 +5,15 @@
 //! `sysmon`), and timers wait until their P comes to its scheduler.
 
 use super::Evidence;
-use crate::findings::{Verdict, advice::more_cpu, figures::milliseconds};
+use crate::findings::{Outcome, Verdict, advice::more_cpu, figures::milliseconds};
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
     // Of a process that did not run, nothing is late by its own fault.
     if !evidence.halted.is_empty() {
-        return None;
+        return Outcome::Ok;
     }
     let polls = evidence.model.late_polls();
-    (polls.late > 0).then(|| {
+    let found = (polls.late > 0).then(|| {
         Verdict::info(
             format!(
                 "timers and sockets were not looked at for up to {}",
@@ -31,5 +31,7 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
                 more_cpu(evidence.gomaxprocs, evidence.cgroup_cpu_limit)
             ),
         )
-    })
+        .at((polls.longest_at_ns != 0).then(|| evidence.since_begin(polls.longest_at_ns)))
+    });
+    found.into()
 }

@@ -6,7 +6,7 @@ use super::{Evidence, LONG_NS, severity_of};
 use crate::{
     escape::Untrusted,
     findings::{
-        Verdict,
+        Outcome, Verdict,
         figures::{percent, share},
     },
     stream::HistogramKey,
@@ -15,7 +15,7 @@ use crate::{
 /// Creation sites that are named.
 const SITES: usize = 3;
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
     let mut by_function: BTreeMap<Untrusted, (u64, u64)> = BTreeMap::new();
     for (key, histogram) in evidence.latency.by_key() {
         let HistogramKey::CreationSite(gopc) = key else {
@@ -36,7 +36,7 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
         .values()
         .fold((0u64, 0u64), |(long, all), site| (long + site.0, all + site.1));
     if long == 0 {
-        return None;
+        return Outcome::Ok;
     }
     let mut sites: Vec<_> = by_function
         .into_iter()
@@ -51,7 +51,7 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
         })
         .collect();
     let share = share(long, all);
-    Some(Verdict {
+    Outcome::Finding(Verdict {
         severity: severity_of(share),
         title: format!("{long} sampled waits took more than 100 us"),
         evidence: format!(
@@ -59,6 +59,9 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
             percent(share),
             worst.join(", ")
         ),
-        advice: "A sample does not tell first runs from later ones: --mode exact does, by origin.".to_owned(),
+        advice:
+            "A sample does not say whether it was a first run or a later one: --mode exact does, by origin."
+                .to_owned(),
+        at_ns: None,
     })
 }

@@ -3,7 +3,7 @@
 use super::Evidence;
 use crate::{
     findings::{
-        Verdict,
+        Outcome, Verdict,
         advice::more_cpu,
         figures::{milliseconds, percent, share},
     },
@@ -16,7 +16,11 @@ const PREEMPTED_SHARE: f64 = 0.5;
 /// Waiting time of a capture below which nothing dominates.
 const NEGLIGIBLE_NS: u64 = 1_000_000;
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
+    found(evidence).into()
+}
+
+fn found(evidence: &Evidence) -> Option<Verdict> {
     let preempted = evidence.waits(Origin::Preempted)?;
     let waited = preempted.sum_ns()?;
     // Who yields of its own will does not wait for anything.

@@ -1,13 +1,22 @@
 //! Goroutines could run and did not for so long that they are in no histogram: their waits were not over at the end.
 
 use super::{Evidence, HALTED_MEANWHILE};
-use crate::findings::{Verdict, figures::seconds};
-use crate::model::ongoing::{STARVED_NS, Stretch};
+use crate::{
+    findings::{Outcome, Verdict, figures::seconds},
+    model::{
+        ongoing::{STARVED_NS, Stretch},
+        sched::Who,
+    },
+};
 
 /// Goroutines whose times are named.
 const NAMED: usize = 3;
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
+    found(evidence).into()
+}
+
+fn found(evidence: &Evidence) -> Option<Verdict> {
     let ongoing = evidence.ongoing?;
     let runnable = ongoing.runnable.as_ref()?;
     let least_ns = runnable.starved_ns?;
@@ -66,16 +75,9 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
 }
 
 fn described(evidence: &Evidence, stretch: &Stretch) -> String {
-    let who = match stretch.goid {
-        0 => "a goroutine".to_owned(),
-        goid => format!("goroutine {goid}"),
-    };
-    let site = match stretch.gopc {
-        0 => String::new(),
-        gopc => evidence
-            .symbolizer
-            .function_at(gopc)
-            .map_or_else(String::new, |name| format!(" of {}", name.raw())),
-    };
-    format!("{who}{site} for at least {}", seconds(stretch.at_least_ns))
+    let who = evidence.goroutine(Who {
+        goid: stretch.goid,
+        gopc: stretch.gopc,
+    });
+    format!("{who} for at least {}", seconds(stretch.at_least_ns))
 }

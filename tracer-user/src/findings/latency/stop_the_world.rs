@@ -2,7 +2,7 @@
 
 use super::Evidence;
 use crate::findings::{
-    Verdict,
+    Outcome, Verdict,
     figures::{milliseconds, percent, share},
 };
 
@@ -26,7 +26,11 @@ fn advice(share_of_gc: f64) -> String {
     }
 }
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
+    found(evidence).into()
+}
+
+fn found(evidence: &Evidence) -> Option<Verdict> {
     let pauses = evidence.model.pauses()?;
     let stopped = pauses.gc.1.saturating_add(pauses.other.1);
     let share_of_gc = share(pauses.gc.1, stopped);

@@ -2,12 +2,16 @@
 
 use super::Evidence;
 use crate::{
-    findings::{Verdict, figures::milliseconds},
+    findings::{Outcome, Verdict, figures::milliseconds},
     process::Halt,
     stream::step::Halted,
 };
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
+    found(evidence).into()
+}
+
+fn found(evidence: &Evidence) -> Option<Verdict> {
     let longest = evidence.halted.iter().max_by_key(|halted| halted.at_least_ns)?;
     let all: Vec<String> = evidence
         .halted

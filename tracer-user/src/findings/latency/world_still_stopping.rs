@@ -2,7 +2,7 @@
 
 use super::{Evidence, HALTED_MEANWHILE};
 use crate::findings::{
-    Verdict,
+    Outcome, Verdict,
     figures::{milliseconds, seconds},
 };
 
@@ -11,7 +11,11 @@ const LONG_NS: u64 = 100_000_000;
 /// From here on it is written in seconds.
 const SECOND_NS: u64 = 1_000_000_000;
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
+    found(evidence).into()
+}
+
+fn found(evidence: &Evidence) -> Option<Verdict> {
     let stop = evidence.ongoing?.stop?;
     let at_least_ns = stop.at_least_ns.filter(|ns| *ns >= LONG_NS)?;
     let took = match at_least_ns {

@@ -1,12 +1,16 @@
 //! The start went on in another process: something before Go's runtime forked, and waited for the child.
 
 use super::{Evidence, stage::Stage};
-use crate::findings::Verdict;
+use crate::findings::{Outcome, Verdict};
 
 /// System calls that wait for a child.
 const WAITS: [&str; 2] = ["wait4", "waitid"];
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
+    found(evidence).into()
+}
+
+fn found(evidence: &Evidence) -> Option<Verdict> {
     let start = evidence.start;
     let last = start.phases.last()?;
     if start.ended.is_whole() || !matches!(Stage::of(&last.kind), Stage::Loading | Stage::BeforeGo) {

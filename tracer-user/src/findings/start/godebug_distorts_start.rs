@@ -1,20 +1,13 @@
 //! Settings of `GODEBUG` that print while the program starts, and so make it slower.
 
 use super::Evidence;
-use crate::findings::Verdict;
+use crate::findings::{Outcome, Verdict, godebug::settings_on};
 
 const DISTORTING: [&str; 4] = ["schedtrace", "scheddetail", "inittrace", "gctrace"];
 
-pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
-    let set: Vec<&str> = evidence
-        .godebug?
-        .split(',')
-        .filter(|setting| {
-            let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
-            DISTORTING.contains(&name) && value != "0"
-        })
-        .collect();
-    (!set.is_empty()).then(|| {
+pub(super) fn check(evidence: &Evidence) -> Outcome {
+    let set = settings_on(evidence.godebug.unwrap_or_default(), &DISTORTING);
+    let found = (!set.is_empty()).then(|| {
         Verdict::warning(
             "GODEBUG makes this start slower than it is without".to_owned(),
             format!(
@@ -23,5 +16,6 @@ pub(super) fn check(evidence: &Evidence) -> Option<Verdict> {
             ),
             "Measure without it.",
         )
-    })
+    });
+    found.into()
 }

@@ -117,13 +117,13 @@ fn rules<'a>() -> [Rule<Evidence<'a>>; 3] {
     ]
 }
 
-/// Checks every rule: those about each phase, then those about the whole.
+/// Checks every rule: those about each phase, then those about the whole. What a start is judged by is seen in each mode.
 pub fn find(evidence: &Evidence) -> Vec<Finding> {
     let phases = evidence.start.phases.iter();
     phases
         .filter_map(|phase| PhaseEvidence::about(phase, evidence))
-        .flat_map(|phase| check_all(&phase_rules(), &phase))
-        .chain(check_all(&rules(), evidence))
+        .flat_map(|phase| check_all(&phase_rules(), &phase).findings)
+        .chain(check_all(&rules(), evidence).findings)
         .collect()
 }
 

@@ -1,7 +1,7 @@
 //! A phase that computed far longer than in the other starts of the same binary.
 
 use super::PhaseEvidence;
-use crate::findings::{Verdict, figures::milliseconds};
+use crate::findings::{Outcome, Verdict, figures::milliseconds};
 
 /// Least number of starts to compare with.
 const OTHERS: usize = 2;
@@ -10,7 +10,11 @@ const FAR_ABOVE: u64 = 3;
 /// Differences of CPU time below this are noise.
 const NOISE_NS: u64 = 2_000_000;
 
-pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &PhaseEvidence) -> Outcome {
+    found(evidence).into()
+}
+
+fn found(evidence: &PhaseEvidence) -> Option<Verdict> {
     let (phase, cpu) = (evidence.phase, evidence.cpu_ns);
     let mut others: Vec<u64> = evidence
         .of

@@ -1,15 +1,15 @@
 //! A phase that computed for most of its time and met many page faults.
 
 use super::{MOST, PhaseEvidence, stage::Stage};
-use crate::findings::{Verdict, figures::milliseconds};
+use crate::findings::{Outcome, Verdict, figures::milliseconds};
 
 /// Page faults below this come with every start.
 const FAULTS: u64 = 1_000;
 
-pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &PhaseEvidence) -> Outcome {
     let (usage, took, cpu) = (&evidence.usage, evidence.took_ns, evidence.cpu_ns);
     let faults = usage.minor_faults.saturating_add(usage.major_faults);
-    (faults >= FAULTS && cpu >= took / MOST).then(|| {
+    let found = (faults >= FAULTS && cpu >= took / MOST).then(|| {
         Verdict::warning(
             format!("{} met {faults} page faults", evidence.phase.kind.name()),
             format!(
@@ -36,5 +36,6 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
                 }
             },
         )
-    })
+    });
+    found.into()
 }

@@ -1,12 +1,12 @@
 //! A phase that slept for most of its time, and the system calls that it made meanwhile.
 
 use super::{MOST, PhaseEvidence, calls, stage::Stage};
-use crate::findings::{Verdict, figures::milliseconds};
+use crate::findings::{Outcome, Verdict, figures::milliseconds};
 
 /// Sleep below this comes with every start: threads wait for each other, pages are read.
 const SLEEP_NS: u64 = 5_000_000;
 
-pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &PhaseEvidence) -> Outcome {
     let (start, phase, took) = (evidence.of.start, evidence.phase, evidence.took_ns);
     // The kernel counts a sleep when it ends: the one in which a start was cut off is missing.
     let still = if evidence.unfinished {
@@ -15,7 +15,7 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
         0
     };
     let asleep = evidence.usage.asleep_ns.max(still);
-    (asleep >= SLEEP_NS && asleep >= took / MOST).then(|| {
+    let found = (asleep >= SLEEP_NS && asleep >= took / MOST).then(|| {
         Verdict::warning(
             format!("{} waited for {}", phase.kind.name(), milliseconds(asleep)),
             format!(
@@ -47,5 +47,6 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
                 }
             },
         )
-    })
+    });
+    found.into()
 }

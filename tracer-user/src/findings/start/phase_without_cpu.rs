@@ -1,7 +1,7 @@
 //! A phase whose thread could have run for most of its time, and had no CPU.
 
 use super::{Evidence, MOST, PhaseEvidence};
-use crate::findings::{Verdict, figures::milliseconds};
+use crate::findings::{Outcome, Verdict, figures::milliseconds};
 
 /// Waiting for a CPU below this comes with every busy machine.
 const NO_CPU_NS: u64 = 20_000_000;
@@ -21,10 +21,10 @@ fn advice(evidence: &Evidence) -> &'static str {
     }
 }
 
-pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
+pub(super) fn check(evidence: &PhaseEvidence) -> Outcome {
     let (took, waiting) = (evidence.took_ns, evidence.usage.waiting_ns);
     if waiting < NO_CPU_NS || waiting < took / MOST {
-        return None;
+        return Outcome::Ok;
     }
     let throttled = match evidence.of.throttled {
         Some((periods, ns)) if periods > 0 => format!(
@@ -36,7 +36,7 @@ pub(super) fn check(evidence: &PhaseEvidence) -> Option<Verdict> {
     let limit = evidence.of.cgroup_cpu_limit.map_or_else(String::new, |limit| {
         format!("; the cgroup may use {limit:.2} CPUs")
     });
-    Some(Verdict::warning(
+    Outcome::Finding(Verdict::warning(
         format!(
             "{} got no CPU for {}",
             evidence.phase.kind.name(),

@@ -42,7 +42,8 @@ fn evidence(start: &Start) -> Evidence<'_> {
 }
 
 fn ids(evidence: &Evidence) -> Vec<String> {
-    find(evidence).into_iter().map(|finding| finding.id).collect()
+    let found = find(evidence).into_iter();
+    found.map(|finding| finding.id.as_str().to_owned()).collect()
 }
 
 #[test]

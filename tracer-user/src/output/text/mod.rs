@@ -22,6 +22,7 @@ mod ongoing;
 mod slow;
 mod style;
 pub mod table;
+mod undecided;
 pub mod units;
 mod waits;
 
@@ -58,6 +59,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
     text.push_str(&full::render(capture, by));
     text.push_str(&slow::render(capture));
     text.push_str(&facts::render(capture));
+    text.push_str(&undecided::render(capture));
     text
 }
 

@@ -210,6 +210,14 @@ impl Place {
     }
 }
 
+/// The directories of the cgroups of a controller that a process is in, and of those above them, by the content of its
+/// `/proc/PID/cgroup`; and whether each is of v2.
+pub(super) fn folders_of(controller: &[u8], cgroups: &[u8]) -> Vec<(PathBuf, bool)> {
+    let places = Place::all_of(&Mounted::all(controller), cgroups, controller);
+    let all = places.iter().flat_map(Place::up);
+    all.map(|place| (place.dir, place.unified)).collect()
+}
+
 /// cgroup v2: "max 100000" or "50000 100000", in microseconds per period.
 pub(super) fn unified_limit(dir: &Path) -> Option<f64> {
     let text = fs::read_to_string(dir.join("cpu.max")).ok()?;

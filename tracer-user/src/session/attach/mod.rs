@@ -15,6 +15,7 @@ pub mod effect;
 mod full;
 mod halts;
 pub mod input;
+mod limits;
 pub(in crate::session) mod live;
 mod plugins;
 pub(in crate::session) mod prepare;

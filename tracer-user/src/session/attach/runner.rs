@@ -9,6 +9,7 @@ use super::{
     Effect, Input, Policy, Session,
     cpu::{self, CpuWatch},
     halts::{self, Halts},
+    limits::LimitsRead,
     live::Live,
     prepare::Prepared,
 };
@@ -92,6 +93,7 @@ pub(in crate::session) async fn capture(
         full: options.full,
         neighbours_read_ns: 0,
         halts: Halts::new(HaltWatch::new(target.pid())),
+        limits: LimitsRead::default(),
         cpu: CpuWatch::new(),
         runs_already: options.runs_already,
         chatter: options.chatter,
@@ -137,6 +139,7 @@ struct Runner {
     neighbours_read_ns: u64,
     /// When the target did not run at all.
     halts: Halts,
+    limits: LimitsRead,
     cpu: CpuWatch,
     /// See [`AttachOptions::runs_already`].
     runs_already: bool,
@@ -200,6 +203,7 @@ impl Runner {
                 let live = self.live.as_ref()?;
                 live.if_probed(|memory| self.cpu.begin(memory, cpu_ns, now));
                 self.report_attached(mode, sites);
+                self.limits.read(&self.target);
                 let halt = self.halts.read_now(now);
                 self.report_halt(halt);
                 clocks.open_window();
@@ -232,12 +236,14 @@ impl Runner {
                     }
                 }
                 self.halts.read_now(now_ns());
+                self.limits.read(&self.target);
                 let close = LatencyStep::Close {
                     // Read after the probes were switched off: what came meanwhile was counted.
                     at_ns: now_ns(),
                     cpu_ns: self.target.cpu_ns(),
                     concurrent_captures: self.presence.others(),
                     halted: self.halts.seen(),
+                    limits: self.limits.last(),
                 };
                 return self.step(close);
             }

@@ -7,6 +7,7 @@ use crate::{
     binary::Frame,
     error::{Error, Result},
     escape::Untrusted,
+    process::limits::Limits,
     session::options::ReplayOptions,
     stream::{
         Consumer, EndedBy, Flow, Observation, Step, Symbolizer,
@@ -320,6 +321,7 @@ impl Replay<'_> {
                     cpu_ns: None,
                     concurrent_captures: 0,
                     halted: vec![],
+                    limits: Limits::default(),
                 };
                 self.opened = true;
                 let _ = self.latency_step(LatencyStep::Note { note: note.into() }, name)?;

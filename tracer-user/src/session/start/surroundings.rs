@@ -1,8 +1,9 @@
 //! Reads what starts depend on: the limits of the cgroup and the settings of the Go runtime.
 
-use std::fs;
-
-use crate::{process::Process, stream::step::Environment};
+use crate::{
+    process::{Process, limits::godebug_of},
+    stream::step::Environment,
+};
 
 /// The environment of the processes that start, as far as it is known.
 #[derive(Clone, Debug, Default)]
@@ -28,11 +29,7 @@ impl Surroundings {
         if let Some(process) = open(pid) {
             self.known.cgroup_cpu_limit = process.cgroup_cpu_limit();
         }
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        self.known.godebug = environment
-            .split(|byte| *byte == 0)
-            .find_map(|setting| setting.strip_prefix(b"GODEBUG="))
-            .map(|value| String::from_utf8_lossy(value).into_owned());
+        self.known.godebug = godebug_of(pid);
     }
 
     /// Reads how often the cgroup was throttled since our command was held, which is in the same cgroup as we are.

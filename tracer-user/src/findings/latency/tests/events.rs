@@ -1,0 +1,257 @@
+//! Rules about what `full` sees one by one: stops of the world, runs on a CPU, long waits.
+
+use super::*;
+use crate::model::sched::{Culprit, Picture, StopReport, Waker};
+
+fn stop(total_ns: u64, stopping_ns: u64) -> StopReport {
+    StopReport {
+        begin_ns: 1_204 * MS,
+        total_ns,
+        stopping_ns,
+        last: Some(Who {
+            goid: 7,
+            gopc: 0x1000,
+        }),
+        // "read mem stats"
+        reason: 7,
+        ongoing: false,
+    }
+}
+
+fn stopped(stops: Vec<StopReport>) -> Made<'static> {
+    Made::full(|report| report.causes.stops = stops)
+}
+
+#[test]
+fn a_long_stop_is_reported_with_who_delayed_it() {
+    let finding = stopped(vec![stop(12_300_000, 11_900_000), stop(900_000, 0)]).fires("long-stop");
+    assert_eq!(finding.severity, Severity::Warning);
+    assert_eq!(finding.title, "the world was stopped for 12.3 ms");
+    assert_eq!(
+        finding.evidence,
+        "1 stop of the world took more than 1.0 ms; the longest, at 1.204 s, for: read mem stats, took 12.3 ms: 11.9 ms passed \
+         until goroutine 7 of main.fan, the last, had stopped"
+    );
+    assert!(finding.advice.contains("could not be interrupted"), "{finding:?}");
+    assert_eq!(finding.at_ns, Some(1_204 * MS));
+    // Where nobody delayed it, its purpose took the time.
+    let finding = stopped(vec![stop(2_000_000, 10_000)]).fires("long-stop");
+    assert_eq!(finding.severity, Severity::Info);
+    assert!(finding.advice.contains("runtime/metrics"), "{finding:?}");
+    stopped(vec![stop(900_000, 800_000)]).is_silent("long-stop");
+    let ongoing = StopReport {
+        ongoing: true,
+        ..stop(500 * MS, 500 * MS)
+    };
+    stopped(vec![ongoing]).is_silent("long-stop");
+}
+
+#[test]
+fn where_all_stops_together_are_short_none_is_long() {
+    let passive = |pauses, total_ns| Made::of(Mode::Passive).seeing(&paused(pauses, total_ns));
+    passive(20, 800_000).is_silent("long-stop");
+    let undecided = passive(20, 30 * MS).is_undecided("long-stop");
+    assert!(undecided.what.raw().contains("20 stops"), "{undecided:?}");
+    Made::of(Mode::Passive).is_undecided("long-stop");
+}
+
+fn ran(gopc: u64, longest_ns: u64) -> Made<'static> {
+    let runs = HistogramDelta {
+        key: HistogramKey::All,
+        scheme: BucketScheme::Kernel,
+        counts: vec![
+            (BucketScheme::Kernel.index_of(MS), 100),
+            (BucketScheme::Kernel.index_of(61 * MS), 12),
+        ],
+        sum_ns: None,
+        extremes_ns: None,
+        excluded_zero: 0,
+    };
+    Made::full(|report| {
+        report.causes.culprits = vec![Culprit {
+            gopc,
+            held_ns: SECOND,
+            on_cpu: Some(runs),
+            longest_ns,
+            longest_at_ns: 1_204 * MS,
+            longest_goid: 7,
+        }];
+    })
+}
+
+#[test]
+fn a_run_that_nothing_interrupted_is_reported() {
+    let finding = ran(0x1000, 61_200_000).fires("not-preemptible");
+    assert_eq!(
+        finding.evidence,
+        "on a CPU for more than 30.0 ms at a time: goroutines of main.fan 12 times, up to 61.2 ms (goroutine 7, ending at \
+         1.204 s)"
+    );
+    assert_eq!(finding.at_ns, Some(1_204 * MS - 30_600_000));
+    assert!(finding.advice.contains("no signal can interrupt"), "{finding:?}");
+    let limits = Limits {
+        godebug: Some("asyncpreemptoff=1".into()),
+        ..Limits::default()
+    };
+    let finding = Made {
+        limits,
+        ..ran(0x1000, 61_200_000)
+    }
+    .fires("not-preemptible");
+    assert!(
+        finding.advice.starts_with("GODEBUG has asyncpreemptoff=1"),
+        "{finding:?}"
+    );
+    // What sysmon interrupts in time.
+    ran(0x1000, 20_200_000).is_silent("not-preemptible");
+    // The collector's workers run until they are done.
+    ran(0x7000, 61_200_000).is_silent("not-preemptible");
+    Made::of(Mode::Sampled).is_undecided("not-preemptible");
+}
+
+/// Evidence of `full` with these of the slowest waits, of which each is in the histogram as well.
+fn waited(slowest: Vec<SlowestWait>) -> Made<'static> {
+    let waits: Vec<(u64, u64)> = slowest.iter().map(|wait| (wait.duration_ns, 1)).collect();
+    let key = HistogramKey::Origin(Origin::Unblocked);
+    let made = Made::full(|report| {
+        report.causes.slowest = slowest;
+        report.causes.runnable_ns = 4 * SECOND;
+    });
+    made.seeing(&[observation(key, &waits), observation(key, &[(300, 98)])])
+}
+
+fn pictured(runnable: u64) -> Option<Picture> {
+    Some(Picture {
+        runnable,
+        busy: 2,
+        idle: 1,
+        ..Picture::default()
+    })
+}
+
+#[test]
+fn a_wait_of_more_than_one_turn_is_described_with_what_the_ps_did() {
+    let wait = SlowestWait {
+        after: Some("chan receive".to_owned()),
+        picture: pictured(12),
+        ..slow_wait(
+            12_140_000,
+            &[(Cause::PBusy, 2_300_000), (Cause::CgroupThrottled, 9_840_000)],
+        )
+    };
+    let made = waited(vec![wait.clone(), slow_wait(9 * MS, &[(Cause::PBusy, 9 * MS)])]);
+    let finding = made.fires("runnable-too-long");
+    // One of a hundred.
+    assert_eq!(finding.severity, Severity::Warning);
+    assert_eq!(
+        finding.evidence,
+        "1.0% of all waits; the longest: at 1.000 s goroutine 7 of main.fan waited 12.1 ms to run after chan receive: 9.8 ms \
+         throttled by the cgroup's CPU quota, 2.3 ms all Ps busy; at 1.006 s 12 goroutines were runnable; Ps: 2 busy, 1 idle"
+    );
+    assert!(finding.advice.contains("CPU quota"), "{finding:?}");
+    assert_eq!(finding.at_ns, Some(SECOND + 6_070_000));
+    waited(vec![slow_wait(9 * MS, &[(Cause::PBusy, 9 * MS)])]).is_silent("runnable-too-long");
+    // The other modes know that there are such waits, and not why.
+    let long = [observation(
+        HistogramKey::Origin(Origin::Unblocked),
+        &[(20 * MS, 3)],
+    )];
+    let undecided = Made::of(Mode::Exact)
+        .seeing(&long)
+        .is_undecided("runnable-too-long");
+    assert!(undecided.what.raw().contains("3 waits"), "{undecided:?}");
+    let short = [observation(
+        HistogramKey::Origin(Origin::Unblocked),
+        &[(2 * MS, 3)],
+    )];
+    Made::of(Mode::Exact)
+        .seeing(&short)
+        .is_silent("runnable-too-long");
+    // Of a process that did not run, the scheduler is not to blame.
+    let halted = [Halted {
+        state: Halt::Stopped,
+        at_begin: false,
+        times: 1,
+        at_least_ns: SECOND,
+    }];
+    let finding = Made {
+        halted: &halted,
+        ..waited(vec![wait])
+    }
+    .fires("runnable-too-long");
+    assert_eq!(finding.advice, HALTED_MEANWHILE);
+}
+
+#[test]
+fn a_herd_is_many_at_once_and_not_many_always() {
+    let released = |runnable, origin| SlowestWait {
+        origin: Some(origin),
+        wakers: vec![Waker::Goroutine(Who {
+            goid: 1,
+            gopc: 0x1000,
+        })],
+        picture: pictured(runnable),
+        ..slow_wait(5 * MS, &[(Cause::PBusy, 5 * MS)])
+    };
+    // Two are runnable on average.
+    let finding = waited(vec![released(240, Origin::Unblocked)]).fires("thundering-herd");
+    assert_eq!(finding.title, "240 goroutines were runnable at once");
+    let evidence = finding.evidence.raw();
+    let picture = "at 1.002 s 240 goroutines were runnable; Ps: 2 busy, 1 idle; on average there were 2.00. One of them: ";
+    assert!(
+        evidence.starts_with(picture) && evidence.ends_with("woken by goroutine 1 of main.fan"),
+        "{finding:?}"
+    );
+    // Few.
+    waited(vec![released(40, Origin::Unblocked)]).is_silent("thundering-herd");
+    // Not woken.
+    waited(vec![released(240, Origin::Preempted)]).is_silent("thundering-herd");
+    // Always so many.
+    let mut always = waited(vec![released(240, Origin::Unblocked)]);
+    always.report.as_mut().unwrap().causes.runnable_ns = 200 * WINDOW_NS;
+    always.is_silent("thundering-herd");
+    // Many Ps take many at once.
+    let mut large = waited(vec![released(240, Origin::Unblocked)]);
+    large.gomaxprocs = Some(64);
+    large.is_silent("thundering-herd");
+    let long = [observation(
+        HistogramKey::Origin(Origin::Unblocked),
+        &[(20 * MS, 3)],
+    )];
+    Made::of(Mode::Exact)
+        .seeing(&long)
+        .is_undecided("thundering-herd");
+    Made::of(Mode::Exact).is_silent("thundering-herd");
+}
+
+#[test]
+fn a_lock_that_is_passed_to_one_who_does_not_run_is_reported() {
+    let after = |reason: &str| SlowestWait {
+        after: Some(reason.to_owned()),
+        ..slow_wait(8 * MS, &[(Cause::PBusy, 8 * MS)])
+    };
+    let thrice = |reason: &str| waited(vec![after(reason), after(reason), after(reason)]);
+    let finding = thrice("sync.Mutex.Lock").fires("mutex-handoff");
+    assert!(
+        finding.evidence.raw().starts_with(
+            "3 of the 3 longest waits to run came after a wait for a lock, and took more than 1.0 ms"
+        ),
+        "{finding:?}"
+    );
+    thrice("sync.RWMutex.RLock").fires("mutex-handoff");
+    thrice("chan receive").is_silent("mutex-handoff");
+    waited(vec![after("sync.Mutex.Lock"), after("sync.Mutex.Lock")]).is_silent("mutex-handoff");
+    // Up to Go 1.20 locks have no reason of their own; later it is that of something else.
+    thrice("semacquire").is_silent("mutex-handoff");
+    let old = Made {
+        go_minor: Some(19),
+        ..thrice("semacquire")
+    };
+    old.fires("mutex-handoff");
+    let long = [observation(
+        HistogramKey::Origin(Origin::Unblocked),
+        &[(20 * MS, 3)],
+    )];
+    Made::of(Mode::Exact).seeing(&long).is_undecided("mutex-handoff");
+    Made::of(Mode::Exact).is_silent("mutex-handoff");
+}
