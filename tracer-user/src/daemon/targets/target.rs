@@ -388,7 +388,6 @@ impl Target {
                 | Kind::Stacks(_)
                 | Kind::Scheduler(_)
                 | Kind::Throttling(_)
-                | Kind::CauseSamples(_)
                 | Kind::Ongoing(_) => {}
             }
         }

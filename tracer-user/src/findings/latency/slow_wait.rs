@@ -77,7 +77,7 @@ pub(super) fn ps_in(picture: &Picture) -> u32 {
         .fold(0, |sum, (count, _)| sum.saturating_add(count))
 }
 
-fn ps(picture: &Picture) -> [(u32, &'static str); 8] {
+fn ps(picture: &Picture) -> [(u32, &'static str); 7] {
     [
         (picture.busy, "busy"),
         (picture.gc, "collecting garbage"),
@@ -86,7 +86,6 @@ fn ps(picture: &Picture) -> [(u32, &'static str); 8] {
         (picture.blocked, "asleep"),
         (picture.scheduler, "between two goroutines"),
         (picture.idle, "idle"),
-        (picture.unknown, "not known"),
     ]
 }
 

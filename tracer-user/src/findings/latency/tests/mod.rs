@@ -150,6 +150,7 @@ fn report() -> Report {
         minor: 24,
         syscalls: false,
         slower_ns: None,
+        assists: false,
     };
     let mut report = Sched::new(config).report(END_NS);
     report.causes = CausesReport::default();
