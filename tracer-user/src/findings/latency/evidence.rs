@@ -118,7 +118,7 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// The middle of a wait, CLOCK_MONOTONIC: the moment of its picture.
+/// The middle of a wait, CLOCK_MONOTONIC.
 pub(super) fn middle_of(wait: &SlowestWait) -> u64 {
     wait.begin_ns.saturating_add(wait.duration_ns / 2)
 }

@@ -7,15 +7,16 @@ use super::{
 };
 use crate::{
     findings::{Outcome, Verdict, figures::duration},
-    model::sched::SlowestWait,
+    latency::Histogram,
     plan::Mode,
+    stream::BucketScheme,
 };
 
 /// From here on a wait for a CPU is long for a goroutine that others may wait for: it is the time after which sync.Mutex
 /// hands itself over to the first that waits, instead of letting all compete (sync/mutex.go, `starvationThresholdNs`).
 const LONG_NS: u64 = 1_000_000;
-/// So many of the longest waits must be such: one may be chance.
-const LEAST: usize = 3;
+/// So many waits must be such: one may be chance.
+const LEAST: u64 = 3;
 /// The runtime's reasons of waits for a lock, from Go 1.21 on.
 const LOCKS: [&str; 3] = ["sync.Mutex.Lock", "sync.RWMutex.Lock", "sync.RWMutex.RLock"];
 /// The first minor version of Go that has them. Before, all that waited for semaphores had the same reason.
@@ -34,37 +35,49 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
             ),
         };
     };
-    let waits: Vec<&SlowestWait> = causes
-        .slowest
+    let mut waits = Histogram::new(BucketScheme::Kernel);
+    for (_, delta) in causes
+        .after
         .iter()
-        .filter(|wait| wait.duration_ns >= LONG_NS && is_after_lock(evidence, wait))
-        .collect();
-    let Some(longest) = waits.first().copied().filter(|_| waits.len() >= LEAST) else {
+        .filter(|(reason, _)| is_lock(evidence, reason))
+    {
+        waits.add_delta(delta);
+    }
+    let long = waits.count_above(LONG_NS);
+    if long < LEAST {
         return Outcome::Ok;
-    };
+    }
+    let longest = causes.slowest.iter().find(|wait| {
+        wait.after
+            .as_deref()
+            .is_some_and(|reason| is_lock(evidence, reason))
+    });
+    let longest_ns = waits.extremes_ns().map_or(LONG_NS, |(_, longest_ns)| longest_ns);
+    let example = longest.map_or_else(String::new, |wait| {
+        format!(
+            "; the longest: {}{}",
+            describe(evidence, wait),
+            woken_by(evidence, wait)
+        )
+    });
     Verdict::warning(
         format!(
             "goroutines that got a lock waited up to {} to run with it",
-            duration(longest.duration_ns)
+            duration(longest_ns)
         ),
         format!(
-            "{} of the {} longest waits to run came after a wait for a lock, and took more than {}; the longest: {}{}",
-            waits.len(),
-            causes.slowest.len(),
-            duration(LONG_NS),
-            describe(evidence, longest),
-            woken_by(evidence, longest)
+            "{long} of the {} waits to run that came after a wait for a lock took more than {}{example}",
+            waits.count(),
+            duration(LONG_NS)
         ),
         "Whoever waits for the lock next waits for a goroutine that does not run. Hold it for less time, share it among fewer \
          goroutines, or let goroutines not compute for long after they have unlocked it; and see what keeps the Ps busy.",
     )
-    .at(Some(evidence.since_begin(middle_of(longest))))
+    .at(longest.map(|wait| evidence.since_begin(middle_of(wait))))
     .into()
 }
 
-fn is_after_lock(evidence: &Evidence, wait: &SlowestWait) -> bool {
+fn is_lock(evidence: &Evidence, reason: &str) -> bool {
     let is_old = evidence.go_minor.is_some_and(|minor| minor < NAMES_LOCKS);
-    wait.after
-        .as_deref()
-        .is_some_and(|reason| LOCKS.contains(&reason) || (is_old && reason == SEMAPHORE))
+    LOCKS.contains(&reason) || is_old && reason == SEMAPHORE
 }

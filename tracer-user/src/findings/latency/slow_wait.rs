@@ -1,6 +1,6 @@
 //! One long wait, in a sentence.
 
-use super::{Evidence, evidence::middle_of};
+use super::Evidence;
 use crate::{
     findings::figures::{duration, moment},
     model::sched::{Cause, Picture, SlowestWait, Waker},
@@ -54,7 +54,7 @@ pub(super) fn main_cause<'a>(waits: impl IntoIterator<Item = &'a SlowestWait>) -
     (ns > 0).then_some(cause)
 }
 
-/// What the Ps did when a wait was half over: `at 1.210 s 12 goroutines were runnable; of the Ps 2 busy`.
+/// What the Ps did when a wait ended: `at 1.210 s 12 goroutines were runnable; of the Ps 2 busy`.
 pub(super) fn picture(evidence: &Evidence, wait: &SlowestWait) -> Option<String> {
     let picture = wait.picture?;
     let ps: Vec<String> = ps(&picture)
@@ -64,17 +64,10 @@ pub(super) fn picture(evidence: &Evidence, wait: &SlowestWait) -> Option<String>
         .collect();
     Some(format!(
         "{} {} goroutines were runnable; Ps: {}",
-        moment(evidence.since_begin(middle_of(wait))),
+        moment(evidence.since_begin(wait.begin_ns.saturating_add(wait.duration_ns))),
         picture.runnable,
         ps.join(", ")
     ))
-}
-
-/// The number of Ps in a picture.
-pub(super) fn ps_in(picture: &Picture) -> u32 {
-    ps(picture)
-        .into_iter()
-        .fold(0, |sum, (count, _)| sum.saturating_add(count))
 }
 
 fn ps(picture: &Picture) -> [(u32, &'static str); 7] {

@@ -2,12 +2,13 @@
 
 use super::{
     Evidence,
-    evidence::middle_of,
-    slow_wait::{describe, picture, ps_in, woken_by},
+    slow_wait::{describe, woken_by},
 };
 use crate::{
-    findings::{Outcome, Verdict, figures::mean},
-    model::sched::{Picture, SlowestWait},
+    findings::{
+        Outcome, Verdict,
+        figures::{mean, moment},
+    },
     plan::Mode,
     stream::Origin,
 };
@@ -32,41 +33,37 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
             ),
         };
     };
-    let released = causes
-        .slowest
-        .iter()
-        .filter(|wait| wait.origin == Some(Origin::Unblocked) && wait.duration_ns >= LONG_NS)
-        .filter_map(|wait| Some((wait, wait.picture?)));
-    let Some((wait, picture_of)) = released.max_by_key(|(_, picture)| picture.runnable) else {
+    let (runnable, at_ns) = causes.peak;
+    let usual = evidence.at_a_time(causes.runnable_ns);
+    // One of those that were released then: the longest.
+    let released = causes.slowest.iter().find(|wait| {
+        let end_ns = wait.begin_ns.saturating_add(wait.duration_ns);
+        wait.origin == Some(Origin::Unblocked)
+            && wait.duration_ns >= LONG_NS
+            && (wait.begin_ns..=end_ns).contains(&at_ns)
+    });
+    let Some(wait) = released.filter(|_| is_herd(evidence, runnable, usual)) else {
         return Outcome::Ok;
     };
-    let usual = evidence.at_a_time(causes.runnable_ns);
-    if !is_herd(evidence, &picture_of, usual) {
-        return Outcome::Ok;
-    }
     Verdict::warning(
-        format!("{} goroutines were runnable at once", picture_of.runnable),
-        evidence_of(evidence, wait, usual),
+        format!("{runnable} goroutines were runnable at once"),
+        format!(
+            "at {}, while on average there were {}. One of them: {}{}",
+            moment(evidence.since_begin(at_ns)),
+            mean(usual),
+            describe(evidence, wait),
+            woken_by(evidence, wait)
+        ),
         "Many goroutines that wait for one thing are woken together (Broadcast, a channel that is closed, timers that are due \
          at the same time), and all but a few of them wait for the Ps: wake as many as there is work for, spread what they \
          do over time, or let fewer goroutines wait.",
     )
-    .at(Some(evidence.since_begin(middle_of(wait))))
+    .at(Some(evidence.since_begin(at_ns)))
     .into()
 }
 
-fn is_herd(evidence: &Evidence, picture: &Picture, usual: f64) -> bool {
-    let ps = evidence.gomaxprocs.unwrap_or_else(|| ps_in(picture));
+fn is_herd(evidence: &Evidence, runnable: u64, usual: f64) -> bool {
+    let ps = evidence.gomaxprocs.unwrap_or(1);
     let many = PER_P.saturating_mul(u64::from(ps)).max(LEAST);
-    picture.runnable >= many && picture.runnable as f64 >= ABOVE_MEAN * usual
-}
-
-fn evidence_of(evidence: &Evidence, wait: &SlowestWait, usual: f64) -> String {
-    let picture = picture(evidence, wait).unwrap_or_default();
-    format!(
-        "{picture}; on average there were {}. One of them: {}{}",
-        mean(usual),
-        describe(evidence, wait),
-        woken_by(evidence, wait)
-    )
+    runnable >= many && runnable as f64 >= ABOVE_MEAN * usual
 }

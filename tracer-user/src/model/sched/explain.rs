@@ -3,7 +3,7 @@
 use tracer_ebpf::Origin;
 
 use super::cause::Cause;
-use super::causes::LongWait;
+use super::causes::{LongWait, is_woken};
 use super::change::Change;
 use super::explained::{CausesReport, SlowestWait, Who};
 use super::goroutine::Goroutine;
@@ -48,9 +48,7 @@ impl Sched {
 
     /// What a goroutine had waited for before it became runnable: the number of the reason.
     fn waited_before(&self, goroutine: &Goroutine) -> Option<u8> {
-        let origin = Origin::from_u8(goroutine.origin)?;
-        (matches!(origin, Origin::Unblocked | Origin::Netpoll) && goroutine.reason != 0)
-            .then_some(goroutine.reason)
+        (is_woken(goroutine.origin) && goroutine.reason != 0).then_some(goroutine.reason)
     }
 
     /// Adds the running stretch that a change ends to those of its `go` statement, and records who stops last while the
@@ -70,7 +68,7 @@ impl Sched {
     /// Reports why goroutines waited to run, as of `end_ns`, which is not before the last observation.
     pub(super) fn causes_report(&self, end_ns: u64) -> CausesReport {
         let mut causes = self.causes.clone();
-        causes.advance(end_ns.saturating_sub(self.now_ns), self.runnable());
+        causes.advance(end_ns, end_ns.saturating_sub(self.now_ns), self.runnable());
         let mut slowest: Vec<SlowestWait> = causes
             .slowest
             .waits()
@@ -122,6 +120,10 @@ impl Sched {
         });
         let mut report = causes.totals(ongoing_ns, spent_ns);
         report.culprits = self.culprits.report(running);
+        report.after = causes
+            .after()
+            .map(|(reason, waits)| (self.reasons.name(reason), waits))
+            .collect();
         report.stops = causes.stops.report(end_ns);
         report.slowest = slowest;
         report

@@ -12,6 +12,10 @@ pub struct CausesReport {
     pub runnable_ns: u64,
     /// Nanoseconds in which at least one goroutine was runnable.
     pub some_ns: u64,
+    /// The most goroutines that were runnable at once, and when, CLOCK_MONOTONIC.
+    pub peak: (u64, u64),
+    /// Waits by what the goroutine had waited for before, in the runtime's words.
+    pub after: Vec<(String, HistogramDelta)>,
     /// Each cause with its time, in the order of [`Cause::ALL`]; only those that were seen.
     pub by_cause: Vec<CauseReport>,
     /// Of [`Cause::Unknown`], the nanoseconds before every state was known for the first time.

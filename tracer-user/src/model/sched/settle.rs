@@ -15,8 +15,8 @@ impl Sched {
             (self.begin_ns, self.now_ns) = (at_ns, at_ns);
         }
         let ns = at_ns.saturating_sub(self.now_ns);
-        self.causes.advance(ns, self.runnable());
         self.now_ns += ns;
+        self.causes.advance(self.now_ns, ns, self.runnable());
         self.history.advance(self.now_ns, &self.living);
     }
 

@@ -184,34 +184,43 @@ fn a_wait_of_more_than_one_turn_is_described_with_what_the_ps_did() {
 
 #[test]
 fn a_herd_is_many_at_once_and_not_many_always() {
-    let released = |runnable, origin| SlowestWait {
-        origin: Some(origin),
-        wakers: vec![Waker::Goroutine(Who {
-            goid: 1,
-            gopc: 0x1000,
-        })],
-        picture: pictured(runnable),
-        ..slow_wait(5 * MS, &[(Cause::PBusy, 5 * MS)])
+    let released = |runnable, origin| {
+        let wait = SlowestWait {
+            origin: Some(origin),
+            wakers: vec![Waker::Goroutine(Who {
+                goid: 1,
+                gopc: 0x1000,
+            })],
+            ..slow_wait(5 * MS, &[(Cause::PBusy, 5 * MS)])
+        };
+        let at_ns = wait.begin_ns + MS;
+        let mut made = waited(vec![wait]);
+        made.report.as_mut().unwrap().causes.peak = (runnable, at_ns);
+        made
     };
     // Two are runnable on average.
-    let finding = waited(vec![released(240, Origin::Unblocked)]).fires("thundering-herd");
+    let finding = released(240, Origin::Unblocked).fires("thundering-herd");
     assert_eq!(finding.title, "240 goroutines were runnable at once");
     let evidence = finding.evidence.raw();
-    let picture = "at 1.002 s 240 goroutines were runnable; Ps: 2 busy, 1 idle; on average there were 2.00. One of them: ";
     assert!(
-        evidence.starts_with(picture) && evidence.ends_with("woken by goroutine 1 of main.fan"),
+        evidence.contains(", while on average there were 2.00. One of them: ")
+            && evidence.ends_with("woken by goroutine 1 of main.fan"),
         "{finding:?}"
     );
     // Few.
-    waited(vec![released(40, Origin::Unblocked)]).is_silent("thundering-herd");
+    released(40, Origin::Unblocked).is_silent("thundering-herd");
     // Not woken.
-    waited(vec![released(240, Origin::Preempted)]).is_silent("thundering-herd");
+    released(240, Origin::Preempted).is_silent("thundering-herd");
+    // Not then.
+    let mut later = released(240, Origin::Unblocked);
+    later.report.as_mut().unwrap().causes.peak.1 += 10 * MS;
+    later.is_silent("thundering-herd");
     // Always so many.
-    let mut always = waited(vec![released(240, Origin::Unblocked)]);
+    let mut always = released(240, Origin::Unblocked);
     always.report.as_mut().unwrap().causes.runnable_ns = 200 * WINDOW_NS;
     always.is_silent("thundering-herd");
     // Many Ps take many at once.
-    let mut large = waited(vec![released(240, Origin::Unblocked)]);
+    let mut large = released(240, Origin::Unblocked);
     large.gomaxprocs = Some(64);
     large.is_silent("thundering-herd");
     let long = [observation(
@@ -226,21 +235,27 @@ fn a_herd_is_many_at_once_and_not_many_always() {
 
 #[test]
 fn a_lock_that_is_passed_to_one_who_does_not_run_is_reported() {
-    let after = |reason: &str| SlowestWait {
-        after: Some(reason.to_owned()),
-        ..slow_wait(8 * MS, &[(Cause::PBusy, 8 * MS)])
+    let after = |reason: &str, count| {
+        let wait = SlowestWait {
+            after: Some(reason.to_owned()),
+            ..slow_wait(8 * MS, &[(Cause::PBusy, 8 * MS)])
+        };
+        let mut made = waited(vec![wait]);
+        let waits = delta(HistogramKey::All, &[(MS / 10, 5), (8 * MS, count)]);
+        made.report.as_mut().unwrap().causes.after = vec![(reason.to_owned(), waits)];
+        made
     };
-    let thrice = |reason: &str| waited(vec![after(reason), after(reason), after(reason)]);
+    let thrice = |reason: &str| after(reason, 3);
     let finding = thrice("sync.Mutex.Lock").fires("mutex-handoff");
     assert!(
         finding.evidence.raw().starts_with(
-            "3 of the 3 longest waits to run came after a wait for a lock, and took more than 1.0 ms"
+            "3 of the 8 waits to run that came after a wait for a lock took more than 1.0 ms; the longest: "
         ),
         "{finding:?}"
     );
     thrice("sync.RWMutex.RLock").fires("mutex-handoff");
     thrice("chan receive").is_silent("mutex-handoff");
-    waited(vec![after("sync.Mutex.Lock"), after("sync.Mutex.Lock")]).is_silent("mutex-handoff");
+    after("sync.Mutex.Lock", 2).is_silent("mutex-handoff");
     // Up to Go 1.20 locks have no reason of their own; later it is that of something else.
     thrice("semacquire").is_silent("mutex-handoff");
     let old = Made {

@@ -196,21 +196,25 @@ fn slow_wait(duration_ns: u64, causes: &[(Cause, u64)]) -> SlowestWait {
 }
 
 /// Waits of one histogram: (length, count) each.
-fn observation(key: HistogramKey, waits: &[(u64, u64)]) -> Observation {
+/// So many waits of so long, the shortest first.
+fn delta(key: HistogramKey, waits: &[(u64, u64)]) -> HistogramDelta {
     let scheme = BucketScheme::Kernel;
     let counts = waits
         .iter()
         .map(|(ns, count)| (scheme.index_of(*ns), *count))
         .collect();
-    let sum_ns = Some(waits.iter().map(|(ns, count)| ns * count).sum());
-    let delta = HistogramDelta {
+    HistogramDelta {
         key,
         scheme,
         counts,
-        sum_ns,
+        sum_ns: Some(waits.iter().map(|(ns, count)| ns * count).sum()),
         extremes_ns: None,
         excluded_zero: 0,
-    };
+    }
+}
+
+fn observation(key: HistogramKey, waits: &[(u64, u64)]) -> Observation {
+    let delta = delta(key, waits);
     Observation {
         at_ns: 0,
         kind: Kind::HistogramDelta(delta),

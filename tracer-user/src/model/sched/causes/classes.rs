@@ -37,11 +37,11 @@ impl Classes {
         self.0.get(class as usize).copied().unwrap_or(0)
     }
 
-    /// Whether a P of some class is sure to have a thread on a CPU, or may have one.
-    pub fn may_be_on_cpu(&self) -> bool {
-        [Class::Spinning, Class::Busy, Class::Gc, Class::Scheduler]
-            .into_iter()
-            .any(|class| self.of(class) > 0)
+    /// Whether no P has a thread on a CPU, and at least one has a thread that could run.
+    pub fn are_held_up(&self) -> bool {
+        let on_cpu = [Class::Spinning, Class::Busy, Class::Gc, Class::Scheduler];
+        on_cpu.into_iter().all(|class| self.of(class) == 0)
+            && self.of(Class::OsPreempted) + self.of(Class::Waking) > 0
     }
 
     /// The Ps that count, of `gomaxprocs`: those that were never seen are idle.

@@ -26,7 +26,7 @@ use super::counts::Counts;
 use super::explained::{CauseReport, CausesReport, Picture};
 use super::goroutine::Goroutine;
 use super::thread::ThreadState;
-use crate::stream::{HistogramKey, Origin};
+use crate::stream::{HistogramDelta, HistogramKey, Origin};
 
 /// What holds for the whole process at an instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,8 +51,7 @@ struct Picked {
 pub struct Causes {
     setting: Setting,
     classes: Classes,
-    /// Threads on a CPU, and threads that could run and have none.
-    on_cpu: u32,
+    /// Threads that could run and have no CPU.
     waiting: u32,
     ledger: Amounts,
     rates: Amounts,
@@ -71,6 +70,10 @@ pub struct Causes {
     was_known: bool,
     /// ∫ (runnable goroutines ÷ Ps) dt, a nanosecond being [`UNIT`].
     held: u128,
+    /// The most goroutines that were runnable at once, and when.
+    peak: (u64, u64),
+    /// Waits by what the goroutine had waited for before, by the number of the reason.
+    after: Vec<Option<Box<Counts>>>,
     /// The longest waits.
     pub slowest: LongWaits,
     /// Stops of the world.
@@ -78,11 +81,14 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// Advances by `ns`, in which `runnable` goroutines were runnable and nothing changed.
+    /// Advances to `now_ns` by `ns`, in which `runnable` goroutines were runnable and nothing changed.
     #[inline]
-    pub fn advance(&mut self, ns: u64, runnable: u64) {
+    pub fn advance(&mut self, now_ns: u64, ns: u64, runnable: u64) {
         if ns == 0 || runnable == 0 {
             return;
+        }
+        if runnable > self.peak.0 {
+            self.peak = (runnable, now_ns);
         }
         if self.stale {
             self.rates = self.rates_now();
@@ -123,15 +129,11 @@ impl Causes {
     /// Applies that a thread's state changes.
     #[inline]
     pub fn change_thread(&mut self, from: ThreadState, to: ThreadState) {
-        match from {
-            ThreadState::OnCpu => self.on_cpu = self.on_cpu.saturating_sub(1),
-            ThreadState::Waiting => self.waiting = self.waiting.saturating_sub(1),
-            ThreadState::Asleep | ThreadState::Unknown => {}
+        if from == ThreadState::Waiting {
+            self.waiting = self.waiting.saturating_sub(1);
         }
-        match to {
-            ThreadState::OnCpu => self.on_cpu += 1,
-            ThreadState::Waiting => self.waiting += 1,
-            ThreadState::Asleep | ThreadState::Unknown => {}
+        if to == ThreadState::Waiting {
+            self.waiting += 1;
         }
     }
 
@@ -143,11 +145,7 @@ impl Causes {
             self.was_known |= setting.known;
             self.stale = true;
         }
-        let held = self.on_cpu == 0
-            && self.waiting > 0
-            && setting.known
-            && !setting.stopped
-            && !self.classes.may_be_on_cpu();
+        let held = self.waiting > 0 && setting.known && !setting.stopped && self.classes.are_held_up();
         if let Some(advance) = self.throttle.set_held(held, now_ns) {
             self.ledger.add_times(&advance, 1);
         }
@@ -155,7 +153,7 @@ impl Causes {
 
     /// Forgets what is known of threads and of a stop of the world: something was lost.
     pub fn forget(&mut self) {
-        (self.on_cpu, self.waiting) = (0, 0);
+        self.waiting = 0;
         self.stops.forget();
     }
 
@@ -164,13 +162,11 @@ impl Causes {
         self.throttle.confirm(at_ns, throttled_ns);
     }
 
-    /// Keeps a reading for a goroutine that becomes runnable. Returns its number.
+    /// Keeps a reading for a goroutine that becomes runnable. Returns its number. Within a stretch in which the Ps are held
+    /// up, which sysmon may do for what the network poller has, the reading is that of its begin: what the wait has too much
+    /// of is taken off again when it ends ([`Amounts::to_ns`]).
     #[inline]
     pub fn read(&mut self) -> u32 {
-        if self.throttle.is_held() {
-            let advance = self.throttle.give_up();
-            self.ledger.add_times(&advance, 1);
-        }
         self.readings.keep(self.ledger)
     }
 
@@ -201,7 +197,28 @@ impl Causes {
                 waits.get_or_insert_default().add(ns);
             }
         }
+        if exact && change.from_reason != 0 && is_woken(change.from_origin) {
+            self.add_after(change.from_reason, change.spent_ns);
+        }
         by_cause
+    }
+
+    #[inline]
+    fn add_after(&mut self, reason: u8, ns: u64) {
+        let index = usize::from(reason);
+        if self.after.len() <= index {
+            self.after.resize(index + 1, None);
+        }
+        if let Some(counts) = self.after.get_mut(index) {
+            counts.get_or_insert_default().add(ns);
+        }
+    }
+
+    /// Waits by what the goroutine had waited for before, by the number of the reason.
+    pub fn after(&self) -> impl Iterator<Item = (u8, HistogramDelta)> {
+        (0u8..)
+            .zip(&self.after)
+            .filter_map(|(reason, counts)| Some((reason, counts.as_ref()?.delta(HistogramKey::All)?)))
     }
 
     #[inline]
@@ -263,6 +280,7 @@ impl Causes {
         CausesReport {
             runnable_ns,
             some_ns: self.some_ns,
+            peak: self.peak,
             by_cause,
             before_known_ns: self.before_known_ns,
             imbalance_ns: i64::try_from(i128::from(spent_ns) - i128::from(runnable_ns)).unwrap_or(i64::MAX),
@@ -274,6 +292,11 @@ impl Causes {
     pub fn picture(&self, runnable: u64) -> Picture {
         self.classes.picture(runnable, self.setting.gomaxprocs)
     }
+}
+
+/// Whether a goroutine that became runnable in this way had waited for something.
+pub fn is_woken(origin: u8) -> bool {
+    origin == Origin::Unblocked as u8 || origin == Origin::Netpoll as u8
 }
 
 /// Nanoseconds of [`Causes::held`].

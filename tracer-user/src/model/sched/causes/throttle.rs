@@ -1,9 +1,10 @@
-//! Stretches in which no thread of the process had a CPU though one could have run, and whether the CPU quota of its cgroup
+//! Stretches in which no thread with a P had a CPU though one could have run, and whether the CPU quota of its cgroup
 //! was why.
 //!
 //! The kernel adds a throttled stretch to `cpu.stat` when it ends, and does not say which one it was. So the time of such a
-//! stretch is kept apart from the ledger until a thread gets a CPU again: nothing can happen in the process before that,
-//! so no wait ends meanwhile. The counter alone would not do: it counts each CPU of the cgroup on its own, for threads
+//! stretch is kept apart from the ledger until a thread with a P gets a CPU again: no wait can end before that. Threads
+//! without one do not count: sysmon wakes up meanwhile, and from Linux 6.18 on gets a CPU until it would return to user
+//! mode. The counter alone would not do: it counts each CPU of the cgroup on its own, for threads
 //! that wanted none, too (kernel/sched/fair.c, `unthrottle_cfs_rq`).
 
 use std::collections::VecDeque;
@@ -20,7 +21,7 @@ const EARLY_NS: u64 = 50_000_000;
 /// The stretch that is under way, and what the kernel has confirmed.
 #[derive(Clone, Debug, Default)]
 pub struct Throttle {
-    /// When it began; `None` while a thread has a CPU or none wants one.
+    /// When it began; `None` while a thread with a P has a CPU or none wants one.
     since_ns: Option<u64>,
     /// What it would be due to, if it is not confirmed.
     pending: Amounts,
@@ -48,7 +49,7 @@ impl Throttle {
         self.pending_ns = self.pending_ns.saturating_add(ns);
     }
 
-    /// Applies whether no thread has a CPU though one could run, from `now_ns` on. Returns what the ledger is to be
+    /// Applies whether no thread with a P has a CPU though one could run, from `now_ns` on. Returns what the ledger is to be
     /// advanced by.
     #[inline]
     pub fn set_held(&mut self, held: bool, now_ns: u64) -> Option<Amounts> {
@@ -60,13 +61,6 @@ impl Throttle {
             (Some(since_ns), false) => Some(self.end(since_ns, now_ns)),
             _ => None,
         }
-    }
-
-    /// Ends the stretch, which the quota was not the reason of as far as is known: something else happened meanwhile.
-    pub fn give_up(&mut self) -> Amounts {
-        self.since_ns = None;
-        self.pending_ns = 0;
-        std::mem::take(&mut self.pending)
     }
 
     /// What the ledger would be advanced by if the stretch ended at `now_ns`.
@@ -81,8 +75,9 @@ impl Throttle {
     #[cold]
     fn end(&mut self, since_ns: u64, now_ns: u64) -> Amounts {
         let length_ns = now_ns.saturating_sub(since_ns);
-        let pending_ns = self.pending_ns;
-        let pending = self.give_up();
+        self.since_ns = None;
+        let pending_ns = std::mem::take(&mut self.pending_ns);
+        let pending = std::mem::take(&mut self.pending);
         if length_ns < SHORTEST_NS || !self.is_confirmed(since_ns, length_ns) {
             return pending;
         }
