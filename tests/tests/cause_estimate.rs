@@ -157,7 +157,8 @@ fn idle(args: &[&str]) -> Result<Window> {
 fn an_idle_program_is_sampled_unless_that_is_switched_off() -> Result<()> {
     let _one = machine();
     let estimate = idle(&[])?.estimate.context("no samples")?;
-    ensure!(estimate.samples >= 100, "{estimate:?}");
+    // Where each takes longer, they become fewer: a CPU that wakes up from idling for one may need 0.2 ms.
+    ensure!(estimate.samples >= 20, "{estimate:?}");
     ensure!(
         estimate.some < 0.02 && estimate.runnable_mean < 0.02,
         "{estimate:?}"

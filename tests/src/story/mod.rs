@@ -33,8 +33,8 @@ const ALONE: u32 = 10_000;
 const SERVICE: u32 = 100;
 /// See [`SERVICE`].
 const NEIGHBOUR: u32 = 400;
-/// The quota of the throttled server in percent of a CPU. It needs about twice as much.
-const SCARCE: u32 = 20;
+/// The quota of the throttled server in percent of a CPU. It needs about four times as much.
+const SCARCE: u32 = 10;
 /// Its quota afterwards.
 const PLENTY: u32 = 100;
 

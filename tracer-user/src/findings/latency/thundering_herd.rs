@@ -9,6 +9,7 @@ use crate::{
         Outcome, Verdict,
         figures::{mean, moment},
     },
+    model::sched::Peak,
     plan::Mode,
     stream::Origin,
 };
@@ -33,26 +34,30 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
             ),
         };
     };
-    let (runnable, at_ns) = causes.peak;
+    let Peak {
+        runnable,
+        woken,
+        at_ns,
+    } = causes.peak;
     let usual = evidence.at_a_time(causes.runnable_ns);
-    // One of those that were released then: the longest.
-    let released = causes.slowest.iter().find(|wait| {
-        let end_ns = wait.begin_ns.saturating_add(wait.duration_ns);
-        wait.origin == Some(Origin::Unblocked)
-            && wait.duration_ns >= LONG_NS
-            && (wait.begin_ns..=end_ns).contains(&at_ns)
-    });
-    let Some(wait) = released.filter(|_| is_herd(evidence, runnable, usual)) else {
+    let mut released = causes
+        .slowest
+        .iter()
+        .filter(|wait| wait.origin == Some(Origin::Unblocked) && wait.duration_ns >= LONG_NS);
+    let longest = released.next();
+    if longest.is_none() || woken < runnable / 2 || !is_herd(evidence, runnable, usual) {
         return Outcome::Ok;
-    };
+    }
+    let described = longest.map_or_else(String::new, |wait| {
+        format!("{}{}", describe(evidence, wait), woken_by(evidence, wait))
+    });
     Verdict::warning(
         format!("{runnable} goroutines were runnable at once"),
         format!(
-            "at {}, while on average there were {}. One of them: {}{}",
+            "at {}, {woken} of them since they had been woken, while on average there were {}. The longest wait of one that \
+             was woken: {described}",
             moment(evidence.since_begin(at_ns)),
             mean(usual),
-            describe(evidence, wait),
-            woken_by(evidence, wait)
         ),
         "Many goroutines that wait for one thing are woken together (Broadcast, a channel that is closed, timers that are due \
          at the same time), and all but a few of them wait for the Ps: wake as many as there is work for, spread what they \

@@ -12,8 +12,8 @@ pub struct CausesReport {
     pub runnable_ns: u64,
     /// Nanoseconds in which at least one goroutine was runnable.
     pub some_ns: u64,
-    /// The most goroutines that were runnable at once, and when, CLOCK_MONOTONIC.
-    pub peak: (u64, u64),
+    /// When the most goroutines were runnable at once.
+    pub peak: Peak,
     /// Waits by what the goroutine had waited for before, in the runtime's words.
     pub after: Vec<(String, HistogramDelta)>,
     /// Each cause with its time, in the order of [`Cause::ALL`]; only those that were seen.
@@ -28,6 +28,17 @@ pub struct CausesReport {
     pub stops: Vec<StopReport>,
     /// The longest waits Runnable→Running, the longest first, those that have not ended included. No voluntary yields.
     pub slowest: Vec<SlowestWait>,
+}
+
+/// The most goroutines that were runnable at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// How many there were.
+    pub runnable: u64,
+    /// Of them, those that had been woken: what they waited for had happened.
+    pub woken: u64,
+    /// When, CLOCK_MONOTONIC.
+    pub at_ns: u64,
 }
 
 /// The time that goroutines waited for one cause.

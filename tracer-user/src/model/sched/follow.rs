@@ -52,7 +52,7 @@ impl Sched {
             goroutine.marks |= mark::COLLECTOR;
         }
         if from != State::Runnable && to == State::Runnable {
-            goroutine.reading = self.causes.read();
+            goroutine.reading = self.causes.read(goroutine.origin);
             self.record_waker(&change);
         }
         self.follow(&change);

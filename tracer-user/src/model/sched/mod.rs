@@ -34,7 +34,7 @@ mod world;
 pub use cause::Cause;
 pub use change::Change;
 pub use counts::Counts;
-pub use explained::{CauseReport, CausesReport, Culprit, Picture, SlowestWait, StopReport, Waker, Who};
+pub use explained::{CauseReport, CausesReport, Culprit, Peak, Picture, SlowestWait, StopReport, Waker, Who};
 pub use goroutine::Goroutine;
 pub use history::History;
 pub use report::{MachineReport, ProcessorReport, Report, SiteReport};

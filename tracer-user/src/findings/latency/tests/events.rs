@@ -1,7 +1,7 @@
 //! Rules about what `full` sees one by one: stops of the world, runs on a CPU, long waits.
 
 use super::*;
-use crate::model::sched::{Culprit, Picture, StopReport, Waker};
+use crate::model::sched::{Culprit, Peak, Picture, StopReport, Waker};
 
 fn stop(total_ns: u64, stopping_ns: u64) -> StopReport {
     StopReport {
@@ -146,7 +146,7 @@ fn a_wait_of_more_than_one_turn_is_described_with_what_the_ps_did() {
     assert_eq!(
         finding.evidence,
         "1.0% of all waits; the longest: at 1.000 s goroutine 7 of main.fan waited 12.1 ms to run after chan receive: 9.8 ms \
-         throttled by the cgroup's CPU quota, 2.3 ms all Ps busy; at 1.006 s 12 goroutines were runnable; Ps: 2 busy, 1 idle"
+         throttled by the cgroup's CPU quota, 2.3 ms all Ps busy; at 1.012 s 12 goroutines were runnable; Ps: 2 busy, 1 idle"
     );
     assert!(finding.advice.contains("CPU quota"), "{finding:?}");
     assert_eq!(finding.at_ns, Some(SECOND + 6_070_000));
@@ -195,7 +195,11 @@ fn a_herd_is_many_at_once_and_not_many_always() {
         };
         let at_ns = wait.begin_ns + MS;
         let mut made = waited(vec![wait]);
-        made.report.as_mut().unwrap().causes.peak = (runnable, at_ns);
+        made.report.as_mut().unwrap().causes.peak = Peak {
+            runnable,
+            woken: runnable - 5,
+            at_ns,
+        };
         made
     };
     // Two are runnable on average.
@@ -203,18 +207,19 @@ fn a_herd_is_many_at_once_and_not_many_always() {
     assert_eq!(finding.title, "240 goroutines were runnable at once");
     let evidence = finding.evidence.raw();
     assert!(
-        evidence.contains(", while on average there were 2.00. One of them: ")
-            && evidence.ends_with("woken by goroutine 1 of main.fan"),
+        evidence.contains(
+            ", 235 of them since they had been woken, while on average there were 2.00. The longest wait"
+        ) && evidence.ends_with("woken by goroutine 1 of main.fan"),
         "{finding:?}"
     );
     // Few.
     released(40, Origin::Unblocked).is_silent("thundering-herd");
     // Not woken.
     released(240, Origin::Preempted).is_silent("thundering-herd");
-    // Not then.
-    let mut later = released(240, Origin::Unblocked);
-    later.report.as_mut().unwrap().causes.peak.1 += 10 * MS;
-    later.is_silent("thundering-herd");
+    // Most of them not woken: preempted, or new.
+    let mut others = released(240, Origin::Unblocked);
+    others.report.as_mut().unwrap().causes.peak.woken = 100;
+    others.is_silent("thundering-herd");
     // Always so many.
     let mut always = released(240, Origin::Unblocked);
     always.report.as_mut().unwrap().causes.runnable_ns = 200 * WINDOW_NS;

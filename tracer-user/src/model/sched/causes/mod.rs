@@ -23,7 +23,7 @@ use super::cause::Cause;
 use super::change::Change;
 use super::class::Class;
 use super::counts::Counts;
-use super::explained::{CauseReport, CausesReport, Picture};
+use super::explained::{CauseReport, CausesReport, Peak, Picture};
 use super::goroutine::Goroutine;
 use super::thread::ThreadState;
 use crate::stream::{HistogramDelta, HistogramKey, Origin};
@@ -70,8 +70,9 @@ pub struct Causes {
     was_known: bool,
     /// ∫ (runnable goroutines ÷ Ps) dt, a nanosecond being [`UNIT`].
     held: u128,
-    /// The most goroutines that were runnable at once, and when.
-    peak: (u64, u64),
+    peak: Peak,
+    /// Runnable goroutines that had been woken.
+    woken: u64,
     /// Waits by what the goroutine had waited for before, by the number of the reason.
     after: Vec<Option<Box<Counts>>>,
     /// The longest waits.
@@ -87,8 +88,12 @@ impl Causes {
         if ns == 0 || runnable == 0 {
             return;
         }
-        if runnable > self.peak.0 {
-            self.peak = (runnable, now_ns);
+        if runnable > self.peak.runnable {
+            self.peak = Peak {
+                runnable,
+                woken: self.woken,
+                at_ns: now_ns,
+            };
         }
         if self.stale {
             self.rates = self.rates_now();
@@ -162,11 +167,12 @@ impl Causes {
         self.throttle.confirm(at_ns, throttled_ns);
     }
 
-    /// Keeps a reading for a goroutine that becomes runnable. Returns its number. Within a stretch in which the Ps are held
+    /// Keeps a reading for a goroutine that becomes runnable in this way. Returns its number. Within a stretch in which the Ps are held
     /// up, which sysmon may do for what the network poller has, the reading is that of its begin: what the wait has too much
     /// of is taken off again when it ends ([`Amounts::to_ns`]).
     #[inline]
-    pub fn read(&mut self) -> u32 {
+    pub fn read(&mut self, origin: u8) -> u32 {
+        self.woken += u64::from(is_woken(origin));
         self.readings.keep(self.ledger)
     }
 
@@ -184,6 +190,7 @@ impl Causes {
     /// `change.spent_ns`.
     #[inline]
     pub fn end(&mut self, change: &Change, reading: u32) -> ByCause {
+        self.woken = self.woken.saturating_sub(u64::from(is_woken(change.from_origin)));
         let begin = self.readings.take(reading);
         let by_cause = match begin {
             Some(begin) => self.causes_of(change, &begin),
