@@ -323,7 +323,6 @@ fn identities_hold_of_any_schedule() {
             "seed {seed}: goroutines' own clocks say the same"
         );
         // The other way round: the classes that are counted are those of the Ps.
-        let mut sched = sched;
         let mut all: Vec<u64> = sched.machines.processors.keys().copied().collect();
         all.sort_unstable();
         let before: Vec<_> = all.iter().map(|p| sched.machines.processors[p].class).collect();
