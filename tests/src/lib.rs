@@ -31,6 +31,7 @@ pub mod prometheus;
 pub mod rules;
 pub mod run;
 pub mod scenario;
+pub mod services;
 pub mod start;
 pub mod storm;
 pub mod story;

@@ -15,6 +15,7 @@ mod pip;
 pub mod prometheus;
 pub mod qemu;
 pub mod releases;
+pub mod services;
 
 use std::fs;
 use std::path::Path;
@@ -60,6 +61,8 @@ pub enum Component {
     Packaging,
     /// Prometheus, which scrapes the daemon.
     Prometheus,
+    /// Caddy and Syncthing, which are traced.
+    Services,
 }
 
 impl Component {
@@ -78,6 +81,7 @@ impl Component {
         all.push(Self::Fuzz);
         all.push(Self::Packaging);
         all.push(Self::Prometheus);
+        all.push(Self::Services);
         all
     }
 
@@ -96,6 +100,7 @@ impl Component {
             Self::Fuzz => "to fuzz the readers of programs and recordings".into(),
             Self::Packaging => "to make the Debian package".into(),
             Self::Prometheus => "to scrape the daemon".into(),
+            Self::Services => "to trace programs that many people run".into(),
         }
     }
 
@@ -133,7 +138,7 @@ impl Component {
                 None => arch.cross_packages(),
             },
             Self::Fuzz => fuzz::missing_packages()?,
-            Self::Qemu | Self::Prometheus => Vec::new(),
+            Self::Qemu | Self::Prometheus | Self::Services => Vec::new(),
             Self::Packaging => packaging::missing_packages(),
         })
     }
@@ -152,6 +157,9 @@ impl Component {
             Self::Prometheus => {
                 (!prometheus::is_there()?).then(|| "Prometheus (Debian's package, unpacked)".into())
             }
+            Self::Services => {
+                (!services::are_there()?).then(|| "Caddy and Syncthing (Debian's packages, unpacked)".into())
+            }
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => None,
         })
     }
@@ -166,6 +174,7 @@ impl Component {
             Self::Fuzz => fuzz::TOOL.install(),
             Self::Packaging => packaging::install(),
             Self::Prometheus => prometheus::install(),
+            Self::Services => services::install(),
             Self::Linker | Self::Cgo | Self::GoDebian | Self::Bench | Self::Cross(_) => Ok(()),
         }
     }

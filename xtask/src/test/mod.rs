@@ -155,7 +155,12 @@ fn machines() -> Vec<Job> {
 /// The components that a run needs.
 fn components(fast: bool) -> Vec<Component> {
     let mut components = vec![Component::Bpf, Component::Lint, Component::Cgo];
-    components.extend([Component::Linker, Component::Packaging, Component::Prometheus]);
+    components.extend([
+        Component::Linker,
+        Component::Packaging,
+        Component::Prometheus,
+        Component::Services,
+    ]);
     if fast {
         components.extend(go::FAST.map(Component::Go));
     } else {

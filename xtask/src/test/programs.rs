@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::job::{Counted, Job, Lane, Product};
 use super::lanes;
-use crate::setup::prometheus;
+use crate::setup::{prometheus, services};
 use crate::{arch::Arch, deb, go, paths, step};
 
 /// The package whose integration tests are the end-to-end tests.
@@ -261,6 +261,7 @@ fn set_environment(command: &mut Command, fast: bool) -> Result<()> {
         .env("GMPSCOPE_BIN", paths::release_binary())
         .env("GMPSCOPE_DEB", deb::path(Arch::native()))
         .env("GMPSCOPE_PROMETHEUS", prometheus::folder()?)
+        .env("GMPSCOPE_SERVICES", services::folder()?)
         .env("GMPSCOPE_TESTS", if fast { "fast" } else { "full" });
     Ok(())
 }
