@@ -6,7 +6,10 @@ use super::{
     slow_wait::{describe, woken_by},
 };
 use crate::{
-    findings::{Outcome, Verdict, figures::duration},
+    findings::{
+        Outcome, Verdict,
+        figures::{duration, share},
+    },
     latency::Histogram,
     plan::Mode,
     stream::BucketScheme,
@@ -15,8 +18,10 @@ use crate::{
 /// From here on a wait for a CPU is long for a goroutine that others may wait for: it is the time after which sync.Mutex
 /// hands itself over to the first that waits, instead of letting all compete (sync/mutex.go, `starvationThresholdNs`).
 const LONG_NS: u64 = 1_000_000;
-/// So many waits must be such: one may be chance.
+/// So many waits must be such, and this share of all that came after a lock: a few may be chance.
 const LEAST: u64 = 3;
+/// See [`LEAST`].
+const LEAST_SHARE: f64 = 0.01;
 /// The runtime's reasons of waits for a lock, from Go 1.21 on.
 const LOCKS: [&str; 3] = ["sync.Mutex.Lock", "sync.RWMutex.Lock", "sync.RWMutex.RLock"];
 /// The first minor version of Go that has them. Before, all that waited for semaphores had the same reason.
@@ -44,7 +49,7 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
         waits.add_delta(delta);
     }
     let long = waits.count_above(LONG_NS);
-    if long < LEAST {
+    if long < LEAST || share(long, waits.count()) < LEAST_SHARE {
         return Outcome::Ok;
     }
     let longest = causes.slowest.iter().find(|wait| {
