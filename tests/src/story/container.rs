@@ -60,6 +60,11 @@ impl Container {
         }
     }
 
+    /// The folder of the group.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Has a command start in it, on this CPU, and end with the thread that starts it.
     pub fn hold(&self, command: &mut Command, cpu: usize) -> Result<()> {
         let file = self.folder.join("cgroup.procs");

@@ -5,8 +5,8 @@
 //! and the test share another one, so that none of them delays the server.
 
 mod clients;
-mod container;
-mod cpus;
+pub(crate) mod container;
+pub(crate) mod cpus;
 mod neighbour;
 
 use std::path::{Path, PathBuf};

@@ -36,6 +36,13 @@ impl Model {
         }
     }
 
+    /// Sets when the window opens, CLOCK_MONOTONIC.
+    pub fn open_window(&mut self, at_ns: u64) {
+        if let Some(sched) = &mut self.sched {
+            sched.open_window(at_ns);
+        }
+    }
+
     /// The scheduler, where it is rebuilt.
     pub fn scheduler(&self) -> Option<&Sched> {
         self.sched.as_ref()

@@ -113,6 +113,7 @@ impl LatencyTally {
         self.interval = Latency::new(opening.scheme);
         if let Some(config) = opening.scheduler {
             self.model = Model::with_scheduler(config);
+            self.model.open_window(opening.at_ns);
         }
         self.started_at = opening.started_at;
         let now_ns = opening.at_ns;

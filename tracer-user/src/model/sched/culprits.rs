@@ -24,15 +24,19 @@ struct Held {
 
 /// Running stretches by `go` statement.
 #[derive(Clone, Debug, Default)]
-pub struct Culprits(ByAddress<Held>);
+pub struct Culprits {
+    sites: ByAddress<Held>,
+    /// [`Causes::held`](super::causes::Causes::held) when the window opened.
+    opened: u128,
+}
 
 impl Culprits {
     /// Adds the running stretch that a change ends, as of when [`Causes::held`](super::causes::Causes::held) was `now`.
     #[inline]
     pub fn add(&mut self, change: &Change, stretch: Stretch, now: u128) {
-        let is_new = self.0.len() >= MOST_SITES && !self.0.contains_key(&change.gopc);
-        let site = self.0.entry(if is_new { 0 } else { change.gopc }).or_default();
-        site.held += now.saturating_sub(stretch.held);
+        let is_new = self.sites.len() >= MOST_SITES && !self.sites.contains_key(&change.gopc);
+        let site = self.sites.entry(if is_new { 0 } else { change.gopc }).or_default();
+        site.held += now.saturating_sub(stretch.held.max(self.opened));
         if !change.exact {
             return;
         }
@@ -43,6 +47,17 @@ impl Culprits {
         }
     }
 
+    /// Forgets what was before the window, which opens when [`Causes::held`](super::causes::Causes::held) is `now`.
+    pub fn open(&mut self, now: u128) {
+        self.sites.clear();
+        self.opened = now;
+    }
+
+    /// What a stretch that has not ended has held of the window, as of `now`.
+    pub fn so_far(&self, stretch: Stretch, now: u128) -> u128 {
+        now.saturating_sub(stretch.held.max(self.opened))
+    }
+
     /// Everyone who held a P, with those that still run (`go` statement, [`Causes::held`](super::causes::Causes::held) of
     /// the stretch so far); the one with the most first.
     pub fn report(&self, running: impl Iterator<Item = (u64, u128)>) -> Vec<Culprit> {
@@ -51,7 +66,7 @@ impl Culprits {
             *ongoing.entry(gopc).or_default() += held;
         }
         let mut culprits: Vec<Culprit> = self
-            .0
+            .sites
             .iter()
             .map(|(gopc, site)| Culprit {
                 gopc: *gopc,

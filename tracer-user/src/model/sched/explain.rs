@@ -67,6 +67,12 @@ impl Sched {
 
     /// Reports why goroutines waited to run, as of `end_ns`, which is not before the last observation.
     pub(super) fn causes_report(&self, end_ns: u64) -> CausesReport {
+        if self.opens_ns != 0 && self.opens_ns <= end_ns {
+            // Nothing was observed since the window opened.
+            let mut opened = self.clone();
+            opened.open();
+            return opened.causes_report(end_ns);
+        }
         let mut causes = self.causes.clone();
         causes.advance(end_ns, end_ns.saturating_sub(self.now_ns), self.runnable());
         let mut slowest: Vec<SlowestWait> = causes
@@ -83,8 +89,10 @@ impl Sched {
             };
             let duration_ns = end_ns.saturating_sub(goroutine.since_ns);
             spent_ns = spent_ns.saturating_add(duration_ns);
-            let by_cause = causes.so_far(slot, goroutine, duration_ns, end_ns);
-            for (sum, ns) in ongoing_ns.iter_mut().zip(by_cause) {
+            for (sum, ns) in ongoing_ns
+                .iter_mut()
+                .zip(causes.so_far_in_window(slot, goroutine, end_ns))
+            {
                 *sum = sum.saturating_add(ns);
             }
             let is_known = self
@@ -106,7 +114,7 @@ impl Sched {
                         .waited_before(goroutine)
                         .map(|reason| self.reasons.name(reason)),
                     wakers: waker::chain(goroutine, &self.goroutines),
-                    causes: named(by_cause),
+                    causes: named(causes.so_far(slot, goroutine, duration_ns, end_ns)),
                     behind: None,
                     picture: Some(self.causes.picture(self.runnable())),
                 });
@@ -115,10 +123,10 @@ impl Sched {
         }
         let running = self.machines.by_tid.values().filter_map(|machine| {
             let goroutine = self.goroutines.get(machine.running?)?;
-            let held = causes.held().saturating_sub(machine.stretch.held);
+            let held = self.culprits.so_far(machine.stretch, causes.held());
             (goroutine.state == State::Running).then_some((goroutine.gopc, held))
         });
-        let mut report = causes.totals(ongoing_ns, spent_ns);
+        let mut report = causes.totals(ongoing_ns, spent_ns.saturating_sub(self.spent_before_ns));
         report.culprits = self.culprits.report(running);
         report.after = causes
             .after()

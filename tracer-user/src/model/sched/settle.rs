@@ -8,9 +8,29 @@ use super::{Sched, State};
 use crate::stream::Throttling;
 
 impl Sched {
+    /// Sets when the window opens: why goroutines waited before it is known, and not counted.
+    pub fn open_window(&mut self, at_ns: u64) {
+        self.opens_ns = at_ns;
+    }
+
+    /// Opens the window.
+    #[cold]
+    pub(super) fn open(&mut self) {
+        let at_ns = std::mem::take(&mut self.opens_ns);
+        self.advance_to(at_ns);
+        let runnable = self.goroutines.living().filter(|g| g.state == State::Runnable);
+        let ongoing_ns: u64 = runnable.map(|g| at_ns.saturating_sub(g.since_ns)).sum();
+        self.spent_before_ns = self.spent_ns[State::Runnable as usize].saturating_add(ongoing_ns);
+        self.causes.open(at_ns);
+        self.culprits.open(self.causes.held());
+    }
+
     /// Advances to `at_ns`, until when nothing has changed.
     #[inline]
     pub(super) fn advance_to(&mut self, at_ns: u64) {
+        if self.opens_ns != 0 && at_ns >= self.opens_ns {
+            self.open();
+        }
         if self.begin_ns == 0 {
             (self.begin_ns, self.now_ns) = (at_ns, at_ns);
         }

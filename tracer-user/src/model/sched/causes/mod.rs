@@ -63,6 +63,9 @@ pub struct Causes {
     /// Nanoseconds of waits that are over, by cause.
     total_ns: ByCause,
     waits: [Option<Box<Counts>>; Cause::COUNT],
+    /// When the window opened, CLOCK_MONOTONIC, and the ledger then; 0 and nothing where everything counts.
+    opened_ns: u64,
+    opened: Amounts,
     /// ∫ (runnable goroutines) dt, in nanoseconds.
     runnable_ns: u128,
     some_ns: u64,
@@ -114,6 +117,17 @@ impl Causes {
         }
         let each = UNIT.checked_div(self.setting.gomaxprocs).unwrap_or(UNIT);
         self.held += waited_ns * u128::from(each);
+    }
+
+    /// Opens the window at `now_ns`: what was before does not count.
+    pub fn open(&mut self, now_ns: u64) {
+        (self.opened_ns, self.opened) = (now_ns, self.ledger);
+        self.total_ns = ByCause::default();
+        self.waits = Default::default();
+        (self.runnable_ns, self.some_ns, self.before_known_ns) = (0, 0, 0);
+        (self.peak, self.after) = (Peak::default(), Vec::new());
+        self.slowest = LongWaits::default();
+        self.stops.forget_ended();
     }
 
     fn rates_now(&self) -> Amounts {
@@ -196,9 +210,13 @@ impl Causes {
             Some(begin) => self.causes_of(change, &begin),
             None => Amounts::default().to_ns(change.spent_ns),
         };
+        let counted = match change.since_ns < self.opened_ns {
+            true => self.since_opened(change),
+            false => by_cause,
+        };
         let exact = change.runnable_ns().is_some();
         let sums = self.total_ns.iter_mut().zip(&mut self.waits);
-        for ((sum, waits), ns) in sums.zip(by_cause).filter(|(_, ns)| *ns > 0) {
+        for ((sum, waits), ns) in sums.zip(counted).filter(|(_, ns)| *ns > 0) {
             *sum = sum.saturating_add(ns);
             if exact {
                 waits.get_or_insert_default().add(ns);
@@ -226,6 +244,16 @@ impl Causes {
         (0u8..)
             .zip(&self.after)
             .filter_map(|(reason, counts)| Some((reason, counts.as_ref()?.delta(HistogramKey::All)?)))
+    }
+
+    /// The causes of the part of a wait that is in the window, which it began before.
+    #[cold]
+    fn since_opened(&self, change: &Change) -> ByCause {
+        let ns = change.at_ns.saturating_sub(self.opened_ns).min(change.spent_ns);
+        match change.from_origin == Origin::Yielded as u8 {
+            true => all_of(Cause::Yielded, ns),
+            false => self.ledger.since(&self.opened).to_ns(ns),
+        }
     }
 
     #[inline]
@@ -261,6 +289,18 @@ impl Causes {
             Some(begin) => now.since(begin).to_ns(duration_ns),
             None => all_of(Cause::Unknown, duration_ns),
         }
+    }
+
+    /// The part of the window that a time in Runnable since `since_ns` has, which has not ended, with its causes.
+    pub fn so_far_in_window(&self, slot: u32, goroutine: &Goroutine, now_ns: u64) -> ByCause {
+        let begin_ns = goroutine.since_ns.max(self.opened_ns);
+        let ns = now_ns.saturating_sub(begin_ns);
+        if goroutine.since_ns >= self.opened_ns || goroutine.origin == Origin::Yielded as u8 {
+            return self.so_far(slot, goroutine, ns, now_ns);
+        }
+        let mut now = self.ledger;
+        now.add_times(&self.throttle.as_of(now_ns), 1);
+        now.since(&self.opened).to_ns(ns)
     }
 
     /// The time by cause, with that of waits that have not ended. `spent_ns` is the time that all goroutines have been in

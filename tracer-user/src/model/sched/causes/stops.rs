@@ -56,6 +56,11 @@ impl Stops {
         }
     }
 
+    /// Forgets the stops that have ended.
+    pub fn forget_ended(&mut self) {
+        self.ended.clear();
+    }
+
     /// Forgets the stop that is under way: something was lost, and it may have ended.
     pub fn forget(&mut self) {
         self.current = None;

@@ -263,6 +263,26 @@ fn a_running_stretch_is_without_the_time_off_the_cpu() {
     assert_eq!(story.report().culprits[0].longest_ns, 15 * US);
 }
 
+#[test]
+fn what_was_before_the_window_is_not_counted() {
+    let mut story = both_busy();
+    story.create(3, 1).pass(10).on(9);
+    story.sched.open_window((BEGIN_US + 25) * US);
+    // Goroutine 4 waits from before the window to the end, 5 only before it.
+    story.create(4, 1).create(5, 1).pass(5).leave(1, 1, Origin::Preempted).run(5, 1);
+    story.pass(20).leave(5, 1, Origin::Preempted).run(3, 1).pass(5);
+    let report = story.report();
+    // From 25 to 40 µs: 1, 3 and 4 for 10, then 1, 4 and 5 for 5.
+    assert_eq!(report.runnable_ns, 45 * US);
+    assert_eq!(report.some_ns, 15 * US);
+    let ended = report.by_cause[0].waits.as_ref().unwrap();
+    assert_eq!((ended.sum_ns, report.by_cause[0].cause), (Some(10 * US), Cause::PBusy));
+    let held: u64 = report.culprits.iter().map(|culprit| culprit.held_ns).sum();
+    assert_eq!(held, 45 * US);
+    let whole = report.slowest.iter().find(|wait| !wait.ongoing).unwrap();
+    assert_eq!(whole.duration_ns, 35 * US, "a wait is as long as it was");
+}
+
 /// Random legal schedules, with threads that come and go on CPUs, stops of the world, and losses.
 #[test]
 fn identities_hold_of_any_schedule() {
@@ -272,6 +292,7 @@ fn identities_hold_of_any_schedule() {
         (0..600).for_each(|_| maker.step());
         let mut random = Random(seed.wrapping_mul(31) | 1);
         let mut sched = sched(minor);
+        sched.open_window(maker.made[seed as usize].at_ns + seed % 3);
         let mut known = false;
         for transition in &maker.made {
             let at_ns = transition.at_ns;
@@ -319,7 +340,7 @@ fn identities_hold_of_any_schedule() {
         check_identities(&report.causes);
         assert_eq!(
             report.causes.runnable_ns,
-            report.spent_ns[State::Runnable as usize],
+            report.spent_ns[State::Runnable as usize] - sched.spent_before_ns,
             "seed {seed}: goroutines' own clocks say the same"
         );
         // The other way round: the classes that are counted are those of the Ps.
