@@ -56,6 +56,7 @@ fn captured(pressed: &Pressed) -> Result<(Capture, Vec<Window>)> {
 #[test]
 fn intervals_hold_what_full_saw_in_nine_of_ten_windows() -> Result<()> {
     let _one = machine();
+    let (mut of_all, mut held_of_all) = (0, 0);
     for made in [
         Made {
             pressed: || Ok(Pressed::Free),
@@ -99,11 +100,19 @@ fn intervals_hold_what_full_saw_in_nine_of_ten_windows() -> Result<()> {
             }
         }
         println!("{pressed:?}: {held} of {all}; {missed:?}");
-        ensure!(held * 10 >= all * 9, "{pressed:?}: {held} of {all}:\n{}", missed.join("\n"));
+        // Of the 34 windows of one workload chance may take three more than of all hundred.
+        ensure!(
+            held * 10 >= all * 8,
+            "{pressed:?}: {held} of {all}:\n{}",
+            missed.join("\n")
+        );
+        of_all += all;
+        held_of_all += held;
         // An interval that holds everything would say nothing.
         let width = width / f64::from(all);
         ensure!(width < WIDEST, "{pressed:?}: the intervals are {width} wide");
     }
+    ensure!(held_of_all * 10 >= of_all * 9, "{held_of_all} of {of_all}");
     Ok(())
 }
 
