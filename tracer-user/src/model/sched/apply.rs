@@ -24,6 +24,7 @@ impl Sched {
             What::Goroutine => self.apply_status(transition),
             What::Coroutine => self.apply_coroutine_switch(transition),
             What::ProcessorAcquired => {
+                self.keep_promise(subject);
                 if let Some(slot) = self.machines.acquire(tid, subject, at_ns) {
                     self.lose_processor(slot, at_ns);
                 }
@@ -37,6 +38,9 @@ impl Sched {
                     // Whoever gives a P back does so itself, on the way into a system call or off its goroutine.
                     let _ = self.machines.release(p, at_ns);
                 }
+                if std::mem::take(&mut self.machines.of(tid, at_ns).hands_over) {
+                    self.promise(p);
+                }
             }
             What::ProcessorHandedOff => {
                 let slot = self.machines.release(subject, at_ns);
@@ -47,7 +51,7 @@ impl Sched {
                     self.lose_processor(slot, at_ns);
                 }
             }
-            What::ProcessorsResized => self.resize(subject, at_ns),
+            What::ProcessorsResized => self.resize(subject, tid, at_ns),
             What::MachineStarted => {
                 let machine = self.machines.of(tid, at_ns);
                 (machine.started, machine.parked) = (true, false);
@@ -64,6 +68,11 @@ impl Sched {
             What::MachineParked => {
                 let machine = self.machines.of(tid, at_ns);
                 machine.parked = true;
+                // One that parks has no P: the world was stopped while it was in a system call.
+                let p = machine.p;
+                if p != 0 {
+                    let _ = self.machines.release(p, at_ns);
+                }
                 self.world.parks += 1;
             }
             What::MachineWanted => {
@@ -74,6 +83,9 @@ impl Sched {
             What::MachineCreated => {
                 let wanted = self.machines.of(tid, at_ns).wanted.take();
                 self.world.count_created(wanted, transition.detail);
+                if subject != 0 {
+                    self.promise(subject);
+                }
             }
             What::GcStart
             | What::GcMarkTermination
@@ -87,7 +99,10 @@ impl Sched {
                     _ => {}
                 }
             }
-            What::GoroutineLocked => self.apply_locked(subject, at_ns),
+            What::GoroutineLocked => {
+                self.apply_locked(subject, at_ns);
+                self.machines.of(tid, at_ns).hands_over = true;
+            }
             What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {
                 self.apply_thread(what, transition);
             }
@@ -97,14 +112,28 @@ impl Sched {
 
     /// Applies that there are `count` Ps: those past it are gone. The runtime says so each time that the world starts
     /// again, also where nothing has changed.
-    fn resize(&mut self, count: u64, at_ns: u64) {
+    ///
+    /// Nobody but who says so, on thread `tid`, holds a P then: what had one in a system call has lost it, for which there is
+    /// no event. Where it is not known which of the Ps are past the end, none is there until an M takes it.
+    fn resize(&mut self, count: u64, tid: u32, at_ns: u64) {
+        let mut taken = Vec::new();
+        for (p, processor) in &self.machines.processors {
+            if processor.tid != 0 && processor.tid != tid {
+                taken.push(*p);
+            }
+        }
+        for p in taken {
+            if let Some(slot) = self.machines.release(p, at_ns) {
+                self.lose_processor(slot, at_ns);
+            }
+        }
         let before = std::mem::replace(&mut self.world.gomaxprocs, count);
         self.world.resized += u64::from(before != 0 && before != count);
         let gone: Vec<u64> = self
             .machines
             .processors
             .iter()
-            .filter(|(_, p)| p.id.is_some_and(|id| u64::from(id) >= count))
+            .filter(|(_, p)| p.id.map_or(p.tid == 0, |id| u64::from(id) >= count))
             .map(|(address, _)| *address)
             .collect();
         for p in gone {
@@ -141,6 +170,10 @@ impl Sched {
         let state = self.machines.of(tid, at_ns).thread.state;
         if what == What::ThreadWoken && state == ThreadState::OnCpu {
             return;
+        }
+        // Who starts the world gives out Ps without saying so.
+        if what == What::ThreadWoken && self.world.is_given_out() && self.machines.of(tid, at_ns).parked {
+            self.causes.promise_any();
         }
         let to = Thread {
             state: to,

@@ -25,9 +25,11 @@ pub enum Class {
     Blocked = 8,
     /// It is between two goroutines.
     Scheduler = 9,
+    /// Its thread is on a CPU, in a system call.
+    InSyscallOnCpu = 10,
 }
 
 impl Class {
     /// The number of classes.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 }

@@ -27,7 +27,8 @@ impl Sched {
             return;
         };
         let machine = self.machines.by_tid.get(&change.tid);
-        let last = machine.and_then(|machine| machine.last);
+        let processor = machine.and_then(|machine| self.machines.processors.get(&machine.p));
+        let last = processor.and_then(|processor| processor.last);
         let wait = LongWait {
             begin_ns: change.since_ns,
             duration_ns: change.spent_ns,
@@ -60,7 +61,9 @@ impl Sched {
         {
             self.culprits.add(change, machine.stretch, self.causes.held());
         }
-        if self.causes.stops.is_under_way() && !change.inferred {
+        // From Go 1.26 on one that returns from a system call without a P says that it runs, and then that it does not.
+        let returns = change.to == State::Runnable && change.reason == Origin::Syscall as u8;
+        if self.causes.stops.is_under_way() && !change.inferred && !returns {
             self.causes.stops.record_stopped(change.at_ns, change.who());
         }
     }
@@ -75,6 +78,7 @@ impl Sched {
         }
         let mut causes = self.causes.clone();
         causes.advance(end_ns, end_ns.saturating_sub(self.now_ns), self.runnable());
+        causes.finish(end_ns);
         let mut slowest: Vec<SlowestWait> = causes
             .slowest
             .waits()
@@ -82,13 +86,11 @@ impl Sched {
             .map(|wait| self.slow_wait(wait))
             .collect();
         let mut ongoing_ns = [0u64; Cause::COUNT];
-        let mut spent_ns = self.spent_ns[State::Runnable as usize];
         for slot in self.goroutines.slots() {
             let Some(goroutine) = self.goroutines.get(slot).filter(|g| g.state == State::Runnable) else {
                 continue;
             };
             let duration_ns = end_ns.saturating_sub(goroutine.since_ns);
-            spent_ns = spent_ns.saturating_add(duration_ns);
             for (sum, ns) in ongoing_ns
                 .iter_mut()
                 .zip(causes.so_far_in_window(slot, goroutine, end_ns))
@@ -114,7 +116,7 @@ impl Sched {
                         .waited_before(goroutine)
                         .map(|reason| self.reasons.name(reason)),
                     wakers: waker::chain(goroutine, &self.goroutines),
-                    causes: named(causes.so_far(slot, goroutine, duration_ns, end_ns)),
+                    causes: named(causes.so_far(slot, goroutine, duration_ns)),
                     behind: None,
                     picture: Some(self.causes.picture(self.runnable())),
                 });
@@ -126,7 +128,7 @@ impl Sched {
             let held = self.culprits.so_far(machine.stretch, causes.held());
             (goroutine.state == State::Running).then_some((goroutine.gopc, held))
         });
-        let mut report = causes.totals(ongoing_ns, spent_ns.saturating_sub(self.spent_before_ns));
+        let mut report = causes.totals(ongoing_ns);
         report.culprits = self.culprits.report(running);
         report.after = causes
             .after()

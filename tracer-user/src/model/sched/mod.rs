@@ -97,8 +97,6 @@ pub struct Sched {
     culprits: Culprits,
     /// When the window opens, CLOCK_MONOTONIC; 0 once it has.
     opens_ns: u64,
-    /// Nanoseconds that goroutines had spent in Runnable by then.
-    spent_before_ns: u64,
     anomalies: Anomalies,
     /// Living goroutines by state.
     living: [u64; State::COUNT],
@@ -143,7 +141,6 @@ impl Sched {
             causes: Causes::default(),
             culprits: Culprits::default(),
             opens_ns: 0,
-            spent_before_ns: 0,
             anomalies: Anomalies::default(),
             living: [0; State::COUNT],
             history: History::default(),

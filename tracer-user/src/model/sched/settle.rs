@@ -18,9 +18,6 @@ impl Sched {
     pub(super) fn open(&mut self) {
         let at_ns = std::mem::take(&mut self.opens_ns);
         self.advance_to(at_ns);
-        let runnable = self.goroutines.living().filter(|g| g.state == State::Runnable);
-        let ongoing_ns: u64 = runnable.map(|g| at_ns.saturating_sub(g.since_ns)).sum();
-        self.spent_before_ns = self.spent_ns[State::Runnable as usize].saturating_add(ongoing_ns);
         self.causes.open(at_ns);
         self.culprits.open(self.causes.held());
     }
@@ -109,7 +106,11 @@ impl Sched {
         };
         // Without `--syscalls` it is only believed to be in one if its P was taken away: with a P, it has returned.
         if goroutine.state == State::Syscall && self.config.syscalls {
-            return Class::InSyscall;
+            return match thread.state {
+                ThreadState::Waiting => Class::OsPreempted,
+                ThreadState::OnCpu => Class::InSyscallOnCpu,
+                ThreadState::Asleep | ThreadState::Unknown => Class::InSyscall,
+            };
         }
         match thread.state {
             ThreadState::Waiting => Class::OsPreempted,
@@ -125,7 +126,8 @@ impl Sched {
         let machine = self.machines.of(tid, to.since_ns);
         let before = std::mem::replace(&mut machine.thread, to);
         if machine.running.is_some() && matches!(before.state, ThreadState::Waiting | ThreadState::Asleep) {
-            machine.stretch.off_cpu_ns += to.since_ns.saturating_sub(before.since_ns);
+            let off_ns = to.since_ns.saturating_sub(before.since_ns);
+            machine.stretch.off_cpu_ns = machine.stretch.off_cpu_ns.saturating_add(off_ns);
         }
         let p = machine.p;
         self.machines.touch(p);
@@ -135,22 +137,24 @@ impl Sched {
 
     /// Applies that an M was promised a P (0: any idle one).
     pub(super) fn promise(&mut self, p: u64) {
-        let is_idle = |processor: &Processor| processor.tid == 0 && !processor.gone && !processor.promised;
-        let p = match p {
-            0 => {
-                let mut processors = self.machines.processors.iter();
-                processors
-                    .find(|(_, processor)| is_idle(processor))
-                    .map(|(p, _)| *p)
-            }
-            p => Some(p),
-        };
-        let Some(p) = p else { return };
+        if p == 0 {
+            self.causes.promise_any();
+            return;
+        }
         if let Some(processor) = self.machines.processors.get_mut(&p)
-            && is_idle(processor)
+            && processor.tid == 0
+            && !processor.gone
         {
             processor.promised = true;
             self.machines.touch(p);
+        }
+    }
+
+    /// Applies that an M takes this P.
+    pub(super) fn keep_promise(&mut self, p: u64) {
+        let promised = self.machines.processors.get(&p).is_some_and(|p| p.promised);
+        if !promised {
+            self.causes.keep_promise();
         }
     }
 

@@ -61,7 +61,8 @@ impl Sched {
             let known = self.machines.by_tid.entry(machine.tid).or_default();
             (known.m, known.id) = (machine.m, Some(machine.id));
         }
-        if self.world.gomaxprocs == 0 {
+        // After a loss it may have been changed unseen.
+        if self.world.gomaxprocs == 0 || self.lost_ns != 0 && snapshot.begin_ns >= self.lost_ns && !snapshot.processors.is_empty() {
             self.world.gomaxprocs = snapshot.processors.len() as u64;
         }
         for processor in &snapshot.processors {

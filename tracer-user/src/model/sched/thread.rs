@@ -29,8 +29,8 @@ pub struct Machine {
     pub thread: Thread,
     /// The running stretch of its goroutine.
     pub stretch: Stretch,
-    /// Who ran on it last, and until when.
-    pub last: Option<(Who, u64)>,
+    /// Whether it is about to hand its P to the thread of a locked goroutine (`startlockedm`).
+    pub hands_over: bool,
 }
 
 /// A stretch in which a goroutine runs on a thread.
@@ -96,6 +96,8 @@ pub struct Processor {
     pub promised: bool,
     /// Whether its M has not run a goroutine with it yet.
     pub fresh: bool,
+    /// Who ran on it last, and until when.
+    pub last: Option<(Who, u64)>,
     /// What it does, as it was counted last.
     pub class: Class,
 }
@@ -188,7 +190,12 @@ impl Machines {
         }
         let displaced = match to {
             State::Running => self.run(tid, slot, at_ns, held),
-            State::Syscall if from != State::Running => self.of(tid, at_ns).running.replace(slot),
+            State::Syscall if from != State::Running => {
+                let machine = self.of(tid, at_ns);
+                let (p, other) = (machine.p, machine.running.replace(slot));
+                self.touch(p);
+                other
+            }
             _ => None,
         };
         displaced.filter(|other| *other != slot)
@@ -226,10 +233,10 @@ impl Machines {
         if !keeps_thread {
             machine.running = None;
         }
-        machine.last = Some((change.who(), at_ns));
         let p = machine.p;
         self.touch(p);
         if let Some(processor) = self.processor_of(tid) {
+            processor.last = Some((change.who(), at_ns));
             processor.end_running(at_ns);
         }
     }

@@ -23,6 +23,8 @@ pub struct World {
     ends_marking: bool,
     /// When the world was stopped whose Ps are given out again right now; 0: none is.
     starting_since_ns: u64,
+    /// Whether the Ps are being given out again.
+    giving_out: bool,
     /// Worlds that were seen to have started: only then can pauses be told.
     started: u64,
     paused: u64,
@@ -76,6 +78,7 @@ impl World {
                 self.stops += 1;
                 (self.stopped_since_ns, self.stop_reason) = (at_ns, reason);
                 (self.ends_marking, self.starting_since_ns) = (false, 0);
+                self.giving_out = false;
             }
             What::WorldStarts if self.stopped_since_ns != 0 => {
                 self.stopped_ns += at_ns.saturating_sub(self.stopped_since_ns);
@@ -86,9 +89,12 @@ impl World {
                     self.starting_since_ns = self.stopped_since_ns;
                 }
                 self.stopped_since_ns = 0;
+                // Where it was never seen that a world had started, that is taken to be at once.
+                self.giving_out = self.started > 0;
             }
             What::WorldStarted => {
                 self.started += 1;
+                self.giving_out = false;
                 if self.starting_since_ns != 0 {
                     self.count_pause(self.starting_since_ns, at_ns);
                     self.starting_since_ns = 0;
@@ -100,8 +106,12 @@ impl World {
 
     /// Whether the world is being stopped, stands still, or is being started.
     pub(super) fn is_stopped(&self) -> bool {
-        // Where it was never seen that a world had started, that is taken to be at once.
-        self.stopped_since_ns != 0 || self.starting_since_ns != 0 && self.started > 0
+        self.stopped_since_ns != 0 || self.giving_out
+    }
+
+    /// Whether the Ps are being given out again.
+    pub(super) fn is_given_out(&self) -> bool {
+        self.giving_out
     }
 
     /// When the stop of the world that is not over began, and its reason.
@@ -124,6 +134,7 @@ impl World {
     pub(super) fn record_loss(&mut self) {
         (self.gc_since_ns, self.stopped_since_ns) = (0, 0);
         (self.ends_marking, self.starting_since_ns) = (false, 0);
+        self.giving_out = false;
     }
 
     /// Counts an M that was wanted (`startm`), to look for work or for a P.

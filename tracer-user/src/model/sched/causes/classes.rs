@@ -6,11 +6,12 @@ use crate::model::sched::class::Class;
 use crate::model::sched::explained::Picture;
 
 /// The causes of classes that have a share each where no P is idle.
-const SHARES: [(Class, Cause); 6] = [
+const SHARES: [(Class, Cause); 7] = [
     (Class::Busy, Cause::PBusy),
     (Class::Gc, Cause::Gc),
     (Class::OsPreempted, Cause::OsPreempted),
     (Class::InSyscall, Cause::PInSyscall),
+    (Class::InSyscallOnCpu, Cause::PInSyscall),
     (Class::Blocked, Cause::ThreadBlocked),
     (Class::Scheduler, Cause::Scheduler),
 ];
@@ -39,7 +40,13 @@ impl Classes {
 
     /// Whether no P has a thread on a CPU, and at least one has a thread that could run.
     pub fn are_held_up(&self) -> bool {
-        let on_cpu = [Class::Spinning, Class::Busy, Class::Gc, Class::Scheduler];
+        let on_cpu = [
+            Class::Spinning,
+            Class::Busy,
+            Class::Gc,
+            Class::Scheduler,
+            Class::InSyscallOnCpu,
+        ];
         on_cpu.into_iter().all(|class| self.of(class) == 0)
             && self.of(Class::OsPreempted) + self.of(Class::Waking) > 0
     }
@@ -50,12 +57,17 @@ impl Classes {
         gomaxprocs.saturating_sub(seen)
     }
 
-    /// What keeps a runnable goroutine from running: an amount for each cause, [`UNIT`] in all.
-    pub fn rates(&self, gomaxprocs: u64) -> Amounts {
-        let waking = self.of(Class::Waking) > 0;
+    /// The number of Ps that no M has and none was promised.
+    pub fn idle(&self, gomaxprocs: u64) -> u64 {
+        u64::from(self.of(Class::Idle)) + self.unseen(gomaxprocs)
+    }
+
+    /// What keeps a runnable goroutine from running: an amount for each cause, [`UNIT`] in all. `promised` idle Ps were
+    /// promised to Ms, of which it is not known which.
+    pub fn rates(&self, gomaxprocs: u64, promised: u64) -> Amounts {
         let searching = self.of(Class::Spinning) > 0;
-        let idle = self.of(Class::Idle) > 0 || self.unseen(gomaxprocs) > 0;
-        if waking {
+        let idle = self.idle(gomaxprocs) > 0;
+        if self.of(Class::Waking) > 0 || idle && promised > 0 {
             return Amounts::all_of(Cause::ThreadWakeup);
         }
         // An M between two goroutines looks for work as well.
@@ -92,7 +104,7 @@ impl Classes {
             busy: self.of(Class::Busy),
             gc: self.of(Class::Gc),
             os_preempted: self.of(Class::OsPreempted),
-            in_syscall: self.of(Class::InSyscall),
+            in_syscall: self.of(Class::InSyscall) + self.of(Class::InSyscallOnCpu),
             blocked: self.of(Class::Blocked),
             scheduler: self.of(Class::Scheduler),
             idle: idle.into_iter().fold(unseen, u32::saturating_add),
@@ -122,16 +134,16 @@ mod tests {
     #[test]
     fn an_idle_p_takes_the_whole_instant() {
         let busy = classes(&[(Class::Busy, 3), (Class::Idle, 1)]);
-        assert_eq!(busy.rates(4), Amounts::all_of(Cause::NoThreadWoken));
+        assert_eq!(busy.rates(4, 0), Amounts::all_of(Cause::NoThreadWoken));
         // One that was never seen is idle, too.
         let unseen = classes(&[(Class::Busy, 3)]);
-        assert_eq!(unseen.rates(4), Amounts::all_of(Cause::NoThreadWoken));
+        assert_eq!(unseen.rates(4, 0), Amounts::all_of(Cause::NoThreadWoken));
         let waking = classes(&[(Class::Busy, 2), (Class::Idle, 1), (Class::Waking, 1)]);
-        assert_eq!(waking.rates(4), Amounts::all_of(Cause::ThreadWakeup));
+        assert_eq!(waking.rates(4, 0), Amounts::all_of(Cause::ThreadWakeup));
         let spinning = classes(&[(Class::Busy, 2), (Class::Idle, 1), (Class::Spinning, 1)]);
-        assert_eq!(spinning.rates(4), Amounts::all_of(Cause::Spinning));
+        assert_eq!(spinning.rates(4, 0), Amounts::all_of(Cause::Spinning));
         let searching = classes(&[(Class::Busy, 2), (Class::Idle, 1), (Class::Scheduler, 1)]);
-        assert_eq!(searching.rates(4), Amounts::all_of(Cause::Spinning));
+        assert_eq!(searching.rates(4, 0), Amounts::all_of(Cause::Spinning));
     }
 
     #[test]
@@ -143,7 +155,7 @@ mod tests {
             (Class::InSyscall, 1),
             (Class::Scheduler, 1),
         ]);
-        let rates = mixed.rates(8);
+        let rates = mixed.rates(8, 0);
         let shares = [
             (Cause::PBusy, 375),
             (Cause::Gc, 250),
@@ -161,15 +173,15 @@ mod tests {
         for ps in 1..=600 {
             let some = classes(&[(Class::Busy, ps), (Class::Gc, ps / 3)]);
             let mut sum = Amounts::default();
-            sum.add_times(&some.rates(u64::from(ps + ps / 3)), 1);
+            sum.add_times(&some.rates(u64::from(ps + ps / 3), 0), 1);
             assert_eq!(sum.to_ns(1).iter().sum::<u64>(), 1);
-            let whole: u64 = share(some.rates(0), Cause::PBusy) + share(some.rates(0), Cause::Gc);
+            let whole: u64 = share(some.rates(0, 0), Cause::PBusy) + share(some.rates(0, 0), Cause::Gc);
             assert_eq!(whole, 1_000, "{ps} Ps");
         }
     }
 
     #[test]
     fn without_ps_nothing_is_known() {
-        assert_eq!(Classes::default().rates(0), Amounts::all_of(Cause::Unknown));
+        assert_eq!(Classes::default().rates(0, 0), Amounts::all_of(Cause::Unknown));
     }
 }

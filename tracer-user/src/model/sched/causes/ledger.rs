@@ -65,6 +65,11 @@ impl Amounts {
         }
     }
 
+    /// Whole nanoseconds of one cause.
+    pub fn ns_of(&self, cause: Cause) -> u64 {
+        self.0.get(place(cause)).map_or(0, |amount| amount / UNIT)
+    }
+
     /// Adds other amounts, as many times.
     #[inline]
     pub fn add_times(&mut self, other: &Self, times: u64) {
@@ -149,6 +154,14 @@ impl Readings {
     #[inline]
     pub fn get(&self, number: u32) -> Option<&Amounts> {
         self.slots.get((number as usize).checked_sub(1)?)
+    }
+
+    /// Adds to the reading with this number: what it is to be the difference to begins later.
+    pub fn add(&mut self, number: u32, amounts: &Amounts) {
+        let slot = (number as usize).checked_sub(1).and_then(|at| self.slots.get_mut(at));
+        if let Some(reading) = slot {
+            reading.add_times(amounts, 1);
+        }
     }
 
     /// Returns the reading with this number (0: none), which may be used for another one from now on.

@@ -58,6 +58,8 @@ pub struct Causes {
     /// Whether `rates` have to be computed anew.
     stale: bool,
     throttle: Throttle,
+    /// Idle Ps that were promised to Ms, of which it is not known which.
+    promised: u64,
     readings: Readings,
     picked: HashMap<u32, Picked>,
     /// Nanoseconds of waits that are over, by cause.
@@ -134,7 +136,7 @@ impl Causes {
         match self.setting {
             Setting { known: false, .. } => Amounts::all_of(Cause::Unknown),
             Setting { stopped: true, .. } => Amounts::all_of(Cause::Stw),
-            Setting { gomaxprocs, .. } => self.classes.rates(gomaxprocs),
+            Setting { gomaxprocs, .. } => self.classes.rates(gomaxprocs, self.promised),
         }
     }
 
@@ -165,15 +167,29 @@ impl Causes {
             self.stale = true;
         }
         let held = self.waiting > 0 && setting.known && !setting.stopped && self.classes.are_held_up();
-        if let Some(advance) = self.throttle.set_held(held, now_ns) {
-            self.ledger.add_times(&advance, 1);
-        }
+        self.throttle
+            .set_held(held, now_ns, &mut self.ledger, &mut self.readings);
     }
 
     /// Forgets what is known of threads and of a stop of the world: something was lost.
     pub fn forget(&mut self) {
-        self.waiting = 0;
+        (self.waiting, self.promised) = (0, 0);
+        self.stale = true;
         self.stops.forget();
+    }
+
+    /// Applies that an M was promised an idle P, any.
+    pub fn promise_any(&mut self) {
+        self.promised = (self.promised + 1).min(self.classes.idle(self.setting.gomaxprocs));
+        self.stale = true;
+    }
+
+    /// Applies that an M takes a P that was not promised to it by name.
+    pub fn keep_promise(&mut self) {
+        if self.promised > 0 {
+            self.promised -= 1;
+            self.stale = true;
+        }
     }
 
     /// Takes in that the cgroup was throttled for so long before `at_ns`.
@@ -181,23 +197,24 @@ impl Causes {
         self.throttle.confirm(at_ns, throttled_ns);
     }
 
-    /// Keeps a reading for a goroutine that becomes runnable in this way. Returns its number. Within a stretch in which the Ps are held
-    /// up, which sysmon may do for what the network poller has, the reading is that of its begin: what the wait has too much
-    /// of is taken off again when it ends ([`Amounts::to_ns`]).
+    /// Keeps a reading for a goroutine that becomes runnable in this way. Returns its number.
     #[inline]
     pub fn read(&mut self, origin: u8) -> u32 {
         self.woken += u64::from(is_woken(origin));
-        self.readings.keep(self.ledger)
+        let reading = self.readings.keep(self.ledger);
+        if self.throttle.is_held() {
+            self.throttle.keep(reading);
+        }
+        reading
     }
 
-    /// Applies that a goroutine was picked, and waits for the thread that it is locked to. `since_ns` and `reading` are
-    /// those of its wait.
+    /// Applies that a goroutine was picked, and waits for the thread that it is locked to. `reading` is that of its wait.
     pub fn pick(&mut self, slot: u32, reading: u32, at_ns: u64) {
         let Some(begin) = self.readings.get(reading) else {
             return;
         };
         let before = self.ledger.since(begin);
-        self.picked.entry(slot).or_insert(Picked { at_ns, before });
+        self.picked.insert(slot, Picked { at_ns, before });
     }
 
     /// Ends the time in Runnable that a change ends, whose reading is this one. Returns its causes, which add up to
@@ -205,6 +222,7 @@ impl Causes {
     #[inline]
     pub fn end(&mut self, change: &Change, reading: u32) -> ByCause {
         self.woken = self.woken.saturating_sub(u64::from(is_woken(change.from_origin)));
+        self.throttle.take(reading);
         let begin = self.readings.take(reading);
         let by_cause = match begin {
             Some(begin) => self.causes_of(change, &begin),
@@ -258,15 +276,18 @@ impl Causes {
 
     #[inline]
     fn causes_of(&mut self, change: &Change, begin: &Amounts) -> ByCause {
+        let picked = match self.picked.is_empty() {
+            true => None,
+            false => self.picked.remove(&change.slot),
+        };
         if change.from_origin == Origin::Yielded as u8 {
             return all_of(Cause::Yielded, change.spent_ns);
         }
-        if !self.picked.is_empty()
-            && let Some(picked) = self.picked.remove(&change.slot)
-        {
-            return locked(&picked, change.since_ns, change.spent_ns);
+        let all = self.ledger.since(begin);
+        match picked {
+            Some(picked) => locked(&picked, &all, change.since_ns, change.spent_ns),
+            None => all.to_ns(change.spent_ns),
         }
-        self.ledger.since(begin).to_ns(change.spent_ns)
     }
 
     /// ∫ (runnable goroutines ÷ Ps) dt so far, a nanosecond being 65,536 parts.
@@ -275,37 +296,38 @@ impl Causes {
         self.held
     }
 
-    /// The causes of a time in Runnable of `duration_ns` that has not ended at `now_ns`.
-    pub fn so_far(&self, slot: u32, goroutine: &Goroutine, duration_ns: u64, now_ns: u64) -> ByCause {
+    /// Ends the stretch in which the Ps are held up, as of `now_ns`: only of a copy, which nothing is applied to any more.
+    pub fn finish(&mut self, now_ns: u64) {
+        self.throttle
+            .finish(now_ns, &mut self.ledger, &mut self.readings);
+    }
+
+    /// The causes of a time in Runnable of `duration_ns` that has not ended.
+    pub fn so_far(&self, slot: u32, goroutine: &Goroutine, duration_ns: u64) -> ByCause {
         if goroutine.origin == Origin::Yielded as u8 {
             return all_of(Cause::Yielded, duration_ns);
         }
-        if let Some(picked) = self.picked.get(&slot) {
-            return locked(picked, goroutine.since_ns, duration_ns);
-        }
-        let mut now = self.ledger;
-        now.add_times(&self.throttle.as_of(now_ns), 1);
-        match self.readings.get(goroutine.reading) {
-            Some(begin) => now.since(begin).to_ns(duration_ns),
-            None => all_of(Cause::Unknown, duration_ns),
+        let Some(begin) = self.readings.get(goroutine.reading) else {
+            return all_of(Cause::Unknown, duration_ns);
+        };
+        let all = self.ledger.since(begin);
+        match self.picked.get(&slot) {
+            Some(picked) => locked(picked, &all, goroutine.since_ns, duration_ns),
+            None => all.to_ns(duration_ns),
         }
     }
 
-    /// The part of the window that a time in Runnable since `since_ns` has, which has not ended, with its causes.
+    /// The part of the window that a time in Runnable has that has not ended at `now_ns`, with its causes.
     pub fn so_far_in_window(&self, slot: u32, goroutine: &Goroutine, now_ns: u64) -> ByCause {
-        let begin_ns = goroutine.since_ns.max(self.opened_ns);
-        let ns = now_ns.saturating_sub(begin_ns);
+        let ns = now_ns.saturating_sub(goroutine.since_ns.max(self.opened_ns));
         if goroutine.since_ns >= self.opened_ns || goroutine.origin == Origin::Yielded as u8 {
-            return self.so_far(slot, goroutine, ns, now_ns);
+            return self.so_far(slot, goroutine, ns);
         }
-        let mut now = self.ledger;
-        now.add_times(&self.throttle.as_of(now_ns), 1);
-        now.since(&self.opened).to_ns(ns)
+        self.ledger.since(&self.opened).to_ns(ns)
     }
 
-    /// The time by cause, with that of waits that have not ended. `spent_ns` is the time that all goroutines have been in
-    /// Runnable, by their own clocks.
-    pub fn totals(&self, ongoing_ns: ByCause, spent_ns: u64) -> CausesReport {
+    /// The time by cause, with that of waits that have not ended.
+    pub fn totals(&self, ongoing_ns: ByCause) -> CausesReport {
         let runnable_ns = u64::try_from(self.runnable_ns).unwrap_or(u64::MAX);
         let mut by_cause = Vec::new();
         let all = Cause::ALL
@@ -324,13 +346,14 @@ impl Causes {
                 });
             }
         }
+        let sum_ns: i128 = by_cause.iter().map(|cause| i128::from(cause.total_ns)).sum();
         CausesReport {
             runnable_ns,
             some_ns: self.some_ns,
             peak: self.peak,
             by_cause,
             before_known_ns: self.before_known_ns,
-            imbalance_ns: i64::try_from(i128::from(spent_ns) - i128::from(runnable_ns)).unwrap_or(i64::MAX),
+            imbalance_ns: i64::try_from(sum_ns - i128::from(runnable_ns)).unwrap_or(i64::MAX),
             ..CausesReport::default()
         }
     }
@@ -359,12 +382,22 @@ fn all_of(cause: Cause, ns: u64) -> ByCause {
     by_cause
 }
 
-/// The causes of a wait since `since_ns` of a goroutine that was picked meanwhile.
-fn locked(picked: &Picked, since_ns: u64, spent_ns: u64) -> ByCause {
+/// The causes of a wait since `since_ns` of a goroutine that was picked meanwhile; `all` is what it would be due to if it
+/// had not been. A stopped world and a quota that is used up keep its thread from coming, and come first.
+fn locked(picked: &Picked, all: &Amounts, since_ns: u64, spent_ns: u64) -> ByCause {
     let before_ns = picked.at_ns.saturating_sub(since_ns).min(spent_ns);
     let mut by_cause = picked.before.to_ns(before_ns);
+    let after = all.since(&picked.before);
+    let mut left_ns = spent_ns - before_ns;
+    for cause in [Cause::Stw, Cause::CgroupThrottled] {
+        let ns = after.ns_of(cause).min(left_ns);
+        left_ns -= ns;
+        if let Some(of_cause) = by_cause.get_mut(cause as usize) {
+            *of_cause += ns;
+        }
+    }
     if let Some(of_cause) = by_cause.get_mut(Cause::LockedThread as usize) {
-        *of_cause = spent_ns - before_ns;
+        *of_cause = left_ns;
     }
     by_cause
 }

@@ -128,6 +128,61 @@ fn a_locked_goroutine_waits_for_its_thread_once_it_was_picked() {
 }
 
 #[test]
+fn a_stopped_world_comes_before_the_thread_that_it_keeps_from_coming() {
+    let mut story = both_busy();
+    story.create(3, 1).pass(4);
+    story.event(What::GoroutineLocked, 1, g_at(3), 0, 0).pass(10);
+    story.event(What::WorldStops, 1, 0, 0, 5).pass(7).event(What::WorldStarts, 1, 0, 0, 0).pass(3);
+    assert_eq!(seen(&story), [("locked_thread", 13), ("p_busy", 4), ("stw", 7)]);
+}
+
+#[test]
+fn that_a_goroutine_was_picked_is_over_when_it_has_run() {
+    let mut story = both_busy();
+    story.leave(1, 1, Origin::Yielded).pass(5);
+    story.event(What::GoroutineLocked, 2, g_at(1), 0, 0).pass(5).run(1, 1);
+    story.block(1, 1, CHAN_RECEIVE).pass(5).wake(1, 2, Origin::Unblocked).pass(6).run(1, 1);
+    assert_eq!(seen(&story), [("p_busy", 3), ("scheduler", 3), ("yielded", 10)]);
+}
+
+#[test]
+fn the_p_of_a_locked_goroutine_is_on_its_way_to_it() {
+    let mut story = both_busy();
+    story.create(3, 1).create(4, 1).block(2, 2, CHAN_RECEIVE);
+    story.event(What::GoroutineLocked, 2, g_at(3), 0, 0).release(2, 1).pass(8);
+    // 4 waits for the same P.
+    assert_eq!(seen(&story), [("locked_thread", 8), ("thread_wakeup", 8)]);
+}
+
+#[test]
+fn ps_that_are_gone_are_not_idle() {
+    let mut story = both_busy();
+    // More Ps for a while, which no reading of memory has seen.
+    story.event(What::ProcessorsResized, 1, 4, 0, 0).acquire(3, 3).release(3, 3);
+    story.acquire(2, 1).event(What::ProcessorsResized, 1, 2, 0, 0).acquire(2, 1);
+    story.create(3, 1).pass(10);
+    assert_eq!(seen(&story), [("p_busy", 10)]);
+}
+
+#[test]
+fn a_p_that_was_taken_from_a_system_call_by_a_stop_is_not_held() {
+    let mut story = both_busy();
+    story.off(2, 1).event(What::ProcessorsResized, 1, 2, 0, 0);
+    story.create(3, 1).pass(10);
+    assert_eq!(seen(&story), [("no_thread_woken", 10)]);
+}
+
+#[test]
+fn one_that_returns_from_a_system_call_has_not_delayed_the_stop() {
+    let mut story = both_busy();
+    story.event(What::WorldStops, 1, 0, 0, 5).pass(4).leave(2, 2, Origin::Preempted).pass(50);
+    story.create(3, 1).run(3, 3).leave(3, 3, Origin::Syscall).pass(1);
+    story.event(What::WorldStarts, 1, 0, 0, 0);
+    let stop = &story.report().stops[0];
+    assert_eq!((stop.stopping_ns, stop.last.map(|who| who.gopc)), (4 * US, Some(0x40_0002)));
+}
+
+#[test]
 fn a_worker_of_the_collector_is_not_just_busy() {
     let mut story = both_busy();
     let idle = (0..=u8::MAX)
@@ -283,6 +338,17 @@ fn what_was_before_the_window_is_not_counted() {
     assert_eq!(whole.duration_ns, 35 * US, "a wait is as long as it was");
 }
 
+/// How long goroutines were Runnable after a moment, by the changes of their states.
+fn runnable_since(sched: &mut Sched, opens_ns: u64, end_ns: u64) -> u64 {
+    let ended = sched.take_changes().into_iter();
+    let ended = ended.filter(|change| change.from == State::Runnable);
+    let ended: u64 = ended
+        .map(|change| change.at_ns.saturating_sub(change.since_ns.max(opens_ns)))
+        .sum();
+    let ongoing = sched.goroutines().filter(|g| g.state == State::Runnable);
+    ended + ongoing.map(|g| end_ns - g.since_ns.max(opens_ns)).sum::<u64>()
+}
+
 /// Random legal schedules, with threads that come and go on CPUs, stops of the world, and losses.
 #[test]
 fn identities_hold_of_any_schedule() {
@@ -292,7 +358,9 @@ fn identities_hold_of_any_schedule() {
         (0..600).for_each(|_| maker.step());
         let mut random = Random(seed.wrapping_mul(31) | 1);
         let mut sched = sched(minor);
-        sched.open_window(maker.made[seed as usize].at_ns + seed % 3);
+        let opens_ns = maker.made[seed as usize].at_ns + seed % 3;
+        sched.open_window(opens_ns);
+        sched.keep_changes();
         let mut known = false;
         for transition in &maker.made {
             let at_ns = transition.at_ns;
@@ -336,11 +404,12 @@ fn identities_hold_of_any_schedule() {
                 check_identities(&sched.report(at_ns + random.below(500)).causes);
             }
         }
-        let report = sched.report(maker.now_ns + 1_000);
+        let end_ns = maker.now_ns + 1_000;
+        let report = sched.report(end_ns);
         check_identities(&report.causes);
         assert_eq!(
             report.causes.runnable_ns,
-            report.spent_ns[State::Runnable as usize] - sched.spent_before_ns,
+            runnable_since(&mut sched, opens_ns, end_ns),
             "seed {seed}: goroutines' own clocks say the same"
         );
         // The other way round: the classes that are counted are those of the Ps.
