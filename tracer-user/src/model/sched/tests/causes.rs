@@ -201,7 +201,7 @@ fn without_a_cpu_for_any_thread_the_quota_is_asked() {
     story.on(1).pass(10);
     let hog = seen(&story);
     assert_eq!(hog, [("os_preempted", 60_505), ("p_busy", 505)]);
-    story.off(1, 0).throttled(60_000).pass(60_000).on(1);
+    story.off(1, 0).pass(58_000).throttled(60_000).pass(2_000).on(1);
     assert_eq!(
         seen(&story),
         [
