@@ -42,7 +42,7 @@ const LONG_SHARE: f64 = 0.01;
 /// The advice about what was not over in a target that did not run at all for a while.
 const HALTED_MEANWHILE: &str = "The process did not run at all for a part of that time, as another finding says: let it run, \
                                 and see whether this is still so.";
-/// What is added where `full` itself does not decide, since it was asked to see less.
+/// What is added where `full` itself does not decide, because it was asked to see less.
 const WITHOUT_THREADS: &str = ": --no-threads leaves out what shows it";
 
 /// How much it matters that this share of all waits was long.
