@@ -135,7 +135,7 @@ impl Scene {
         })
     }
 
-    /// Does what the story does about the trouble. The server is started anew if its program is what changes.
+    /// Does what the story does about the trouble. The server is restarted if its program is what changes.
     pub fn remedy(&mut self) -> Result<()> {
         match self.story {
             Story::Throttled => self.container.limit(PLENTY),

@@ -13,7 +13,7 @@ const (
 	period = 150 * time.Millisecond
 	// series is how many there are.
 	series = 10
-	// compute is the CPU time of computing one of them anew: less than the 10 ms after which the runtime preempts a
+	// compute is the CPU time of computing one of them: less than the 10 ms after which the runtime preempts a
 	// goroutine, so that each runs to its end.
 	compute = 6 * time.Millisecond
 )

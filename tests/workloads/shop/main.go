@@ -3,7 +3,7 @@
 //	shop serve [-collect]  a net/http server: each order takes CPU time, and a collector counts what was sold
 //	shop load URL          clients that order from it, and at the end print what they saw as JSON
 //
-// With -collect the collector computes all of its series anew each time, in a goroutine for each, which have the Ps
+// With -collect the collector computes all of its series each time, in a goroutine for each, which have the Ps
 // meanwhile. Without it, it reads a count that is kept. The server's address is in "extra" of every event and, without
 // -control, the first line of its output. One iteration is one order.
 package main

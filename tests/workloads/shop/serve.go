@@ -14,7 +14,7 @@ import (
 func serve() {
 	listen := flag.String("listen", "127.0.0.1:0", "address")
 	work := flag.Duration("work", 400*time.Microsecond, "CPU time of an order")
-	collect := flag.Bool("collect", false, "compute all series anew each time that metrics are collected")
+	collect := flag.Bool("collect", false, "compute all series each time that metrics are collected")
 	var metrics *metricsCollector
 	control.Main(control.Workload{
 		Name: "shop",

@@ -58,7 +58,7 @@ pub struct Capture {
     /// Why goroutines waited to run; only causes that were seen: `full`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_cause: BTreeMap<ByName<Cause>, CauseTime>,
-    /// The same as samples of memory estimate it: `passive`, `sampled`.
+    /// The same as samples of memory estimate it: `passive`, `sampled`, and the others where samples were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause_estimate: Option<CauseEstimate>,
     /// Who held the Ps while others waited, the longest first: `full`.

@@ -8,7 +8,7 @@ use crate::document::by_name::ByName;
 use crate::model::estimate;
 use crate::model::sched::Cause;
 
-/// An estimate from samples of the runtime's memory: `passive`, `sampled`.
+/// An estimate from samples of the runtime's memory: `passive`, `sampled`, and the others where samples were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CauseEstimate {
     /// Samples that were used.

@@ -45,8 +45,8 @@ pub(super) fn against(cause: Cause, gomaxprocs: Option<u32>, limit: Option<f64>)
         }
         Cause::Stw => "Mostly the world was stopped: look at what stops it, and at who delays that.",
         Cause::PInSyscall => {
-            "Mostly Ps were held in system calls: use the network poller in place of calls that block, and fewer short \
-             calls of C."
+            "Mostly Ps were held by threads in system calls: use the network poller in place of calls that block, and fewer \
+             short calls of C."
         }
         Cause::ThreadBlocked => {
             "Mostly threads slept while they held Ps: look at major page faults, and at the memory limit of its cgroup."

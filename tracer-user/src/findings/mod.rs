@@ -17,6 +17,8 @@ mod rule_id;
 mod severity;
 pub mod start;
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{escape::Untrusted, plan::Mode};
@@ -60,9 +62,9 @@ pub struct Undecided {
 /// What all rules of a table say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// What stands out, in the order of the rules.
+    /// What stands out: warnings first, and those of the same severity in the order of the rules.
     pub findings: Vec<Finding>,
-    /// What cannot be decided, likewise.
+    /// What cannot be decided, in the order of the rules.
     pub undecided: Vec<Undecided>,
 }
 
@@ -73,7 +75,7 @@ struct Rule<E> {
     check: fn(&E) -> Outcome,
 }
 
-/// Checks every rule of a table, in its order.
+/// Checks every rule of a table.
 fn check_all<E>(rules: &[Rule<E>], evidence: &E) -> Found {
     let mut found = Found::default();
     for rule in rules {
@@ -95,5 +97,53 @@ fn check_all<E>(rules: &[Rule<E>], evidence: &E) -> Found {
             }),
         }
     }
+    warnings_first(&mut found.findings);
     found
+}
+
+/// Puts warnings before what is only good to know, and changes the order of findings in nothing else.
+fn warnings_first(findings: &mut [Finding]) {
+    findings.sort_by_key(|finding| Reverse(finding.severity));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Evidence is what each rule says.
+    fn said(severity: Severity) -> Outcome {
+        Outcome::Finding(Verdict {
+            severity,
+            ..Verdict::info(String::new(), String::new(), "")
+        })
+    }
+
+    #[test]
+    fn warnings_come_first_and_otherwise_the_rules_keep_their_order() {
+        let rules: [Rule<()>; 5] = [
+            Rule {
+                id: "starved-goroutines",
+                check: |_| said(Severity::Info),
+            },
+            Rule {
+                id: "long-stop",
+                check: |_| said(Severity::Warning),
+            },
+            Rule {
+                id: "late-poll",
+                check: |_| Outcome::Ok,
+            },
+            Rule {
+                id: "schedtrace",
+                check: |_| said(Severity::Info),
+            },
+            Rule {
+                id: "gc-assist",
+                check: |_| said(Severity::Warning),
+            },
+        ];
+        let found = check_all(&rules, &()).findings;
+        let ids: Vec<&str> = found.iter().map(|finding| finding.id.as_str()).collect();
+        assert_eq!(ids, ["long-stop", "gc-assist", "starved-goroutines", "schedtrace"]);
+    }
 }

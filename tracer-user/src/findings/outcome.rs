@@ -11,7 +11,8 @@ pub(super) enum Outcome {
     Recheck {
         /// The cheapest mode that decides it.
         mode: Mode,
-        /// What is not decided, as the rest of a sentence that begins with "it is not decided".
+        /// What is not decided, as the rest of a sentence that begins with "it is not decided". Where the mode of the
+        /// capture itself would decide, the reason is behind a colon: the text shows only that.
         what: String,
     },
     /// Something stands out.

@@ -75,7 +75,7 @@ EXAMPLES
   gmpscope config show --config ./gmpscope.toml --budget-target 1%
       What `gmpscope daemon` would have with the same options.
   gmpscope config show --format toml | sha256sum
-      The digest that the daemon tells with each reload.";
+      The digest that the daemon reports with each reload.";
 
 /// `gmpscope config check -h`.
 pub const CONFIG_CHECK_EXAMPLES: &str = "\

@@ -24,7 +24,7 @@ const LONG_NS: u64 = 1_000_000;
 /// A culprit is named if this share of the waiting behind Ps that ran goroutines is due to it.
 const MUCH_HELD: f64 = 0.2;
 
-/// Makes the answer of a capture anew. To be called after each change of what it is made from.
+/// Makes the answer of a capture again. To be called after each change of what it is made from.
 pub fn renew(capture: &mut Capture) {
     capture.answer = of(capture);
 }
@@ -93,8 +93,8 @@ fn culprit(capture: &Capture) -> String {
     };
     let who = goroutines_of(first.creation_site.as_ref());
     match share(first.held_ns, busy_ns).min(1.0) {
-        part if part > 0.5 => format!(", most behind {who}"),
-        part if part >= MUCH_HELD => format!(", {} of it behind {who}", percent(part)),
+        part if part > 0.5 => format!(", mostly with {who}"),
+        part if part >= MUCH_HELD => format!(", {} of it with {who}", percent(part)),
         _ => String::new(),
     }
 }
@@ -114,7 +114,7 @@ fn by_cause(capture: &Capture) -> Option<String> {
         "{}{}{}",
         waited(capture, waited_ns),
         causes(capture, parts),
-        left_out(capture, waited_ns)
+        not_counted(capture, waited_ns)
     ))
 }
 
@@ -152,7 +152,7 @@ fn counted(capture: &Capture) -> Option<String> {
         format!(
             "{}{}; --mode full says why",
             waited(capture, waited_ns),
-            left_out(capture, waited_ns)
+            not_counted(capture, waited_ns)
         )
     })
 }
@@ -176,12 +176,12 @@ fn at_a_time(mean: f64) -> String {
 }
 
 /// Names voluntary yields, which are not in the figure before, where they are many.
-fn left_out(capture: &Capture, waited_ns: u64) -> String {
+fn not_counted(capture: &Capture, waited_ns: u64) -> String {
     let yielded_ns = yielded_ns(capture);
     match share(yielded_ns, yielded_ns.saturating_add(waited_ns)) {
         part if part > SMALLEST_SHARE => {
             format!(
-                "; left out: {} after voluntary yields (runtime.Gosched)",
+                "; not counted: {} after voluntary yields (runtime.Gosched)",
                 time(yielded_ns)
             )
         }

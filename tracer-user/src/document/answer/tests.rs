@@ -22,12 +22,12 @@ fn full_says_why_behind_whom_and_which_wait_was_the_longest() {
     assert_eq!(
         answer(&fixtures::causes::full()),
         [
-            "runnable goroutines waited 228 s in 5.0 s (45.6 at a time): 71 % all Ps busy, most behind goroutines made \
-             in main.serve; 22 % the kernel ran something else; 5 % Ps did the garbage collector's work; left out: \
+            "runnable goroutines waited 228 s in 5.0 s (45.6 at a time): 71 % all Ps busy, mostly with goroutines made \
+             in main.serve; 22 % the kernel ran something else; 5 % Ps did the garbage collector's work; not counted: \
              20.0 s after voluntary yields (runtime.Gosched)",
             "the longest wait: goid 4182 (made in net/http.(*Server).Serve) waited 12.1 ms after chan receive, woken by \
              goid 7 (made in main.serve), which was woken by goid 1 (the main goroutine), which was woken by the \
-             network poller: 9.8 ms throttled, 2.3 ms behind goid 9 (made in \
+             network poller: 9.8 ms throttled, 2.3 ms with all Ps busy, last behind goid 9 (made in \
              ..path/to/a/package/v2.(*Dispatcher[...]).startWorkers.func1)",
         ]
     );
@@ -52,8 +52,8 @@ fn at_most_four_causes_of_at_least_5_percent_are_named_the_largest_first() {
     });
     assert_eq!(
         lines[0],
-        "runnable goroutines waited 1.0 s in 5.0 s (0.2 at a time): 48 % the kernel ran something else; 14 % Ps were \
-         between two goroutines; 13 % all Ps busy; 11 % Ps did the garbage collector's work"
+        "runnable goroutines waited 1.0 s in 5.0 s (0.2 at a time): 48 % the kernel ran something else; 14 % the \
+         scheduler was choosing the next goroutine; 13 % all Ps busy; 11 % Ps did the garbage collector's work"
     );
 }
 
@@ -65,22 +65,22 @@ fn who_held_the_ps_is_named_if_it_was_a_large_part_and_not_the_runtime() {
             capture.culprits[0].creation_site = Some(site.into());
             capture.culprits[0].held_ns = held_ns;
         });
-        let (_, behind) = lines[0].split_once("all Ps busy").unwrap();
-        behind.split(';').next().unwrap().to_owned()
+        let (_, with) = lines[0].split_once("all Ps busy").unwrap();
+        with.split(';').next().unwrap().to_owned()
     };
     assert_eq!(
         clause("main.a", 161_880_000_000),
-        ", most behind goroutines made in main.a"
+        ", mostly with goroutines made in main.a"
     );
     assert_eq!(
         clause("main.a", 48_564_000_000),
-        ", 30 % of it behind goroutines made in main.a"
+        ", 30 % of it with goroutines made in main.a"
     );
     assert_eq!(clause("main.a", 16_188_000_000), "");
     assert_eq!(clause("runtime.gcBgMarkStartWorkers", 161_880_000_000), "");
     assert_eq!(
         clause("runtime.rt0_go", 161_880_000_000),
-        ", most behind the main goroutine"
+        ", mostly with the main goroutine"
     );
     // A name with a blank cannot begin a line.
     assert!(clause("main.a b", 161_880_000_000).ends_with("main.a\u{a0}b"));
@@ -155,7 +155,7 @@ fn exact_says_how_long_and_which_mode_would_say_why() {
     assert_eq!(
         answer(&sweeping),
         [
-            "runnable goroutines waited 210 ms in 10.0 s (under 0.1 at a time); left out: 98.0 ms after voluntary \
+            "runnable goroutines waited 210 ms in 10.0 s (under 0.1 at a time); not counted: 98.0 ms after voluntary \
              yields (runtime.Gosched); --mode full says why"
         ]
     );

@@ -87,7 +87,8 @@ fn goroutine(goroutine: &GoroutineInfo) -> String {
 }
 
 /// One of the longest waits as a sentence without its full stop: `goid 4182 (made in main.serve) waited 12.1 ms after
-/// chan receive, woken by goid 7 (made in main.produce): 9.8 ms throttled, 2.3 ms behind goid 9 (made in main.crunch)`.
+/// chan receive, woken by goid 7 (made in main.produce): 9.8 ms throttled, 2.3 ms with all Ps busy, last behind goid 9
+/// (made in main.crunch)`.
 pub fn sentence(wait: &RunnableWait) -> Untrusted {
     let who = goroutine(&wait.who);
     let duration = time(wait.duration_ns);
@@ -141,7 +142,8 @@ fn woken_by(wait: &RunnableWait) -> String {
     text
 }
 
-/// The largest causes of a wait: `9.8 ms throttled`.
+/// The largest causes of a wait: `9.8 ms throttled`. Where all Ps were busy, the goroutine that ran just before it is only
+/// the last of those that were in its way.
 fn causes(wait: &RunnableWait) -> Vec<String> {
     let mut causes: Vec<(Cause, u64)> = wait.causes_ns.iter().map(|(cause, ns)| (**cause, *ns)).collect();
     causes.sort_by_key(|(cause, ns)| (Reverse(*ns), *cause));
@@ -149,9 +151,12 @@ fn causes(wait: &RunnableWait) -> Vec<String> {
     let named = causes.into_iter().filter(|(_, ns)| *ns > 0 && *ns >= least);
     let named = named.take(CAUSES);
     named
-        .map(|(cause, ns)| match (&wait.behind, cause) {
-            (Some(behind), Cause::PBusy) => format!("{} behind {}", time(ns), goroutine(behind)),
-            _ => format!("{} {}", time(ns), of_one(cause)),
+        .map(|(cause, ns)| {
+            let part = format!("{} {}", time(ns), of_one(cause));
+            match (&wait.behind, cause) {
+                (Some(behind), Cause::PBusy) => format!("{part}, last behind {}", goroutine(behind)),
+                _ => part,
+            }
         })
         .collect()
 }
@@ -171,7 +176,7 @@ const fn of_one(cause: Cause) -> &'static str {
         Cause::OsPreempted => "while the kernel ran something else",
         Cause::PInSyscall => "behind Ps in system calls",
         Cause::ThreadBlocked => "behind threads that slept with their P",
-        Cause::Scheduler => "while Ps were between two goroutines",
+        Cause::Scheduler => "while the scheduler was choosing the next goroutine",
         Cause::Unknown => "for a reason that is not known",
     }
 }

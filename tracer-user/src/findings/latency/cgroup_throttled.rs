@@ -1,4 +1,4 @@
-//! Goroutines wait since the CPU quota of the cgroup is used up: all threads stand still until the next period.
+//! Goroutines wait because the CPU quota of the cgroup is used up: all threads stand still until the next period.
 
 use super::{
     Evidence, WITHOUT_THREADS,
@@ -20,7 +20,7 @@ const THROTTLED: Least = Least {
 };
 
 pub(super) fn check(evidence: &Evidence) -> Outcome {
-    let what = "whether goroutines wait since the CPU quota is used up";
+    let what = "whether goroutines wait because the CPU quota is used up";
     if evidence.mode == Mode::Full && !evidence.sees_threads() {
         return Outcome::recheck(Mode::Full, format!("{what}{WITHOUT_THREADS}"));
     }
@@ -41,7 +41,7 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
         }
     };
     Verdict::warning(
-        "goroutines waited since the CPU quota of the cgroup was used up".to_owned(),
+        "goroutines waited because the CPU quota of the cgroup was used up".to_owned(),
         format!("{}{quota}", share.describe()),
         format!(
             "All threads of the process stand still until the next period begins: raise the CPU limit, or use less CPU \

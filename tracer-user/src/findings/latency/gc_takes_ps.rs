@@ -1,4 +1,4 @@
-//! Goroutines wait since Ps do the work of the garbage collector.
+//! Goroutines wait because Ps do the work of the garbage collector.
 
 use super::{
     Evidence,
@@ -21,7 +21,7 @@ const COLLECTING: Least = Least {
 };
 
 pub(super) fn check(evidence: &Evidence) -> Outcome {
-    let what = "whether goroutines wait since Ps do the collector's work";
+    let what = "whether goroutines wait because Ps do the collector's work";
     if is_hidden(evidence) {
         return Outcome::recheck(Mode::Full, what);
     }
@@ -39,7 +39,7 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
         )
     });
     Verdict::warning(
-        "goroutines waited since Ps did the garbage collector's work".to_owned(),
+        "goroutines waited because Ps did the garbage collector's work".to_owned(),
         format!("{}{cycles}", share.describe()),
         "Allocate less, or raise GOGC or GOMEMLIMIT, so that it runs less often; runtime.GC() that the program calls itself \
          is not needed.",

@@ -1,4 +1,4 @@
-//! Timers and network connections that nobody looked at, since every P was busy.
+//! Timers and network connections that nobody looked at, because every P was busy.
 //!
 //! A goroutine is Runnable from the moment at which a P makes it so. What was due before is late, and no wait shows it:
 //! where every P has work, only sysmon looks at the network, 10 ms after the last look at the earliest (proc.go,

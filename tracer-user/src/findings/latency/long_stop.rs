@@ -30,21 +30,26 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
     };
     let at_ns = evidence.since_begin(longest.begin_ns);
     let reason = reason_of(longest);
-    let purpose = reason.map_or_else(|| ",".to_owned(), |name| format!(", for: {name},"));
+    let purpose = reason.map_or_else(String::new, |name| format!(", for {name}"));
+    let longest_one = format!("{}{purpose}{}", moment(at_ns), delay(evidence, longest));
+    let took = duration(longest.total_ns);
+    let (title, figures) = match count {
+        1 => (format!("one stop of the world took {took}"), longest_one),
+        n => {
+            let each = format!("each of them more than {}", duration(LONG_NS));
+            (
+                format!("{n} stops of the world took up to {took}"),
+                format!("{each}; the longest {longest_one}"),
+            )
+        }
+    };
     Verdict {
         severity: match longest.total_ns >= VERY_LONG_NS {
             true => Severity::Warning,
             false => Severity::Info,
         },
-        title: format!("the world was stopped for {}", duration(longest.total_ns)),
-        evidence: format!(
-            "{} of the world took more than {}; the longest, {}{purpose} took {}{}",
-            counted(count, "stop"),
-            duration(LONG_NS),
-            moment(at_ns),
-            duration(longest.total_ns),
-            delay(evidence, longest)
-        ),
+        title,
+        evidence: figures,
         advice: match evidence.halted {
             [] => advice(longest, reason),
             _ => HALTED_MEANWHILE.to_owned(),

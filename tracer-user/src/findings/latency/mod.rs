@@ -42,8 +42,8 @@ const LONG_SHARE: f64 = 0.01;
 /// The advice about what was not over in a target that did not run at all for a while.
 const HALTED_MEANWHILE: &str = "The process did not run at all for a part of that time, as another finding says: let it run, \
                                 and see whether this is still so.";
-/// What is added where `full` itself does not decide, since it was asked to see less.
-const WITHOUT_THREADS: &str = ": that needs the kernel's events of threads, which --no-threads leaves out";
+/// What is added where `full` itself does not decide, because it was asked to see less.
+const WITHOUT_THREADS: &str = ": --no-threads leaves out what shows it";
 
 /// How much it matters that this share of all waits was long.
 fn severity_of(share_of_long: f64) -> Severity {
@@ -53,7 +53,7 @@ fn severity_of(share_of_long: f64) -> Severity {
     }
 }
 
-/// Every rule, in the order in which findings are shown: what keeps the whole process from running first, then what keeps
+/// Every rule, in the order in which findings of the same severity are shown: what keeps the whole process from running first, then what keeps
 /// goroutines from running, then figures to know of.
 fn rules<'a>() -> [Rule<Evidence<'a>>; 27] {
     [

@@ -1,4 +1,4 @@
-//! Goroutines wait since the thread of their P has no CPU, which the kernel gives to something else.
+//! Goroutines wait because the thread of their P has no CPU, which the kernel gives to something else.
 
 use super::{
     Evidence, WITHOUT_THREADS,
@@ -20,7 +20,7 @@ const NOISY: Least = Least {
 };
 
 pub(super) fn check(evidence: &Evidence) -> Outcome {
-    let what = "whether goroutines wait since the kernel runs something else";
+    let what = "whether goroutines wait because the kernel runs something else";
     if evidence.mode == Mode::Full && !evidence.sees_threads() {
         return Outcome::recheck(Mode::Full, format!("{what}{WITHOUT_THREADS}"));
     }
@@ -32,7 +32,7 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
         .gomaxprocs
         .map_or_else(String::new, |gomaxprocs| format!(" ({gomaxprocs})"));
     Verdict::warning(
-        "goroutines waited since the kernel ran something else on the CPUs".to_owned(),
+        "goroutines waited because the kernel ran something else on the CPUs".to_owned(),
         format!("{}{}", share.describe(), threads(evidence)),
         format!(
             "Other processes use these CPUs, or there are fewer CPUs than Ps{ps}, or the host of a virtual machine uses \

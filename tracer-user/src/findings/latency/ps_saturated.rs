@@ -1,4 +1,4 @@
-//! Goroutines wait since all Ps run others, and who these are.
+//! Goroutines wait because all Ps run others, and who these are.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ const SATURATED: Least = Least {
 const NAMED: usize = 3;
 
 pub(super) fn check(evidence: &Evidence) -> Outcome {
-    let what = "whether goroutines wait since all Ps are busy, and behind whom";
+    let what = "whether goroutines wait because all Ps are busy, and with whom";
     let share = match Share::reaching(evidence, Cause::PBusy, SATURATED, what) {
         Ok(share) => share,
         Err(outcome) => return outcome,
@@ -32,7 +32,9 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
     let culprits = culprits(evidence);
     let most = culprits.first();
     let title = match most {
-        Some((site, _)) => format!("all Ps were busy while goroutines waited, most behind {site}"),
+        Some((site, _)) => {
+            format!("all Ps were busy while goroutines waited, mostly with goroutines made in {site}")
+        }
         None => "all Ps were busy while goroutines waited".to_owned(),
     };
     let held = match culprits.as_slice() {

@@ -30,7 +30,7 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
             0 => Outcome::Ok,
             _ => Outcome::recheck(
                 Mode::Full,
-                "whether goroutines wait since many are woken at once, and by whom",
+                "whether goroutines wait because many are woken at once, and by whom",
             ),
         };
     };
@@ -54,8 +54,8 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
     Verdict::warning(
         format!("{runnable} goroutines were runnable at once"),
         format!(
-            "at {}, {woken} of them since they had been woken, while on average there were {}. The longest wait of one that \
-             was woken: {described}",
+            "at {}, {woken} of them because they had been woken, while on average there were {}. The longest wait of one \
+             that was woken: {described}",
             moment(evidence.since_begin(at_ns)),
             mean(usual),
         ),

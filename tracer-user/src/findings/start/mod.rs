@@ -13,7 +13,7 @@ mod phase_slept;
 mod phase_without_cpu;
 mod stage;
 
-use super::{Finding, Rule, check_all, gomaxprocs_above_limit};
+use super::{Finding, Rule, check_all, gomaxprocs_above_limit, warnings_first};
 use crate::{
     model::start::{Phase, Start},
     stream::start::Usage,
@@ -117,14 +117,17 @@ fn rules<'a>() -> [Rule<Evidence<'a>>; 3] {
     ]
 }
 
-/// Checks every rule: those about each phase, then those about the whole. What a start is judged by is seen in each mode.
+/// Checks every rule: those about each phase, then those about the whole; warnings come first. What a start is judged by is
+/// seen in each mode.
 pub fn find(evidence: &Evidence) -> Vec<Finding> {
     let phases = evidence.start.phases.iter();
-    phases
+    let mut findings: Vec<Finding> = phases
         .filter_map(|phase| PhaseEvidence::about(phase, evidence))
         .flat_map(|phase| check_all(&phase_rules(), &phase).findings)
         .chain(check_all(&rules(), evidence).findings)
-        .collect()
+        .collect();
+    warnings_first(&mut findings);
+    findings
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! `docs/causes.md` is made from the documentation of [`Cause`]: the first paragraph of a variant says what holds, `Seen:`
 //! how that is observed, `Means:` what it is a sign of, and `Try:` what to do about it.
 
-/// What keeps a runnable goroutine from running at an instant. The first that holds, in this order.
+/// What keeps a runnable goroutine from running at an instant.
 ///
-/// The first four belong to the goroutine or to the whole process. Where a P is idle, the instant belongs to one of the next
-/// three. Where none is, it is shared out over the Ps: each counts as one part for what it does.
+/// The first seven are in order of precedence: four that belong to the goroutine or to the whole process, then three for
+/// instants at which a P is idle. Where none is, the instant is shared out over the Ps between the next six: each P counts
+/// as one part for what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Cause {
@@ -85,7 +86,7 @@ pub enum Cause {
     PBusy = 7,
     /// A P did the work of the garbage collector.
     ///
-    /// Seen: it ran a worker of the collector, or the sweeper or the scavenger.
+    /// Seen: it ran a worker of the collector, the sweeper or the scavenger, or a goroutine's assist (Go 1.21 and newer).
     ///
     /// Means: while it marks, the collector takes a quarter of the Ps, and what is idle.
     ///
@@ -112,8 +113,8 @@ pub enum Cause {
     PInSyscall = 10,
     /// A P belonged to a thread that slept, and not in a system call.
     ///
-    /// Seen: the thread slept, so that no signal could wake it, or between two goroutines; with `--syscalls`, outside of
-    /// any system call.
+    /// Seen: its thread slept uninterruptibly, or slept between two goroutines; with `--syscalls`: it slept outside of any
+    /// system call.
     ///
     /// Means: a page fault that reads from a disk or waits for memory, or a lock of the runtime. The P cannot be taken back
     /// meanwhile.
@@ -135,7 +136,7 @@ pub enum Cause {
     ///
     /// Means: nothing about the program.
     ///
-    /// Try: where it is more than a few percent, use larger rings (`--ring-bytes`), or a longer window.
+    /// Try: where it is more than a few percent, use larger rings (`--ring`), or a longer window.
     Unknown = 13,
 }
 
@@ -193,9 +194,9 @@ impl Cause {
             Self::PBusy => "all Ps busy",
             Self::Gc => "Ps did the garbage collector's work",
             Self::OsPreempted => "the kernel ran something else",
-            Self::PInSyscall => "Ps were held in system calls",
+            Self::PInSyscall => "Ps were held by threads in system calls",
             Self::ThreadBlocked => "threads slept while they held Ps",
-            Self::Scheduler => "Ps were between two goroutines",
+            Self::Scheduler => "the scheduler was choosing the next goroutine",
             Self::Unknown => "not known",
         }
     }

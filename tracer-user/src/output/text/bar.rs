@@ -46,7 +46,11 @@ const fn colour(cause: Cause) -> u8 {
     }
 }
 
-/// Renders shares, which add up to at most 1, one after the other in a line of [`WIDTH`] columns.
+/// What the letters of the bar are.
+const LEGEND: &str = "(letters: the first column of the table)\n";
+
+/// Renders shares, which add up to at most 1, one after the other in a line of [`WIDTH`] columns, and a line that says what
+/// its letters are.
 pub fn stacked(shares: impl IntoIterator<Item = (Cause, f64)>, has_colour: bool) -> String {
     let mut bar = "|".to_owned();
     let (mut sum, mut filled) = (0.0, 0);
@@ -62,6 +66,7 @@ pub fn stacked(shares: impl IntoIterator<Item = (Cause, f64)>, has_colour: bool)
     }
     bar.push_str(&" ".repeat(INSIDE - filled));
     bar.push_str("|\n");
+    bar.push_str(LEGEND);
     bar
 }
 
@@ -70,6 +75,19 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    /// The bar itself, without the line below it.
+    fn line(bar: &str) -> &str {
+        bar.lines().next().unwrap()
+    }
+
+    #[test]
+    fn the_bar_and_what_its_letters_are_have_a_line_each() {
+        let bar = stacked([(Cause::PBusy, 1.0)], false);
+        let lines: Vec<&str> = bar.lines().collect();
+        assert_eq!(lines.len(), 2, "{bar}");
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{bar}");
+    }
 
     #[test]
     fn no_two_causes_have_the_same_letter_or_colour() {
@@ -84,20 +102,20 @@ mod tests {
             [(Cause::PBusy, 0.5), (Cause::Gc, 0.25), (Cause::Stw, 0.25)],
             false,
         );
-        let count = |letter: char| bar.matches(letter).count();
+        let count = |letter: char| line(&bar).matches(letter).count();
         assert_eq!((count('B'), count('G'), count('W')), (39, 20, 19));
-        assert_eq!(bar.trim_end().len(), WIDTH);
+        assert_eq!(line(&bar).len(), WIDTH);
         // What is rounded away from one part is not missing from the whole.
         let many = stacked(Cause::ALL.map(|cause| (cause, 1.0 / Cause::COUNT as f64)), false);
-        assert_eq!(many.trim_end().len(), WIDTH);
-        assert!(!many.contains(' '), "{many}");
+        assert_eq!(line(&many).len(), WIDTH);
+        assert!(!line(&many).contains(' '), "{many}");
     }
 
     #[test]
     fn shares_that_are_wrong_do_not_make_the_line_longer() {
         for shares in [[2.0, 1.0], [-1.0, 0.5], [f64::NAN, 0.5], [0.0, 0.0]] {
             let bar = stacked([(Cause::PBusy, shares[0]), (Cause::Gc, shares[1])], false);
-            assert_eq!(bar.trim_end().len(), WIDTH, "{shares:?}");
+            assert_eq!(line(&bar).len(), WIDTH, "{shares:?}");
         }
     }
 

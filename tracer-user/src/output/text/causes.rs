@@ -45,7 +45,7 @@ fn by_cause(capture: &Capture, style: Style) -> String {
     let waited_ns = capture.waited_ns();
     let mut text = format!(
         "\n{:<20} {:>8} {:>7} {:>10} {:>8} {:>8} {:>8}\n",
-        "why they waited", "time", "share", "waits", "p50", "p99", "max"
+        "why they waited", "time", "share", "in waits", "p50", "p99", "max"
     );
     for (cause, time) in &causes {
         let share = match cause {

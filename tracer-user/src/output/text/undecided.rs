@@ -8,6 +8,9 @@ use crate::findings::Undecided;
 use crate::output::text::layout::{WIDTH, word, wrap};
 use crate::plan::Mode;
 
+/// Where each rule is described.
+const SEE: &str = "(see docs/findings.md)";
+
 /// Renders the names of the rules, by the mode that decides them; nothing where all were decided.
 pub fn render(capture: &Capture) -> String {
     if capture.undecided.is_empty() {
@@ -21,13 +24,20 @@ pub fn render(capture: &Capture) -> String {
         .into_iter()
         .map(
             |(mode, undecided)| match CaptureMode::from(mode) == capture.capture.mode {
-                true => with_reasons(&undecided),
-                false => format!("{} (--mode {mode} decides)", names(&undecided)),
+                true => format!("not decided: {}", with_reasons(&undecided)),
+                false => format!("{} --mode {mode}: {}", need(undecided.len()), names(&undecided)),
             },
         )
         .collect();
-    let line = format!("not decided in this mode: {}", parts.join("; "));
-    format!("\n{}", wrap(&line, 0))
+    format!("\n{}", wrap(&format!("{} {SEE}", parts.join("; ")), 0))
+}
+
+/// `1 finding needs`, `2 findings need`.
+fn need(count: usize) -> String {
+    match count {
+        1 => "1 finding needs".to_owned(),
+        n => format!("{n} findings need"),
+    }
 }
 
 fn name(undecided: &Undecided) -> String {
@@ -39,13 +49,30 @@ fn names(undecided: &[&Undecided]) -> String {
     names.join(", ")
 }
 
-/// Where the mode itself would decide, something that it needs was not asked for.
+/// Where the mode itself would decide, something that it needs was not asked for. Each reason is named once.
 fn with_reasons(undecided: &[&Undecided]) -> String {
-    let reasons: Vec<String> = undecided
+    let mut by_reason: Vec<(String, Vec<&Undecided>)> = Vec::new();
+    for &undecided in undecided {
+        let reason = reason(undecided);
+        match by_reason.iter_mut().find(|(of, _)| *of == reason) {
+            Some((_, others)) => others.push(undecided),
+            None => by_reason.push((reason, vec![undecided])),
+        }
+    }
+    let parts: Vec<String> = by_reason
         .iter()
-        .map(|undecided| format!("{} ({})", name(undecided), undecided.what))
+        .map(|(reason, undecided)| format!("{} ({reason})", names(undecided)))
         .collect();
-    reasons.join(", ")
+    parts.join(", ")
+}
+
+/// Why a rule is not decided: what its text has behind a colon, otherwise the whole text.
+fn reason(undecided: &Undecided) -> String {
+    let what = undecided.what.to_string();
+    match what.rsplit_once(": ") {
+        Some((_, reason)) => reason.to_owned(),
+        None => what,
+    }
 }
 
 #[cfg(test)]
@@ -78,16 +105,25 @@ mod tests {
         );
         assert_eq!(
             text,
-            "\nnot decided in this mode: mostly-yields (--mode exact decides); long-stop,\ngc-assist (--mode full decides)\n"
+            "\n1 finding needs --mode exact: mostly-yields; 2 findings need --mode full:\n\
+             long-stop, gc-assist (see docs/findings.md)\n"
         );
     }
 
     #[test]
     fn what_the_mode_itself_would_decide_has_its_reason() {
-        let text = rendered(CaptureMode::Full, &[("noisy-neighbour", "full", "needs threads")]);
+        let text = rendered(
+            CaptureMode::Full,
+            &[
+                ("noisy-neighbour", "full", "whether it waits: needs threads"),
+                ("gc-assist", "full", "how long it waits"),
+                ("not-preemptible", "full", "whether it runs: needs threads"),
+            ],
+        );
         assert_eq!(
             text,
-            "\nnot decided in this mode: noisy-neighbour (needs threads)\n"
+            "\nnot decided: noisy-neighbour, not-preemptible (needs threads), gc-assist (how\n\
+             long it waits) (see docs/findings.md)\n"
         );
     }
 
@@ -99,7 +135,7 @@ mod tests {
         );
         assert!(!text.contains('\u{1b}'), "{text:?}");
         assert!(
-            text.contains("a\\u{1b}[2J warning: all is lost (--mode full"),
+            text.contains(": a\\u{1b}[2J warning: all is lost (see"),
             "{text}"
         );
     }

@@ -223,7 +223,8 @@ fn a_wait_is_a_sentence() {
         [
             "goid 4182 (made in net/http.(*Server).Serve) waited 12.1 ms after chan receive, woken by goid 7 (made in \
              main.serve), which was woken by goid 1 (the main goroutine), which was woken by the network poller: 9.8 ms \
-             throttled, 2.3 ms behind goid 9 (made in ..path/to/a/package/v2.(*Dispatcher[...]).startWorkers.func1)",
+             throttled, 2.3 ms with all Ps busy, last behind goid 9 (made in \
+             ..path/to/a/package/v2.(*Dispatcher[...]).startWorkers.func1)",
             "goid 5000 (made in main.\u{1b}[2J\u{1b}]0;owned\u{7}evil\u{202e}) has waited 6.0 ms so far after its go \
              statement, made by goid 8 (made in 0x99): 5.0 ms with all Ps busy, 950 us behind the garbage collector",
             "a goroutine waited 2.0 ms after IO wait, woken by the network poller: 2.0 ms for a reason that is not known",

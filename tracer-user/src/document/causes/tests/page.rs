@@ -1,7 +1,11 @@
 //! docs/causes.md, which is made from the documentation of [`Cause`] and the text in `page.md`.
 
+use std::collections::BTreeSet;
 use std::fs;
 
+use clap::{Command, CommandFactory};
+
+use crate::cli::Cli;
 use crate::model::sched::Cause;
 
 const SOURCE: &str = include_str!("../../../model/sched/cause.rs");
@@ -92,6 +96,34 @@ fn tables_of_benchmarks_stay_as_they_are() {
     let measured = format!("{before}<!-- cargo xtask bench rules: begin -->\n| a | b |\n{after}");
     assert_eq!(page(&measured), measured);
     assert_ne!(measured, empty);
+}
+
+/// Adds the long options of a command and of those below it, without their hyphens.
+fn add_options(command: &Command, options: &mut BTreeSet<String>) {
+    let named = command.get_arguments().filter_map(|arg| arg.get_long());
+    options.extend(named.map(str::to_owned));
+    for below in command.get_subcommands() {
+        add_options(below, options);
+    }
+}
+
+/// The long options that a text names, without their hyphens.
+fn named_options(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+        .filter_map(|word| word.strip_prefix("--"))
+        .filter(|option| option.starts_with(|c: char| c.is_ascii_lowercase()))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_option_that_the_page_names_exists() {
+    let mut options = BTreeSet::new();
+    add_options(&Cli::command(), &mut options);
+    let named = named_options(&page(""));
+    assert!(named.contains("ring") && named.contains("syscalls"), "{named:?}");
+    let unknown: Vec<&String> = named.difference(&options).collect();
+    assert!(unknown.is_empty(), "gmpscope has no option {unknown:?}");
 }
 
 /// Compares the page with what is committed; writes it if GMPSCOPE_UPDATE_DOCS is set.

@@ -155,7 +155,7 @@ fn those_who_held_the_ps_are_named_with_the_moment_that_shows_it_best() {
     let finding = made.fires("ps-saturated");
     assert_eq!(
         finding.title,
-        "all Ps were busy while goroutines waited, most behind main.fan"
+        "all Ps were busy while goroutines waited, mostly with goroutines made in main.fan"
     );
     assert!(
         finding

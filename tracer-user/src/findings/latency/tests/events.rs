@@ -26,14 +26,28 @@ fn stopped(stops: Vec<StopReport>) -> Made<'static> {
 fn a_long_stop_is_reported_with_who_delayed_it() {
     let finding = stopped(vec![stop(12_300_000, 11_900_000), stop(900_000, 0)]).fires("long-stop");
     assert_eq!(finding.severity, Severity::Warning);
-    assert_eq!(finding.title, "the world was stopped for 12.3 ms");
+    assert_eq!(finding.title, "one stop of the world took 12.3 ms");
     assert_eq!(
         finding.evidence,
-        "1 stop of the world took more than 1.0 ms; the longest, at 1.204 s, for: read mem stats, took 12.3 ms: 11.9 ms passed \
-         until goroutine 7 of main.fan, the last, had stopped"
+        "at 1.204 s, for read mem stats: 11.9 ms passed until goroutine 7 of main.fan, the last, had stopped"
     );
     assert!(finding.advice.contains("could not be interrupted"), "{finding:?}");
     assert_eq!(finding.at_ns, Some(1_204 * MS));
+    let finding = stopped(vec![stop(12_300_000, 11_900_000), stop(2_000_000, 0)]).fires("long-stop");
+    assert_eq!(finding.title, "2 stops of the world took up to 12.3 ms");
+    assert_eq!(
+        finding.evidence,
+        "each of them more than 1.0 ms; the longest at 1.204 s, for read mem stats: 11.9 ms passed until goroutine 7 of \
+         main.fan, the last, had stopped"
+    );
+    let without_reason = StopReport {
+        reason: 0,
+        ..stop(2_000_000, 0)
+    };
+    assert_eq!(
+        stopped(vec![without_reason]).fires("long-stop").evidence,
+        "at 1.204 s: no goroutine ran any more when it began"
+    );
     // Where nobody delayed it, its purpose took the time.
     let finding = stopped(vec![stop(2_000_000, 10_000)]).fires("long-stop");
     assert_eq!(finding.severity, Severity::Info);
@@ -208,7 +222,7 @@ fn a_herd_is_many_at_once_and_not_many_always() {
     let evidence = finding.evidence.raw();
     assert!(
         evidence.contains(
-            ", 235 of them since they had been woken, while on average there were 2.00. The longest wait"
+            ", 235 of them because they had been woken, while on average there were 2.00. The longest wait"
         ) && evidence.ends_with("woken by goroutine 1 of main.fan"),
         "{finding:?}"
     );
