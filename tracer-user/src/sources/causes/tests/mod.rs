@@ -1,8 +1,10 @@
 //! Samples of made-up memory, of whatever lies in memory, and of a thread that takes them.
 
 use std::cell::{Cell, RefCell};
+use std::fs;
 use std::time::{Duration, Instant};
 
+use super::threads::Threads;
 use super::*;
 use crate::binary::layout::{self, Layout};
 use crate::binary::{Arch, Globals, GoVersion};
@@ -22,8 +24,8 @@ const P_STRIDE: u64 = 0x2000;
 const MS_AT: u64 = 0x100_0000;
 const GS: u64 = 0x120_0000;
 const STRIDE: u64 = 0x400;
-/// No thread has this id, so that the kernel says nothing of it.
-const NO_THREAD: u64 = 1 << 31;
+/// The id of the thread of each M: it runs, and never waits for a CPU.
+const THREAD: u64 = 7;
 
 fn layout() -> Layout {
     let version = GoVersion::parse("go1.27.3").unwrap();
@@ -46,6 +48,10 @@ struct Program {
     flickers: Cell<bool>,
     /// System calls that reading has taken.
     calls: Cell<u64>,
+    /// Bytes that it has read.
+    bytes: Cell<usize>,
+    /// What the kernel says of its threads.
+    tasks: tempfile::TempDir,
 }
 
 impl Program {
@@ -56,7 +62,10 @@ impl Program {
             words: RefCell::new(vec![0; 0x140_0000]),
             flickers: Cell::new(false),
             calls: Cell::new(0),
+            bytes: Cell::new(0),
+            tasks: tempfile::tempdir().unwrap(),
         };
+        program.put_thread("7 (worker) R 1 1", 0);
         let (p, m, g) = (&program.layout.p, &program.layout.m, &program.layout.g);
         program.resize(ps);
         for n in 0..1024 {
@@ -64,12 +73,24 @@ impl Program {
             program.put(ARRAY + n * 8, its_p);
             program.put_half(its_p + u64::from(p.status), 1);
             program.put(its_p + u64::from(p.m), its_m);
-            program.put(its_m + u64::from(m.procid), NO_THREAD);
+            program.put(its_m + u64::from(m.procid), THREAD);
             program.put(its_m + u64::from(m.curg), its_g);
             program.put(its_m + u64::from(m.p), its_p);
             program.put_half(its_g + u64::from(g.atomicstatus), 2);
         }
         program
+    }
+
+    /// Sets what the kernel says of the thread: its `stat`, and for how long it has waited for a CPU.
+    fn put_thread(&self, stat: &str, delay_ns: u64) {
+        let folder = self.tasks.path().join(THREAD.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("stat"), stat).unwrap();
+        fs::write(folder.join("schedstat"), format!("5000 {delay_ns} 12\n")).unwrap();
+    }
+
+    fn threads(&self) -> Threads {
+        Threads::under(self.tasks.path().to_owned())
     }
 
     fn resize(&self, ps: u64) {
@@ -96,7 +117,8 @@ impl Program {
     }
 
     fn sampler(&self) -> CauseSampler<&Self> {
-        CauseSampler::new(self, std::process::id(), &globals(), 0, &self.layout).unwrap()
+        let sampler = CauseSampler::new(self, std::process::id(), &globals(), 0, &self.layout).unwrap();
+        sampler.with_threads(self.threads())
     }
 }
 
@@ -119,6 +141,7 @@ impl Memory for Program {
 
 impl Program {
     fn copy(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        self.bytes.set(self.bytes.get() + into.len());
         let at = address as usize;
         let words = self.words.borrow();
         let there = words.get(at..at + into.len()).ok_or(ReadError::Unmapped {
@@ -225,9 +248,18 @@ fn a_sample_of_states_that_change_is_dropped_and_the_next_stands_for_its_time() 
     let sums = sums(sampler.finish());
     assert_eq!((sums.samples, sums.torn, sums.length_ns), (1, 4, 50 * MS));
     assert_eq!(sums.runnable_ns, 2 * 50 * MS);
-    // A second at most, however long nothing was read.
-    sampler.sample(90_000 * MS).unwrap();
-    assert_eq!(self::sums(sampler.finish()).length_ns, 1_000 * MS);
+    // Two seconds at most, however long nothing was read, unless another bound is set; what Ps did in all of that time
+    // counts in part.
+    let tick = program.layout.p.schedtick;
+    program.put_p(0, tick, 880);
+    sampler.sample(90_050 * MS - 1_000 * MS).unwrap();
+    let sums = self::sums(sampler.finish());
+    assert_eq!((sums.length_ns, sums.executed), (2_000 * MS, 20));
+    sampler.set_most(20_000 * MS);
+    program.put_p(0, tick, 920);
+    sampler.sample(129_050 * MS).unwrap();
+    let sums = self::sums(sampler.finish());
+    assert_eq!((sums.length_ns, sums.executed), (20_000 * MS, 20));
 }
 
 #[test]
@@ -272,8 +304,60 @@ fn a_thousand_ps_are_read_by_few_calls_and_some_stand_for_all() {
         (Cause::PInSyscall as u8, 1024 * 10 * MS),
     ];
     assert_eq!(sums.by_cause, expected);
-    // Twice the slice and five ranges for each P, 1,024 at a time; the addresses once; the Ms and gs of the second.
-    assert_eq!(program.calls.get(), 2 * (1 + 6) + 1 + 2);
+    // Twice the slice, five ranges for each P, 1,024 at a time, and the Ms and gs; the addresses once.
+    assert_eq!(program.calls.get(), 2 * (1 + 6 + 2) + 1);
+    // Of each P no more than what is looked at, however long what is read of `sched` is.
+    assert!(program.bytes.get() < 2 * 5 * 1024 * 64, "{}", program.bytes.get());
+}
+
+#[test]
+fn ps_that_are_not_there_yet_are_looked_for_again() {
+    for missing in [0, 1 << 40] {
+        let program = Program::of(2);
+        program.put_sched(program.layout.sched.runqsize, 1);
+        program.put(ARRAY + 8, missing);
+        let mut sampler = program.sampler();
+        sampler.sample(1_000 * MS).unwrap();
+        program.put(ARRAY + 8, PS + P_STRIDE);
+        sampler.sample(1_010 * MS).unwrap();
+        sampler.sample(1_020 * MS).unwrap();
+        let sums = sums(sampler.finish());
+        assert_eq!((sums.samples, sums.torn), (1, 1), "{missing}");
+        assert_eq!(sums.by_cause, [(Cause::PBusy as u8, 10 * MS)]);
+    }
+}
+
+#[test]
+fn a_thread_that_waited_was_preempted_and_of_one_that_cannot_be_read_nothing_is_known() {
+    let program = Program::of(1);
+    program.put_sched(program.layout.sched.runqsize, 1);
+    let mut sampler = program.sampler();
+    sampler.sample(1_000 * MS).unwrap();
+    program.put_thread("7 (worker) R 1 1", 4 * MS);
+    sampler.sample(1_010 * MS).unwrap();
+    let expected = [
+        (Cause::PBusy as u8, 6 * MS),
+        (Cause::OsPreempted as u8, 4 * MS),
+    ];
+    assert_eq!(sums(sampler.finish()).by_cause, expected);
+    fs::remove_dir_all(program.tasks.path().join(THREAD.to_string())).unwrap();
+    assert_eq!(sampled(&program).by_cause, [(Cause::Unknown as u8, 10 * MS)]);
+}
+
+#[test]
+fn where_there_are_more_ps_others_are_looked_at_after_eight_samples() {
+    let program = Program::of(8);
+    program.put_sched(program.layout.sched.runqsize, 1);
+    let status = u64::from(program.layout.g.atomicstatus);
+    (4..8).for_each(|n| program.put_half(GS + n * STRIDE + status, 3));
+    let mut sampler = program.sampler();
+    // The first stands for no time.
+    (0..16).for_each(|n| sampler.sample((1_000 + 10 * n) * MS).unwrap());
+    let expected = [
+        (Cause::PBusy as u8, 70 * MS),
+        (Cause::PInSyscall as u8, 80 * MS),
+    ];
+    assert_eq!(sums(sampler.finish()).by_cause, expected);
 }
 
 #[test]
@@ -303,7 +387,9 @@ fn a_thread_takes_samples_until_it_is_stopped() {
     program.put_sched(program.layout.sched.runqsize, 1);
     let layout = program.layout.clone();
     let pid = std::process::id();
+    let threads = program.threads();
     let sampler = CauseSampler::new(program, pid, &globals(), 0, &layout).unwrap();
+    let sampler = sampler.with_threads(threads);
     let mut sampling = Sampling::start(sampler, pid, 500).unwrap();
     let (began_ns, until) = (now_ns(), Instant::now() + Duration::from_secs(30));
     let mut all = CauseSamples::default();
