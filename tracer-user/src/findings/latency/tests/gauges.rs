@@ -149,7 +149,7 @@ fn a_sysmon_that_does_not_come_round_is_reported() {
     ]);
     let twice = again.fires("sysmon-late");
     assert_eq!(twice.severity, Severity::Warning);
-    assert!(twice.title.ends_with("84.0 ms"), "{twice:?}");
+    assert!(twice.title.raw().ends_with("84.0 ms"), "{twice:?}");
     assert_eq!(twice.at_ns, Some(2 * SECOND));
     assert!(
         finding.evidence.raw().starts_with(
