@@ -26,7 +26,10 @@ impl Pressed {
         let mut command = match self {
             Self::Free => Command::new(binary),
             Self::Throttled(quota) => {
-                let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", quota.0.folder().display());
+                let join = format!(
+                    "echo $$ > {}/cgroup.procs; exec \"$@\"",
+                    quota.0.folder().display()
+                );
                 let mut command = Command::new("sh");
                 command.args(["-c", &join, "sh"]).arg(binary);
                 command

@@ -9,7 +9,8 @@ const MOST: i64 = 1_000;
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct SamplingArgs {
     /// How many times a second to read the scheduler's state, for an estimate of
-    /// why goroutines wait; 0: never [default: 100 in passive and sampled, else 0]
+    /// why goroutines wait, fewer where that would cost more than 0.3 % of a
+    /// core; 0: never [default: 100 in passive and sampled, else 0]
     #[arg(
         long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(0..=MOST),
         env = "GMPSCOPE_SAMPLE_RATE", hide_env_values = true

@@ -18,8 +18,8 @@ pub struct Job {
     pub pid: u32,
     /// The id of the target, which no later process of this PID has.
     pub target: u64,
-    /// How it is read.
-    pub passive: PassiveSource<ProcessMemory>,
+    /// How it is read; `None` where only a sample is wanted.
+    pub passive: Option<PassiveSource<ProcessMemory>>,
     /// How it is sampled why its goroutines wait; `None` where that is not wanted or not possible.
     pub causes: Option<CauseSampler<ProcessMemory>>,
     /// What is read.
@@ -48,6 +48,8 @@ pub struct Done {
     pub job: Job,
     /// When it was made, CLOCK_MONOTONIC.
     pub at_ns: u64,
+    /// CPU time that a sample of why goroutines wait has cost us.
+    pub cost: Duration,
     /// What was observed.
     pub seen: Result<Vec<Observation>, ObserveError>,
 }

@@ -4,8 +4,10 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -123,14 +125,23 @@ fn end(shared: &Mutex<Shared>, number: u64) -> bool {
 fn make(mut job: Job) -> Done {
     std::thread::sleep(job.delay);
     let at_ns = now_ns();
-    job.passive.allow_walk(job.walk);
-    let seen = match job.what {
-        What::All => job.passive.observe(at_ns),
-        What::Waits => job.passive.observe_waits(at_ns),
-        What::Causes => Ok(Vec::new()),
+    let seen = match (job.what, &mut job.passive) {
+        (What::All, Some(passive)) => {
+            passive.allow_walk(job.walk);
+            passive.observe(at_ns)
+        }
+        (What::Waits, Some(passive)) => passive.observe_waits(at_ns),
+        (What::Causes, _) | (_, None) => Ok(Vec::new()),
     };
+    let before = own_cpu_time();
     let seen = seen.and_then(|seen| with_sample(&mut job, seen));
-    Done { job, at_ns, seen }
+    let cost = own_cpu_time().saturating_sub(before);
+    Done {
+        job,
+        at_ns,
+        cost,
+        seen,
+    }
 }
 
 /// Takes a sample of why goroutines wait, where that is wanted.
@@ -142,14 +153,17 @@ fn with_sample(job: &mut Job, mut seen: Vec<Observation>) -> Result<Vec<Observat
     Ok(seen)
 }
 
+fn own_cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
@@ -161,7 +175,7 @@ mod tests {
         Job {
             pid: std::process::id(),
             target,
-            passive: PassiveSource::new(memory, &Globals::default(), 0, None, 27),
+            passive: Some(PassiveSource::new(memory, &Globals::default(), 0, None, 27)),
             causes: None,
             what: What::All,
             walk: Duration::ZERO,

@@ -19,7 +19,7 @@ pub struct CauseEstimate {
     pub runnable_mean: f64,
     /// Share of the samples with at least one runnable goroutine.
     pub some: f64,
-    /// The share of each cause in all waiting to run; voluntary yields cannot be told apart.
+    /// The share of each cause in all waiting to run; voluntary yields cannot be distinguished.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_cause: BTreeMap<ByName<Cause>, ShareEstimate>,
     /// Mean wait, by Little's law: runnable goroutines ÷ goroutines that were executed in a second. An upper bound,

@@ -144,6 +144,9 @@ mod tests {
         ];
         let found = check_all(&rules, &()).findings;
         let ids: Vec<&str> = found.iter().map(|finding| finding.id.as_str()).collect();
-        assert_eq!(ids, ["long-stop", "gc-assist", "starved-goroutines", "schedtrace"]);
+        assert_eq!(
+            ids,
+            ["long-stop", "gc-assist", "starved-goroutines", "schedtrace"]
+        );
     }
 }

@@ -206,8 +206,13 @@ pub struct LatePolls {
     pub longest_ns: u64,
     /// When that was, CLOCK_MONOTONIC; 0 where there are none.
     pub longest_at_ns: u64,
-    /// Of them, those in which it was [`SYSMON_LATE_NS`] ago or more, and sysmon was not asleep for want of work.
+    /// Of them, those in which it was [`SYSMON_LATE_NS`] ago or more, and sysmon is known not to have been asleep for want
+    /// of work.
     pub sysmon_late: u64,
+    /// The longest time since the last poll in those.
+    pub sysmon_longest_ns: u64,
+    /// When that was, CLOCK_MONOTONIC; 0 where there are none.
+    pub sysmon_longest_at_ns: u64,
 }
 
 /// What the snapshots say of polls.
@@ -239,8 +244,11 @@ impl Polls {
                 (self.late.longest_ns, self.late.longest_at_ns) = (since_ns, now_ns);
             }
         }
-        if since_ns >= SYSMON_LATE_NS && snapshot.sysmon_waiting != Some(true) {
+        if since_ns >= SYSMON_LATE_NS && snapshot.sysmon_waiting == Some(false) {
             self.late.sysmon_late += 1;
+            if since_ns > self.late.sysmon_longest_ns {
+                (self.late.sysmon_longest_ns, self.late.sysmon_longest_at_ns) = (since_ns, now_ns);
+            }
         }
     }
 }

@@ -80,7 +80,7 @@ impl Limits {
             godebug: godebug_of(pid).map(Untrusted::from),
             cpu_quota: cpu_quota(&cgroups),
             threads,
-            thread_limit: by_cgroup.chain(by_user).min_by_key(ThreadLimit::left),
+            thread_limit: nearest(by_cgroup.chain(by_user)),
         }
     }
 
@@ -91,10 +91,15 @@ impl Limits {
 }
 
 impl ThreadLimit {
-    /// How many more there may be.
-    fn left(&self) -> u64 {
-        self.most.saturating_sub(self.used)
+    /// The part of it that is used.
+    fn part(&self) -> f64 {
+        self.used as f64 / self.most.max(1) as f64
     }
+}
+
+/// The limit of which the largest part is used.
+fn nearest(limits: impl Iterator<Item = ThreadLimit>) -> Option<ThreadLimit> {
+    limits.max_by(|a, b| a.part().total_cmp(&b.part()))
 }
 
 impl CpuQuota {
@@ -234,7 +239,20 @@ mod tests {
         assert_eq!(pids_limit(folder.path()), None);
         write("pids.max", "20\n");
         let limit = pids_limit(folder.path()).unwrap();
-        assert_eq!((limit.by, limit.left()), (LimitedBy::Cgroup, 1));
+        assert_eq!((limit.by, limit.used, limit.most), (LimitedBy::Cgroup, 19, 20));
+        // Fewer are left of another one, of which less is used.
+        let other = ThreadLimit {
+            by: LimitedBy::User,
+            used: 950,
+            most: 1_000,
+        };
+        let less = ThreadLimit {
+            used: 1,
+            most: 11,
+            ..other
+        };
+        assert_eq!(nearest([less, other].into_iter()), Some(other));
+        assert_eq!(nearest([other, less].into_iter()), Some(other));
     }
 
     #[test]

@@ -187,6 +187,7 @@ impl Host {
         self.with_probing(now_ns, |probing, config, targets, cx| {
             probing.tick(config, targets, cx);
         });
+        self.sample_targets(now_ns);
         if let Some(probing) = &mut self.probing {
             self.starts.read(probing.kernel_mut(), &mut self.errors, now_ns);
         }

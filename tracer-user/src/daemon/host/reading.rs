@@ -32,10 +32,14 @@ impl Host {
                 continue;
             };
             target.read_system(at_ns, &self.hierarchies);
-            jobs.extend(target.job(What::All, walk));
+            match target.job(What::All, walk) {
+                Some(job) => jobs.push(job),
+                // The governor has it read at this moment.
+                None if target.watching().is_some() => self.targets.read_soon(pid, at_ns),
+                None => {}
+            }
             at_ns = self::now_ns();
         }
-        self.sample_targets(now_ns, &mut jobs);
         self.reader.read(jobs);
         if let Some((pid, stuck)) = self.reader.give_up(at_ns) {
             let is_it = |target: &mut Target| target.id() == stuck;
@@ -51,8 +55,10 @@ impl Host {
         }
     }
 
-    /// Adds the samples that are due. The first of them has the others wait with it: see [`sample_delay`].
-    fn sample_targets(&mut self, now_ns: u64, jobs: &mut Vec<Job>) {
+    /// Takes the samples that are due, after all readings: the first of them has the others wait with it, see
+    /// [`sample_delay`].
+    pub(super) fn sample_targets(&mut self, now_ns: u64) {
+        let mut jobs = Vec::new();
         let mut delay = sample_delay(now_ns);
         while let Some(pid) = self.targets.pop_sample(now_ns) {
             let Some(target) = self.targets.get_mut(pid) else {
@@ -63,10 +69,11 @@ impl Host {
                     delay: std::mem::take(&mut delay),
                     ..job
                 }),
-                // It is being read.
-                None => self.targets.schedule_sample(pid, now_ns),
+                // It is being sampled.
+                None => self.targets.schedule_sample(pid, now_ns, Duration::ZERO),
             }
         }
+        self.reader.read(jobs);
     }
 
     pub(super) fn handle_reading(&mut self, done: Done, now_ns: u64) {
@@ -76,10 +83,13 @@ impl Host {
         let Some(target) = target.filter(|target| target.id() == done.job.target) else {
             return;
         };
+        let (was_sampled, cost) = (done.job.causes.is_some(), done.cost);
         match target.finish_reading(done) {
             Ok(()) => {
                 target.read_failures = 0;
-                self.targets.schedule_sample(pid, now_ns);
+                if was_sampled {
+                    self.targets.schedule_sample(pid, now_ns, cost);
+                }
             }
             Err(failure) => self.handle_read_failure(pid, failure, now_ns),
         }

@@ -15,6 +15,8 @@ const LIMITS_NS: u64 = 60_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct TargetCgroups {
     throttling: Vec<process::Throttling>,
+    /// Those of each cgroup that has a limit.
+    limited: Vec<process::Throttling>,
     limits_due_ns: u64,
 }
 
@@ -26,6 +28,7 @@ impl TargetCgroups {
             let text = fs::read(format!("/proc/{pid}/cgroup"));
             let cgroups = hierarchies.of(text.unwrap_or_default());
             self.throttling = cgroups.throttling();
+            self.limited = cgroups.limited_throttling();
             view.cgroup_cpus = cgroups.cpu_limit();
         }
         let throttled = self.throttling.iter().find_map(process::Throttling::read);
@@ -36,8 +39,8 @@ impl TargetCgroups {
         });
     }
 
-    /// The files that count how long it was throttled, for its samples.
-    pub(super) fn throttling(&self) -> &[process::Throttling] {
-        &self.throttling
+    /// The files that count how long it was throttled, of each cgroup that has a limit.
+    pub(super) fn limited(&self) -> &[process::Throttling] {
+        &self.limited
     }
 }

@@ -160,12 +160,30 @@ impl Targets {
         read.into_iter().chain(sampled).min()
     }
 
-    /// Has a target sampled again soon if it is busy, else with its next reading.
-    pub fn schedule_sample(&mut self, pid: u32, now_ns: u64) {
-        let scheduled = self.by_pid.get(&pid);
-        match scheduled.is_some_and(|scheduled| scheduled.target.is_busy()) {
-            true => self.samples.schedule(pid, now_ns),
-            false => self.samples.remove(pid),
+    /// Has a target sampled again soon if it is busy, else with its next reading. `cost` is the CPU time that the last
+    /// sample has cost us.
+    pub fn schedule_sample(&mut self, pid: u32, now_ns: u64, cost: Duration) {
+        let Some(scheduled) = self.by_pid.get_mut(&pid) else {
+            return;
+        };
+        let longest_ns = match scheduled.target.sampled.is_busy() {
+            true => self.samples.schedule(pid, now_ns, cost),
+            false => {
+                self.samples.remove(pid);
+                0
+            }
+        };
+        // Both may come late.
+        scheduled.target.sampled.most_ns = longest_ns.max(self.interval_ns).saturating_mul(2);
+    }
+
+    /// Has a target read with the next slice, since that was not possible now.
+    pub fn read_soon(&mut self, pid: u32, now_ns: u64) {
+        if let Some(scheduled) = self.by_pid.get_mut(&pid) {
+            self.due.remove(&(scheduled.due_ns, pid));
+            let slice_ns = SLICE_NS.min(self.interval_ns);
+            scheduled.due_ns = now_ns.saturating_add(1).next_multiple_of(slice_ns);
+            self.due.insert((scheduled.due_ns, pid));
         }
     }
 

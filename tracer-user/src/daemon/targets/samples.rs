@@ -19,8 +19,50 @@ const BUSY_PER_SECOND: u64 = 100;
 /// period, too.
 const DELAY_NS: u64 = 100_000_000;
 
+/// A target of which so many samples in a row were torn is not taken to have something to run: what lies there may not be
+/// a scheduler.
+const MOST_TORN: u32 = 8;
+/// The part of a core that sampling one target may take, as one part in so many.
+const SHARE: u32 = 350;
+/// Samples come later by no more than this, whatever they cost.
+const LATER: Duration = Duration::from_secs(10);
+
+/// What is known of the samples of a target.
+#[derive(Debug, Default)]
+pub(super) struct Sampled {
+    is_busy: bool,
+    /// So many in a row were torn.
+    torn: u32,
+    /// For how much time a sample stands at most, in nanoseconds.
+    pub(super) most_ns: u64,
+}
+
+impl Sampled {
+    /// Of a target that was not sampled yet, and may have something to run.
+    pub(super) fn new(is_busy: bool) -> Self {
+        Self {
+            is_busy,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it had something to run when it was last sampled, or that is not known yet.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    /// Adds samples.
+    pub(super) fn add(&mut self, seen: &CauseSamples) {
+        self.torn = match seen.samples {
+            0 => self.torn.saturating_add(1),
+            _ => 0,
+        };
+        self.is_busy = is_busy(seen) && self.torn < MOST_TORN;
+    }
+}
+
 /// Whether a target had something to run while these samples were taken.
-pub(super) fn is_busy(seen: &CauseSamples) -> bool {
+fn is_busy(seen: &CauseSamples) -> bool {
     let switches = u128::from(seen.executed) * 1_000_000_000;
     let idle = u128::from(seen.length_ns) * u128::from(BUSY_PER_SECOND);
     // What was only torn says as much: a P has changed its state meanwhile.
@@ -35,15 +77,19 @@ pub(super) struct SampleTimes {
 }
 
 impl SampleTimes {
-    /// Has a target sampled again, after a random time.
-    pub(super) fn schedule(&mut self, pid: u32, now_ns: u64) {
+    /// Has a target sampled again, after a random time, and later where its last sample has cost much. Returns the longest
+    /// that this time can be.
+    pub(super) fn schedule(&mut self, pid: u32, now_ns: u64, cost: Duration) -> u64 {
         self.remove(pid);
+        let later = cost.saturating_mul(SHARE).min(LATER);
+        let later_ns = u64::try_from(later.as_nanos()).unwrap_or(0);
         let mean_ns = SHORTEST_NS.max(EACH_NS.saturating_mul(self.by_pid.len() as u64 + 1));
         let due_ns = now_ns
-            .saturating_add(mean_ns / 2)
+            .saturating_add(later_ns + mean_ns / 2)
             .saturating_add(random(pid, now_ns) % mean_ns);
         self.by_pid.insert(pid, due_ns);
         self.due.insert((due_ns, pid));
+        later_ns + mean_ns / 2 + mean_ns
     }
 
     /// Has a target not sampled any more.
@@ -86,13 +132,15 @@ mod tests {
     /// How often each of so many busy targets is sampled in a minute, in turns of 250 ms.
     fn samples_in_a_minute(targets: u32) -> Vec<u32> {
         let mut times = SampleTimes::default();
-        (0..targets).for_each(|pid| times.schedule(pid, SECOND));
+        for pid in 0..targets {
+            times.schedule(pid, SECOND, Duration::ZERO);
+        }
         let mut taken = vec![0; targets as usize];
         for turn in 4..244 {
             let now_ns = turn * SECOND / 4;
             while let Some(pid) = times.pop(now_ns) {
                 taken[pid as usize] += 1;
-                times.schedule(pid, now_ns);
+                times.schedule(pid, now_ns, Duration::ZERO);
             }
         }
         taken
@@ -111,9 +159,9 @@ mod tests {
     #[test]
     fn one_that_is_removed_is_not_sampled() {
         let mut times = SampleTimes::default();
-        times.schedule(7, SECOND);
-        times.schedule(8, SECOND);
-        times.schedule(7, SECOND);
+        for pid in [7, 8, 7] {
+            times.schedule(pid, SECOND, Duration::ZERO);
+        }
         assert!(times.next().is_some_and(|due_ns| due_ns > SECOND));
         times.remove(7);
         assert_eq!(times.pop(SECOND), None, "not yet");
@@ -142,5 +190,25 @@ mod tests {
             ..CauseSamples::default()
         };
         assert!(is_busy(&torn));
+        let mut sampled = Sampled::new(true);
+        for n in 1..12 {
+            sampled.add(&torn);
+            assert_eq!(sampled.is_busy(), n < MOST_TORN, "{n}");
+        }
+        sampled.add(&seen(1, 0));
+        assert!(sampled.is_busy());
+        sampled.add(&torn);
+        assert!(sampled.is_busy());
+    }
+
+    #[test]
+    fn what_costs_much_is_sampled_later_and_no_sample_comes_later_than_is_said() {
+        for (cost_us, least_ms) in [(0, 125), (2_000, 825), (u64::MAX, 10_125)] {
+            let mut times = SampleTimes::default();
+            let longest_ns = times.schedule(7, SECOND, Duration::from_micros(cost_us));
+            let distance_ns = times.next().unwrap() - SECOND;
+            assert!(distance_ns >= least_ms * 1_000_000, "{distance_ns}");
+            assert!(distance_ns <= longest_ns, "{distance_ns} {longest_ns}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use super::{
     Governed,
     cgroups::TargetCgroups,
-    samples::is_busy,
+    samples::Sampled,
     tracked::Tracked,
     watched::{ReadFailure, Watched},
 };
@@ -48,8 +48,8 @@ pub struct Target {
     /// How it is probed; `None` for one that cannot be read.
     governed: Option<Governed>,
     tracked: Tracked,
-    /// Whether it had something to run when it was last sampled, or that is not known yet.
-    is_busy: bool,
+    /// What is known of its samples.
+    pub(super) sampled: Sampled,
     cgroups: TargetCgroups,
     /// Readings that failed in a row.
     pub read_failures: u32,
@@ -99,7 +99,7 @@ impl Target {
             passive: Some(passive),
             causes,
         };
-        target.is_busy = watched.causes.is_some();
+        target.sampled = Sampled::new(watched.causes.is_some());
         target.governed = Some(Governed::new(config, target.decision, &watched));
         target.watched = Some(watched);
         target
@@ -157,7 +157,7 @@ impl Target {
             watched: None,
             governed: None,
             tracked: Tracked::default(),
-            is_busy: false,
+            sampled: Sampled::default(),
             cgroups: TargetCgroups::default(),
             read_failures: 0,
         }
@@ -286,20 +286,18 @@ impl Target {
         }
     }
 
-    /// Prepares a reading of its memory. `None` while another is under way, and if it cannot be read. `walk` is the CPU
-    /// time per second that counting its goroutines may cost us.
+    /// Prepares a reading of its memory. `None` while another of the same things is under way, and if it cannot be read.
+    /// `walk` is the CPU time per second that counting its goroutines may cost us.
     pub fn job(&mut self, what: What, walk: Duration) -> Option<Job> {
         let watched = self.watched.as_mut()?;
-        let passive = watched.passive.take()?;
-        let mut causes = match what {
-            What::All | What::Causes => watched.causes.take(),
-            What::Waits => None,
+        let (passive, mut causes) = match what {
+            What::All => (Some(watched.passive.take()?), watched.causes.take()),
+            What::Waits => (Some(watched.passive.take()?), None),
+            What::Causes => (None, Some(watched.causes.take()?)),
         };
         if let Some(causes) = &mut causes {
-            causes.set_throttling(match self.view.cgroup_cpus {
-                Some(_) => self.cgroups.throttling().to_vec(),
-                None => Vec::new(),
-            });
+            causes.set_throttling(self.cgroups.limited().to_vec());
+            causes.set_most(self.sampled.most_ns);
         }
         Some(Job {
             pid: self.pid(),
@@ -310,11 +308,6 @@ impl Target {
             walk,
             delay: Duration::ZERO,
         })
-    }
-
-    /// Whether it had something to run when it was last sampled.
-    pub fn is_busy(&self) -> bool {
-        self.is_busy
     }
 
     /// Reads the CPU time and the cgroups of the process.
@@ -332,10 +325,10 @@ impl Target {
     /// # Errors
     /// See [`ReadFailure`]; what was counted before stays.
     pub fn finish_reading(&mut self, done: Done) -> Result<(), ReadFailure> {
-        let Done { job, at_ns, seen } = done;
+        let Done { job, at_ns, seen, .. } = done;
         let reads_waits = job.what != What::Causes;
         if let Some(watched) = &mut self.watched {
-            watched.passive = Some(job.passive);
+            watched.passive = job.passive.or(watched.passive.take());
             watched.causes = job.causes.or(watched.causes.take());
         }
         // Only now it is certain that all of this was read from this process, not from a later one of its PID, and from
@@ -378,7 +371,7 @@ impl Target {
                 }
                 Kind::CauseSamples(seen) => {
                     view.runnable.get_or_insert_default().add(seen);
-                    self.is_busy = is_busy(seen);
+                    self.sampled.add(seen);
                 }
                 // Not observed in memory.
                 Kind::Hits(_)

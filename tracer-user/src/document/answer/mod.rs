@@ -260,7 +260,7 @@ fn mostly_yields(capture: &Capture) -> Option<String> {
     })
 }
 
-/// The time that goroutines were runnable after voluntary yields, where these are told apart from other waits.
+/// The time that goroutines were runnable after voluntary yields, where these are distinguished from other waits.
 fn yielded_ns(capture: &Capture) -> u64 {
     if !capture.by_cause.is_empty() {
         return total_ns(capture, Cause::Yielded);

@@ -13,6 +13,9 @@ use crate::{
     plan::Mode,
 };
 
+/// The square of the quantile of the normal distribution for an interval of 95 %.
+const Z_SQUARED: f64 = 3.84;
+
 /// From where on a cause is a finding: both must be reached, since the share alone says nothing of a program in which
 /// hardly anything waits, nor the number alone of one in which nearly everything waits for something else.
 #[derive(Clone, Copy)]
@@ -30,6 +33,9 @@ pub(super) struct Share {
     low: f64,
     high: f64,
     at_a_time: f64,
+    /// The ends of the interval that this is in.
+    fewest: f64,
+    most: f64,
     basis: Basis,
 }
 
@@ -55,9 +61,9 @@ impl Share {
             (None, Some(estimate)) if estimate.samples > 0 => Self::of_samples(estimate, cause),
             _ => return Err(Outcome::recheck(Mode::Full, what)),
         };
-        if share.high < least.share || share.at_a_time < least.at_a_time {
+        if share.high < least.share || share.most < least.at_a_time {
             Err(Outcome::Ok)
-        } else if share.low < least.share {
+        } else if share.low < least.share || share.fewest < least.at_a_time {
             Err(Outcome::recheck(
                 Mode::Full,
                 format!("{what} ({})", share.describe()),
@@ -81,19 +87,25 @@ impl Share {
             low: share,
             high: share,
             at_a_time: evidence.at_a_time(ns),
+            fewest: evidence.at_a_time(ns),
+            most: evidence.at_a_time(ns),
             basis: Basis::Waits { ns, all_ns },
         }
     }
 
     fn of_samples(estimate: &CauseEstimate, cause: Cause) -> Self {
         let part = estimate.by_cause.iter().find(|part| part.cause == cause);
-        // What no sample saw is not among the causes.
-        let (share, low, high) = part.map_or((0.0, 0.0, 0.0), |part| (part.share, part.low, part.high));
+        // What no sample saw is not among the causes. It can have been there all the same, the more the fewer samples
+        // there are: the upper end of Wilson's interval.
+        let unseen = Z_SQUARED / (estimate.samples as f64 + Z_SQUARED);
+        let (share, low, high) = part.map_or((0.0, 0.0, unseen), |part| (part.share, part.low, part.high));
         Self {
             share,
             low,
             high,
             at_a_time: share * estimate.runnable_mean,
+            fewest: low * estimate.runnable_mean,
+            most: high * estimate.runnable_mean,
             basis: Basis::Samples(estimate.samples),
         }
     }

@@ -4,7 +4,7 @@
 use super::Evidence;
 use crate::{
     findings::{
-        Outcome, Verdict,
+        Outcome, Severity, Verdict,
         figures::{duration, milliseconds},
     },
     model::SYSMON_LATE_NS,
@@ -19,11 +19,11 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
     if polls.sysmon_late == 0 {
         return Outcome::Ok;
     }
-    let at_ns = polls.longest_at_ns;
-    Verdict::warning(
+    let at_ns = polls.sysmon_longest_at_ns;
+    let verdict = Verdict::warning(
         format!(
             "sysmon was late: it had not come round for up to {}",
-            milliseconds(polls.longest_ns)
+            milliseconds(polls.sysmon_longest_ns)
         ),
         format!(
             "in {} of {} readings without an idle P nobody had polled the network for {} or more, up to {}; sysmon does so \
@@ -31,12 +31,20 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
             polls.sysmon_late,
             polls.busy,
             duration(SYSMON_LATE_NS),
-            milliseconds(polls.longest_ns)
+            milliseconds(polls.sysmon_longest_ns)
         ),
         "sysmon has a thread of its own, which got no CPU: see whether the CPU quota of the cgroup is used up, and what else \
          runs on these CPUs. Until it comes round, goroutines are not preempted, Ps are not taken back from system calls, and \
          timers and sockets are late.",
     )
-    .at((at_ns != 0).then(|| evidence.since_begin(at_ns)))
+    .at((at_ns != 0).then(|| evidence.since_begin(at_ns)));
+    Verdict {
+        // A single one may be chance.
+        severity: match polls.sysmon_late {
+            1 => Severity::Info,
+            _ => Severity::Warning,
+        },
+        ..verdict
+    }
     .into()
 }

@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     findings::{
-        Outcome, Verdict,
+        Outcome, Severity, Verdict,
         figures::{mean, moment},
     },
-    model::sched::Peak,
+    model::sched::{Peak, SlowestWait},
     plan::Mode,
     stream::Origin,
 };
@@ -44,18 +44,26 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
         .slowest
         .iter()
         .filter(|wait| wait.origin == Some(Origin::Unblocked) && wait.duration_ns >= LONG_NS);
-    let longest = released.next();
-    if longest.is_none() || woken < runnable / 2 || !is_herd(evidence, runnable, usual) {
+    if released.clone().next().is_none() || woken < runnable / 2 || !is_herd(evidence, runnable, usual) {
         return Outcome::Ok;
     }
+    // Others were woken at another time, and are no example.
+    let then = |wait: &&SlowestWait| {
+        let waited = wait.begin_ns..=wait.begin_ns.saturating_add(wait.duration_ns);
+        waited.contains(&at_ns)
+    };
+    let longest = released.find(then);
     let described = longest.map_or_else(String::new, |wait| {
-        format!("{}{}", describe(evidence, wait), woken_by(evidence, wait))
+        format!(
+            ". The longest wait of one that was woken: {}{}",
+            describe(evidence, wait),
+            woken_by(evidence, wait)
+        )
     });
-    Verdict::warning(
+    let verdict = Verdict::warning(
         format!("{runnable} goroutines were runnable at once"),
         format!(
-            "at {}, {woken} of them because they had been woken, while on average there were {}. The longest wait of one \
-             that was woken: {described}",
+            "at {}, {woken} of them because they had been woken, while on average there were {}{described}",
             moment(evidence.since_begin(at_ns)),
             mean(usual),
         ),
@@ -63,7 +71,14 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
          at the same time), and all but a few of them wait for the Ps: wake as many as there is work for, spread what they \
          do over time, or let fewer goroutines wait.",
     )
-    .at(Some(evidence.since_begin(at_ns)))
+    .at(Some(evidence.since_begin(at_ns)));
+    Verdict {
+        severity: match longest {
+            Some(_) => Severity::Warning,
+            None => Severity::Info,
+        },
+        ..verdict
+    }
     .into()
 }
 

@@ -35,7 +35,10 @@ impl Culprits {
     #[inline]
     pub fn add(&mut self, change: &Change, stretch: Stretch, now: u128) {
         let is_new = self.sites.len() >= MOST_SITES && !self.sites.contains_key(&change.gopc);
-        let site = self.sites.entry(if is_new { 0 } else { change.gopc }).or_default();
+        let site = self
+            .sites
+            .entry(if is_new { 0 } else { change.gopc })
+            .or_default();
         site.held += now.saturating_sub(stretch.held.max(self.opened));
         if !change.exact {
             return;

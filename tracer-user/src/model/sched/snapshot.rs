@@ -62,7 +62,9 @@ impl Sched {
             (known.m, known.id) = (machine.m, Some(machine.id));
         }
         // After a loss it may have been changed unseen.
-        if self.world.gomaxprocs == 0 || self.lost_ns != 0 && snapshot.begin_ns >= self.lost_ns && !snapshot.processors.is_empty() {
+        if self.world.gomaxprocs == 0
+            || self.lost_ns != 0 && snapshot.begin_ns >= self.lost_ns && !snapshot.processors.is_empty()
+        {
             self.world.gomaxprocs = snapshot.processors.len() as u64;
         }
         for processor in &snapshot.processors {

@@ -1,6 +1,6 @@
 //! Who made a goroutine runnable: another goroutine, or something that is the root of a chain of wake-ups.
 //!
-//! The goroutine that happens to be on a thread when the network poller, a timer or sysmon makes another one runnable has
+//! The goroutine that is on a thread by chance when the network poller, a timer or sysmon makes another one runnable has
 //! not woken it: those are roots.
 
 use tracer_ebpf::Origin;

@@ -54,7 +54,7 @@ fn samples(estimate: &CauseEstimate) -> String {
     };
     format!(
         "estimated from {} samples of the run queues{torn}: in {} of them at least one goroutine could run and did not. \
-         Voluntary yields, and goroutines that are locked to a thread, cannot be told apart.",
+         Voluntary yields, and goroutines that are locked to a thread, cannot be distinguished.",
         estimate.samples,
         percent(estimate.some)
     )

@@ -14,7 +14,7 @@ pub fn render(capture: &Capture) -> String {
         text.push_str(&wrap(
             "sampling: the Go runtime chose which waits it measured, about one in eight of each goroutine and \
              not uniformly: a count is not to be multiplied by 8. Voluntary yields (runtime.Gosched) are among them, \
-             and cannot be told apart; --mode exact does.",
+             and cannot be distinguished; --mode exact does.",
             0,
         ));
     }

@@ -134,9 +134,6 @@ mod tests {
             &[("a\u{1b}[2J warning: all is lost", "full", "x")],
         );
         assert!(!text.contains('\u{1b}'), "{text:?}");
-        assert!(
-            text.contains(": a\\u{1b}[2J warning: all is lost (see"),
-            "{text}"
-        );
+        assert!(text.contains(": a\\u{1b}[2J warning: all is lost (see"), "{text}");
     }
 }

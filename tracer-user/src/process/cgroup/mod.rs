@@ -158,6 +158,11 @@ impl Cgroups {
         limited.map(|here| here.dir.join("cpu.stat")).collect()
     }
 
+    /// The files that count how long each cgroup that has a limit was throttled: of the process's own, and of those above.
+    pub fn limited_throttling(&self) -> Vec<Throttling> {
+        self.limited().into_iter().map(Throttling).collect()
+    }
+
     /// The files from which [`Self::throttled`] is read, to be kept for repeated readings: they change with the
     /// limits.
     pub fn throttling(&self) -> Vec<Throttling> {

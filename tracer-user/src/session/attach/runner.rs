@@ -29,7 +29,7 @@ use crate::{
         timers::{every, tick_of, until},
     },
     stream::{
-        Flow, Observation, SchedConfig, Step,
+        Flow, Kind, Observation, SchedConfig, Step,
         step::{AttachInfo, LatencyBegin, LatencyStep, MeasuredBy, Opening},
     },
 };
@@ -296,7 +296,14 @@ impl Runner {
             Ok(_) if self.live.as_ref()?.attached_by().is_none() && self.target.has_execed() => {
                 return Some(Input::TargetExeced);
             }
-            Ok(seen) => seen,
+            Ok(mut seen) => {
+                // Samples are read from memory in every mode.
+                let is_sample = |seen: &Observation| matches!(seen.kind, Kind::CauseSamples(_));
+                if seen.iter().any(is_sample) && self.target.has_execed() {
+                    seen.retain(|seen| !is_sample(seen));
+                }
+                seen
+            }
             Err(e) => {
                 self.source_failed = true;
                 if let Some(end) = self.target_end() {

@@ -129,14 +129,11 @@ fn take_samples<M: Memory>(
     }
 }
 
-/// The files that count how long the cgroups of a process were throttled; none if they have no quota.
+/// The files that count how long the cgroups of a process were throttled, of each that has a quota.
 fn throttling(pid: u32, hierarchies: &Hierarchies) -> Vec<Throttling> {
     let text = fs::read(format!("{}/cgroup", folder(pid))).unwrap_or_default();
     let cgroups = hierarchies.of(text);
-    match cgroups.cpu_limit() {
-        Some(_) => cgroups.throttling(),
-        None => Vec::new(),
-    }
+    cgroups.limited_throttling()
 }
 
 fn own_cpu_time() -> Duration {

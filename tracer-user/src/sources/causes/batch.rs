@@ -7,8 +7,8 @@ use super::stall::Progress;
 use crate::model::sched::Cause;
 use crate::stream::causes::CauseSamples;
 
-/// Most samples that are kept back: some seconds, and no period of a quota is longer than one.
-const MOST_KEPT: usize = 256;
+/// Samples are kept back for so long at most: no period of a quota is longer than a second.
+const MOST_KEPT_NS: u64 = 2_000_000_000;
 
 /// A sample.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,8 @@ pub(super) struct Batch {
     /// Samples that are kept back, with the share of their time in which no thread ran. The first of them may be the one
     /// in which a stretch began.
     kept: VecDeque<(Sample, f64)>,
+    /// The time that those stand for.
+    kept_ns: u64,
 }
 
 impl Batch {
@@ -37,11 +39,11 @@ impl Batch {
         match progress {
             Progress::Runs { off } => {
                 self.settle(false);
-                self.kept.push_back((sample, off));
+                self.keep(sample, off);
             }
-            Progress::Stands => self.kept.push_back((sample, 1.0)),
+            Progress::Stands => self.keep(sample, 1.0),
             Progress::Resumed { throttled, off } => {
-                self.kept.push_back((sample, off));
+                self.keep(sample, off);
                 self.settle(throttled);
             }
             Progress::Throttled(share) => {
@@ -49,16 +51,28 @@ impl Batch {
                 self.count(&sample, share);
             }
         }
-        if self.kept.len() > MOST_KEPT
-            && let Some((oldest, _)) = self.kept.pop_front()
+        while self.kept_ns > MOST_KEPT_NS
+            && let Some((oldest, _)) = self.take_kept()
         {
             self.count(&oldest, 0.0);
         }
     }
 
+    fn keep(&mut self, sample: Sample, off: f64) {
+        self.kept_ns = self.kept_ns.saturating_add(sample.length_ns);
+        self.kept.push_back((sample, off));
+    }
+
+    /// Takes the oldest of those that are kept back.
+    fn take_kept(&mut self) -> Option<(Sample, f64)> {
+        let oldest = self.kept.pop_front()?;
+        self.kept_ns = self.kept_ns.saturating_sub(oldest.0.length_ns);
+        Some(oldest)
+    }
+
     /// Counts what was kept back. `throttled` says whether the quota was used up where no thread ran.
     pub(super) fn settle(&mut self, throttled: bool) {
-        while let Some((sample, off)) = self.kept.pop_front() {
+        while let Some((sample, off)) = self.take_kept() {
             self.count(&sample, if throttled { off } else { 0.0 });
         }
     }
@@ -187,10 +201,33 @@ mod tests {
     #[test]
     fn what_stands_still_for_long_is_counted_all_the_same() {
         let mut batch = Batch::default();
-        for _ in 0..MOST_KEPT + 100 {
+        for _ in 0..300 {
             batch.add(sample(1, Cause::OsPreempted), Progress::Stands);
-            assert!(batch.kept.len() <= MOST_KEPT);
+            let kept_ns: u64 = batch.kept.iter().map(|(sample, _)| sample.length_ns).sum();
+            assert!(kept_ns <= MOST_KEPT_NS);
         }
         assert_eq!(times(&mut batch), [(Cause::OsPreempted, 1_000)]);
+        batch.settle(false);
+        assert_eq!(times(&mut batch), [(Cause::OsPreempted, 2_000)]);
+    }
+
+    #[test]
+    fn a_stretch_of_very_many_samples_is_throttled_as_a_whole() {
+        let mut batch = Batch::default();
+        let short = Sample {
+            length_ns: MS,
+            ..sample(1, Cause::PBusy)
+        };
+        for _ in 0..1_000 {
+            batch.add(short, Progress::Stands);
+        }
+        batch.add(
+            short,
+            Progress::Resumed {
+                throttled: true,
+                off: 1.0,
+            },
+        );
+        assert_eq!(times(&mut batch), [(Cause::CgroupThrottled, 1_001)]);
     }
 }

@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 
 use super::batch::{Batch, Sample};
 use super::shares::Shares;
-use super::stall::Stall;
+use super::stall::{Stall, Used};
 use super::state::{Holder, P, State, StateReader};
 use super::threads::{Account, Threads};
 use crate::binary::Globals;
@@ -16,13 +16,16 @@ use crate::process::memory::{Memory, ReadError};
 use crate::stream::transition::status;
 use crate::stream::{Kind, Observation};
 
-/// A sample stands for the time since the one before it, but not for more: what the target did then is not known.
-const MOST_NS: u64 = 1_000_000_000;
+/// A sample stands for the time since the one before it, but not for more, unless another bound is set: what the target
+/// did then is not known.
+const MOST_NS: u64 = 2_000_000_000;
 /// Ps whose threads are looked at in one sample, since that costs some microseconds for each. Where more are held, these
-/// stand for all, and every second others are taken.
+/// stand for all, and others are taken after a while.
 const LOOKED_AT: usize = 4;
-/// For how long the same ones are looked at, where there are more.
-const TURN_NS: u64 = 1_000_000_000;
+/// For how many samples the same ones are looked at, where there are more.
+const TURN: usize = 8;
+/// For how many threads a sampler keeps files open that is one of many.
+const FEW_OPEN: usize = 8;
 /// A reading of a thread counts if the one before it is not older than two samples and this.
 const FRESH_NS: u64 = 20_000_000;
 
@@ -33,12 +36,18 @@ pub struct CauseSampler<M> {
     threads: Threads,
     /// The CPU clock of the process.
     clock: Option<ClockId>,
-    /// The files that count how long its cgroup was throttled; none without a quota.
+    /// The files that count how long its cgroups were throttled; none without a quota.
     throttling: Vec<Throttling>,
     /// CPUs of this machine.
     cpus: u64,
     stall: Stall,
     batch: Batch,
+    /// A sample stands for no more than this.
+    most_ns: u64,
+    /// Samples in which threads were looked at.
+    looks: usize,
+    /// The share of the time in which threads waited for a CPU, when that was last known.
+    usual: Option<f64>,
     /// `p.schedtick` of each P at the last sample.
     ticks: Vec<u32>,
     /// When the last sample was taken, CLOCK_MONOTONIC.
@@ -59,14 +68,39 @@ impl<M: Memory> CauseSampler<M> {
             cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
             stall: Stall::default(),
             batch: Batch::default(),
+            most_ns: MOST_NS,
+            looks: 0,
+            usual: None,
             ticks: Vec::new(),
             last_ns: None,
         })
     }
 
-    /// Sets the files that count how long its cgroup was throttled: none if there is no quota.
+    /// Keeps few files open, for where many processes are sampled.
+    #[must_use]
+    pub fn with_few_files(mut self) -> Self {
+        self.threads.set_most_open(FEW_OPEN);
+        self
+    }
+
+    /// Takes these for the threads of the process.
+    #[cfg(test)]
+    pub(super) fn with_threads(mut self, threads: Threads) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets for how much time a sample stands at most: somewhat more than samples are apart.
+    pub fn set_most(&mut self, most_ns: u64) {
+        self.most_ns = most_ns;
+    }
+
+    /// Sets the files that count how long its cgroups were throttled, of each that has a quota: none if there is no quota.
     pub fn set_throttling(&mut self, throttling: Vec<Throttling>) {
-        self.throttling = throttling;
+        if throttling != self.throttling {
+            self.stall.forget();
+            self.throttling = throttling;
+        }
     }
 
     /// Takes a sample; `now_ns` is CLOCK_MONOTONIC. The first one is only what the next counts from.
@@ -82,32 +116,39 @@ impl<M: Memory> CauseSampler<M> {
             }
         };
         let executed = self.count_executed(&state);
-        let length_ns = match self.last_ns.replace(now_ns) {
-            Some(last_ns) => now_ns.saturating_sub(last_ns).min(MOST_NS),
-            None => 0,
-        };
+        let last_ns = self.last_ns.replace(now_ns);
+        let real_ns = last_ns.map_or(0, |last_ns| now_ns.saturating_sub(last_ns));
+        let fresh_ns = real_ns.saturating_mul(2).saturating_add(FRESH_NS);
         let wants = state.runnable > 0;
-        let parallel = (state.held().count() as u64).min(self.cpus);
-        let cpu_ns = self.cpu_ns();
+        let used = Used {
+            at_ns: now_ns,
+            length_ns: real_ns,
+            cpu_ns: self.cpu_ns(),
+            wants,
+            parallel: (state.held().count() as u64).min(self.cpus),
+        };
         let throttling = &self.throttling;
-        let progress = self.stall.take(length_ns, cpu_ns, wants, parallel, || {
-            Some(throttling.iter().find_map(Throttling::read)?.time_ns)
+        let progress = self.stall.take(used, || {
+            let levels = throttling.iter();
+            levels.map(|level| Some(level.read()?.time_ns)).collect()
         });
-        if length_ns == 0 {
-            return Ok(());
-        }
         let shares = match wants {
             true => match Shares::of_program(&state) {
                 Some(shares) => shares,
-                None => self.shares_of_ps(&state, now_ns, length_ns)?,
+                None => self.shares_of_ps(&state, now_ns, fresh_ns)?,
             },
             // Nobody waits, so that it has no weight.
-            false => {
-                self.threads.close_unused(now_ns);
-                Shares::whole(Cause::Unknown)
-            }
+            false => Shares::whole(Cause::Unknown),
         };
-        self.batch.add_executed(executed);
+        self.threads.close_unused(now_ns, fresh_ns);
+        if real_ns == 0 {
+            return Ok(());
+        }
+        let length_ns = real_ns.min(self.most_ns);
+        // Of the time that it does not stand for, nothing counts.
+        let executed = u128::from(executed) * u128::from(length_ns) / u128::from(real_ns);
+        self.batch
+            .add_executed(u64::try_from(executed).unwrap_or(u64::MAX));
         let sample = Sample {
             length_ns,
             runnable: state.runnable,
@@ -153,17 +194,15 @@ impl<M: Memory> CauseSampler<M> {
         Some(seconds.saturating_mul(1_000_000_000).saturating_add(rest))
     }
 
-    fn shares_of_ps(&mut self, state: &State, now_ns: u64, length_ns: u64) -> Result<Shares, ReadError> {
+    fn shares_of_ps(&mut self, state: &State, now_ns: u64, fresh_ns: u64) -> Result<Shares, ReadError> {
         let held: Vec<P> = state.held().copied().collect();
-        let first = usize::try_from(now_ns / TURN_NS)
-            .unwrap_or(0)
-            .wrapping_mul(LOOKED_AT);
+        let first = (self.looks / TURN).wrapping_mul(LOOKED_AT);
+        self.looks = self.looks.wrapping_add(1);
         let first = first.checked_rem(held.len()).unwrap_or(0);
         let looked_at = held.len().min(LOOKED_AT);
         let chosen: Vec<P> = held.iter().cycle().skip(first).take(looked_at).copied().collect();
         let read = self.reader.holders(&chosen).map(Some).or_else(unless_gone)?;
         let holders = read.unwrap_or_default().into_iter().flatten();
-        let fresh_ns = length_ns.saturating_mul(2).saturating_add(FRESH_NS);
         let threads = &mut self.threads;
         let mut account = |holder: &Holder| -> Option<Account> {
             // Whether its thread sleeps does not matter then.
@@ -175,7 +214,8 @@ impl<M: Memory> CauseSampler<M> {
         };
         let holders: Vec<(Holder, Option<Account>)> =
             holders.map(|holder| (holder, account(&holder))).collect();
-        Ok(Shares::of_ps(state, &holders))
+        self.usual = Shares::usual(&holders).or(self.usual);
+        Ok(Shares::of_ps(state, &holders, self.usual))
     }
 }
 

@@ -37,8 +37,8 @@ impl Shares {
     }
 
     /// What the Ps do, none of which is idle. `holders` are the Ms of some of those that are held, and what the kernel
-    /// says of their threads: they stand for all of those.
-    pub(super) fn of_ps(state: &State, holders: &[(Holder, Option<Account>)]) -> Self {
+    /// says of their threads: they stand for all of those. `usual` is the last that [`Self::usual`] was.
+    pub(super) fn of_ps(state: &State, holders: &[(Holder, Option<Account>)], usual: Option<f64>) -> Self {
         let (held, in_syscall) = (state.held().count() as f64, state.in_syscall() as f64);
         let known = held + in_syscall;
         if known <= 0.0 {
@@ -50,31 +50,39 @@ impl Shares {
         if holders.is_empty() {
             shares.add(Cause::Unknown, each);
         }
-        // A thread that was not read a moment ago is taken to have waited as long as the others.
-        let fresh: Vec<f64> = holders
-            .iter()
-            .filter_map(|(_, account)| account.as_ref()?.waited)
-            .collect();
-        let usual = fresh.iter().sum::<f64>() / fresh.len().max(1) as f64;
         for (holder, account) in holders {
             shares.add_holder(holder, account.as_ref(), usual, each);
         }
         shares
     }
 
-    fn add_holder(&mut self, holder: &Holder, account: Option<&Account>, usual: f64, share: f64) {
+    /// The share of the time in which threads waited for a CPU, on average; `None` if that is known of none of them. One
+    /// that was not read a moment ago is taken to have waited as long as the others.
+    pub(super) fn usual(holders: &[(Holder, Option<Account>)]) -> Option<f64> {
+        let fresh: Vec<f64> = holders
+            .iter()
+            .filter_map(|(_, account)| account.as_ref()?.waited)
+            .collect();
+        (!fresh.is_empty()).then(|| fresh.iter().sum::<f64>() / fresh.len() as f64)
+    }
+
+    fn add_holder(&mut self, holder: &Holder, account: Option<&Account>, usual: Option<f64>, share: f64) {
         if holder.goroutine == Some(status::SYSCALL) {
             return self.add(Cause::PInSyscall, share);
         }
         let waited = match account {
-            None => 0.0,
+            None => None,
             Some(Account {
                 doing: Doing::Asleep, ..
             }) => return self.add(Cause::ThreadBlocked, share),
             Some(Account {
                 doing: Doing::Halted, ..
             }) => return self.add(Cause::Unknown, share),
-            Some(Account { waited, .. }) => waited.unwrap_or(usual),
+            Some(Account { waited, .. }) => waited.or(usual),
+        };
+        let Some(waited) = waited else {
+            // Whether it had a CPU is not known.
+            return self.add(Cause::Unknown, share);
         };
         let on_cpu = match holder.goroutine {
             None => Cause::Scheduler,
@@ -195,7 +203,7 @@ mod tests {
             (holder(Some(status::RUNNING), true), able(0.0)),
             (holder(None, false), able(0.0)),
         ];
-        let shares = Shares::of_ps(&state(&[1, 1, 1, 2], 0, 0), &holders);
+        let shares = Shares::of_ps(&state(&[1, 1, 1, 2], 0, 0), &holders, None);
         assert_eq!(
             seen(&shares),
             [
@@ -219,7 +227,8 @@ mod tests {
             (Some(status::RUNNING), Doing::Halted, Cause::Unknown),
             (Some(status::WAITING), Doing::Able, Cause::Gc),
         ] {
-            let shares = Shares::of_ps(&two, &[(holder(goroutine, false), account(doing, Some(0.0)))]);
+            let holders = [(holder(goroutine, false), account(doing, Some(0.0)))];
+            let shares = Shares::of_ps(&two, &holders, None);
             assert_eq!(seen(&shares), [(cause, 1.0)]);
         }
     }
@@ -233,23 +242,33 @@ mod tests {
             (running, account(Doing::Able, Some(0.5))),
             (running, account(Doing::Able, None)),
         ];
-        let shares = Shares::of_ps(&many, &holders);
+        let usual = Shares::usual(&holders);
+        assert_eq!(usual, Some(0.5));
+        let shares = Shares::of_ps(&many, &holders, usual);
         assert_eq!(seen(&shares), [(Cause::PBusy, 0.5), (Cause::OsPreempted, 0.5)]);
-        // The kernel says nothing of it.
-        let shares = Shares::of_ps(&many, &[(running, None)]);
-        assert_eq!(seen(&shares), [(Cause::PBusy, 1.0)]);
-        assert_eq!(seen(&Shares::of_ps(&many, &[])), [(Cause::Unknown, 1.0)]);
-        assert_eq!(
-            seen(&Shares::of_ps(&state(&[3, 4], 0, 0), &[])),
-            [(Cause::Unknown, 1.0)]
-        );
+        // That was so a while ago.
+        let new = [(running, account(Doing::Able, None))];
+        assert_eq!(Shares::usual(&new), None);
+        let shares = Shares::of_ps(&many, &new, usual);
+        assert_eq!(seen(&shares), [(Cause::PBusy, 0.5), (Cause::OsPreempted, 0.5)]);
+        // It is not known of any, the kernel says nothing of the one, and there is none.
+        let unknown: [&[(Holder, Option<Account>)]; 3] = [&new, &[(running, None)], &[]];
+        for holders in unknown {
+            let shares = Shares::of_ps(&many, holders, None);
+            assert_eq!(seen(&shares), [(Cause::Unknown, 1.0)]);
+        }
+        // What others have waited says nothing of one that cannot be read.
+        let shares = Shares::of_ps(&many, &[(running, None)], usual);
+        assert_eq!(seen(&shares), [(Cause::Unknown, 1.0)]);
+        let none = Shares::of_ps(&state(&[3, 4], 0, 0), &[], None);
+        assert_eq!(seen(&none), [(Cause::Unknown, 1.0)]);
     }
 
     #[test]
     fn what_is_throttled_comes_from_preempted_threads_first() {
         let running = holder(Some(status::RUNNING), false);
         let half = [(running, account(Doing::Able, Some(0.5)))];
-        let shares = Shares::of_ps(&state(&[1], 0, 0), &half);
+        let shares = Shares::of_ps(&state(&[1], 0, 0), &half, None);
         for (share, expected) in [
             (0.0, [0.0, 0.5, 0.5]),
             (0.25, [0.25, 0.5, 0.25]),

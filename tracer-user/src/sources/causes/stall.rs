@@ -14,7 +14,8 @@ const COARSE_NS: u64 = 40_000_000;
 pub(super) enum Progress {
     /// The target ran, for all that is known.
     Runs {
-        /// The least share of the time since the last sample in which no thread of it ran.
+        /// The largest share of the time since the last sample in which it can have had no CPU: what it did not use
+        /// of those that it would have used.
         off: f64,
     },
     /// No thread of it had a CPU since the last sample: whether it was throttled is not known yet.
@@ -30,38 +31,84 @@ pub(super) enum Progress {
     Throttled(f64),
 }
 
-/// The CPU time of a target, and what its cgroup counted.
+/// What a sample says of the target's CPU time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Used {
+    /// When it was taken, CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// The time since the one before it; 0 for the first.
+    pub length_ns: u64,
+    /// The target's CPU clock, where its cgroup has a quota.
+    pub cpu_ns: Option<u64>,
+    /// Whether it has something to run.
+    pub wants: bool,
+    /// CPUs that it would use for that.
+    pub parallel: u64,
+}
+
+/// The CPU time of a target, and what its cgroups counted.
 #[derive(Debug, Default)]
 pub(super) struct Stall {
     cpu_ns: Option<u64>,
     /// The throttled time when it began to stand still or, of samples that are far apart, at the last one.
-    throttled_ns: Option<u64>,
+    counted: Option<Counted>,
     stands: bool,
 }
 
+/// The throttled time of each cgroup that has a quota, summed over CPUs, in nanoseconds.
+#[derive(Debug)]
+struct Counted {
+    /// When it was read, CLOCK_MONOTONIC.
+    at_ns: u64,
+    by_level: Vec<Option<u64>>,
+}
+
+impl Counted {
+    /// By how much it has grown until `now`. The largest figure counts: while a cgroup above is throttled, the time of one
+    /// below that has used up its own quota continues to count.
+    fn grown(&self, now: &Self) -> u64 {
+        let levels = now.by_level.iter().zip(&self.by_level);
+        levels
+            .filter_map(|(now, before)| Some((*now)?.saturating_sub((*before)?)))
+            .max()
+            .unwrap_or(0)
+    }
+}
+
 impl Stall {
-    /// Takes a sample after `length_ns`. `cpu_ns` is the target's CPU clock, and `wants` whether it has something to
-    /// run, for which it would use `parallel` CPUs. `throttled_ns` reads its cgroup's throttled time, summed over CPUs.
-    pub(super) fn take(
-        &mut self,
-        length_ns: u64,
-        cpu_ns: Option<u64>,
-        wants: bool,
-        parallel: u64,
-        throttled_ns: impl FnOnce() -> Option<u64>,
-    ) -> Progress {
+    /// Forgets what was counted: the cgroups are others now.
+    pub(super) fn forget(&mut self) {
+        self.counted = None;
+    }
+
+    /// Takes a sample. `throttled_ns` reads the throttled time of each cgroup that has a quota, summed over CPUs.
+    pub(super) fn take(&mut self, sample: Used, throttled_ns: impl FnOnce() -> Vec<Option<u64>>) -> Progress {
+        let Used {
+            at_ns,
+            length_ns,
+            cpu_ns,
+            wants,
+            parallel,
+        } = sample;
+        let count = || Counted {
+            at_ns,
+            by_level: throttled_ns(),
+        };
         let before = std::mem::replace(&mut self.cpu_ns, cpu_ns);
         let used_ns = cpu_ns.zip(before).map(|(now, before)| now.saturating_sub(before));
         let whole = length_ns as f64 * parallel.max(1) as f64;
         if length_ns >= COARSE_NS && cpu_ns.is_some() {
             self.stands = false;
-            let now = throttled_ns();
-            let before = std::mem::replace(&mut self.throttled_ns, now);
-            let grown = now
-                .zip(before)
-                .map_or(0, |(now, before)| now.saturating_sub(before));
+            let now = count();
+            // An older count has grown by what belongs to other samples, too.
+            let is_last = |counted: &Counted| counted.at_ns == at_ns.saturating_sub(length_ns);
+            let before = self.counted.take().filter(is_last);
+            let grown = before.map_or(0, |before| before.grown(&now));
+            self.counted = Some(now);
+            // It had a CPU in what it used, whatever other processes of the cgroup had.
+            let most = 1.0 - used_ns.unwrap_or(0) as f64 / whole;
             return match wants {
-                true => Progress::Throttled((grown as f64 / whole).clamp(0.0, 1.0)),
+                true => Progress::Throttled((grown as f64 / whole).min(most).clamp(0.0, 1.0)),
                 false => Progress::Runs { off: 0.0 },
             };
         }
@@ -72,13 +119,15 @@ impl Stall {
         let off = (1.0 - used_ns as f64 / whole).clamp(0.0, 1.0);
         if used_ns.saturating_mul(STANDS) < length_ns {
             if !std::mem::replace(&mut self.stands, true) {
-                self.throttled_ns = throttled_ns();
+                self.counted = Some(count());
             }
             return Progress::Stands;
         }
         if std::mem::replace(&mut self.stands, false) {
-            let grown = throttled_ns().zip(self.throttled_ns);
-            let throttled = grown.is_some_and(|(now, before)| now > before);
+            let now = count();
+            let before = self.counted.take();
+            let throttled = before.is_some_and(|before| before.grown(&now) > 0);
+            self.counted = Some(now);
             return Progress::Resumed { throttled, off };
         }
         Progress::Runs { off }
@@ -91,16 +140,28 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
+    /// A sample of a target that has something to run on one CPU.
+    fn used(at_ns: u64, length_ns: u64, cpu_ns: Option<u64>) -> Used {
+        Used {
+            at_ns,
+            length_ns,
+            cpu_ns,
+            wants: true,
+            parallel: 1,
+        }
+    }
+
     /// Takes samples of (ms since the last one, ms of CPU time used in it, throttled time in ms now).
     fn take(stall: &mut Stall, samples: &[(u64, u64, u64)]) -> Vec<(Progress, bool)> {
-        let mut cpu_ns = 5_000 * MS;
-        stall.take(10 * MS, Some(cpu_ns), true, 1, || None);
-        let taken = samples.iter().map(|(length, used, throttled)| {
-            cpu_ns += used * MS;
+        let (mut at_ns, mut cpu_ns) = (7_000 * MS, 5_000 * MS);
+        stall.take(used(at_ns, 0, Some(cpu_ns)), Vec::new);
+        let taken = samples.iter().map(|(length, cpu, throttled)| {
+            at_ns += length * MS;
+            cpu_ns += cpu * MS;
             let mut has_read = false;
-            let progress = stall.take(length * MS, Some(cpu_ns), true, 1, || {
+            let progress = stall.take(used(at_ns, length * MS, Some(cpu_ns)), || {
                 has_read = true;
-                Some(throttled * MS)
+                vec![Some(throttled * MS)]
             });
             (progress, has_read)
         });
@@ -129,20 +190,30 @@ mod tests {
     fn one_that_has_nothing_to_run_does_not_stand_still() {
         let mut stall = Stall::default();
         for cpu_ns in [Some(5), Some(5), None, Some(5)] {
-            let progress = stall.take(10 * MS, cpu_ns, false, 1, || panic!("nothing is to be read"));
+            let rests = Used {
+                wants: false,
+                ..used(90 * MS, 10 * MS, cpu_ns)
+            };
+            let progress = stall.take(rests, || panic!("nothing is to be read"));
             assert_eq!(progress, Progress::Runs { off: 0.0 });
         }
         // What it used is not known.
         let mut stall = Stall::default();
-        let progress = stall.take(10 * MS, Some(5), true, 1, || panic!("nothing is to be read"));
+        let progress = stall.take(used(90 * MS, 10 * MS, Some(5)), || {
+            panic!("nothing is to be read")
+        });
         assert_eq!(progress, Progress::Runs { off: 0.0 });
     }
 
     #[test]
     fn where_several_cpus_were_used_each_counts() {
         let mut stall = Stall::default();
-        stall.take(10 * MS, Some(0), true, 4, || None);
-        let progress = stall.take(10 * MS, Some(20 * MS), true, 4, || None);
+        let four = |at_ns, cpu_ns| Used {
+            parallel: 4,
+            ..used(at_ns, 10 * MS, Some(cpu_ns))
+        };
+        stall.take(four(90 * MS, 0), Vec::new);
+        let progress = stall.take(four(100 * MS, 20 * MS), Vec::new);
         assert_eq!(progress, Progress::Runs { off: 0.5 });
     }
 
@@ -153,9 +224,60 @@ mod tests {
             (250, 50, 1_125),
             (250, 250, 1_125),
             (250, 0, 9_000),
+            // Another process of its cgroup was throttled, too: it ran itself for half of the time.
+            (250, 125, 9_250),
         ];
         let taken = take(&mut Stall::default(), &samples);
-        let shares = [0.0, 0.5, 0.0, 1.0].map(|share| (Progress::Throttled(share), true));
+        let shares = [0.0, 0.5, 0.0, 1.0, 0.5].map(|share| (Progress::Throttled(share), true));
         assert_eq!(taken, shares);
+    }
+
+    #[test]
+    fn an_older_count_says_nothing_of_the_time_since_the_last_sample() {
+        let samples = [
+            (10, 0, 1_000),
+            (10, 5, 1_005),
+            // That of the last sample.
+            (100, 20, 1_055),
+            (10, 0, 1_100),
+            (10, 0, 0),
+            // That of the last sample but one.
+            (100, 20, 9_000),
+            (100, 20, 9_025),
+        ];
+        let taken = take(&mut Stall::default(), &samples);
+        let progress: Vec<Progress> = taken.into_iter().map(|(progress, _)| progress).collect();
+        let resumed = Progress::Resumed {
+            throttled: true,
+            off: 0.5,
+        };
+        let expected = [
+            Progress::Stands,
+            resumed,
+            Progress::Throttled(0.5),
+            Progress::Stands,
+            Progress::Stands,
+            Progress::Throttled(0.0),
+            Progress::Throttled(0.25),
+        ];
+        assert_eq!(progress, expected);
+    }
+
+    #[test]
+    fn each_cgroup_is_compared_with_itself_and_the_largest_growth_counts() {
+        let mut stall = Stall::default();
+        let mut take = |at_ms: u64, by_level: &[Option<u64>]| {
+            let by_level: Vec<Option<u64>> = by_level.iter().map(|ms| Some((*ms)? * MS)).collect();
+            stall.take(used(at_ms * MS, 100 * MS, Some(0)), || by_level)
+        };
+        take(1_000, &[Some(10), Some(900), None]);
+        let progress = take(1_100, &[Some(35), Some(950), Some(5_000)]);
+        assert_eq!(progress, Progress::Throttled(0.5));
+        let progress = take(1_200, &[Some(110), Some(960), None]);
+        assert_eq!(progress, Progress::Throttled(0.75));
+        // They are others now.
+        stall.forget();
+        let progress = stall.take(used(1_300 * MS, 100 * MS, Some(0)), || vec![Some(9_000 * MS)]);
+        assert_eq!(progress, Progress::Throttled(0.0));
     }
 }

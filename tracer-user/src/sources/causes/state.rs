@@ -163,23 +163,30 @@ impl<M: Memory> StateReader<M> {
         let states = || self.ps.iter().map(at(self.of_p.from));
         self.addresses.clear();
         self.addresses.extend(states());
-        self.addresses.push(self.of_sched.at(self.sched));
+        // One length for all, so that they are one call: what is read of `sched` is longer, and cut into pieces.
+        let each = self.of_p.length.max(self.of_queue.length);
+        let sched_at = self.of_sched.at(self.sched);
+        let pieces = self.of_sched.length.div_ceil(each);
+        let piece_at = |n: usize| sched_at.wrapping_add((n * each) as u64);
+        self.addresses.extend((0..pieces).map(piece_at));
         self.addresses.extend(self.ps.iter().map(at(self.of_queue.from)));
         self.addresses.extend(self.ps.iter().map(at(p.runnext)));
         self.addresses
             .extend(self.ps.iter().map(at(p.gc_mark_worker_mode)));
         self.addresses.extend(states());
-        // One length for all, so that they are one call.
-        let each = self.of_p.length.max(self.of_sched.length);
         self.bytes.resize(self.addresses.len() * each, 0);
-        self.memory.read_each(&self.addresses, each, &mut self.bytes)?;
+        let read = self.memory.read_each(&self.addresses, each, &mut self.bytes);
+        if let Err(e) = read {
+            // The Ps may be others than those whose addresses are known.
+            self.slice = [0; 2];
+            return Err(e);
+        }
         let mut ranges = self.bytes.chunks_exact(each);
         let mut next = |many: usize| -> Vec<&[u8]> { ranges.by_ref().take(many).collect() };
         let many = self.ps.len();
-        let (before, counts) = (next(many), next(1));
+        let (before, counts) = (next(many), next(pieces).concat());
         let (queues, nexts, modes, after) = (next(many), next(many), next(many), next(many));
-        let counts = counts.first().copied().unwrap_or_default();
-        let half = |field: u32| self.of_sched.half(counts, field);
+        let half = |field: u32| self.of_sched.half(&counts, field);
         // Each is an int32 that is never negative; the runtime may be in the middle of a change.
         let count = |field: u32| half(field).cast_signed().max(0).cast_unsigned();
         let mut state = State {
@@ -223,7 +230,7 @@ impl<M: Memory> StateReader<M> {
     }
 
     /// Reads the addresses of the Ps, where that was not done before or the slice was changed. Returns whether there
-    /// are any.
+    /// are any, and all are there: `procresize` publishes the slice before its last elements.
     fn find_ps(&mut self) -> Result<bool, ReadError> {
         let mut slice = [0; 2];
         self.memory.read_u64s(self.allp, &mut slice)?;
@@ -235,6 +242,9 @@ impl<M: Memory> StateReader<M> {
             self.slice = [0; 2];
             self.ps.resize(usize::try_from(length).unwrap_or(0), 0);
             self.memory.read_u64s(pointer, &mut self.ps)?;
+            if self.ps.contains(&0) {
+                return Ok(false);
+            }
             self.slice = slice;
         }
         Ok(true)

@@ -8,16 +8,18 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 
 use crate::process::threads::{ids_in_ours, shares_our_pid_namespace, state};
 
-/// Most threads whose files are kept open. Few are read at a time, but which ones hold Ps changes.
+/// Most threads whose files are kept open, unless another number is set. Few are read at a time, but which ones hold Ps
+/// changes.
 const MOST_OPEN: usize = 32;
-/// A thread that was not read for so long is closed where there are too many, or nobody waits.
+/// A thread that was not read for so long is closed, unless samples are further apart.
 const UNUSED_NS: u64 = 1_000_000_000;
 /// How often ids of threads are looked up where they differ from ours: that reads a file for each thread.
 const LOOK_UP_NS: u64 = 1_000_000_000;
-/// Most time that is credited to a thread: a wait that is longer did not end in this window.
+/// Most time that is credited to the readings that follow: a wait that is longer did not end in this window.
 const MOST_CREDIT_NS: u64 = 1_000_000_000;
 /// Longer than any `schedstat`, and than a `stat` up to the state.
 const FILE: usize = 512;
@@ -46,6 +48,10 @@ pub(super) struct Account {
 #[derive(Debug)]
 pub(super) struct Threads {
     pid: u32,
+    /// The folder that has one for each thread.
+    folder: PathBuf,
+    /// Most threads whose files are kept open.
+    most_open: usize,
     /// Whether the process numbers its threads as we do.
     same_ids: bool,
     /// The ids of its threads in ours, by their own.
@@ -79,6 +85,8 @@ impl Threads {
     pub(super) fn of(pid: u32) -> Self {
         Self {
             pid,
+            folder: PathBuf::from(format!("/proc/{pid}/task")),
+            most_open: MOST_OPEN,
             same_ids: shares_our_pid_namespace(pid).unwrap_or(true),
             ids: HashMap::new(),
             looked_up_ns: None,
@@ -86,12 +94,27 @@ impl Threads {
         }
     }
 
+    /// Those in another folder, which is like one of /proc, of a process in our PID namespace.
+    #[cfg(test)]
+    pub(super) fn under(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            same_ids: true,
+            ..Self::of(std::process::id())
+        }
+    }
+
+    /// Sets for how many threads files are kept open.
+    pub(super) fn set_most_open(&mut self, most_open: usize) {
+        self.most_open = most_open.max(1);
+    }
+
     /// Reads a thread, by its id in its own PID namespace. `fresh_ns` is the age from which on its last reading does not
     /// count. `None` if there is no such thread, or it may not be read.
     pub(super) fn read(&mut self, thread: u64, now_ns: u64, fresh_ns: u64) -> Option<Account> {
         if !self.open.contains_key(&thread) {
             let opened = self.open(thread, now_ns)?;
-            self.make_room(now_ns);
+            self.make_room();
             self.open.insert(thread, opened);
         }
         let account = self.open.get_mut(&thread)?.read(now_ns, fresh_ns);
@@ -104,10 +127,10 @@ impl Threads {
 
     fn open(&mut self, thread: u64, now_ns: u64) -> Option<Thread> {
         let id = self.id_of(u32::try_from(thread).ok()?, now_ns)?;
-        let folder = format!("/proc/{}/task/{id}", self.pid);
+        let folder = self.folder.join(id.to_string());
         Some(Thread {
-            schedstat: File::open(format!("{folder}/schedstat")).ok()?,
-            stat: File::open(format!("{folder}/stat")).ok()?,
+            schedstat: File::open(folder.join("schedstat")).ok()?,
+            stat: File::open(folder.join("stat")).ok()?,
             waiting: Waiting::default(),
         })
     }
@@ -125,19 +148,21 @@ impl Threads {
         self.ids.get(&thread).copied()
     }
 
-    /// Closes threads that were not read for a while.
-    pub(super) fn close_unused(&mut self, now_ns: u64) {
-        let is_used = |thread: &Thread| now_ns.saturating_sub(thread.waiting.at_ns) < UNUSED_NS;
+    /// Closes threads that were not read for a while, nor within `fresh_ns`, so that their last readings do not count.
+    pub(super) fn close_unused(&mut self, now_ns: u64, fresh_ns: u64) {
+        let unused_ns = UNUSED_NS.max(fresh_ns);
+        let is_used = |thread: &Thread| now_ns.saturating_sub(thread.waiting.at_ns) < unused_ns;
         self.open.retain(|_, thread| is_used(thread));
     }
 
-    /// Closes threads where there are too many: those that were not read for a while, or all if there are none.
-    fn make_room(&mut self, now_ns: u64) {
-        if self.open.len() >= MOST_OPEN {
-            self.close_unused(now_ns);
-        }
-        if self.open.len() >= MOST_OPEN {
-            self.open.clear();
+    /// Closes the threads that were not read for the longest time, where there are too many.
+    fn make_room(&mut self) {
+        while self.open.len() >= self.most_open {
+            let oldest = self.open.iter().min_by_key(|(_, thread)| thread.waiting.at_ns);
+            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+                return;
+            };
+            self.open.remove(&oldest);
         }
     }
 }
@@ -168,9 +193,9 @@ impl Waiting {
             return None;
         };
         let grown = delay_ns.saturating_sub(before);
-        let waited = self.credit_ns.saturating_add(grown).min(MOST_CREDIT_NS);
+        let waited = self.credit_ns.saturating_add(grown);
         let used = waited.min(length_ns);
-        self.credit_ns = waited - used;
+        self.credit_ns = (waited - used).min(MOST_CREDIT_NS);
         Some(used as f64 / length_ns as f64)
     }
 }
@@ -213,6 +238,17 @@ mod tests {
         assert_eq!(take(600, 1_200), None);
         assert_eq!(take(601, 1_210), Some(0.1));
         assert_eq!(take(0, 1_220), Some(0.0), "it never falls");
+    }
+
+    #[test]
+    fn between_readings_that_are_far_apart_all_of_a_wait_counts() {
+        let mut waiting = Waiting::default();
+        let mut take = |delay_ms: u64, at_ms: u64| waiting.take(delay_ms * MS, at_ms * MS, 20_000 * MS);
+        assert_eq!(take(0, 1_000), None);
+        assert_eq!(take(6_000, 9_000), Some(0.75));
+        assert_eq!(take(16_000, 17_000), Some(1.0));
+        // A second of the rest at most is credited.
+        assert_eq!(take(16_000, 19_000), Some(0.5));
     }
 
     #[test]
@@ -261,12 +297,20 @@ mod tests {
             threads.read(own, second * 1_000 * MS, MS).unwrap();
             for other in 0..MOST_OPEN as u64 {
                 let opened = threads.open(own, second * 1_000 * MS).unwrap();
-                threads.make_room(second * 1_000 * MS);
+                threads.make_room();
                 threads.open.insert(1 << 40 | second << 20 | other, opened);
                 assert!(threads.open.len() <= MOST_OPEN);
             }
         }
-        threads.close_unused(4_000 * MS);
+        threads.set_most_open(8);
+        threads.make_room();
+        assert_eq!(threads.open.len(), 7, "with room for one more");
+        threads.open.clear();
+        threads.read(own, 3_000 * MS, MS).unwrap();
+        // Samples are far apart: it is still of use.
+        threads.close_unused(6_000 * MS, 5_000 * MS);
+        assert_eq!(threads.open.len(), 1);
+        threads.close_unused(6_000 * MS, 100 * MS);
         assert!(threads.open.is_empty());
     }
 

@@ -68,9 +68,10 @@ pub const WAITS: &[Family] = &[
         kind: Kind::Counter,
         unit: Some("seconds"),
         help: "Time that all goroutines together could run and did not, by cause (docs/causes.md), estimated from samples of \
-               the scheduler's state: some four a second of a process that has something to run, else one at each \
-               reading of its memory, which counts for one second at most. The rate is the mean number of goroutines \
-               that wait.",
+               the scheduler's state: some four a second of a process that has something to run, fewer where there are \
+               more than 15 of those (60 a second of all together) or a sample costs much, else one at each reading of \
+               its memory. A sample counts for the time since the one before. The rate is the mean number of \
+               goroutines that wait, of very many processes only over minutes.",
         labels: &["cause"],
         read: Read::Process(|process, samples| {
             let runnable = process.target.runnable.iter();

@@ -113,6 +113,33 @@ fn workers_that_no_sample_shows_are_not_taken_for_none() {
 }
 
 #[test]
+fn a_number_at_a_time_is_as_uncertain_as_its_share() {
+    let made = |runnable_mean| {
+        let mut made = sampled(Cause::PBusy, 0.6, 0.55, 0.7);
+        made.estimate.as_mut().unwrap().runnable_mean = runnable_mean;
+        made
+    };
+    // Half a goroutine at a time is the bound.
+    made(0.6).is_silent("ps-saturated");
+    for within in [0.8, 0.88] {
+        made(within).is_undecided("ps-saturated");
+    }
+    made(2.0).fires("ps-saturated");
+}
+
+#[test]
+fn a_cause_that_few_samples_did_not_see_can_have_been_there() {
+    for (samples, is_known) in [(4, false), (1_000, true)] {
+        let mut made = sampled(Cause::Scheduler, 0.8, 0.7, 0.9);
+        made.estimate.as_mut().unwrap().samples = samples;
+        match is_known {
+            true => made.is_silent("cgroup-throttled"),
+            false => drop(made.is_undecided("cgroup-throttled")),
+        }
+    }
+}
+
+#[test]
 fn samples_of_which_there_are_none_decide_nothing() {
     let mut made = sampled(Cause::PBusy, 0.8, 0.7, 0.9);
     made.estimate.as_mut().unwrap().samples = 0;

@@ -226,6 +226,20 @@ fn a_herd_is_many_at_once_and_not_many_always() {
         ) && evidence.ends_with("woken by goroutine 1 of main.fan"),
         "{finding:?}"
     );
+    assert_eq!(finding.severity, Severity::Warning);
+    // None of the slowest waits was under way then.
+    let mut earlier = released(240, Origin::Unblocked);
+    let causes = &mut earlier.report.as_mut().unwrap().causes;
+    causes.peak.at_ns += 5 * MS;
+    let finding = earlier.fires("thundering-herd");
+    assert_eq!(finding.severity, Severity::Info);
+    assert!(
+        finding
+            .evidence
+            .raw()
+            .ends_with("while on average there were 2.00"),
+        "{finding:?}"
+    );
     // Few.
     released(40, Origin::Unblocked).is_silent("thundering-herd");
     // Not woken.

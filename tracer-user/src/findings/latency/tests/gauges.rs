@@ -128,7 +128,7 @@ fn a_sysmon_that_does_not_come_round_is_reported() {
             at_ns,
             Snapshot {
                 idle_ps: Some(0),
-                sysmon_waiting: Some(sysmon_waiting),
+                sysmon_waiting,
                 since_last_poll_ns: Some(since_last_poll_ns),
                 ..Snapshot::default()
             },
@@ -140,8 +140,17 @@ fn a_sysmon_that_does_not_come_round_is_reported() {
             polled(2 * SECOND, sysmon_waiting, since_ns),
         ])
     };
-    let finding = made(false, 84 * MS).fires("sysmon-late");
-    assert_eq!(finding.severity, Severity::Warning);
+    let finding = made(Some(false), 84 * MS).fires("sysmon-late");
+    assert_eq!(finding.severity, Severity::Info, "a single one");
+    let again = made(Some(false), 84 * MS).seeing(&[
+        polled(3 * SECOND, Some(false), 40 * MS),
+        // It sleeps since nothing runs, which is not late.
+        polled(4 * SECOND, Some(true), 300 * MS),
+    ]);
+    let twice = again.fires("sysmon-late");
+    assert_eq!(twice.severity, Severity::Warning);
+    assert!(twice.title.raw().ends_with("84.0 ms"), "{twice:?}");
+    assert_eq!(twice.at_ns, Some(2 * SECOND));
     assert!(
         finding.evidence.raw().starts_with(
             "in 1 of 2 readings without an idle P nobody had polled the network for 30.0 ms or more, up to 84.0 ms"
@@ -150,9 +159,10 @@ fn a_sysmon_that_does_not_come_round_is_reported() {
     );
     assert_eq!(finding.at_ns, Some(2 * SECOND));
     // Twice its longest sleep.
-    made(false, 21 * MS).is_silent("sysmon-late");
-    // It sleeps since nothing runs.
-    made(true, 84 * MS).is_silent("sysmon-late");
+    made(Some(false), 21 * MS).is_silent("sysmon-late");
+    // It sleeps since nothing runs, or that is not known.
+    made(Some(true), 84 * MS).is_silent("sysmon-late");
+    made(None, 84 * MS).is_silent("sysmon-late");
     let halted = [Halted {
         state: Halt::Frozen,
         at_begin: false,
@@ -161,7 +171,7 @@ fn a_sysmon_that_does_not_come_round_is_reported() {
     }];
     let frozen = Made {
         halted: &halted,
-        ..made(false, 84 * MS)
+        ..made(Some(false), 84 * MS)
     };
     frozen.is_silent("sysmon-late");
 }

@@ -158,7 +158,9 @@ impl Readings {
 
     /// Adds to the reading with this number: what it is to be the difference to begins later.
     pub fn add(&mut self, number: u32, amounts: &Amounts) {
-        let slot = (number as usize).checked_sub(1).and_then(|at| self.slots.get_mut(at));
+        let slot = (number as usize)
+            .checked_sub(1)
+            .and_then(|at| self.slots.get_mut(at));
         if let Some(reading) = slot {
             reading.add_times(amounts, 1);
         }

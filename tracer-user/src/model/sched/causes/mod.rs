@@ -298,8 +298,7 @@ impl Causes {
 
     /// Ends the stretch in which the Ps are held up, as of `now_ns`: only of a copy, which nothing is applied to any more.
     pub fn finish(&mut self, now_ns: u64) {
-        self.throttle
-            .finish(now_ns, &mut self.ledger, &mut self.readings);
+        self.throttle.finish(now_ns, &mut self.ledger, &mut self.readings);
     }
 
     /// The causes of a time in Runnable of `duration_ns` that has not ended.

@@ -163,14 +163,20 @@ mod tests {
             80 * MS
         );
         // What is left of that is not of the next one.
-        assert_eq!(ended(&mut throttle, 191, 199)[Cause::OsPreempted as usize], 8 * MS);
+        assert_eq!(
+            ended(&mut throttle, 191, 199)[Cause::OsPreempted as usize],
+            8 * MS
+        );
     }
 
     #[test]
     fn what_was_confirmed_long_ago_is_not_this_stretch() {
         let mut throttle = Throttle::default();
         throttle.confirm(120 * MS, 75 * MS);
-        assert_eq!(ended(&mut throttle, 110, 190)[Cause::OsPreempted as usize], 80 * MS);
+        assert_eq!(
+            ended(&mut throttle, 110, 190)[Cause::OsPreempted as usize],
+            80 * MS
+        );
         for n in 0..1_000 {
             throttle.confirm(n, 1);
             throttle.confirm(n, 0);

@@ -132,7 +132,11 @@ fn a_stopped_world_comes_before_the_thread_that_it_keeps_from_coming() {
     let mut story = both_busy();
     story.create(3, 1).pass(4);
     story.event(What::GoroutineLocked, 1, g_at(3), 0, 0).pass(10);
-    story.event(What::WorldStops, 1, 0, 0, 5).pass(7).event(What::WorldStarts, 1, 0, 0, 0).pass(3);
+    story
+        .event(What::WorldStops, 1, 0, 0, 5)
+        .pass(7)
+        .event(What::WorldStarts, 1, 0, 0, 0)
+        .pass(3);
     assert_eq!(seen(&story), [("locked_thread", 13), ("p_busy", 4), ("stw", 7)]);
 }
 
@@ -140,8 +144,16 @@ fn a_stopped_world_comes_before_the_thread_that_it_keeps_from_coming() {
 fn that_a_goroutine_was_picked_is_over_when_it_has_run() {
     let mut story = both_busy();
     story.leave(1, 1, Origin::Yielded).pass(5);
-    story.event(What::GoroutineLocked, 2, g_at(1), 0, 0).pass(5).run(1, 1);
-    story.block(1, 1, CHAN_RECEIVE).pass(5).wake(1, 2, Origin::Unblocked).pass(6).run(1, 1);
+    story
+        .event(What::GoroutineLocked, 2, g_at(1), 0, 0)
+        .pass(5)
+        .run(1, 1);
+    story
+        .block(1, 1, CHAN_RECEIVE)
+        .pass(5)
+        .wake(1, 2, Origin::Unblocked)
+        .pass(6)
+        .run(1, 1);
     assert_eq!(seen(&story), [("p_busy", 3), ("scheduler", 3), ("yielded", 10)]);
 }
 
@@ -149,7 +161,10 @@ fn that_a_goroutine_was_picked_is_over_when_it_has_run() {
 fn the_p_of_a_locked_goroutine_is_on_its_way_to_it() {
     let mut story = both_busy();
     story.create(3, 1).create(4, 1).block(2, 2, CHAN_RECEIVE);
-    story.event(What::GoroutineLocked, 2, g_at(3), 0, 0).release(2, 1).pass(8);
+    story
+        .event(What::GoroutineLocked, 2, g_at(3), 0, 0)
+        .release(2, 1)
+        .pass(8);
     // 4 waits for the same P.
     assert_eq!(seen(&story), [("locked_thread", 8), ("thread_wakeup", 8)]);
 }
@@ -158,8 +173,14 @@ fn the_p_of_a_locked_goroutine_is_on_its_way_to_it() {
 fn ps_that_are_gone_are_not_idle() {
     let mut story = both_busy();
     // More Ps for a while, which no reading of memory has seen.
-    story.event(What::ProcessorsResized, 1, 4, 0, 0).acquire(3, 3).release(3, 3);
-    story.acquire(2, 1).event(What::ProcessorsResized, 1, 2, 0, 0).acquire(2, 1);
+    story
+        .event(What::ProcessorsResized, 1, 4, 0, 0)
+        .acquire(3, 3)
+        .release(3, 3);
+    story
+        .acquire(2, 1)
+        .event(What::ProcessorsResized, 1, 2, 0, 0)
+        .acquire(2, 1);
     story.create(3, 1).pass(10);
     assert_eq!(seen(&story), [("p_busy", 10)]);
 }
@@ -175,11 +196,18 @@ fn a_p_that_was_taken_from_a_system_call_by_a_stop_is_not_held() {
 #[test]
 fn one_that_returns_from_a_system_call_has_not_delayed_the_stop() {
     let mut story = both_busy();
-    story.event(What::WorldStops, 1, 0, 0, 5).pass(4).leave(2, 2, Origin::Preempted).pass(50);
+    story
+        .event(What::WorldStops, 1, 0, 0, 5)
+        .pass(4)
+        .leave(2, 2, Origin::Preempted)
+        .pass(50);
     story.create(3, 1).run(3, 3).leave(3, 3, Origin::Syscall).pass(1);
     story.event(What::WorldStarts, 1, 0, 0, 0);
     let stop = &story.report().stops[0];
-    assert_eq!((stop.stopping_ns, stop.last.map(|who| who.gopc)), (4 * US, Some(0x40_0002)));
+    assert_eq!(
+        (stop.stopping_ns, stop.last.map(|who| who.gopc)),
+        (4 * US, Some(0x40_0002))
+    );
 }
 
 #[test]
@@ -324,14 +352,22 @@ fn what_was_before_the_window_is_not_counted() {
     story.create(3, 1).pass(10).on(9);
     story.sched.open_window((BEGIN_US + 25) * US);
     // Goroutine 4 waits from before the window to the end, 5 only before it.
-    story.create(4, 1).create(5, 1).pass(5).leave(1, 1, Origin::Preempted).run(5, 1);
+    story
+        .create(4, 1)
+        .create(5, 1)
+        .pass(5)
+        .leave(1, 1, Origin::Preempted)
+        .run(5, 1);
     story.pass(20).leave(5, 1, Origin::Preempted).run(3, 1).pass(5);
     let report = story.report();
     // From 25 to 40 µs: 1, 3 and 4 for 10, then 1, 4 and 5 for 5.
     assert_eq!(report.runnable_ns, 45 * US);
     assert_eq!(report.some_ns, 15 * US);
     let ended = report.by_cause[0].waits.as_ref().unwrap();
-    assert_eq!((ended.sum_ns, report.by_cause[0].cause), (Some(10 * US), Cause::PBusy));
+    assert_eq!(
+        (ended.sum_ns, report.by_cause[0].cause),
+        (Some(10 * US), Cause::PBusy)
+    );
     let held: u64 = report.culprits.iter().map(|culprit| culprit.held_ns).sum();
     assert_eq!(held, 45 * US);
     let whole = report.slowest.iter().find(|wait| !wait.ongoing).unwrap();

@@ -1,141 +1,20 @@
 //! Samples of made-up memory, of whatever lies in memory, and of a thread that takes them.
 
-use std::cell::{Cell, RefCell};
+mod program;
+
+use std::fs;
 use std::time::{Duration, Instant};
 
+use self::program::{ARRAY, GS, MS_AT, P_STRIDE, PS, Program, STRIDE, THREAD, globals, layout};
 use super::*;
-use crate::binary::layout::{self, Layout};
-use crate::binary::{Arch, Globals, GoVersion};
+use crate::binary::Globals;
 use crate::clock::now_ns;
 use crate::model::sched::Cause;
-use crate::process::memory::{Memory, ProcessMemory, ReadError};
+use crate::process::memory::{ProcessMemory, ReadError};
 use crate::stream::causes::CauseSamples;
 use crate::stream::{Kind, Observation};
 
 const MS: u64 = 1_000_000;
-/// Where the made-up program has its variables, its Ps, and the M and g of each P.
-const ALLP: u64 = 0x1_0000;
-const SCHED: u64 = 0x1_1000;
-const ARRAY: u64 = 0x2_0000;
-const PS: u64 = 0x10_0000;
-const P_STRIDE: u64 = 0x2000;
-const MS_AT: u64 = 0x100_0000;
-const GS: u64 = 0x120_0000;
-const STRIDE: u64 = 0x400;
-/// No thread has this id, so that the kernel says nothing of it.
-const NO_THREAD: u64 = 1 << 31;
-
-fn layout() -> Layout {
-    let version = GoVersion::parse("go1.27.3").unwrap();
-    layout::find(&version, Arch::Amd64, &[]).unwrap().0
-}
-
-fn globals() -> Globals {
-    Globals {
-        sched: Some(SCHED),
-        allp: Some(ALLP),
-        ..Globals::default()
-    }
-}
-
-/// The memory of a made-up program.
-struct Program {
-    layout: Layout,
-    words: RefCell<Vec<u8>>,
-    /// Whether the first P changes its state each time that it is looked at.
-    flickers: Cell<bool>,
-    /// System calls that reading has taken.
-    calls: Cell<u64>,
-}
-
-impl Program {
-    /// A program with so many Ps, each of which runs a goroutine.
-    fn of(ps: u64) -> Self {
-        let program = Self {
-            layout: layout(),
-            words: RefCell::new(vec![0; 0x140_0000]),
-            flickers: Cell::new(false),
-            calls: Cell::new(0),
-        };
-        let (p, m, g) = (&program.layout.p, &program.layout.m, &program.layout.g);
-        program.resize(ps);
-        for n in 0..1024 {
-            let [its_p, its_m, its_g] = [PS + n * P_STRIDE, MS_AT + n * STRIDE, GS + n * STRIDE];
-            program.put(ARRAY + n * 8, its_p);
-            program.put_half(its_p + u64::from(p.status), 1);
-            program.put(its_p + u64::from(p.m), its_m);
-            program.put(its_m + u64::from(m.procid), NO_THREAD);
-            program.put(its_m + u64::from(m.curg), its_g);
-            program.put(its_m + u64::from(m.p), its_p);
-            program.put_half(its_g + u64::from(g.atomicstatus), 2);
-        }
-        program
-    }
-
-    fn resize(&self, ps: u64) {
-        self.put(ALLP, ARRAY);
-        self.put(ALLP + 8, ps);
-    }
-
-    fn put(&self, address: u64, word: u64) {
-        let at = address as usize;
-        self.words.borrow_mut()[at..at + 8].copy_from_slice(&word.to_ne_bytes());
-    }
-
-    fn put_half(&self, address: u64, half: u32) {
-        let at = address as usize;
-        self.words.borrow_mut()[at..at + 4].copy_from_slice(&half.to_ne_bytes());
-    }
-
-    fn put_sched(&self, field: u32, value: u32) {
-        self.put_half(SCHED + u64::from(field), value);
-    }
-
-    fn put_p(&self, n: u64, field: u32, value: u32) {
-        self.put_half(PS + n * P_STRIDE + u64::from(field), value);
-    }
-
-    fn sampler(&self) -> CauseSampler<&Self> {
-        CauseSampler::new(self, std::process::id(), &globals(), 0, &self.layout).unwrap()
-    }
-}
-
-impl Memory for Program {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        self.calls.set(self.calls.get() + 1);
-        self.copy(address, into)
-    }
-
-    fn read_each(&self, addresses: &[u64], each: usize, into: &mut [u8]) -> Result<(), ReadError> {
-        // As many as one call takes.
-        self.calls
-            .set(self.calls.get() + addresses.len().div_ceil(1024) as u64);
-        for (address, chunk) in addresses.iter().zip(into.chunks_exact_mut(each)) {
-            self.copy(*address, chunk)?;
-        }
-        Ok(())
-    }
-}
-
-impl Program {
-    fn copy(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let at = address as usize;
-        let words = self.words.borrow();
-        let there = words.get(at..at + into.len()).ok_or(ReadError::Unmapped {
-            pid: 1,
-            address,
-            length: into.len(),
-        })?;
-        into.copy_from_slice(there);
-        drop(words);
-        let status = self.layout.p.status;
-        if self.flickers.get() && address == PS + u64::from(status) {
-            let idle = into.first() == Some(&0);
-            self.put_p(0, status, u32::from(idle));
-        }
-        Ok(())
-    }
-}
 
 fn sums(seen: Option<Observation>) -> CauseSamples {
     match seen.map(|seen| seen.kind) {
@@ -225,9 +104,18 @@ fn a_sample_of_states_that_change_is_dropped_and_the_next_stands_for_its_time() 
     let sums = sums(sampler.finish());
     assert_eq!((sums.samples, sums.torn, sums.length_ns), (1, 4, 50 * MS));
     assert_eq!(sums.runnable_ns, 2 * 50 * MS);
-    // A second at most, however long nothing was read.
-    sampler.sample(90_000 * MS).unwrap();
-    assert_eq!(self::sums(sampler.finish()).length_ns, 1_000 * MS);
+    // Two seconds at most, however long nothing was read, unless another bound is set; what Ps did in all of that time
+    // counts in part.
+    let tick = program.layout.p.schedtick;
+    program.put_p(0, tick, 880);
+    sampler.sample(90_050 * MS - 1_000 * MS).unwrap();
+    let sums = self::sums(sampler.finish());
+    assert_eq!((sums.length_ns, sums.executed), (2_000 * MS, 20));
+    sampler.set_most(20_000 * MS);
+    program.put_p(0, tick, 920);
+    sampler.sample(129_050 * MS).unwrap();
+    let sums = self::sums(sampler.finish());
+    assert_eq!((sums.length_ns, sums.executed), (20_000 * MS, 20));
 }
 
 #[test]
@@ -272,8 +160,54 @@ fn a_thousand_ps_are_read_by_few_calls_and_some_stand_for_all() {
         (Cause::PInSyscall as u8, 1024 * 10 * MS),
     ];
     assert_eq!(sums.by_cause, expected);
-    // Twice the slice and five ranges for each P, 1,024 at a time; the addresses once; the Ms and gs of the second.
-    assert_eq!(program.calls.get(), 2 * (1 + 6) + 1 + 2);
+    // Twice the slice, five ranges for each P, 1,024 at a time, and the Ms and gs; the addresses once.
+    assert_eq!(program.calls.get(), 2 * (1 + 6 + 2) + 1);
+    // Of each P no more than what is looked at, however long what is read of `sched` is.
+    assert!(program.bytes.get() < 2 * 5 * 1024 * 64, "{}", program.bytes.get());
+}
+
+#[test]
+fn ps_that_are_not_there_yet_are_looked_for_again() {
+    for missing in [0, 1 << 40] {
+        let program = Program::of(2);
+        program.put_sched(program.layout.sched.runqsize, 1);
+        program.put(ARRAY + 8, missing);
+        let mut sampler = program.sampler();
+        sampler.sample(1_000 * MS).unwrap();
+        program.put(ARRAY + 8, PS + P_STRIDE);
+        sampler.sample(1_010 * MS).unwrap();
+        sampler.sample(1_020 * MS).unwrap();
+        let sums = sums(sampler.finish());
+        assert_eq!((sums.samples, sums.torn), (1, 1), "{missing}");
+        assert_eq!(sums.by_cause, [(Cause::PBusy as u8, 10 * MS)]);
+    }
+}
+
+#[test]
+fn a_thread_that_waited_was_preempted_and_of_one_that_cannot_be_read_nothing_is_known() {
+    let program = Program::of(1);
+    program.put_sched(program.layout.sched.runqsize, 1);
+    let mut sampler = program.sampler();
+    sampler.sample(1_000 * MS).unwrap();
+    program.put_thread("7 (worker) R 1 1", 4 * MS);
+    sampler.sample(1_010 * MS).unwrap();
+    let expected = [(Cause::PBusy as u8, 6 * MS), (Cause::OsPreempted as u8, 4 * MS)];
+    assert_eq!(sums(sampler.finish()).by_cause, expected);
+    fs::remove_dir_all(program.tasks.path().join(THREAD.to_string())).unwrap();
+    assert_eq!(sampled(&program).by_cause, [(Cause::Unknown as u8, 10 * MS)]);
+}
+
+#[test]
+fn where_there_are_more_ps_others_are_looked_at_after_eight_samples() {
+    let program = Program::of(8);
+    program.put_sched(program.layout.sched.runqsize, 1);
+    let status = u64::from(program.layout.g.atomicstatus);
+    (4..8).for_each(|n| program.put_half(GS + n * STRIDE + status, 3));
+    let mut sampler = program.sampler();
+    // The first stands for no time.
+    (0..16).for_each(|n| sampler.sample((1_000 + 10 * n) * MS).unwrap());
+    let expected = [(Cause::PBusy as u8, 70 * MS), (Cause::PInSyscall as u8, 80 * MS)];
+    assert_eq!(sums(sampler.finish()).by_cause, expected);
 }
 
 #[test]
@@ -303,7 +237,9 @@ fn a_thread_takes_samples_until_it_is_stopped() {
     program.put_sched(program.layout.sched.runqsize, 1);
     let layout = program.layout.clone();
     let pid = std::process::id();
+    let threads = program.threads();
     let sampler = CauseSampler::new(program, pid, &globals(), 0, &layout).unwrap();
+    let sampler = sampler.with_threads(threads);
     let mut sampling = Sampling::start(sampler, pid, 500).unwrap();
     let (began_ns, until) = (now_ns(), Instant::now() + Duration::from_secs(30));
     let mut all = CauseSamples::default();
