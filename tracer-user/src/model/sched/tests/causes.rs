@@ -394,7 +394,7 @@ fn identities_hold_of_any_schedule() {
         (0..600).for_each(|_| maker.step());
         let mut random = Random(seed.wrapping_mul(31) | 1);
         let mut sched = sched(minor);
-        let opens_ns = maker.made[seed as usize].at_ns + seed % 3;
+        let opens_ns = maker.made[seed as usize % maker.made.len()].at_ns + seed % 3;
         sched.open_window(opens_ns);
         sched.keep_changes();
         let mut known = false;
