@@ -40,7 +40,7 @@ impl Service {
         Self::start(command, dir, address, "/page.html")
     }
 
-    /// Syncthing, which looks through a folder of files, and answers whether it is well.
+    /// Syncthing, which looks through a folder of files, and serves its page.
     pub fn syncthing() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let shared = dir.path().join("Sync");
@@ -57,7 +57,7 @@ impl Service {
             .arg(format!("--gui-address={address}"))
             // It starts itself once more, to restart what has failed.
             .env("STNORESTART", "1");
-        Self::start(command, dir, address, "/rest/noauth/health")
+        Self::start(command, dir, address, "/")
     }
 
     fn start(mut command: Command, dir: TempDir, address: SocketAddr, path: &'static str) -> Result<Self> {

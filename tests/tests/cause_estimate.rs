@@ -21,7 +21,7 @@ const WINDOWS: u32 = 34;
 /// How long a capture is: the states are not known at once.
 const CAPTURED: Duration = Duration::from_millis(34 * 500 + 1_000);
 /// The mean width of intervals.
-const WIDEST: f64 = 0.5;
+const WIDEST: f64 = 0.7;
 /// Goroutines that compute on the only P: all but one wait.
 const SPINNERS: &str = "6";
 
