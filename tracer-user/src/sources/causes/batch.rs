@@ -17,7 +17,7 @@ pub(super) struct Sample {
     pub length_ns: u64,
     /// Goroutines that could run and did not.
     pub runnable: u64,
-    /// Why.
+    /// Why goroutines waited.
     pub shares: Shares,
 }
 
