@@ -51,12 +51,11 @@ impl Service {
         }
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(program("syncthing")?);
+        // Otherwise it starts itself once more, to restart what has failed.
         command
-            .args(["serve", "--no-browser", "--no-upgrade", "--home"])
+            .args(["serve", "--no-browser", "--no-upgrade", "--no-restart", "--home"])
             .arg(dir.path().join("state"))
-            .arg(format!("--gui-address={address}"))
-            // It starts itself once more, to restart what has failed.
-            .env("STNORESTART", "1");
+            .arg(format!("--gui-address={address}"));
         Self::start(command, dir, address, "/")
     }
 
