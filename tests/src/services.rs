@@ -51,11 +51,12 @@ impl Service {
         }
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(program("syncthing")?);
-        // Otherwise it starts itself once more, to restart what has failed.
         command
-            .args(["serve", "--no-browser", "--no-upgrade", "--no-restart", "--home"])
+            .args(["serve", "--no-browser", "--no-upgrade", "--home"])
             .arg(dir.path().join("state"))
-            .arg(format!("--gui-address={address}"));
+            .arg(format!("--gui-address={address}"))
+            // Otherwise it starts itself once more, as a child that it restarts.
+            .env("STMONITORED", "yes");
         Self::start(command, dir, address, "/")
     }
 
