@@ -2,6 +2,7 @@
 //! and no input may break it.
 
 mod causes;
+mod identities;
 mod maker;
 mod ongoing;
 mod parts;
