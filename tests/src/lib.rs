@@ -35,6 +35,7 @@ pub mod services;
 pub mod start;
 pub mod storm;
 pub mod story;
+pub mod surroundings;
 pub mod system;
 pub mod toolchain;
 pub mod transitions;

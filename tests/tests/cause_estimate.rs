@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use gmpscope_tests::estimate::pressed::{Hog, Pressed, Quota};
+use gmpscope_tests::estimate::pressed::Pressed;
 use gmpscope_tests::estimate::{Window, windows};
 use gmpscope_tests::exposition::Exposition;
 use gmpscope_tests::run::Attach;
+use gmpscope_tests::surroundings::Quota;
 use gmpscope_tests::{Daemon, Variant, Workload, machine, toolchain};
 use tempfile::TempDir;
 use tracer_user::document::capture::Capture;
@@ -64,12 +65,12 @@ fn intervals_hold_what_full_saw_in_nine_of_ten_windows() -> Result<()> {
             least: 0.9,
         },
         Made {
-            pressed: || Ok(Pressed::Crowded(Hog::start()?)),
+            pressed: Pressed::crowded,
             causes: &[Cause::PBusy, Cause::OsPreempted],
             least: 0.3,
         },
         Made {
-            pressed: || Ok(Pressed::Throttled(Quota::of_percent(50)?)),
+            pressed: || Pressed::throttled(Quota::of_percent(50)),
             causes: &[Cause::PBusy, Cause::CgroupThrottled],
             least: 0.3,
         },
