@@ -14,6 +14,7 @@ pub mod environment;
 pub mod estimate;
 pub mod event;
 pub mod exposition;
+pub mod following;
 pub mod goroutines;
 pub mod histogram;
 pub mod host;
