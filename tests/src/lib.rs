@@ -29,6 +29,7 @@ pub mod oracle;
 pub mod privilege;
 pub mod profile;
 pub mod prometheus;
+pub mod replayed;
 pub mod rules;
 pub mod run;
 pub mod scenario;

@@ -4,6 +4,8 @@ use std::io;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::checked;
+
 /// A set of CPUs, a bit for each, with room for as many as `cpu_set_t` of libc.
 type Set = [u64; 16];
 
@@ -91,20 +93,14 @@ impl Drop for Confined {
 fn of_this_thread() -> Result<Set> {
     let mut set = Set::default();
     // SAFETY: `set` is valid for the bytes that the kernel writes.
-    let result = unsafe { libc::sched_getaffinity(0, size_of::<Set>(), set.as_mut_ptr().cast()) };
-    match result {
-        0 => Ok(set),
-        _ => Err(io::Error::last_os_error()).context("reading which CPUs we may use"),
-    }
+    checked(unsafe { libc::sched_getaffinity(0, size_of::<Set>(), set.as_mut_ptr().cast()) })
+        .context("reading which CPUs we may use")?;
+    Ok(set)
 }
 
 fn set_affinity(tid: u32, set: &Set) -> io::Result<()> {
     // SAFETY: `set` is valid for the bytes that the kernel reads.
-    let result = unsafe { libc::sched_setaffinity(tid as i32, size_of::<Set>(), set.as_ptr().cast()) };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    checked(unsafe { libc::sched_setaffinity(tid as i32, size_of::<Set>(), set.as_ptr().cast()) })
 }
 
 #[cfg(test)]

@@ -14,3 +14,13 @@ pub use hierarchy::Hierarchy;
 pub use hogs::Hog;
 pub use placement::Placement;
 pub use quota::Quota;
+
+use std::io;
+
+/// Whether a system call succeeded, which returns 0 then.
+fn checked(result: i32) -> io::Result<()> {
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

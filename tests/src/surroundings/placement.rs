@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::cpus;
 use super::group::Group;
+use super::{checked, cpus};
 
 /// The niceness of what is measured and of gmpscope: other load of the machine has a twelfth of their weight, so that it
 /// is hardly a cause of what they wait for.
@@ -90,13 +90,6 @@ fn become_batch() -> io::Result<()> {
 fn set_niceness(niceness: i32) -> io::Result<()> {
     // SAFETY: numbers only; 0 is the calling thread.
     checked(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) })
-}
-
-fn checked(result: i32) -> io::Result<()> {
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 #[cfg(test)]
