@@ -1,8 +1,7 @@
 //! The programs on which rules must fire, each with its twin.
 
-use std::time::Duration;
-
 use super::side::{Side, Threads};
+use crate::surroundings::Quota;
 
 /// A program with one pathology, its twin without it, and the rules that must say so.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +47,7 @@ pub static SCENES: [Scene; 12] = [
         mode: "full",
         rules: &["cgroup-throttled", "sysmon-late", "gomaxprocs-above-cgroup-limit"],
         workload: Side {
-            quota: Some((Duration::from_millis(20), Duration::from_millis(100))),
+            quota: Some(Quota::of_percent(20)),
             ..Side::of(
                 "goroutines compute under a quota of 0.2 CPUs",
                 &["-do", "computes,wakes"],
