@@ -125,7 +125,7 @@ impl Capture {
         }
     }
 
-    /// The waits that count as latency: without voluntary yields, where the mode can tell them apart.
+    /// The waits that count as latency: without voluntary yields, where the mode can distinguish them.
     pub fn waits(&self) -> &Hist {
         self.without_yields.as_ref().unwrap_or(&self.runnable_to_running)
     }
