@@ -358,7 +358,7 @@ impl Runner {
         }
     }
 
-    /// Reports that the target has come to a state in which it does not run.
+    /// Reports that the target has entered a state in which it does not run.
     fn report_halt(&self, halt: Option<Halt>) {
         if let Some(halt) = halt.filter(|_| self.chatter == Chatter::Normal) {
             notice::line(&format!("gmpscope: {}", halts::sentence(self.target.pid(), halt)));
