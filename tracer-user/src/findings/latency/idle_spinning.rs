@@ -13,8 +13,8 @@ use crate::{
     plan::Mode,
 };
 
-/// A program that is woken now and then spends much of the little that it uses on looking for more. From a fifth on, and a
-/// twentieth of a CPU, it is worth a change.
+/// A program that is woken now and then spends much of the little CPU time that it uses on looking for more work. From a
+/// fifth of it on, if that is also a twentieth of a CPU, it is worth a change.
 const MUCH: f64 = 0.2;
 const LEAST_CPUS: f64 = 0.05;
 
@@ -48,9 +48,9 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
             searches.in_vain,
             searches.in_vain.saturating_add(searches.found)
         ),
-        "Threads are woken very often for very little: by many short timers, by file descriptors that are ready again and \
-         again, or by goroutines that hand each other small pieces of work. Let timers fire less often and together, hand \
-         over more at once, or lower GOMAXPROCS, so that fewer threads look for the same work.",
+        "Threads are woken very often for very little: by many short timers, by file descriptors that are ready again \
+         and again, or by goroutines that hand each other small pieces of work. Let timers fire less often and \
+         together, hand over more at once, or lower GOMAXPROCS, so that fewer threads look for the same work.",
     )
     .into()
 }

@@ -36,8 +36,8 @@ pub use cause::Cause;
 pub use change::Change;
 pub use counts::Counts;
 pub use explained::{
-    CauseReport, CausesReport, Culprit, LONG_STOP_NS, Peak, Picture, SlowestWait, StopCounts, StopReport, Waker,
-    Who,
+    CauseReport, CausesReport, Culprit, LONG_STOP_NS, Peak, Picture, SlowestWait, StopCounts, StopReport,
+    Waker, Who,
 };
 pub use goroutine::Goroutine;
 pub use history::History;

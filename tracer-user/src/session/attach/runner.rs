@@ -1,4 +1,4 @@
-//! Carries out the effects of a [`Session`] and reports their outcome to it. Only here, by [`CaptureClocks`], a capture waits.
+//! Carries out the effects of a [`Session`] and reports their outcome to it. It waits only in [`CaptureClocks::next`].
 
 use std::collections::VecDeque;
 

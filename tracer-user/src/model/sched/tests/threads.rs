@@ -93,7 +93,8 @@ fn who_hands_its_p_over_has_not_searched() {
         let mut story = Story::with_ps(1);
         story.on(1).acquire(1, 0).create(1, 1).create(2, 1).run(1, 1);
         story.block(1, 1, CHAN_RECEIVE).pass(5);
-        story.event(what, 1, subject, 0, 0).release(1, 0).pass(1).off(1, 1);
+        story.event(what, 1, subject, 0, 0);
+        story.release(1, 0).pass(1).off(1, 1);
         let searches = story.sched.machines.searches;
         assert_eq!((searches.found, searches.in_vain), (1, 0), "{}", what.name());
     }
