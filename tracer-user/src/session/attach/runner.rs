@@ -1,4 +1,4 @@
-//! Carries out the effects of a [`Session`] and reports their outcome to it. It waits only in [`CaptureClocks::next`].
+//! Carries out the effects of a [`Session`] and reports their outcome to it. It waits only for its clocks (`clocks.rs`).
 
 use std::collections::VecDeque;
 
