@@ -5,6 +5,7 @@ use crate::{
     plan::Mode,
     process::memory::ProcessMemory,
     sources::causes::{CauseSampler, Sampling},
+    stream::{Kind, Observation},
 };
 
 /// Samples a second, unless another number is asked for.
@@ -28,4 +29,32 @@ pub(super) fn start(target: &Prepared, mode: Mode, asked: Option<u32>) -> Option
     Sampling::start(sampler, pid, per_second)
         .inspect_err(|e| log::warn!("it is not sampled why goroutines wait: {e}"))
         .ok()
+}
+
+/// Leaves out samples where the target has executed another program: they are read from memory in every mode, and may be
+/// that program's.
+pub(super) fn leave_out_foreign(seen: &mut Vec<Observation>, has_execed: impl FnOnce() -> bool) {
+    let is_sample = |seen: &Observation| matches!(seen.kind, Kind::CauseSamples(_));
+    if seen.iter().any(is_sample) && has_execed() {
+        seen.retain(|seen| !is_sample(seen));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::causes::CauseSamples;
+
+    #[test]
+    fn only_samples_are_left_out_and_only_after_an_execve() {
+        let seen = |kind| Observation { at_ns: 1, kind };
+        let all = [seen(Kind::CauseSamples(CauseSamples::default())), seen(Kind::Hits(3))];
+        for (has_execed, left) in [(false, &all[..]), (true, &all[1..])] {
+            let mut seen = all.to_vec();
+            leave_out_foreign(&mut seen, || has_execed);
+            assert_eq!(seen, left);
+        }
+        // Where there is no sample, nobody has to look.
+        leave_out_foreign(&mut vec![seen(Kind::Hits(3))], || panic!("asked"));
+    }
 }
