@@ -3,7 +3,7 @@
 use super::prepare::Prepared;
 use crate::{
     plan::Mode,
-    process::memory::ProcessMemory,
+    process::memory::{ProcessMemory, ReadError},
     sources::causes::{CauseSampler, Sampling},
 };
 
@@ -28,4 +28,34 @@ pub(super) fn start(target: &Prepared, mode: Mode, asked: Option<u32>) -> Option
     Sampling::start(sampler, pid, per_second)
         .inspect_err(|e| log::warn!("it is not sampled why goroutines wait: {e}"))
         .ok()
+}
+
+/// Says that samples were not taken to the end of the capture, and why; `None` where they were, or the target has ended.
+pub(super) fn remark(sampling: &Sampling) -> Option<String> {
+    sentence(sampling.failure()?)
+}
+
+fn sentence(failure: &ReadError) -> Option<String> {
+    match failure {
+        ReadError::Gone { .. } => None,
+        _ => Some(format!(
+            "why goroutines wait was sampled for a part of the capture at most, and is estimated from that: {failure}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_that_end_before_the_capture_does_are_remarked_with_the_reason() {
+        let remark = sentence(&ReadError::NotPermitted { pid: 4711 }).unwrap();
+        assert!(remark.contains("a part of the capture at most"), "{remark}");
+        assert!(
+            remark.contains("no permission to read the memory of process 4711"),
+            "{remark}"
+        );
+        assert_eq!(sentence(&ReadError::Gone { pid: 4711 }), None);
+    }
 }
