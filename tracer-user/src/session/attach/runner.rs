@@ -138,9 +138,9 @@ impl Runner {
         let now = now_ns();
         match effect {
             Effect::Attach { mode } => {
-                let attached =
-                    self.attachment
-                        .attach(&self.target, mode, &mut self.cpu, &mut self.presence);
+                let attached = self
+                    .attachment
+                    .attach(&self.target, mode, &mut self.cpu, &mut self.presence);
                 return Some(match attached {
                     Ok(live) => {
                         let (sites, slow_to_detach) = (live.sites(), live.is_slow_to_detach());

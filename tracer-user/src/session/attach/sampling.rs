@@ -3,7 +3,7 @@
 use super::prepare::Prepared;
 use crate::{
     plan::Mode,
-    process::memory::ProcessMemory,
+    process::memory::{ProcessMemory, ReadError},
     sources::causes::{CauseSampler, Sampling},
     stream::{Kind, Observation},
 };
@@ -40,6 +40,20 @@ pub(super) fn leave_out_foreign(seen: &mut Vec<Observation>, has_execed: impl Fn
     }
 }
 
+/// Says that samples were not taken to the end of the capture, and why; `None` where they were, or the target has ended.
+pub(super) fn remark(sampling: &Sampling) -> Option<String> {
+    sentence(sampling.failure()?)
+}
+
+fn sentence(failure: &ReadError) -> Option<String> {
+    match failure {
+        ReadError::Gone { .. } => None,
+        _ => Some(format!(
+            "why goroutines wait was sampled for a part of the capture at most, and is estimated from that: {failure}"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,7 +62,10 @@ mod tests {
     #[test]
     fn only_samples_are_left_out_and_only_after_an_execve() {
         let seen = |kind| Observation { at_ns: 1, kind };
-        let all = [seen(Kind::CauseSamples(CauseSamples::default())), seen(Kind::Hits(3))];
+        let all = [
+            seen(Kind::CauseSamples(CauseSamples::default())),
+            seen(Kind::Hits(3)),
+        ];
         for (has_execed, left) in [(false, &all[..]), (true, &all[1..])] {
             let mut seen = all.to_vec();
             leave_out_foreign(&mut seen, || has_execed);
@@ -56,5 +73,16 @@ mod tests {
         }
         // Where there is no sample, nobody has to look.
         leave_out_foreign(&mut vec![seen(Kind::Hits(3))], || panic!("asked"));
+    }
+
+    #[test]
+    fn samples_that_end_before_the_capture_does_are_remarked_with_the_reason() {
+        let remark = sentence(&ReadError::NotPermitted { pid: 4711 }).unwrap();
+        assert!(remark.contains("a part of the capture at most"), "{remark}");
+        assert!(
+            remark.contains("no permission to read the memory of process 4711"),
+            "{remark}"
+        );
+        assert_eq!(sentence(&ReadError::Gone { pid: 4711 }), None);
     }
 }

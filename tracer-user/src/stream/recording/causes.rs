@@ -52,7 +52,9 @@ pub fn decode(bytes: &mut Bytes) -> Read<CauseSamples> {
     if many > bytes.len() / 2 {
         return Err(Trouble::Malformed("there are more causes than bytes"));
     }
-    bytes.list(many, &mut seen.by_cause, |bytes, _| Ok((bytes.byte()?, bytes.number()?)))?;
+    bytes.list(many, &mut seen.by_cause, |bytes, _| {
+        Ok((bytes.byte()?, bytes.number()?))
+    })?;
     if !seen.by_cause.is_sorted_by(|(one, _), (next, _)| one < next) {
         return Err(Trouble::Malformed("causes are not in order"));
     }

@@ -86,10 +86,7 @@ fn a_search_is_in_vain_if_its_thread_falls_asleep_without_a_p() {
 
 #[test]
 fn who_hands_its_p_over_has_not_searched() {
-    for (what, subject) in [
-        (What::ProcessorHandedOff, p(0)),
-        (What::GoroutineLocked, g_at(2)),
-    ] {
+    for (what, subject) in [(What::ProcessorHandedOff, p(0)), (What::GoroutineLocked, g_at(2))] {
         let mut story = Story::with_ps(1);
         story.on(1).acquire(1, 0).create(1, 1).create(2, 1).run(1, 1);
         story.block(1, 1, CHAN_RECEIVE).pass(5);
