@@ -1,5 +1,6 @@
 //! The events that a workload prints.
 
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::histogram::RuntimeHistogram;
@@ -39,4 +40,15 @@ pub struct Event {
     /// Fields that only this workload prints.
     #[serde(default)]
     pub extra: serde_json::Value,
+}
+
+impl Event {
+    /// A number that only this workload prints.
+    ///
+    /// # Errors
+    /// It does not print it.
+    pub fn number(&self, name: &str) -> Result<u64> {
+        let number = self.extra.get(name).and_then(serde_json::Value::as_u64);
+        number.with_context(|| format!("{} does not report {name}: {}", self.workload, self.extra))
+    }
 }

@@ -13,19 +13,22 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use gmpscope_tests::again::{self, Verdict};
 use gmpscope_tests::causes::pathology::Way;
-use gmpscope_tests::causes::placement::{Cpus, FOREMOST};
-use gmpscope_tests::causes::quota::Limit;
 use gmpscope_tests::causes::{Reading, Running};
 use gmpscope_tests::environment::monotonic_ns;
-use gmpscope_tests::{Attach, Variant, Workload, machine, oracle, toolchain};
+use gmpscope_tests::surroundings::placement::FOREMOST;
+use gmpscope_tests::surroundings::{Cpus, Quota};
+use gmpscope_tests::{Attach, Event, Variant, Workload, machine, oracle, toolchain};
 use tracer_user::model::sched::Cause;
 
 /// How far both sides may be apart.
 const TOLERANCE: f64 = 0.05;
-/// `computers` of tests/workloads/cause/compute.go. All but one of them wait for the only P.
-const COMPUTERS: u64 = 4;
-/// `crowdSize` of tests/workloads/cause/crowd.go.
-const CROWD: u64 = 8;
+
+/// How many goroutines wait for the only P, of those that compute: all but one.
+fn waiting(event: &Event) -> Result<u64> {
+    let computers = event.number("computers")?;
+    ensure!(computers > 1, "only {computers} goroutines compute");
+    Ok(computers - 1)
+}
 
 /// Compares a time with what the other side counts, and fails at once if the capture contradicts itself.
 fn compared(what: &str, reading: &Reading, ours_ns: u64, theirs_ns: u64) -> Result<Verdict> {
@@ -109,7 +112,7 @@ fn time_without_a_cpu_is_the_kernels_run_delay() -> Result<()> {
             "run_delay",
             &whole.reading,
             whole.reading.total_ns(Cause::OsPreempted),
-            (COMPUTERS - 1) * has_p.run_delay_ns,
+            waiting(&whole.after)? * has_p.run_delay_ns,
         )
     })
 }
@@ -124,9 +127,9 @@ fn throttled_time_is_the_control_groups() -> Result<()> {
     let _one = machine();
     let way = Way {
         cpus: Cpus::Last,
-        limit: Some(Limit {
-            quota_us: 80_000,
-            period_us: 400_000,
+        quota: Some(Quota {
+            time: Duration::from_millis(80),
+            period: Duration::from_millis(400),
         }),
         ..Way::alone(Cause::CgroupThrottled)
     };
@@ -139,7 +142,7 @@ fn throttled_time_is_the_control_groups() -> Result<()> {
             "throttled time",
             &whole.reading,
             whole.reading.total_ns(Cause::CgroupThrottled),
-            (COMPUTERS - 1) * throttled_ns,
+            waiting(&whole.after)? * throttled_ns,
         )
     })
 }
@@ -166,13 +169,15 @@ fn stopped_time_is_the_runtimes() -> Result<()> {
         let (least_ns, most_ns) = stops.sum_bounds();
         let most_ns = most_ns.context("a stop without a bound")?;
         let ours_ns = whole.reading.total_ns(Cause::Stw);
+        let crowd = whole.after.number("crowd")?;
+        ensure!(crowd > 0, "nobody waits for the stopped world");
         let verdict = compared(
             "stopped worlds",
             &whole.reading,
             ours_ns,
-            CROWD * least_ns.midpoint(most_ns),
+            crowd * least_ns.midpoint(most_ns),
         )?;
-        let each_ns = ours_ns / CROWD;
+        let each_ns = ours_ns / crowd;
         let is_possible = each_ns > least_ns && each_ns < most_ns + most_ns / 50;
         Ok(match is_possible {
             true => verdict,

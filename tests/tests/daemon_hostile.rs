@@ -152,7 +152,7 @@ fn nobody_reads_the_log() -> Result<()> {
     })?;
     ensure!(failed > 0.0);
     ensure!(daemon.get("/healthz")?.status == 200);
-    // A late reader is told how many lines are missing.
+    // A late reader gets the number of lines that are missing.
     let reader = std::thread::spawn(move || -> Result<String> {
         let (mut pipe, mut text) = (pipe, String::new());
         pipe.read_to_string(&mut text)?;

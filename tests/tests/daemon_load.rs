@@ -34,7 +34,7 @@ const PERIODS: u32 = 2;
 fn processes_that_come_and_go() -> Result<()> {
     let _one = machine();
     let (live, starts, time) = match environment::full() {
-        true => (300, 20, Duration::from_secs(60)),
+        true => (300, 40, Duration::from_secs(30)),
         false => (60, 10, Duration::from_secs(10)),
     };
     let mut crowd = Crowd::of("idle", live, &[])?;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gmpscope_tests::again::{Verdict, once_more};
 use gmpscope_tests::consistency::disagreements;
 use gmpscope_tests::start::{Ran, Traced, init_traces, partition};
+use gmpscope_tests::surroundings::{Group, Quota};
 use gmpscope_tests::{Toolchain, Variant, environment, machine, toolchain};
 use tracer_user::model::start::{Ended, TimesFrom};
 
@@ -321,34 +322,13 @@ fn a_slow_source_of_users_is_named_under_cgo() -> Result<()> {
     )
 }
 
-/// A cgroup with a tenth of a CPU; removed on drop.
-struct Quota(PathBuf);
-
-impl Quota {
-    fn new() -> Result<Self> {
-        let dir = Path::new("/sys/fs/cgroup/cpu").join(format!("gmpscope-test-{}", std::process::id()));
-        std::fs::create_dir(&dir).context("a cgroup (v1, cpu) for a quota cannot be made")?;
-        let quota = Self(dir);
-        std::fs::write(quota.0.join("cpu.cfs_period_us"), "50000")?;
-        std::fs::write(quota.0.join("cpu.cfs_quota_us"), "5000")?;
-        Ok(quota)
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        // Its last process may still be exiting.
-        let end = Instant::now() + Duration::from_secs(5);
-        while std::fs::remove_dir(&self.0).is_err() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
 #[test]
 fn a_start_with_a_tenth_of_a_cpu_is_reported_as_throttled() -> Result<()> {
     let _one = machine();
-    let quota = Quota::new()?;
+    let group = Group::with_quota(Quota {
+        time: Duration::from_millis(5),
+        period: Duration::from_millis(50),
+    })?;
     let binary = newest()?;
     once_more(|| {
         let traced = || -> Result<Traced> {
@@ -356,7 +336,7 @@ fn a_start_with_a_tenth_of_a_cpu_is_reported_as_throttled() -> Result<()> {
                 .env("SLOW_START", "computes")
                 .env("SLOW_START_ROUNDS", "20000000"))
         };
-        let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", quota.0.display());
+        let join = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.folder().display());
         let slow = traced()?.run_by(&["sh", "-c", &join, "sh"])?;
         let findings = phase_findings(&slow);
         let reported = format!("{findings:?}");

@@ -8,56 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use gmpscope_tests::run::gmpscope_with;
-use gmpscope_tests::{Attach, Daemon, machine, toolchain};
+use gmpscope_tests::{Attach, Daemon, Variant, machine, toolchain};
 use tempfile::TempDir;
 
-/// Goroutines that hand a number over to each other for as long as C asks for it.
-const GO: &str = r#"package main
-
-import "C"
-
-import "time"
-
-//export GoWork
-func GoWork(milliseconds C.int) {
-	ping, pong := make(chan int), make(chan int)
-	go func() {
-		for n := range ping {
-			pong <- n
-		}
-	}()
-	for end := time.Now().Add(time.Duration(milliseconds) * time.Millisecond); time.Now().Before(end); {
-		ping <- 1
-		<-pong
-	}
-	close(ping)
-}
-
-func main() {}
-"#;
-
-/// Another thread works, and the first ends after so many milliseconds.
-const C: &str = r#"#include <pthread.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include "lib.h"
-
-static void *work(void *unused) {
-	for (;;)
-		GoWork(100);
-	return unused;
-}
-
-int main(int count, char **arguments) {
-	pthread_t thread;
-	if (count != 2 || pthread_create(&thread, 0, work, 0))
-		return 1;
-	usleep(1000 * atoi(arguments[1]));
-	pthread_exit(0);
-}
-"#;
-
-/// The C program that Go is linked into, in a folder of its own.
+/// The C program, under a name and in a folder that no other process has.
 struct Built {
     dir: TempDir,
     program: PathBuf,
@@ -66,66 +20,49 @@ struct Built {
 impl Built {
     fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let write =
-            |name: &str, text: &str| -> Result<()> { Ok(std::fs::write(dir.path().join(name), text)?) };
-        let toolchain = toolchain::newest()?;
-        write("lib.go", GO)?;
-        // Apart from the Go package, whose C files cgo compiles.
-        std::fs::create_dir(dir.path().join("host"))?;
-        write("host/main.c", C)?;
-        write(
-            "go.mod",
-            &format!("module leader\n\ngo 1.{}\n", toolchain.minor()),
-        )?;
-        let mut go = toolchain.go();
-        go.current_dir(dir.path())
-            .args(["build", "-buildmode=c-archive", "-o", "lib.a", "."])
-            .env("CGO_ENABLED", "1");
-        succeeds(&mut go)?;
         let program = dir.path().join("leaderless");
-        let mut cc = Command::new("cc");
-        cc.current_dir(dir.path())
-            .args(["-I.", "host/main.c", "lib.a", "-lpthread", "-o"])
-            .arg(&program);
-        succeeds(&mut cc)?;
+        std::fs::copy(
+            Variant::Library.build(&toolchain::newest()?, "library")?,
+            &program,
+        )?;
         Ok(Self { dir, program })
     }
-}
-
-fn succeeds(command: &mut Command) -> Result<()> {
-    let output = command.output()?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
 }
 
 /// The running program, killed on drop.
 struct Running(Child);
 
 impl Running {
-    /// Starts the program; its first thread ends after so many milliseconds.
-    fn start(program: &Path, milliseconds: u32) -> Result<Self> {
+    /// Starts the program; its first thread ends when nobody can write to its standard input any more.
+    fn start(program: &Path) -> Result<Self> {
         let child = Command::new(program)
-            .arg(milliseconds.to_string())
-            .stdin(Stdio::null())
+            .arg("leaderless")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
             .spawn()?;
+        // Go's runtime starts beside the first thread, and the library's init takes 20 ms.
+        std::thread::sleep(Duration::from_millis(100));
         Ok(Self(child))
     }
 
     fn leaderless(program: &Path) -> Result<Self> {
-        let running = Self::start(program, 0)?;
+        let mut running = Self::start(program)?;
+        running.end_first_thread()?;
+        Ok(running)
+    }
+
+    /// Has the first thread end, and waits for that.
+    fn end_first_thread(&mut self) -> Result<()> {
+        drop(self.0.stdin.take());
         let end = Instant::now() + Duration::from_secs(30);
-        let stat = format!("/proc/{}/stat", running.pid());
+        let stat = format!("/proc/{}/stat", self.pid());
         while !std::fs::read_to_string(&stat)?.contains(") Z ") {
             if Instant::now() > end {
                 bail!("its first thread does not end");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(running)
+        Ok(())
     }
 
     fn pid(&self) -> u32 {
@@ -202,12 +139,13 @@ fn a_capture_says_that_the_first_thread_has_ended_meanwhile() -> Result<()> {
     let _one = machine();
     let built = Built::new()?;
     for mode in ["passive", "exact"] {
-        let running = Running::start(&built.program, 2_000)?;
-        let mut tracer = Attach::to(running.pid())
+        let mut running = Running::start(&built.program)?;
+        let tracer = Attach::to(running.pid())
             .mode(mode)
-            .duration(Duration::from_secs(4))
-            .spawn()?;
-        tracer.attached()?;
+            .duration(Duration::from_secs(2))
+            .start()?;
+        std::thread::sleep(Duration::from_millis(500));
+        running.end_first_thread()?;
         let outcome = tracer.finish()?;
         let json = outcome.json.as_deref().unwrap_or_default();
         let is_said = json.contains("ended during the capture");

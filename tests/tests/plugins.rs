@@ -70,7 +70,7 @@ fn a_plugin_that_is_loaded_later_is_probed_from_then_on() -> Result<()> {
     for mode in ["sampled", "exact", "full"] {
         let mut workload = host(&toolchain, &["-late"])?.start()?;
         let tracer = Attach::to(workload.pid()).mode(mode).start()?;
-        let parked = workload.go_during(Duration::from_millis(2500))?;
+        let parked = workload.go_during(Duration::from_millis(1500))?;
         let outcome = tracer.interrupt()?;
         ensure!(
             outcome.code() == 5,

@@ -79,6 +79,11 @@ fn a_leak_a_gomaxprocs_that_changes_and_a_scheduler_that_prints() -> Result<()> 
 }
 
 #[test]
+fn threads_that_are_woken_for_next_to_nothing() -> Result<()> {
+    holds("trickle")
+}
+
+#[test]
 fn yields_that_are_most_of_all_waits() -> Result<()> {
     holds("yielding")
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use gmpscope_tests::again::{Verdict, once_more};
 use gmpscope_tests::http;
 use gmpscope_tests::machine;
 use gmpscope_tests::prometheus::Prometheus;
@@ -13,7 +14,7 @@ use tracer_user::document::capture::Capture;
 use tracer_user::model::sched::Cause;
 
 /// How long each is captured.
-const WINDOW: Duration = Duration::from_secs(4);
+const WINDOW: Duration = Duration::from_secs(3);
 /// What the share of what is not known must stay below.
 const UNKNOWN: f64 = 0.05;
 
@@ -39,8 +40,9 @@ fn under_load(pid: u32, asks: impl Fn() -> bool + Sync) -> Result<Capture> {
     outcome?.captured()
 }
 
-/// Checks that the causes add up, and that nearly all of the time has one.
-fn is_explained(capture: &Capture) -> Result<()> {
+/// Checks that the causes add up, and that nearly all of the time has one. Only the latter depends on the load of the
+/// machine.
+fn is_explained(capture: &Capture) -> Result<Verdict> {
     let total: u64 = capture.by_cause.values().map(|cause| cause.total_ns).sum();
     let causes = capture.full.as_ref().and_then(|full| full.causes.as_ref());
     let causes = causes.context("no causes")?;
@@ -56,12 +58,9 @@ fn is_explained(capture: &Capture) -> Result<()> {
         .map_or(0, |(_, cause)| cause.total_ns);
     let share = unknown as f64 / total as f64;
     println!("unknown: {:.2} % of {total} ns", share * 100.0);
-    ensure!(
-        share < UNKNOWN,
-        "{:.1} % of the waiting is not known why",
-        share * 100.0
-    );
-    Ok(())
+    Ok(Verdict::unless(share >= UNKNOWN, || {
+        format!("{:.1} % of the waiting is not known why", share * 100.0)
+    }))
 }
 
 #[test]
@@ -69,19 +68,19 @@ fn prometheus() -> Result<()> {
     let _one = machine();
     let server = Prometheus::start_alone()?;
     let asks = || http::get(server.address(), "/metrics").is_ok_and(|answer| answer.status == 200);
-    is_explained(&under_load(server.pid(), asks)?)
+    once_more(|| is_explained(&under_load(server.pid(), &asks)?))
 }
 
 #[test]
 fn caddy() -> Result<()> {
     let _one = machine();
     let server = Service::caddy()?;
-    is_explained(&under_load(server.pid(), || server.answers())?)
+    once_more(|| is_explained(&under_load(server.pid(), || server.answers())?))
 }
 
 #[test]
 fn syncthing() -> Result<()> {
     let _one = machine();
     let server = Service::syncthing()?;
-    is_explained(&under_load(server.pid(), || server.answers())?)
+    once_more(|| is_explained(&under_load(server.pid(), || server.answers())?))
 }

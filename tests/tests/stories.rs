@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use gmpscope_tests::again::{Verdict, once_more};
 use gmpscope_tests::run::Attach;
 use gmpscope_tests::story::{Scene, Seen, Story};
 use gmpscope_tests::{Variant, machine, toolchain};
@@ -13,7 +14,7 @@ use tracer_user::model::sched::Cause;
 /// How long clients are asked what they see.
 const SYMPTOM: Duration = Duration::from_millis(1500);
 /// The length of a capture.
-const CAPTURE: Duration = Duration::from_secs(2);
+const CAPTURE: Duration = Duration::from_millis(1500);
 
 /// What clients see, and a capture.
 struct Look {
@@ -84,69 +85,84 @@ impl Look {
     }
 }
 
-/// Fails unless the cause was that of most of the waiting and is named first, with the culprit if there is one.
-fn is_named(story: Story, look: &Look) -> Result<()> {
+/// Whether the cause was that of most of the waiting, and is largely due to the culprit if there is one. Where it is so,
+/// the answer must name both first: that does not depend on times.
+fn is_named(story: Story, look: &Look) -> Result<Verdict> {
     let (cause, named) = (story.cause(), look.largest_cause()?);
     let (of_cause_ns, waited_ns) = (look.total_ns(cause), look.waited_ns());
+    if of_cause_ns <= waited_ns / 2 {
+        return Ok(Verdict::TooLong(format!(
+            "{} is {of_cause_ns} of {waited_ns} ns: {}",
+            cause.name(),
+            look.describe()
+        )));
+    }
     ensure!(
         named.contains(cause.phrase()),
         "{} is not named first: {}",
         cause.name(),
         look.describe()
     );
-    ensure!(
-        of_cause_ns > waited_ns / 2,
-        "{} is {of_cause_ns} of {waited_ns} ns: {}",
-        cause.name(),
-        look.describe()
-    );
     let Some(culprit) = story.culprit() else {
-        return Ok(());
+        return Ok(Verdict::Holds);
     };
     let held_ns = look.held_ns(culprit);
-    ensure!(
-        named.contains(culprit) && held_ns > of_cause_ns / 2,
-        "{culprit} has {held_ns} of {of_cause_ns} ns: {}",
-        look.describe()
-    );
-    Ok(())
-}
-
-/// Fails unless less than a fifth is left, of the cause and of what its culprit held, and answers come much sooner.
-fn is_gone(story: Story, before: &Look, after: &Look) -> Result<()> {
-    let both = || format!("before: {}\nafter: {}", before.describe(), after.describe());
-    let is_less = |was_ns, is_ns| after.mean(is_ns) < before.mean(was_ns) / 5.0;
-    let cause = story.cause();
-    ensure!(
-        is_less(before.total_ns(cause), after.total_ns(cause)),
-        "{} is still there; {}",
-        cause.name(),
-        both()
-    );
-    if let Some(culprit) = story.culprit() {
-        ensure!(
-            is_less(before.held_ns(culprit), after.held_ns(culprit)),
-            "{culprit} still holds Ps; {}",
-            both()
-        );
+    if held_ns <= of_cause_ns / 2 {
+        return Ok(Verdict::TooLong(format!(
+            "{culprit} has {held_ns} of {of_cause_ns} ns: {}",
+            look.describe()
+        )));
     }
     ensure!(
-        after.seen.p99_ns < before.seen.p99_ns / 2,
-        "the clients see no difference; {}",
-        both()
+        named.contains(culprit),
+        "{culprit} is not named first: {}",
+        look.describe()
     );
-    Ok(())
+    Ok(Verdict::Holds)
 }
 
+/// Whether less than a fifth is left, of the cause and of what its culprit held, and answers come much sooner.
+fn is_gone(story: Story, before: &Look, after: &Look) -> Verdict {
+    let is_less = |was_ns, is_ns| after.mean(is_ns) < before.mean(was_ns) / 5.0;
+    let cause = story.cause();
+    let mut left = Vec::new();
+    if !is_less(before.total_ns(cause), after.total_ns(cause)) {
+        left.push(format!("{} is still there", cause.name()));
+    }
+    if let Some(culprit) = story.culprit()
+        && !is_less(before.held_ns(culprit), after.held_ns(culprit))
+    {
+        left.push(format!("{culprit} still holds Ps"));
+    }
+    if after.seen.p99_ns >= before.seen.p99_ns / 2 {
+        left.push("the clients see no difference".to_owned());
+    }
+    Verdict::unless(!left.is_empty(), || {
+        format!(
+            "{}; before: {}\nafter: {}",
+            left.join("; "),
+            before.describe(),
+            after.describe()
+        )
+    })
+}
+
+/// Lives through a story. Everything but what the answer says of its own figures depends on the load of the machine, and is
+/// looked at once more if it is wrong.
 fn check(story: Story) -> Result<()> {
     let _one = machine();
     let program = Variant::Stripped.build(&toolchain::newest()?, "shop")?;
-    let mut scene = Scene::begin(story, &program)?;
-    let before = Look::at(&scene)?;
-    is_named(story, &before)?;
-    scene.remedy()?;
-    let after = Look::at(&scene)?;
-    is_gone(story, &before, &after)
+    once_more(|| {
+        let mut scene = Scene::begin(story, &program)?;
+        let before = Look::at(&scene)?;
+        let named = is_named(story, &before)?;
+        if let Verdict::TooLong(_) = named {
+            return Ok(named);
+        }
+        scene.remedy()?;
+        let after = Look::at(&scene)?;
+        Ok(is_gone(story, &before, &after))
+    })
 }
 
 #[test]

@@ -224,7 +224,7 @@ fn a_command_runs_and_ends_whoever_reads_what_is_said_of_it() -> Result<()> {
     BufReader::new(tracer.0.stdout.take().context("no stdout")?).read_line(&mut line)?;
     ensure!(line.starts_with("main "), "{line:?}");
     // The capture ends at once, and its result waits for a reader.
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(1));
     tracer.signal(libc::SIGTERM);
     let status = tracer.ends_within(PATIENCE)?;
     ensure!(status.code() == Some(0), "the command's own status: {status}");

@@ -61,7 +61,7 @@ impl Workload {
     pub fn run(&mut self) -> Result<()> {
         match self.command("go")?.event.as_str() {
             "running" => Ok(()),
-            other => bail!("a workload that was told to run answered {other}"),
+            other => bail!("a workload that was asked to run answered {other}"),
         }
     }
 

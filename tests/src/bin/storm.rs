@@ -1,5 +1,5 @@
 //! Attaches and detaches over and over, and checks each time whether that did any harm: the table of docs/security.md.
-//! `storm ROUNDS SEED FILE [KIND]` writes it to FILE; KIND restricts it to one mode, as the table names it. Exits with
+//! `storm ROUNDS SEED [KIND] FILE` writes it to FILE; KIND restricts it to one mode, as the table names it. Exits with
 //! status 1 if anything was wrong.
 
 use std::process::ExitCode;
@@ -12,11 +12,11 @@ fn main() -> Result<ExitCode> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (rounds, seed, file, only) = match words.as_slice() {
         [rounds, seed, file] => (rounds, seed, file, None),
-        [rounds, seed, file, kind] => {
+        [rounds, seed, kind, file] => {
             let kind = Kind::named(kind).with_context(|| format!("there are no rounds called {kind:?}"))?;
             (rounds, seed, file, Some(kind))
         }
-        other => bail!("not `ROUNDS SEED FILE [KIND]`: {other:?}"),
+        other => bail!("not `ROUNDS SEED [KIND] FILE`: {other:?}"),
     };
     let options = Options {
         rounds: rounds.parse().context("ROUNDS is not a number")?,

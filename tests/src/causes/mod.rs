@@ -1,11 +1,8 @@
 //! Causes of waits to run: for each a workload in which nearly all waiting is due to it, and a twin from which only that is
-//! missing; what surrounds them (CPUs, other processes, a quota); and what a capture in mode `full` says of them.
+//! missing; and what a capture in mode `full` says of them.
 
-pub mod hogs;
 pub mod matrix;
 pub mod pathology;
-pub mod placement;
-pub mod quota;
 pub mod reading;
 pub mod running;
 

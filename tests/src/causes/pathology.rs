@@ -1,11 +1,12 @@
 //! The pathologies: for each cause how the workload `cause` is run so that nearly all waiting is due to it, and how its
 //! twin is run.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use tracer_user::model::sched::Cause;
 
-use super::placement::Cpus;
-use super::quota::Limit;
+use crate::surroundings::{Cpus, Quota};
 
 /// One way of running the workload `cause`, with what surrounds it.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ pub struct Way {
     /// Processes that compute on the last CPU, by their niceness.
     pub hogs: &'static [i32],
     /// The CPU quota of its control group.
-    pub limit: Option<Limit>,
+    pub quota: Option<Quota>,
 }
 
 impl Way {
@@ -39,7 +40,7 @@ impl Way {
             cpus: Cpus::Any,
             batch: false,
             hogs: &[],
-            limit: None,
+            quota: None,
         }
     }
 }
@@ -69,9 +70,9 @@ impl Pathology {
                 // One CPU, so that the group is throttled on it alone. While it runs, its waits are due to a busy P, and so
                 // the quota must be much less than a fifth.
                 cpus: Cpus::Last,
-                limit: Some(Limit {
-                    quota_us: 10_000,
-                    period_us: 200_000,
+                quota: Some(Quota {
+                    time: Duration::from_millis(10),
+                    period: Duration::from_millis(200),
                 }),
                 ..Way::alone(Cause::CgroupThrottled)
             },

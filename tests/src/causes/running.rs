@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::hogs::Hogs;
 use super::pathology::Way;
-use super::placement::{Cpus, Placement, become_foremost};
-use super::quota::Quota;
 use super::reading::Reading;
 use crate::event::Event;
 use crate::run::Attach;
+use crate::surroundings::placement::become_foremost;
+use crate::surroundings::{Cpus, Group, Hog, Placement};
 use crate::toolchain;
 use crate::variant::Variant;
 use crate::workload::Workload;
@@ -27,8 +26,8 @@ const KNOWN: Duration = Duration::from_millis(100);
 pub struct Running {
     // Dropped in this order: a control group can be removed once the processes in it are gone.
     workload: Workload,
-    quota: Option<Quota>,
-    _hogs: Hogs,
+    group: Option<Group>,
+    _hogs: Vec<Hog>,
 }
 
 /// A capture of a known number of iterations, with what both sides say of them.
@@ -65,16 +64,23 @@ impl Running {
             batch: way.batch,
             ..Placement::default()
         };
-        placement.apply(&mut command);
-        let quota = way.limit.map(Quota::make).transpose()?;
+        placement.apply(&mut command)?;
+        let group = way.quota.map(Group::with_quota).transpose()?;
         let workload = Workload::start_by(command)?;
-        if let Some(quota) = &quota {
-            quota.add(workload.pid())?;
+        if let Some(group) = &group {
+            group.add(workload.pid())?;
         }
+        let hogs = way.hogs.iter().map(|niceness| {
+            Hog::start(Placement {
+                cpu: last,
+                niceness: Some(*niceness),
+                ..Placement::default()
+            })
+        });
         Ok(Self {
             workload,
-            quota,
-            _hogs: Hogs::start(way.hogs, last)?,
+            group,
+            _hogs: hogs.collect::<Result<_>>()?,
         })
     }
 
@@ -88,7 +94,7 @@ impl Running {
     /// # Errors
     /// It has no quota, or that cannot be read.
     pub fn throttled_ns(&self) -> Result<u64> {
-        self.quota.as_ref().context("it has no quota")?.throttled_ns()
+        self.group.as_ref().context("it has no quota")?.throttled_ns()
     }
 
     /// Runs a workload and captures it for a while in mode `full`.

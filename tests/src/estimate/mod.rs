@@ -3,22 +3,18 @@
 pub mod pressed;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use tracer_user::model::Model;
 use tracer_user::model::estimate::CauseEstimate;
 use tracer_user::model::sched::Cause;
-use tracer_user::output::options::{Chatter, Format};
 use tracer_user::output::sink::NoOutput;
-use tracer_user::session::options::ReplayOptions;
-use tracer_user::session::replay::{Replayed, replay};
-use tracer_user::stream::recording::Reader;
 use tracer_user::stream::step::LatencyStep;
 use tracer_user::stream::{Closing, Consumer, Flow, Kind, Observation, Step, Symbolizer};
+
+use crate::replayed;
 
 /// A share that is smaller need not be in an interval of a cause that no sample has seen.
 const UNSEEN: f64 = 0.05;
@@ -68,26 +64,11 @@ impl Window {
 /// # Errors
 /// It cannot be read.
 pub fn windows(recording: &Path, length: Duration) -> Result<Vec<Window>> {
-    let name = recording.display().to_string();
-    let file = File::open(recording).with_context(|| format!("opening {name}"))?;
-    let reader = Reader::new(BufReader::new(file), &name)?;
-    let options = ReplayOptions {
-        file: None,
-        format: Format::Json,
-        output: None,
-        interval: None,
-        by: None,
-        chatter: Chatter::Quiet,
-    };
     let mut both = Both {
         length_ns: u64::try_from(length.as_nanos())?,
         ..Both::default()
     };
-    let replayed = replay(reader, &options, &mut both)?;
-    ensure!(
-        matches!(replayed, Replayed::Concluded { .. }),
-        "{name} has no end"
-    );
+    replayed::through(recording, &mut both)?;
     Ok(both.windows())
 }
 

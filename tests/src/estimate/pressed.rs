@@ -1,12 +1,11 @@
-//! Programs that do not get the CPU time that they want: of a cgroup with a quota, or beside one that wants it too.
+//! Programs that do not get the CPU time that they want: of a control group with a quota, or beside one that wants it too.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::story::container::Container;
-use crate::story::cpus;
+use crate::surroundings::{Group, Hog, Placement, Quota, cpus};
 use crate::workload::Workload;
 
 /// What a program is started in.
@@ -14,73 +13,48 @@ use crate::workload::Workload;
 pub enum Pressed {
     /// Nothing keeps it from its CPUs.
     Free,
-    /// A cgroup with a quota.
-    Throttled(Quota),
+    /// A control group with a quota.
+    Throttled(Group),
     /// A single CPU, of which another program takes what it can get.
-    Crowded(Hog),
+    Crowded {
+        /// The other program.
+        hog: Hog,
+        /// The CPU.
+        cpu: usize,
+    },
 }
 
 impl Pressed {
+    /// A control group with this quota.
+    pub fn throttled(quota: Quota) -> Result<Self> {
+        Group::with_quota(quota).map(Self::Throttled)
+    }
+
+    /// A CPU that we may use, on which another program computes.
+    pub fn crowded() -> Result<Self> {
+        let (cpu, _) = cpus::two()?;
+        let hog = Hog::start(Placement {
+            cpu: Some(cpu),
+            ..Placement::default()
+        })?;
+        Ok(Self::Crowded { hog, cpu })
+    }
+
     /// Starts a workload in it, with these arguments, and waits until it is parked.
     pub fn start(&self, binary: &Path, args: &[&str]) -> Result<Workload> {
-        let mut command = match self {
-            Self::Free => Command::new(binary),
-            Self::Throttled(quota) => {
-                let join = format!(
-                    "echo $$ > {}/cgroup.procs; exec \"$@\"",
-                    quota.0.folder().display()
-                );
-                let mut command = Command::new("sh");
-                command.args(["-c", &join, "sh"]).arg(binary);
-                command
-            }
-            Self::Crowded(hog) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", &hog.cpu.to_string()]).arg(binary);
-                command
-            }
-        };
+        let mut command = Command::new(binary);
         command.args(args).arg("-control").env_remove("GODEBUG");
+        let (group, cpu) = match self {
+            Self::Free => (None, None),
+            Self::Throttled(group) => (Some(group), None),
+            Self::Crowded { cpu, .. } => (None, Some(*cpu)),
+        };
+        let placement = Placement {
+            group,
+            cpu,
+            ..Placement::default()
+        };
+        placement.apply(&mut command)?;
         Workload::start_by(command)
-    }
-}
-
-/// A cgroup with a quota; removed on drop, when its processes have ended.
-#[derive(Debug)]
-pub struct Quota(Container);
-
-impl Quota {
-    /// Makes one with this share of a CPU, in percent.
-    pub fn of_percent(percent: u32) -> Result<Self> {
-        let container = Container::new(100)?;
-        container.limit(percent)?;
-        Ok(Self(container))
-    }
-}
-
-/// A program that computes on one CPU for as long as this is there.
-#[derive(Debug)]
-pub struct Hog {
-    child: Child,
-    cpu: usize,
-}
-
-impl Hog {
-    /// Starts it, on a CPU that we may use.
-    pub fn start() -> Result<Self> {
-        let (cpu, _) = cpus::two()?;
-        let child = Command::new("taskset")
-            .args(["-c", &cpu.to_string(), "sh", "-c", "while :; do :; done"])
-            .stdin(Stdio::null())
-            .spawn()
-            .context("starting a program that computes: taskset is needed (util-linux)")?;
-        Ok(Self { child, cpu })
-    }
-}
-
-impl Drop for Hog {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }

@@ -7,11 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use tracer_user::document::capture::Capture;
 
-use super::group::Group;
-use super::hogs::Hogs;
 use super::scenes::Scene;
 use super::side::{Side, Threads};
 use crate::run::gmpscope_with;
+use crate::surroundings::{Cpus, Group, Hog, Placement};
 use crate::{Variant, Workload, toolchain};
 
 /// How long a program runs before it is captured: so that its heap is there, and its threads.
@@ -21,8 +20,6 @@ const WINDOW: Duration = Duration::from_millis(800);
 const WINDOW_OF_SAMPLES: Duration = Duration::from_millis(2_000);
 /// How often the gauges are read.
 const READINGS: &str = "50ms";
-/// The CPU of those that have only one.
-const CPU: &str = "0";
 /// Threads that a program may still make where its limit is near.
 const SPARE: u64 = 4;
 
@@ -104,17 +101,18 @@ fn captured(scene: &Scene, side: &Side) -> Result<Capture> {
 
 fn run(mode: &str, side: &Side) -> Result<Capture> {
     // Dropped after the program, which must have left it.
-    let quota = side.quota.map(|_| Group::new("cpu")).transpose()?;
+    let quota = side.quota.map(Group::with_quota).transpose()?;
     let limited = (side.threads != Threads::Unlimited)
         .then(|| Group::new("pids"))
         .transpose()?;
-    let _hogs = Hogs::start(side.one_cpu.unwrap_or(0), CPU)?;
-    let mut workload = Workload::start_by(command(side)?)?;
-    if let (Some(group), Some((quota, period))) = (&quota, side.quota) {
-        group.limit_cpu(quota, period)?;
-        group.add(workload.pid())?;
-    }
-    if let Some(group) = &limited {
+    let placement = Placement {
+        cpu: side.one_cpu.map_or(Ok(None), |_| Cpus::First.single())?,
+        ..Placement::default()
+    };
+    let hogs = (0..side.one_cpu.unwrap_or(0)).map(|_| Hog::start(placement));
+    let _hogs = hogs.collect::<Result<Vec<_>>>()?;
+    let mut workload = Workload::start_by(command(side, placement)?)?;
+    for group in quota.iter().chain(&limited) {
         group.add(workload.pid())?;
     }
     workload.go()?;
@@ -129,16 +127,9 @@ fn run(mode: &str, side: &Side) -> Result<Capture> {
     capture(workload.pid(), mode)
 }
 
-fn command(side: &Side) -> Result<Command> {
+fn command(side: &Side, placement: Placement<'_>) -> Result<Command> {
     let binary = Variant::Stripped.build(&toolchain::newest()?, "rules")?;
-    let mut command = match side.one_cpu {
-        None => Command::new(binary),
-        Some(_) => {
-            let mut command = Command::new("taskset");
-            command.args(["-c", CPU]).arg(binary);
-            command
-        }
-    };
+    let mut command = Command::new(binary);
     command
         .args(side.arguments)
         .arg("-control")
@@ -149,6 +140,7 @@ fn command(side: &Side) -> Result<Command> {
     if let Some(godebug) = side.godebug {
         command.env("GODEBUG", godebug);
     }
+    placement.apply(&mut command)?;
     Ok(command)
 }
 

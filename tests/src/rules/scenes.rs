@@ -1,8 +1,7 @@
 //! The programs on which rules must fire, each with its twin.
 
-use std::time::Duration;
-
 use super::side::{Side, Threads};
+use crate::surroundings::Quota;
 
 /// A program with one pathology, its twin without it, and the rules that must say so.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +25,7 @@ const CROWDED: Side = Side::of("8 goroutines compute on 2 Ps", &["-do", "compute
 const ROOMY: Side = Side::of("1 goroutine computes on 2 Ps", &["-do", "computes", "-twin"]);
 
 /// Every scene.
-pub static SCENES: [Scene; 12] = [
+pub static SCENES: [Scene; 13] = [
     Scene {
         name: "saturated",
         mode: "full",
@@ -48,7 +47,7 @@ pub static SCENES: [Scene; 12] = [
         mode: "full",
         rules: &["cgroup-throttled", "sysmon-late", "gomaxprocs-above-cgroup-limit"],
         workload: Side {
-            quota: Some((Duration::from_millis(20), Duration::from_millis(100))),
+            quota: Some(Quota::of_percent(20)),
             ..Side::of(
                 "goroutines compute under a quota of 0.2 CPUs",
                 &["-do", "computes,wakes"],
@@ -176,6 +175,26 @@ pub static SCENES: [Scene; 12] = [
         },
         twin: Side::of("the same without all that", &["-do", "leaks,resizes", "-twin"]),
         at_once: true,
+    },
+    Scene {
+        name: "trickle",
+        mode: "full",
+        rules: &["idle-spinning"],
+        workload: Side {
+            gomaxprocs: "4",
+            ..Side::of(
+                "a goroutine with next to nothing to do is woken thousands of times in a second",
+                &["-do", "trickles"],
+            )
+        },
+        twin: Side {
+            gomaxprocs: "4",
+            ..Side::of(
+                "it is woken a hundred times in a second",
+                &["-do", "trickles", "-twin"],
+            )
+        },
+        at_once: false,
     },
     Scene {
         name: "yielding",

@@ -1,6 +1,6 @@
 //! One side of a comparison: a program, and what surrounds it.
 
-use std::time::Duration;
+use crate::surroundings::Quota;
 
 /// A program of tests/workloads/rules, and what surrounds it.
 #[derive(Clone, Copy, Debug)]
@@ -13,8 +13,8 @@ pub struct Side {
     pub gomaxprocs: &'static str,
     /// Its `GODEBUG`.
     pub godebug: Option<&'static str>,
-    /// CPU time that its control group may use, and in which period.
-    pub quota: Option<(Duration, Duration)>,
+    /// CPU time that its control group may use.
+    pub quota: Option<Quota>,
     /// Whether it has one CPU to itself, or shares it with this many processes that compute.
     pub one_cpu: Option<u32>,
     /// The limit of threads, once it runs.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::container::Container;
+use super::held;
+use crate::surroundings::Group;
 
 /// What clients saw: the time from an order to its answer (`tests/workloads/shop/load.go`).
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -26,7 +27,7 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Clients {
     program: PathBuf,
-    container: Container,
+    group: Group,
     cpu: usize,
 }
 
@@ -36,10 +37,10 @@ pub struct Ordering(Child);
 
 impl Clients {
     /// Clients of this build of `shop`, in a control group and on a CPU.
-    pub fn new(program: &Path, container: Container, cpu: usize) -> Self {
+    pub fn new(program: &Path, group: Group, cpu: usize) -> Self {
         Self {
             program: program.to_owned(),
-            container,
+            group,
             cpu,
         }
     }
@@ -73,7 +74,7 @@ impl Clients {
             .env_remove("GOMAXPROCS")
             .env_remove("GODEBUG")
             .stdin(Stdio::null());
-        self.container.hold(&mut command, self.cpu)?;
+        held(&self.group, self.cpu).apply(&mut command)?;
         Ok(command)
     }
 }

@@ -5,8 +5,6 @@
 //! and the test share another one, so that none of them delays the server.
 
 mod clients;
-pub(crate) mod container;
-pub(crate) mod cpus;
 mod neighbour;
 
 use std::path::{Path, PathBuf};
@@ -17,10 +15,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tracer_user::model::sched::Cause;
 
+use crate::surroundings::cpus::{self, Confined};
+use crate::surroundings::{Group, Placement, Quota};
 use crate::workload::Workload;
 use clients::Clients;
-use container::Container;
-use cpus::Confined;
 use neighbour::Neighbour;
 
 pub use clients::Seen;
@@ -33,10 +31,10 @@ const ALONE: u32 = 10_000;
 const SERVICE: u32 = 100;
 /// See [`SERVICE`].
 const NEIGHBOUR: u32 = 400;
-/// The quota of the throttled server in percent of a CPU. It needs about four times as much.
-const SCARCE: u32 = 10;
+/// The quota of the throttled server. It needs about four times as much.
+const SCARCE: Quota = Quota::of_percent(10);
 /// Its quota afterwards.
-const PLENTY: u32 = 100;
+const PLENTY: Quota = Quota::of_percent(100);
 
 /// A story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +98,7 @@ pub struct Scene {
     server: Workload,
     neighbour: Option<Neighbour>,
     clients: Clients,
-    container: Container,
+    group: Group,
     _elsewhere: Confined,
 }
 
@@ -113,14 +111,14 @@ impl Scene {
     pub fn begin(story: Story, program: &Path) -> Result<Self> {
         let (own, other) = cpus::two()?;
         let elsewhere = Confined::to(other)?;
-        let container = Container::new(story.weight())?;
+        let group = weighing(story.weight())?;
         if story == Story::Throttled {
-            container.limit(SCARCE)?;
+            group.limit_cpu(SCARCE)?;
         }
-        let server = serve(program, &container, own, story == Story::Saturated)?;
+        let server = serve(program, &group, own, story == Story::Saturated)?;
         let neighbour = match story {
             Story::Throttled | Story::Saturated => None,
-            Story::Neighbour => Some(Neighbour::start(Container::new(NEIGHBOUR)?, own)?),
+            Story::Neighbour => Some(Neighbour::start(weighing(NEIGHBOUR)?, own)?),
         };
         Ok(Self {
             story,
@@ -129,8 +127,8 @@ impl Scene {
             other,
             server,
             neighbour,
-            clients: Clients::new(program, Container::new(ALONE)?, other),
-            container,
+            clients: Clients::new(program, weighing(ALONE)?, other),
+            group,
             _elsewhere: elsewhere,
         })
     }
@@ -138,9 +136,9 @@ impl Scene {
     /// Does what the story does about the trouble. The server is restarted if its program is what changes.
     pub fn remedy(&mut self) -> Result<()> {
         match self.story {
-            Story::Throttled => self.container.limit(PLENTY),
+            Story::Throttled => self.group.limit_cpu(PLENTY),
             Story::Saturated => {
-                self.server = serve(&self.program, &self.container, self.own, false)?;
+                self.server = serve(&self.program, &self.group, self.own, false)?;
                 Ok(())
             }
             Story::Neighbour => {
@@ -171,8 +169,25 @@ impl Scene {
     }
 }
 
+/// Makes a control group with this weight, on the scale of v2.
+fn weighing(weight: u32) -> Result<Group> {
+    let group = Group::new("cpu")?;
+    group.weigh(weight)?;
+    Ok(group)
+}
+
+/// Where the processes of a story are: in a control group, on a CPU, and not there any longer than the story.
+fn held(group: &Group, cpu: usize) -> Placement<'_> {
+    Placement {
+        group: Some(group),
+        cpu: Some(cpu),
+        ends_with_us: true,
+        ..Placement::default()
+    }
+}
+
 /// Starts a server in a control group, on this CPU.
-fn serve(program: &Path, container: &Container, cpu: usize, collects_anew: bool) -> Result<Workload> {
+fn serve(program: &Path, group: &Group, cpu: usize, collects_anew: bool) -> Result<Workload> {
     let mut command = Command::new(program);
     command
         .arg("serve")
@@ -180,7 +195,7 @@ fn serve(program: &Path, container: &Container, cpu: usize, collects_anew: bool)
         .arg("-control")
         .env_remove("GOMAXPROCS")
         .env_remove("GODEBUG");
-    container.hold(&mut command, cpu)?;
+    held(group, cpu).apply(&mut command)?;
     let mut server = Workload::start_by(command)?;
     server.go()?;
     Ok(server)

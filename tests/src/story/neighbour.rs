@@ -1,41 +1,27 @@
 //! The noisy neighbour: another process, which computes without a pause.
 
-use std::process::{Child, Command, Stdio};
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-
-use super::container::Container;
-use super::cpus;
+use super::held;
+use crate::surroundings::{Group, Hog};
 
 /// A process that computes, in a control group of its own; killed on drop.
 #[derive(Debug)]
 pub struct Neighbour {
-    child: Child,
+    hog: Hog,
     // Removed once the process has been killed.
-    _container: Container,
+    _group: Group,
 }
 
 impl Neighbour {
     /// Starts it in this control group, on this CPU.
-    pub fn start(container: Container, cpu: usize) -> Result<Self> {
-        let mut command = Command::new("sh");
-        command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
-        container.hold(&mut command, cpu)?;
-        Ok(Self {
-            child: command.spawn().context("starting the neighbour")?,
-            _container: container,
-        })
+    pub fn start(group: Group, cpu: usize) -> Result<Self> {
+        let hog = Hog::start(held(&group, cpu))?;
+        Ok(Self { hog, _group: group })
     }
 
-    /// Moves it to another CPU, as `taskset -p` does.
+    /// Moves it to another CPU.
     pub fn move_to(&self, cpu: usize) -> Result<()> {
-        cpus::confine(self.child.id(), cpu).with_context(|| format!("moving the neighbour to CPU {cpu}"))
-    }
-}
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
+        self.hog.move_to(cpu)
     }
 }

@@ -1,19 +1,15 @@
 //! Every change of a goroutine's state, as a consumer of gmpscope's own recording sees it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tracer_user::model::sched::{Change, Sched};
-use tracer_user::output::options::{Chatter, Format};
 use tracer_user::output::sink::NoOutput;
-use tracer_user::session::options::ReplayOptions;
-use tracer_user::session::replay::{Replayed, replay};
-use tracer_user::stream::recording::Reader;
 use tracer_user::stream::step::LatencyStep;
 use tracer_user::stream::{Closing, Consumer, EndedBy, Flow, Observation, Step, Symbolizer};
+
+use crate::replayed;
 
 /// The changes that the model derives from a capture in mode `full`.
 #[derive(Default)]
@@ -33,23 +29,10 @@ impl StateChanges {
     /// # Errors
     /// It cannot be read, or is not one of mode `full`.
     pub fn of(recording: &Path) -> Result<Self> {
-        let name = recording.display().to_string();
-        let file = File::open(recording).with_context(|| format!("opening {name}"))?;
-        let reader = Reader::new(BufReader::new(file), &name)?;
-        let options = ReplayOptions {
-            file: None,
-            format: Format::Json,
-            output: None,
-            interval: None,
-            by: None,
-            chatter: Chatter::Quiet,
-        };
+        let name = recording.display();
         let mut changes = Self::default();
-        let replayed = replay(reader, &options, &mut changes)?;
-        ensure!(
-            matches!(replayed, Replayed::Concluded { .. }) && changes.sched.is_some(),
-            "{name} has no scheduler in it"
-        );
+        replayed::through(recording, &mut changes)?;
+        ensure!(changes.sched.is_some(), "{name} has no scheduler in it");
         ensure!(!changes.is_cut, "{name} ends in the middle of its capture");
         Ok(changes)
     }

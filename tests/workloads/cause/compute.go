@@ -8,7 +8,7 @@ import (
 	"gmpscope.test/workloads/internal/control"
 )
 
-// computers is the number of goroutines that compute. tests/tests/cause_oracles.rs knows it.
+// computers is the number of goroutines that compute.
 const computers = 4
 
 // computing: goroutines that compute, in pieces of 1 ms of CPU time, and never block. With GOMAXPROCS=1 all but one of

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// crowdSize is how many goroutines are released at once. tests/tests/cause_oracles.rs knows it.
+// crowdSize is how many goroutines are released at once.
 const crowdSize = 8
 
 // crowd is goroutines that wait until they are released, do next to nothing, and wait again. How long they are Runnable

@@ -38,13 +38,18 @@ func main() {
 		control.Check(serve())
 		return
 	}
-	control.Main(control.Workload{Name: "cause", CountsStops: true, Run: func(p *control.Phase) {
+	control.Main(control.Workload{Name: "cause", Setup: sizes, CountsStops: true, Run: func(p *control.Phase) {
 		run, ok := ways[flag.Arg(0)]
 		if !ok {
 			control.Check(fmt.Errorf("%q: the first argument is one of %s", flag.Arg(0), strings.Join(names(), ", ")))
 		}
 		run(p, flag.Arg(1) == "twin")
 	}})
+}
+
+// sizes are in every event: how many goroutines a cause makes wait at a time follows from them.
+func sizes() map[string]interface{} {
+	return map[string]interface{}{"computers": computers, "crowd": crowdSize}
 }
 
 func names() []string {

@@ -52,6 +52,29 @@ func locks(p *control.Phase, c *control.Counter) {
 	})
 }
 
+// trickles wakes a goroutine that has next to nothing to do, after each 50 µs that a thread sleeps in the kernel: an idle
+// program would round the time of a timer up to a millisecond. Its twin does so each 10 ms.
+func trickles(p *control.Phase, c *control.Counter) {
+	pause := 50 * time.Microsecond
+	if *twin {
+		pause = 10 * time.Millisecond
+	}
+	wake, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range wake {
+			c.Add(1)
+		}
+	}()
+	for !p.Stopped() {
+		ts := syscall.NsecToTimespec(int64(pause))
+		_ = syscall.Nanosleep(&ts, nil)
+		wake <- struct{}{}
+	}
+	close(wake)
+	<-ended
+}
+
 // herd wakes 500 goroutines at once, ten times in a second; its twin wakes them one after the other.
 func herd(p *control.Phase, c *control.Counter) {
 	const members, round = 500, 100 * time.Millisecond

@@ -31,6 +31,7 @@ var pathologies = map[string]pathology{
 	"locks":     locks,
 	"resizes":   resizes,
 	"stops":     stops,
+	"trickles":  trickles,
 	"wakes":     wakes,
 	"yields":    yields,
 }

@@ -70,7 +70,7 @@ fn bytes_for(cpus: u32) -> u32 {
     DEFAULT_RING_BYTES.max(USUAL_BYTES * wanted(cpus))
 }
 
-/// The number of CPUs as far as the lowest bits of their numbers tell them apart.
+/// The number of CPUs as far as the lowest bits of their numbers differ.
 fn cpus() -> u32 {
     let cpus = online_cpus().map(|cpus| cpus.into_iter().max());
     match cpus {

@@ -74,7 +74,7 @@ pub fn privileges(ours: &Privileges) -> Vec<Check> {
         Some(true) => Check::degraded(
             "seccomp",
             "a filter is on us",
-            "it may forbid bpf, perf_event_open or process_vm_readv; the checks below tell",
+            "it may forbid bpf, perf_event_open or process_vm_readv; the checks below show it",
         )
         .advise(
             "if they fail: run the container with --security-opt seccomp=unconfined; in a systemd unit, SystemCallFilter= \

@@ -180,7 +180,7 @@ fn perf_links() -> Check {
             Check::degraded(
                 name,
                 format!("no {}", missing.join(", no ")),
-                "probe sites are told apart by their addresses, which costs each hit some 30 ns more",
+                "probe sites are identified by their addresses, which costs each hit some 30 ns more",
             )
             .advise("Linux 5.15 or newer has them")
         }

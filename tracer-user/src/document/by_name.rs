@@ -10,7 +10,7 @@ use crate::stream::{LossCause, Origin};
 
 /// An enum whose variants have names in JSON and text.
 pub trait HasName: Copy + Sized + 'static {
-    /// What a variant is, for the error about a name that is none.
+    /// What a variant is, for the error about a name that no variant has.
     const WHAT: &'static str;
     /// Every variant.
     const ALL: &'static [Self];

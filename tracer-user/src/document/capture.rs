@@ -43,7 +43,7 @@ pub struct Capture {
     /// Every wait that was seen; absent where starts alone were traced.
     #[serde(default, skip_serializing_if = "Hist::is_absent")]
     pub runnable_to_running: Hist,
-    /// Of them, all but voluntary yields (`runtime.Gosched`), which are no latency: `exact`, `full`.
+    /// Of them, all but voluntary yields (`runtime.Gosched`), which do not count as latency: `exact`, `full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without_yields: Option<Hist>,
     /// By how the goroutine became runnable: `exact`, `full`.
@@ -125,7 +125,7 @@ impl Capture {
         }
     }
 
-    /// The waits that count as latency: without voluntary yields, where the mode can tell them apart.
+    /// The waits that count as latency: without voluntary yields, where the mode can distinguish them.
     pub fn waits(&self) -> &Hist {
         self.without_yields.as_ref().unwrap_or(&self.runnable_to_running)
     }

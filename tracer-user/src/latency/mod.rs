@@ -88,8 +88,8 @@ impl Latency {
         self.merged(|_| true)
     }
 
-    /// The histogram of all waits but those of goroutines that gave way of their own will (`runtime.Gosched`), which are
-    /// no latency. Waits whose origin is not known are in it.
+    /// The histogram of all waits but those of goroutines that gave way of their own will (`runtime.Gosched`), which do
+    /// not count as latency. Waits whose origin is not known are in it.
     pub fn without_yields(&self) -> Histogram {
         self.merged(|key| key != HistogramKey::Origin(Origin::Yielded))
     }

@@ -199,7 +199,7 @@ mod tests {
         let seen = still_runnable(&reading, Some(&stamps), &nothing);
         assert!(seen.goroutines.iter().all(|goroutine| !goroutine.throughout));
         assert_eq!(of(&seen).last(), Some(&(3, None, false)));
-        // Without stamps, a begin later than the reading is none.
+        // Without stamps, a begin that is later than the reading is not one.
         let seen = still_runnable(&reading, None, &nothing);
         assert_eq!(of(&seen)[0], (4, Some(70), false));
         assert_eq!(seen.count, 5);

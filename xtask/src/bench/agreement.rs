@@ -1,11 +1,11 @@
 //! `cargo xtask bench agreement`: how far mode `full` agrees with `runtime/trace`, transition by transition; made by a
 //! program of the tests crate.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{markdown, measuring_program};
+use super::{markdown, measuring_program, tables};
+use crate::go;
 use crate::setup::{self, Component};
-use crate::{go, step};
 
 /// Compare mode `full` with `runtime/trace`.
 #[derive(clap::Args)]
@@ -21,11 +21,7 @@ pub fn run(args: &Args) -> Result<()> {
     components.extend(go::RELEASES.map(Component::Go));
     setup::ensure(&components)?;
     let mut cargo = measuring_program("agreement", false)?;
-    let scratch = tempfile::tempdir()?;
-    let table = scratch.path().join("table.md");
-    cargo.arg(&table).env("GMPSCOPE_TESTS", "full");
-    step::run("full against runtime/trace", &mut cargo)?;
-    let table = std::fs::read_to_string(&table).with_context(|| format!("reading {}", table.display()))?;
+    let table = tables::written_by("full against runtime/trace", cargo.env("GMPSCOPE_TESTS", "full"))?;
     let text = format!("{}, one run of 300 ms each:\n\n{table}", markdown::machine());
     markdown::publish(
         "docs/accuracy.md",

@@ -1,11 +1,9 @@
 //! `cargo xtask bench causes`: what each workload that is dominated by a cause, and its twin, waits for; made by a program of
 //! the tests crate.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{markdown, measuring_program};
-use crate::setup::{self, Component};
-use crate::{go, step};
+use super::tables::MadeTable;
 
 /// What workloads that are dominated by a cause, and their twins, wait for.
 #[derive(clap::Args)]
@@ -15,19 +13,19 @@ pub struct Args {
     write: bool,
 }
 
+const TABLE: MadeTable = MadeTable {
+    program: "causes",
+    is_release: false,
+    what: "every workload of a cause and its twin",
+    document: "docs/causes.md",
+    head: |place| {
+        format!(
+            "{place}; one capture of 2 s each. Percent of all waiting but voluntary yields; `yielded`: of all waiting."
+        )
+    },
+};
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
-    let mut cargo = measuring_program("causes", false)?;
-    let scratch = tempfile::tempdir()?;
-    let table = scratch.path().join("table.md");
-    step::run("every workload of a cause and its twin", cargo.arg(&table))?;
-    let table = std::fs::read_to_string(&table).with_context(|| format!("reading {}", table.display()))?;
-    let text = format!(
-        "{}; Go {}; one capture of 2 s each. Percent of all waiting but voluntary yields; `yielded`: of all \
-         waiting.\n\n{table}",
-        markdown::machine(),
-        go::NEWEST
-    );
-    markdown::publish("docs/causes.md", "cargo xtask bench causes", &text, args.write)
+    TABLE.run(args.write)
 }

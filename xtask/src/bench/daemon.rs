@@ -1,13 +1,11 @@
 //! `cargo xtask bench daemon` and `bench soak`: what the daemon costs a host, and whether its memory and descriptors
 //! grow over time; measured by a program of the tests crate.
 
-use std::fs;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-
-use super::{markdown, measuring_program};
+use super::{markdown, measuring_program, tables};
+use crate::go;
 use crate::setup::{self, Component};
-use crate::{go, paths, step};
 
 /// What watching a host costs it.
 #[derive(clap::Args)]
@@ -45,18 +43,10 @@ pub fn soak(args: &SoakArgs) -> Result<()> {
 fn measured(arguments: &[&str]) -> Result<String> {
     setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
     let mut cargo = measuring_program("daemon", true)?;
-    let folder = paths::target().join("bench");
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let file = folder.join("daemon.md");
-    step::run("the daemon on this host", cargo.args(arguments).arg(&file))?;
-    fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
+    tables::written_by("the daemon on this host", cargo.args(arguments))
 }
 
 fn finish(name: &str, table: &str, write: bool) -> Result<()> {
-    let text = format!(
-        "Measured on {}; Go {}.\n\n{table}",
-        markdown::machine(),
-        go::NEWEST
-    );
+    let text = format!("Measured on {}.\n\n{table}", tables::place());
     markdown::publish("docs/daemon.md", name, &text, write)
 }

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use super::markdown;
+use super::{markdown, tables};
 use crate::setup::{self, Component};
 use crate::{go, paths};
 
@@ -30,10 +30,6 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("measuring the kernel side of a host: {}", output.status);
     }
     let table = String::from_utf8(output.stdout)?;
-    let text = format!(
-        "Measured on {}; Go {}.\n\n{table}",
-        markdown::machine(),
-        go::NEWEST
-    );
+    let text = format!("Measured on {}.\n\n{table}", tables::place());
     markdown::publish("docs/overhead.md", "cargo xtask bench host", &text, args.write)
 }

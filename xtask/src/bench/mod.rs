@@ -25,6 +25,7 @@ mod start;
 mod statistics;
 mod stories;
 mod storm;
+mod tables;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,13 +1,9 @@
 //! `cargo xtask bench sampling`: what samples of why goroutines wait cost gmpscope itself, in a capture and in the
 //! daemon; measured by a program of the tests crate.
 
-use std::fs;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-
-use super::{markdown, measuring_program};
-use crate::setup::{self, Component};
-use crate::{go, paths, step};
+use super::tables::MadeTable;
 
 /// What sampling costs.
 #[derive(clap::Args)]
@@ -17,24 +13,15 @@ pub struct Args {
     write: bool,
 }
 
-/// Runs the command.
+const TABLE: MadeTable = MadeTable {
+    program: "sampling",
+    is_release: true,
+    what: "samples of why goroutines wait",
+    document: "docs/overhead.md",
+    head: |place| format!("Measured on {place}."),
+};
+
+/// Runs the command, which fails where sampling costs more than was agreed to.
 pub fn run(args: &Args) -> Result<()> {
-    setup::ensure(&[Component::Bpf, Component::Go(go::NEWEST)])?;
-    let mut cargo = measuring_program("sampling", true)?;
-    let folder = paths::target().join("bench");
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let file = folder.join("sampling.md");
-    step::run("samples of why goroutines wait", cargo.arg(&file))?;
-    let table = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let text = format!(
-        "Measured on {}; Go {}.\n\n{table}",
-        markdown::machine(),
-        go::NEWEST
-    );
-    markdown::publish(
-        "docs/overhead.md",
-        "cargo xtask bench sampling",
-        &text,
-        args.write,
-    )
+    TABLE.run(args.write)
 }

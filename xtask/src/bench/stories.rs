@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::{markdown, measuring_program};
+use super::{markdown, measuring_program, tables};
 use crate::setup::{self, Component};
 use crate::{go, paths, step};
 
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
         "services in trouble",
         cargo.arg(args.seconds.to_string()).arg(&folder),
     )?;
-    let machine = format!("Run on {}; Go {}.", markdown::machine(), go::NEWEST);
+    let machine = format!("Run on {}.", tables::place());
     markdown::publish(DOCUMENT, "cargo xtask bench stories", &machine, args.write)?;
     for part in PARTS {
         let file = folder.join(format!("{part}.md"));

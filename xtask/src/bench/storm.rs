@@ -1,14 +1,13 @@
 //! `cargo xtask bench storm`: attaches and detaches over and over, and checks each time that the target was not
 //! harmed; done by a program of the tests crate.
 
-use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{markdown, measuring_program};
+use super::{markdown, measuring_program, tables};
+use crate::go;
 use crate::setup::{self, Component};
-use crate::{go, paths, step};
 
 /// Whether attaching and detaching over and over harms a program.
 #[derive(clap::Args)]
@@ -31,18 +30,13 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Component::Bpf, Component::Cgo, Component::Go(go::NEWEST)])?;
     let mut cargo = measuring_program("storm", true)?;
-    let folder = paths::target().join("bench");
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let file = folder.join("storm.md");
     let seed = args.seed.unwrap_or_else(now);
     println!("seed {seed}");
     cargo
         .args([args.rounds.to_string(), seed.to_string()])
-        .arg(&file)
         .args(&args.only);
-    step::run("a storm of attaching and detaching", &mut cargo)?;
-    let table = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let text = format!("Run on {}; Go {}.\n\n{table}", markdown::machine(), go::NEWEST);
+    let table = tables::written_by("a storm of attaching and detaching", &mut cargo)?;
+    let text = format!("Run on {}.\n\n{table}", tables::place());
     if args.write {
         markdown::write_into("docs/security.md", "cargo xtask bench storm", &text)?;
     }

@@ -69,8 +69,8 @@ fn write_by_ip(kernel: &mut Kernel, program: ProgramKind, points: &[Point], scop
     // The programs see PIDs of the initial namespace: with any other every hit would be lost in silence.
     if !in_initial_pid_namespace() && program != ProgramKind::Mark {
         return Err(Error::not_permitted(
-            "this kernel has no attach cookies (they came with 5.15), and without them probes can only be told \
-             apart from the initial PID namespace; run gmpscope there (on the host, or in a container with \
+            "this kernel has no attach cookies (they came with 5.15), and without them probes can only be \
+             identified in the initial PID namespace; run gmpscope there (on the host, or in a container with \
              hostPID), or use --mode passive",
         ));
     }

@@ -34,7 +34,7 @@ FILES
 /// Signals that the daemon knows.
 const DAEMON_SIGNALS: &str = "\
 SIGNALS
-  HUP        read the settings again, and tell it in a line of JSON on stderr;
+  HUP        read the settings again, and log it as a line of JSON on stderr;
              with a mistake the ones from before stay
   TERM, INT  detach from all, and end";
 

@@ -43,7 +43,7 @@ EXAMPLES
   gmpscope attach -p 4711 -d 1m --slower 10ms --format json -o waits.json
       Also show each wait of 10 ms or more, with its goroutine; all as JSON.
   gmpscope attach -p 4711 -d 5s --mode exact --by origin
-      Every wait, told apart by how the goroutine became runnable.
+      Every wait, split by how the goroutine became runnable.
   gmpscope attach -p 4711 -d 5s --mode full
       Every transition: also why goroutines waited to run and behind whom, what
       they waited for, Ps, threads, churn.";
@@ -103,18 +103,19 @@ EXAMPLES
 /// What a traced start costs.
 pub const RUN_OVERHEAD: &str = "\
 OVERHEAD
-  Some 30 probe hits until main.main and two for each package with an init, of
-  about a microsecond each. Until then the kernel also looks, at every system
-  call and every switch of a CPU on this host, whether it is the command's, which
-  costs them some 0.1 microseconds. Behind main.main nothing is left attached.
-  With --follow all this lasts until the command ends, and every execve on the
-  host waits for one answer of gmpscope's, some 0.1 milliseconds. A Go program of
-  the command's waits until its process is probed, some 10 milliseconds, where it
-  is new some 20 to 90; that is told and is in no phase. None waits longer than 2
-  seconds. If gmpscope is killed, all that waits goes on. Before a stop of the
-  terminal's it lets all pass; under SIGSTOP or a debugger a process beside it,
-  gmpscope-watch, does so after some 0.3 seconds, and the capture is not complete.
-  It takes at least 128 file descriptors.";
+  Some 30 probe hits until main.main and two for each package with an init,
+  of about a microsecond each. Until then the kernel also looks, at every
+  system call and every switch of a CPU on this host, whether it is the
+  command's, which costs them some 0.1 microseconds. Behind main.main
+  nothing is left attached. With --follow all this lasts until the command
+  ends, and every execve on the host waits for one answer of gmpscope's,
+  some 0.1 milliseconds. A Go program of the command's waits until its
+  process is probed, some 10 milliseconds, where it is new some 20 to 90;
+  that is reported, and is in no phase. None waits longer than 2 seconds. If
+  gmpscope is killed, all that waits continues. Before a stop of the
+  terminal's it lets all pass; under SIGSTOP or a debugger a process beside
+  it, gmpscope-watch, does so after some 0.3 seconds, and the capture is not
+  complete. It takes at least 128 file descriptors.";
 
 /// What waiting for starts does to others.
 pub const NEXT_OVERHEAD: &str = "\

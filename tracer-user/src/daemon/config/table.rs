@@ -101,7 +101,7 @@ pub static SETTINGS: &[Setting] = settings! {
         "Names under which the metrics may be asked for, with `*` and `?`, beside IP addresses, localhost and the \
          machine's own host name";
     discovery.interval: Time(INTERVAL, DAY), Reload,
-        "How often /proc is scanned, for what the kernel's events did not tell";
+        "How often /proc is scanned, for what the kernel's events did not show";
     discovery.settle: Time(Duration::ZERO, HOUR), Reload,
         "How old a process must be before its binary is looked into";
     discovery.max_targets: Count(1, 100_000), Reload,

@@ -43,8 +43,8 @@ pub struct Parts<'a> {
     pub whole: bool,
     /// The latencies of the window.
     pub latency: &'a Latency,
-    /// Whether voluntary yields are told apart from other waits.
-    pub tells_yields: bool,
+    /// Whether voluntary yields are distinguished from other waits.
+    pub knows_yields: bool,
     /// The gauges.
     pub model: &'a Model,
     /// Names of creation sites.
@@ -83,7 +83,7 @@ pub fn build(parts: Parts) -> Capture {
     let found = findings::find(&Evidence {
         mode: parts.mode,
         latency,
-        tells_yields: parts.tells_yields,
+        knows_yields: parts.knows_yields,
         model: parts.model,
         ongoing: ongoing.as_ref(),
         report: report.as_ref(),
@@ -102,7 +102,7 @@ pub fn build(parts: Parts) -> Capture {
     let mut notes = parts.notes;
     notes.extend(short_entries(parts.mode, &total_hist).map(Untrusted::from));
     let mode = CaptureMode::from(parts.mode);
-    if mode.sees_every_wait() && !parts.tells_yields {
+    if mode.sees_every_wait() && !parts.knows_yields {
         notes.push(YIELDS_UNKNOWN.into());
     }
     let attach = parts.attach;
@@ -142,7 +142,7 @@ pub fn build(parts: Parts) -> Capture {
     let why = report.as_ref().map(|report| &report.causes);
     let mut capture = Capture {
         runnable_to_running: total_hist,
-        without_yields: parts.tells_yields.then(|| Hist::of(&latency.without_yields())),
+        without_yields: parts.knows_yields.then(|| Hist::of(&latency.without_yields())),
         by_origin: named.by_origin(latency),
         by_creation_site: match &report {
             Some(report) => full::by_creation_site(report, &named),

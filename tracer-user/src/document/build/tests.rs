@@ -93,7 +93,7 @@ fn what_cannot_be_told_apart_is_not_left_out() {
         assert_eq!(capture.waits(), &capture.runnable_to_running);
     }
     // Without g.preempt, a goroutine that is preempted counts as yielded.
-    let capture = fixtures::sweeping().capture(Mode::Exact, |parts| parts.tells_yields = false);
+    let capture = fixtures::sweeping().capture(Mode::Exact, |parts| parts.knows_yields = false);
     assert_eq!((capture.without_yields.as_ref(), capture.yields()), (None, 0));
     assert_eq!(capture.waits().count, 100_000);
     assert!(

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::{
-    CauseTime, CausesInfo, CulpritInfo, GoroutineInfo, PictureInfo, RunnableWait, StopInfo, WakerInfo,
+    CauseTime, CausesInfo, CulpritInfo, GoroutineInfo, PictureInfo, RunnableWait, StopCountsInfo, StopInfo,
+    WakerInfo,
 };
 use crate::document::by_name::ByName;
 use crate::document::hist::Hist;
@@ -87,6 +88,14 @@ pub fn stops(report: &CausesReport, named: &Named<'_>) -> Vec<StopInfo> {
     longest.map(|stop| stop_of(stop, named)).collect()
 }
 
+/// Builds how many stops of the world have ended.
+pub fn stop_counts(report: &CausesReport) -> StopCountsInfo {
+    StopCountsInfo {
+        ended: report.stop_counts.ended,
+        long: report.stop_counts.long,
+    }
+}
+
 /// Builds the longest waits, the longest first.
 pub fn slowest(report: &CausesReport, named: &Named<'_>) -> Vec<RunnableWait> {
     let longest = report.slowest.iter().take(SLOWEST);
@@ -146,6 +155,7 @@ fn picture_of(picture: &Picture) -> PictureInfo {
         in_syscall: picture.in_syscall.into(),
         blocked: picture.blocked.into(),
         scheduler: picture.scheduler.into(),
+        unknown: picture.unknown.into(),
         idle: picture.idle.into(),
     }
 }

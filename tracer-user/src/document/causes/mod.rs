@@ -6,7 +6,7 @@ pub mod words;
 
 use std::collections::BTreeMap;
 
-pub use self::build::{by_cause, culprits, slowest, stops};
+pub use self::build::{by_cause, culprits, slowest, stop_counts, stops};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,8 @@ pub struct CausesInfo {
     pub runnable_ns: u64,
     /// Time in which at least one goroutine was runnable.
     pub some_ns: u64,
-    /// Of the cause `unknown`, the nanoseconds before every state was known for the first time.
+    /// Of the cause `unknown`, the nanoseconds before every state was known for the first time. Voluntary yields are not in
+    /// it, nor is what has another cause by then.
     pub before_known_ns: u64,
     /// The sum of all causes − `runnable_ns`: 0, unless events came out of order.
     pub imbalance_ns: i64,
@@ -95,6 +96,15 @@ pub struct StopInfo {
     pub reason: Option<Untrusted>,
     /// Whether it had not ended when the capture did.
     pub ongoing: bool,
+}
+
+/// How many stops of the world have ended, those that are not listed included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopCountsInfo {
+    /// All of them.
+    pub ended: u64,
+    /// Of them, those that took more than 1 ms.
+    pub long: u64,
 }
 
 /// Who or what made a goroutine runnable.
@@ -159,6 +169,9 @@ pub struct PictureInfo {
     pub blocked: u64,
     /// Ps between two goroutines.
     pub scheduler: u64,
+    /// Ps of which it was not known whether their thread had a CPU.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown: u64,
     /// Ps without a thread, or with one that looked for work or was on its way.
     pub idle: u64,
 }

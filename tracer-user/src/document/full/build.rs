@@ -105,6 +105,7 @@ impl Full {
             causes: Some(CausesInfo::of(&report.causes)),
             slowest: causes::slowest(&report.causes, named),
             stops: causes::stops(&report.causes, named),
+            stop_counts: Some(causes::stop_counts(&report.causes)),
         }
     }
 }

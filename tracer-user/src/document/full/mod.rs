@@ -12,7 +12,7 @@ use crate::escape::Untrusted;
 
 use crate::document::blocked::{BlockedAt, StacksInfo};
 use crate::document::by_name::ByName;
-use crate::document::causes::{CausesInfo, RunnableWait, StopInfo};
+use crate::document::causes::{CausesInfo, RunnableWait, StopCountsInfo, StopInfo};
 use crate::model::sched::State;
 
 /// The parts of a capture that only `full` has.
@@ -51,6 +51,9 @@ pub struct Full {
     /// Stops of the world, the longest first; at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stops: Vec<StopInfo>,
+    /// How many stops of the world have ended; absent in captures of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_counts: Option<StopCountsInfo>,
 }
 
 /// How reliable the figures are.

@@ -46,10 +46,10 @@ impl Interval {
     pub const SCHEMA: &str = "gmpscope.interval/1";
 
     /// Builds the interval from `from_ns` to `to_ns` (CLOCK_MONOTONIC) of a capture that began at `begin_ns`; `latency`
-    /// contains only what was observed in it. `tells_yields`: voluntary yields are told apart from other waits.
+    /// contains only what was observed in it. `knows_yields`: voluntary yields are distinguished from others.
     pub fn of(
         latency: &Latency,
-        tells_yields: bool,
+        knows_yields: bool,
         symbolizer: &dyn Symbolizer,
         begin_ns: u64,
         from_ns: u64,
@@ -62,7 +62,7 @@ impl Interval {
             at_ns: from_ns.saturating_sub(begin_ns),
             duration_ns: to_ns.saturating_sub(from_ns),
             runnable_to_running: without_extremes(Hist::of(&latency.total())),
-            without_yields: tells_yields.then(|| without_extremes(Hist::of(&latency.without_yields()))),
+            without_yields: knows_yields.then(|| without_extremes(Hist::of(&latency.without_yields()))),
             by_origin: all_without_extremes(named.by_origin(latency)),
             by_creation_site: all_without_extremes(named.by_creation_site(latency)),
             slow: named.longest(latency),
@@ -71,7 +71,7 @@ impl Interval {
         }
     }
 
-    /// The waits that count as latency: without voluntary yields, where the mode can tell them apart.
+    /// The waits that count as latency: without voluntary yields, where the mode can distinguish them.
     pub fn waits(&self) -> &Hist {
         self.without_yields.as_ref().unwrap_or(&self.runnable_to_running)
     }

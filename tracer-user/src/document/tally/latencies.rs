@@ -29,8 +29,8 @@ pub struct LatencyTally {
     interval_from_ns: u64,
     latency: Latency,
     interval: Latency,
-    /// Whether voluntary yields are told apart from other waits.
-    tells_yields: bool,
+    /// Whether voluntary yields are distinguished from other waits.
+    knows_yields: bool,
     model: Model,
     cpu_at_begin_ns: Option<u64>,
     cpu_ns: Option<u64>,
@@ -57,7 +57,7 @@ impl LatencyTally {
             interval_from_ns: 0,
             latency: Latency::new(BucketScheme::Kernel),
             interval: Latency::new(BucketScheme::Kernel),
-            tells_yields: false,
+            knows_yields: false,
             model: Model::default(),
             cpu_at_begin_ns: None,
             cpu_ns: None,
@@ -108,7 +108,7 @@ impl LatencyTally {
     fn open(&mut self, opening: &Opening) {
         self.mode = opening.mode;
         let sees_origins = CaptureMode::from(opening.mode).sees_every_wait();
-        self.tells_yields = sees_origins && !opening.preemption_unknown;
+        self.knows_yields = sees_origins && !opening.preemption_unknown;
         self.latency = Latency::new(opening.scheme);
         self.interval = Latency::new(opening.scheme);
         if let Some(config) = opening.scheduler {
@@ -139,9 +139,9 @@ impl LatencyTally {
         self.begin_ns
     }
 
-    /// The waits so far that count as latency: without voluntary yields, where they are told apart.
+    /// The waits so far that count as latency: without voluntary yields, where they are distinguished.
     pub fn waits(&self) -> Histogram {
-        match self.tells_yields {
+        match self.knows_yields {
             true => self.latency.without_yields(),
             false => self.latency.total(),
         }
@@ -156,7 +156,7 @@ impl LatencyTally {
     pub fn interval(&mut self, names: &dyn Symbolizer, now_ns: u64) -> Interval {
         let interval = Interval::of(
             &self.interval,
-            self.tells_yields,
+            self.knows_yields,
             names,
             self.begin_ns,
             self.interval_from_ns,
@@ -190,7 +190,7 @@ impl LatencyTally {
             ended_by,
             whole,
             latency: &self.latency,
-            tells_yields: self.tells_yields,
+            knows_yields: self.knows_yields,
             model: &self.model,
             symbolizer: names,
             attach: self.attach,

@@ -21,7 +21,7 @@ pub struct Evidence<'a> {
     /// The latencies.
     pub latency: &'a Latency,
     /// Whether voluntary yields are distinguished from other waits.
-    pub tells_yields: bool,
+    pub knows_yields: bool,
     /// The gauges.
     pub model: &'a Model,
     /// What had begun and was not over at the end, where it is known.
@@ -58,7 +58,7 @@ impl<'a> Evidence<'a> {
 
     /// The waits that count as latency: without voluntary yields, where these are distinguished.
     pub(super) fn latencies(&self) -> Histogram {
-        match self.tells_yields {
+        match self.knows_yields {
             true => self.latency.without_yields(),
             false => self.latency.total(),
         }

@@ -2,7 +2,7 @@
 //!
 //! A goroutine is Runnable from the moment at which a P makes it so. What was due before is late, and no wait shows it:
 //! where every P has work, only sysmon looks at the network, 10 ms after the last look at the earliest (proc.go,
-//! `sysmon`), and timers wait until their P comes to its scheduler.
+//! `sysmon`), and timers wait until their P enters its scheduler.
 
 use super::Evidence;
 use crate::findings::{Outcome, Verdict, advice::more_cpu, figures::milliseconds};

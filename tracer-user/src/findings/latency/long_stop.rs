@@ -6,12 +6,13 @@ use crate::{
         Outcome, Severity, Verdict,
         figures::{counted, duration, moment},
     },
-    model::{ongoing::Stop, sched::StopReport},
+    model::{
+        ongoing::Stop,
+        sched::{LONG_STOP_NS, StopReport},
+    },
     plan::Mode,
 };
 
-/// A stop of the world takes some tens of microseconds. From here on it is a finding.
-const LONG_NS: u64 = 1_000_000;
 /// From here on it is a warning: as long as goroutines run at a time.
 const VERY_LONG_NS: u64 = 10_000_000;
 
@@ -23,8 +24,7 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
     let long = causes
         .stops
         .iter()
-        .filter(|stop| !stop.ongoing && stop.total_ns > LONG_NS);
-    let count = long.clone().count() as u64;
+        .filter(|stop| !stop.ongoing && stop.total_ns > LONG_STOP_NS);
     let Some(longest) = long.max_by_key(|stop| stop.total_ns) else {
         return Outcome::Ok;
     };
@@ -33,10 +33,11 @@ pub(super) fn check(evidence: &Evidence) -> Outcome {
     let purpose = reason.map_or_else(String::new, |name| format!(", for {name}"));
     let longest_one = format!("{}{purpose}{}", moment(at_ns), delay(evidence, longest));
     let took = duration(longest.total_ns);
-    let (title, figures) = match count {
-        1 => (format!("one stop of the world took {took}"), longest_one),
+    // The list has only the longest.
+    let (title, figures) = match causes.stop_counts.long {
+        0 | 1 => (format!("one stop of the world took {took}"), longest_one),
         n => {
-            let each = format!("each of them more than {}", duration(LONG_NS));
+            let each = format!("each of them more than {}", duration(LONG_STOP_NS));
             (
                 format!("{n} stops of the world took up to {took}"),
                 format!("{each}; the longest {longest_one}"),
@@ -68,7 +69,7 @@ fn without_events(evidence: &Evidence) -> Outcome {
         );
     };
     let total_ns = pauses.gc.1.saturating_add(pauses.other.1);
-    match total_ns.saturating_add(total_ns / 8) <= LONG_NS {
+    match total_ns.saturating_add(total_ns / 8) <= LONG_STOP_NS {
         true => Outcome::Ok,
         false => Outcome::recheck(
             Mode::Full,

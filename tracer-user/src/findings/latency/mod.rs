@@ -8,6 +8,7 @@ mod gc_assist;
 mod gc_takes_ps;
 mod gomaxprocs_changed;
 mod idle_p_with_queue;
+mod idle_spinning;
 mod late_poll;
 mod leak_by_creation_site;
 mod long_stop;
@@ -53,9 +54,9 @@ fn severity_of(share_of_long: f64) -> Severity {
     }
 }
 
-/// Every rule, in the order in which findings of the same severity are shown: what keeps the whole process from running first, then what keeps
-/// goroutines from running, then figures to know of.
-fn rules<'a>() -> [Rule<Evidence<'a>>; 27] {
+/// Every rule, in the order in which findings of the same severity are shown: what keeps the whole process from running
+/// first, then what keeps goroutines from running, then figures to know of.
+fn rules<'a>() -> [Rule<Evidence<'a>>; 28] {
     [
         Rule {
             id: "target-halted",
@@ -158,6 +159,10 @@ fn rules<'a>() -> [Rule<Evidence<'a>>; 27] {
         Rule {
             id: "late-poll",
             check: late_poll::check,
+        },
+        Rule {
+            id: "idle-spinning",
+            check: idle_spinning::check,
         },
         Rule {
             id: "stop-the-world",

@@ -18,7 +18,7 @@ const LEAST: u64 = 1_000;
 
 pub(super) fn check(evidence: &Evidence) -> Outcome {
     let all = evidence.latency.total().count();
-    if !evidence.tells_yields {
+    if !evidence.knows_yields {
         // In the modes that see every wait it is the layout of a goroutine that is not known: no mode would do better.
         return match evidence.mode {
             Mode::Passive | Mode::Sampled if all >= LEAST => {

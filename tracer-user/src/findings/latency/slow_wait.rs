@@ -70,7 +70,7 @@ pub(super) fn picture(evidence: &Evidence, wait: &SlowestWait) -> Option<String>
     ))
 }
 
-fn ps(picture: &Picture) -> [(u32, &'static str); 7] {
+fn ps(picture: &Picture) -> [(u32, &'static str); 8] {
     [
         (picture.busy, "busy"),
         (picture.gc, "collecting garbage"),
@@ -78,6 +78,7 @@ fn ps(picture: &Picture) -> [(u32, &'static str); 7] {
         (picture.in_syscall, "in a system call"),
         (picture.blocked, "asleep"),
         (picture.scheduler, "between two goroutines"),
+        (picture.unknown, "with a thread of which nothing is known"),
         (picture.idle, "idle"),
     ]
 }

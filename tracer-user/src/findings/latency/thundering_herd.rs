@@ -16,7 +16,7 @@ use crate::{
 
 /// Runnable goroutines for each P from which on it is a herd: a queue that long takes each P several turns.
 const PER_P: u64 = 8;
-/// Fewer are none, however few the Ps.
+/// Fewer are not a herd, however few the Ps.
 const LEAST: u64 = 64;
 /// How many times the mean of the window it must be: where there are always so many, they are not released at once.
 const ABOVE_MEAN: f64 = 3.0;

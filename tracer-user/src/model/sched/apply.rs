@@ -43,6 +43,7 @@ impl Sched {
                 }
             }
             What::ProcessorHandedOff => {
+                self.machines.cancel_search(tid);
                 let slot = self.machines.release(subject, at_ns);
                 if let Some(processor) = self.machines.processors.get_mut(&subject) {
                     processor.handed_off += 1;
@@ -101,12 +102,17 @@ impl Sched {
             }
             What::GoroutineLocked => {
                 self.apply_locked(subject, at_ns);
-                self.machines.of(tid, at_ns).hands_over = true;
+                let machine = self.machines.of(tid, at_ns);
+                (machine.hands_over, machine.search) = (true, None);
             }
             What::ThreadOff | What::ThreadOn | What::ThreadWoken | What::ThreadEnded => {
                 self.apply_thread(what, transition);
+                self.settle();
+                return;
             }
         }
+        // All others come from probes, on the thread that hits them.
+        self.record_hit(tid);
         self.settle();
     }
 
@@ -167,8 +173,7 @@ impl Sched {
             }
         };
         // Woken before it had left the CPU: it continues there.
-        let state = self.machines.of(tid, at_ns).thread.state;
-        if what == What::ThreadWoken && state == ThreadState::OnCpu {
+        if what == What::ThreadWoken && self.machines.of(tid, at_ns).thread.is_on_cpu() {
             return;
         }
         // Who starts the world gives out Ps without saying so.
@@ -179,6 +184,7 @@ impl Sched {
             state: to,
             since_ns: at_ns,
             uninterruptible,
+            ran: false,
         };
         let before = self.set_thread(tid, to);
         self.world

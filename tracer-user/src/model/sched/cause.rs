@@ -32,8 +32,8 @@ pub enum Cause {
     Stw = 1,
     /// Threads of the program wanted a CPU, and the quota of its cgroup was used up.
     ///
-    /// Seen: no thread of the program was on a CPU for a while, at least one could have run, and its cgroup, or one
-    /// above it, counted throttled time when that ended (`cpu.stat`).
+    /// Seen: no thread with a P was on a CPU for a while, at least one could have run, and the cgroup of the program, or
+    /// one above it, counted throttled time when that ended (`cpu.stat`).
     ///
     /// Means: the program used its CPU quota before the period was over. All its threads then stand still until the next
     /// period, 100 ms by default.
@@ -61,7 +61,8 @@ pub enum Cause {
     ThreadWakeup = 4,
     /// A P was idle, and a thread on a CPU had it and looked for work.
     ///
-    /// Seen: an M on a CPU had taken a P, and had run no goroutine with it yet.
+    /// Seen: an M on a CPU had taken a P, and had run no goroutine with it yet; or a P was idle, and an M on a CPU was
+    /// between two goroutines.
     ///
     /// Means: the goroutine was in a queue, and the thread had not found it yet, usually for less than a microsecond.
     ///
@@ -78,7 +79,7 @@ pub enum Cause {
     NoThreadWoken = 6,
     /// A P ran another goroutine, on a CPU.
     ///
-    /// Seen: an M of the P ran a goroutine, and its thread had a CPU.
+    /// Seen: an M of the P ran a goroutine, and its thread had a CPU: it had been seen to get one, or to hit a probe.
     ///
     /// Means: there is more to do than Ps to do it with. The culprits say who held them.
     ///
@@ -132,7 +133,8 @@ pub enum Cause {
     Scheduler = 12,
     /// The states of the Ps were not known.
     ///
-    /// Seen: the capture had just begun, or transitions had been lost.
+    /// Seen: the capture had just begun, or transitions had been lost; for the share of one P: nothing was seen yet of the
+    /// thread that had it.
     ///
     /// Means: nothing about the program.
     ///

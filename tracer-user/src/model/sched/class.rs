@@ -27,9 +27,11 @@ pub enum Class {
     Scheduler = 9,
     /// Its thread is on a CPU, in a system call.
     InSyscallOnCpu = 10,
+    /// An M has it, and it is not known whether the thread of that M has a CPU.
+    Unknown = 11,
 }
 
 impl Class {
     /// The number of classes.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 }

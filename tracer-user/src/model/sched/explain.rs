@@ -135,6 +135,7 @@ impl Sched {
             .map(|(reason, waits)| (self.reasons.name(reason), waits))
             .collect();
         report.stops = causes.stops.report(end_ns);
+        report.stop_counts = causes.stops.counts();
         report.slowest = slowest;
         report
     }

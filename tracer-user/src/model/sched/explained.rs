@@ -18,14 +18,17 @@ pub struct CausesReport {
     pub after: Vec<(String, HistogramDelta)>,
     /// Each cause with its time, in the order of [`Cause::ALL`]; only those that were seen.
     pub by_cause: Vec<CauseReport>,
-    /// Of [`Cause::Unknown`], the nanoseconds before every state was known for the first time.
+    /// Of [`Cause::Unknown`], the nanoseconds before every state was known for the first time. What has a cause of the
+    /// goroutine's own by then ([`Cause::Yielded`], [`Cause::LockedThread`]) is not in it.
     pub before_known_ns: u64,
     /// Σ causes − `runnable_ns`: 0, unless events came out of order.
     pub imbalance_ns: i64,
     /// Who held the Ps while others waited, the longest first.
     pub culprits: Vec<Culprit>,
-    /// Stops of the world, the longest first, those that have not ended included.
+    /// The longest stops of the world, the longest first, with the one that has not ended.
     pub stops: Vec<StopReport>,
+    /// How many stops of the world have ended, those that are not in the list included.
+    pub stop_counts: StopCounts,
     /// The longest waits Runnable→Running, the longest first, those that have not ended included. No voluntary yields.
     pub slowest: Vec<SlowestWait>,
 }
@@ -97,6 +100,18 @@ pub struct StopReport {
     pub ongoing: bool,
 }
 
+/// A stop of the world that takes longer is a long one: usually it is over after some tens of microseconds.
+pub const LONG_STOP_NS: u64 = 1_000_000;
+
+/// How many stops of the world have ended in the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StopCounts {
+    /// All of them.
+    pub ended: u64,
+    /// Of them, those that took more than [`LONG_STOP_NS`].
+    pub long: u64,
+}
+
 /// Who or what made a goroutine runnable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waker {
@@ -152,6 +167,8 @@ pub struct Picture {
     pub blocked: u32,
     /// Ps between two goroutines.
     pub scheduler: u32,
+    /// Ps of which it was not known whether their thread had a CPU.
+    pub unknown: u32,
     /// Ps without a thread, or with one that looked for work or was on its way.
     pub idle: u32,
 }

@@ -20,6 +20,7 @@ mod ongoing;
 mod reading;
 mod reason;
 mod report;
+mod search;
 mod settle;
 mod snapshot;
 mod stacks;
@@ -34,10 +35,14 @@ mod world;
 pub use cause::Cause;
 pub use change::Change;
 pub use counts::Counts;
-pub use explained::{CauseReport, CausesReport, Culprit, Peak, Picture, SlowestWait, StopReport, Waker, Who};
+pub use explained::{
+    CauseReport, CausesReport, Culprit, LONG_STOP_NS, Peak, Picture, SlowestWait, StopCounts, StopReport,
+    Waker, Who,
+};
 pub use goroutine::Goroutine;
 pub use history::History;
 pub use report::{MachineReport, ProcessorReport, Report, SiteReport};
+pub use search::Searches;
 pub use stacks::{Blocked, PlaceReport, Stacks, StacksReport};
 pub use state::State;
 pub use thread::{Machine, Processor, ThreadState};
@@ -207,7 +212,7 @@ impl Sched {
         self.valid_from_ns = None;
         self.world.record_loss();
         for machine in self.machines.by_tid.values_mut() {
-            machine.thread = Thread::default();
+            (machine.thread, machine.search) = (Thread::default(), None);
         }
         self.settle_loss();
     }

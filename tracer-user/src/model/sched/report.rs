@@ -2,7 +2,7 @@
 
 use super::stacks::StacksReport;
 use super::waits::Wait;
-use super::{Anomalies, CausesReport, History, Sched, State, World};
+use super::{Anomalies, CausesReport, History, Sched, Searches, State, World};
 use crate::stream::{HistogramDelta, HistogramKey};
 
 /// The number of waits that have not ended and are reported.
@@ -43,6 +43,8 @@ pub struct Report {
     pub processors: Vec<ProcessorReport>,
     /// Ms as of the moment.
     pub machines: MachineReport,
+    /// Searches of Ms for goroutines to run.
+    pub searches: Searches,
     /// The garbage collector, the stopped world, and threads.
     pub world: World,
     /// Times that a running goroutine lost its P, and so must have been in a system call.
@@ -180,6 +182,7 @@ impl Sched {
                 .collect(),
             processors: self.processors(end_ns),
             machines: self.machines_now(),
+            searches: self.machines.searches,
             world: self.world_at(end_ns),
             inferred_syscalls: self.inferred_syscalls,
             causes: self.causes_report(end_ns),

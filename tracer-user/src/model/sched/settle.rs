@@ -97,6 +97,7 @@ impl Sched {
         let thread = machine.thread;
         let Some(goroutine) = machine.running.and_then(|slot| self.goroutines.get(slot)) else {
             return match (thread.state, processor.fresh) {
+                _ if thread.is_unknown() => Class::Unknown,
                 (ThreadState::Asleep, _) => Class::Blocked,
                 (ThreadState::Waiting, true) => Class::Waking,
                 (ThreadState::Waiting, false) => Class::OsPreempted,
@@ -108,14 +109,15 @@ impl Sched {
         if goroutine.state == State::Syscall && self.config.syscalls {
             return match thread.state {
                 ThreadState::Waiting => Class::OsPreempted,
-                ThreadState::OnCpu => Class::InSyscallOnCpu,
-                ThreadState::Asleep | ThreadState::Unknown => Class::InSyscall,
+                _ if thread.is_on_cpu() => Class::InSyscallOnCpu,
+                _ => Class::InSyscall,
             };
         }
         match thread.state {
             ThreadState::Waiting => Class::OsPreempted,
             ThreadState::Asleep if thread.uninterruptible || self.config.syscalls => Class::Blocked,
             ThreadState::Asleep => Class::InSyscall,
+            _ if thread.is_unknown() => Class::Unknown,
             _ if goroutine.is(mark::COLLECTOR) || goroutine.is(mark::ASSISTS) => Class::Gc,
             _ => Class::Busy,
         }
@@ -125,14 +127,36 @@ impl Sched {
     pub(super) fn set_thread(&mut self, tid: u32, to: Thread) -> Thread {
         let machine = self.machines.of(tid, to.since_ns);
         let before = std::mem::replace(&mut machine.thread, to);
-        if machine.running.is_some() && matches!(before.state, ThreadState::Waiting | ThreadState::Asleep) {
+        if matches!(before.state, ThreadState::Waiting | ThreadState::Asleep) {
             let off_ns = to.since_ns.saturating_sub(before.since_ns);
-            machine.stretch.off_cpu_ns = machine.stretch.off_cpu_ns.saturating_add(off_ns);
+            if machine.running.is_some() {
+                machine.stretch.off_cpu_ns = machine.stretch.off_cpu_ns.saturating_add(off_ns);
+            } else if let Some(search) = &mut machine.search {
+                search.add_off_cpu(off_ns);
+            }
         }
         let p = machine.p;
+        // With a P it sleeps within its search, for a lock of the runtime or before it takes another P's next goroutine.
+        let gives_up = to.state == ThreadState::Asleep && p == 0;
+        if let Some(search) = machine.search.take_if(|_| gives_up) {
+            self.machines.searches.add_in_vain(search, to.since_ns);
+        }
         self.machines.touch(p);
         self.causes.change_thread(before.state, to.state);
         before
+    }
+
+    /// Applies that a thread has hit a probe: it has a CPU, whether or not it was seen to get one.
+    #[inline]
+    pub(super) fn record_hit(&mut self, tid: u32) {
+        let Some(machine) = self.machines.by_tid.get_mut(&tid) else {
+            return;
+        };
+        if machine.thread.is_unknown() {
+            machine.thread.ran = true;
+            let p = machine.p;
+            self.machines.touch(p);
+        }
     }
 
     /// Applies that an M was promised a P (0: any idle one).
@@ -166,7 +190,7 @@ impl Sched {
         if let Some(goroutine) = self.goroutines.get(slot)
             && goroutine.state == State::Runnable
         {
-            self.causes.pick(slot, goroutine.reading, at_ns);
+            self.causes.pick(slot, goroutine, at_ns);
         }
     }
 

@@ -128,7 +128,7 @@ impl Sched {
         };
         if seen.status == status::WAITING && seen.m != 0 {
             // It says that it waits, so that its stack may be read, and keeps running: one that waits has given up its M
-            // (`dropg`). The reason does not tell: Go 1.19 sets it after the status, or leaves that of the last wait.
+            // (`dropg`). The reason does not show it: Go 1.19 sets it after the status, or leaves that of the last wait.
             state = State::Running;
         }
         let believed = goroutine.state;

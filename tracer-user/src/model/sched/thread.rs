@@ -4,6 +4,7 @@ use super::change::Change;
 use super::class::Class;
 use super::explained::Who;
 use super::goroutine::{ByAddress, ByThread};
+use super::search::{Search, Searches};
 use super::state::State;
 
 /// An M: a thread that runs goroutines.
@@ -29,6 +30,8 @@ pub struct Machine {
     pub thread: Thread,
     /// The running stretch of its goroutine.
     pub stretch: Stretch,
+    /// Its search for a goroutine, while it has a P and runs none.
+    pub search: Option<Search>,
     /// Whether it is about to hand its P to the thread of a locked goroutine (`startlockedm`).
     pub hands_over: bool,
 }
@@ -51,6 +54,23 @@ pub struct Thread {
     pub since_ns: u64,
     /// Whether it sleeps so that no signal can wake it.
     pub uninterruptible: bool,
+    /// Whether it has hit a probe while `state` was not known: it had a CPU then, and nothing was seen of it that takes
+    /// the CPU away.
+    pub ran: bool,
+}
+
+impl Thread {
+    /// Whether it has a CPU, as far as it is known.
+    #[inline]
+    pub fn is_on_cpu(&self) -> bool {
+        self.state == ThreadState::OnCpu || self.ran
+    }
+
+    /// Whether it may be anywhere: nothing was seen of it yet.
+    #[inline]
+    pub fn is_unknown(&self) -> bool {
+        self.state == ThreadState::Unknown && !self.ran
+    }
 }
 
 /// What a thread does, as Linux's scheduler has it.
@@ -145,6 +165,8 @@ pub struct Machines {
     pub by_tid: ByThread<Machine>,
     /// Ps, by address.
     pub processors: ByAddress<Processor>,
+    /// Searches of Ms for goroutines.
+    pub searches: Searches,
     /// Ps that may do something else since [`Self::take_touched`] was called last.
     touched: Vec<u64>,
 }
@@ -192,6 +214,7 @@ impl Machines {
             State::Running => self.run(tid, slot, at_ns, held),
             State::Syscall if from != State::Running => {
                 let machine = self.of(tid, at_ns);
+                machine.search = None;
                 let (p, other) = (machine.p, machine.running.replace(slot));
                 self.touch(p);
                 other
@@ -207,7 +230,8 @@ impl Machines {
         let other = machine.running.replace(slot);
         machine.parked = false;
         machine.stretch = Stretch { held, off_cpu_ns: 0 };
-        let p = machine.p;
+        let (p, searched) = (machine.p, machine.search.take().is_some());
+        self.searches.found += u64::from(searched);
         self.touch(p);
         if let Some(processor) = self.processor_of(tid) {
             processor.begin_running(at_ns);
@@ -232,12 +256,20 @@ impl Machines {
         machine.seen_ns = machine.seen_ns.max(at_ns);
         if !keeps_thread {
             machine.running = None;
+            machine.search = (machine.p != 0).then(|| Search::begin(at_ns));
         }
         let p = machine.p;
         self.touch(p);
         if let Some(processor) = self.processor_of(tid) {
             processor.last = Some((change.who(), at_ns));
             processor.end_running(at_ns);
+        }
+    }
+
+    /// Applies that the M of a thread does not look for a goroutine: it hands its P to another thread.
+    pub fn cancel_search(&mut self, tid: u32) {
+        if let Some(machine) = self.by_tid.get_mut(&tid) {
+            machine.search = None;
         }
     }
 
@@ -262,6 +294,9 @@ impl Machines {
         machine.p = p;
         machine.parked = false;
         let running = machine.running.is_some();
+        if !running {
+            machine.search.get_or_insert(Search::begin(at_ns));
+        }
         let processor = self.processors.entry(p).or_default();
         processor.give_to(tid, at_ns);
         processor.acquired += 1;

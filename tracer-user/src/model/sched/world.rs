@@ -25,7 +25,7 @@ pub struct World {
     starting_since_ns: u64,
     /// Whether the Ps are being given out again.
     giving_out: bool,
-    /// Worlds that were seen to have started: only then can pauses be told.
+    /// Worlds that were seen to have started: only then are pauses known.
     started: u64,
     paused: u64,
     paused_ns: u64,

@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use crate::document::capture::Capture;
 use crate::document::causes::words::sentence;
-use crate::document::causes::{CauseTime, CausesInfo, CulpritInfo, StopInfo};
+use crate::document::causes::{CauseTime, CausesInfo, CulpritInfo};
 use crate::document::full::Full;
-use crate::model::sched::Cause;
+use crate::model::sched::{Cause, LONG_STOP_NS};
 use crate::output::text::bar::{letter, stacked};
 use crate::output::text::layout::{WIDTH, hang, keep_units, tail, wrap};
 use crate::output::text::style::Style;
@@ -25,7 +25,7 @@ pub fn render(capture: &Capture, style: Style) -> String {
     let mut text = by_cause(capture, style);
     text.push_str(&culprits(&capture.culprits));
     if let Some(full) = &capture.full {
-        text.push_str(&stops(&full.stops));
+        text.push_str(&stops(full));
         text.push_str(&slowest(full));
     }
     text
@@ -146,7 +146,8 @@ fn culprits(culprits: &[CulpritInfo]) -> String {
     text
 }
 
-fn stops(stops: &[StopInfo]) -> String {
+fn stops(full: &Full) -> String {
+    let stops = &full.stops;
     if stops.is_empty() {
         return String::new();
     }
@@ -172,11 +173,29 @@ fn stops(stops: &[StopInfo]) -> String {
         let site = site.map_or_else(|| "-".to_owned(), |site| tail(&site.to_string(), room));
         let _ = writeln!(text, "{line}{site}");
     }
-    text.push_str(&more(stops.len()));
+    text.push_str(&more_stops(full));
     if stops.iter().take(LINES).any(|stop| stop.ongoing) {
         text.push_str("(+: not over)\n");
     }
     text
+}
+
+/// Renders how many stops are not shown, and how many of all were long: the document lists only the longest.
+fn more_stops(full: &Full) -> String {
+    let Some(counts) = full.stop_counts else {
+        return more(full.stops.len());
+    };
+    let ongoing = full.stops.iter().filter(|stop| stop.ongoing).count() as u64;
+    let all = counts.ended.saturating_add(ongoing);
+    match all.saturating_sub(LINES as u64) {
+        0 => String::new(),
+        more => format!(
+            "({more} more; of the {} that ended, {} took more than {})\n",
+            counts.ended,
+            counts.long,
+            duration(LONG_STOP_NS)
+        ),
+    }
 }
 
 /// Renders the longest waits, a sentence each with the time at which the wait began.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::document::causes::StopCountsInfo;
 use crate::document::fixtures;
 use crate::document::interval::Interval;
 use crate::escape::is_dangerous;
@@ -232,6 +233,22 @@ fn without_colours(line: &str) -> String {
     let first = parts.next().unwrap_or_default().to_owned();
     let others = parts.map(|part| part.split_once('m').unwrap().1);
     first + &others.collect::<String>() + "\n"
+}
+
+#[test]
+fn stops_that_are_not_shown_are_counted() {
+    let mut capture = fixtures::causes::full();
+    let shown = |capture: &Capture| render(capture, Style::default());
+    assert!(!shown(&capture).contains(" more"), "both are shown");
+    let full = capture.full.as_mut().unwrap();
+    full.stops = vec![full.stops[0].clone(); 20];
+    full.stop_counts = Some(StopCountsInfo { ended: 90, long: 73 });
+    let text = shown(&capture);
+    let counted = "\n(82 more; of the 90 that ended, 73 took more than 1.00ms)\n";
+    assert!(text.contains(counted), "{text}");
+    // A capture of an earlier version.
+    capture.full.as_mut().unwrap().stop_counts = None;
+    assert!(shown(&capture).contains("\n(12 more)\n"));
 }
 
 #[test]

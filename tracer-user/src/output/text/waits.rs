@@ -94,7 +94,7 @@ fn breakdown(capture: &Capture, title: &str, shown: &[Row<'_>], style: Style) ->
     }
     if style.by.is_some() && shown.is_empty() {
         text.push_str(&wrap(
-            &format!("This mode does not tell waits apart by {title}."),
+            &format!("This mode does not distinguish waits by {title}."),
             0,
         ));
     }

@@ -8,6 +8,9 @@ mod process;
 
 pub use process::ProcessMemory;
 
+/// A range of memory, in the form in which the kernel takes it, so that a list of them is handed over as it is.
+pub use nix::sys::uio::RemoteIoVec as MemoryRange;
+
 use crate::error::Error;
 
 /// Memory of one process, by run-time address.
@@ -31,6 +34,23 @@ pub trait Memory {
         }
         for (address, chunk) in addresses.iter().zip(into.chunks_exact_mut(each)) {
             self.read(*address, chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Reads ranges of any lengths into `into`, one after the other in this order, with as few system calls as possible,
+    /// and without an allocation: for the same few structs again and again.
+    ///
+    /// # Errors
+    /// The first range that cannot be read fails the whole; [`ReadError::Length`] if `into` is not as long as all ranges
+    /// together.
+    fn read_ranges(&self, ranges: &[MemoryRange], into: &mut [u8]) -> Result<(), ReadError> {
+        check_ranges(ranges, into)?;
+        let mut rest = into;
+        for range in ranges {
+            let (chunk, behind) = rest.split_at_mut(range.len);
+            self.read(range.base as u64, chunk)?;
+            rest = behind;
         }
         Ok(())
     }
@@ -67,6 +87,10 @@ impl<M: Memory + ?Sized> Memory for &M {
 
     fn read_each(&self, addresses: &[u64], each: usize, into: &mut [u8]) -> Result<(), ReadError> {
         (**self).read_each(addresses, each, into)
+    }
+
+    fn read_ranges(&self, ranges: &[MemoryRange], into: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read_ranges(ranges, into)
     }
 }
 
@@ -132,9 +156,22 @@ impl From<ReadError> for Error {
 fn check_length(addresses: &[u64], each: usize, into: &[u8]) -> Result<(), ReadError> {
     match addresses.len().checked_mul(each) {
         Some(needed) if needed == into.len() => Ok(()),
-        needed => Err(ReadError::Length {
-            needed: needed.unwrap_or(usize::MAX),
-            length: into.len(),
-        }),
+        needed => Err(wrong_length(needed, into)),
+    }
+}
+
+/// Checks that `into` has the length that [`Memory::read_ranges`] needs.
+fn check_ranges(ranges: &[MemoryRange], into: &[u8]) -> Result<(), ReadError> {
+    let mut lengths = ranges.iter().map(|range| range.len);
+    match lengths.try_fold(0usize, usize::checked_add) {
+        Some(needed) if needed == into.len() => Ok(()),
+        needed => Err(wrong_length(needed, into)),
+    }
+}
+
+fn wrong_length(needed: Option<usize>, into: &[u8]) -> ReadError {
+    ReadError::Length {
+        needed: needed.unwrap_or(usize::MAX),
+        length: into.len(),
     }
 }

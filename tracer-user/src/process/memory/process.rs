@@ -4,10 +4,10 @@ use std::io::IoSliceMut;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::uio::process_vm_readv;
 use nix::unistd::Pid;
 
-use super::{Memory, ReadError, check_length};
+use super::{Memory, MemoryRange, ReadError, check_length, check_ranges};
 use crate::process::threads::living_thread;
 
 /// Most ranges that one `process_vm_readv` takes: the kernel's `UIO_MAXIOV` (include/uapi/linux/uio.h).
@@ -38,7 +38,7 @@ impl ProcessMemory {
 
     /// Makes one system call, which reads the ranges of `remote` (at most [`MAX_RANGES`]) into `into`. Returns the
     /// number of bytes read.
-    fn readv(&self, remote: &[RemoteIoVec], into: &mut [u8]) -> Result<usize, ReadError> {
+    fn readv(&self, remote: &[MemoryRange], into: &mut [u8]) -> Result<usize, ReadError> {
         let Some(first) = remote.first() else { return Ok(0) };
         let thread = self.thread.load(Ordering::Relaxed);
         let mut read = self.readv_through(thread, remote, into);
@@ -63,7 +63,7 @@ impl ProcessMemory {
         })
     }
 
-    fn readv_through(&self, thread: u32, remote: &[RemoteIoVec], into: &mut [u8]) -> Result<usize, Errno> {
+    fn readv_through(&self, thread: u32, remote: &[MemoryRange], into: &mut [u8]) -> Result<usize, Errno> {
         let thread = i32::try_from(thread).map_err(|_| Errno::ESRCH)?;
         process_vm_readv(Pid::from_raw(thread), &mut [IoSliceMut::new(into)], remote)
     }
@@ -76,7 +76,7 @@ impl ProcessMemory {
         answer == 0 || Errno::last() != Errno::ESRCH
     }
 
-    fn unmapped(&self, range: &RemoteIoVec) -> ReadError {
+    fn unmapped(&self, range: &MemoryRange) -> ReadError {
         ReadError::Unmapped {
             pid: self.pid,
             address: range.base as u64,
@@ -84,12 +84,12 @@ impl ProcessMemory {
         }
     }
 
-    fn range(&self, address: u64, length: usize) -> Result<RemoteIoVec, ReadError> {
+    fn range(&self, address: u64, length: usize) -> Result<MemoryRange, ReadError> {
         let base = usize::try_from(address)
             .ok()
             .filter(|base| base.checked_add(length).is_some());
         match base {
-            Some(base) => Ok(RemoteIoVec { base, len: length }),
+            Some(base) => Ok(MemoryRange { base, len: length }),
             None => Err(ReadError::Unmapped {
                 pid: self.pid,
                 address,
@@ -134,6 +134,41 @@ impl Memory for ProcessMemory {
         }
         Ok(())
     }
+
+    fn read_ranges(&self, ranges: &[MemoryRange], into: &mut [u8]) -> Result<(), ReadError> {
+        check_ranges(ranges, into)?;
+        let mut rest = into;
+        for ranges in ranges.chunks(MAX_RANGES) {
+            if let Some(range) = ranges
+                .iter()
+                .find(|range| range.base.checked_add(range.len).is_none())
+            {
+                return Err(self.unmapped(range));
+            }
+            // No more than the length of `into`, as was checked.
+            let length: usize = ranges.iter().map(|range| range.len).sum();
+            let (chunk, behind) = rest.split_at_mut(length);
+            rest = behind;
+            let read = self.readv(ranges, chunk)?;
+            if read != length {
+                let first_bad = first_unread(ranges, read).or(ranges.first());
+                return Err(first_bad.map_or(ReadError::Gone { pid: self.pid }, |r| self.unmapped(r)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The range in which a transfer ended after so many bytes.
+fn first_unread(ranges: &[MemoryRange], read: usize) -> Option<&MemoryRange> {
+    let mut left = read;
+    ranges.iter().find(|range| match left.checked_sub(range.len) {
+        Some(less) => {
+            left = less;
+            false
+        }
+        None => true,
+    })
 }
 
 #[cfg(test)]
@@ -202,7 +237,41 @@ mod tests {
     }
 
     #[test]
+    fn ranges_of_any_lengths_come_in_order() {
+        let words: Vec<u64> = (0..5000).map(|n| n * 0x0101_0101_0101).collect();
+        let at = |n: usize, len: usize| MemoryRange {
+            base: &words[n] as *const u64 as usize,
+            len,
+        };
+        // More than one call takes.
+        let ranges: Vec<MemoryRange> = (0..3000).map(|n| at(n, 8 * (n % 3))).collect();
+        let mut into = vec![0; ranges.iter().map(|range| range.len).sum()];
+        own().read_ranges(&ranges, &mut into).unwrap();
+        let expected: Vec<u8> = (0..3000)
+            .flat_map(|n| words[n..n + n % 3].iter().flat_map(|word| word.to_ne_bytes()))
+            .collect();
+        assert!(into == expected);
+        own().read_ranges(&[], &mut []).unwrap();
+        // The third of four is not there, and no address is as high as the last.
+        for (base, len) in [(16, 24), (usize::MAX - 3, 8)] {
+            let bad = MemoryRange { base, len };
+            let mut into = vec![0; 8 + 16 + len + 8];
+            let error = own().read_ranges(&[at(0, 8), at(1, 16), bad, at(3, 8)], &mut into);
+            let (pid, address, length) = (std::process::id(), base as u64, len);
+            assert_eq!(error, Err(ReadError::Unmapped { pid, address, length }));
+        }
+    }
+
+    #[test]
     fn a_buffer_of_the_wrong_length_is_refused() {
+        let range = |len| MemoryRange { base: 4096, len };
+        for (ranges, needed) in [
+            ([range(8), range(8)], 16),
+            ([range(usize::MAX), range(8)], usize::MAX),
+        ] {
+            let error = own().read_ranges(&ranges, &mut [0; 15]).unwrap_err();
+            assert_eq!(error, ReadError::Length { needed, length: 15 });
+        }
         let error = own().read_each(&[0, 0], 8, &mut [0; 15]).unwrap_err();
         assert_eq!(
             error,

@@ -53,7 +53,7 @@ struct StateReadings {
 }
 
 impl StateReadings {
-    /// Adds a reading. Returns the state if the target has just come to it.
+    /// Adds a reading. Returns the state if the target has just entered it.
     fn add(&mut self, now_ns: u64, halt: Option<Halt>) -> Option<Halt> {
         let before = self.last.replace((now_ns, halt));
         let state = halt?;

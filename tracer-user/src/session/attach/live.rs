@@ -45,6 +45,8 @@ pub struct Live {
     watch: Watch,
     /// Samples of why goroutines wait, where they are taken.
     sampling: Option<Sampling>,
+    /// Why samples were not taken to the end of the window, if so.
+    unsampled: Option<String>,
     /// What was not over when the window closed and the last samples, until they are observed.
     last: Vec<Observation>,
 }
@@ -127,6 +129,7 @@ impl Live {
             hit_factor,
             watch: Watch::new(mode),
             sampling: None,
+            unsampled: None,
             last: Vec::new(),
         })
     }
@@ -249,6 +252,7 @@ impl Live {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.full.as_ref().map(Full::notes).unwrap_or_default();
         notes.extend(self.plugins.iter().flat_map(Plugins::missing).cloned());
+        notes.extend(self.unsampled.clone());
         notes
     }
 
@@ -316,6 +320,7 @@ impl Live {
         let look = self.watch.look_last(&self.passive);
         if let Some(mut sampling) = self.sampling.take() {
             self.last = sampling.finish();
+            self.unsampled = sampling::remark(&sampling);
         }
         self.switch_off()?;
         let stamps = match &mut self.probes {
@@ -328,7 +333,7 @@ impl Live {
 
     /// Forgets what was not over and the last samples: they were read from the memory of another program.
     pub fn forget_last(&mut self) {
-        self.last.clear();
+        (self.last, self.unsampled) = (Vec::new(), None);
     }
 
     fn switch_off(&mut self) -> Result<()> {

@@ -10,6 +10,8 @@
 //!           └───┴────────┘ a cheaper mode, where `auto` may choose
 //! ```
 
+mod attachment;
+mod clocks;
 mod cpu;
 pub mod effect;
 mod full;

@@ -1,17 +1,17 @@
-//! Carries out the effects of a [`Session`] and reports their outcome to it: the only place that waits for clocks,
-//! signals and a target's end.
+//! Carries out the effects of a [`Session`] and reports their outcome to it. It waits only for its clocks (`clocks.rs`).
 
-use std::{collections::VecDeque, time::Duration};
-
-use tokio::time::{Instant, Interval};
+use std::collections::VecDeque;
 
 use super::{
     Effect, Input, Policy, Session,
-    cpu::{self, CpuWatch},
+    attachment::Attachment,
+    clocks::CaptureClocks,
+    cpu::CpuWatch,
     halts::{self, Halts},
     limits::LimitsRead,
     live::Live,
     prepare::Prepared,
+    sampling,
 };
 use crate::{
     clock::now_ns,
@@ -24,24 +24,17 @@ use crate::{
         consumers::{Consumers, Destinations},
         delivery::first_error,
         neighbours::Presence,
-        options::{AttachOptions, Chatter, FullOptions},
-        signals::{Interrupts as _, Signals},
-        timers::{every, tick_of, until},
+        options::{AttachOptions, Chatter},
+        signals::Signals,
     },
     stream::{
-        Flow, Kind, Observation, SchedConfig, Step,
+        Flow, Observation, SchedConfig, Step,
         step::{AttachInfo, LatencyBegin, LatencyStep, MeasuredBy, Opening},
     },
 };
 
-/// How often the kernel's tables are emptied.
-const TICK: Duration = Duration::from_millis(500);
-/// [`TICK`] while slow waits are shown as they end.
-const TICK_FOR_SLOW: Duration = Duration::from_millis(100);
 /// How often other captures are looked for, at most: `full` collects more often.
 const NEIGHBOURS_EVERY_NS: u64 = 90_000_000;
-/// [`TICK`] of `full`, whose ring buffer holds half a second of what a busy program does.
-const TICK_FOR_FULL: Duration = Duration::from_millis(5);
 
 /// Traces one process from its plan to the printed result.
 ///
@@ -74,7 +67,7 @@ pub(in crate::session) async fn capture(
     consumers: Consumers,
     signals: &mut Signals,
 ) -> Result<()> {
-    let mut clocks = Clocks::new(&options, signals);
+    let mut clocks = CaptureClocks::new(&options, signals);
     let policy = Policy {
         mode: options.mode,
         bounded: options.duration.is_some(),
@@ -88,14 +81,11 @@ pub(in crate::session) async fn capture(
     };
     let mut runner = Runner {
         presence: Presence::announce(target.pid(), target.start_time()),
-        slower_ns: options.slower.map(|d| d.as_nanos() as u64),
-        sample_rate: options.sample_rate,
-        full: options.full,
+        attachment: Attachment::of(&options),
         neighbours_read_ns: 0,
         halts: Halts::new(HaltWatch::new(target.pid())),
         limits: LimitsRead::default(),
         cpu: CpuWatch::new(),
-        runs_already: options.runs_already,
         chatter: options.chatter,
         consumers,
         is_finished: false,
@@ -131,52 +121,38 @@ struct Runner {
     chatter: Chatter,
     live: Option<Live>,
     presence: Presence,
-    slower_ns: Option<u64>,
-    /// See [`AttachOptions::sample_rate`].
-    sample_rate: Option<u32>,
-    full: FullOptions,
+    attachment: Attachment,
     /// When neighbours were looked for the last time, CLOCK_MONOTONIC.
     neighbours_read_ns: u64,
     /// When the target did not run at all.
     halts: Halts,
     limits: LimitsRead,
     cpu: CpuWatch,
-    /// See [`AttachOptions::runs_already`].
-    runs_already: bool,
     /// Whether a source has failed: then the capture is not complete.
     source_failed: bool,
     outcome: Result<()>,
 }
 
 impl Runner {
-    fn carry_out(&mut self, effect: Effect, clocks: &mut Clocks<'_>) -> Option<Input> {
+    fn carry_out(&mut self, effect: Effect, clocks: &mut CaptureClocks<'_>) -> Option<Input> {
         let now = now_ns();
         match effect {
             Effect::Attach { mode } => {
-                if mode.has_probes() && self.runs_already {
-                    let target = &self.target;
-                    self.cpu
-                        .measure_before(&target.passive_source(), || target.cpu_ns());
-                    if self.presence.others() > 0 {
-                        self.cpu.forget_before();
-                    }
-                }
-                let now = now_ns();
-                return Some(
-                    match Live::attach(&self.target, mode, self.slower_ns, self.full, now) {
-                        Ok(mut live) => {
-                            live.start_sampling(&self.target, self.sample_rate);
-                            let (sites, slow_to_detach) = (live.sites(), live.is_slow_to_detach());
-                            self.live = Some(live);
-                            Input::Attached {
-                                mode,
-                                sites,
-                                slow_to_detach,
-                            }
+                let attached = self
+                    .attachment
+                    .attach(&self.target, mode, &mut self.cpu, &mut self.presence);
+                return Some(match attached {
+                    Ok(live) => {
+                        let (sites, slow_to_detach) = (live.sites(), live.is_slow_to_detach());
+                        self.live = Some(live);
+                        Input::Attached {
+                            mode,
+                            sites,
+                            slow_to_detach,
                         }
-                        Err(error) => Input::AttachFailed { mode, error },
-                    },
-                );
+                    }
+                    Err(error) => Input::AttachFailed { mode, error },
+                });
             }
             Effect::FallBack { from, to, why } => {
                 let why = why.into();
@@ -192,8 +168,8 @@ impl Runner {
                     cpu_ns: self.target.cpu_ns(),
                     scheduler: (mode == Mode::Full).then(|| SchedConfig {
                         minor: self.target.minor(),
-                        syscalls: self.full.syscalls,
-                        slower_ns: self.slower_ns,
+                        syscalls: self.attachment.full.syscalls,
+                        slower_ns: self.attachment.slower_ns,
                         assists: self.target.sees_assists(),
                     }),
                     preemption_unknown: mode == Mode::Exact && !self.target.knows_preemption(),
@@ -297,11 +273,7 @@ impl Runner {
                 return Some(Input::TargetExeced);
             }
             Ok(mut seen) => {
-                // Samples are read from memory in every mode.
-                let is_sample = |seen: &Observation| matches!(seen.kind, Kind::CauseSamples(_));
-                if seen.iter().any(is_sample) && self.target.has_execed() {
-                    seen.retain(|seen| !is_sample(seen));
-                }
+                sampling::leave_out_foreign(&mut seen, || self.target.has_execed());
                 seen
             }
             Err(e) => {
@@ -386,7 +358,7 @@ impl Runner {
         }
     }
 
-    /// Reports that the target has come to a state in which it does not run.
+    /// Reports that the target has entered a state in which it does not run.
     fn report_halt(&self, halt: Option<Halt>) {
         if let Some(halt) = halt.filter(|_| self.chatter == Chatter::Normal) {
             notice::line(&format!("gmpscope: {}", halts::sentence(self.target.pid(), halt)));
@@ -424,55 +396,4 @@ impl Runner {
 /// The wall-clock time this many nanoseconds before `now`.
 fn before(now: jiff::Timestamp, ns: u64) -> jiff::Timestamp {
     jiff::Timestamp::from_nanosecond(now.as_nanosecond() - i128::from(ns)).unwrap_or(now)
-}
-
-/// The clocks and signals that a capture waits for.
-struct Clocks<'s> {
-    tick: Interval,
-    measure: Interval,
-    period: Option<Duration>,
-    interval: Option<Interval>,
-    duration: Option<Duration>,
-    end: Option<Instant>,
-    signals: &'s mut Signals,
-}
-
-impl<'s> Clocks<'s> {
-    fn new(options: &AttachOptions, signals: &'s mut Signals) -> Self {
-        let tick = match (options.mode, options.slower) {
-            (Some(Mode::Full), _) => TICK_FOR_FULL,
-            (_, Some(_)) => TICK_FOR_SLOW,
-            (_, None) => TICK,
-        };
-        Self {
-            tick: every(tick),
-            measure: every(cpu::EVERY),
-            period: options.interval,
-            interval: None,
-            duration: options.duration,
-            end: None,
-            signals,
-        }
-    }
-
-    /// Starts the clocks of the window: its length and its intervals.
-    fn open_window(&mut self) {
-        self.end = self.duration.map(|d| Instant::now() + d);
-        self.interval = self.period.map(every);
-    }
-
-    async fn next(&mut self, target: &Prepared) -> Input {
-        let end = self.end;
-        tokio::select! {
-            biased;
-            () = self.signals.next() => Input::Signal,
-            () = target.ended() => Input::TargetExited,
-            () = until(end) => { self.end = None; Input::DurationElapsed }
-            () = tick_of(&mut self.interval) => Input::IntervalElapsed,
-            _ = self.measure.tick() => Input::MeasureDue,
-            _ = self.tick.tick() => {
-                if target.has_execed() { Input::TargetExeced } else { Input::Tick }
-            }
-        }
-    }
 }

@@ -237,7 +237,7 @@ impl Replay<'_> {
             }
             if self.options.by.is_some() {
                 return Err(Error::usage(format!(
-                    "{name} was recorded by run or attach --next: how a program started is not told apart by --by"
+                    "{name} was recorded by run or attach --next: --by cannot split how a program started"
                 )));
             }
             self.intervals.of(self.options, begin.interval_ns);

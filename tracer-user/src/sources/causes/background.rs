@@ -3,7 +3,12 @@
 
 use std::{
     fs,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::{self, Thread},
     time::{Duration, Instant},
 };
 
@@ -34,9 +39,18 @@ const LAST: Duration = Duration::from_millis(100);
 /// The thread that takes samples of one process.
 #[derive(Debug)]
 pub struct Sampling {
-    /// Ends the thread when it is dropped.
-    stop: Option<Sender<()>>,
+    thread: Thread,
+    shared: Arc<Shared>,
     samples: Receiver<Observation>,
+}
+
+/// What the thread shares with its owner.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether the thread is to end.
+    is_over: AtomicBool,
+    /// Why it has ended by itself.
+    failure: OnceLock<ReadError>,
 }
 
 impl Sampling {
@@ -50,21 +64,30 @@ impl Sampling {
         pid: u32,
         per_second: u32,
     ) -> Result<Self> {
-        let (stop, stopped) = channel();
+        let shared = Arc::<Shared>::default();
         let (send, samples) = channel();
         let pace = Pace::new(per_second, now_ns() ^ u64::from(pid));
+        let its = Arc::clone(&shared);
         let run = move || {
-            if let Err(e) = take_samples(sampler, pid, pace, &stopped, &send) {
+            if let Err(e) = take_samples(sampler, pid, pace, &its.is_over, &send) {
                 log::debug!("no more samples of why goroutines wait: {e}");
+                // Before the other end of the channel sees that this one is closed.
+                let _only_once = its.failure.set(e);
             }
         };
         // Nobody waits for its end: it touches nothing but memory of the target, by its PID, and files of /proc.
-        let _detached = writing::spawn("samples", run)
+        let detached = writing::spawn("samples", run)
             .map_err(|e| Error::failed(format!("no thread could be made to take samples: {e}")))?;
         Ok(Self {
-            stop: Some(stop),
+            thread: detached.thread().clone(),
+            shared,
             samples,
         })
+    }
+
+    /// Why no more samples could be taken, if so; certain after [`Self::finish`].
+    pub fn failure(&self) -> Option<&ReadError> {
+        self.shared.failure.get()
     }
 
     /// Returns what was sampled since the last call.
@@ -74,7 +97,7 @@ impl Sampling {
 
     /// Takes no more samples; returns what was sampled since the last call.
     pub fn finish(&mut self) -> Vec<Observation> {
-        drop(self.stop.take());
+        self.end();
         let until = Instant::now() + LAST;
         let mut last = Vec::new();
         while let Ok(seen) = self
@@ -85,6 +108,17 @@ impl Sampling {
         }
         last
     }
+
+    fn end(&self) {
+        self.shared.is_over.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+impl Drop for Sampling {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Takes samples until nobody wants them.
@@ -92,7 +126,7 @@ fn take_samples<M: Memory>(
     mut sampler: CauseSampler<M>,
     pid: u32,
     mut pace: Pace,
-    stopped: &Receiver<()>,
+    is_over: &AtomicBool,
     send: &Sender<Observation>,
 ) -> std::result::Result<(), ReadError> {
     let hierarchies = Hierarchies::mounted();
@@ -104,7 +138,10 @@ fn take_samples<M: Memory>(
             quota_due_ns = now.saturating_add(QUOTA_NS);
             sampler.set_throttling(throttling(pid, &hierarchies));
         }
-        sampler.sample(now)?;
+        if let Err(e) = sampler.sample(now) {
+            send_last(&mut sampler, send);
+            return Err(e);
+        }
         taken += 1;
         if now.saturating_sub(stretch_ns) >= STRETCH_NS {
             stretch_ns = now;
@@ -116,16 +153,20 @@ fn take_samples<M: Memory>(
             let before = std::mem::replace(&mut cpu, own_cpu_time());
             pace.add_cost(std::mem::take(&mut taken), cpu.saturating_sub(before));
         }
-        match stopped.recv_timeout(pace.next()) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
-                if let Some(seen) = sampler.finish() {
-                    // Nobody may want it.
-                    let _ = send.send(seen);
-                }
-                return Ok(());
-            }
+        // The shortest way to sleep: of a CPU that was idle all caches are cold, and each line that is touched costs. It may
+        // end early without a reason; then a sample comes early.
+        thread::park_timeout(pace.next());
+        if is_over.load(Ordering::Acquire) {
+            send_last(&mut sampler, send);
+            return Ok(());
         }
+    }
+}
+
+fn send_last<M: Memory>(sampler: &mut CauseSampler<M>, send: &Sender<Observation>) {
+    if let Some(seen) = sampler.finish() {
+        // Nobody may want it.
+        let _ = send.send(seen);
     }
 }
 

@@ -4,9 +4,10 @@ use nix::time::ClockId;
 use nix::unistd::Pid;
 
 use super::batch::{Batch, Sample};
+use super::reader::{Seen, StateReader};
 use super::shares::Shares;
 use super::stall::{Stall, Used};
-use super::state::{Holder, P, State, StateReader};
+use super::state::{Holder, P, State};
 use super::threads::{Account, Threads};
 use crate::binary::Globals;
 use crate::binary::layout::Layout;
@@ -19,13 +20,15 @@ use crate::stream::{Kind, Observation};
 /// A sample stands for the time since the one before it, but not for more, unless another bound is set: what the target
 /// did then is not known.
 const MOST_NS: u64 = 2_000_000_000;
-/// Ps whose threads are looked at in one sample, since that costs some microseconds for each. Where more are held, these
+/// Ps whose threads are looked at in one sample, since that costs some 5 microseconds for each. Where more are held, these
 /// stand for all, and others are taken after a while.
-const LOOKED_AT: usize = 4;
+const LOOKED_AT: usize = 2;
 /// For how many samples the same ones are looked at, where there are more.
 const TURN: usize = 8;
 /// For how many threads a sampler keeps files open that is one of many.
 const FEW_OPEN: usize = 8;
+/// Where all Ps are idle, it is read this often what they have run meanwhile.
+const TICKS_NS: u64 = 50_000_000;
 /// A reading of a thread counts if the one before it is not older than two samples and this.
 const FRESH_NS: u64 = 20_000_000;
 
@@ -33,6 +36,8 @@ const FRESH_NS: u64 = 20_000_000;
 #[derive(Debug)]
 pub struct CauseSampler<M> {
     reader: StateReader<M>,
+    /// What was read last.
+    state: State,
     threads: Threads,
     /// The CPU clock of the process.
     clock: Option<ClockId>,
@@ -48,8 +53,15 @@ pub struct CauseSampler<M> {
     looks: usize,
     /// The share of the time in which threads waited for a CPU, when that was last known.
     usual: Option<f64>,
-    /// `p.schedtick` of each P at the last sample.
+    /// Ps that are looked at, those of them that an M still holds, and what the kernel says of these. Kept for their
+    /// memory.
+    chosen: Vec<P>,
+    holders: Vec<Holder>,
+    looked_at: Vec<(Holder, Option<Account>)>,
+    /// `p.schedtick` of each P when it was last read.
     ticks: Vec<u32>,
+    /// When that was, CLOCK_MONOTONIC.
+    ticks_ns: Option<u64>,
     /// When the last sample was taken, CLOCK_MONOTONIC.
     last_ns: Option<u64>,
 }
@@ -62,6 +74,7 @@ impl<M: Memory> CauseSampler<M> {
         let clock = i32::try_from(pid).ok().map(Pid::from_raw);
         Some(Self {
             reader,
+            state: State::default(),
             threads: Threads::of(pid),
             clock: clock.and_then(|pid| ClockId::pid_cpu_clock_id(pid).ok()),
             throttling: Vec::new(),
@@ -71,7 +84,11 @@ impl<M: Memory> CauseSampler<M> {
             most_ns: MOST_NS,
             looks: 0,
             usual: None,
+            chosen: Vec::new(),
+            holders: Vec::new(),
+            looked_at: Vec::new(),
             ticks: Vec::new(),
+            ticks_ns: None,
             last_ns: None,
         })
     }
@@ -108,14 +125,25 @@ impl<M: Memory> CauseSampler<M> {
     /// # Errors
     /// The process is gone, or may not be read. A sample in which something else could not be read is dropped, and counted.
     pub fn sample(&mut self, now_ns: u64) -> Result<(), ReadError> {
-        let state = match self.reader.read().or_else(unless_gone)? {
-            Some(state) => state,
-            None => {
+        let mut state = std::mem::take(&mut self.state);
+        let taken = self.sample_into(&mut state, now_ns);
+        self.state = state;
+        taken
+    }
+
+    fn sample_into(&mut self, state: &mut State, now_ns: u64) -> Result<(), ReadError> {
+        let is_old = |at_ns: u64| now_ns.saturating_sub(at_ns) >= TICKS_NS;
+        let ticks = self.ticks_ns.is_none_or(is_old);
+        let seen = self.reader.read(state, ticks).map(Some).or_else(unless_gone)?;
+        let executed = match seen {
+            Some(Seen::All) => self.count_executed(state, now_ns),
+            // They count with a later sample.
+            Some(Seen::Idle) => 0,
+            Some(Seen::Torn) | None => {
                 self.batch.add_torn();
                 return Ok(());
             }
         };
-        let executed = self.count_executed(&state);
         let last_ns = self.last_ns.replace(now_ns);
         let real_ns = last_ns.map_or(0, |last_ns| now_ns.saturating_sub(last_ns));
         let fresh_ns = real_ns.saturating_mul(2).saturating_add(FRESH_NS);
@@ -133,9 +161,9 @@ impl<M: Memory> CauseSampler<M> {
             levels.map(|level| Some(level.read()?.time_ns)).collect()
         });
         let shares = match wants {
-            true => match Shares::of_program(&state) {
+            true => match Shares::of_program(state) {
                 Some(shares) => shares,
-                None => self.shares_of_ps(&state, now_ns, fresh_ns)?,
+                None => self.shares_of_ps(state, now_ns, fresh_ns)?,
             },
             // Nobody waits, so that it has no weight.
             false => Shares::whole(Cause::Unknown),
@@ -168,14 +196,16 @@ impl<M: Memory> CauseSampler<M> {
         })
     }
 
-    /// Returns the rest of what was sampled, after the last sample.
+    /// Returns the rest of what was sampled, after the last sample for now.
     pub fn finish(&mut self) -> Option<Observation> {
         self.batch.settle(false);
+        self.reader.release();
         self.take()
     }
 
-    /// Returns how many goroutines Ps have taken to run since the last sample, of the Ps that there were.
-    fn count_executed(&mut self, state: &State) -> u64 {
+    /// Returns how many goroutines Ps have taken to run since that was last read, of the Ps that there were.
+    fn count_executed(&mut self, state: &State, now_ns: u64) -> u64 {
+        self.ticks_ns = Some(now_ns);
         let grown = state.ps.iter().zip(&self.ticks);
         let executed = grown
             .map(|(p, before)| u64::from(p.schedtick.wrapping_sub(*before)))
@@ -195,27 +225,29 @@ impl<M: Memory> CauseSampler<M> {
     }
 
     fn shares_of_ps(&mut self, state: &State, now_ns: u64, fresh_ns: u64) -> Result<Shares, ReadError> {
-        let held: Vec<P> = state.held().copied().collect();
+        let held = state.held().count();
         let first = (self.looks / TURN).wrapping_mul(LOOKED_AT);
         self.looks = self.looks.wrapping_add(1);
-        let first = first.checked_rem(held.len()).unwrap_or(0);
-        let looked_at = held.len().min(LOOKED_AT);
-        let chosen: Vec<P> = held.iter().cycle().skip(first).take(looked_at).copied().collect();
-        let read = self.reader.holders(&chosen).map(Some).or_else(unless_gone)?;
-        let holders = read.unwrap_or_default().into_iter().flatten();
-        let threads = &mut self.threads;
-        let mut account = |holder: &Holder| -> Option<Account> {
-            // Whether its thread sleeps does not matter then.
+        let first = first.checked_rem(held).unwrap_or(0);
+        let chosen = state.held().cycle().skip(first).take(held.min(LOOKED_AT));
+        self.chosen.clear();
+        self.chosen.extend(chosen);
+        let read = self.reader.holders(&self.chosen, &mut self.holders);
+        if read.map(Some).or_else(unless_gone)?.is_none() {
+            self.holders.clear();
+        }
+        self.looked_at.clear();
+        for holder in &self.holders {
+            // Whether its thread sleeps does not matter where that is in a system call.
             let is_in_syscall = holder.goroutine == Some(status::SYSCALL);
-            match is_in_syscall {
+            let account = match is_in_syscall {
                 true => None,
-                false => threads.read(holder.thread, now_ns, fresh_ns),
-            }
-        };
-        let holders: Vec<(Holder, Option<Account>)> =
-            holders.map(|holder| (holder, account(&holder))).collect();
-        self.usual = Shares::usual(&holders).or(self.usual);
-        Ok(Shares::of_ps(state, &holders, self.usual))
+                false => self.threads.read(holder.thread, now_ns, fresh_ns),
+            };
+            self.looked_at.push((*holder, account));
+        }
+        self.usual = Shares::usual(&self.looked_at).or(self.usual);
+        Ok(Shares::of_ps(state, &self.looked_at, self.usual))
     }
 }
 

@@ -59,11 +59,9 @@ impl Shares {
     /// The share of the time in which threads waited for a CPU, on average; `None` if that is known of none of them. One
     /// that was not read a moment ago is taken to have waited as long as the others.
     pub(super) fn usual(holders: &[(Holder, Option<Account>)]) -> Option<f64> {
-        let fresh: Vec<f64> = holders
-            .iter()
-            .filter_map(|(_, account)| account.as_ref()?.waited)
-            .collect();
-        (!fresh.is_empty()).then(|| fresh.iter().sum::<f64>() / fresh.len() as f64)
+        let fresh = holders.iter().filter_map(|(_, account)| account.as_ref()?.waited);
+        let (sum, many) = fresh.fold((0.0, 0u32), |(sum, many), waited| (sum + waited, many + 1));
+        (many > 0).then(|| sum / f64::from(many))
     }
 
     fn add_holder(&mut self, holder: &Holder, account: Option<&Account>, usual: Option<f64>, share: f64) {

@@ -1,7 +1,7 @@
 //! How many goroutines there are by the runtime's own counters, as its `gcount` computes it (`runtime/proc.go`, Go 1.19
 //! to 1.27): the gs that were ever made, without the dead ones that the free lists keep for reuse.
 //!
-//! No walk tells that as well where `allgs` is long: gs are never freed, so that after a burst nearly all are dead.
+//! A walk does not find that as well where `allgs` is long: gs are never freed, so that after a burst nearly all are dead.
 
 use crate::binary::Globals;
 use crate::binary::layout::{Layout, Sched};

@@ -34,7 +34,7 @@ pub(super) fn estimate(count: u64, sample: u64, size: u64) -> Estimate {
     let value = scaled(count, size, sample);
     let (whole, drawn) = (size as f64, sample as f64);
     let share = count as f64 / drawn;
-    // Each member that is drawn makes the rest smaller, so the sample tells as much as a larger one with putting back.
+    // Each member that is drawn makes the rest smaller, so the sample says as much as a larger one with putting back.
     let n = drawn * (whole - 1.0) / (whole - drawn);
     let scale = 1.0 / (1.0 + Z * Z / n);
     let centre = (share + Z * Z / (2.0 * n)) * scale;

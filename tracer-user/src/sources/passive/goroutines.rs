@@ -76,7 +76,7 @@ impl Found {
     /// Estimates from `count` gs that were read how many there are.
     ///
     /// Where the runtime's counters say how many live, those that were read and live are a random sample of these: what
-    /// share of `allgs` is dead, which the sample tells badly after a burst, does not matter then.
+    /// share of `allgs` is dead, which the sample shows badly after a burst, does not matter then.
     fn estimate(&self, count: u64) -> Estimate {
         if self.visited >= self.length {
             return estimate(count, self.visited, self.visited);

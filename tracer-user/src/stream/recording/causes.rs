@@ -1,6 +1,6 @@
 //! Encodes samples of why goroutines waited to run.
 
-use super::wire::{Bytes, Read, Trouble, put};
+use super::wire::{Bytes, Read, Trouble, put, put_list};
 use crate::stream::causes::CauseSamples;
 
 /// Appends the sums, and each cause with its time.
@@ -26,11 +26,10 @@ pub fn encode(out: &mut Vec<u8>, seen: &CauseSamples) {
     ] {
         put(out, *sum);
     }
-    put(out, by_cause.len() as u64);
-    for (cause, ns) in by_cause {
-        out.push(*cause);
-        put(out, *ns);
-    }
+    put_list(out, by_cause, |out, (cause, ns), _| {
+        out.push(cause);
+        put(out, ns);
+    });
 }
 
 /// Reads what [`encode`] wrote.
@@ -53,12 +52,11 @@ pub fn decode(bytes: &mut Bytes) -> Read<CauseSamples> {
     if many > bytes.len() / 2 {
         return Err(Trouble::Malformed("there are more causes than bytes"));
     }
-    for _ in 0..many {
-        let (cause, ns) = (bytes.byte()?, bytes.number()?);
-        if seen.by_cause.last().is_some_and(|(last, _)| *last >= cause) {
-            return Err(Trouble::Malformed("causes are not in order"));
-        }
-        seen.by_cause.push((cause, ns));
+    bytes.list(many, &mut seen.by_cause, |bytes, _| {
+        Ok((bytes.byte()?, bytes.number()?))
+    })?;
+    if !seen.by_cause.is_sorted_by(|(one, _), (next, _)| one < next) {
+        return Err(Trouble::Malformed("causes are not in order"));
     }
     Ok(seen)
 }

@@ -3,7 +3,7 @@
 //! An observation may itself be a part of a reading. An older gmpscope does not know that, and takes it for a whole one:
 //! it is marked as cut short for those, so that they do not believe that all other goroutines have ended.
 
-use super::wire::{Append, Bytes, Read, Trouble, put, put_difference};
+use super::wire::{Append, Bytes, Read, Trouble, put, put_difference, put_list};
 use crate::stream::transition::{GoroutineSeen, MachineSeen, ProcessorSeen, ReadingPart, SchedSnapshot};
 
 /// Most goroutines, most Ps and most Ms in one part.
@@ -111,9 +111,7 @@ impl Parts {
 }
 
 fn put_goroutines(out: &mut Vec<u8>, goroutines: &[GoroutineSeen]) {
-    put(out, goroutines.len() as u64);
-    let mut last = GoroutineSeen::default();
-    for seen in goroutines {
+    put_list(out, goroutines, |out, seen, last| {
         out.extend_from_slice(&[seen.status, seen.reason]);
         for (value, from) in [
             (seen.g, last.g),
@@ -124,14 +122,13 @@ fn put_goroutines(out: &mut Vec<u8>, goroutines: &[GoroutineSeen]) {
         ] {
             put_difference(out, value, from);
         }
-        last = *seen;
-    }
+    });
 }
 
 fn take_goroutines(bytes: &mut Bytes, goroutines: &mut Vec<GoroutineSeen>) -> Read<()> {
-    let mut last = GoroutineSeen::default();
-    for _ in 0..length(bytes)? {
-        last = GoroutineSeen {
+    let many = length(bytes)?;
+    bytes.list(many, goroutines, |bytes, last| {
+        Ok(GoroutineSeen {
             status: bytes.byte()?,
             reason: bytes.byte()?,
             g: bytes.difference(last.g)?,
@@ -139,45 +136,35 @@ fn take_goroutines(bytes: &mut Bytes, goroutines: &mut Vec<GoroutineSeen>) -> Re
             m: bytes.difference(0)?,
             gopc: bytes.difference(last.gopc)?,
             startpc: bytes.difference(last.startpc)?,
-        };
-        goroutines.push(last);
-    }
-    Ok(())
+        })
+    })
 }
 
 fn put_processors(out: &mut Vec<u8>, processors: &[ProcessorSeen]) {
-    put(out, processors.len() as u64);
-    let mut last = 0;
-    for seen in processors {
+    put_list(out, processors, |out, seen, last| {
         out.push(seen.status);
-        put_difference(out, seen.p, last);
+        put_difference(out, seen.p, last.p);
         put(out, u64::from(seen.id));
         put(out, seen.m);
         put(out, u64::from(seen.queued));
-        last = seen.p;
-    }
+    });
 }
 
 fn take_processors(bytes: &mut Bytes, processors: &mut Vec<ProcessorSeen>) -> Read<()> {
-    let mut last = 0;
-    for _ in 0..length(bytes)? {
-        let status = bytes.byte()?;
-        last = bytes.difference(last)?;
-        processors.push(ProcessorSeen {
-            p: last,
-            status,
+    let many = length(bytes)?;
+    bytes.list(many, processors, |bytes, last| {
+        Ok(ProcessorSeen {
+            status: bytes.byte()?,
+            p: bytes.difference(last.p)?,
             id: bytes.small()?,
             m: bytes.number()?,
             queued: bytes.small()?,
-        });
-    }
-    Ok(())
+        })
+    })
 }
 
 fn put_machines(out: &mut Vec<u8>, machines: &[MachineSeen]) {
-    put(out, machines.len() as u64);
-    let mut last = MachineSeen::default();
-    for seen in machines {
+    put_list(out, machines, |out, seen, last| {
         let spinning = if seen.spinning { flag::SPINNING } else { 0 };
         let blocked = if seen.blocked { flag::BLOCKED } else { 0 };
         out.push(spinning | blocked);
@@ -187,15 +174,14 @@ fn put_machines(out: &mut Vec<u8>, machines: &[MachineSeen]) {
         for pointer in [seen.curg, seen.p, seen.oldp] {
             put(out, pointer);
         }
-        last = *seen;
-    }
+    });
 }
 
 fn take_machines(bytes: &mut Bytes, machines: &mut Vec<MachineSeen>) -> Read<()> {
-    let mut last = MachineSeen::default();
-    for _ in 0..length(bytes)? {
+    let many = length(bytes)?;
+    bytes.list(many, machines, |bytes, last| {
         let flags = bytes.byte()?;
-        last = MachineSeen {
+        Ok(MachineSeen {
             m: bytes.difference(last.m)?,
             id: bytes.difference(last.id)?,
             tid: bytes.small()?,
@@ -204,15 +190,13 @@ fn take_machines(bytes: &mut Bytes, machines: &mut Vec<MachineSeen>) -> Read<()>
             oldp: bytes.number()?,
             spinning: flags & flag::SPINNING != 0,
             blocked: flags & flag::BLOCKED != 0,
-        };
-        machines.push(last);
-    }
-    Ok(())
+        })
+    })
 }
 
-fn length(bytes: &mut Bytes) -> Read<u64> {
-    let length = bytes.number()?;
-    if length > PART as u64 {
+fn length(bytes: &mut Bytes) -> Read<usize> {
+    let length: usize = bytes.small()?;
+    if length > PART {
         return Err(Trouble::Malformed(
             "a part of a reading of the scheduler is too long",
         ));

@@ -1,6 +1,6 @@
 //! Encodes the stacks of goroutines that blocked, and the calls at their addresses.
 
-use super::wire::{Bytes, Read, Trouble, put, put_difference, put_text};
+use super::wire::{Bytes, Read, Trouble, put, put_difference, put_list, put_text};
 use crate::{
     binary::Frame,
     stream::transition::{StackSeen, StacksSeen},
@@ -16,12 +16,7 @@ pub fn encode(out: &mut Vec<u8>, seen: &StacksSeen) {
     for stack in &seen.new {
         put(out, u64::from(stack.id));
         put(out, u64::from(stack.end));
-        put(out, stack.pcs.len() as u64);
-        let mut last = 0;
-        for pc in &stack.pcs {
-            put_difference(out, *pc, last);
-            last = *pc;
-        }
+        put_list(out, &stack.pcs, put_difference);
     }
 }
 
@@ -43,12 +38,8 @@ pub fn decode(bytes: &mut Bytes) -> Read<StacksSeen> {
         if deep > bytes.len() {
             return Err(Trouble::Malformed("a stack has more calls than bytes"));
         }
-        let mut last = 0;
         let mut pcs = Vec::with_capacity(deep);
-        for _ in 0..deep {
-            last = bytes.difference(last)?;
-            pcs.push(last);
-        }
+        bytes.list(deep, &mut pcs, Bytes::difference)?;
         new.push(StackSeen { id, pcs, end });
     }
     Ok(StacksSeen { new, walked })

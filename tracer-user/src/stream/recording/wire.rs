@@ -43,6 +43,17 @@ pub fn put_some(out: &mut Vec<u8>, value: Option<u64>) {
     }
 }
 
+/// Appends how many items there are, and then each of them by `append`, which gets the one before it as well: many encode
+/// only what they differ in. Before the first is the default.
+pub fn put_list<T: Copy + Default>(out: &mut Vec<u8>, items: &[T], append: impl Fn(&mut Vec<u8>, T, T)) {
+    put(out, items.len() as u64);
+    let mut last = T::default();
+    for item in items {
+        append(out, *item, last);
+        last = *item;
+    }
+}
+
 /// Returns four flags in one byte, the first in bit 0.
 pub fn flags(set: [bool; 4]) -> u8 {
     set.iter()
@@ -127,6 +138,22 @@ impl<'a> Bytes<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| Trouble::Malformed("a text is not UTF-8"))
     }
 
+    /// Reads the items that [`put_list`] wrote, of which there are `many`, and adds them to `items`. Their number must have
+    /// been read before, and found to be possible.
+    pub fn list<T: Copy + Default>(
+        &mut self,
+        many: usize,
+        items: &mut Vec<T>,
+        read: impl Fn(&mut Self, T) -> Read<T>,
+    ) -> Read<()> {
+        let mut last = T::default();
+        for _ in 0..many {
+            last = read(self, last)?;
+            items.push(last);
+        }
+        Ok(())
+    }
+
     /// Reads what [`put_some`] wrote, if it wrote a number.
     pub fn some(&mut self, there: bool) -> Read<Option<u64>> {
         there.then(|| self.number()).transpose()
@@ -149,6 +176,17 @@ mod tests {
             prop_assert_eq!(bytes.number(), Ok(value));
             prop_assert_eq!(bytes.difference(from), Ok(value));
             prop_assert_eq!(bytes.text(), Ok(text.as_str()));
+            prop_assert!(bytes.is_empty());
+        }
+
+        #[test]
+        fn items_are_read_as_they_were_written(written: Vec<u64>) {
+            let mut out = Vec::new();
+            put_list(&mut out, &written, put_difference);
+            let mut bytes = Bytes(&out);
+            let (many, mut read) = (bytes.small().unwrap(), Vec::new());
+            prop_assert_eq!(bytes.list(many, &mut read, Bytes::difference), Ok(()));
+            prop_assert_eq!(read, written);
             prop_assert!(bytes.is_empty());
         }
 

@@ -43,7 +43,7 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: None,
         help: "1 where there are or have been so many goroutines that gmpscope_goroutines is an estimate from a random \
-               sample of them, else 0. gmpscope_goroutines_live is no estimate.",
+               sample of them, else 0. gmpscope_goroutines_live is not an estimate.",
         labels: &[],
         read: Read::Process(|process, samples| {
             gauge(process, samples, |gauges| {

@@ -67,11 +67,15 @@ pub const WAITS: &[Family] = &[
         name: "gmpscope_runnable_seconds_total",
         kind: Kind::Counter,
         unit: Some("seconds"),
-        help: "Time that all goroutines together could run and did not, by cause (docs/causes.md), estimated from samples of \
-               the scheduler's state: some four a second of a process that has something to run, fewer where there are \
-               more than 15 of those (60 a second of all together) or a sample costs much, else one at each reading of \
-               its memory. A sample counts for the time since the one before. The rate is the mean number of \
-               goroutines that wait, of very many processes only over minutes.",
+        help: "Time that all goroutines together could run and did not, by cause (docs/causes.md), \
+               estimated from samples of the scheduler's state. Each stands for the time since the one \
+               before, but for no more than twice the time that was planned. Of a process that has something to \
+               run there are some four a second, fewer where there are more than 15 of those (60 a second of \
+               all together) or a sample costs much. Any other is sampled at the readings of its memory \
+               alone, so that a sample stands for tier.passive_interval: a burst that it meets counts with \
+               all of that and one between two readings with nothing, which is right on average; but where \
+               a process stays busy from then on, half of that is too much. The rate is the mean number of \
+               goroutines that wait, of very many processes and of rare bursts only over minutes.",
         labels: &["cause"],
         read: Read::Process(|process, samples| {
             let runnable = process.target.runnable.iter();

@@ -108,6 +108,10 @@ fn stops_and_waits_leave_out_what_is_not_known() {
             { "at_ns": 4_999_000_000u64, "total_ns": 1_000_000, "stopping_ns": 0, "ongoing": true }
         ])
     );
+    assert_eq!(
+        value["full"]["stop_counts"],
+        serde_json::json!({ "ended": 1, "long": 1 })
+    );
     let slowest = &value["full"]["slowest"];
     assert_eq!(slowest[0]["goid"], 4182);
     assert_eq!(slowest[0]["origin"], "unblocked");
@@ -137,7 +141,7 @@ fn a_document_of_an_earlier_version_has_no_causes() {
         assert!(capture.remove(added).is_some(), "{added}");
     }
     let in_full = capture["full"].as_object_mut().unwrap();
-    for added in ["causes", "slowest", "stops"] {
+    for added in ["causes", "slowest", "stops", "stop_counts"] {
         assert!(in_full.remove(added).is_some(), "{added}");
     }
     let capture: Capture = serde_json::from_value(value).unwrap();

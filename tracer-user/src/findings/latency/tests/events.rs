@@ -1,7 +1,7 @@
 //! Rules about what `full` sees one by one: stops of the world, runs on a CPU, long waits.
 
 use super::*;
-use crate::model::sched::{Culprit, Peak, Picture, StopReport, Waker};
+use crate::model::sched::{Culprit, LONG_STOP_NS, Peak, Picture, Searches, StopCounts, StopReport, Waker};
 
 fn stop(total_ns: u64, stopping_ns: u64) -> StopReport {
     StopReport {
@@ -19,7 +19,58 @@ fn stop(total_ns: u64, stopping_ns: u64) -> StopReport {
 }
 
 fn stopped(stops: Vec<StopReport>) -> Made<'static> {
-    Made::full(|report| report.causes.stops = stops)
+    let ended = stops.iter().filter(|stop| !stop.ongoing);
+    let counts = StopCounts {
+        ended: ended.clone().count() as u64,
+        long: ended.filter(|stop| stop.total_ns > LONG_STOP_NS).count() as u64,
+    };
+    Made::full(|report| (report.causes.stops, report.causes.stop_counts) = (stops, counts))
+}
+
+#[test]
+fn long_stops_are_counted_beyond_those_that_are_listed() {
+    let mut made = stopped(vec![stop(2_000_000, 10_000); 20]);
+    made.report.as_mut().unwrap().causes.stop_counts = StopCounts { ended: 90, long: 73 };
+    let finding = made.fires("long-stop");
+    assert_eq!(finding.title, "73 stops of the world took up to 2.0 ms");
+}
+
+/// Searches of which so many found a goroutine, and so many did not, in so much CPU time of so much in all.
+fn searched(found: u64, in_vain: u64, in_vain_ns: u64, on_cpu_ns: u64) -> Made<'static> {
+    Made::full(|report| {
+        report.searches = Searches {
+            found,
+            in_vain,
+            in_vain_ns,
+        };
+        report.world.on_cpu_ns = on_cpu_ns;
+    })
+}
+
+#[test]
+fn threads_that_look_for_work_in_vain_are_reported() {
+    let finding = searched(20_000, 40_000, 400 * MS, SECOND).fires("idle-spinning");
+    assert_eq!(finding.severity, Severity::Info);
+    assert_eq!(
+        finding.title,
+        "threads looked for work and found none for 40.0% of the program's CPU time"
+    );
+    assert_eq!(
+        finding.evidence,
+        "400.0 ms of 1.0 s on CPUs, 0.20 CPUs on average, the probes included; 40000 of 60000 searches of threads with a P \
+         found no goroutine to run"
+    );
+    // Goroutines use most of the CPU time.
+    searched(20_000, 40_000, 190 * MS, SECOND).is_silent("idle-spinning");
+    // The program hardly uses the CPU.
+    searched(50, 200, 4 * MS, 5 * MS).is_silent("idle-spinning");
+    searched(0, 0, 0, SECOND).is_silent("idle-spinning");
+    for mode in [Mode::Passive, Mode::Sampled, Mode::Exact] {
+        let undecided = Made::of(mode).is_undecided("idle-spinning");
+        assert_eq!(undecided.mode, Mode::Full);
+    }
+    let undecided = searched(0, 40_000, SECOND, 0).is_undecided("idle-spinning");
+    assert!(undecided.what.raw().contains("--no-threads"), "{undecided:?}");
 }
 
 #[test]

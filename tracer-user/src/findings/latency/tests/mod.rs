@@ -98,7 +98,7 @@ impl Made<'_> {
         find(&Evidence {
             mode: self.mode,
             latency: &latency,
-            tells_yields: matches!(self.mode, Mode::Exact | Mode::Full),
+            knows_yields: matches!(self.mode, Mode::Exact | Mode::Full),
             model: &model,
             ongoing: ongoing.as_ref(),
             report: self.report.as_ref(),

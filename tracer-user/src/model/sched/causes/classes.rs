@@ -6,7 +6,7 @@ use crate::model::sched::class::Class;
 use crate::model::sched::explained::Picture;
 
 /// The causes of classes that have a share each where no P is idle.
-const SHARES: [(Class, Cause); 7] = [
+const SHARES: [(Class, Cause); 8] = [
     (Class::Busy, Cause::PBusy),
     (Class::Gc, Cause::Gc),
     (Class::OsPreempted, Cause::OsPreempted),
@@ -14,6 +14,7 @@ const SHARES: [(Class, Cause); 7] = [
     (Class::InSyscallOnCpu, Cause::PInSyscall),
     (Class::Blocked, Cause::ThreadBlocked),
     (Class::Scheduler, Cause::Scheduler),
+    (Class::Unknown, Cause::Unknown),
 ];
 
 /// How many Ps are of each class.
@@ -38,7 +39,7 @@ impl Classes {
         self.0.get(class as usize).copied().unwrap_or(0)
     }
 
-    /// Whether no P has a thread on a CPU, and at least one has a thread that could run.
+    /// Whether no P has a thread that may be on a CPU, and at least one has a thread that could run.
     pub fn are_held_up(&self) -> bool {
         let on_cpu = [
             Class::Spinning,
@@ -46,6 +47,7 @@ impl Classes {
             Class::Gc,
             Class::Scheduler,
             Class::InSyscallOnCpu,
+            Class::Unknown,
         ];
         on_cpu.into_iter().all(|class| self.of(class) == 0)
             && self.of(Class::OsPreempted) + self.of(Class::Waking) > 0
@@ -107,6 +109,7 @@ impl Classes {
             in_syscall: self.of(Class::InSyscall) + self.of(Class::InSyscallOnCpu),
             blocked: self.of(Class::Blocked),
             scheduler: self.of(Class::Scheduler),
+            unknown: self.of(Class::Unknown),
             idle: idle.into_iter().fold(unseen, u32::saturating_add),
         }
     }
@@ -166,6 +169,19 @@ mod tests {
         for (cause, expected) in shares {
             assert_eq!(share(rates, cause), expected, "{}", cause.name());
         }
+    }
+
+    #[test]
+    fn a_p_whose_thread_is_not_known_has_a_share_that_is_not_known() {
+        let rates = classes(&[(Class::Busy, 3), (Class::Unknown, 1)]).rates(4, 0);
+        assert_eq!(share(rates, Cause::PBusy), 750);
+        assert_eq!(share(rates, Cause::Unknown), 250);
+        // It may have a CPU, so that it is not known either that none has one.
+        let held_up = classes(&[(Class::OsPreempted, 1)]);
+        let maybe = classes(&[(Class::OsPreempted, 1), (Class::Unknown, 1)]);
+        assert!(held_up.are_held_up() && !maybe.are_held_up());
+        let picture = maybe.picture(1, 2);
+        assert_eq!((picture.os_preempted, picture.unknown, picture.idle), (1, 1, 0));
     }
 
     #[test]

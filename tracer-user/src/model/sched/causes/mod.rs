@@ -7,6 +7,7 @@
 
 mod classes;
 mod ledger;
+mod picked;
 mod slowest;
 mod stops;
 mod throttle;
@@ -18,6 +19,7 @@ pub use stops::Stops;
 
 use self::classes::Classes;
 use self::ledger::{Amounts, ByCause, Readings, UNIT};
+use self::picked::Picked;
 use self::throttle::Throttle;
 use super::cause::Cause;
 use super::change::Change;
@@ -39,13 +41,6 @@ pub struct Setting {
     pub gomaxprocs: u64,
 }
 
-/// A goroutine that was picked and may only run on its own thread, which is not there yet.
-#[derive(Clone, Copy, Debug)]
-struct Picked {
-    at_ns: u64,
-    before: Amounts,
-}
-
 /// The causes of the whole capture.
 #[derive(Clone, Debug, Default)]
 pub struct Causes {
@@ -61,6 +56,7 @@ pub struct Causes {
     /// Idle Ps that were promised to Ms, of which it is not known which.
     promised: u64,
     readings: Readings,
+    /// By slot. None of them has yielded: that cause comes first.
     picked: HashMap<u32, Picked>,
     /// Nanoseconds of waits that are over, by cause.
     total_ns: ByCause,
@@ -78,6 +74,8 @@ pub struct Causes {
     peak: Peak,
     /// Runnable goroutines that had been woken.
     woken: u64,
+    /// Runnable goroutines that had yielded of their own will.
+    yielded: u64,
     /// Waits by what the goroutine had waited for before, by the number of the reason.
     after: Vec<Option<Box<Counts>>>,
     /// The longest waits.
@@ -113,9 +111,9 @@ impl Causes {
         self.runnable_ns += waited_ns;
         self.some_ns = self.some_ns.saturating_add(ns);
         if !self.was_known {
-            self.before_known_ns = self
-                .before_known_ns
-                .saturating_add(u64::try_from(waited_ns).unwrap_or(u64::MAX));
+            // Where the cause is the goroutine's own, it is known.
+            let unknown = runnable.saturating_sub(self.yielded + self.picked.len() as u64);
+            self.before_known_ns = self.before_known_ns.saturating_add(unknown.saturating_mul(ns));
         }
         let each = UNIT.checked_div(self.setting.gomaxprocs).unwrap_or(UNIT);
         self.held += waited_ns * u128::from(each);
@@ -201,6 +199,7 @@ impl Causes {
     #[inline]
     pub fn read(&mut self, origin: u8) -> u32 {
         self.woken += u64::from(is_woken(origin));
+        self.yielded += u64::from(is_yielded(origin));
         let reading = self.readings.keep(self.ledger);
         if self.throttle.is_held() {
             self.throttle.keep(reading);
@@ -208,11 +207,14 @@ impl Causes {
         reading
     }
 
-    /// Applies that a goroutine was picked, and waits for the thread that it is locked to. `reading` is that of its wait.
-    pub fn pick(&mut self, slot: u32, reading: u32, at_ns: u64) {
-        let Some(begin) = self.readings.get(reading) else {
+    /// Applies that a runnable goroutine was picked, and waits for the thread that it is locked to.
+    pub fn pick(&mut self, slot: u32, goroutine: &Goroutine, at_ns: u64) {
+        let Some(begin) = self.readings.get(goroutine.reading) else {
             return;
         };
+        if is_yielded(goroutine.origin) {
+            return;
+        }
         let before = self.ledger.since(begin);
         self.picked.insert(slot, Picked { at_ns, before });
     }
@@ -222,6 +224,9 @@ impl Causes {
     #[inline]
     pub fn end(&mut self, change: &Change, reading: u32) -> ByCause {
         self.woken = self.woken.saturating_sub(u64::from(is_woken(change.from_origin)));
+        self.yielded = self
+            .yielded
+            .saturating_sub(u64::from(is_yielded(change.from_origin)));
         self.throttle.take(reading);
         let begin = self.readings.take(reading);
         let by_cause = match begin {
@@ -268,7 +273,7 @@ impl Causes {
     #[cold]
     fn since_opened(&self, change: &Change) -> ByCause {
         let ns = change.at_ns.saturating_sub(self.opened_ns).min(change.spent_ns);
-        match change.from_origin == Origin::Yielded as u8 {
+        match is_yielded(change.from_origin) {
             true => all_of(Cause::Yielded, ns),
             false => self.ledger.since(&self.opened).to_ns(ns),
         }
@@ -280,12 +285,12 @@ impl Causes {
             true => None,
             false => self.picked.remove(&change.slot),
         };
-        if change.from_origin == Origin::Yielded as u8 {
+        if is_yielded(change.from_origin) {
             return all_of(Cause::Yielded, change.spent_ns);
         }
         let all = self.ledger.since(begin);
         match picked {
-            Some(picked) => locked(&picked, &all, change.since_ns, change.spent_ns),
+            Some(picked) => picked.causes(&all, change.since_ns, change.spent_ns),
             None => all.to_ns(change.spent_ns),
         }
     }
@@ -303,7 +308,7 @@ impl Causes {
 
     /// The causes of a time in Runnable of `duration_ns` that has not ended.
     pub fn so_far(&self, slot: u32, goroutine: &Goroutine, duration_ns: u64) -> ByCause {
-        if goroutine.origin == Origin::Yielded as u8 {
+        if is_yielded(goroutine.origin) {
             return all_of(Cause::Yielded, duration_ns);
         }
         let Some(begin) = self.readings.get(goroutine.reading) else {
@@ -311,7 +316,7 @@ impl Causes {
         };
         let all = self.ledger.since(begin);
         match self.picked.get(&slot) {
-            Some(picked) => locked(picked, &all, goroutine.since_ns, duration_ns),
+            Some(picked) => picked.causes(&all, goroutine.since_ns, duration_ns),
             None => all.to_ns(duration_ns),
         }
     }
@@ -319,7 +324,7 @@ impl Causes {
     /// The part of the window that a time in Runnable has that has not ended at `now_ns`, with its causes.
     pub fn so_far_in_window(&self, slot: u32, goroutine: &Goroutine, now_ns: u64) -> ByCause {
         let ns = now_ns.saturating_sub(goroutine.since_ns.max(self.opened_ns));
-        if goroutine.since_ns >= self.opened_ns || goroutine.origin == Origin::Yielded as u8 {
+        if goroutine.since_ns >= self.opened_ns || is_yielded(goroutine.origin) {
             return self.so_far(slot, goroutine, ns);
         }
         self.ledger.since(&self.opened).to_ns(ns)
@@ -368,6 +373,11 @@ pub fn is_woken(origin: u8) -> bool {
     origin == Origin::Unblocked as u8 || origin == Origin::Netpoll as u8
 }
 
+/// Whether a goroutine that became runnable in this way had given way of its own will.
+fn is_yielded(origin: u8) -> bool {
+    origin == Origin::Yielded as u8
+}
+
 /// Nanoseconds of [`Causes::held`].
 pub fn held_ns(held: u128) -> u64 {
     u64::try_from(held / u128::from(UNIT)).unwrap_or(u64::MAX)
@@ -377,26 +387,6 @@ fn all_of(cause: Cause, ns: u64) -> ByCause {
     let mut by_cause = ByCause::default();
     if let Some(of_cause) = by_cause.get_mut(cause as usize) {
         *of_cause = ns;
-    }
-    by_cause
-}
-
-/// The causes of a wait since `since_ns` of a goroutine that was picked meanwhile; `all` is what it would be due to if it
-/// had not been. A stopped world and a quota that is used up keep its thread from coming, and come first.
-fn locked(picked: &Picked, all: &Amounts, since_ns: u64, spent_ns: u64) -> ByCause {
-    let before_ns = picked.at_ns.saturating_sub(since_ns).min(spent_ns);
-    let mut by_cause = picked.before.to_ns(before_ns);
-    let after = all.since(&picked.before);
-    let mut left_ns = spent_ns - before_ns;
-    for cause in [Cause::Stw, Cause::CgroupThrottled] {
-        let ns = after.ns_of(cause).min(left_ns);
-        left_ns -= ns;
-        if let Some(of_cause) = by_cause.get_mut(cause as usize) {
-            *of_cause += ns;
-        }
-    }
-    if let Some(of_cause) = by_cause.get_mut(Cause::LockedThread as usize) {
-        *of_cause = left_ns;
     }
     by_cause
 }

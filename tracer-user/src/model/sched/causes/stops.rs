@@ -1,8 +1,8 @@
 //! Stops of the world: how long each took, and which goroutine was the last to stop.
 
-use crate::model::sched::explained::{StopReport, Who};
+use crate::model::sched::explained::{LONG_STOP_NS, StopCounts, StopReport, Who};
 
-/// Stops that are kept: the longest.
+/// Stops that are kept: the longest. All are counted.
 const MOST: usize = 20;
 
 /// The stop that is under way, and the longest of those that have ended.
@@ -10,6 +10,7 @@ const MOST: usize = 20;
 pub struct Stops {
     current: Option<StopReport>,
     ended: Vec<StopReport>,
+    counts: StopCounts,
 }
 
 impl Stops {
@@ -47,6 +48,8 @@ impl Stops {
         };
         stop.total_ns = at_ns.saturating_sub(stop.begin_ns);
         stop.ongoing = false;
+        self.counts.ended += 1;
+        self.counts.long += u64::from(stop.total_ns > LONG_STOP_NS);
         let at = self
             .ended
             .partition_point(|longer| longer.total_ns >= stop.total_ns);
@@ -59,6 +62,12 @@ impl Stops {
     /// Forgets the stops that have ended.
     pub fn forget_ended(&mut self) {
         self.ended.clear();
+        self.counts = StopCounts::default();
+    }
+
+    /// How many stops have ended.
+    pub fn counts(&self) -> StopCounts {
+        self.counts
     }
 
     /// Forgets the stop that is under way: something was lost, and it may have ended.
@@ -115,5 +124,21 @@ mod tests {
         assert_eq!((report[1].total_ns, report[MOST].total_ns), (30, 11));
         stops.forget();
         assert_eq!(stops.report(60_000).len(), MOST);
+        assert_eq!(stops.counts(), StopCounts { ended: 30, long: 0 });
+    }
+
+    #[test]
+    fn long_stops_are_counted_beyond_those_that_are_kept() {
+        let mut stops = Stops::default();
+        for n in 0..50 {
+            stops.begin(n * 10 * LONG_STOP_NS, 0);
+            // Every other one takes just long enough.
+            stops.end(n * 10 * LONG_STOP_NS + LONG_STOP_NS + n % 2);
+        }
+        stops.begin(600 * LONG_STOP_NS, 0);
+        assert_eq!(stops.counts(), StopCounts { ended: 50, long: 25 });
+        assert_eq!(stops.report(700 * LONG_STOP_NS).len(), MOST + 1);
+        stops.forget_ended();
+        assert_eq!(stops.counts(), StopCounts::default());
     }
 }

@@ -251,6 +251,25 @@ fn nothing_is_known_before_the_states_are_nor_after_a_loss() {
 }
 
 #[test]
+fn a_cause_of_the_goroutines_own_is_known_before_the_states_are() {
+    let mut story = Story::unread(1);
+    story.create(1, 1).run(1, 1).leave(1, 1, Origin::Yielded);
+    story.create(2, 1).pass(5);
+    assert_eq!(seen(&story), [("unknown", 5), ("yielded", 5)]);
+    assert_eq!(story.report().before_known_ns, 5 * US);
+    story.event(What::GoroutineLocked, 1, g_at(2), 0, 0);
+    // One that has yielded may be picked as well.
+    story.event(What::GoroutineLocked, 1, g_at(1), 0, 0).pass(3);
+    assert_eq!(
+        seen(&story),
+        [("locked_thread", 3), ("unknown", 5), ("yielded", 8)]
+    );
+    assert_eq!(story.report().before_known_ns, 5 * US);
+    story.run(1, 1).pass(2);
+    assert_eq!(story.report().before_known_ns, 5 * US);
+}
+
+#[test]
 fn a_loss_in_between_is_unknown_and_only_that() {
     let mut story = both_busy();
     // What was lost was lost after the last event before it.

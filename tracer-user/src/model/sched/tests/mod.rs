@@ -7,6 +7,7 @@ mod maker;
 mod ongoing;
 mod parts;
 mod story;
+mod threads;
 mod unseen;
 
 use std::collections::BTreeMap;

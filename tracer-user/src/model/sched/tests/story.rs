@@ -171,6 +171,8 @@ pub(super) fn check_identities(report: &CausesReport) {
         "the causes add up to the time of the runnable goroutines"
     );
     assert_eq!(report.imbalance_ns, 0);
+    let unknown = report.by_cause.iter().find(|cause| cause.cause == Cause::Unknown);
+    assert!(report.before_known_ns <= unknown.map_or(0, |cause| cause.total_ns));
     assert!(report.some_ns <= report.runnable_ns);
     for cause in &report.by_cause {
         let ended = cause.waits.as_ref().and_then(|waits| waits.sum_ns).unwrap_or(0);

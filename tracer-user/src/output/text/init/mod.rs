@@ -59,7 +59,7 @@ pub fn merged(phases: &[MergedPhase], place: &str) -> String {
         };
         wrap(
             &format!(
-                "not told apart {place}: {what} part of {} ({})",
+                "not distinguished {place}: {what} part of {} ({})",
                 word(&merged.into, WIDTH),
                 merged.why
             ),

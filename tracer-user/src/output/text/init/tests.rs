@@ -137,7 +137,7 @@ fn several_starts_have_a_table() {
 #[test]
 fn phases_that_cannot_be_told_apart_are_named_with_the_reason() {
     let mut init = build(&[start()], &PhaseTimes::default(), 0);
-    assert!(!render(&init).contains("not told apart"));
+    assert!(!render(&init).contains("not distinguished"));
     init.merged = ["osinit", "init:*"]
         .map(|phase| MergedPhase {
             phase: phase.into(),
@@ -149,7 +149,7 @@ fn phases_that_cannot_be_told_apart_are_named_with_the_reason() {
     assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
     let text = text.replace('\n', " ");
     for expected in [
-        "not told apart in this binary: osinit is part of rt0 (the call: there is none)",
+        "not distinguished in this binary: osinit is part of rt0 (the call: there is none)",
         "the inits of all packages are part of rt0",
     ] {
         assert!(text.contains(expected), "no {expected:?} in\n{text}");

@@ -226,7 +226,7 @@ impl Prepared {
         ))
     }
 
-    /// Whether preemption can be told from a goroutine that yields.
+    /// Whether preemption can be distinguished from a goroutine that yields.
     pub fn knows_preemption(&self) -> bool {
         self.reading.layout().is_some_and(|layout| layout.g.preempt != 0)
     }

@@ -177,7 +177,7 @@ fn can_be_split_by(by: super::SplitBy, mode: CaptureMode, name: &str) -> Result<
         CaptureMode::Full => Mode::Full,
         CaptureMode::Init => {
             return Err(Error::usage(format!(
-                "{name} is of run or attach --next: how a program started is not told apart by --by"
+                "{name} is of run or attach --next: --by cannot split how a program started"
             )));
         }
     };

@@ -6,7 +6,7 @@ use std::fs;
 use super::super::{sampler::CauseSampler, threads::Threads};
 use crate::binary::layout::{self, Layout};
 use crate::binary::{Arch, Globals, GoVersion};
-use crate::process::memory::{Memory, ReadError};
+use crate::process::memory::{Memory, MemoryRange, ReadError};
 
 /// Where the made-up program has its variables, its Ps, and the M and g of each P.
 pub(super) const ALLP: u64 = 0x1_0000;
@@ -41,6 +41,10 @@ pub(super) struct Program {
     pub(super) flickers: Cell<bool>,
     /// System calls that reading has taken.
     pub(super) calls: Cell<u64>,
+    /// After so many it may not be read any more.
+    pub(super) most_calls: Cell<u64>,
+    /// Ranges that were read, of those that a call takes many of.
+    pub(super) ranges: Cell<usize>,
     /// Bytes that it has read.
     pub(super) bytes: Cell<usize>,
     /// What the kernel says of its threads.
@@ -55,6 +59,8 @@ impl Program {
             words: RefCell::new(vec![0; 0x140_0000]),
             flickers: Cell::new(false),
             calls: Cell::new(0),
+            most_calls: Cell::new(u64::MAX),
+            ranges: Cell::new(0),
             bytes: Cell::new(0),
             tasks: tempfile::tempdir().unwrap(),
         };
@@ -117,22 +123,38 @@ impl Program {
 
 impl Memory for Program {
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        self.calls.set(self.calls.get() + 1);
+        self.count_calls(1)?;
         self.copy(address, into)
     }
 
-    fn read_each(&self, addresses: &[u64], each: usize, into: &mut [u8]) -> Result<(), ReadError> {
+    fn read_ranges(&self, ranges: &[MemoryRange], into: &mut [u8]) -> Result<(), ReadError> {
         // As many as one call takes.
-        self.calls
-            .set(self.calls.get() + addresses.len().div_ceil(1024) as u64);
-        for (address, chunk) in addresses.iter().zip(into.chunks_exact_mut(each)) {
-            self.copy(*address, chunk)?;
+        self.count_calls(ranges.len().div_ceil(1024) as u64)?;
+        self.ranges.set(self.ranges.get() + ranges.len());
+        assert_eq!(
+            into.len(),
+            ranges.iter().map(|range| range.len).sum::<usize>(),
+            "{ranges:?}"
+        );
+        let mut rest = into;
+        for range in ranges {
+            let (chunk, behind) = rest.split_at_mut(range.len);
+            self.copy(range.base as u64, chunk)?;
+            rest = behind;
         }
         Ok(())
     }
 }
 
 impl Program {
+    fn count_calls(&self, more: u64) -> Result<(), ReadError> {
+        self.calls.set(self.calls.get() + more);
+        match self.calls.get() <= self.most_calls.get() {
+            true => Ok(()),
+            false => Err(ReadError::NotPermitted { pid: 1 }),
+        }
+    }
+
     fn copy(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
         self.bytes.set(self.bytes.get() + into.len());
         let at = address as usize;

@@ -166,7 +166,7 @@ impl Keeper {
         let _ = self.complaints.send(what);
     }
 
-    /// Runs the thread, until it is told to end.
+    /// Runs the thread, until it is asked to end.
     pub fn run(mut self) {
         loop {
             let woken = match self.wait() {
