@@ -68,7 +68,7 @@ fn prometheus() -> Result<()> {
     let _one = machine();
     let server = Prometheus::start_alone()?;
     let asks = || http::get(server.address(), "/metrics").is_ok_and(|answer| answer.status == 200);
-    once_more(|| is_explained(&under_load(server.pid(), &asks)?))
+    once_more(|| is_explained(&under_load(server.pid(), asks)?))
 }
 
 #[test]
