@@ -27,8 +27,11 @@ fn main() -> Result<()> {
         "stream, model and histograms: {:.2} million transitions a second of CPU time",
         rate / 1e6
     );
-    let bytes = per_goroutine()?;
-    println!("memory of a living goroutine: {bytes:.0} bytes (resident, slope from 0 to {LIVING})");
+    let [bytes, runnable] = per_goroutine()?;
+    println!(
+        "memory of a living goroutine: {bytes:.0} bytes while it waits, {runnable:.0} while it is runnable (resident, slope \
+         from 0 to {LIVING})"
+    );
     let grown = churn()?;
     println!(
         "after {LIVES} goroutines that lived one after the other: {} kB more resident",
@@ -111,15 +114,24 @@ fn throughput() -> f64 {
     taken as f64 / spent
 }
 
-fn per_goroutine() -> Result<f64> {
+/// Resident bytes for each of very many goroutines that are alive: of those that wait, as nearly all of so many do, and
+/// of those that are runnable, which hold a reading of the causes as well.
+fn per_goroutine() -> Result<[f64; 2]> {
     let mut sched = sched();
     let before = resident()?;
     for n in 0..LIVING {
-        sched.apply(&change(1_000 + n, g_at(n), 100, s::DEAD, s::RUNNABLE, 0));
+        let mut to = |old, new, reason| sched.apply(&change(1_000 + n, g_at(n), 100, old, new, reason));
+        to(s::DEAD, s::RUNNABLE, 0);
+        to(s::RUNNABLE, s::RUNNING, 0);
+        to(s::RUNNING, s::WAITING, 19);
     }
-    let after = resident()?;
+    let waiting = resident()?;
+    for n in 0..LIVING {
+        sched.apply(&change(2 * LIVING + n, g_at(n), 100, s::WAITING, s::RUNNABLE, 1));
+    }
+    let runnable = resident()?;
     assert_eq!(sched.goroutines().count() as u64, LIVING);
-    Ok(after.saturating_sub(before) as f64 / LIVING as f64)
+    Ok([waiting, runnable].map(|after| after.saturating_sub(before) as f64 / LIVING as f64))
 }
 
 fn churn() -> Result<u64> {
