@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tracer_user::document::capture::Capture;
+use tracer_user::findings::Severity;
 
 use super::scenes::Scene;
 use super::side::{Side, Threads};
@@ -26,8 +27,8 @@ const SPARE: u64 = 4;
 /// What one rule says of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// It fires, with this evidence.
-    Fires(String),
+    /// It fires, so much of a matter, with this evidence.
+    Fires(Severity, String),
     /// It does not.
     Silent,
     /// It cannot be decided.
@@ -48,12 +49,16 @@ pub struct Compared {
 impl Compared {
     /// Whether it fires on the program.
     pub fn fires(&self) -> bool {
-        matches!(self.workload, Said::Fires(_))
+        matches!(self.workload, Said::Fires(..))
     }
 
-    /// Whether it is silent on the twin.
+    /// Whether it is silent on the twin, or finds it less of a matter: on a machine that does other things as well, a stop
+    /// of the world may take some milliseconds.
     pub fn spares_the_twin(&self) -> bool {
-        self.twin == Said::Silent
+        match (&self.workload, &self.twin) {
+            (Said::Fires(severity, _), Said::Fires(of_twin, _)) => of_twin < severity,
+            (_, twin) => *twin == Said::Silent,
+        }
     }
 }
 
@@ -62,7 +67,7 @@ impl Said {
         let finding = capture.findings.iter().find(|finding| finding.id == *rule);
         let undecided = capture.undecided.iter().find(|undecided| undecided.id == *rule);
         match (finding, undecided) {
-            (Some(finding), _) => Self::Fires(finding.evidence.to_string()),
+            (Some(finding), _) => Self::Fires(finding.severity, finding.evidence.to_string()),
             (None, Some(undecided)) => Self::Undecided(undecided.what.to_string()),
             (None, None) => Self::Silent,
         }

@@ -53,7 +53,7 @@ fn row(scene: &Scene, compared: &Compared) -> String {
 
 fn word(said: &Said) -> &'static str {
     match said {
-        Said::Fires(_) => "yes",
+        Said::Fires(..) => "yes",
         Said::Silent => "no",
         Said::Undecided(_) => "undecided",
     }

@@ -180,6 +180,11 @@ impl Sched {
         if what == What::ThreadWoken && self.world.is_given_out() && self.machines.of(tid, at_ns).parked {
             self.causes.promise_any();
         }
+        // Of whom nothing was known had a CPU, if it leaves one.
+        let machine = self.machines.of(tid, at_ns);
+        if what == What::ThreadOff && machine.thread.is_unknown() && machine.p != 0 {
+            self.causes.record_ran();
+        }
         let to = Thread {
             state: to,
             since_ns: at_ns,

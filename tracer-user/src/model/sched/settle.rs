@@ -155,6 +155,9 @@ impl Sched {
         if machine.thread.is_unknown() {
             machine.thread.ran = true;
             let p = machine.p;
+            if p != 0 {
+                self.causes.record_ran();
+            }
             self.machines.touch(p);
         }
     }

@@ -21,14 +21,23 @@ pub(super) struct Sample {
     pub shares: Shares,
 }
 
+/// A sample that is kept back.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    sample: Sample,
+    /// The time of it in which it can have been throttled, and is not known to have been.
+    off_ns: f64,
+    /// The time of it in which it was throttled.
+    throttled_ns: f64,
+}
+
 /// Samples since the last sums were taken.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     sums: CauseSamples,
     by_cause: [f64; Cause::COUNT],
-    /// Samples that are kept back, with the share of their time in which no thread ran. The first of them may be the one
-    /// in which a stretch began.
-    kept: VecDeque<(Sample, f64)>,
+    /// Samples that are kept back, in order. The first of them may be the one in which a stretch began.
+    kept: VecDeque<Kept>,
     /// The time that those stand for.
     kept_ns: u64,
 }
@@ -38,43 +47,61 @@ impl Batch {
     pub(super) fn add(&mut self, sample: Sample, progress: Progress) {
         match progress {
             Progress::Runs { off } => {
-                self.settle(false);
+                self.settle();
                 self.keep(sample, off);
             }
-            Progress::Stands => self.keep(sample, 1.0),
-            Progress::Resumed { throttled, off } => {
+            Progress::Waits { off, ended_ns } => {
                 self.keep(sample, off);
-                self.settle(throttled);
+                if ended_ns > 0 {
+                    self.end_stretch(ended_ns);
+                }
             }
             Progress::Throttled(share) => {
-                self.settle(false);
+                self.settle();
                 self.count(&sample, share);
             }
         }
-        while self.kept_ns > MOST_KEPT_NS
-            && let Some((oldest, _)) = self.take_kept()
-        {
-            self.count(&oldest, 0.0);
-        }
+        while self.kept_ns > MOST_KEPT_NS && self.count_oldest() {}
     }
 
     fn keep(&mut self, sample: Sample, off: f64) {
         self.kept_ns = self.kept_ns.saturating_add(sample.length_ns);
-        self.kept.push_back((sample, off));
+        self.kept.push_back(Kept {
+            sample,
+            off_ns: off * sample.length_ns as f64,
+            throttled_ns: 0.0,
+        });
     }
 
-    /// Takes the oldest of those that are kept back.
-    fn take_kept(&mut self) -> Option<(Sample, f64)> {
-        let oldest = self.kept.pop_front()?;
-        self.kept_ns = self.kept_ns.saturating_sub(oldest.0.length_ns);
-        Some(oldest)
-    }
-
-    /// Counts what was kept back. `throttled` says whether the quota was used up where no thread ran.
-    pub(super) fn settle(&mut self, throttled: bool) {
-        while let Some((sample, off)) = self.take_kept() {
-            self.count(&sample, if throttled { off } else { 0.0 });
+    /// Applies that stretches have ended within the last sample: they were in the last of the time in which the target
+    /// did not run. All but the last sample are settled with that: another stretch may have begun in it.
+    fn end_stretch(&mut self, ended_ns: u64) {
+        let mut left_ns = ended_ns as f64;
+        for kept in self.kept.iter_mut().rev() {
+            let ns = left_ns.min(kept.off_ns);
+            kept.off_ns -= ns;
+            kept.throttled_ns += ns;
+            left_ns -= ns;
         }
+        while self.kept.len() > 1 {
+            self.count_oldest();
+        }
+    }
+
+    /// Counts the oldest of those that are kept back; returns whether there was one.
+    fn count_oldest(&mut self) -> bool {
+        let Some(oldest) = self.kept.pop_front() else {
+            return false;
+        };
+        let length_ns = oldest.sample.length_ns;
+        self.kept_ns = self.kept_ns.saturating_sub(length_ns);
+        self.count(&oldest.sample, oldest.throttled_ns / length_ns.max(1) as f64);
+        true
+    }
+
+    /// Counts what was kept back: of what is not known to have been throttled, the quota was not the cause.
+    pub(super) fn settle(&mut self) {
+        while self.count_oldest() {}
     }
 
     /// Counts a sample that was dropped.
@@ -158,7 +185,7 @@ mod tests {
         batch.add(sample(1, Cause::Spinning), RUNS);
         batch.add_torn();
         batch.add_executed(17);
-        batch.settle(false);
+        batch.settle();
         let sums = batch.take().unwrap();
         assert_eq!((sums.samples, sums.torn, sums.executed), (3, 1, 17));
         assert_eq!((sums.length_ns, sums.some_ns), (30 * MS, 20 * MS));
@@ -168,26 +195,58 @@ mod tests {
         assert_eq!(batch.take(), None);
     }
 
-    #[test]
-    fn a_stretch_is_throttled_from_its_begin_to_its_end_or_not_at_all() {
-        for throttled in [true, false] {
-            let mut batch = Batch::default();
-            batch.add(sample(2, Cause::PBusy), RUNS);
-            batch.add(sample(2, Cause::PBusy), RUNS);
-            // Up to here all but the last are counted: that is where the stretch may have begun.
-            assert_eq!(times(&mut batch), [(Cause::PBusy, 20)]);
-            for _ in 0..7 {
-                batch.add(sample(2, Cause::PBusy), Progress::Stands);
-            }
-            assert_eq!(times(&mut batch), []);
-            batch.add(sample(2, Cause::PBusy), Progress::Resumed { throttled, off: 0.5 });
-            // A quarter of the first, seven, and half of the last.
-            let expected = match throttled {
-                true => vec![(Cause::CgroupThrottled, 155), (Cause::PBusy, 25)],
-                false => vec![(Cause::PBusy, 180)],
-            };
-            assert_eq!(times(&mut batch), expected);
+    const fn waits(off: f64, ended_ms: u64) -> Progress {
+        Progress::Waits {
+            off,
+            ended_ns: ended_ms * MS,
         }
+    }
+
+    #[test]
+    fn what_has_ended_was_in_the_last_of_the_time_without_a_cpu() {
+        let mut batch = Batch::default();
+        batch.add(sample(2, Cause::PBusy), RUNS);
+        batch.add(sample(2, Cause::PBusy), RUNS);
+        // Up to here all but the last are counted: that is where the stretch may have begun.
+        assert_eq!(times(&mut batch), [(Cause::PBusy, 20)]);
+        for _ in 0..7 {
+            batch.add(sample(2, Cause::PBusy), waits(1.0, 0));
+        }
+        assert_eq!(times(&mut batch), []);
+        // Half of this one, the seven, and a tenth of the first.
+        batch.add(sample(2, Cause::PBusy), waits(0.5, 76));
+        assert_eq!(
+            times(&mut batch),
+            [(Cause::CgroupThrottled, 142), (Cause::PBusy, 18)]
+        );
+        batch.settle();
+        assert_eq!(
+            times(&mut batch),
+            [(Cause::CgroupThrottled, 10), (Cause::PBusy, 10)]
+        );
+    }
+
+    #[test]
+    fn a_stretch_that_the_kernel_has_not_counted_is_not_throttled() {
+        let mut batch = Batch::default();
+        for _ in 0..3 {
+            batch.add(sample(2, Cause::PBusy), waits(1.0, 0));
+        }
+        batch.add(sample(2, Cause::PBusy), RUNS);
+        batch.settle();
+        assert_eq!(times(&mut batch), [(Cause::PBusy, 80)]);
+    }
+
+    #[test]
+    fn others_may_be_throttled_for_longer_than_it_can_have_been() {
+        let mut batch = Batch::default();
+        batch.add(sample(1, Cause::PBusy), waits(0.5, 0));
+        batch.add(sample(1, Cause::PBusy), waits(0.5, 900));
+        batch.settle();
+        assert_eq!(
+            times(&mut batch),
+            [(Cause::CgroupThrottled, 10), (Cause::PBusy, 10)]
+        );
     }
 
     #[test]
@@ -202,12 +261,12 @@ mod tests {
     fn what_stands_still_for_long_is_counted_all_the_same() {
         let mut batch = Batch::default();
         for _ in 0..300 {
-            batch.add(sample(1, Cause::OsPreempted), Progress::Stands);
-            let kept_ns: u64 = batch.kept.iter().map(|(sample, _)| sample.length_ns).sum();
+            batch.add(sample(1, Cause::OsPreempted), waits(1.0, 0));
+            let kept_ns: u64 = batch.kept.iter().map(|kept| kept.sample.length_ns).sum();
             assert!(kept_ns <= MOST_KEPT_NS);
         }
         assert_eq!(times(&mut batch), [(Cause::OsPreempted, 1_000)]);
-        batch.settle(false);
+        batch.settle();
         assert_eq!(times(&mut batch), [(Cause::OsPreempted, 2_000)]);
     }
 
@@ -219,15 +278,10 @@ mod tests {
             ..sample(1, Cause::PBusy)
         };
         for _ in 0..1_000 {
-            batch.add(short, Progress::Stands);
+            batch.add(short, waits(1.0, 0));
         }
-        batch.add(
-            short,
-            Progress::Resumed {
-                throttled: true,
-                off: 1.0,
-            },
-        );
+        batch.add(short, waits(1.0, 1_001));
+        batch.settle();
         assert_eq!(times(&mut batch), [(Cause::CgroupThrottled, 1_001)]);
     }
 }

@@ -198,7 +198,7 @@ impl<M: Memory> CauseSampler<M> {
 
     /// Returns the rest of what was sampled, after the last sample for now.
     pub fn finish(&mut self) -> Option<Observation> {
-        self.batch.settle(false);
+        self.batch.settle();
         self.reader.release();
         self.take()
     }

@@ -1,11 +1,11 @@
-//! Whether a target stands still since the CPU quota of its cgroup is used up.
+//! Whether a target has no CPU since the CPU quota of its cgroup is used up.
 //!
-//! The kernel counts a throttled stretch when it ends (`cpu.stat`), and only then is it known that it was one. So
-//! samples in which no thread had a CPU are kept back until one has, and then belong to the quota if the count has
-//! grown meanwhile. The counter alone would not do: it sums over CPUs, and over all processes of the cgroup.
+//! The kernel counts a throttled stretch when it ends (`cpu.stat`), and only then is it known that it was one. So samples
+//! in which the target did not use the CPUs that it would have used are kept back: what the count has grown by was in the
+//! last of that time. The counter alone would not do: it sums over CPUs, and over all processes of the cgroup.
 
-/// A process that used less than one part in so many of the time had no CPU: at the edges the kernel's figure is late.
-const STANDS: u64 = 50;
+/// Less of the time than this without a CPU is not noticed: at the edges of a sample the kernel's figure is late.
+const NOTICED: f64 = 0.05;
 /// Between samples that are further apart no stretch can be seen, which are 95 ms at most by default.
 const COARSE_NS: u64 = 40_000_000;
 
@@ -18,14 +18,12 @@ pub(super) enum Progress {
         /// of those that it would have used.
         off: f64,
     },
-    /// No thread of it had a CPU since the last sample: whether it was throttled is not known yet.
-    Stands,
-    /// It had stood still, and runs again.
-    Resumed {
-        /// Whether it was throttled.
-        throttled: bool,
+    /// It did not use all CPUs that it would have used.
+    Waits {
         /// As in `Runs`.
         off: f64,
+        /// For how long it was throttled, of stretches that have ended since the last sample: on all of those CPUs.
+        ended_ns: u64,
     },
     /// The time since the last sample is long, and for this share of it the target was throttled.
     Throttled(f64),
@@ -50,9 +48,8 @@ pub(super) struct Used {
 #[derive(Debug, Default)]
 pub(super) struct Stall {
     cpu_ns: Option<u64>,
-    /// The throttled time when it began to stand still or, of samples that are far apart, at the last one.
+    /// The throttled time when that was read last.
     counted: Option<Counted>,
-    stands: bool,
 }
 
 /// The throttled time of each cgroup that has a quota, summed over CPUs, in nanoseconds.
@@ -98,7 +95,6 @@ impl Stall {
         let used_ns = cpu_ns.zip(before).map(|(now, before)| now.saturating_sub(before));
         let whole = length_ns as f64 * parallel.max(1) as f64;
         if length_ns >= COARSE_NS && cpu_ns.is_some() {
-            self.stands = false;
             let now = count();
             // An older count has grown by what belongs to other samples, too.
             let is_last = |counted: &Counted| counted.at_ns == at_ns.saturating_sub(length_ns);
@@ -113,24 +109,23 @@ impl Stall {
             };
         }
         let Some(used_ns) = used_ns.filter(|_| wants && length_ns > 0) else {
-            self.stands = false;
+            // What is counted meanwhile is that of other processes.
+            self.counted = None;
             return Progress::Runs { off: 0.0 };
         };
         let off = (1.0 - used_ns as f64 / whole).clamp(0.0, 1.0);
-        if used_ns.saturating_mul(STANDS) < length_ns {
-            if !std::mem::replace(&mut self.stands, true) {
-                self.counted = Some(count());
-            }
-            return Progress::Stands;
+        if off < NOTICED && self.counted.is_some() {
+            return Progress::Runs { off };
         }
-        if std::mem::replace(&mut self.stands, false) {
-            let now = count();
-            let before = self.counted.take();
-            let throttled = before.is_some_and(|before| before.grown(&now) > 0);
-            self.counted = Some(now);
-            return Progress::Resumed { throttled, off };
+        let now = count();
+        let grown = self.counted.replace(now).zip(self.counted.as_ref());
+        match grown {
+            Some((before, now)) if off >= NOTICED => Progress::Waits {
+                off,
+                ended_ns: before.grown(now) / parallel.max(1),
+            },
+            _ => Progress::Runs { off },
         }
-        Progress::Runs { off }
     }
 }
 
@@ -169,25 +164,35 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_without_a_cpu_is_throttled_if_the_kernel_has_counted_it() {
-        // The counter is read when it begins to stand still, and when it runs again.
-        let expected = |throttled| {
-            [
-                (Progress::Runs { off: 0.5 }, false),
-                (Progress::Stands, true),
-                (Progress::Stands, false),
-                (Progress::Resumed { throttled, off: 0.25 }, true),
-                (Progress::Runs { off: 0.0 }, false),
-            ]
+    fn what_was_counted_ended_in_the_sample_before_it_was_read() {
+        let waits = |off, ended_ms| Progress::Waits {
+            off,
+            ended_ns: ended_ms * MS,
         };
-        for (after, throttled) in [(730, true), (700, false)] {
-            let samples = [(10, 5, 0), (10, 0, 700), (10, 0, 0), (8, 6, after), (10, 10, 0)];
-            assert_eq!(take(&mut Stall::default(), &samples), expected(throttled));
-        }
+        let samples = [
+            (10, 10, 700),
+            (10, 10, 0),
+            (10, 5, 700),
+            // A thread of the runtime runs for a moment, and finds that it is throttled as well.
+            (10, 1, 700),
+            (10, 0, 700),
+            (8, 6, 720),
+            (10, 10, 0),
+        ];
+        let expected = [
+            (Progress::Runs { off: 0.0 }, true),
+            (Progress::Runs { off: 0.0 }, false),
+            (waits(0.5, 0), true),
+            (waits(0.9, 0), true),
+            (waits(1.0, 0), true),
+            (waits(0.25, 20), true),
+            (Progress::Runs { off: 0.0 }, false),
+        ];
+        assert_eq!(take(&mut Stall::default(), &samples), expected);
     }
 
     #[test]
-    fn one_that_has_nothing_to_run_does_not_stand_still() {
+    fn one_that_has_nothing_to_run_does_not_wait() {
         let mut stall = Stall::default();
         for cpu_ns in [Some(5), Some(5), None, Some(5)] {
             let rests = Used {
@@ -213,8 +218,10 @@ mod tests {
             ..used(at_ns, 10 * MS, Some(cpu_ns))
         };
         stall.take(four(90 * MS, 0), Vec::new);
-        let progress = stall.take(four(100 * MS, 20 * MS), Vec::new);
-        assert_eq!(progress, Progress::Runs { off: 0.5 });
+        stall.take(four(100 * MS, 40 * MS), || vec![Some(0)]);
+        let progress = stall.take(four(110 * MS, 60 * MS), || vec![Some(24 * MS)]);
+        let ended_ns = 6 * MS;
+        assert_eq!(progress, Progress::Waits { off: 0.5, ended_ns });
     }
 
     #[test]
@@ -239,24 +246,25 @@ mod tests {
             (10, 5, 1_005),
             // That of the last sample.
             (100, 20, 1_055),
-            (10, 0, 1_100),
-            (10, 0, 0),
+            (10, 0, 1_060),
+            (10, 10, 0),
             // That of the last sample but one.
             (100, 20, 9_000),
             (100, 20, 9_025),
         ];
         let taken = take(&mut Stall::default(), &samples);
         let progress: Vec<Progress> = taken.into_iter().map(|(progress, _)| progress).collect();
-        let resumed = Progress::Resumed {
-            throttled: true,
-            off: 0.5,
+        let waits = |off, ended_ms| Progress::Waits {
+            off,
+            ended_ns: ended_ms * MS,
         };
         let expected = [
-            Progress::Stands,
-            resumed,
+            // What it is compared with is read first.
+            Progress::Runs { off: 1.0 },
+            waits(0.5, 5),
             Progress::Throttled(0.5),
-            Progress::Stands,
-            Progress::Stands,
+            waits(1.0, 5),
+            Progress::Runs { off: 0.0 },
             Progress::Throttled(0.0),
             Progress::Throttled(0.25),
         ];

@@ -39,18 +39,17 @@ impl Classes {
         self.0.get(class as usize).copied().unwrap_or(0)
     }
 
-    /// Whether no P has a thread that may be on a CPU, and at least one has a thread that could run.
-    pub fn are_held_up(&self) -> bool {
+    /// Whether no P has a thread that is known to be on a CPU, and at least one has a thread that could run, or may.
+    pub fn may_be_held_up(&self) -> bool {
         let on_cpu = [
             Class::Spinning,
             Class::Busy,
             Class::Gc,
             Class::Scheduler,
             Class::InSyscallOnCpu,
-            Class::Unknown,
         ];
         on_cpu.into_iter().all(|class| self.of(class) == 0)
-            && self.of(Class::OsPreempted) + self.of(Class::Waking) > 0
+            && self.of(Class::OsPreempted) + self.of(Class::Waking) + self.of(Class::Unknown) > 0
     }
 
     /// The Ps that count, of `gomaxprocs`: those that were never seen are idle.
@@ -176,10 +175,10 @@ mod tests {
         let rates = classes(&[(Class::Busy, 3), (Class::Unknown, 1)]).rates(4, 0);
         assert_eq!(share(rates, Cause::PBusy), 750);
         assert_eq!(share(rates, Cause::Unknown), 250);
-        // It may have a CPU, so that it is not known either that none has one.
-        let held_up = classes(&[(Class::OsPreempted, 1)]);
+        // It may have no CPU, as it may have one.
         let maybe = classes(&[(Class::OsPreempted, 1), (Class::Unknown, 1)]);
-        assert!(held_up.are_held_up() && !maybe.are_held_up());
+        let runs = classes(&[(Class::OsPreempted, 1), (Class::Busy, 1)]);
+        assert!(maybe.may_be_held_up() && !runs.may_be_held_up());
         let picture = maybe.picture(1, 2);
         assert_eq!((picture.os_preempted, picture.unknown, picture.idle), (1, 1, 0));
     }

@@ -164,9 +164,15 @@ impl Causes {
             self.was_known |= setting.known;
             self.stale = true;
         }
-        let held = self.waiting > 0 && setting.known && !setting.stopped && self.classes.are_held_up();
+        let wanted = self.waiting > 0 || self.classes.of(Class::Unknown) > 0;
+        let held = wanted && setting.known && !setting.stopped && self.classes.may_be_held_up();
         self.throttle
             .set_held(held, now_ns, &mut self.ledger, &mut self.readings);
+    }
+
+    /// Applies that a thread with a P, of which nothing was known, turns out to have had a CPU until now.
+    pub fn record_ran(&mut self) {
+        self.throttle.refute();
     }
 
     /// Forgets what is known of threads and of a stop of the world: something was lost.

@@ -29,6 +29,8 @@ pub struct Throttle {
     so_far: Held,
     /// Readings that were taken within it, and what of it was before each.
     within: Vec<(u32, Held)>,
+    /// Whether a thread with a P, of which nothing was known, had a CPU within it.
+    refuted: bool,
     /// Throttled time that was not assigned to a stretch yet, and what it is later than.
     confirmed: VecDeque<(u64, u64)>,
 }
@@ -91,7 +93,12 @@ impl Throttle {
         }
     }
 
-    /// Applies whether no thread with a P has a CPU though one could run, from `now_ns` on. Where a stretch ends, the
+    /// Applies that a thread with a P had a CPU within the stretch that is under way: the quota was not used up.
+    pub fn refute(&mut self) {
+        self.refuted = self.is_held();
+    }
+
+    /// Applies whether no thread with a P has a CPU though one could run, from `now_ns` on, for all that is known. Where a stretch ends, the
     /// ledger is advanced, and readings that were taken within it are made what they would have been.
     #[inline]
     pub fn set_held(&mut self, held: bool, now_ns: u64, ledger: &mut Amounts, readings: &mut Readings) {
@@ -104,7 +111,7 @@ impl Throttle {
 
     #[cold]
     fn end(&mut self, since_ns: u64, now_ns: u64, ledger: &mut Amounts, readings: &mut Readings) {
-        let throttled = self.is_throttled(since_ns, now_ns);
+        let throttled = !std::mem::take(&mut self.refuted) && self.is_throttled(since_ns, now_ns);
         if throttled {
             // The counter adds up CPUs: what is left of it is not of another stretch.
             self.confirmed.retain(|(at_ns, _)| *at_ns > now_ns);

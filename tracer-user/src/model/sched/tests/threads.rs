@@ -55,6 +55,34 @@ fn a_p_whose_thread_was_not_seen_yet_is_not_taken_for_a_busy_one() {
 }
 
 #[test]
+fn a_quota_that_was_used_up_before_anything_was_seen_of_the_thread() {
+    // The thread gets a CPU at last: it had none until then, and the kernel has counted why.
+    let mut story = found_running();
+    story
+        .create(3, 9)
+        .pass(58_000)
+        .throttled(60_000)
+        .pass(2_000)
+        .on(1)
+        .pass(7);
+    assert_eq!(causes(&story), [("cgroup_throttled", 60_000), ("p_busy", 7)]);
+    // Nothing says that it was throttled.
+    let mut story = found_running();
+    story.create(3, 9).pass(60_000).on(1).pass(7);
+    assert_eq!(causes(&story), [("p_busy", 7), ("unknown", 60_000)]);
+    // It was on a CPU: what the kernel has counted is that of another process of the cgroup.
+    for ends in [0, 1] {
+        let mut story = found_running();
+        story.create(3, 9).pass(58_000).throttled(60_000).pass(2_000);
+        match ends {
+            0 => story.off(1, 0).on(1),
+            _ => story.create(4, 1),
+        };
+        assert_eq!(causes(&story), [("unknown", 60_000)]);
+    }
+}
+
+#[test]
 fn what_the_kernel_does_with_a_thread_makes_it_known() {
     let mut story = found_running();
     story.create(3, 9).pass(10).off(1, 0).pass(4).on(1).pass(3);
