@@ -214,7 +214,8 @@ fn inspect_program(pid: i32, config: &Config, programs: &Programs, now_ns: u64) 
     let (layout, minor) = (live.reading.layout().cloned(), known.program.facts.version.minor);
     let sampler = |layout| {
         let (pid, memory) = (pid.unsigned_abs(), ProcessMemory::new(pid.unsigned_abs()));
-        CauseSampler::new(memory, pid, &live.globals, bias, layout).map(CauseSampler::with_few_files)
+        let sampler = CauseSampler::new(memory, pid, &live.globals, bias, layout)?;
+        Some(sampler.of_go(minor).with_few_files())
     };
     let causes = layout.as_ref().and_then(sampler);
     let passive = PassiveSource::new(memory, &live.globals, bias, layout, minor).with_clock(clock);

@@ -41,6 +41,7 @@ pub use explained::{
 };
 pub use goroutine::Goroutine;
 pub use history::History;
+pub use reason::Reasons;
 pub use report::{MachineReport, ProcessorReport, Report, SiteReport};
 pub use search::Searches;
 pub use stacks::{Blocked, PlaceReport, Stacks, StacksReport};
@@ -54,7 +55,6 @@ use self::{
     culprits::Culprits,
     goroutine::Table,
     reading::Reading,
-    reason::Reasons,
     thread::{Machines, Thread},
     waits::Waits,
 };

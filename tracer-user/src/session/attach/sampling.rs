@@ -25,7 +25,8 @@ pub(super) fn start(target: &Prepared, mode: Mode, asked: Option<u32>) -> Option
     let (reading, pid) = (&target.reading, target.pid());
     let layout = reading.layout()?;
     let memory = ProcessMemory::new(pid);
-    let sampler = CauseSampler::new(memory, pid, &reading.globals, target.bias(), layout)?;
+    let sampler =
+        CauseSampler::new(memory, pid, &reading.globals, target.bias(), layout)?.of_go(target.minor());
     Sampling::start(sampler, pid, per_second)
         .inspect_err(|e| log::warn!("it is not sampled why goroutines wait: {e}"))
         .ok()

@@ -9,6 +9,7 @@ use super::span::{Span, WORD, range, word};
 use super::state::{Holder, P, P_IDLE, State};
 use crate::binary::Globals;
 use crate::binary::layout::{Layout, Sched};
+use crate::model::sched::Reasons;
 use crate::process::memory::{Memory, MemoryRange, ReadError};
 use crate::stream::transition::status;
 
@@ -72,6 +73,10 @@ pub(super) struct StateReader<M> {
     of_sched: Span,
     of_m: Span,
     of_g: Span,
+    /// What an M runs, to be read again.
+    of_curg: Span,
+    /// Why goroutines wait, in the target's version of Go.
+    reasons: Reasons,
     /// The slice `allp` when its elements were read.
     slice: [u64; 2],
     ps: Vec<u64>,
@@ -85,6 +90,8 @@ pub(super) struct StateReader<M> {
     /// The ranges of those that hold Ps, and what was read of them.
     few: Vec<MemoryRange>,
     few_bytes: Vec<u8>,
+    /// The goroutines that those run.
+    running: Vec<u64>,
 }
 
 impl<M: Memory> StateReader<M> {
@@ -99,7 +106,9 @@ impl<M: Memory> StateReader<M> {
             of_state: Span::of(&[p.status, p.m]),
             of_sched: Span::of(&[sched.npidle, sched.nmspinning, sched.runqsize, sched.gcwaiting]),
             of_m: Span::of(&[m.procid, m.curg, m.p]),
-            of_g: Span::of(&[g.atomicstatus]),
+            of_g: Span::of(&[g.atomicstatus, g.waitreason]),
+            of_curg: Span::of(&[m.curg]),
+            reasons: Reasons::of(0),
             layout: layout.clone(),
             slice: [0; 2],
             ps: Vec::new(),
@@ -109,7 +118,13 @@ impl<M: Memory> StateReader<M> {
             were_idle: false,
             few: Vec::new(),
             few_bytes: Vec::new(),
+            running: Vec::new(),
         })
+    }
+
+    /// Sets the minor version of the target's Go: 27 for Go 1.27.3.
+    pub(super) fn set_minor(&mut self, minor: u32) {
+        self.reasons = Reasons::of(minor);
     }
 
     /// Reads the state into `state`, which is that of the last reading. With `ticks`, those of the Ps are needed.
@@ -254,6 +269,7 @@ impl<M: Memory> StateReader<M> {
         let (m, of_m) = (&self.layout.m, self.of_m);
         let mode = u64::from(self.layout.p.gc_mark_worker_mode);
         self.few.clear();
+        self.running.clear();
         for p in ps {
             self.few.push(of_m.at(p.m));
             self.few.push(range(p.p.wrapping_add(mode), WORD));
@@ -271,6 +287,8 @@ impl<M: Memory> StateReader<M> {
             }
             if running != 0 {
                 self.few.push(self.of_g.at(running));
+                self.few.push(self.of_curg.at(p.m));
+                self.running.push(running);
             }
             holders.push(Holder {
                 thread,
@@ -279,18 +297,35 @@ impl<M: Memory> StateReader<M> {
                 marks: word(mode) != 0,
             });
         }
-        self.few_bytes.resize(self.few.len() * self.of_g.length, 0);
+        self.few_bytes
+            .resize(self.running.len() * (self.of_g.length + self.of_curg.length), 0);
         if self.few.is_empty() {
             return Ok(());
         }
         self.memory.read_ranges(&self.few, &mut self.few_bytes)?;
-        let statuses = self.few_bytes.chunks_exact(self.of_g.length);
-        let goroutines = holders.iter_mut().filter_map(|holder| holder.goroutine.as_mut());
-        for (goroutine, bytes) in goroutines.zip(statuses) {
-            let atomic = self.of_g.half(bytes, self.layout.g.atomicstatus);
-            *goroutine = (atomic & !status::SCAN) as u8;
+        let read = self
+            .few_bytes
+            .chunks_exact(self.of_g.length + self.of_curg.length);
+        let holding = holders.iter_mut().filter(|holder| holder.goroutine.is_some());
+        for ((holder, running), bytes) in holding.zip(&self.running).zip(read) {
+            let mut again = bytes;
+            let goroutine = take(&mut again, self.of_g.length);
+            holder.goroutine = match self.of_curg.word(again, m.curg) == *running {
+                true => self.status(goroutine),
+                // It ran when that was read first; what is known of it is from later.
+                false => Some(status::RUNNING),
+            };
         }
         Ok(())
+    }
+
+    /// The status of a goroutine that an M has; `None` where the M is about to run another.
+    fn status(&self, goroutine: &[u8]) -> Option<u8> {
+        let g = &self.layout.g;
+        let status = (self.of_g.half(goroutine, g.atomicstatus) & !status::SCAN) as u8;
+        let reason = self.of_g.half(goroutine, g.waitreason) as u8;
+        // One that waits and still has its M is being parked, unless it only says so.
+        (status != status::WAITING || self.reasons.still_runs(reason)).then_some(status)
     }
 }
 

@@ -93,6 +93,13 @@ impl<M: Memory> CauseSampler<M> {
         })
     }
 
+    /// Sets the minor version of the target's Go: 27 for Go 1.27.3. Without it no goroutine is known to help the collector.
+    #[must_use]
+    pub fn of_go(mut self, minor: u32) -> Self {
+        self.reader.set_minor(minor);
+        self
+    }
+
     /// Keeps few files open, for where many processes are sampled.
     #[must_use]
     pub fn with_few_files(mut self) -> Self {

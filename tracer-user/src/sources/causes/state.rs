@@ -40,7 +40,8 @@ pub(super) struct P {
 pub(super) struct Holder {
     /// The id of its thread, in the target's PID namespace.
     pub thread: u64,
-    /// The status of the goroutine that it runs, without the scan bit; `None` where it runs none.
+    /// The status of the goroutine that it runs, without the scan bit; `None` where it runs none, or parks one. Of one
+    /// that waits: it waits for a reason for which it keeps running.
     pub goroutine: Option<u8>,
     /// Whether a worker of the collector runs on its P (`p.gcMarkWorkerMode`).
     pub marks: bool,

@@ -10,7 +10,7 @@ use self::program::{ARRAY, GS, MS_AT, P_STRIDE, PS, Program, STRIDE, THREAD, glo
 use super::*;
 use crate::binary::Globals;
 use crate::clock::now_ns;
-use crate::model::sched::Cause;
+use crate::model::sched::{Cause, Reasons};
 use crate::process::memory::{ProcessMemory, ReadError};
 use crate::stream::causes::CauseSamples;
 use crate::stream::{Kind, Observation};
@@ -67,6 +67,34 @@ fn goroutines_in_all_queues_wait_behind_those_that_run() {
         .map(|(cause, _)| *cause)
         .collect();
     assert_eq!(causes, [Cause::PInSyscall as u8, Cause::Scheduler as u8]);
+}
+
+#[test]
+fn who_is_being_parked_does_not_help_the_collector() {
+    let reasons = Reasons::of(27);
+    let number = |name: &str| {
+        (0..=u8::MAX)
+            .find(|reason| reasons.name(*reason) == name)
+            .unwrap()
+    };
+    let one = |reason: u8| {
+        let program = Program::of(1);
+        let (p, g) = (&program.layout.p, &program.layout.g);
+        program.put_p(0, p.runqtail, 1);
+        for at in [GS, GS + STRIDE] {
+            program.put_half(at + u64::from(g.waitreason), u32::from(reason));
+            program.put_half(at + u64::from(g.atomicstatus), 4);
+        }
+        program
+    };
+    let assists = one(number("GC assist marking"));
+    assert_eq!(sampled(&assists).by_cause, [(Cause::Gc as u8, 10 * MS)]);
+    let parked = one(number("chan receive"));
+    assert_eq!(sampled(&parked).by_cause, [(Cause::Scheduler as u8, 10 * MS)]);
+    // It was parked between the two readings: it ran at the moment of the first.
+    let parked = one(number("chan receive"));
+    parked.hands_over.set(true);
+    assert_eq!(sampled(&parked).by_cause, [(Cause::PBusy as u8, 10 * MS)]);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(super) struct Program {
     words: RefCell<Vec<u8>>,
     /// Whether the first P changes its state each time that it is looked at.
     pub(super) flickers: Cell<bool>,
+    /// Whether the first M runs the other of two goroutines once the status of its own was read.
+    pub(super) hands_over: Cell<bool>,
     /// System calls that reading has taken.
     pub(super) calls: Cell<u64>,
     /// After so many it may not be read any more.
@@ -58,6 +60,7 @@ impl Program {
             layout: layout(),
             words: RefCell::new(vec![0; 0x140_0000]),
             flickers: Cell::new(false),
+            hands_over: Cell::new(false),
             calls: Cell::new(0),
             most_calls: Cell::new(u64::MAX),
             ranges: Cell::new(0),
@@ -117,7 +120,7 @@ impl Program {
 
     pub(super) fn sampler(&self) -> CauseSampler<&Self> {
         let sampler = CauseSampler::new(self, std::process::id(), &globals(), 0, &self.layout).unwrap();
-        sampler.with_threads(self.threads())
+        sampler.of_go(27).with_threads(self.threads())
     }
 }
 
@@ -166,6 +169,12 @@ impl Program {
         })?;
         into.copy_from_slice(there);
         drop(words);
+        let of_status = u64::from(self.layout.g.atomicstatus);
+        for (one, other) in [(GS, GS + STRIDE), (GS + STRIDE, GS)] {
+            if self.hands_over.get() && address == one + of_status {
+                self.put(MS_AT + u64::from(self.layout.m.curg), other);
+            }
+        }
         let status = self.layout.p.status;
         if self.flickers.get() && address == PS + u64::from(status) {
             let idle = into.first() == Some(&0);

@@ -19,9 +19,9 @@ fn a_sample_takes_one_call_unless_goroutines_wait_for_ps_that_are_taken() {
     let (p, sched) = (&program.layout.p, &program.layout.sched);
     // Three ranges for each P, `sched`, and `allp`.
     assert_eq!(reads(&program), (1, 8), "nobody waits");
-    // Both are taken: the Ms with what their Ps do, and what they run.
+    // Both are taken: the Ms with what their Ps do, and what they run, of which it is read again whether they still do.
     program.put_sched(sched.runqsize, 1);
-    assert_eq!(reads(&program), (3, 8 + 4 + 2));
+    assert_eq!(reads(&program), (3, 8 + 4 + 4));
     program.put(MS_AT + u64::from(program.layout.m.curg), 0);
     program.put(MS_AT + STRIDE + u64::from(program.layout.m.curg), 0);
     assert_eq!(reads(&program), (2, 8 + 4), "they run nothing");
